@@ -18,7 +18,7 @@ import tui_gru
 from tests.capture.runs import trained
 from tests.ways import way_of
 from tui_gru.engine import training
-from tui_gru.engine.pieces import KINDS, names_of, shipped
+from tui_gru.equations.page import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))

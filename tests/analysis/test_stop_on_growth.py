@@ -7,7 +7,7 @@ import pytest
 
 from tests.screenshots import TOPICS
 from tui_gru import Session
-from tui_gru.engine.pieces import names_of
+from tui_gru.equations.page import names_of
 
 RELU = "state h : H\nparameters Wh Uh bh\nh = relu(x Wh + h_prev Uh + bh)\n"
 GROWS = {"cell": "relu.cell", "cell_text": RELU, "optimizer": "sgd", "clip": 0.0, "learning_rate": 1.0}

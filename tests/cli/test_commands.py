@@ -16,7 +16,7 @@ from tests.process import PROGRAM, process
 from tui_gru.cli.commands import main
 from tui_gru.cli.options import speaks_utf8
 from tui_gru.engine.config import Config
-from tui_gru.engine.pieces import KINDS, choices, shipped
+from tui_gru.equations.page import KINDS, choices, shipped
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.storage.store import session_path

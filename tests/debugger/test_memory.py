@@ -15,7 +15,7 @@ from tests.extent import SOAK
 from tests.session.acting import assert_same, timeline_of
 from tests.without_terminal import run_without_terminal
 from tui_gru import Session
-from tui_gru.debugger.history import size_at_hand
+from tui_gru.debugger.segment import size_at_hand
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import mib

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.engine.models import disagreements, filled, learned, random_sizes, run
 from tui_gru.engine.model import Structure
-from tui_gru.engine.pieces import names_of
 from tui_gru.engine.reference import check_batch
+from tui_gru.equations.page import names_of
 
 DEPTHS = [(1, False), (2, False), (3, False), (1, True), (2, True), (3, True)]
 ENDS = [

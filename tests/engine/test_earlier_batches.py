@@ -11,10 +11,10 @@ from tests.engine.models import SIZES, disagreements, epoch, filled, learned, ru
 from tests.engine.test_against_torch_layers import LAYERS, as_rows, first_states, layer_of, suffixes
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.model import Structure
-from tui_gru.engine.pieces import names_of
 from tui_gru.engine.reference import check_batch
 from tui_gru.engine.training import Earlier, flows_out_of, gains_of_earlier
 from tui_gru.engine.weights import Weights
+from tui_gru.equations.page import names_of
 
 
 @pytest.mark.parametrize("cell", names_of("cell"))

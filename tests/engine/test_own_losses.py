@@ -13,8 +13,8 @@ from tests.engine.models import disagreements, filled, run
 from tui_gru import Session, TuiGruError
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import Structure, model_of
-from tui_gru.engine.pieces import names_of, shipped, text_of
 from tui_gru.engine.reference import check_batch
+from tui_gru.equations.page import names_of, shipped, text_of
 
 SMOOTHED = """# Cross-entropy with a tenth of each target spread over all characters
 reads logits

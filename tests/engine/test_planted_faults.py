@@ -27,14 +27,13 @@ from tui_gru.engine.batch import BatchRecord, RecordPool
 from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.lowering import LEAST_TURNED
 from tui_gru.engine.model import Model, Structure
-from tui_gru.engine.pieces import shipped, text_of
 from tui_gru.engine.reference import check_batch
 from tui_gru.engine.training import Earlier, Point, compute, compute_from
 from tui_gru.equations import axes, backward, functions, syntax
 from tui_gru.equations import backward as derivatives
 from tui_gru.equations import backward as normal_form
 from tui_gru.equations import page as compose
-from tui_gru.equations.page import read_page
+from tui_gru.equations.page import read_page, shipped, text_of
 
 OWN = """state h : H, c : H
 parameters W U b P Q

@@ -8,8 +8,7 @@ import torch
 
 from tui_gru import Session, TuiGruError
 from tui_gru.engine.config import Config
-from tui_gru.engine.data import SeriesCorpus, cut_into_batches
-from tui_gru.engine.series import config_from, series_of
+from tui_gru.engine.data import SeriesCorpus, config_from, cut_into_batches, series_of
 from tui_gru.engine.training import corpus_of
 
 X = np.random.default_rng(0).normal(size=(40, 3))

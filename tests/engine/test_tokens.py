@@ -6,8 +6,7 @@ import pytest
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.report import WRITERS
-from tui_gru.engine.config import Config
-from tui_gru.engine.text import as_string, cut
+from tui_gru.engine.config import Config, as_string, cut
 
 TEXT = "the cat sat on the mat and the dog sat on the log . " * 6
 WORDS = ("the", "cat", "sat", "on", "mat", "and", "dog", "log", ".")

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from tests.extent import examples
 from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.model import Model, Structure
-from tui_gru.engine.pieces import FOLDER
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
-from tui_gru.equations.page import Page, read_page
+from tui_gru.equations.page import FOLDER, Page, read_page
 from tui_gru.equations.syntax import EquationError, Symbols
 from tui_gru.equations.writing import Writer
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.equations.reading import said
 from tui_gru.engine.model import Model, Structure, model_of
-from tui_gru.engine.pieces import names_of
 from tui_gru.equations import syntax as e
 from tui_gru.equations.backward import NameRead, steps_of
+from tui_gru.equations.page import names_of
 from tui_gru.equations.syntax import EquationError, split
 
 LISTINGS = Path(__file__).parent / "listings"  # written by the table of lines that the derivation has replaced

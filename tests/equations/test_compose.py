@@ -6,8 +6,7 @@ import pytest
 
 from tests.equations.reading import page, said
 from tui_gru.engine.model import Model, Structure
-from tui_gru.engine.pieces import shipped
-from tui_gru.equations.page import CarriedState, compose
+from tui_gru.equations.page import CarriedState, compose, shipped
 from tui_gru.equations.syntax import EquationError, Symbols
 from tui_gru.equations.writing import Writer
 

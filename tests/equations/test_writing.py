@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from tests.equations.reading import formula, page
 from tests.equations.trees import trees
 from tests.extent import examples
-from tui_gru.engine.pieces import names_of, shipped
 from tui_gru.equations import syntax as e
+from tui_gru.equations.page import names_of, shipped
 from tui_gru.equations.syntax import Symbols, code_name, split, with_word
 from tui_gru.equations.writing import Writer, decimal, latex_text
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.soak.blocks import run_blocks
 from tui_gru import Session
-from tui_gru.engine.pieces import names_of
+from tui_gru.equations.page import names_of
 
 STOPS = (1, 8, 40, 150, 400)  # batches
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.session.results import PlainResults
+from tui_gru.session.answers import PlainResults
 from tui_gru.storage.trace import json_text
 from tui_gru.tui.console import SIZE, Console
+from tui_gru.tui.headless import UnseenScreen
 from tui_gru.tui.keys import commands_of, example
-from tui_gru.tui.unseen import UnseenScreen
 from tui_gru.tui.verbs import VERBS
 
 EVIL = "[red]a[/red]\x1b[31m\u202eb"

@@ -5,7 +5,7 @@ from rich.cells import cell_len
 
 from tui_gru.debugger.program import program_of, shown_char
 from tui_gru.engine.config import Config
-from tui_gru.engine.pieces import names_of
+from tui_gru.equations.page import names_of
 from tui_gru.tui.theme import ASCII, UNICODE, flattened, glyphs_for, operator, transliterate, written_char
 
 

@@ -14,7 +14,7 @@ from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.pieces import names_of, shipped
+from tui_gru.equations.page import names_of, shipped
 from tui_gru.session.session import Session
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.draw import Ref

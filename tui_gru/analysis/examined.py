@@ -18,11 +18,12 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import ValueKind, shown_char
-from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.debugger.segment import Monitor
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Text
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability, Imported
-from tui_gru.engine.text import Text
 from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.imported.captured import CapturedBatch, RecordedBatches
 from tui_gru.imported.convention import Fit, Port

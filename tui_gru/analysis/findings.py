@@ -15,9 +15,10 @@ from tui_gru.analysis import findings_of_scripts as scripts
 from tui_gru.analysis import findings_of_training as training
 from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.debugger.segment import Monitor
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.config import Text
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample

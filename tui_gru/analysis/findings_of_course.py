@@ -16,12 +16,11 @@ from tui_gru.analysis.trials import LEAST_TRIED, Cure, larger_rates, loss_with, 
 from tui_gru.analysis.units import read_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import Program, spoken
-from tui_gru.debugger.timeline import checkpoint_of
+from tui_gru.debugger.segment import checkpoint_of
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import INITS, Config
+from tui_gru.engine.config import INITS, Config, Text, cut, token_word
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, cut, token_word
 from tui_gru.engine.training import initial_weights
 from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.errors import TuiGruError

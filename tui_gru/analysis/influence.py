@@ -18,9 +18,9 @@ from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
+from tui_gru.engine.config import Text, picked
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import model_of
-from tui_gru.engine.text import Text, picked
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations.backward import mixed

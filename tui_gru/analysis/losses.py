@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tui_gru.analysis.units import CLASSES, TextPlace
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program
+from tui_gru.engine.config import Text, index_of
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.text import Text, index_of
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError

@@ -23,12 +23,12 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words
 from tui_gru.debugger.program import Program, printable
-from tui_gru.debugger.timeline import Monitor, Timeline
-from tui_gru.engine.config import Config
+from tui_gru.debugger.segment import Monitor
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.config import Config, Text, separator, token_word
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
-from tui_gru.engine.text import Text, separator, token_word
 from tui_gru.errors import TuiGruError, safe_text
 
 # ------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Text
 from tui_gru.engine.sampling import refused, sample
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text
 from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.errors import TuiGruError
 

@@ -14,8 +14,9 @@ from tui_gru.debugger.history import COLUMNS, ScalarRows
 from tui_gru.debugger.moment import computed_in_order
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program, Store, spoken
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Notice, StopEvent
-from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability, Source

@@ -16,11 +16,10 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import shown_char, unknown_name
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.config import Config, Text, index_of, machine_memory, picked, token_word
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.text import Text, index_of, picked, token_word
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations.backward import mixed
 from tui_gru.equations.syntax import did_you_mean

@@ -10,16 +10,16 @@ from functools import cached_property
 import numpy as np
 
 from tui_gru import errors as arguments
-from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program, Store, unknown_name
-from tui_gru.debugger.timeline import Monitor, Timeline
+from tui_gru.debugger.segment import Monitor
+from tui_gru.debugger.timeline import Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Text, as_text
 from tui_gru.engine.numbers import same
-from tui_gru.engine.text import Text, as_text
 from tui_gru.engine.weights import Array
 from tui_gru.errors import TuiGruError
 

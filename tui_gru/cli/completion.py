@@ -29,7 +29,7 @@ def pieces(*kinds: str, own: bool = True) -> Candidates:
     """Return the candidates for the built-in pieces of these kinds, with their titles, and with `own` for the files of a user."""
 
     def candidates(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
-        from tui_gru.engine.pieces import choices, shipped
+        from tui_gru.equations.page import choices, shipped
 
         named = ((kind, name) for kind in kinds for name in choices(kind) if name.startswith(typed))
         found = [CompletionItem(name, help=shipped(kind, name).title) for kind, name in named]

@@ -25,19 +25,9 @@ from tui_gru.cli.options import (
     require_terminal,
     screen_options,
 )
-from tui_gru.engine.config import (
-    CARRIES,
-    DTYPES,
-    INITS,
-    LAYOUTS,
-    OWN_TEXT,
-    RESETS,
-    TUTORIAL_TEXT,
-    TUTORIAL_VOCABULARY,
-    Config,
-)
-from tui_gru.engine.pieces import choices
+from tui_gru.engine.config import CARRIES, DTYPES, INITS, LAYOUTS, OWN_TEXT, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
 from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS
+from tui_gru.equations.page import choices
 from tui_gru.errors import CaptureError, TuiGruError, safe_text
 
 if TYPE_CHECKING:
@@ -198,7 +188,7 @@ def chosen_config() -> Config:
     """Return the config from the options of this command line. Raises `TuiGruError`."""
     options = _given_options()
     if "input" in options or "target" in options:
-        from tui_gru.engine.series import config_from
+        from tui_gru.engine.data import config_from
 
         return config_from(options)
     # The error about a too short text names an option that the user gave; the tutorial's text was not given.

@@ -22,8 +22,7 @@ from secrets import compare_digest, token_urlsafe
 from typing import Any
 
 import tui_gru
-from tui_gru.errors import TuiGruError
-from tui_gru.storage.confinement import SERVED_FOLDER
+from tui_gru.errors import SERVED_FOLDER, TuiGruError
 
 try:
     from aiohttp import WSMsgType, web

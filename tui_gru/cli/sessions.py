@@ -120,7 +120,7 @@ def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
         if field in its and its[field] != value
     ]
     if numbers := [option_name(field) for field in ("input", "target") if field in given]:
-        from tui_gru.engine.series import has_numbers
+        from tui_gru.engine.data import has_numbers
 
         others += [] if has_numbers(session.config, given) else [f"there are other numbers than in {' and '.join(numbers)}"]
     if others:

@@ -16,9 +16,8 @@ from tui_gru import errors as arguments
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program, Store, ValueKind, brackets, no_entry, unknown_name
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config, check_setting
+from tui_gru.engine.config import Config, Text, as_text, check_setting, token_word
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, as_text, token_word
 from tui_gru.engine.training import Point, Trainer, corpus_of
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
@@ -390,3 +389,16 @@ def as_index(index: Any) -> tuple[int, ...]:
     if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
         raise TuiGruError(f"an index is a whole number or a tuple of them, not {arguments.shown(index)}")
     return tuple(int(part) for part in parts)
+
+
+def values_at(moment: Moment) -> dict[str, Any]:
+    """Return copies of the values at a moment that a change can change, by name; None for one that has not been computed."""
+    settings = moment.program.model.rule.settings if moment.program.update else ()
+    names = (*changeable(moment.program), *settings)
+    values = {name: moment.value(name) for name in names}
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def changed_between(before: Mapping[str, Any], here: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names whose values differ."""
+    return frozenset(name for name, value in here.items() if value is not before[name] and not np.array_equal(before[name], value))

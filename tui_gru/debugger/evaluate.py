@@ -12,8 +12,8 @@ import numpy as np
 
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program, axis_index_in_words, character, counted
+from tui_gru.engine.config import Classes
 from tui_gru.engine.model import GRADIENTS, UPDATES
-from tui_gru.engine.text import Classes
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of

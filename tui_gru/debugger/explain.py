@@ -15,7 +15,8 @@ from tui_gru.debugger.evaluate import AnyIndex, Derivation, Node, TermBuilder, V
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
 from tui_gru.debugger.program import Store, ValueKind, no_entry, shown_char, spoken, unknown_name
-from tui_gru.debugger.timeline import HistorySegment, Monitor, Timeline
+from tui_gru.debugger.segment import HistorySegment, Monitor
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine import numbers
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.position import batch_in_words, in_words
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import given, same
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
@@ -650,19 +649,7 @@ def _other_updates(was: Reached, now: Reached) -> str:
 
 MOST = 64  # batches cached, however small they are
 MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
-LEAST_IMPORTED = 2  # in a run on imported batches, which computes no batch on the way to another
 LEAST = 4  # batches cached regardless of the limit, unless they are large: the one shown, the one before it, and two to compute in
-LEAST_LARGE = 3  # the one shown, the same before a change, and the one before it; 1, the one shown, if the limit has no room for it
-IN_USE = 14  # records in use besides the cached ones, at most: by what is shown, and while batches are computed and changed
-IN_USE_LARGE = 5  # the same if a batch begins with a copy of the weights, and so does not hold the record of the batch before
-FEWEST_IN_USE = 2  # the record that is shown, and the one that is computed meanwhile: what every step takes
-MOST_IN_USE = 4  # besides, those of the branch that is compared, or the batch that a condition with prev() reads
-RECORD, VIEW = 22_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
-
-
-def size_at_hand(config: Config) -> int:
-    """Return the memory of one cached batch, in bytes, including overhead, which dominates for small models."""
-    return config.record_bytes + RECORD + VIEW * config.compiled.views
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import CHARACTERS, Program, ProgramLine, Store, ValueKind, unknown_name
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Text
 from tui_gru.engine.numbers import same
-from tui_gru.engine.text import Text
 from tui_gru.engine.training import Point, gradients_so_far
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError

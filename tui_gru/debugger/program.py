@@ -15,11 +15,10 @@ from unicodedata import normalize
 import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import Config, index_of
 from tui_gru.engine.lowering import LineGroup, Schedule
 from tui_gru.engine.model import WEIGHT, Model
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import index_of
 from tui_gru.engine.training import Point
 from tui_gru.engine.weights import Array
 from tui_gru.equations import page as equations
@@ -32,7 +31,7 @@ from tui_gru.equations.writing import Writer, bracketed
 from tui_gru.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.engine.text import Text
+    from tui_gru.engine.config import Text
 
 # ------------------------------------------------------------------------------
 # The listing of the training loop: its lines under the headings of loops and layers.

@@ -17,6 +17,7 @@ from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import CHARACTERS, Program, Store
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.stops import (
     UNKNOWN,
     HitCache,
@@ -30,7 +31,7 @@ from tui_gru.debugger.stops import (
     readers,
     value_at,
 )
-from tui_gru.debugger.timeline import BLOCK, Monitor, Timeline
+from tui_gru.debugger.timeline import BLOCK, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
 

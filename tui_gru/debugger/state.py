@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tui_gru import errors as arguments
-from tui_gru.debugger.branches import Branches, BranchInfo
 from tui_gru.debugger.position import Position, StepMemory
 from tui_gru.debugger.stops import HitCounts, HitKey, LogLine, Stops
-from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.timeline import Branches, BranchInfo, Timeline
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.schema import Whole

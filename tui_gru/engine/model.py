@@ -11,13 +11,12 @@ from typing import Annotated
 import numpy as np
 
 from tui_gru.engine.lowering import ELEMENTWISE, OUT
-from tui_gru.engine.pieces import KINDS, shipped
 from tui_gru.engine.weights import Array, ParameterLayout, Weights
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.page import Composed, Equation, Input, Page, compose, read_page, renamed
+from tui_gru.equations.page import KINDS, Composed, Equation, Input, Page, compose, read_page, renamed, shipped
 from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols
 from tui_gru.equations.writing import Writer
 from tui_gru.errors import TuiGruError

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from tui_gru import errors as arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.config import SAMPLERS, Config
+from tui_gru.engine.config import SAMPLERS, Config, Text, cut, index_of, separator, token_word
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, cut, index_of, separator, token_word
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.syntax import Name
 from tui_gru.errors import TuiGruError

@@ -1,32 +1,19 @@
-"""A page of equations: reads a file, and composes the pieces of a model into one page."""
+"""A page of equations: reads a file, and composes the pieces of a model, built-in or of the user, into one page."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path, PurePath
 from typing import Any
 from unicodedata import normalize
 
+from tui_gru import errors as arguments
 from tui_gru.equations import syntax as e
-from tui_gru.equations.syntax import (
-    AXES,
-    ONE,
-    REDUCTIONS,
-    EquationError,
-    Expression,
-    File,
-    Name,
-    Parser,
-    SourceSpan,
-    Token,
-    code_name,
-    constant,
-    did_you_mean,
-    name_of,
-    tokens_of,
-    with_word,
-)
+from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
 # A page of equations, which is the content of an equation file, and its reader.
@@ -59,11 +46,11 @@ class Equation:
     sentence."""
 
     target: str
-    formula: Expression
+    formula: e.Expression
     op: str = "="
     label: str = ""
     note: str = ""
-    span: SourceSpan | None = field(default=None, compare=False)
+    span: e.SourceSpan | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -92,7 +79,7 @@ class Page:
     symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
-    places: Mapping[str, SourceSpan] = field(default_factory=dict, compare=False, repr=False)
+    places: Mapping[str, e.SourceSpan] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def output(self) -> str:
@@ -101,19 +88,19 @@ class Page:
 
     def before(self, state: str) -> str:
         """Return the name of a state as a timestep reads it: h_prev, or h_next if the state runs backwards."""
-        return with_word(state, "next" if self.states[state].backwards else "prev")
+        return e.with_word(state, "next" if self.states[state].backwards else "prev")
 
     def ahead(self, state: str) -> str:
         """Return the name of the gradient that a state receives from the timestep that reads it: dh_future, or dh_past."""
-        return with_word(f"d{state}", "past" if self.states[state].backwards else "future")
+        return e.with_word(f"d{state}", "past" if self.states[state].backwards else "future")
 
 
 def read_page(text: str, source: str) -> Page:
     """Read a page from the text of a file. `source` is its name in messages. Raises `EquationError` with line and column."""
     if len(text) > LONGEST:
-        raise EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
+        raise e.EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
     lines = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
-    return _PageReader(File(source, tuple(lines))).page()
+    return _PageReader(e.File(source, tuple(lines))).page()
 
 
 _LINE = re.compile(r"\s*+(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:−+-]+)\s*(?P<op>−=|-=|\+=|=)(?P<formula>.*)")
@@ -122,7 +109,7 @@ _LINE = re.compile(r"\s*+(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:
 class _PageReader:
     """Reads one file, line by line."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: e.File) -> None:
         self._file, self._page = file, Page(source=file.name)
         self._inputs: dict[str, Input] = {}
         self._states: dict[str, CarriedState] = {}
@@ -133,9 +120,9 @@ class _PageReader:
         self._behind: dict[str, str] = {}  # symbol -> the name it stands for
         self._lines: list[Equation] = []
         self._outputs: list[str] = []
-        self._places: dict[str, SourceSpan] = {}  # the place where each name is declared or computed
-        self._said: dict[str, SourceSpan] = {}  # the places of other declarations: reads, output h, symbol o
-        self._words: dict[str, Callable[[list[Token]], None]] = {
+        self._places: dict[str, e.SourceSpan] = {}  # the place where each name is declared or computed
+        self._said: dict[str, e.SourceSpan] = {}  # the places of other declarations: reads, output h, symbol o
+        self._words: dict[str, Callable[[list[e.Token]], None]] = {
             "reads": self._reads,
             "input": self._input,
             "target": self._target,
@@ -158,10 +145,10 @@ class _PageReader:
         known = {*self._inputs, *self._parameters, *self._settings, *(line.target for line in self._lines)}
         for name in self._outputs:
             if name not in known:
-                raise EquationError(f"no line computes {name}; {did_you_mean(name, known)}", self._said[f"output {name}"])
+                raise e.EquationError(f"no line computes {name}; {e.did_you_mean(name, known)}", self._said[f"output {name}"])
         for symbol, name in self._behind.items():
             if symbol in self._places and symbol != name:
-                raise EquationError(
+                raise e.EquationError(
                     f"{symbol} is a name in this file, so it cannot also be the symbol of {name}", self._said[f"symbol {symbol}"]
                 )
         return replace(
@@ -181,115 +168,115 @@ class _PageReader:
         word = content.split(None, 1)[0]
         if word in self._words and not re.match(r"\s*\w+\s*(=|:\s*\S+\s*=)", content):
             at = content.index(word) + len(word)
-            self._words[word](tokens_of(content[at:], self._file, number, at))
+            self._words[word](e.tokens_of(content[at:], self._file, number, at))
             if word == "setting":
                 self._meanings[next(reversed(self._settings))] = comment
             return
         match = _LINE.fullmatch(content.rstrip())
         if match is None:
-            span = SourceSpan(self._file, number, len(content) - len(content.lstrip()), len(content.rstrip()))
-            hint = did_you_mean(word, self._words)
-            raise EquationError(f"this is neither an equation, name = formula, nor a declaration: {hint}", span)
+            span = e.SourceSpan(self._file, number, len(content) - len(content.lstrip()), len(content.rstrip()))
+            hint = e.did_you_mean(word, self._words)
+            raise e.EquationError(f"this is neither an equation, name = formula, nor a declaration: {hint}", span)
         self._equation(match, number, comment)
 
     def _equation(self, match: re.Match[str], number: int, comment: str) -> None:
         if len(self._lines) == MOST_LINES:
-            raise EquationError(f"more than {MOST_LINES} equations in one file", SourceSpan(self._file, number, 0, 1))
-        span = SourceSpan(self._file, number, match.start("target"), match.end("target"))
-        token = tokens_of(match["target"], self._file, number, match.start("target"), self._behind)
+            raise e.EquationError(f"more than {MOST_LINES} equations in one file", e.SourceSpan(self._file, number, 0, 1))
+        span = e.SourceSpan(self._file, number, match.start("target"), match.end("target"))
+        token = e.tokens_of(match["target"], self._file, number, match.start("target"), self._behind)
         if len(token) != 2 or token[0].kind != "name":
-            raise EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span)
+            raise e.EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span)
         target = self._name(token[0])
         op = match["op"].replace("−", "-")
         if target not in self._states and op == "=":
             self._declare(target, span)
         elif any(line.target == target for line in self._lines):
-            raise EquationError(f"{target} is computed twice; a name can be computed by one line only", span)
-        formula = Parser(
-            tokens_of(match["formula"], self._file, number, match.start("formula"), self._behind), self._behind
+            raise e.EquationError(f"{target} is computed twice; a name can be computed by one line only", span)
+        formula = e.Parser(
+            e.tokens_of(match["formula"], self._file, number, match.start("formula"), self._behind), self._behind
         ).formula()
         for node in formula.walk():
             if node.label:
                 self._declare(node.label, node.span or span)
-        if isinstance(formula, Expression) and formula.label:
-            raise EquationError(f"the whole line already has the name {target}, so it cannot be labelled {formula.label}", span)
+        if isinstance(formula, e.Expression) and formula.label:
+            raise e.EquationError(f"the whole line already has the name {target}, so it cannot be labelled {formula.label}", span)
         self._lines.append(Equation(target, formula, op, match["label"] or "", comment, span))
 
-    def _name(self, token: Token) -> str:
-        return name_of(token, self._behind)
+    def _name(self, token: e.Token) -> str:
+        return e.name_of(token, self._behind)
 
-    def _declare(self, name: str, span: SourceSpan) -> None:
-        if name in REDUCTIONS:
-            raise EquationError(f"{name} is a word of formulas, as in {name} x over rows; choose another name", span)
+    def _declare(self, name: str, span: e.SourceSpan) -> None:
+        if name in e.REDUCTIONS:
+            raise e.EquationError(f"{name} is a word of formulas, as in {name} x over rows; choose another name", span)
         if name in self._places:
-            raise EquationError(f"{name} is already used in line {self._places[name].line}; choose another name", span)
+            raise e.EquationError(f"{name} is already used in line {self._places[name].line}; choose another name", span)
         self._places[name] = span
 
     # Declarations
 
-    def _reads(self, tokens: list[Token]) -> None:
+    def _reads(self, tokens: list[e.Token]) -> None:
         if len(tokens) != 2 or tokens[0].kind != "name":
-            raise EquationError("a piece reads one name: reads x", tokens[0].span)
+            raise e.EquationError("a piece reads one name: reads x", tokens[0].span)
         if "reads" in self._said:
-            raise EquationError("a piece reads one name, and this file already declares one", tokens[0].span)
-        self._page, self._said["reads"] = replace(self._page, reads=code_name(tokens[0].text)), tokens[0].span
+            raise e.EquationError("a piece reads one name, and this file already declares one", tokens[0].span)
+        self._page, self._said["reads"] = replace(self._page, reads=e.code_name(tokens[0].text)), tokens[0].span
 
-    def _input(self, tokens: list[Token], target: bool = False) -> None:
+    def _input(self, tokens: list[e.Token], target: bool = False) -> None:
         for name, axes, span in self._items(tokens, "an input is written x : I, or x : one-hot V"):
             one_hot = axes[:1] == ("one-hot",)
             axes = axes[1:] if one_hot else axes
             if len(axes) > 1 or (one_hot and not axes):
-                raise EquationError(f"the input {name} has one axis: {name} : {'one-hot ' if one_hot else ''}V", span)
+                raise e.EquationError(f"the input {name} has one axis: {name} : {'one-hot ' if one_hot else ''}V", span)
             self._declare(name, span)
             self._inputs[name] = Input(axes[0] if axes else "", one_hot, target)
 
-    def _target(self, tokens: list[Token]) -> None:
+    def _target(self, tokens: list[e.Token]) -> None:
         self._input(tokens, target=True)
 
-    def _state(self, tokens: list[Token]) -> None:
+    def _state(self, tokens: list[e.Token]) -> None:
         for name, axes, span in self._items(tokens, "a state is written h : H"):
             backwards = axes[-1:] == ("backwards",)
             axes = axes[:-1] if backwards else axes
             if len(axes) != 1:
-                raise EquationError(f"the state {name} has one axis: {name} : H", span)
+                raise e.EquationError(f"the state {name} has one axis: {name} : H", span)
             self._declare(name, span)
             self._states[name] = CarriedState(axes[0], backwards)
-            self._declare(with_word(name, "next" if backwards else "prev"), span)
+            self._declare(e.with_word(name, "next" if backwards else "prev"), span)
 
-    def _parameter_list(self, tokens: list[Token]) -> None:
+    def _parameter_list(self, tokens: list[e.Token]) -> None:
         for name, axes, span in self._items(tokens, "parameters are written Wz bz E(V D)"):
             self._declare(name, span)
             self._parameters[name] = axes
 
-    def _output(self, tokens: list[Token]) -> None:
+    def _output(self, tokens: list[e.Token]) -> None:
         for name, axes, span in self._items(tokens, "an output is written by its name alone: output h"):
             if axes:
-                raise EquationError(f"the axes of the output {name} follow from its line; write output {name}", span)
+                raise e.EquationError(f"the axes of the output {name} follow from its line; write output {name}", span)
             self._outputs.append(name)
             self._said[f"output {name}"] = span
 
-    def _setting(self, tokens: list[Token]) -> None:
+    def _setting(self, tokens: list[e.Token]) -> None:
         texts = [token.text for token in tokens]
         if len(tokens) != 4 or tokens[0].kind != "name" or texts[1] != "=" or tokens[2].kind != "number":
-            raise EquationError("a setting is written setting β = 0.9", tokens[0].span)
+            raise e.EquationError("a setting is written setting β = 0.9", tokens[0].span)
         name = self._name(tokens[0])
         self._declare(name, tokens[0].span)
-        self._settings[name] = float(constant(tokens[2]))
+        self._settings[name] = float(e.constant(tokens[2]))
 
-    def _symbol(self, tokens: list[Token]) -> None:
+    def _symbol(self, tokens: list[e.Token]) -> None:
         if len(tokens) < 3 or tokens[0].kind != "name":
-            raise EquationError(
+            raise e.EquationError(
                 r"a symbol is written symbol logits o, or with its LaTeX after it: symbol term1 ① \ell", tokens[0].span
             )
-        name = code_name(tokens[0].text)
+        name = e.code_name(tokens[0].text)
         behind = self._file.lines[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
         self._symbols[name] = behind[0], behind[-1].strip()
         self._behind[normalize("NFC", behind[0])] = name
         self._said[f"symbol {behind[0]}"] = tokens[0].span
 
-    def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], SourceSpan]]:
+    def _items(self, tokens: list[e.Token], form: str) -> list[tuple[str, tuple[str, ...], e.SourceSpan]]:
         """Parse `x : one-hot V, h : H backwards` or `Wz E(V D)`. Returns each name, the words after it, and its place."""
-        found: list[tuple[str, tuple[str, ...], SourceSpan]] = []
+        found: list[tuple[str, tuple[str, ...], e.SourceSpan]] = []
         at = 0
         while tokens[at].kind != "end":
             token = tokens[at]
@@ -297,7 +284,7 @@ class _PageReader:
                 at += 1
                 continue
             if token.kind != "name":
-                raise EquationError(f"{token.text!r} is not a name: {form}", token.span)
+                raise e.EquationError(f"{token.text!r} is not a name: {form}", token.span)
             at += 1
             axes: list[str] = []
             if tokens[at].text in (":", "("):
@@ -307,17 +294,19 @@ class _PageReader:
                     axes.append(tokens[at].text)
                     at += 1
                 if closing == ")" and tokens[at].kind == "end":
-                    raise EquationError(f"a bracket is not closed: {form}", token.span)
+                    raise e.EquationError(f"a bracket is not closed: {form}", token.span)
                 at += tokens[at].kind != "end"
             words = tuple(" ".join(axes).replace("one - hot", "one-hot").split())
             for word in words:
                 if word not in ("one-hot", "backwards") and not word.isidentifier():
-                    raise EquationError(f"{word!r} is not an axis: {form}", token.span)
-                if AXES.get(word, word) in ("T", "B"):
-                    raise EquationError(f"timesteps and rows are not declared, every input and state has them: {form}", token.span)
-            found.append((self._name(token), tuple(AXES.get(word, word) for word in words), token.span))
+                    raise e.EquationError(f"{word!r} is not an axis: {form}", token.span)
+                if e.AXES.get(word, word) in ("T", "B"):
+                    raise e.EquationError(
+                        f"timesteps and rows are not declared, every input and state has them: {form}", token.span
+                    )
+            found.append((self._name(token), tuple(e.AXES.get(word, word) for word in words), token.span))
         if not found:
-            raise EquationError(f"a name is missing: {form}", tokens[at].span)
+            raise e.EquationError(f"a name is missing: {form}", tokens[at].span)
         return found
 
 
@@ -404,12 +393,12 @@ def compose(
         reads = outputs[0]
         if bidirectional:
             reads = f"out_l{number}"
-            pieces.append(_out(reads, e.Join(tuple(map(Name, outputs))), "both directions joined along the units"))
+            pieces.append(_out(reads, e.Join(tuple(map(e.Name, outputs))), "both directions joined along the units"))
         if dropout and number < layers - 1:
             pieces.append(_dropout(reads, "+".join("H" for _ in outputs), f"_l{number}"))
             reads = pieces[-1].output
     if lengths:
-        pieces.append(_out("out", e.Times((Name(LIVE), Name(reads))), "0 after the end of a row"))
+        pieces.append(_out("out", e.Times((e.Name(LIVE), e.Name(reads))), "0 after the end of a row"))
         reads = "out"
     ends: dict[str, tuple[str, ...]] = {}
     for behind, axes in ((head, ("T", "B", "V")), (loss, ())):
@@ -424,7 +413,7 @@ def compose(
         pieces.append(Page(outputs=(reads, *others)))
     page = replace(joined(pieces, cell.source, own), ends=ends)
     if not page.parameters:
-        raise EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
+        raise e.EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
     if input_gradient:
         page = replace(page, wanted=tuple(page.inputs)[:1])
     return Composed(page, tuple(stack))
@@ -435,7 +424,7 @@ def _layer(piece: Page, number: int, backwards: bool, suffix: str, reads: str) -
     return Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states), targets)
 
 
-def _out(name: str, formula: Expression, note: str) -> Page:
+def _out(name: str, formula: e.Expression, note: str) -> Page:
     """Return the page of one line that computes an output from layers."""
     return Page(lines=(Equation(name, formula, note=note),), symbols={"out": ("out", r"\mathit{out}")})
 
@@ -443,28 +432,28 @@ def _out(name: str, formula: Expression, note: str) -> Page:
 def _check_cell(cell: Page) -> None:
     """Raise `EquationError` for a page that cannot be used as a cell."""
     if not cell.states:
-        raise EquationError(
+        raise e.EquationError(
             "a cell needs a state that is carried from one timestep to the next; declare one, state h : H", source=cell.source
         )
     if not cell.lines:
-        raise EquationError("a cell needs at least one equation", source=cell.source)
+        raise e.EquationError("a cell needs at least one equation", source=cell.source)
     for kind, names, cure in (
         ("an input", cell.inputs, "a cell reads the output of the layer below: reads x"),
         ("a setting", cell.settings, "write the number itself"),
         ("an output", cell.outputs, "the last line of a cell is its output"),
     ):
         for name in names:
-            raise EquationError(f"{name} is declared as {kind}, but a cell cannot declare one; {cure}", cell.places[name])
+            raise e.EquationError(f"{name} is declared as {kind}, but a cell cannot declare one; {cure}", cell.places[name])
     for name, state in cell.states.items():
         if state.axis != "H":
-            raise EquationError(f"a state of a cell has the axis H: state {name} : H", cell.places[name])
+            raise e.EquationError(f"a state of a cell has the axis H: state {name} : H", cell.places[name])
 
 
 def _check_head(head: Page) -> None:
     """Raise `EquationError` for a page that cannot be used as a head."""
     _check_last_piece(head, "head", "the last line of a head is its output")
     for name in head.inputs:
-        raise EquationError(
+        raise e.EquationError(
             f"{name} is declared as an input, but a head cannot declare one; it reads the output of the last layer: reads h",
             head.places[name],
         )
@@ -475,20 +464,20 @@ def _check_loss(loss: Page) -> None:
     _check_last_piece(loss, "loss", "the last line of a loss is its output")
     targets = [name for name, declared in loss.inputs.items() if declared.target]
     if not targets:
-        raise EquationError(
+        raise e.EquationError(
             "a loss needs a target to compare with; declare it, target y : one-hot V, or target y : V", source=loss.source
         )
     for name, declared in loss.inputs.items():
         if not declared.target:
             words = f"{name} is declared as an input, but a loss reads the output of the head: reads logits"
-            raise EquationError(words, loss.places[name])
+            raise e.EquationError(words, loss.places[name])
         if name != targets[0]:
-            raise EquationError(f"a loss has one target, and {targets[0]} is already declared; remove {name}", loss.places[name])
+            raise e.EquationError(f"a loss has one target, and {targets[0]} is already declared; remove {name}", loss.places[name])
         if declared.axis != "V":
             words = f"a target has the axis of the predictions: target {name} : V, or target {name} : one-hot V"
-            raise EquationError(words, loss.places[name])
+            raise e.EquationError(words, loss.places[name])
     if loss.output != "loss":
-        raise EquationError(f"the last line of a loss is loss = …, not {loss.output} = …", loss.lines[-1].span)
+        raise e.EquationError(f"the last line of a loss is loss = …, not {loss.output} = …", loss.lines[-1].span)
 
 
 def _check_last_piece(piece: Page, kind: str, output: str) -> None:
@@ -499,9 +488,9 @@ def _check_last_piece(piece: Page, kind: str, output: str) -> None:
         ("an output", piece.outputs, output),
     ):
         for name in names:
-            raise EquationError(f"{name} is declared as {what}, but a {kind} cannot declare one; {cure}", piece.places[name])
+            raise e.EquationError(f"{name} is declared as {what}, but a {kind} cannot declare one; {cure}", piece.places[name])
     if not piece.lines:
-        raise EquationError(f"a {kind} needs at least one equation", source=piece.source)
+        raise e.EquationError(f"a {kind} needs at least one equation", source=piece.source)
 
 
 def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
@@ -528,9 +517,9 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
     )
 
 
-def renamed(node: Expression, name: Any) -> Expression:
+def renamed(node: e.Expression, name: Any) -> e.Expression:
     """Return the same tree with every name and label replaced by `name(old)`."""
-    if isinstance(node, Name):
+    if isinstance(node, e.Name):
         return replace(node, name=name(node.name))
     if node.label:
         node = replace(node, label=name(node.label))
@@ -540,13 +529,13 @@ def renamed(node: Expression, name: Any) -> Expression:
 def _masked(piece: Page) -> Page:
     """Return a layer whose states stay unchanged after the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
     lines: list[Equation] = []
-    live = Name(LIVE)
+    live = e.Name(LIVE)
     for line in piece.lines:
         if line.target in piece.states:
-            new = with_word(line.target, "new")
+            new = e.with_word(line.target, "new")
             lines.append(replace(line, target=new))
-            kept = e.Times((e.Sum((ONE, e.Negative(live))), Name(piece.before(line.target))))
-            formula = e.Sum((e.Times((live, Name(new))), kept))
+            kept = e.Times((e.Sum((e.ONE, e.Negative(live))), e.Name(piece.before(line.target))))
+            formula = e.Sum((e.Times((live, e.Name(new))), kept))
             line = Equation(line.target, formula, label="held", note="the new state, or the old one after the end of a row")
         lines.append(line)
     return replace(piece, lines=tuple(lines))
@@ -555,18 +544,18 @@ def _masked(piece: Page) -> Page:
 def _resettable(piece: Page) -> Page:
     """Return a layer that reads a state as `h_in = keep ⊙ h_prev + h_set`: where keep is 0, the state is set, and no gradient flows
     back."""
-    change = {piece.before(name): with_word(name, "in") for name in piece.states}
+    change = {piece.before(name): e.with_word(name, "in") for name in piece.states}
     lines = [
         Equation(
-            with_word(name, "in"),
-            e.Sum((e.Times((Name(KEEP), Name(piece.before(name)))), Name(with_word(name, SET)))),
+            e.with_word(name, "in"),
+            e.Sum((e.Times((e.Name(KEEP), e.Name(piece.before(name)))), e.Name(e.with_word(name, SET)))),
             note="the state of the timestep before, or the one that was set",
         )
         for name in piece.states
     ]
     lines += [replace(line, formula=renamed(line.formula, lambda name: change.get(name, name))) for line in piece.lines]
     return replace(
-        piece, inputs={**piece.inputs, **{with_word(name, SET): Input("H") for name in piece.states}}, lines=tuple(lines)
+        piece, inputs={**piece.inputs, **{e.with_word(name, SET): Input("H") for name in piece.states}}, lines=tuple(lines)
     )
 
 
@@ -574,7 +563,7 @@ def _dropout(reads: str, axis: str, suffix: str) -> Page:
     """Return the page that multiplies the input of the next layer by a dropout mask."""
     mask = f"mask{suffix}"
     note = "the value after dropout: 0, or the value / (1 − p)"
-    line = Equation(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note=note)
+    line = Equation(f"dropped{suffix}", e.Times((e.Name(mask), e.Name(reads))), note=note)
     return Page(inputs={mask: Input(axis)}, lines=(line,))
 
 
@@ -592,7 +581,7 @@ def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> P
             if name in owner:
                 other, here = sorted((piece, owner[name]), key=lambda page: (page.source in own, page.source == cell))
                 message = f"{name} is also a name of {other.source or 'the model'}; choose another one here"
-                raise EquationError(message, here.places.get(name), source=here.source)
+                raise e.EquationError(message, here.places.get(name), source=here.source)
             owner[name] = piece
 
     def merged(field: str) -> Mapping[str, Any]:
@@ -609,3 +598,98 @@ def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> P
         outputs=tuple(name for piece in pieces for name in piece.outputs),
         places=merged("places"),
     )
+
+
+# ------------------------------------------------------------------------------
+# The pieces of a model as files of equations: the kinds of pieces, the built-in ones, and those of the user.
+
+
+FOLDER = Path(__file__).parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class PieceKind:
+    """A kind of piece. `folder` has the files of the built-in ones; `option` is the option of a run that names one of them or a
+    user's file, which ends in a dot and the name of the kind; empty if other options imply the piece. `names` are those that the
+    option takes if not every file of the folder is a piece of its own, and `wanted` says what the option takes."""
+
+    folder: str
+    option: str = ""
+    wanted: str = ""
+    names: tuple[str, ...] = ()
+
+
+KINDS = {
+    "cell": PieceKind("cells", "cell", "the name of a cell or of a .cell file"),
+    "head": PieceKind("heads", "head", "the name of a head or of a .head file"),
+    "loss": PieceKind("losses", "loss", "the name of a loss or of a .loss file"),
+    "update": PieceKind(  # clip.update is a part of each of these
+        "updates", "optimizer", "sgd, momentum, adam or the name of an .update file", ("sgd", "momentum", "adam")
+    ),
+    "input": PieceKind("inputs"),
+}
+
+
+def choices(kind: str) -> tuple[str, ...]:
+    """Return the names of the built-in pieces of one kind that an option takes."""
+    return KINDS[kind].names or names_of(kind)
+
+
+def checked_piece(kind: str, options: Mapping[str, Any], default: str) -> dict[str, str]:
+    """Return the option that names a piece and the option with its text, which is empty for a built-in piece; the file of a user
+    is read if its text is not among the options. Raises a `TuiGruError` about the option."""
+    row = KINDS[kind]
+    name, text = options.get(row.option, default), options.get(f"{row.option}_text", "")
+    is_name = isinstance(name, str) and name != ""
+    if is_name and name.endswith(f".{kind}") and not text:
+        name, text = PurePath(name).name, read_file(name, row.option)
+    if not is_name or not isinstance(text, str) or (row.names and not text and name not in row.names):
+        raise TuiGruError(f"{row.option} must be {row.wanted}, not {arguments.shown(name)}", option=row.option)
+    if not name.isprintable():
+        words = f"the name {arguments.shown(name)} has characters that cannot be shown; rename the {row.option}"
+        raise TuiGruError(words, option=row.option)
+    return {row.option: name, f"{row.option}_text": text}
+
+
+@lru_cache(maxsize=32)
+def shipped(kind: str, name: str) -> Page:
+    """Return the page of a built-in piece. Raises `TuiGruError` for an unknown name."""
+    return read_page(text_of(kind, name), f"{name}.{kind}")
+
+
+def text_of(kind: str, name: str) -> str:
+    """Return the text of a built-in piece. Raises `TuiGruError` for an unknown name."""
+    if not name or name not in names_of(kind):
+        raise TuiGruError(f"there is no {kind} {name!r}; {e.did_you_mean(name, names_of(kind))}", option=KINDS[kind].option or kind)
+    return (FOLDER / KINDS[kind].folder / f"{name}.{kind}").read_text(encoding="utf-8")
+
+
+def names_of(kind: str) -> tuple[str, ...]:
+    """Return the names of the built-in pieces of one kind, sorted."""
+    ending = f".{kind}"
+    return tuple(sorted(file.removesuffix(ending) for file in os.listdir(FOLDER / KINDS[kind].folder) if file.endswith(ending)))
+
+
+@lru_cache(maxsize=1)
+def symbols() -> dict[str, str]:
+    """Return the symbols that the built-in pieces declare, with the names they stand for: ① → term1."""
+    pages = (shipped(kind, name) for kind in KINDS for name in names_of(kind))
+    return {text: name for page in pages for name, (text, _) in page.symbols.items()}
+
+
+def read_file(path: str | Path, option: str) -> str:
+    """Return the text of an equation file. Raises `TuiGruError` if it cannot be read."""
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except OSError as error:
+        raise TuiGruError(f"{path}: {error.strerror or error}; check the name", option=option) from None
+    except UnicodeDecodeError:
+        raise TuiGruError(f"{path}: not a text file in UTF-8", option=option) from None
+    except ValueError as error:  # a null byte in the name
+        raise TuiGruError(f"{path}: {error}; check the name", option=option) from None
+    if not text:
+        raise TuiGruError(f"{path}: it is empty; write equations in it", option=option)
+    if len(text) > LONGEST:
+        raise TuiGruError(f"{path}: an equation file has at most {LONGEST:,} characters", option=option)
+    return text

@@ -19,11 +19,10 @@ from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import gib, given, same, scientific
-from tui_gru.engine.pieces import text_of
 from tui_gru.engine.training import compute, forward_setting
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.functions import GATES
-from tui_gru.equations.page import KEEP, LIVE, SET, Layer
+from tui_gru.equations.page import KEEP, LIVE, SET, Layer, text_of
 from tui_gru.equations.syntax import with_word
 from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray

@@ -1,19 +1,34 @@
-"""The answers of verbs in words, shown in the last row of the screen or printed without one: what was done, and where."""
+"""The answers of verbs: in words, for the last row of the screen or without one; and their results as plain data."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.position import in_words
-from tui_gru.debugger.program import shown_char, spoken
+from tui_gru.debugger.position import Position, in_words, position_of
+from tui_gru.debugger.program import Program, shown_char, spoken
 from tui_gru.engine.numbers import exact, given, short
 from tui_gru.session.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from tui_gru.analysis.check import CheckResult
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.losses import TextLosses
+    from tui_gru.analysis.story import Story
+    from tui_gru.analysis.units import Activity
+    from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.edits import JournalEntry
-    from tui_gru.debugger.program import Program
+    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.state import Mark
+    from tui_gru.debugger.timeline import BranchInfo
+    from tui_gru.engine.sampling import Sample
+    from tui_gru.files.arrays import AnyArray
+
+# ------------------------------------------------------------------------------
+# Answers in words: what was done, and where.
 
 
 def place_in_words(snapshot: Snapshot) -> str:
@@ -97,3 +112,151 @@ def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
         return given(snapshot.settings.rule[name])
     value: Any = snapshot.value(name)
     return "not computed" if value is None else exact(np.asarray(value)[index]).removeprefix("+")
+
+
+# ------------------------------------------------------------------------------
+# Results as plain data: mappings, sequences, strings, numbers and arrays, which JSON can represent.
+
+
+DEPTH = 3  # levels of terms of a derivation; a further one is the derivation of another number
+
+
+def place_of(position: Position) -> dict[str, Any]:
+    """Return a position with `epoch`, `batch` and `t` counted from 1, its `phase`, and all of it in `words`."""
+    at = position.epoch, position.batch, position.t
+    words = in_words(*at, position.phase, between=" · ") if position.tick else "before the first line"
+    return {**dict(zip(("epoch", "batch", "t"), (each + 1 for each in at), strict=True)), "phase": position.phase, "words": words}
+
+
+class ToldStory(NamedTuple):
+    """The story of a run, with the values of other expressions at its moments, each (n)."""
+
+    story: Story
+    plotted: Mapping[str, AnyArray]
+
+
+class PlainResults:
+    """Converts the results of verbs on a run of this program. Indices are 0-based; timesteps `t` and places count from 1."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        # By name, so that no module of an analysis is imported that has not made a result.
+        self._known: Mapping[str, Callable[[Any], Any]] = {
+            "Position": place_of,
+            "ValueRef": self._number,
+            "Node": self._derivation,
+            "Finding": self._finding,
+            "Activity": self._activity,
+            "WhatIf": self._what_if,
+            "TextLosses": self._losses,
+            "CheckResult": self._check,
+            "Sample": self._sample,
+            "BranchInfo": self._branch,
+            "Mark": self._mark,
+            "ToldStory": self._story,
+        }
+
+    def plain(self, value: Any) -> Any:
+        """Return a value as plain data. Parts of it that are none, such as a record of a batch, are left out or None."""
+        known = self._known.get(type(value).__name__)
+        if known is not None:
+            return known(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, np.ndarray):
+            return value if value.dtype.kind == "f" else value.tolist()
+        if isinstance(value, Mapping):
+            return {str(key): self.plain(item) for key, item in value.items()}
+        if isinstance(value, Set):
+            return sorted(map(str, value))
+        if hasattr(value, "_asdict"):
+            return self.plain(value._asdict())
+        if isinstance(value, Sequence):
+            return [self.plain(item) for item in value]
+        if is_dataclass(value) and not isinstance(value, (type, Program)):
+            pairs = ((field.name, getattr(value, field.name)) for field in fields(value))
+            return {name: self.plain(item) for name, item in pairs if not name.startswith("_") and _is_plain(item)}
+        return None
+
+    def _number(self, ref: ValueRef) -> dict[str, Any]:
+        t = {} if ref.t is None else {"t": ref.t + 1}
+        return {"name": ref.name, "index": list(ref.index), **t, "computed": place_of(position_of(self._program, ref.tick))}
+
+    def _derivation(self, node: Node, depth: int = DEPTH, share: float | None = None) -> dict[str, Any]:
+        """Return a derivation with its terms, and theirs as far as no other batch has to be computed for them."""
+        made = node.derivation
+        found: dict[str, Any] = {"label": node.label, "value": node.contribution, "kind": made.kind}
+        found |= {"share": share} if share is not None else {}
+        found |= {"formula": made.formula} if made.formula else {}
+        found |= {"note": made.note} if made.note else {}
+        found |= {"number": self._number(node.number)} if node.number is not None else {}
+        if depth and made.near:
+            shares = node.shares or (None,) * len(node.terms)
+            terms = [self._derivation(term, depth - 1, share) for term, share in zip(node.terms, shares, strict=True)]
+            found |= {"terms": terms} if terms else {}
+        return found
+
+    def _finding(self, finding: Finding) -> dict[str, Any]:
+        return {
+            "name": finding.name,
+            "title": finding.title,
+            "meaning": finding.meaning,
+            "cure": finding.cure,
+            "cures": [cure.typed for cure in finding.cures],
+            "cause": None if finding.cause is None else finding.cause.name,
+            "first_seen": None if finding.first_seen is None else place_of(finding.first_seen),
+            "place": None if finding.tick is None else place_of(position_of(self._program, finding.tick)),
+            "evidence": self.plain(finding.evidence),
+        }
+
+    def _activity(self, activity: Activity) -> dict[str, Any]:
+        row = None if activity.row is None else activity.row + 1
+        found = {"name": activity.name, "row": row, "text": self.plain(activity.text), "values": activity.values}
+        return found | {"means": activity.means, "deviations": activity.deviations}
+
+    def _what_if(self, what_if: WhatIf) -> dict[str, Any]:
+        before, after = what_if.losses
+        names = ("name", "index", "was", "value", "differences")
+        found = {name: self.plain(getattr(what_if, name)) for name in names}
+        return found | {"t": None if what_if.t is None else what_if.t + 1, "loss": before, "loss_then": after}
+
+    def _losses(self, losses: TextLosses) -> dict[str, Any]:
+        found = {"values": losses.values, "places": self.plain(losses.places), "text": self.plain(losses.text), "mean": losses.mean}
+        return found | {"by_class": self.plain(losses.by_class())}
+
+    def _check(self, check: CheckResult) -> dict[str, Any]:
+        return {"batch": place_of(check.position), "summary": check.summary, "rows": self.plain(check.rows)}
+
+    def _sample(self, sample: Sample) -> dict[str, Any]:
+        found = {name: getattr(sample, name) for name in ("sampler", "temperature", "seed")}
+        return found | {"primer": self.plain(sample.primer), "text": sample.text}
+
+    def _branch(self, branch: BranchInfo) -> dict[str, Any]:
+        left, newest = (place_of(position_of(self._program, tick)) for tick in (branch.tick, branch.newest))
+        return {"name": branch.name, "source": branch.source, "left_at": left, "newest": newest, "loss": branch.loss}
+
+    def _story(self, told: ToldStory) -> dict[str, Any]:
+        """Return the numbers of every batch by their names, and those of the moments, with their places."""
+        story = told.story
+        names = [limit.written(limit.name) for limit in story.shares]
+        moments = []
+        for i, moment in enumerate(story.moments):
+            place = place_of(position_of(self._program, story.timeline.end_of(moment.batch)))
+            found = {name: self.plain(getattr(moment, name)) for name in ("norms", "step", "steps", "deltas", "reach", "sample")}
+            found |= {"shares": dict(zip(names, moment.shares, strict=True))}
+            found |= {"held_out": moment.held_out} if story.held_out else {}
+            if told.plotted:
+                found["plotted"] = {expression: float(values[i]) for expression, values in told.plotted.items()}
+            moments.append({"place": place, **found})
+        return {"batches": story.count, "columns": self.plain(story.columns), "moments": moments}
+
+    def _mark(self, mark: Mark) -> dict[str, Any]:
+        place = place_of(position_of(self._program, mark.tick))
+        return {"letter": mark.letter, "branch": mark.branch, "place": place, "text": mark.text}
+
+
+def _is_plain(value: Any) -> bool:
+    """Return True unless the value has a part of the run in it, which has no end: a moment, a program, a function."""
+    return not (hasattr(value, "record") or isinstance(value, Program) or callable(value))

@@ -1,55 +1,35 @@
-"""`Session`, the public interface of the debugger: its verbs, its questions, and its snapshots."""
+"""`Session`, the public interface of the debugger: its verbs and its snapshots; `Queries` has what can be asked of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
 from tui_gru.debugger import state as by_branch
-from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.edits import JournalEntry
-from tui_gru.debugger.moment import frozen
-from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of, tick_of
-from tui_gru.debugger.program import Program, unknown_name
+from tui_gru.debugger.position import Level, Position, check_level, in_words, tick_of
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
-from tui_gru.debugger.timeline import Anchor
+from tui_gru.debugger.timeline import Branches
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
-from tui_gru.engine.data import Corpus
+from tui_gru.engine.data import config_from
 from tui_gru.engine.numbers import given, mib
-from tui_gru.engine.series import config_from
-from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, cut, index_of
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError
+from tui_gru.session.queries import Queries
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import FAR, Interrupts, Run, SearchProgress, beginning
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.check import Check, CheckTotals, Expected
-    from tui_gru.analysis.check import CheckResult as CheckReport
-    from tui_gru.analysis.examined import Finding
-    from tui_gru.analysis.influence import Influence, RowInfluence
-    from tui_gru.analysis.losses import TextLosses
-    from tui_gru.analysis.report import RunReport
-    from tui_gru.analysis.story import Story
-    from tui_gru.analysis.summaries import Summary
-    from tui_gru.analysis.trials import CureTrial, RateTrial
-    from tui_gru.analysis.units import Activity
-    from tui_gru.analysis.what_if import BranchComparison, WhatIf
-    from tui_gru.debugger.evaluate import Node, ValueRef
-    from tui_gru.debugger.timeline import Timeline
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.analysis.check import CheckTotals
+    from tui_gru.analysis.what_if import WhatIf
     from tui_gru.errors import FilePath
     from tui_gru.storage.recorder import SessionRecorder
 
@@ -65,13 +45,13 @@ RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because an
 REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
 
 
-class Session:
+class Session(Queries):
     """A training run that can be stepped forwards and backwards in time.
 
     Takes every option of `Config.of` by keyword; the defaults are the tutorial's. In the place of a text, `input` and `target` are
-    series of numbers (`engine.series.series_of`). `epochs` ends the run after so many epochs;
-    without it, the run has no end. `history_memory` limits the memory of the stored past, in bytes (`Budget`). With `state`, the
-    session continues from that state, and takes no options. Raises `TuiGruError` for invalid arguments.
+    series of numbers (`engine.data.series_of`). `epochs` ends the run after so many epochs; without it, the run has no end.
+    `history_memory` limits the memory of the stored past, in bytes (`Budget`). With `state`, the session continues from that state,
+    and takes no options. Raises `TuiGruError` for invalid arguments. What it tells of the run is in `Queries`.
     """
 
     def __init__(
@@ -88,9 +68,7 @@ class Session:
             state = beginning(config_from(options), epochs, history_memory)
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
-        self._run = Run(state)
-        self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
-        self._story: Story | None = None
+        super().__init__(Run(state))
 
     def __repr__(self) -> str:
         config, at = self.config, self.position
@@ -124,7 +102,7 @@ class Session:
         A session that another machine recorded is opened as well: its losses, hit counts, marks and samples stay as recorded, and
         its arrays are computed here from the recorded checkpoints (`machine_difference`).
         """
-        from tui_gru.storage.confinement import permitted
+        from tui_gru.errors import permitted
 
         if isinstance(path, str | os.PathLike):
             permitted(path)
@@ -152,27 +130,6 @@ class Session:
     # Run and program
 
     @property
-    def state(self) -> State:
-        """Everything that is saved of the session. Immutable: each verb replaces it."""
-        return self._run.state
-
-    @property
-    def machine_difference(self) -> float | None:
-        """The largest difference met so far between numbers computed here and those that another machine recorded, relative to the
-        largest entry of each array; infinite if a number is finite on one of the two only. None if all are equal bit for bit."""
-        return self._run.timeline.memory.by_size.largest or None
-
-    @property
-    def config(self) -> Config:
-        """The options of the run."""
-        return self._run.state.config
-
-    @property
-    def program(self) -> Program:
-        """The lines and the names of the model."""
-        return self._run.program
-
-    @property
     def epochs(self) -> int | None:
         """The number of epochs after which the run ends; None if it has no end. Less than 1 raises `TuiGruError`."""
         return self._run.state.epochs
@@ -181,23 +138,9 @@ class Session:
     def epochs(self, value: int | None) -> None:
         self._run.update(epochs=_checked_epochs(value))
 
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """The names of all parameters, in the order of the equations."""
-        return self.program.parameters
-
-    def program_text(self) -> str:
-        """Return the listing as shown on screen, one row a line."""
-        return "".join(f"{'  ' * row.indent}{row.text}\n" for row in self.program.rows)
-
     def snapshot(self) -> Snapshot:
         """Return everything that a screen draws of this moment, immutable."""
         return Snapshot.of(self._run, self.found)
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The step numbers of a recording; each recorded step is a batch here. Empty for other sessions."""
-        return self.config.source.steps
 
     # The outcome of the last verb
 
@@ -227,61 +170,6 @@ class Session:
         if budget.is_enough:
             return ""
         return f"a batch of this model takes {mib(batch)}: its history takes up to {mib(budget.needed)}, not {mib(budget.limit)}"
-
-    # Position
-
-    @property
-    def position(self) -> Position:
-        """The position in time: the line that has just been executed."""
-        return self._run.position
-
-    @property
-    def newest(self) -> Position:
-        """The newest position reached on this branch."""
-        return self._run.timeline.position(self.state.branches.newest)
-
-    @property
-    def end(self) -> Position | None:
-        """The last position of a run of `epochs`; None if the run has no end."""
-        return self._run.end
-
-    @property
-    def left_at(self) -> str:
-        """The position and the numbers of branches and changes, in one line, for the notice of a reopened session."""
-        at, branches, changes = self.position, len(self.branches), len(self.state.branches.done)
-        return (
-            f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {self.branch}, "
-            f"{branches} {'branch' if branches == 1 else 'branches'}, {changes} {'change' if changes == 1 else 'changes'}"
-        )
-
-    def batches_to(self, tick: int | None = None) -> int:
-        """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
-        timeline = self._run.timeline
-        batch = max((self.position.tick if tick is None else tick) - 1, 0) // self.program.ticks
-        ahead = batch - timeline.computed
-        return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
-
-    def tick_after(self, level: Level, count: int) -> int:
-        """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops.
-
-        Raises `TuiGruError` for an unknown level.
-        """
-        level = check_level(level)
-        stride = StepMemory.begin(level, self.state.tick)
-        return stride.target(self._run.timeline.step_index(level), arguments.whole("count", count))[0]
-
-    def anchor(self, tick: int | None = None) -> Anchor:
-        """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
-        return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
-
-    def holds(self, anchor: Anchor) -> bool:
-        """Return True if the current branch contains the moment of an anchor with unchanged numbers.
-
-        Raises `TuiGruError` if it is no anchor.
-        """
-        if not isinstance(anchor, Anchor):
-            raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
-        return self._run.timeline.still_has(anchor)
 
     # Moving in time
 
@@ -684,16 +572,6 @@ class Session:
 
     # Branches
 
-    @property
-    def branch(self) -> str:
-        """The name of the current branch."""
-        return self.state.branch
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """The names of all branches; the first is `main`."""
-        return self.state.branches.names
-
     def switch(self, name: str) -> Position:
         """Go to the same place in time on another branch, or to its newest place if that is earlier. Raises `TuiGruError`."""
         with self._run.verb(), self._run.leaving():
@@ -737,101 +615,7 @@ class Session:
             self._run.update(compared=() if name is None else (state.branch, name))
         return name
 
-    def apart(self, name: str = "", *, progress: SearchProgress | None = None) -> BranchComparison:
-        """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
-
-        An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
-        branch or it is interrupted.
-        """
-        from tui_gru.analysis.what_if import compare_branches
-
-        run, state = self._run, self.state
-        name = arguments.text("a branch", name) or state.comparing or self._relative
-        if name not in state.branches.names or name == state.branch:
-            raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(state.others)}")
-
-        stopped = "stopped before the branches had been compared"
-        monitor, _ = run.interrupts.monitors(stopped, progress, lambda batch: f"batch {batch + 1:,} of {name}")
-        return compare_branches(state.branches, name, run.moment, monitor)
-
-    @property
-    def _relative(self) -> str:
-        return self.state.relative(self._run.tree.of(self.state.branches))
-
-    # Values
-
-    def value(self, name: str, t: int | None = None) -> Any:
-        """Return the value of a name at the position, or at timestep `t` (0-based) of this batch.
-
-        It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
-        an unknown name.
-        """
-        name = arguments.text("a name", name)
-        value = self._run.moment.value(name, self._timestep(t))
-        return frozen(value.copy()) if isinstance(value, np.ndarray) else value
-
-    def parameter(self, name: str) -> Array:
-        """Return a parameter at the position, read-only, in the shape of its equation: Wz (V, H), Uz (H, H), bz (H), Wy (H, V).
-
-        Raises `TuiGruError` for an unknown name.
-        """
-        value: Array = self._run.moment.value(self._parameter(name))
-        return value
-
-    def gradient(self, name: str) -> Array | None:
-        """Return the gradient of the loss with respect to a parameter, in its shape, read-only; None if not computed yet.
-
-        Raises `TuiGruError` for an unknown name.
-        """
-        return self._run.moment.gradient(self._parameter(name))
-
-    @property
-    def loss(self) -> float | None:
-        """The loss of this batch, with the built-in loss the mean over its characters in nats; None until it has been computed."""
-        value: float | None = self._run.moment.value("loss")
-        return value
-
-    @property
-    def expected(self) -> Expected | None:
-        """The output of this batch compared with the output of the original model; None if the latter is not known."""
-        from tui_gru.analysis.check import expected_of
-
-        return expected_of(self._run.moment.record, self.config.source.batch(self.position.batch))
-
-    def recorded_gradient(self, name: str) -> Array | None:
-        """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
-
-        None if it was not recorded. Raises `TuiGruError` for an unknown name.
-        """
-        name, batch = self._parameter(name), self.config.source.batch(self.position.batch)
-        recorded = None if batch is None else batch.recorded
-        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
-
-    @property
-    def remarks(self) -> str:
-        """How p.grad of this batch relates to the derived gradients (equal, clipped, scaled), and other remarks on the batch."""
-        batch = self.config.source.batch(self.position.batch)
-        return "" if batch is None else batch.remarks()
-
-    def summary(self, name: str, t: int | None = None) -> Summary | None:
-        """Return statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, a histogram, …
-
-        Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
-        """
-        from tui_gru.analysis.summaries import limits_of, summary
-
-        name = arguments.text("a name", name)
-        value = self._run.moment.value(name, t)
-        if value is None:
-            return None
-        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            raise TuiGruError(f"{name} has no entries to summarise")
-        return summary(value, limits_of(self.program, name))
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """The samples drawn so far, the newest last."""
-        return self.state.samples
+    # Samples
 
     def sample(
         self,
@@ -872,66 +656,6 @@ class Session:
             run.update(samples=newest_samples((*self.samples, drawn), run.timeline.memory.budget.share("samples")))
         return drawn.text
 
-    # Queries
-
-    def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
-        """Return the derivation of entry `index` of `name` at timestep `t` (0-based; default: the position's), as of the position.
-
-        The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
-        `TuiGruError`.
-        """
-        from tui_gru.debugger.edits import as_index
-        from tui_gru.debugger.evaluate import ValueRef
-        from tui_gru.debugger.explain import Explainer
-
-        number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self.state.tick)
-        return Explainer(self._run.timeline).explain(number)
-
-    def origin(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
-        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
-        from tui_gru.debugger.explain import Explainer
-
-        run, stopped = self._run, "stopped before the derivation was complete"
-        monitor, _ = run.interrupts.monitors(
-            stopped, progress, lambda batch: position_of(run.program, (batch + 1) * run.program.ticks)
-        )
-        return Explainer(run.timeline, monitor).explain(number)
-
-    def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
-        """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
-
-        Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
-        """
-        from tui_gru.analysis.what_if import what_if
-        from tui_gru.debugger import edits
-
-        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
-        return what_if(self._run.timeline, self._run.moment, edit, t)
-
-    def batch_check(self) -> Check:
-        """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
-        from tui_gru.analysis.check import prepare_check
-
-        return prepare_check(self._run.timeline, self._run.moment)
-
-    def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
-        """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
-
-        If the batch does not learn, a copy of it gets a backward pass. Raises `TuiGruError` if a number is not finite.
-        """
-        return self.batch_check().run(entries=entries, seed=seed)
-
-    @property
-    def found(self) -> tuple[Finding, ...]:
-        """The result of the last call of `findings` on this branch; empty before the first."""
-        timeline, found = self._found
-        return found if timeline is self._run.timeline else ()
-
-    @property
-    def held_out(self) -> str:
-        """The text of `hold_out`; empty without one."""
-        return str(self.kept("held-out", ""))
-
     def hold_out(self, text: str) -> None:
         """Keep a text that is not trained on with the session, for `findings` and `report` to detect overfitting with.
 
@@ -942,112 +666,7 @@ class Session:
         config = self.config
         self.keep("held-out", config.as_string(held_out_text(config, text)[:HELD_OUT]), begin=False)
 
-    def findings(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
-        """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
-
-        `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
-        batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
-        """
-        from tui_gru.analysis.examined import FoundProblems
-        from tui_gru.analysis.findings import find
-        from tui_gru.analysis.findings_of_course import held_out_text
-
-        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
-        monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
-        found = FoundProblems(find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between))
-        self._found = (run.timeline, found)
-        return found
-
-    def history(
-        self, expression: str, points: int = 40, *, at: Sequence[int] | None = None
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return the course of an expression, such as `loss` or `max(abs(dUh))`: batches (n,), and its values at their ends, (n,).
-
-        Batches are counted through all epochs, 0-based, on a logarithmic scale up to the position; n is at most `points`. With `at`
-        they are those of the run so far among the given ones. A value that a batch does not compute is NaN. Replays one batch for
-        each where it can. Raises `ConditionError`, with the column, for an expression that cannot be parsed or evaluated,
-        `TuiGruError` if it is not one number or it is interrupted.
-        """
-        from tui_gru.analysis.story import course
-
-        run = self._run
-        points = arguments.whole("points", points, least=1)
-        check = partial(run.interrupts.check, "stopped before the curve was complete")
-        expression = arguments.text("an expression", expression)
-        count = run.timeline.completed(run.position if at is None else self.newest)
-        return course(run.timeline, count, expression, points, at=at, check=check)
-
-    def story(
-        self, points: int = 40, *, also: Sequence[int] = (), held_out: str = "", progress: Callable[[Story], object] | None = None
-    ) -> Story:
-        """Return how gates, weights and gradients developed over the batches of this branch: at `points` and those in `also`.
-
-        The batches are chosen and counted as by `history`. `held_out` is a text that was not trained on; by default that of
-        `hold_out`. `progress` receives the story so far after each moment. What is known of an earlier call is not computed again.
-        Raises `TuiGruError` if an argument is invalid or it is interrupted.
-        """
-        from tui_gru.analysis.findings_of_course import HELD_OUT, held_out_text
-        from tui_gru.analysis.story import tell
-
-        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)[:HELD_OUT]
-
-        def seen(story: Story) -> None:
-            if story.moments:
-                self._story = story
-            if progress is not None:
-                progress(story)
-
-        return tell(
-            run.timeline,
-            run.timeline.completed(self.newest),
-            points=arguments.whole("points", points, least=1),
-            also=also,
-            held_out=unseen,
-            known=self._story,
-            check=partial(run.interrupts.check, "stopped before the story was complete"),
-            progress=seen,
-        )
-
-    def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:
-        """Return learning rates, each with the loss after 60 batches with it from here on, in nats; `progress` gets each at once.
-
-        The rates are 1e-5 … 10 in steps of √10, and the run's own. The loss is the mean of the last 12 batches, infinite if one is
-        not finite. The run is not changed. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
-        """
-        from tui_gru.analysis.trials import rates
-
-        run, found = self._run, []
-        for trial in rates(run.timeline, run.moment, check=partial(run.interrupts.check, "stopped before all rates were tried")):
-            found.append(trial)
-            if progress is not None:
-                progress(trial)
-        return tuple(found)
-
-    def try_cures(
-        self, finding: Finding, *, progress: Callable[[tuple[CureTrial, ...]], object] | None = None
-    ) -> tuple[CureTrial, ...]:
-        """Return the options that may remedy a finding, each as typed, with the loss without it and with it, the best one first.
-
-        Each is tried from the first batch on, over as many batches as the run has, but 100 at least and 500 at most; a loss is the
-        mean of the last fifth, in nats. `progress` receives the trials so far after each one. The run is not changed. Empty if
-        no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
-        """
-        from tui_gru.analysis.trials import try_cures
-
-        run, check = self._run, partial(self._run.interrupts.check, "stopped before all cures were tried")
-        return try_cures(run.timeline, run.moment, finding.cures, check=check, progress=progress)
-
-    def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
-        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
-
-        Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
-        """
-        from tui_gru.analysis.findings_of_course import held_out_text
-        from tui_gru.analysis.report import gather
-
-        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
-        monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
-        return gather(run.timeline, run.moment, self.samples, title=title, held_out=unseen, monitor=monitor, progress=between)
+    # Pages
 
     def player(
         self,
@@ -1077,103 +696,6 @@ class Session:
     def _pages() -> Any:
         """Return the module that writes pages. It draws with the screen, which is above the session, so it is found by its name."""
         return import_module("tui_gru.tui.player")
-
-    def units(
-        self, name: str = "", *, row: int | None = None, text: str | None = None, progress: SearchProgress | None = None
-    ) -> Activity:
-        """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
-
-        `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
-        been computed yet; without it, `text` is read with the current weights, by default the training text. Raises
-        `TuiGruError`.
-        """
-        from tui_gru.analysis import units as activity
-
-        name = arguments.text("a name", name) or self.program.main_state
-        if row is not None:
-            return activity.over_row(self._run.moment, name, row)
-        read = self._corpus.text if text is None else self._tokens(text)
-        return activity.of_text(name, self._read(read, name, progress), read)
-
-    def influence(
-        self,
-        row: int = 0,
-        t: int | None = None,
-        *,
-        character: str | None = None,
-        back: int | None = None,
-        occlusion: bool = True,
-    ) -> Influence:
-        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on earlier inputs.
-
-        `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
-        included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
-        """
-        from tui_gru.analysis.influence import BACK, influence
-
-        run, config = self._run, self.config
-        known = index_of(config.vocabulary)
-        chosen = None if character is None else known.get(arguments.text("the character", character))
-        if character is not None and chosen is None:
-            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
-        t = run.position.t if t is None else t
-        back = BACK if back is None else back
-        stop = run.interrupts.asked
-        return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
-
-    def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
-        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.
-
-        Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
-        that processes its rows independently. Raises `TuiGruError`.
-        """
-        from tui_gru.analysis.influence import influence_of_rows
-
-        t = self.position.t if t is None else t
-        return influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
-
-    def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
-        """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
-        current weights.
-
-        Raises `TuiGruError` if the text does not fit the vocabulary, or the model has no loss of characters.
-        """
-        from tui_gru.analysis import losses as loss_places
-
-        self.config.source.check(Ability.TEXT)
-        if text is None:
-            return loss_places.of_batch(self._run.moment, self._corpus)
-        read, name = self._tokens(text), self.program.loss_names.row
-        if not name:
-            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
-        return loss_places.of_text(self._read(read, name, progress), self.program, read)
-
-    def _timestep(self, t: int | None) -> int | None:
-        return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
-
-    def _parameter(self, name: str) -> str:
-        """Return the name of a parameter. Raises `TuiGruError` if it is not one."""
-        names = self.parameter_names
-        if arguments.text("a name", name) not in names:
-            raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
-        return name
-
-    @property
-    def _corpus(self) -> Corpus:
-        corpus = self._run.timeline.segment_at(self.state.tick).trainer.corpus
-        self.config.source.check(Ability.TEXT)
-        assert isinstance(corpus, Corpus)
-        return corpus
-
-    def _tokens(self, text: Text) -> Text:
-        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
-
-    def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
-        from tui_gru.analysis.units import read_text
-
-        done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
-        stop = self._run.interrupts.asked
-        return read_text(self.config, self._run.moment.weights, text, [name], progress=done_of, stop=stop)
 
     # Files
 
@@ -1220,10 +742,6 @@ class Session:
         except (TypeError, ValueError, RecursionError) as error:
             raise TuiGruError(f"{name} cannot be saved with a session: {error}; use strings, numbers, lists and dicts") from None
         self._run.keep(name, value, begin=begin)
-
-    def kept(self, name: str, default: Any = None) -> Any:
-        """Return the value last saved under a name with `keep`; `default` if there is none."""
-        return self.state.kept.get(arguments.text("the name of a saved value", name), default)
 
 
 def _checked_epochs(epochs: int | None) -> int | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_gru.debugger import state as by_branch
-from tui_gru.debugger.branches import Branch, BranchInfo
 from tui_gru.debugger.edits import TrainingSettings
 from tui_gru.debugger.evaluate import EVERY, MomentNumbers
 from tui_gru.debugger.history import MachineReport
@@ -20,7 +19,7 @@ from tui_gru.debugger.position import Position, in_words, position_of
 from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine, layer_at
 from tui_gru.debugger.state import Mark, State
 from tui_gru.debugger.stops import Breakpoint, LogLine, Watched
-from tui_gru.debugger.timeline import ScalarSeries, Timeline
+from tui_gru.debugger.timeline import Branch, BranchInfo, ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import AnyCorpus

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from tui_gru import errors as arguments
 from tui_gru.analysis.trouble import TroubleWatch
 from tui_gru.debugger import state as by_branch
-from tui_gru.debugger.branches import Branches, BranchTree
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, StepMemory, position_of
 from tui_gru.debugger.program import Program, program_of
+from tui_gru.debugger.segment import Memory, Monitor
 from tui_gru.debugger.state import Notice, Outcome, State, StopEvent, joined
 from tui_gru.debugger.stops import (
     Breakpoint,
@@ -31,7 +31,7 @@ from tui_gru.debugger.stops import (
     resolve,
     watched,
 )
-from tui_gru.debugger.timeline import Memory, Monitor, Timeline
+from tui_gru.debugger.timeline import Branches, BranchTree, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.source import Ability

@@ -12,23 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.branches import LONGEST_NAME, Branch, BranchChange, Branches
 from tui_gru.debugger.edits import Edit, JournalEntry, TextEdit, TrainingSettings, plan
 from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, ScalarRows, fingerprint, this_machine
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import StepMemory, in_words, position_of
 from tui_gru.debugger.program import program_of
+from tui_gru.debugger.segment import HistorySegment, Memory, checkpoint_of
 from tui_gru.debugger.state import Mark, Marks, State
 from tui_gru.debugger.stops import HitCache, HitCounts, HitKey, LogLine, Stops, resolve
-from tui_gru.debugger.timeline import HistorySegment, Memory, Timeline, checkpoint_of
+from tui_gru.debugger.timeline import LONGEST_NAME, Branch, BranchChange, Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.config import SAMPLERS, Config, check_setting
+from tui_gru.engine.config import SAMPLERS, Config, as_text, check_setting, index_of, separator
 from tui_gru.engine.data import ImportedConfig, SeriesConfig
 from tui_gru.engine.model import Structure
 from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.source import Ability, Imported, ImportedBatch, Series
-from tui_gru.engine.text import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError, printable
 from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, line, one_of, partly, reader, within
@@ -707,7 +706,7 @@ class _SessionReader:
 
             return ImportedConfig.of_source(recognised_run(encoded(run.recording), self._file.path.parent))
         if run.series:
-            from tui_gru.engine.series import series_of
+            from tui_gru.engine.data import series_of
 
             arrays = self._array(SERIES)
             series = series_of(arrays["input"], arrays["target"], run.config.get("dtype", Config.dtype))

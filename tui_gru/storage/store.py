@@ -17,21 +17,9 @@ from typing import Self
 from platformdirs import user_state_path
 
 from tui_gru.debugger.state import State
-from tui_gru.errors import FilePath, TuiGruError, shown
+from tui_gru.errors import FilePath, TuiGruError, is_permitted, own_folder, permitted, shown
 from tui_gru.storage import file as session_file
 from tui_gru.storage import state as facts
-from tui_gru.storage.confinement import is_permitted, own_folder, permitted
-from tui_gru.storage.file import (
-    SessionFile,
-    SessionFileError,
-    SessionMissingError,
-    UnwritableSessionError,
-    damaged,
-    has_locks,
-    missing,
-    no_locks,
-    reason,
-)
 from tui_gru.storage.state import StateWriter
 
 # ------------------------------------------------------------------------------
@@ -61,7 +49,7 @@ def session_path(name: FilePath) -> Path:
     """Return the path of a session.
 
     A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`. In a confined process both
-    refer to its folder (`confinement.permitted`).
+    refer to its folder (`errors.permitted`).
     """
     path, folder = _expanded(name), own_folder()
     if path.name != os.fspath(name) or path.suffix == SUFFIX:
@@ -93,7 +81,7 @@ def read_session(path: FilePath, history_memory: int | None = None) -> OpenedSes
         return _read(file, history_memory)
 
 
-def _read(file: SessionFile, history_memory: int | None) -> OpenedSession:
+def _read(file: session_file.SessionFile, history_memory: int | None) -> OpenedSession:
     from tui_gru.storage.state import read_state
 
     state, unreadable = read_state(file)
@@ -103,7 +91,7 @@ def _read(file: SessionFile, history_memory: int | None) -> OpenedSession:
     return OpenedSession(file.path, state, written_in(file), "; ".join(trouble), is_earlier=file.log.damage is not None)
 
 
-def _log_trouble(file: SessionFile) -> list[str]:
+def _log_trouble(file: session_file.SessionFile) -> list[str]:
     """Return a line on the changes that are missing because the log is missing or damaged, or on a log of another file."""
     log, damage = f"{file.path.name}-wal", file.log.damage
     if file.log.missing:
@@ -111,9 +99,9 @@ def _log_trouble(file: SessionFile) -> list[str]:
     if damage is None:
         return [f"{log} beside it belongs to another file and is not read"] if file.log.foreign else []
     reached = ""
-    unreadable = SessionFileError, sqlite3.Error, OSError, UnicodeDecodeError
+    unreadable = session_file.SessionFileError, sqlite3.Error, OSError, UnicodeDecodeError
     with suppress(*unreadable), damage.pieced_together() as at, closing(session_file.connect(at, "ro")) as connection:
-        late = SessionFile(file.path, connection)
+        late = session_file.SessionFile(file.path, connection)
         if written_in(late) > written_in(file):
             reached = f", which reached {place_in(late)} at least"
     changes = f"{damage.lost:,} later changes are" if damage.lost > 1 else "later changes are"
@@ -122,7 +110,7 @@ def _log_trouble(file: SessionFile) -> list[str]:
     return [f"{log} is damaged: {changes} lost{reached}; {where}"]
 
 
-def place_in(file: SessionFile) -> str:
+def place_in(file: session_file.SessionFile) -> str:
     """Return the place where the session in a file was left, in words."""
     from tui_gru.debugger.position import in_words, position_of
     from tui_gru.debugger.program import program_of
@@ -141,11 +129,11 @@ def written(path: Path) -> int:
     try:
         with session_file.glancing(path) as file:
             return written_in(file)
-    except SessionFileError:
+    except session_file.SessionFileError:
         return 0
 
 
-def written_in(file: SessionFile) -> int:
+def written_in(file: session_file.SessionFile) -> int:
     """Return the time at which a session was last written, as stored in its file, in microseconds since 1970."""
     from tui_gru.storage import state as facts
 
@@ -188,7 +176,7 @@ def save(state: State, path: FilePath, opened: FileIdentity | None = None) -> Fi
     _make_folder(real)
     writer = StateWriter(max(_newest(real), opened[1] if opened else 0))
 
-    def fill(new: SessionFile, old: SessionFile | None) -> None:
+    def fill(new: session_file.SessionFile, old: session_file.SessionFile | None) -> None:
         _check_unchanged(real, old, opened)
         writer.write(new, state)
 
@@ -202,13 +190,13 @@ def _check_permitted(path: Path) -> None:
         try:
             permitted(path)
         except TuiGruError as error:
-            raise UnwritableSessionError(str(error)) from None
+            raise session_file.UnwritableSessionError(str(error)) from None
 
 
-def _check_unchanged(path: Path, file: SessionFile | None, opened: FileIdentity | None) -> None:
+def _check_unchanged(path: Path, file: session_file.SessionFile | None, opened: FileIdentity | None) -> None:
     """Raise `SessionFileError` if the file that a session was read from has been written to since."""
     if opened is not None and opened[0] == path and file is not None and written_in(file) != opened[1]:
-        raise UnwritableSessionError(f"{path} was written to since it was opened here; save it elsewhere")
+        raise session_file.UnwritableSessionError(f"{path} was written to since it was opened here; save it elsewhere")
 
 
 def _real(path: FilePath) -> Path:
@@ -227,12 +215,14 @@ def _expanded(name: FilePath) -> Path:
     if not os.fspath(name) or b"\0" in encoded or len(os.fsencode(path.name)) > LONGEST_NAME:
         raise _invalid_name(name)
     if os.name == "nt" and (UNNAMEABLE.intersection(path.name) or path.stem.upper() in DEVICES or path.name[-1:] in (" ", ".")):
-        raise SessionFileError(f"{shown(name)} is no name that Windows can give to a file; use one such as math{SUFFIX}")
+        raise session_file.SessionFileError(
+            f"{shown(name)} is no name that Windows can give to a file; use one such as math{SUFFIX}"
+        )
     return path
 
 
-def _invalid_name(name: FilePath) -> SessionFileError:
-    return SessionFileError(f"{shown(name)} is not a file name; use one such as math{SUFFIX}")
+def _invalid_name(name: FilePath) -> session_file.SessionFileError:
+    return session_file.SessionFileError(f"{shown(name)} is not a file name; use one such as math{SUFFIX}")
 
 
 def _make_folder(path: Path) -> None:
@@ -241,7 +231,9 @@ def _make_folder(path: Path) -> None:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableSessionError(f"{path.parent} cannot be created: {reason(error)}; save it elsewhere") from None
+            raise session_file.UnwritableSessionError(
+                f"{path.parent} cannot be created: {session_file.reason(error)}; save it elsewhere"
+            ) from None
 
 
 class RecordedFile:
@@ -250,18 +242,18 @@ class RecordedFile:
     What has been written survives the end of the process, even a crash; a power cut can lose the last moments, but not the file.
     """
 
-    def __init__(self, path: Path, begin: Callable[[SessionFile | None], OpenedSession]) -> None:
+    def __init__(self, path: Path, begin: Callable[[session_file.SessionFile | None], OpenedSession]) -> None:
         _check_permitted(path)
         self.path, newest = path, _newest(path)
 
-        def fill(new: SessionFile, old: SessionFile | None) -> None:
+        def fill(new: session_file.SessionFile, old: session_file.SessionFile | None) -> None:
             self.begun = begin(old)
             self._writer = StateWriter(max(newest, self.begun.written))
             self._writer.write(new, self.begun.state)
 
         _make_folder(path)
-        if not has_locks(path.parent):
-            raise no_locks(path)
+        if not session_file.has_locks(path.parent):
+            raise session_file.no_locks(path)
         self._inode = session_file.replace(path, fill)
         self._file = session_file.recording(self.path, self._inode)
         self._lock = threading.Lock()  # `kept` may be written by another thread than the verbs
@@ -275,7 +267,7 @@ class RecordedFile:
         """
         at = _real(path)
 
-        def given(old: SessionFile | None) -> OpenedSession:
+        def given(old: session_file.SessionFile | None) -> OpenedSession:
             _check_unchanged(at, old, opened)
             return OpenedSession(at, state, opened[1] if opened else 0, "")
 
@@ -287,9 +279,9 @@ class RecordedFile:
         at = _real(path)
         session_file.identify(at)
 
-        def left(old: SessionFile | None) -> OpenedSession:
+        def left(old: session_file.SessionFile | None) -> OpenedSession:
             if old is None:
-                raise missing(at)
+                raise session_file.missing(at)
             return _read(old, history_memory)
 
         return cls(at, left)
@@ -320,9 +312,9 @@ class RecordedFile:
                     write(writer)
                 finally:  # also what was interrupted may have changed the file
                     self._file.note_sizes()
-            except (sqlite3.Error, OSError, MemoryError, SessionFileError) as error:
+            except (sqlite3.Error, OSError, MemoryError, session_file.SessionFileError) as error:
                 self.close()
-                return self._ended(reason(error))
+                return self._ended(session_file.reason(error))
             self._writer = writer
             return ""
 
@@ -383,7 +375,7 @@ def _title(text: str) -> str:
 def prune() -> None:
     """Delete the oldest automatic recordings. Files that are not sessions, and sessions that are open, are not deleted."""
     for path in sorted(own_files(automatic_folder()), key=written, reverse=True)[STAY:]:
-        with suppress(SessionFileError):
+        with suppress(session_file.SessionFileError):
             session_file.remove(path)
 
 
@@ -393,7 +385,7 @@ def find(name: str) -> Path:
         return session_path(name)
     newest = max(named_files(), key=written, default=None)
     if newest is None:
-        raise SessionMissingError(f"there is no session in {sessions_folder()} yet; leave out --session to begin one")
+        raise session_file.SessionMissingError(f"there is no session in {sessions_folder()} yet; leave out --session to begin one")
     return newest
 
 
@@ -414,7 +406,7 @@ def _listed(path: Path) -> ListedSession:
         return ListedSession(path, size, 0.0, str(error).removeprefix(f"{path} "))
 
 
-def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
+def _glance(file: session_file.SessionFile) -> tuple[float, str, tuple[str, ...]]:
     """Return the time at which a session was written, in seconds since 1970, and where it was left; and its branches.
 
     The current branch comes first.
@@ -422,6 +414,6 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
     here = facts.read(file, "here", facts.HereFact)
     names = [name for name, *_ in facts.read(file, "branches", facts.BranchRows)]
     if here.branch not in names or here.tick > here.newest:
-        raise damaged(file.path, "the place where it was left")
+        raise session_file.damaged(file.path, "the place where it was left")
     place = place_in(file) + (", later changes lost in a damaged log" if file.log.damage is not None else "")
     return written_in(file) / 1e6, place, (here.branch, *(name for name in names if name != here.branch))

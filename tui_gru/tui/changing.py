@@ -16,17 +16,16 @@ from tui_gru.debugger.program import Program
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Watch, command_of, described, is_plain
 from tui_gru.engine.config import SAMPLERS, Sampler
-from tui_gru.errors import TuiGruError
+from tui_gru.errors import TuiGruError, is_permitted, permitted
 from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
-from tui_gru.storage.confinement import is_permitted, permitted
 from tui_gru.tui.keys import Arguments, Step, example, sign_of_key, with_keys
 from tui_gru.tui.moving import go_to, run_on, without_learning
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import BranchComparison
-    from tui_gru.debugger.branches import BranchInfo
     from tui_gru.debugger.edits import JournalEntry
+    from tui_gru.debugger.timeline import BranchInfo
     from tui_gru.engine.sampling import Sample
     from tui_gru.session.session import Session
     from tui_gru.tui.panels.listing import Listing

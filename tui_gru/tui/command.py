@@ -23,7 +23,7 @@ from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
 from tui_gru.engine.config import SAMPLERS
-from tui_gru.storage.confinement import is_permitted, permitted
+from tui_gru.errors import is_permitted, permitted
 from tui_gru.tui.keys import Arguments, Verb, abbreviated, by_name, example
 from tui_gru.tui.session_screen import SessionScreen
 from tui_gru.tui.theme import cut, folded, palette_of, transliterate

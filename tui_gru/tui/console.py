@@ -18,8 +18,7 @@ from tui_gru.debugger.derivation_text import as_text, first_opened
 from tui_gru.debugger.position import position_of
 from tui_gru.engine.numbers import plain
 from tui_gru.errors import TuiGruError, safe_text
-from tui_gru.session.answers import place_in_words
-from tui_gru.session.results import PlainResults, place_of
+from tui_gru.session.answers import PlainResults, place_in_words, place_of
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import (
@@ -40,7 +39,7 @@ from tui_gru.tui.verbs import BY_ID, KEYS
 if TYPE_CHECKING:
     from tui_gru.debugger.evaluate import Node, ValueRef
     from tui_gru.session.travel import SearchProgress
-    from tui_gru.tui.unseen import UnseenScreen
+    from tui_gru.tui.headless import UnseenScreen
 
 # ------------------------------------------------------------------------------
 # What is typed: keys with counts, and commands of the `:` line, separated by semicolons.
@@ -228,7 +227,7 @@ class Console(Desk):
             try:
                 return self._execute(typed)
             except ScreenNeededError:
-                from tui_gru.tui.unseen import UnseenScreen
+                from tui_gru.tui.headless import UnseenScreen
 
                 self._screen = UnseenScreen(self.session, self.view, SIZE)
         before, found = self.snapshot.position, self._screen.execute(*typed)

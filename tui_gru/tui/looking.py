@@ -558,7 +558,7 @@ def plot(screen: MainScreen, rest: Arguments) -> None:
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
     from tui_gru.debugger.expressions import compile_expression
-    from tui_gru.session.results import ToldStory
+    from tui_gru.session.answers import ToldStory
     from tui_gru.tui.panels.story import PlottedExpression, StoryPanel, StoryTold
 
     session, snapshot, there = screen.session, screen.snapshot, screen.overlay

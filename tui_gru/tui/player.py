@@ -30,13 +30,13 @@ from rich.color import Color
 from rich.style import Style
 from textual.strip import Strip
 
-from tui_gru.debugger.branches import Branch
 from tui_gru.debugger.derivation_text import MOST_TERMS, DerivationRow, first_opened, laid_out
 from tui_gru.debugger.derivation_text import Path as TermPath
 from tui_gru.debugger.evaluate import Node, ValueRef
 from tui_gru.debugger.explain import Explainer
 from tui_gru.debugger.position import Level, check_level, in_words
 from tui_gru.debugger.state import State
+from tui_gru.debugger.timeline import Branch
 from tui_gru.engine.numbers import short
 from tui_gru.errors import FilePath, TuiGruError, safe_text, shown, whole
 from tui_gru.session.session import Session

@@ -19,9 +19,9 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from tui_gru.debugger.program import shown_char
-from tui_gru.engine.pieces import symbols
-from tui_gru.engine.text import Text
+from tui_gru.engine.config import Text
 from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.page import symbols
 from tui_gru.equations.syntax import MARKED, code_name, did_you_mean
 from tui_gru.errors import TuiGruError
 

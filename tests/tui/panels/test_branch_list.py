@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui.test_main_screen import driving, driving_app
 from tests.tui.test_surviving import command
-from tui_gru.debugger.branches import BranchInfo
+from tui_gru.debugger.timeline import BranchInfo
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.app import make_app

@@ -7,9 +7,9 @@ import pytest
 
 from tests.tui.panels.conftest import tutorial
 from tests.tui.panels.sessions import with_state
-from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.state import Mark
+from tui_gru.debugger.timeline import BranchInfo
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels import time as time_line
 from tui_gru.tui.panels.time import TimeLine, loss_columns, partings, timeline_marks

@@ -16,8 +16,8 @@ from textual.message import Message
 from tui_gru.analysis.influence import Influence, Reach, RowInfluence
 from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch, perplexity
 from tui_gru.debugger.program import shown_char
+from tui_gru.engine.config import token_word
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.text import token_word
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, line, table

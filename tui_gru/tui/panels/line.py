@@ -20,10 +20,10 @@ from tui_gru.debugger import program as names
 from tui_gru.debugger.evaluate import Factor, MomentNumbers, Terms, terms_of
 from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
 from tui_gru.engine import numbers
+from tui_gru.engine.config import Text
 from tui_gru.engine.model import GRADIENTS
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS

@@ -18,14 +18,14 @@ from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
 from tui_gru.analysis.trials import CureTrial
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
-from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import as_typed, place_name, position_of
 from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Watch, clauses
+from tui_gru.debugger.timeline import BranchInfo
 from tui_gru.engine import numbers
+from tui_gru.engine.config import Text, token_word
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text, token_word
 from tui_gru.engine.weights import Array
 from tui_gru.errors import safe_text
 from tui_gru.session.snapshot import Snapshot, View

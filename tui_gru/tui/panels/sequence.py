@@ -17,9 +17,9 @@ from textual.geometry import Region, Size
 
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
+from tui_gru.engine.config import Text
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.source import Ability
-from tui_gru.engine.text import Text
 from tui_gru.equations.syntax import split
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bar, clip, from_rows

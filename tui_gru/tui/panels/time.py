@@ -17,9 +17,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style as TextStyle
 
-from tui_gru.debugger.branches import BranchInfo
 from tui_gru.debugger.position import Position, place_name, position_of
 from tui_gru.debugger.program import Program, printable
+from tui_gru.debugger.timeline import BranchInfo
 from tui_gru.engine import numbers
 from tui_gru.engine.model import UPDATES
 from tui_gru.engine.source import Ability
