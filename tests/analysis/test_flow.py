@@ -34,15 +34,15 @@ def test_every_norm_is_numpys(model, row):
         return np.sqrt((array[slice(None) if row is None else row] ** 2).sum())
 
     for state in page.states:
-        handed_on, ahead = f"d{page.before(state)}", page.ahead(state)
+        handed_on, received = f"d{page.before(state)}", page.received(state)
         terms = session.program.lines[handed_on].formula.terms
         paths = [term.label for term in terms] if all(term.label for term in terms) else [handed_on]
         for t, flow in enumerate(snapshot.flow(row, state)):
             assert flow.t == t
             assert flow.dh == pytest.approx(norm(f"d{state}", t), rel=1e-14)
-            assert flow.from_future == pytest.approx(norm(ahead, t), rel=1e-14)
+            assert flow.from_future == pytest.approx(norm(received, t), rel=1e-14)
             assert flow.handed_on == pytest.approx(norm(handed_on, t), rel=1e-14)
-            own = snapshot.record.array(f"d{state}")[t].astype(float) - snapshot.record.array(ahead)[t]
+            own = snapshot.record.array(f"d{state}")[t].astype(float) - snapshot.record.array(received)[t]
             assert flow.from_output == pytest.approx(np.linalg.norm(own[slice(None) if row is None else row]), rel=1e-5, abs=1e-9)
             norms = [norm(name, t) for name in paths]
             assert flow.paths == pytest.approx(norms, rel=1e-14)
@@ -53,7 +53,7 @@ def test_every_norm_is_numpys(model, row):
 def test_the_paths_of_a_gru_are_named_after_the_lines_that_they_lead_through():
     program = in_backward("by", None).program
     names = flow_names(program, "h")
-    assert (names.delta, names.own, names.ahead, names.handed_on) == ("dh", "dh_output", "dh_future", "dh_prev")
+    assert (names.delta, names.own, names.received, names.handed_on) == ("dh", "dh_output", "dh_future", "dh_prev")
     assert set(names.paths) == set(PATHS)
     letters = {"dh_carry": "c", "dh_candidate": "h", "dh_update": "z", "dh_reset": "r"}
     assert paths_of(program, "h") == tuple((letters[name], name.removeprefix("dh_")) for name in names.paths)
@@ -68,7 +68,7 @@ def test_a_path_through_a_line_without_a_label_is_named_after_what_the_line_comp
 def test_the_gradient_of_a_direction_that_runs_backwards_flows_forwards():
     session = Session(**models.MODELS["both ways"])
     names = flow_names(session.program, "h_l0_reverse")
-    assert (names.ahead, names.handed_on, names.way) == ("dh_past_l0_reverse", "dh_next_l0_reverse", 1)
+    assert (names.received, names.handed_on, names.way) == ("dh_past_l0_reverse", "dh_next_l0_reverse", 1)
     session.learning = True
     session.step("batch")
     session.seek(session.program.tick_of("dh_l0_reverse", 1))

@@ -151,7 +151,7 @@ def test_a_gradient_that_the_first_line_of_a_timestep_reads_is_changed_before_th
     name, handed_on = "dh_past_l0_reverse", "dh_next_l0_reverse"
     shown = session.what_if(name, (0, 1), 0.25, 1)
     assert "dh_l0_reverse" in {d.name for d in shown.differences}
-    session.seek(begin + program.there_at(name, 1))
+    session.seek(begin + program.readable_from(name, 1))
     with pytest.raises(TuiGruError, match="just after its line"):
         session.edit(name, (0, 1), 0.25)
     session.adopt(shown)

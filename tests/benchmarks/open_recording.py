@@ -1,6 +1,6 @@
 """Open a recording in a session and print the time; run by `recording.py`, which has torch loaded itself.
 
-As on the screen, the next step is computed in a thread while the user looks at the current one (`Session.work_ahead`). So a step is
+As on the screen, the next step is computed in a thread while the user looks at the current one (`Session.prefetch`). So a step is
 measured twice: the wait for it, wall time, after the user has looked for `LOOK` seconds; and the CPU time of this thread for a step
 that was not computed ahead, which is the wait of a script that steps on at once. The time of both threads is printed beside it.
 """
@@ -33,7 +33,7 @@ def open_it(folder: str) -> None:
     waited, both = [], []
     for _ in range(STEPS):
         started = time.process_time()
-        session.work_ahead()
+        session.prefetch()
         time.sleep(LOOK)
         begun = time.perf_counter()
         session.step("batch")

@@ -30,7 +30,7 @@ def conditions_for(config):
     """Return conditions for a model: some that fit any model, and some on names of this one."""
     names = Names(config)
     state = next(iter(config.model.page.states))
-    before, ahead = config.model.page.before(state), config.model.page.ahead(state)
+    before, ahead = config.model.page.before(state), config.model.page.received(state)
     own = [
         f"{state}[0, 0] > prev({state})[0, 0]",
         f"any({before} > 0.1) and loss > 0",
@@ -52,7 +52,7 @@ class Names:
         self.parameters, self.gradients = model.parameters, tuple(f"d{name}" for name in model.parameters)
         self.inputs = tuple(page.inputs)
         self.before = {page.before(state): state for state in page.states}
-        self.ahead = {page.ahead(state): f"d{page.before(state)}" for state in page.states}
+        self.ahead = {page.received(state): f"d{page.before(state)}" for state in page.states}
         self.kept = tuple(f"{state}_{name}" for state in model.rule.states for name in model.parameters)
         of_rule = [line.target for line in model.rule.lines if line.target not in ("W", *model.rule.states)]
         self.scalars = tuple(name for name in of_rule if name in model.rule.scalars)

@@ -134,7 +134,7 @@ class Plain:
                 self.home.setdefault(node.label, line.name)
         #: The name by which another timestep reads the result of a line, and the distance of that timestep.
         self.carried = {state: (page.before(state), way) for state, way in self.ways.items()}
-        self.carried |= {f"d{page.before(state)}": (page.ahead(state), -way) for state, way in self.ways.items()}
+        self.carried |= {f"d{page.before(state)}": (page.received(state), -way) for state, way in self.ways.items()}
 
     def put(self, name, t, value, index=...):
         """Set a number or an array of timestep `t` (None for a value that a batch has once), also where another timestep reads
@@ -156,7 +156,9 @@ class Plain:
     def replace(self, name, t, index, value):
         """Replace a number, and compute the rest from the line after it."""
         page = self.config.model.page
-        read_in = {page.before(state): state for state in page.states} | {page.ahead(s): f"d{page.before(s)}" for s in page.states}
+        read_in = {page.before(state): state for state in page.states} | {
+            page.received(s): f"d{page.before(s)}" for s in page.states
+        }
         if t is None:
             self.memory[name][index] = value
             update = next(i for i, line in enumerate(self.lines) if line.phase == "update")

@@ -176,7 +176,7 @@ def test_every_state_is_followed_into_the_batch_before(model):
                 found = session.explain(page.before(state), (0, 0), t).terms[0]
                 assert (found.number.name, found.number.t) == (state, t - way)
             if 0 <= t + way < T:
-                ahead = session.explain(page.ahead(state), (0, 0), t).terms[0]
+                ahead = session.explain(page.received(state), (0, 0), t).terms[0]
                 assert (ahead.number.name, ahead.number.t) == (f"d{page.before(state)}", t + way)
 
 

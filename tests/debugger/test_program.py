@@ -94,7 +94,7 @@ def test_a_whole_batch_can_be_computed_from_the_table_alone(run):
     page, T = program.model.page, config.seq_length
     from_outside = {*page.inputs, *plain.before.layout.places}
     begins = {page.before(state): 0 if program.way_of(state) > 0 else T - 1 for state in page.states}
-    begins |= {page.ahead(state): T - 1 - begins[page.before(state)] for state in page.states}
+    begins |= {page.received(state): T - 1 - begins[page.before(state)] for state in page.states}
     for name, value in plain.memory.items():
         if name in begins:
             value[[t for t in range(T) if t != begins[name]]] = np.nan
@@ -113,7 +113,7 @@ def test_what_comes_from_another_timestep_is_what_that_hands_back(config):
     record, page = random_batch(config, 0), config.model.page
     for state in page.states:
         ahead, handed, h, before = (
-            record.array(n) for n in (page.ahead(state), f"d{page.before(state)}", state, page.before(state))
+            record.array(n) for n in (page.received(state), f"d{page.before(state)}", state, page.before(state))
         )
         if page.states[state].backwards:
             ahead, handed, h, before = ahead[::-1], handed[::-1], h[::-1], before[::-1]
@@ -155,7 +155,7 @@ def test_no_line_reads_what_has_not_been_computed(config):
     program, page = program_of(config), config.model.page
     way = {state: -1 if page.states[state].backwards else 1 for state in page.states}
     computed_by = {page.before(state): (state, way[state]) for state in page.states}
-    computed_by |= {page.ahead(state): (f"d{page.before(state)}", -way[state]) for state in page.states}
+    computed_by |= {page.received(state): (f"d{page.before(state)}", -way[state]) for state in page.states}
     T = config.seq_length
     done = {(name, t) for name in page.inputs for t in range(T)} | {(name, T - 1) for name in (*program.parameters, *program.names)}
     done -= {

@@ -13,7 +13,7 @@ def test_what_was_computed_ahead_is_taken_once():
     assert ahead.take(2) is None
     assert ahead.take(3) == "item 3"
     assert ahead.take(3) is None
-    assert done == ["tui-gru-works-ahead"]
+    assert done == ["tui-gru-prefetch"]
 
 
 def test_one_is_computed_at_a_time():

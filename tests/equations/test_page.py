@@ -42,7 +42,12 @@ def test_every_declaration():
         ("", "h", "-=", ""),
         ("", "b", "=", ""),
     ]
-    assert (read.before("h"), read.before("b"), read.ahead("h"), read.ahead("b")) == ("h_prev", "b_next", "dh_future", "db_past")
+    assert (read.before("h"), read.before("b"), read.received("h"), read.received("b")) == (
+        "h_prev",
+        "b_next",
+        "dh_future",
+        "db_past",
+    )
     assert read.output == "b"
 
 

@@ -299,7 +299,7 @@ def test_the_next_step_is_computed_while_the_user_looks_at_one(run, monkeypatch)
     for batch in range(6):
         stepped.step("batch")
         begun.clear()
-        stepped.work_ahead()
+        stepped.prefetch()
         assert begun[:1] == ([batch + 1] if 0 < batch < 5 else [])
         end = stepped.position
         sought.seek(0)
@@ -310,9 +310,9 @@ def test_the_next_step_is_computed_while_the_user_looks_at_one(run, monkeypatch)
         assert stepped.remarks == sought.remarks
     stepped.seek("e1 b2 t1")
     stepped.edit("Uz", (0, 0), 2.0)
-    stepped.work_ahead()
+    stepped.prefetch()
     stepped.step("batch")
-    stepped.work_ahead()
+    stepped.prefetch()
     assert_as_recorded(stepped)  # the next step is as it was recorded
 
 

@@ -265,7 +265,7 @@ class SessionMachine(RuleBasedStateMachine):
         if name in names.numbers or run.value(tick, name, t) is None:
             return True
         if name in names.ahead:
-            way = -1 if page.states[next(state for state in page.states if page.ahead(state) == name)].backwards else 1
+            way = -1 if page.states[next(state for state in page.states if page.received(state) == name)].backwards else 1
             used = name in run.executed[offset - 1].line.formula.names()
             return run.written(name, t) != offset or used or not 0 <= t + way < self.config.seq_length
         return run.lines[offset - 1][1] != name

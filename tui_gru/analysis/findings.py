@@ -34,7 +34,7 @@ class FindingRule(NamedTuple):
     """
 
     name: str
-    look: Callable[[RunFacts], Iterator[Finding]]
+    find: Callable[[RunFacts], Iterator[Finding]]
     instead_of: tuple[str, ...] = ()
     effects: tuple[str, ...] = ()
     placed: bool = False
@@ -141,7 +141,7 @@ def find(
                 continue
             if progress is not None:
                 progress(f"looking for {row.name}")
-            if own := list(row.look(examined)):
+            if own := list(row.find(examined)):
                 found[row] = own
                 left_out.update(row.instead_of)
         first = _FirstSeen(examined, facts, found)
@@ -204,5 +204,5 @@ class _FirstSeen:
         """Return which findings the run shows after a number of batches."""
         if count not in self._known:  # the names are kept, not the facts, which hold records
             facts = self._facts(self._timeline.moment(self._timeline.end_of(count - 1)))
-            self._known[count] = {rule.name for rule in self._rules if next(rule.look(facts), None) is not None}
+            self._known[count] = {rule.name for rule in self._rules if next(rule.find(facts), None) is not None}
         return self._known[count]

@@ -74,9 +74,9 @@ def _where_it_is_right(x: RunFacts, drawn: Sample) -> Iterator[Evidence]:
     char = max(dict.fromkeys(chosen), key=chosen.count)
     for batch, record in reversed(x.recent):
         predicted = record.array(name)[..., vocabulary.index(char)]
-        there = np.where(record.ids(read) == vocabulary.index(drawn.primer[-1]), predicted, -1)
-        t, row = map(int, np.unravel_index(np.argmax(there), there.shape))
-        if there[t, row] < 0:
+        after_primer = np.where(record.ids(read) == vocabulary.index(drawn.primer[-1]), predicted, -1)
+        t, row = map(int, np.unravel_index(np.argmax(after_primer), after_primer.shape))
+        if after_primer[t, row] < 0:
             continue
         value = float(predicted[t, row])
         yield Evidence(
@@ -271,5 +271,5 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
 def _apart(counts: NDArray[np.integer], whole: NDArray[np.floating]) -> float:
     """Return the relative entropy of the frequencies of a part to those of the whole, without what chance adds, in nats."""
     share = counts / counts.sum()
-    there = share > 0
-    return float((share[there] * np.log(share[there] / whole[there])).sum() - (there.sum() - 1) / (2 * counts.sum()))
+    occurs = share > 0
+    return float((share[occurs] * np.log(share[occurs] / whole[occurs])).sum() - (occurs.sum() - 1) / (2 * counts.sum()))

@@ -190,8 +190,8 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
         orders = "torch stacks r z n; Keras and ONNX stack z r h."
         if fit.here.kind == "lstm":
             orders = "torch and Keras stack i f g o; ONNX stacks i o f g."
-        there, here = fit.variant.convention.order, fit.here.order
-        own = {is_: here[there.index(is_)] for is_ in KINDS[fit.here.kind].gates}
+        named, here = fit.variant.convention.order, fit.here.order
+        own = {is_: here[named.index(is_)] for is_ in KINDS[fit.here.kind].gates}
         moved = [f"the {_PLACES[own[is_]]} here is the {_PLACES[is_]} there" for is_ in own if own[is_] != is_]
         yield from _about(
             x,

@@ -348,11 +348,11 @@ def _rate(x: RunFacts, record: BatchRecord, states: list[str]) -> tuple[float, i
     squares = []
     for state in states:
         names = flow_names(x.program, state)
-        delta, ahead = (np.square(norms_over_time(record.array(name))) for name in (names.delta, names.ahead))
-        squares.append((delta[1:], ahead[:-1]) if names.way < 0 else (delta[:-1], ahead[1:]))
+        delta, received = (np.square(norms_over_time(record.array(name))) for name in (names.delta, names.received))
+        squares.append((delta[1:], received[:-1]) if names.way < 0 else (delta[:-1], received[1:]))
     with np.errstate(all="ignore"):
-        delta, ahead = np.sqrt(np.sum(squares, axis=0))
-        ratios = np.log(ahead / delta)
+        delta, received = np.sqrt(np.sum(squares, axis=0))
+        ratios = np.log(received / delta)
     ratios = ratios[np.isfinite(ratios)]
     return (float(np.exp(ratios.mean())), len(ratios)) if len(ratios) >= _LEAST_TIMESTEPS else None
 

@@ -59,7 +59,7 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
         return
     record, name, t, index = x.record(batch), first.name, first.t, first.index
     named, read = x.program.names[name], name in x.program.model.page.inputs
-    line = x.program.there_at(name, t) if read and t is not None else x.program.tick_of(name, t)
+    line = x.program.readable_from(name, t) if read and t is not None else x.program.tick_of(name, t)
     tick = first.tick if first.given else batch * x.program.ticks + line if line is not None else x.end(batch)
     array = record.before[name] if first.given else named.complete(record, t)
     value = float(np.asarray(array)[index])
@@ -142,7 +142,7 @@ def _root_of_zeros(x: RunFacts, name: str, record: BatchRecord) -> str:
             known = x.program.names.get(read)
             if read in seen or known is None or not (known.timed and known.kind.editable):
                 continue
-            if not record.array(read).any() and x.program.state_ahead(read) is None:  # it is always 0 after the last timestep
+            if not record.array(read).any() and x.program.state_receiving(read) is None:  # it is always 0 after the last timestep
                 name = read
                 break
         else:
@@ -211,11 +211,11 @@ def _flows(x: RunFacts) -> dict[str, Float64Array]:
     for state, norms in x.last_prediction.items():
         if x.program.model.page.states[state].backwards:
             continue  # at the last timestep, a backward state is at its own beginning
-        there = norms[::-1]
-        if there[0] == 0 and len(there) > 2:  # a state that only the next timestep reads, such as the cell of an LSTM
-            there = there[1:]
-        if np.isfinite(there).all() and there[0] > 0:
-            found[state] = there
+        last_norms = norms[::-1]
+        if last_norms[0] == 0 and len(last_norms) > 2:  # a state that only the next timestep reads, such as the cell of an LSTM
+            last_norms = last_norms[1:]
+        if np.isfinite(last_norms).all() and last_norms[0] > 0:
+            found[state] = last_norms
     return found
 
 

@@ -408,14 +408,14 @@ def _check_stop(stop: StopRequested | None) -> None:
 class FlowNames(NamedTuple):
     """The names along which the gradient of a state flows through time.
 
-    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `ahead` its part from the
+    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `received` its part from the
     timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. `way`
     is the direction in which the gradient flows through the timesteps, 1 or −1.
     """
 
     delta: str
     own: str
-    ahead: str
+    received: str
     handed_on: str
     paths: tuple[str, ...]
     way: int
@@ -449,17 +449,17 @@ class Flow:
 def flow_names(program: Program, state: str) -> FlowNames:
     """Return the names along which the gradient of a state flows."""
     page = program.model.page
-    ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
+    received, handed_on = page.received(state), f"d{page.before(state)}"
     line = program.lines[f"d{state}"]
     assert line.formula is not None
-    own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == ahead)]
+    own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == received)]
     terms = program.lines[handed_on].formula
     assert terms is not None
     paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
     place = program.place_of(f"d{state}")
     assert place is not None
     named = paths if all(paths) else (handed_on,)
-    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
+    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", received, handed_on, named, place[0].way)
 
 
 def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
@@ -493,7 +493,7 @@ def flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | Non
     def at(t: int) -> Flow | None:
         if not moment.executed(names.delta, t):
             return None
-        reached = Flow(t, norms[names.delta][t], norms[_OWN][t], norms[names.ahead][t])
+        reached = Flow(t, norms[names.delta][t], norms[_OWN][t], norms[names.received][t])
         if not moment.executed(names.handed_on, t):
             return reached
         return replace(reached, handed_on=norms[names.handed_on][t], paths=tuple(norms[name][t] for name in names.paths))
@@ -510,9 +510,9 @@ def _delta_norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict
     found = _known.setdefault(record, {})
     if (names, row) not in found:
         chosen = slice(None) if row is None else slice(row, row + 1)
-        arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.ahead, names.handed_on, *names.paths)}
+        arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.received, names.handed_on, *names.paths)}
         with np.errstate(all="ignore"):
-            own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.ahead]
+            own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.received]
             found[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, own))}
     return found[names, row]
 

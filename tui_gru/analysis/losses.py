@@ -106,10 +106,10 @@ def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
     program, record = moment.program, moment.record
     values = loss_of_rows(program, record.array(program.loss_names.row or program.input))
     T, B = values.shape[:2]
-    there = [moment.there(program.loss_names.row, t) for t in range(T)]
-    t, row = np.meshgrid(np.arange(T)[there], np.arange(B), indexing="ij")
+    computed = [moment.is_readable(program.loss_names.row, t) for t in range(T)]
+    t, row = np.meshgrid(np.arange(T)[computed], np.arange(B), indexing="ij")
     places = _places(corpus, moment.position.batch, T, B)
-    return _sorted(values[there].ravel(), places[there].ravel(), corpus.text, t.ravel(), row.ravel())
+    return _sorted(values[computed].ravel(), places[computed].ravel(), corpus.text, t.ravel(), row.ravel())
 
 
 def of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:

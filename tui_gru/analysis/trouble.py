@@ -184,9 +184,9 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
     found = []
     for state in program.model.page.states:
         names = flow_names(program, state)
-        delta, ahead = record.array(names.delta), record.array(names.ahead)
+        delta, received = record.array(names.delta), record.array(names.received)
         with np.errstate(all="ignore"):
-            own = max(_norms(record.array(names.own) if names.own else delta - ahead))
+            own = max(_norms(record.array(names.own) if names.own else delta - received))
         norms = _norms(delta)[:: names.way]
         found.append(_Course(f"‖{program.writer.name(names.delta)}‖", norms, names.way, own or math.inf))
     return found
@@ -316,7 +316,7 @@ def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a number exists."""
     if program.names[name].kind.store is Store.GRADIENTS:
         return program.complete_at(name)
-    offset = program.there_at(name, t)
+    offset = program.readable_from(name, t)
     return offset if offset is not None else program.ticks
 
 

@@ -369,7 +369,7 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
         timed = [each for each, n in program.names.items() if n.timed and n.axes[:1] == ("B",)]
         raise TuiGruError(unknown_name(name, timed).replace("no value named", "no value of every timestep and row named"))
     values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
-    values[[not moment.there(name, t) for t in range(program.seq_length)]] = np.nan
+    values[[not moment.is_readable(name, t) for t in range(program.seq_length)]] = np.nan
     read = [
         moment.record.ids(i)[:, row]
         for i, variable in program.model.page.inputs.items()

@@ -185,14 +185,14 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     page = program.model.page
     if what.name in page.inputs:
         raise TuiGruError(f"{what.name} is a given input and cannot be edited; what-if only shows the effect of another value")
-    state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
+    state = next((state for state in page.states if what.name in (page.before(state), page.received(state))), None)
     if state is None:
         return what.name, what.tick
     assert what.t is not None
     begin, way = what.now.position.number * program.ticks, program.way_of(state)
-    if what.name == page.ahead(state):
+    if what.name == page.received(state):
         handed_on = f"d{page.before(state)}"
-        if what.tick - begin == program.there_at(what.name, what.t):
+        if what.tick - begin == program.readable_from(what.name, what.t):
             return what.name, what.tick
         return handed_on, begin + (program.tick_of(handed_on, what.t + way) or 0)
     if 0 <= what.t - way < program.seq_length:
@@ -468,7 +468,7 @@ def _offset(program: Program, name: str, t: int | None) -> int:
     """Return the tick within a batch from which on a value exists."""
     if program.names[name].kind.store is Store.GRADIENTS:
         return offset_of(program, name, None)
-    return program.there_at(name, t) or 0
+    return program.readable_from(name, t) or 0
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> DifferingEntry | None:

@@ -85,7 +85,7 @@ def _file(path: Path) -> Iterator[BinaryIO]:
 
 
 # ------------------------------------------------------------------------------
-# Options that several commands share: the output file, a held-out text, and the look of the screen.
+# Options that several commands share: the output file, a held-out text, and the appearance of the screen.
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -73,7 +73,7 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
         return 0
     if named.kind.store is Store.GRADIENTS:
         return program.backward_end
-    offset = program.there_at(name, t)
+    offset = program.readable_from(name, t)
     assert offset is not None
     first, _ = program.line_at(offset)
     return offset - 1 if named.kind is ValueKind.STATE or name in first.reads else offset
@@ -92,7 +92,7 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
         return program.point_after(offset_of(program, name, None))
     assert t is not None
     page = program.model.page
-    state = program.state_ahead(name)
+    state = program.state_receiving(name)
     if state is not None:
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < program.seq_length:

@@ -169,11 +169,11 @@ class MomentNumbers:
     def _aligned(self, node: Expression, values: list[Any], index: AnyIndex) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""
         every = self.axes(node)
-        kept = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
+        sliced = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
         found = []
         for child, value in zip(node.children, values, strict=True):
             own = self.axes(child)
-            form = tuple(slice(None) if axis in own else np.newaxis for axis in kept)
+            form = tuple(slice(None) if axis in own else np.newaxis for axis in sliced)
             found.append(np.asarray(value)[form] if np.ndim(value) else value)
         return found
 

@@ -109,7 +109,7 @@ class CarriedGradient:
     def _delta(self, number: ValueRef) -> Derivation:
         t, last, page = number.t, self._program.seq_length - 1, self._program.model.page
         assert t is not None
-        state = self._program.state_ahead(number.name)
+        state = self._program.state_receiving(number.name)
         if state is not None:
             handed = replace(number, name=f"d{page.before(state)}")
             if t < last:
@@ -391,7 +391,7 @@ class Explainer:
                 return self._gradient_norm(number)
             case ValueKind.NUMBER if name == "max_weight":
                 return self._largest_weight(number)
-        state = self._program.state_ahead(name)
+        state = self._program.state_receiving(name)
         return self._computed(number) if state is None else self._from_next(number, state)
 
     def _imported(self, number: ValueRef, source: Imported) -> Derivation | None:
@@ -492,7 +492,7 @@ class Explainer:
         # The record is read, not the text: an edit of the text changes only timesteps that had not begun.
         char = shown_char(corpus.vocabulary[int(np.argmax(moment.value(number.name, t)[row]))])
         role = "to be predicted" if is_target else "read"
-        begun = self._program.there_at(number.name, t)
+        begun = self._program.readable_from(number.name, t)
         assert begun is not None
         loaded = self._batch(number) * self._program.ticks + begun - 1  # just before the timestep began
         by_hand = self._edits.character(place, replace(number, tick=loaded, before=False))

@@ -665,7 +665,7 @@ class RecordCache:
 
     def __init__(self, budget: Budget, record_bytes: int, least: int = LEAST) -> None:
         self._budget, self._record_bytes, self._most, self.least = budget, record_bytes, MOST, least
-        self._kept: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()  # by stretch and batch
+        self._batches: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()  # by stretch and batch
         self._left: tuple[int, int, BatchRecord] | None = None  # the stretch, number and part of the batch that was left last
         self._in_passes = False  # whether any batch had earlier ones
 
@@ -681,39 +681,39 @@ class RecordCache:
 
     def make_room(self) -> None:
         """Drop so many batches that another can be cached; it can then be computed in the record of one of them."""
-        while len(self._kept) >= self.most:
-            self._kept.popitem(last=False)
+        while len(self._batches) >= self.most:
+            self._batches.popitem(last=False)
 
-    def keep(self, stretch: int, batch: int, kept: CachedBatch) -> None:
+    def keep(self, stretch: int, batch: int, cached: CachedBatch) -> None:
         """Cache a batch of a stretch."""
-        self._kept[stretch, batch] = kept
-        self._in_passes = self._in_passes or bool(kept.earlier)
-        self._kept.move_to_end((stretch, batch))
-        least = self.least + len(kept.earlier)
+        self._batches[stretch, batch] = cached
+        self._in_passes = self._in_passes or bool(cached.earlier)
+        self._batches.move_to_end((stretch, batch))
+        least = self.least + len(cached.earlier)
         most = max(least, self._budget.share("records") // self._record_bytes)
-        while len(self._kept) > self._most or (len(self._kept) > 1 and self._held() > most):
-            self._kept.popitem(last=False)
+        while len(self._batches) > self._most or (len(self._batches) > 1 and self._held() > most):
+            self._batches.popitem(last=False)
 
     def drop(self, stretch: int, batch: int) -> None:
         """Drop a batch of a stretch, if it is cached."""
-        self._kept.pop((stretch, batch), None)
+        self._batches.pop((stretch, batch), None)
 
     def has(self, stretch: int, batch: int) -> bool:
         """Return True if a batch of a stretch is cached."""
-        return (stretch, batch) in self._kept
+        return (stretch, batch) in self._batches
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
         """Return the last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
-        earlier = (b for s, b in self._kept if s == stretch and b <= batch)
+        earlier = (b for s, b in self._batches if s == stretch and b <= batch)
         at = batch if self.has(stretch, batch) else max(earlier, default=None)
         if at is None:
             return None
-        self._kept.move_to_end((stretch, at))
-        return at, self._kept[stretch, at]
+        self._batches.move_to_end((stretch, at))
+        return at, self._batches[stretch, at]
 
     def clear(self) -> None:
         """Drop all batches."""
-        self._kept.clear()
+        self._batches.clear()
         self._left = None
 
     def leave(self, stretch: int, batch: int, part: BatchRecord) -> None:
@@ -728,9 +728,9 @@ class RecordCache:
     def _held(self) -> int:
         """Return the number of records in memory. Batches of one pass through an epoch share their earlier records."""
         if not self._in_passes:
-            return len(self._kept)
+            return len(self._batches)
         passes: dict[int, int] = {}
-        for kept in self._kept.values():
-            first = id(kept.earlier[-1] if kept.earlier else kept.record)
-            passes[first] = max(passes.get(first, 0), 1 + len(kept.earlier))
+        for cached in self._batches.values():
+            first = id(cached.earlier[-1] if cached.earlier else cached.record)
+            passes[first] = max(passes.get(first, 0), 1 + len(cached.earlier))
         return sum(passes.values())

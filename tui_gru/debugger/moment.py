@@ -38,13 +38,13 @@ class Moment:
 
     def begun(self, t: int) -> bool:
         """Return True if timestep `t` has begun, so that its inputs can be read."""
-        return self.there(next(iter(self.program.model.page.inputs)), t)
+        return self.is_readable(next(iter(self.program.model.page.inputs)), t)
 
-    def there(self, name: str, t: int) -> bool:
+    def is_readable(self, name: str, t: int) -> bool:
         """Return True if `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
         if self.program.names[name].kind.is_derivative and not self.learned:
             return False
-        tick = self.program.there_at(name, t)
+        tick = self.program.readable_from(name, t)
         return tick is None or tick <= self.position.offset
 
     @property
@@ -77,7 +77,7 @@ class Moment:
                 return self.gradient(named.of)
             case Store.VECTORS:
                 return frozen(named.array(self.record)) if self.learned and self.executed(name, 0) else None
-        if not self.there(name, t):
+        if not self.is_readable(name, t):
             return None
         value = self.record.array(name)
         value = value[t] if named.timed else value
@@ -105,7 +105,7 @@ class Moment:
 
     def _characters(self, name: str, t: int) -> Array | None:
         source = self.program.tokens_of(name)
-        if source is None or not self.there(source, t):
+        if source is None or not self.is_readable(source, t):
             return None
         return frozen(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))
 

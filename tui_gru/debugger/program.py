@@ -22,11 +22,9 @@ from tui_gru.engine.source import Ability
 from tui_gru.engine.training import Point
 from tui_gru.engine.weights import Array
 from tui_gru.equations import page as equations
-from tui_gru.equations import syntax as e
-from tui_gru.equations.axes import Axes
-from tui_gru.equations.functions import FUNCTIONS, UNBOUNDED, Range
-from tui_gru.equations.page import Layer, Page
-from tui_gru.equations.syntax import ONE, Apply, EquationError, Expression, Name, Reduce, Sum, did_you_mean, plain, split, with_word
+from tui_gru.equations.axes import Axes, ranges_of
+from tui_gru.equations.page import Layer
+from tui_gru.equations.syntax import Apply, EquationError, Expression, Name, Reduce, Sum, did_you_mean, plain, split, with_word
 from tui_gru.equations.writing import Writer, bracketed
 from tui_gru.errors import TuiGruError
 
@@ -266,7 +264,7 @@ def named_values(
     for output in page.outputs if backward else ():
         add(with_word(f"d{output}", "given"), ValueKind.VALUE_GRADIENT, model.axes[output], "" if outside else f"d{output}")
     for state in page.states if backward else ():
-        add(page.ahead(state), ValueKind.VALUE_GRADIENT, model.axes[state], f"d{page.before(state)}")
+        add(page.received(state), ValueKind.VALUE_GRADIENT, model.axes[state], f"d{page.before(state)}")
     if backward:
         add_lines("backward", ValueKind.VALUE_GRADIENT)
     for name in page.parameters:
@@ -651,9 +649,9 @@ class Program:
         layer = self.main_layer
         return layer.output if layer.output in layer.states else layer.states[0]
 
-    def state_ahead(self, name: str) -> str | None:
+    def state_receiving(self, name: str) -> str | None:
         """Return the state of which `name` is the gradient from the timestep that reads it; None for any other name."""
-        return next((state for state in self.model.page.states if self.model.page.ahead(state) == name), None)
+        return next((state for state in self.model.page.states if self.model.page.received(state) == name), None)
 
     # Ticks
 
@@ -703,7 +701,7 @@ class Program:
         step = block.step_of(self.seq_length - 1 if t is None else t)
         return block.start + step * len(block.lines) + index + 1
 
-    def there_at(self, name: str, t: int | None = None) -> int | None:
+    def readable_from(self, name: str, t: int | None = None) -> int | None:
         """Return the tick within a batch from which on `name` of timestep `t` can be read; None if it can always be read.
 
         This is when it is computed, or when the timestep that reads it begins.
@@ -901,90 +899,3 @@ def joined(terms: Sequence[str]) -> list[str]:
     """Return summands with their signs: `a`, `+ b`, `− c`."""
     rest = [f"− {term[1:]}" if term.startswith("−") else f"+ {term}" for term in terms[1:]]
     return [*terms[:1], *rest]
-
-
-# ------------------------------------------------------------------------------
-# The range of the values of a line, derived from its formula: a gate from 0 to 1, a state from −1 to 1.
-
-
-def ranges_of(page: Page) -> dict[str, Range]:
-    """Return the range of every input, state, line and labelled part of a page; infinite if nothing bounds it.
-
-    A state has the range −1 to 1 if its line stays in this range whenever all such states do.
-    """
-    bounded = set(page.states)
-    while True:
-        found = _with(page, bounded)
-        beyond = {state for state in bounded if found[state][0] < -1 or found[state][1] > 1}
-        if not beyond:
-            return found
-        bounded -= beyond
-
-
-def _with(page: Page, bounded: set[str]) -> dict[str, Range]:
-    found: dict[str, Range] = {
-        name: (0, 1) if given.one_hot or not given.axis else UNBOUNDED for name, given in page.inputs.items()
-    }
-    for state in page.states:
-        found[page.before(state)] = (-1, 1) if state in bounded else UNBOUNDED
-    for line in page.lines:
-        found[line.target] = _range(line.formula, found)
-    return found
-
-
-def _range(node: Expression, known: dict[str, Range]) -> Range:
-    found = _plain_range(node, known)
-    if node.label:
-        known[node.label] = found
-    return found
-
-
-def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
-    inner = [_range(child, known) for child in node.children]
-    match node:
-        case Name(name=name):
-            return known.get(name, UNBOUNDED)
-        case e.Number(value=value):
-            return float(value), float(value)
-        case e.Apply(function=function):
-            return FUNCTIONS[function].range
-        case e.Negative():
-            return -inner[0][1], -inner[0][0]
-        case e.Sum(parts=(e.Times() as left, e.Times() as right)) if (parts := _convex(left, right)) is not None:
-            return _hull([_times([_range(factor, known) for factor in factors]) for factors in parts])
-        case e.Sum():
-            return sum(low for low, _ in inner), sum(high for _, high in inner)
-        case e.Times():
-            return _times(inner)
-        case e.Join():
-            return _hull(inner)
-        case e.Slice():
-            return inner[0]
-    return UNBOUNDED
-
-
-def _convex(left: e.Times, right: e.Times) -> tuple[list[Expression], list[Expression]] | None:
-    """Return the factors a and b of a sum z ⊙ a + (1 − z) ⊙ b; None for any other sum."""
-    for first, second in ((left, right), (right, left)):
-        for weight in first.parts:
-            rest = e.plain(e.Sum((ONE, e.Negative(weight))))
-            others = [factor for factor in second.parts if e.plain(factor) != rest]
-            if len(others) < len(second.parts):
-                return [factor for factor in first.parts if factor is not weight], others
-    return None
-
-
-def _times(ranges: list[Range]) -> Range:
-    low, high = 1.0, 1.0
-    for a, b in ranges:
-        corners = [_product(x, y) for x in (low, high) for y in (a, b)]
-        low, high = min(corners), max(corners)
-    return low, high
-
-
-def _product(x: float, y: float) -> float:
-    return 0.0 if x == 0 or y == 0 else x * y
-
-
-def _hull(ranges: list[Range]) -> Range:
-    return min(low for low, _ in ranges), max(high for _, high in ranges)

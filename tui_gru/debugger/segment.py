@@ -150,7 +150,7 @@ Monitor = Callable[[int, BatchRecord], bool]
 
 
 MOST_BYTES = 2**53  # no machine has more; a session file holds no larger number
-SHARE_AHEAD = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
+PREFETCHED_SHARE = 32  # a batch is computed ahead if this many of its records fit into the machine's memory
 WEIGHTS_IN_USE = 6  # copies of the weights beside large records: at the start of batches, of last steps, before a change
 TWINS, MOST_TWIN_BYTES = 3, 2**26  # replays that measure the effect of rounding; the most bytes of records that each may compute
 LEAST_IMPORTED = 2  # in a run on imported batches, which computes no batch on the way to another
@@ -192,8 +192,8 @@ class Memory:
             self.trainers.reserve_record()
         self.chains = Chains(self.program)
         self.numbers = config.source.numbers
-        self.ahead = Prefetch[BatchRecord]()  # the next batch of a recording
-        self.works_ahead = not config.source.can(Ability.TRAIN) and config.record_bytes <= machine_memory() // SHARE_AHEAD
+        self.prefetched = Prefetch[BatchRecord]()  # the next batch of a recording
+        self.prefetches = not config.source.can(Ability.TRAIN) and config.record_bytes <= machine_memory() // PREFETCHED_SHARE
         self.segments = 0  # the number of segments created
         self.bit_for_bit = BitForBit(config.num_batches, restored=False)
         self.restored, self.by_size = BitForBit(config.num_batches, restored=True), BySize(config.num_batches, config.dtype)
@@ -365,21 +365,21 @@ class HistorySegment:
             self._read_before(batch)
         route, at, *found = self._route(batch, int(trains))
         with NUMPY_SETTINGS:
-            at, kept = self._follow(route, at, found, batch, memory.records.run, monitor)
+            at, cached = self._follow(route, at, found, batch, memory.records.run, monitor)
         if new and not memory.one_record and at == batch and self._beginning(batch - 1, batch - 1) is not None:
             self._read_before(batch)  # afterwards, since it may be one that cannot be read
-        return at, kept.record
+        return at, cached.record
 
     def _read_before(self, batch: int) -> None:
         """Compute the imported batch before `batch`, if it can be read; its record, or else its update, is cached."""
         memory = self._memory
         with suppress(RecordingError), NUMPY_SETTINGS:
             route, at, *found = self._route(batch - 1, 0)
-            _, kept = self._follow(route, at, found, batch - 1, memory.records.run, None)
+            _, cached = self._follow(route, at, found, batch - 1, memory.records.run, None)
             if memory.one_record:
-                self._leave(batch - 1, kept.record, kept.record.after.copy())
+                self._leave(batch - 1, cached.record, cached.record.after.copy())
 
-    def work_ahead(self, batch: int) -> None:
+    def prefetch(self, batch: int) -> None:
         """Begin to compute the batch after `batch` of a recording in a thread.
 
         Does nothing if the record is large, or unless `batch` and the one before it are cached, as after a step forward.
@@ -387,13 +387,13 @@ class HistorySegment:
         memory, next_ = self._memory, batch + 1
         has = [memory.records.has(self.number, at) for at in (batch - 1, batch, next_)]
         known = has == [True, True, False] and next_ < memory.program.num_batches
-        if known and memory.works_ahead and not memory.one_record and memory.ahead.is_free_for(next_):
-            memory.ahead.begin(next_, self._computation(next_))
+        if known and memory.prefetches and not memory.one_record and memory.prefetched.is_free_for(next_):
+            memory.prefetched.begin(next_, self._computation(next_))
 
     def _computed(self, batch: int) -> BatchRecord:
         """Return the record of an imported batch, as it was imported."""
-        ahead = self._memory.ahead.take(batch)
-        return self._computation(batch)() if ahead is None else ahead
+        record = self._memory.prefetched.take(batch)
+        return self._computation(batch)() if record is None else record
 
     def _computation(self, batch: int) -> Callable[[], BatchRecord]:
         """Return a function that computes an imported batch. It may be called in a thread."""
@@ -446,12 +446,12 @@ class HistorySegment:
 
     def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
         """Return the stored state of this segment nearest to `batch`; None if there is none."""
-        kept = self._memory.records.nearest(self.number, batch)
+        cached = self._memory.records.nearest(self.number, batch)
         checkpoint = None if self.trainer.trains else self._beginning(batch - margin, batch)
         checkpoint = checkpoint or self._verified(batch - margin)
         if not (margin and self._memory.one_record and self.before is not None):  # else the batch before is passed on the way
             checkpoint = checkpoint or self._verified(batch)
-        return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
+        return cached if checkpoint is None or (cached is not None and cached[0] >= checkpoint[0]) else checkpoint
 
     def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
         """Return the start of a replay on independent batches: any batch after the first of this segment."""
@@ -502,7 +502,7 @@ class HistorySegment:
             return at, begins[0]
         return segment._run(at, begins, to, keep, monitor)
 
-    def _taken_over(self, taking_over: Sequence[HistorySegment], kept: CachedBatch, *, in_place: bool) -> CachedBatch:
+    def _taken_over(self, taking_over: Sequence[HistorySegment], cached: CachedBatch, *, in_place: bool) -> CachedBatch:
         """Return the first batch: that of the segment before, with all changes at this tick applied, and the rest computed.
 
         With `in_place`, the record of the segment before is changed, not a copy of it.
@@ -510,25 +510,25 @@ class HistorySegment:
         from tui_gru.debugger.edits import change_of
 
         program, number = self._memory.program, self.first_batch
-        here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
+        here = Moment(program, position_of(program, self.start), cached.record, program.config.vocabulary)
         if self.changed is None and taking_over[0].before is self.base:
             self._memory.unchanged = (self._base_number, self.start), values_at(here)
         if self._memory.large:
             self._memory.records.make_room()
-        record = kept.record if in_place else kept.record.copy(self.trainer.new_record())
+        record = cached.record if in_place else cached.record.copy(self.trainer.new_record())
         rest = program.point_after(here.position.offset)
         record.settings = self.settings.rule
         learns = here.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
             point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
             if point != rest or segment is self:  # the rest is computed once, after the last change
-                self.trainer.resume(record, point, learn=learns, earlier=kept.earlier)
+                self.trainer.resume(record, point, learn=learns, earlier=cached.earlier)
         unchanged = self._memory.unchanged
         if self.changed is None and unchanged is not None and unchanged[0] == (self._base_number, self.start):
             self.changed = changed_between(unchanged[1], values_at(replace(here, record=record)))
         self._note(number, record)
         self._compare_end(number, record)
-        taken_over = CachedBatch(record, kept.earlier)
+        taken_over = CachedBatch(record, cached.earlier)
         self._memory.records.keep(self.number, number, taken_over)
         return taken_over
 
@@ -582,9 +582,9 @@ class HistorySegment:
             if memory.notebook:
                 earlier = self._earlier(batch, record, earlier)
         for number, one, before in recent:
-            kept = CachedBatch(one, before)
-            memory.records.keep(self.number, number, kept)
-        return batch, kept
+            cached = CachedBatch(one, before)
+            memory.records.keep(self.number, number, cached)
+        return batch, cached
 
     def _begins_anew(self, batch: int) -> bool:
         """Return True if a batch needs a checkpoint because this machine goes on from one that another machine computed.
@@ -654,9 +654,9 @@ class HistorySegment:
         if (found := self.checkpoints.before(to - 1)) is not None:
             begin, (weights, state) = found[0], self._restored(found[1])
         elif self._memory.records.has(self.number, self.first_batch):
-            begin, kept = self.first_batch, self._memory.records.nearest(self.number, self.first_batch)
-            assert kept is not None
-            weights, state, earlier = kept[1].record.before, kept[1].record.states(end=False), kept[1].earlier
+            begin, cached = self.first_batch, self._memory.records.nearest(self.number, self.first_batch)
+            assert cached is not None
+            weights, state, earlier = cached[1].record.before, cached[1].record.states(end=False), cached[1].earlier
         else:
             return math.nan
         if (to - begin) * self._memory.program.config.record_bytes > MOST_TWIN_BYTES:

@@ -525,7 +525,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
     else is read: `t` when a timestep begins, the others at the first line.
     """
     T, last = program.seq_length, program.ticks if learns else program.loss_tick
-    begins = [program.there_at(next(iter(program.model.page.inputs)), t) for t in range(T)]
+    begins = [program.readable_from(next(iter(program.model.page.inputs)), t) for t in range(T)]
     ticks: set[int | None] = set()
     for name in names:
         kind = program.names[name].kind
@@ -533,7 +533,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
             case "timestep":
                 ticks.update(begins)
             case "read":
-                ticks.update(program.there_at(name, t) for t in range(T))
+                ticks.update(program.readable_from(name, t) for t in range(T))
             case "whole":
                 ticks.add(program.complete_at(name))
             case "line" if name == "max_weight" or (kind.is_weight and not (learns and program.update)):

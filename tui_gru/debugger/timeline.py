@@ -147,9 +147,9 @@ class Timeline:
             return record
         return record.part(self.memory.of_last_step, record.after.copy())
 
-    def work_ahead(self, batch: int) -> None:
+    def prefetch(self, batch: int) -> None:
         """Begin to compute the batch after `batch` in a thread, if the user has stepped to `batch` in a recording."""
-        self._owner(batch).work_ahead(batch)
+        self._owner(batch).prefetch(batch)
 
     def before(self, batch: int) -> BatchRecord:
         """Return the complete record of the batch before. For the first batch: of that batch itself, before any change."""
@@ -242,8 +242,8 @@ class Timeline:
         parted = self.parted(anchor.timeline)
         if parted != anchor.tick:
             return parted > anchor.tick
-        here, there = values_at(self.moment(anchor.tick)), values_at(anchor.timeline.moment(anchor.tick))
-        return all(_same(here[name], there[name]) for name in changeable(self.program))
+        here, theirs = values_at(self.moment(anchor.tick)), values_at(anchor.timeline.moment(anchor.tick))
+        return all(_same(here[name], theirs[name]) for name in changeable(self.program))
 
     def changed(self, at: Position, settings: TrainingSettings, action: JournalEntry) -> Timeline:
         """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""

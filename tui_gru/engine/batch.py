@@ -84,7 +84,7 @@ class BatchRecord:
         # states from after the batch.
         self.one_hot = {name: (self.ids(name), self.array(name)) for name, given in page.inputs.items() if given.one_hot}
         self.borders = [(self.border(state, end=False), self.border(state, end=True)) for state in page.states]
-        self.flows_in = [self.array(page.ahead(state))[0 if given.backwards else -1] for state, given in page.states.items()]
+        self.flows_in = [self.array(page.received(state))[0 if given.backwards else -1] for state, given in page.states.items()]
         self._references = self._counted()
 
     @property
@@ -212,7 +212,7 @@ class BatchRecord:
         if self._beside is None or self._beside.deltas is not deltas:
             written = {operation.memory for operation in self.compiled.schedule.phases["backward"].operations}
             written |= {
-                self.compiled.schedule.named[self.compiled.model.page.ahead(state)].memory for state in self.compiled.states
+                self.compiled.schedule.named[self.compiled.model.page.received(state)].memory for state in self.compiled.states
             }
             with self._own_references():
                 views, rounds = self._cut("earlier", deltas, written)

@@ -349,7 +349,7 @@ class Compiled:
         """
         operations = self.schedule.phases["backward"].operations
         lines = {line.target for line in self.schedule.phases["backward"].lines}
-        fed = {self.schedule.named[self.model.page.ahead(state)] for state in self.states}
+        fed = {self.schedule.named[self.model.page.received(state)] for state in self.states}
         size = -1
         while size < len(fed):
             size = len(fed)

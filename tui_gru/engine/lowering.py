@@ -571,9 +571,11 @@ class Schedule:
         carried = {state: name for name, (state, _) in states.items()}
         lowering.lines("forward", forward, loops["forward"], carried, frozenset())
 
-        flows = {page.ahead(state): (f"d{page.before(state)}", 1 if page.states[state].backwards else -1) for state in page.states}
+        flows = {
+            page.received(state): (f"d{page.before(state)}", 1 if page.states[state].backwards else -1) for state in page.states
+        }
         for state in page.states:
-            leaf = lowering.leaf(page.ahead(state), "state", axes[state])
+            leaf = lowering.leaf(page.received(state), "state", axes[state])
             leaf.half = 0 if page.states[state].backwards else 1
         for output in page.outputs:
             lowering.leaf(with_word(f"d{output}", "given"), "record", axes[output])

@@ -174,8 +174,8 @@ class CompiledUpdate:
 
     def __init__(self, rule: UpdateRule, layout: ParameterLayout) -> None:
         self.rule, self.layout = rule, layout
-        kept = (WEIGHT, *rule.states)
-        self.vectors = tuple(line.target for line in rule.lines if rule.is_vector(line.target) and line.target not in kept)
+        stored = (WEIGHT, *rule.states)
+        self.vectors = tuple(line.target for line in rule.lines if rule.is_vector(line.target) and line.target not in stored)
         self._code: list[list[str]] = []  # for each line
         self._written: set[str] = set()
         self._scratch = 0
@@ -183,7 +183,7 @@ class CompiledUpdate:
             self._code.append([])
             self._line(line)
         self.scratch = self._scratch
-        old, new = (", ".join(prefix + _spelled(name) for name in kept) for prefix in ("old_", "new_"))
+        old, new = (", ".join(prefix + _spelled(name) for name in stored) for prefix in ("old_", "new_"))
         arguments = [f"def update({old}, dW, {new}"]
         arguments += [f"new_{_spelled(name)}" for name in self.vectors]
         arguments += [f"s{i}" for i in range(self.scratch)]

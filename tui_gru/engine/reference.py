@@ -431,11 +431,11 @@ class Slopes:
         self._given = {name: tensor_of(record.array(with_word(f"d{name}", "given"))) for name in self._page.outputs}
         self._flows = dict(zip(self._page.states, map(tensor_of, record.flows_in), strict=True))
         self._axes = {name: operation.axes for name, operation in record.compiled.schedule.named.items()}
-        ahead = {self._page.ahead(state): PassedState(state) for state in self._page.states}
+        received = {self._page.received(state): PassedState(state) for state in self._page.states}
         self.slopes = slopes_of(record)
         # The place whose gradient has each name in the backward pass.
         self._places: dict[str, Place] = {
-            name: model.backward.paths.get(name) or ahead.get(name) or name[1:] for name in self.slopes
+            name: model.backward.paths.get(name) or received.get(name) or name[1:] for name in self.slopes
         }
         self._weights = {name: Value(tensor_of(value).requires_grad_(), model.axes[name]) for name, value in record.before.items()}
         self._zeros = _Zeros(set(self._places.values()))
@@ -673,10 +673,10 @@ def slopes_of(record: BatchRecord) -> dict[str, Array]:
     model, gradients = record.compiled.model, record.gradients
     assert gradients is not None
     found: dict[str, Array] = {}
-    ahead = {model.page.ahead(state) for state in model.page.states}
+    received = {model.page.received(state) for state in model.page.states}
     for line in (*model.backward.deltas, *model.backward.gradients):
         terms = [node.label for node in line.formula.walk() if node.label in model.backward.paths]
-        for name in (*terms, *(name for name in line.formula.names() if name in ahead)):
+        for name in (*terms, *(name for name in line.formula.names() if name in received)):
             found[name] = record.array(name)
         parameter = line.target[1:]
         found[line.target] = gradients[parameter] if parameter in gradients.names else record.array(line.target)

@@ -212,21 +212,21 @@ def _go_on(record: BatchRecord, at: Point) -> None:
     compiled.cut(record.own_gradients, name, "G")
     T = compiled.sizes["T"]
     starts: dict[int, int] = {}  # by loop: the number of complete steps
-    kept: dict[Slot, tuple[Array, Array]] = {}
+    saved: dict[Slot, tuple[Array, Array]] = {}
     for operation in phase.operations:
         segment = phase.place(operation.line)[0]
         if operation.loop >= 0:
             starts[operation.loop] = T if segment < at.segment else at.step if segment == at.segment else 0
         slot = operation.memory
-        if operation.timed and slot.whole and slot not in kept:
+        if operation.timed and slot.whole and slot not in saved:
             part = record.slot(slot, operation.half)
             way = phase.ways.get(operation.loop) or phase.segments[segment].way
             done = _executed(record, at, slot)
             part = part[:done] if way > 0 else part[T - done :]
-            kept[slot] = part, part.copy()
-        elif not operation.timed and slot.kind == "record" and slot not in kept and _executed(record, at, slot):
+            saved[slot] = part, part.copy()
+        elif not operation.timed and slot.kind == "record" and slot not in saved and _executed(record, at, slot):
             array = record.slot(slot)
-            kept[slot] = array, array.copy()
+            saved[slot] = array, array.copy()
 
     softmaxes = {operation.log_of for operation in phase.operations} - {None}
     by_hand: dict[Operation, NDArray[np.bool_]] = {}  # entries of a softmax that differ from the computed ones
@@ -237,8 +237,8 @@ def _go_on(record: BatchRecord, at: Point) -> None:
         if operation.log_of in by_hand:  # log(softmax) is computed from the argument of the softmax, not from the edited softmax
             where = by_hand[operation.log_of]
             array[where] = np.log(record.array(operation.log_of.name)[where])
-        if operation.memory in kept:
-            part, value = kept[operation.memory]
+        if operation.memory in saved:
+            part, value = saved[operation.memory]
             computed = array.copy() if operation in softmaxes else array
             part[...] = value
             if operation in softmaxes:
@@ -628,7 +628,7 @@ class Prefetch(Generic[Item]):
         if not self.is_free_for(key):
             return
         self._key, self._item = key, None
-        self._thread = Thread(target=self._run, args=(compute,), name="tui-gru-works-ahead")
+        self._thread = Thread(target=self._run, args=(compute,), name="tui-gru-prefetch")
         self._thread.start()
 
     def take(self, key: Hashable) -> Item | None:

@@ -2,7 +2,7 @@
 
 T counts timesteps and B rows; an input or a state has the axes (T, B, its own axis). A parameter is a matrix if it is the right
 operand of a matrix product, otherwise a vector. The inner axes of a matrix product are equal. In an elementwise operation, one
-operand has all axes of the others.
+operand has all axes of the others. And the ranges of values: a gate from 0 to 1, a state from −1 to 1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from tui_gru.equations import syntax as e
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.functions import FUNCTIONS, UNBOUNDED, Range
 from tui_gru.equations.page import Equation, Page
-from tui_gru.equations.syntax import EquationError, Expression, SourceSpan, Symbols, did_you_mean
+from tui_gru.equations.syntax import ONE, EquationError, Expression, Name, SourceSpan, Symbols, did_you_mean
 from tui_gru.equations.writing import Writer
 
 Axes = tuple[str, ...]
@@ -309,3 +309,90 @@ class _Inference:
         """Format axes for a message, without T: `(B, H)`; `a number` if no other axis remains."""
         known = [self._root(axis) for axis in axes if axis != "T"]
         return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})" if known else "a number"
+
+
+# ------------------------------------------------------------------------------
+# The range of the values of a line, derived from its formula: a gate from 0 to 1, a state from −1 to 1.
+
+
+def ranges_of(page: Page) -> dict[str, Range]:
+    """Return the range of every input, state, line and labelled part of a page; infinite if nothing bounds it.
+
+    A state has the range −1 to 1 if its line stays in this range whenever all such states do.
+    """
+    bounded = set(page.states)
+    while True:
+        found = _with(page, bounded)
+        beyond = {state for state in bounded if found[state][0] < -1 or found[state][1] > 1}
+        if not beyond:
+            return found
+        bounded -= beyond
+
+
+def _with(page: Page, bounded: set[str]) -> dict[str, Range]:
+    found: dict[str, Range] = {
+        name: (0, 1) if given.one_hot or not given.axis else UNBOUNDED for name, given in page.inputs.items()
+    }
+    for state in page.states:
+        found[page.before(state)] = (-1, 1) if state in bounded else UNBOUNDED
+    for line in page.lines:
+        found[line.target] = _range(line.formula, found)
+    return found
+
+
+def _range(node: Expression, known: dict[str, Range]) -> Range:
+    found = _plain_range(node, known)
+    if node.label:
+        known[node.label] = found
+    return found
+
+
+def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
+    inner = [_range(child, known) for child in node.children]
+    match node:
+        case Name(name=name):
+            return known.get(name, UNBOUNDED)
+        case e.Number(value=value):
+            return float(value), float(value)
+        case e.Apply(function=function):
+            return FUNCTIONS[function].range
+        case e.Negative():
+            return -inner[0][1], -inner[0][0]
+        case e.Sum(parts=(e.Times() as left, e.Times() as right)) if (parts := _convex(left, right)) is not None:
+            return _hull([_times([_range(factor, known) for factor in factors]) for factors in parts])
+        case e.Sum():
+            return sum(low for low, _ in inner), sum(high for _, high in inner)
+        case e.Times():
+            return _times(inner)
+        case e.Join():
+            return _hull(inner)
+        case e.Slice():
+            return inner[0]
+    return UNBOUNDED
+
+
+def _convex(left: e.Times, right: e.Times) -> tuple[list[Expression], list[Expression]] | None:
+    """Return the factors a and b of a sum z ⊙ a + (1 − z) ⊙ b; None for any other sum."""
+    for first, second in ((left, right), (right, left)):
+        for weight in first.parts:
+            rest = e.plain(e.Sum((ONE, e.Negative(weight))))
+            others = [factor for factor in second.parts if e.plain(factor) != rest]
+            if len(others) < len(second.parts):
+                return [factor for factor in first.parts if factor is not weight], others
+    return None
+
+
+def _times(ranges: list[Range]) -> Range:
+    low, high = 1.0, 1.0
+    for a, b in ranges:
+        corners = [_product(x, y) for x in (low, high) for y in (a, b)]
+        low, high = min(corners), max(corners)
+    return low, high
+
+
+def _product(x: float, y: float) -> float:
+    return 0.0 if x == 0 or y == 0 else x * y
+
+
+def _hull(ranges: list[Range]) -> Range:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)

@@ -275,7 +275,7 @@ class _Derivation:
     def _reserved(self) -> set[str]:
         """Return all names of values and gradients. Raises `EquationError` for a value that has the name of a gradient."""
         gradients = {f"d{name}": name for name in self._axes}
-        gradients |= {self._page.ahead(state): state for state in self._page.states}
+        gradients |= {self._page.received(state): state for state in self._page.states}
         gradients |= {with_word(f"d{name}", "given"): name for name in self._page.outputs}
         for name in self._axes:
             if name in gradients:
@@ -331,7 +331,7 @@ class _Derivation:
     def _gathered(self, name: str) -> Expression | None:
         """Return the gradient of a name, the sum over its uses. If several terms remain, each gets its own label."""
         uses = sorted(self._uses.get(name, ()), key=lambda use: (-self._nearness[use.line], use.line))
-        future: list[Expression] = [Name(self._page.ahead(name))] if name in self._page.states else []
+        future: list[Expression] = [Name(self._page.received(name))] if name in self._page.states else []
         if not uses:
             return future[0] if future else None
         terms = [terms_of(node) for node in (*(use.term for use in uses), *future)]

@@ -90,7 +90,7 @@ class Page:
         """Return the name of a state as a timestep reads it: h_prev, or h_next if the state runs backwards."""
         return e.with_word(state, "next" if self.states[state].backwards else "prev")
 
-    def ahead(self, state: str) -> str:
+    def received(self, state: str) -> str:
         """Return the name of the gradient that a state receives from the timestep that reads it: dh_future, or dh_past."""
         return e.with_word(f"d{state}", "past" if self.states[state].backwards else "future")
 

@@ -725,9 +725,9 @@ def _check_pairs(group: Group) -> None:
         return
     for roles in group.cells.values():
         if ("b" in roles) != ("h" in roles):
-            role, there, missing = ("b", family.b, family.b_h) if "b" in roles else ("h", family.b_h, family.b)
+            role, present, missing = ("b", family.b, family.b_h) if "b" in roles else ("h", family.b_h, family.b)
             name = printable(roles[role])
-            other = missing.join(name.rsplit(there, 1))
+            other = missing.join(name.rsplit(present, 1))
             raise NotAGRUError(f"it has {name} without {other}; save both, with zeros for one that is not used")
 
 

@@ -341,12 +341,12 @@ class Session(Queries):
             run.notice = Notice(words, warning=found is not None)
         return found is not None
 
-    def work_ahead(self) -> None:
+    def prefetch(self) -> None:
         """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
 
         A front end calls it when everything is drawn. The next step is then there at once, with the same numbers.
         """
-        self._run.timeline.work_ahead(self.position.number)
+        self._run.timeline.prefetch(self.position.number)
 
     def interrupt(self) -> None:
         """Stop the run of another thread, or the run that it is about to start, at the end of the current batch."""

@@ -637,7 +637,7 @@ def _pack_sample(sample: Sample) -> bytes:
 
 
 COUNTED_FROM_ONE = 3  # the first version of a file in whose conditions epoch, batch and t count from 1
-LOOKED_AT, LOOKED_AT_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
+MOST_REPLAYED, MOST_REPLAYED_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
 
 
 def read_state(file: SessionFile) -> tuple[State, list[str]]:
@@ -681,7 +681,7 @@ class _SessionReader:
         here: HereFact = self._fact("here", HereFact)
         branches = self._branches(here)
         if not branches.timeline.last.own:
-            _look_at(branches.timeline)
+            _replay_first_batches(branches.timeline)
         kept, unreadable = self._kept(self._fact("kept", Mapping[str, Any]))
         if self._file.version < COUNTED_FROM_ONE:
             from tui_gru.storage.older import counted_from_one
@@ -757,8 +757,8 @@ class _SessionReader:
         number, newest = fact
         timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
-        there = self._config.source.can(Ability.TRAIN) or timeline.computed < self._config.num_batches
-        self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
+        fits = self._config.source.can(Ability.TRAIN) or timeline.computed < self._config.num_batches
+        self._require(fits and timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 
     def _segment(self, number: int) -> HistorySegment:
@@ -827,8 +827,8 @@ class _SessionReader:
         self._require(float64 and starts == ends[:-1] and ends[-1] == fact.length, f"history/{at}")
         batches, rows = self._entries(f"checkpoints/{at}", ("row",))
         fit = all((row["row"].shape, row["row"].dtype) == (self._row.shape, self._row.dtype) for row in rows)
-        there = batches == sorted(set(batches)) and (not batches or first <= batches[0] <= batches[-1] <= first + ends[-1])
-        self._require(fit and there and len(rows) == fact.checkpoints, f"history/{at}")
+        in_order = batches == sorted(set(batches)) and (not batches or first <= batches[0] <= batches[-1] <= first + ends[-1])
+        self._require(fit and in_order and len(rows) == fact.checkpoints, f"history/{at}")
         self._require(segment.before is not None or batches[:1] == [0], f"history/{at}")
         checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
         runs = ((first, 0),) if fact.machines is None else fact.machines
@@ -951,7 +951,7 @@ class _SessionReader:
         return reduce(Marks.with_mark, value, Marks()) if name == "marked" else value
 
 
-def _look_at(timeline: Timeline) -> None:
+def _replay_first_batches(timeline: Timeline) -> None:
     """Replay a few batches that another machine computed, so that the size of the difference is known from the start."""
-    most = max(1, min(LOOKED_AT, LOOKED_AT_BYTES // timeline.program.config.record_bytes))
+    most = max(1, min(MOST_REPLAYED, MOST_REPLAYED_BYTES // timeline.program.config.record_bytes))
     timeline.walk(0, min(most - 1, timeline.computed), lambda batch, record: False)

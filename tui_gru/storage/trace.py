@@ -173,8 +173,8 @@ class Trace:
             arrays |= {name: number for name, number in record.numbers.items() if name != "grad_norm"}
             arrays["gradients"] = dict(record.gradients.items())
             arrays["parameters"] = dict(record.after.items())
-            if kept := record.after.layout.state_names:
-                arrays["optimizer"] = {name: record.after[name] for name in kept}
+            if states := record.after.layout.state_names:
+                arrays["optimizer"] = {name: record.after[name] for name in states}
         return arrays
 
     def _check_memory(self) -> None:

@@ -189,7 +189,7 @@ def _delta(program: Program, name: str) -> Iterator[str]:
     shown, page = program.writer.name, program.model.page
     of = name.removeprefix("d")
     for state in page.states:
-        if name == page.ahead(state):
+        if name == page.received(state):
             yield ROLES["future"].format(shown(state))
         if name == f"d{page.before(state)}":
             yield ROLES["handed back"].format(shown(page.before(state)))

@@ -343,7 +343,7 @@ def press_compare(screen: MainScreen) -> None:
     if screen.session.state.comparing is None:
         compare_with(screen, "")
     elif screen.view.differences:
-        screen.look(replace(screen.view, differences=False))
+        screen.set_view(replace(screen.view, differences=False))
         shown = f"values of {screen.session.branch} in matrices · both losses in the curve"
         screen.say(f"{shown} · {sign_of_key(screen, 'compare')} ends the comparison")
     else:
@@ -506,14 +506,14 @@ def toggle_breakpoint(screen: MainScreen, target: str) -> None:
     Adds one if the line has none, deletes a plain one, and shows one with a condition, hit count or log in the list.
     """
     line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
-    there = screen.snapshot.stops_on(line)
-    if not there:
+    stops = screen.snapshot.stops_on(line)
+    if not stops:
         add_breakpoint(screen, target)
-    elif (bare := next(filter(is_plain, there), None)) is not None:
+    elif (bare := next(filter(is_plain, stops), None)) is not None:
         delete_stop(screen, bare.id)
     else:
-        list_stops(screen, at=there[0].id)
-        what, verb = described(there[0], screen.session.program), "disables" if there[0].enabled else "enables"
+        list_stops(screen, at=stops[0].id)
+        what, verb = described(stops[0], screen.session.program), "disables" if stops[0].enabled else "enables"
         screen.say(f"{what} · d deletes it, e edits it, space {verb} it")
 
 

@@ -320,7 +320,7 @@ class Console(Desk):
         if self.notice is not None:
             self.say_notice()
 
-    def look(self, view: View) -> None:
+    def set_view(self, view: View) -> None:
         self.view = view
 
     def hides(self, panel: str) -> bool:

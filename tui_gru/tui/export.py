@@ -94,14 +94,8 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
 def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """Return what an export to `path` would write; without a suffix, what each suffix writes."""
     if path.suffix in SUFFIXES:
-        there = (
-            ""
-            if not os.path.exists(path)
-            else "; overwrites the file"
-            if overwrite
-            else "; this file exists, export! overwrites it"
-        )
-        return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{there}"
+        again = "; overwrites the file" if overwrite else "; this file exists, export! overwrites it"
+        return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{again if os.path.exists(path) else ''}"
     formats: dict[str, list[str]] = {}
     for suffix, word in SUFFIXES.items():
         if suffix == ".csv" and not isinstance(screen.overlay, StoryPanel):

@@ -41,8 +41,8 @@ from tui_gru.tui.theme import UNICODE
 Result = TypeVar("Result")
 
 TURNS = 8  # of the event loop, in which what has just ended resumes what has waited for it
-SPINS = 50  # times that the widgets are looked at without a wait
-AGAIN = 0.001  # seconds between later looks
+SPINS = 50  # checks of the widgets without a wait
+AGAIN = 0.001  # seconds between later checks
 RESIZE = 1 / 60  # seconds; Textual applies a new size after half of that time, so always before the end of this wait
 
 
@@ -80,12 +80,12 @@ class PromptPilot(Pilot[Result]):
 
     async def _rest(self) -> None:
         """Wait until no widget has a message left or is handling one."""
-        for looked in itertools.count():
+        for checks in itertools.count():
             for _ in range(TURNS):
                 await asyncio.sleep(0)
             if at_rest(self.app):
                 break
-            if looked > SPINS:
+            if checks > SPINS:
                 await asyncio.sleep(AGAIN)
 
 
@@ -272,7 +272,7 @@ class UnseenScreen:
         app = TuiGruApp(self.session, theme=None, glyphs=UNICODE, own_keys={})
         async with headless(app, size) as pilot:
             assert app.main is not None
-            app.main.look(view)
+            app.main.set_view(view)
             self._ready.set_result(asyncio.get_running_loop())
             while (command := await self._commands.get()) is not None:
                 typed, done = command

@@ -51,7 +51,7 @@ def row(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     rows = screen.snapshot.config.batch_size
     now = -1 if screen.view.row is None else screen.view.row
     chosen = (now + 1 + direction) % (rows + 1) - 1
-    screen.look(replace(screen.view, row=None if chosen < 0 else chosen))
+    screen.set_view(replace(screen.view, row=None if chosen < 0 else chosen))
     screen.say("no row is singled out" if chosen < 0 else f"row {chosen + 1} of {rows} is singled out")
 
 
@@ -66,7 +66,7 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
         screen.say("this model has one layer, in one direction")
         return
     after = 0 if screen.view.layer is None else screen.view.layer + 1
-    screen.look(replace(screen.view, layer=after if after < len(program.layers) else None))
+    screen.set_view(replace(screen.view, layer=after if after < len(program.layers) else None))
     shown = "the layer of the current line" if screen.view.layer is None else program.layer_name(program.layers[after])
     screen.say(f"gates, weights and gradient flow show {shown}")
 
@@ -490,10 +490,10 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
     `character` is the predicted character, by default the likeliest one.
     """
 
-    def look(progress: object) -> tuple[Influence, RowInfluence]:
+    def compute(progress: object) -> tuple[Influence, RowInfluence]:
         return screen.session.influence(row, t, character=character), screen.session.influence_of_rows(row, t)
 
-    screen.do(look, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
+    screen.do(compute, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
 
 
 def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
@@ -550,9 +550,9 @@ def story(screen: MainScreen, rest: Arguments) -> None:
 
 def plot(screen: MainScreen, rest: Arguments) -> None:
     """Add a chart of an expression to the story, or remove it if it is there."""
-    kept = list(screen.session.kept(PLOTTED, []))
+    plotted = list(screen.session.kept(PLOTTED, []))
     expression = str(rest)
-    _tell(screen, [each for each in kept if each != expression] if expression in kept else [*kept, expression])
+    _tell(screen, [each for each in plotted if each != expression] if expression in plotted else [*plotted, expression])
 
 
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
@@ -561,10 +561,10 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     from tui_gru.session.answers import ToldStory
     from tui_gru.tui.panels.story import PlottedExpression, StoryPanel, StoryTold
 
-    session, snapshot, there = screen.session, screen.snapshot, screen.overlay
+    session, snapshot, overlay = screen.session, screen.snapshot, screen.overlay
     for expression in expressions:
         compile_expression(expression, session.program.spellings).check(session.program.shapes)
-    panel = there if isinstance(there, StoryPanel) else StoryPanel(at=snapshot.position.number)
+    panel = overlay if isinstance(overlay, StoryPanel) else StoryPanel(at=snapshot.position.number)
     panel.told_at = snapshot.newest
     marks = [mark.tick for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
 
@@ -590,7 +590,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         return ToldStory(told, {each.expression: each.values for each in plotted})
 
     start = partial(screen.do, tell, batches=None)
-    if panel is there:
+    if panel is overlay:
         start()
     else:
         screen.overlays.cover(panel, of_this_moment=True, then=start)
@@ -627,7 +627,7 @@ def _go_to_character(screen: MainScreen, at: int) -> None:
         screen.say("no batch reads this character: it comes after the last full batch", warning=True)
         return
     batch, t, row = cell
-    screen.look(replace(screen.view, row=row))
+    screen.set_view(replace(screen.view, row=row))
     go_to(screen, (here.epoch * program.num_batches + batch) * program.ticks + program.end_of_timestep(t))
 
 

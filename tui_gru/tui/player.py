@@ -108,8 +108,8 @@ class Walk:
                 f"{_by_a_larger_level(session, level)}, or keep the newest, {most:,}",
                 option="last",
             )
-        kept = islice((n for n in range(steps, -1, -1) if not any(n in jump for jump in jumped)), wanted)
-        ticks = sorted({*apart, *map(index.tick, kept)})[-wanted:]
+        newest = islice((n for n in range(steps, -1, -1) if not any(n in jump for jump in jumped)), wanted)
+        ticks = sorted({*apart, *map(index.tick, newest)})[-wanted:]
         every = 1 + steps + sum(index.tick(index.count(tick)) != tick for tick in apart)
         return cls(session, level, tuple(ticks), every - len(ticks))
 

@@ -36,7 +36,7 @@ FEW = 32
 #: The part of the points of a window, at each end, that may be exceptions.
 _EXCEPTIONS = 0.05
 #: The stride of the points used for the percentiles of a block, and the number of points used for the mean of a column.
-_EVERY, _LOOKED_AT = 4, 256
+_EVERY, _AVERAGED = 4, 256
 #: Multiples of this modulo 1 are spread evenly over the range from 0 to 1.
 _GOLDEN = (5**0.5 - 1) / 2
 #: The number of batches on each side of the current one that are compared to detect edits of the past, which happen there.
@@ -106,7 +106,7 @@ class Envelope:
         first = max(min(done, count - BLOCK), 0)  # the last window; its points that are in no block yet are used for the extremes
         window = np.asarray(self.values[first:], np.float64) if count else np.empty(0)
         rest = window[done - first :]
-        lows, highs = (np.append(kept[: self._blocks], rest[np.isfinite(rest)]) for kept in (self._low, self._high))
+        lows, highs = (np.append(extremes[: self._blocks], rest[np.isfinite(rest)]) for extremes in (self._low, self._high))
         if np.isnan(np.append(lows, np.nan)).all():
             return None
         low, high = float(np.nanmin(lows)), float(np.nanmax(highs))
@@ -135,12 +135,12 @@ class Envelope:
             part = of(self._middle[int(edges[0]) : int(edges[-1]), 1])
             at = edges - edges[0]
         else:
-            step = max(int(edges[-1] - edges[0]) // (_LOOKED_AT * max(len(edges) - 1, 1)), 1)
+            step = max(int(edges[-1] - edges[0]) // (_AVERAGED * max(len(edges) - 1, 1)), 1)
             chosen = _spread(int(edges[-1] - edges[0]), step)
             part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64)[chosen])
             at = np.searchsorted(chosen, edges - edges[0])
-        there = np.isfinite(part)
-        sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(there, part, 0.0), there))
+        known = np.isfinite(part)
+        sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, part, 0.0), known))
         with np.errstate(invalid="ignore"):
             means: AnyArray = (sums[at[1:]] - sums[at[:-1]]) / (counts[at[1:]] - counts[at[:-1]])
         return means
@@ -527,11 +527,11 @@ def mean_parts(line: Envelope, axis: Axis, edges: AnyArray) -> AnyArray:
 def smooth(means: AnyArray) -> AnyArray:
     """Return the moving average, ignoring missing columns: (n,) -> (n,), NaN if there are none in the window."""
     reach = min(max(round(len(means) * _SMOOTHED / 2), 1), (len(means) - 1) // 2)
-    there = np.isfinite(means)
+    known = np.isfinite(means)
     window = np.ones(2 * reach + 1)
-    sums, counts = (np.convolve(each, window, "same") for each in (np.where(there, means, 0.0), there.astype(float)))
+    sums, counts = (np.convolve(each, window, "same") for each in (np.where(known, means, 0.0), known.astype(float)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(there, sums / counts, np.nan)
+        return np.where(known, sums / counts, np.nan)
 
 
 def standing_out(low: AnyArray, high: AnyArray, means: AnyArray) -> AnyArray:
@@ -540,14 +540,14 @@ def standing_out(low: AnyArray, high: AnyArray, means: AnyArray) -> AnyArray:
     `low`, `high` and `means` (n,) are the extremes and the mean of each column as parts of an axis. Each column is compared with
     the levels on both sides, so that a step from one level to another is no outlier.
     """
-    there = np.isfinite(means)
-    if not there.any():
+    known = np.isfinite(means)
+    if not known.any():
         return np.zeros(len(means), int)
-    filled = np.interp(np.arange(len(means)), np.flatnonzero(there), means[there])
+    filled = np.interp(np.arange(len(means)), np.flatnonzero(known), means[known])
     levels = np.sort(sliding_window_view(np.pad(filled, _BESIDE, "edge"), 2 * _BESIDE + 1), axis=1)[:, _BESIDE]  # the medians
     around = sliding_window_view(np.pad(levels, 1, "edge"), 3)
     up, down = high - around.max(axis=1), around.min(axis=1) - low
-    far = max(_FAR * _median(np.maximum(high - levels, levels - low)[there]), _FAR_AT_LEAST)
+    far = max(_FAR * _median(np.maximum(high - levels, levels - low)[known]), _FAR_AT_LEAST)
     with np.errstate(invalid="ignore"):
         return np.where(up > far, 1, np.where(down > far, -1, 0))
 

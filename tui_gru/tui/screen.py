@@ -88,7 +88,7 @@ class ScreenLayout(NamedTuple):
         rows, layers = range(config.batch_size), range(len(screen.snapshot.program.layers))
         row = self.row if self.row in rows else None
         layer = self.layer if self.layer in layers else None
-        screen.look(replace(screen.view, row=row, layer=layer))
+        screen.set_view(replace(screen.view, row=row, layer=layer))
         panels = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
         if (zoomed := next(panels, None)) is not None:
             screen.maximize(zoomed)
@@ -480,7 +480,7 @@ class MainScreen(SessionScreen):
         """True if the panels show the newest snapshot."""
         return not self._due
 
-    def look(self, view: View) -> None:
+    def set_view(self, view: View) -> None:
         """Show the same snapshot with another view."""
         self.view = view
         self._show()
@@ -490,11 +490,11 @@ class MainScreen(SessionScreen):
         self.panels.show()
         self.bottom.refresh()
         if self.session.steps:  # a recording
-            self.call_after_refresh(self._work_ahead)
+            self.call_after_refresh(self._prefetch)
 
-    def _work_ahead(self) -> None:
+    def _prefetch(self) -> None:
         if not (self.runner.running or self._due):
-            self.session.work_ahead()
+            self.session.prefetch()
 
     @property
     def question(self) -> str:

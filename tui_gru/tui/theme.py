@@ -1,4 +1,4 @@
-"""The look: characters and their widths, glyphs and their ASCII form, themes, and corrected SVG pictures."""
+"""The appearance: characters and their widths, glyphs and their ASCII form, themes, and corrected SVG pictures."""
 
 from __future__ import annotations
 
@@ -261,13 +261,13 @@ def cut(text: str, width: int, glyphs: Glyphs) -> str:
     """Cut a text to at most `width` cells, with an ellipsis at its end if it is longer."""
     if cell_len(text) <= width:
         return text
-    kept, used = "", 0
+    beginning, used = "", 0
     for char in text:
         used += cell_len(char)
         if used > width - 1:
             break
-        kept += char
-    return kept + transliterate("…", glyphs) if width > 0 else ""
+        beginning += char
+    return beginning + transliterate("…", glyphs) if width > 0 else ""
 
 
 def folded(content: str, width: int, most: int | None = None) -> list[str]:

@@ -116,7 +116,7 @@ def predicts_characters(snapshot: Snapshot) -> bool:
 def _worst_predicted(snapshot: Snapshot) -> tuple[int, int, float] | None:
     """Return timestep and row (0-based) of the worst prediction so far, and the probability of its target."""
     name, target = snapshot.program.loss_names.prediction, snapshot.program.target
-    computed = [t for t in range(snapshot.config.seq_length) if snapshot.moment.there(name, t)] if name and target else []
+    computed = [t for t in range(snapshot.config.seq_length) if snapshot.moment.is_readable(name, t)] if name and target else []
     if not computed:
         return None
     p = np.take_along_axis(snapshot.record.array(name)[computed], snapshot.record.ids(target)[computed][..., None], axis=2)[..., 0]

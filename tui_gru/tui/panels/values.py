@@ -71,7 +71,7 @@ def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
     page = program.model.page
     if not backward:
         return [*layer.lines, *(page.before(state) for state in layer.states)]
-    return [*(f"d{name}" for name in layer.lines if f"d{name}" in program.names), *(page.ahead(state) for state in layer.states)]
+    return [*(f"d{name}" for name in layer.lines if f"d{name}" in program.names), *(page.received(state) for state in layer.states)]
 
 
 def word_for(program: Program, layer: Layer, name: str) -> str:
@@ -81,7 +81,7 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
         return "state" if len(layer.states) == 1 else f"state {program.writer.name(name)}"
     if state := next((state for state in layer.states if name == page.before(state)), ""):
         return "after" if page.states[state].backwards else "before"
-    if any(name == page.ahead(state) for state in layer.states):
+    if any(name == page.received(state) for state in layer.states):
         return "from later"
     return next((line.label for line in page.lines if line.target == name), "")
 
