@@ -243,7 +243,7 @@ NAMES_BESIDE = {
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
     "equations/functions.py",  # the table of functions
-    "imported/convention.py",  # the independent formulas that a file's convention is tested with, without the engine
+    "files/kinds.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip
 
 

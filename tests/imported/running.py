@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tui_gru.imported.convention import Proof, step
+from tui_gru.files.kinds import step
+from tui_gru.imported.convention import Proof
 from tui_gru.imported.convention import prove as prove_numbers
 from tui_gru.imported.numbers import LayerInputs
 

@@ -11,8 +11,7 @@ from tests.imported.running import prove, run
 from tests.rounding import of_found
 from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import ModelFileError
-from tui_gru.files.kinds import KINDS, RESETS, Z_MEANINGS, Convention
-from tui_gru.imported.convention import step
+from tui_gru.files.kinds import KINDS, RESETS, Z_MEANINGS, Convention, step
 from tui_gru.imported.inspect import inspect
 
 READINGS = list(product(KINDS["gru"].orders, RESETS, Z_MEANINGS, GATE_NAMES))

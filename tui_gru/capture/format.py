@@ -20,6 +20,7 @@ from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, No
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files import tensors as safetensors
 from tui_gru.files.arrays import AnyArray, OpenedFile, Tensor, open_file
+from tui_gru.files.kinds import KINDS, Convention
 
 # ------------------------------------------------------------------------------
 # Encoding of a captured step as named arrays and a JSON object, and decoding with full validation.
@@ -64,7 +65,7 @@ def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     arrays |= {f"before.{name}": array for name, array in step.before.items()}
     about = {name: getattr(step, name) for name in _STEP}
     about |= {"loss": plain(step.loss), "settings": {name: plain(value) for name, value in step.settings.items()}}
-    about |= {"notes": step.notes, "modules": [asdict(module) for module in modules], "calls": calls}
+    about |= {"notes": step.notes, "modules": [described_module(module) for module in modules], "calls": calls}
     about["weights"] = [{"module": modules.index(used.module), "parameters": dict(used.parameters)} for used in sets]
     return arrays, about
 
@@ -207,6 +208,12 @@ class _Decoder:
         return read
 
 
+def described_module(module: GRUModule) -> dict[str, Any]:
+    """Return a module for JSON; only a hand-written cell has a convention."""
+    about = asdict(module)
+    return about if module.convention is not None else {k: v for k, v in about.items() if k not in ("convention", "written_as")}
+
+
 def module_of(entry: Mapping[str, Any]) -> GRUModule:
     """Return a module as JSON describes it. Raises `ModelFileError` if the description is invalid."""
     sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
@@ -217,8 +224,20 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
     fits &= sizes["layers"] <= (1 if is_cell else 1000) and not (is_cell and flags["bidirectional"])
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
         raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
-    name, dropout = printable(entry["name"]), number(entry["dropout"]) or 0.0
-    return GRUModule(name=name, kind=kind, dropout=dropout, nonlinearity=nonlinearity, **sizes, **flags)  # type: ignore[arg-type]
+    name, dropout, written_as = printable(entry["name"]), number(entry["dropout"]) or 0.0, printable(entry.get("written_as", ""))
+    convention = None if (own := entry.get("convention")) is None else Convention(**own)
+    if convention is not None and not (is_cell and convention in KINDS[kind.removesuffix("Cell").lower()].conventions):
+        raise ModelFileError(f"{name} has an impossible convention; the file is damaged")
+    return GRUModule(
+        name=name,
+        kind=kind,
+        dropout=dropout,
+        nonlinearity=nonlinearity,
+        convention=convention,
+        written_as=written_as,
+        **sizes,  # type: ignore[arg-type]
+        **flags,
+    )
 
 
 def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:

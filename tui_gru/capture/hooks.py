@@ -15,12 +15,14 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh
-from tui_gru.capture.loops import joined
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh, joined
+from tui_gru.capture.cells import NoCellError, candidates, recognized
 from tui_gru.capture.pending import (
+    HandwrittenCell,
     Parameters,
     PendingCall,
     Seen,
+    TogetherParameter,
     UsedWeights,
     begun,
     computed_once,
@@ -51,8 +53,12 @@ Optimizers: TypeAlias = "Optimizer | Sequence[Any] | Mapping[str, Any] | None"
 # (deepcopy, pickle) is without them.
 
 
-def find_modules(module: Module) -> dict[Module, GRUModule]:
-    """Return every torch.nn.GRU, LSTM, RNN and cell of them in `module`, or it itself. Raises `CaptureError` if there is none."""
+def find_modules(module: Module, cell: str | None = None) -> tuple[dict[Module, GRUModule], dict[Module, str]]:
+    """Return every torch.nn.GRU, LSTM, RNN and cell of them in `module`, or it itself; and the modules that can be hand-written
+    cells, with their names: that called `cell`, by default all.
+
+    Raises `CaptureError` if there is none, or `cell` cannot be one.
+    """
     import torch
 
     if not isinstance(module, torch.nn.Module):
@@ -66,13 +72,15 @@ def find_modules(module: Module) -> dict[Module, GRUModule]:
             found[part] = _described(part, name, kind)
         elif _is_recurrent(part):
             others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
-    if not found:
+    possible = candidates(module, found, cell)
+    if not found and not possible:
         seen = f": {printable(others[0])}" if others else ""
         raise CaptureError(
-            f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{seen}; give a module that has one",
+            f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{seen}; give a module that has one, "
+            "or one that computes a timestep from x and h",
             option="module",
         )
-    return found
+    return found, possible
 
 
 KINDS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell")
@@ -333,7 +341,8 @@ class OpenStep:
 
 
 class Capture:
-    """Captures every nn.GRU, LSTM and RNN in a module, and every cell of them, from `__init__` to `close`; also a context manager.
+    """Captures every nn.GRU, LSTM and RNN in a module, every cell of them, and hand-written cells, from `__init__` to `close`; also
+    a context manager.
 
     A step ends with `step()`, called once after each optimizer.step(). If a script never calls it, a step ends at the first
     training call after the optimizer has run. Each step is passed to `on_step` when it ends; `close` ends the last one.
@@ -354,6 +363,8 @@ class Capture:
         rank: int | None = None,
         wanted: Callable[[int], bool] = lambda number: True,
         on_not_finite: Callable[[CapturedStep], None] | None = None,
+        cell: str | None = None,
+        on_cell: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin to capture.
 
@@ -362,9 +373,14 @@ class Capture:
         arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
         True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite` receives what is
         known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
-        off is emitted as far as it is. Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
+        off is emitted as far as it is. `cell` is the name of a hand-written cell; `on_cell` is called when the first call of one
+        has shown how it computes. Raises `CaptureError` if there is nothing to capture in `module`, or an argument does not fit.
         """
-        self._parts: dict[Module, GRUModule] = find_modules(module)
+        self._parts, self._candidates = find_modules(module, cell)
+        self._cells: dict[Module, HandwrittenCell] = {}
+        self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
+        self._given_cell, self._on_cell = cell is not None, on_cell
+        self._torchs = len(self._parts)  # the number of modules of torch
         _check_head(head)
         self._optimizers = optimizers_in(optimizer)
         self._head, self._on_step, self._take = head, on_step, take
@@ -389,8 +405,18 @@ class Capture:
 
     @property
     def modules(self) -> tuple[GRUModule, ...]:
-        """The captured modules by name."""
+        """The captured modules, those of torch first; a hand-written cell once it was called."""
         return tuple(self._parts.values())
+
+    @property
+    def torchs_modules(self) -> tuple[GRUModule, ...]:
+        """The captured modules of torch, known from the beginning."""
+        return self.modules[: self._torchs]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the captured modules, and of those that can turn out to be hand-written cells."""
+        return [*(module.name for module in self._parts.values()), *self._candidates.values()]
 
     @property
     def optimizer(self) -> str | None:
@@ -422,7 +448,7 @@ class Capture:
         if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
             self._emit(self._take_open())
         self.closed = True
-        unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
+        unhook([*self._hooked, *([self._head] if self._head is not None else [])], self._handles)
         for call in (entry.call for entry in self._open.entries):
             if call is not None:
                 call.release()
@@ -467,6 +493,7 @@ class Capture:
     def _take_open(self) -> OpenStep:
         """End the current step and begin a new one."""
         ended, self._open = self._open, self._new_step()
+        self._warn_of_refused()
         if ended.wanted:
             self._see_gradients(ended)
         return ended
@@ -516,10 +543,13 @@ class Capture:
 
     def _hook(self) -> list[Any]:
         handles = []
+        self._hooked = [*self._parts, *self._candidates]
         self._sharded = {part for part in self._parts if is_sharded(part)}
         for part, module in self._parts.items():
             needed = module.dropout or part in self._sharded or (module.is_cell and is_parametrized(part))
             handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
+        for part in self._candidates:
+            handles += hook_calls(part, None, self._after_cell)
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
         for optimizer in self._optimizers:
@@ -554,6 +584,45 @@ class Capture:
             if once is not None:
                 once.close()
 
+    @harmless
+    def _after_cell(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Take the call of a hand-written cell, after its first call has shown how it computes."""
+        if part in self._candidates and (self._open.wanted or not self._explicit):
+            self._recognize(part, args, kwargs, output)
+        cell = self._cells.get(part)
+        if cell is not None and (call := cell.seen(part, args, kwargs, output)) is not None:
+            self._take_call(part, cell.module, call, None, None)
+
+    def _warn_of_refused(self) -> None:
+        """Warn, if nothing is captured, why the module is not that is most like a cell."""
+        if self._refused and not self._cells and (self._given_cell or not self._parts):
+            warnings.warn(f"tui_gru: {min(self._refused, key=lambda known: known[0])[1]}; training continues", stacklevel=2)
+            self._refused = []
+
+    def _recognize(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Find out by a call whether a module is a cell."""
+        if not all(map(has_numbers, part.parameters())):
+            return  # traced, or not gathered yet
+        name = self._candidates.pop(part)
+        try:
+            cell = recognized(part, name, args, kwargs, output, given=self._given_cell)
+        except Exception as error:
+            why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
+            known = not isinstance(error, NoCellError), f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
+            self._refused.append(known)
+            if self._given_cell:
+                self._warn_of_refused()
+            return
+        self._parts[part], self._cells[part] = cell.module, cell
+        self._parameters.add(part, cell.module, {weight: TogetherParameter(cell, weight, part) for weight in cell.gradients})
+        inside = {id(inner) for inner in part.modules()}
+        self._candidates = {
+            other: own
+            for other, own in self._candidates.items()
+            if id(other) not in inside and all(inner is not part for inner in other.modules())
+        }
+        self._on_cell()
+
     def _take_call(
         self, part: Module, module: GRUModule, call: Seen, generator: Tensor | None, gathered: UsedWeights | None
     ) -> None:
@@ -565,7 +634,7 @@ class Capture:
             self._wait(self._take_open())
         if not self._open.wanted:
             return
-        tensors = tensors_used(part, module)
+        tensors = tensors_used(part, module) if part not in self._cells else self._cells[part].tensors(part)
         known = None if gathered else self._open.weights.get(part)
         used = gathered or (known if known is not None and known.are(tensors) else None)
         before = self._open.previous(call) if used is not None and not again else None
@@ -597,7 +666,7 @@ class Capture:
         known = self._open.weights.get(part)
         if known is None or not known.are(tensors):
             names = None if part in self._sharded else partial(self._parameters.name, module)
-            known = UsedWeights(module, tensors, names, self._take)
+            known = UsedWeights(module, tensors, names, self._take, self._cells.get(part))
             self._open.weights[part] = known
         return known
 

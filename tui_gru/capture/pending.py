@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear, Module
     from torch.nn.utils.rnn import PackedSequence
+
 
 # ------------------------------------------------------------------------------
 # Hooks run inside of the script, which they must not end.
@@ -205,6 +207,155 @@ def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
 
 
 # ------------------------------------------------------------------------------
+# The weights of a hand-written cell: parts of its parameters, put together as torch's cells have them.
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a parameter: the name of the parameter in its module, and the shape, strides and offset of the part."""
+
+    name: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """Return the part of a parameter, or of its gradient."""
+        whole = parameter.detach().contiguous()
+        return whole.as_strided(self.shape, self.stride, whole.storage_offset() + self.offset)
+
+    def cut(self, axis: int, begin: int, size: int) -> Block:
+        shape = tuple(size if k == axis else length for k, length in enumerate(self.shape))
+        return replace(self, shape=shape, offset=self.offset + begin * self.stride[axis])
+
+
+@dataclass(frozen=True)
+class HandwrittenCell:
+    """A module that computes one timestep as a GRU, an LSTM or a plain RNN does.
+
+    `takes` has the positions of x, h (and c) among the tensors of its arguments, `gives` those of h (and c) among its outputs.
+    `beside` is "xh" or "hx" if x and h are one argument, side by side. `values` has the blocks of each weight of torch's cells,
+    gate by gate in torch's order, None for zeros: matrices (I, H) or (H, H) that multiply from the right, and biases (H).
+    `gradients` has, for each weight whose gradient is known, the blocks whose gradients make it up: two biases that are added have
+    the same gradient, so that of an absent one is the gradient of the other.
+    """
+
+    module: GRUModule
+    takes: tuple[int, ...]
+    gives: tuple[int, ...]
+    beside: str
+    values: Mapping[str, tuple[Block | None, ...]]
+    gradients: Mapping[str, tuple[Block, ...]]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters in its module."""
+        return tuple(dict.fromkeys(block.name for blocks in self.values.values() for block in blocks if block is not None))
+
+    def tensors(self, part: Module) -> list[Tensor]:
+        """Return its parameters, in the order of their names."""
+        found = []
+        for name in self.parameters:
+            *path, last = name.split(".")
+            owner = part
+            for each in path:
+                owner = owner._modules[each]  # type: ignore[assignment]
+            found.append(getattr(owner, last))
+        return found
+
+    def weights(self, tensors: Sequence[Tensor], take: Take) -> dict[str, AnyArray]:
+        """Return its weights under the names and in the shapes of torch's cells, (G · H, I), from its parameters."""
+        by_name = dict(zip(self.parameters, tensors, strict=True))
+        return {role: to_array(self._together(blocks, by_name), take) for role, blocks in self.values.items()}
+
+    def gradient(self, role: str, by_name: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the gradient of a weight from p.grad of the parameters; None if one of them has none."""
+        blocks = self.gradients[role]
+        grads = {block.name: by_name[block.name].grad for block in blocks}
+        found = {name: grad for name, grad in grads.items() if grad is not None}
+        return self._together(blocks, found) if len(found) == len(grads) else None
+
+    def _together(self, blocks: Sequence[Block | None], tensors: Mapping[str, Tensor]) -> Tensor:
+        import torch
+
+        like = next(iter(tensors.values()))
+        zero = like.new_zeros(self.module.hidden_size)
+        parts = (zero if block is None else block.of(tensors[block.name]) for block in blocks)
+        return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
+
+    def seen(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
+        """Return the tensors of a call; None if it is a call of another kind, as with other arguments."""
+        given, results = inputs_of(part, args, kwargs), tensors_in(output)
+        states = self._states(given)
+        if states is None or max(self.gives) >= len(results):
+            return None
+        x, *begins = states
+        ends = [results[i] for i in self.gives]
+        H, I = self.module.hidden_size, self.module.input_size  # noqa: E741
+        sized = all(each.shape[-1] == H for each in (*ends, *(state for state in begins if state is not None)))
+        if not sized or x.shape[-1] != I or ends[0].dim() > 2:
+            return None
+        layout = OneTimestep(no_batch=ends[0].dim() == 1)
+        return Seen(x, begins[0], ends[0], ends[0], layout, *((begins[1], ends[1]) if len(ends) > 1 else ()))
+
+    def _states(self, given: Sequence[Tensor]) -> tuple[Tensor, *tuple[Tensor | None, ...]] | None:
+        """Return x, and the states that a call begins with; None where it was given none."""
+        if self.beside:
+            if len(given) <= self.takes[0]:
+                return None
+            return set_apart(given[self.takes[0]], self.beside, self.module.hidden_size)
+        x, *states = (given[i] if i < len(given) else None for i in self.takes)
+        return None if x is None else (x, *states)
+
+
+def set_apart(both: Tensor, beside: str, hidden_size: int) -> tuple[Tensor, Tensor]:
+    """Return x and h, which are side by side."""
+    at = hidden_size if beside == "hx" else both.shape[-1] - hidden_size
+    first, second = both[..., :at], both[..., at:]
+    return (first, second) if beside == "xh" else (second, first)
+
+
+class TogetherParameter:
+    """A weight of a hand-written cell as if it were a parameter: what its parameters have for it."""
+
+    def __init__(self, cell: HandwrittenCell, role: str, part: Module) -> None:
+        self._cell, self._role, self._part = cell, role, part
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        names = {block.name for block in self._cell.gradients[self._role]}
+        return {n: p for n, p in zip(self._cell.parameters, self._cell.tensors(self._part), strict=True) if n in names}
+
+    @property
+    def requires_grad(self) -> bool:
+        return all(parameter.requires_grad for parameter in self.parameters.values())
+
+    @property
+    def grad(self) -> Tensor | None:
+        return self._cell.gradient(self._role, self.parameters)
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """Return the tensors of numbers in nested tuples, lists and dicts, in their order."""
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return [values] if values.is_floating_point() else []
+    inner = values.values() if isinstance(values, Mapping) else values if isinstance(values, tuple | list) else ()
+    return [tensor for value in inner for tensor in tensors_in(value)]
+
+
+def inputs_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors of a call's arguments, in the order of the signature."""
+    return tensors_in(arguments_of(part, args, kwargs)) if kwargs else tensors_in(args)
+
+
+def arguments_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(inspect.signature(part.forward).bind(*args, **kwargs).arguments)
+
+
+# ------------------------------------------------------------------------------
 # The weights that a call used: parameters, results of a parametrization, or tensors from functional_call.
 
 
@@ -234,7 +385,7 @@ def is_sharded(part: Module) -> bool:
     return any(_is_share(parameter) for parameter in part.parameters())
 
 
-def _is_share(tensor: Tensor) -> bool:
+def _is_share(tensor: Tensor | TogetherParameter) -> bool:
     return hasattr(tensor, "full_tensor")  # a DTensor; calling full_tensor would wait for all ranks
 
 
@@ -262,24 +413,33 @@ class UsedWeights:
     """The weights of one or more calls of one module, copied once, and the gradients of those that are not parameters."""
 
     def __init__(
-        self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
+        self,
+        module: GRUModule,
+        tensors: Sequence[Tensor],
+        names: Callable[[str, Tensor], str] | None,
+        take: Take,
+        cell: HandwrittenCell | None = None,
     ) -> None:
         """Copy the weights of a call.
 
         `names` returns the name of a leaf tensor with a gradient, given the name of the weight; the p.grad of such a tensor is
         stored elsewhere. None means that FSDP has gathered the weights for this call and removes their gradients, which are then
-        stored here.
+        stored here. The weights of a hand-written cell are put together from its parameters, `tensors`.
         """
         self.module = module
         self._take = take
         self._seen = [(weakref.ref(tensor), tensor._version, _sample(tensor).clone()) for tensor in tensors]
         # The samples as views take half the time. FSDP frees the memory of its weights, whose views are then of nothing.
         self._views = [None if names is None else (tensor.data_ptr(), _sample(tensor)) for tensor in tensors]
-        self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
         self._parameters: dict[str, str] = {}
         self._gradients: dict[str, AnyArray] = {}
         self._handles = []
         self.frozen: WeightSet | None = None
+        if cell is not None:
+            self._values = cell.weights(tensors, take)
+            self._parameters = {weight: f"{module.name}.{weight}" for weight in cell.gradients}
+            return
+        self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
         for name, tensor in zip(module.weight_names, tensors, strict=True):
             if tensor.requires_grad and tensor.is_leaf and names is not None:
                 self._parameters[name] = names(name, tensor)
@@ -323,10 +483,17 @@ class Parameters:
 
     def __init__(self, root: Module, parts: Mapping[Module, GRUModule]) -> None:
         own = {id(parameter): part for part in parts for parameter in part.parameters()}
+        self._named: dict[str, Tensor | TogetherParameter]
         self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
         self._names = {id(parameter): name for name, parameter in self._named.items()}
         self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
         self._given: dict[str, Tensor] = {}  # other leaf tensors that replaced a parameter in this step
+
+    def add(self, part: Module, module: GRUModule, weights: Mapping[str, TogetherParameter]) -> None:
+        """Add the weights of a hand-written cell."""
+        named = {f"{module.name}.{weight}": parameter for weight, parameter in weights.items()}
+        self._named |= named
+        self._of[part] = list(named)
 
     def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
         """Return the name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0
@@ -384,7 +551,10 @@ class Parameters:
 
     def held_by(self, groups: Iterable[Mapping[str, Any]]) -> set[str]:
         """Return the names of the parameters that are in the groups of an optimizer."""
-        return {self._names[id(parameter)] for group in groups for parameter in group["params"] if id(parameter) in self._names}
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        together = {name: own for name, own in self._named.items() if hasattr(own, "parameters")}
+        parts = {name for name, own in together.items() if all(id(parameter) in held for parameter in own.parameters.values())}
+        return parts | {name for key, name in self._names.items() if key in held}
 
     def named(self, names: Iterable[str]) -> set[str]:
         """Return those names that are names of parameters, not of other leaf tensors."""
@@ -646,7 +816,7 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
         "training": part.training,
         # A cell computes h from the tensor that it returns as c, unless one kernel computes both.
-        "dc_through_h": module.kind == "LSTMCell" and call.out.device.type not in ("cuda", "xpu"),
+        "dc_through_h": module.kind == "LSTMCell" and (bool(module.written_as) or call.out.device.type not in ("cuda", "xpu")),
     }
     pending = PendingCall(
         part,

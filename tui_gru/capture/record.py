@@ -18,7 +18,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from errno import ENOTDIR
 from os import PathLike
@@ -31,6 +31,7 @@ from tui_gru.capture.format import (
     RUN,
     RecordingProgress,
     StepRecord,
+    described_module,
     encoded,
     lines_name,
     plain,
@@ -220,6 +221,7 @@ class Recorder:
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
         overwrite: bool = False,
+        cell: str | None = None,
     ) -> None:
         """Begin to record. Raises a `CaptureError` that names the argument and says what to do, `TuiGruError` without PyTorch."""
         from tui_gru.torch_loading import require_torch
@@ -248,6 +250,8 @@ class Recorder:
             rank=rank,
             wanted=self._is_wanted,
             on_not_finite=self._write_so_far,
+            cell=cell,
+            on_cell=self._write_cells,
         )
         self.rank = self._capture.rank
         try:
@@ -389,7 +393,8 @@ class Recorder:
         import torch
 
         run = {
-            "modules": [asdict(module) for module in self._capture.modules],
+            "modules": [described_module(module) for module in self._capture.torchs_modules],
+            "cells": [],  # those written by hand, when they are found
             "optimizer": self._capture.optimizer,
             "ranks": self._capture.ranks,
             "every": self._every,
@@ -422,6 +427,14 @@ class Recorder:
             what = f"{printable(given, 250)} has a recording already, so this one is {printable(folder, 250)}"
             print(f"tui_gru.record: {what}; overwrite=True replaces it", file=sys.stderr)
         return lines
+
+    def _write_cells(self) -> None:
+        """Add the hand-written cells to run.json, as they are found; those of another rank are the same."""
+        try:
+            cells = [described_module(module) for module in self._capture.modules[len(self._capture.torchs_modules) :]]
+            write_run(self.folder, {**read_run(self.folder), "cells": cells})
+        except (ModelFileError, OSError) as error:
+            self._warn("run", f"its {RUN} cannot be written: {error}; training continues")
 
     def _is_free(self, folder: Path, run: Mapping[str, Any]) -> bool:
         """Return True if a folder has no recording, or that of other ranks of this run; run.json is then in it."""
@@ -526,6 +539,7 @@ def record(
     on: str = "nan or loss > 3*mean(loss)",
     rank: int | None = None,
     overwrite: bool = False,
+    cell: str | None = None,
 ) -> Recorder:
     """Record what the GRUs in `module` compute while a script trains them, into a folder that `Session.open` opens.
 
@@ -540,13 +554,13 @@ def record(
     step, lr and nan (a number of the step is not finite), and mean, min, max and prev of them over the steps before. optimizer:
     one, a list of them, or a wrapper that has `.optimizer`. head: the torch.nn.Linear that reads the GRU's output. rank: the
     rank of this process, by default torch.distributed's. overwrite: replace a recording in the folder; otherwise the next free
-    name is taken, `run-2.gru`, and said (`rec.folder`).
+    name is taken, `run-2.gru`, and said (`rec.folder`). cell: the name of a hand-written cell, as of `debug`.
 
     Without `rec.step`, a step ends where the next one begins, and has no loss. Without `rec.close`, it is closed when the
     process ends, or gets SIGTERM or SIGHUP. Raises a `TuiGruError` that names the argument and says what to do; what it finds
     while the script trains never ends the script.
     """
-    return Recorder(folder, module, optimizer, head, every, last, on, rank, overwrite)
+    return Recorder(folder, module, optimizer, head, every, last, on, rank, overwrite, cell)
 
 
 def norm_of(step: CapturedStep) -> float | None:

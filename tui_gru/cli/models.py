@@ -497,6 +497,7 @@ def debug(
     head: Linear | None = None,
     screen: bool = True,
     name: str | None = None,
+    cell: str | None = None,
 ) -> Session | None:
     """Open the debugger on the batch that `module` has just computed; like breakpoint(), in a training script.
 
@@ -511,6 +512,9 @@ def debug(
     are several; it may be called again for the same batch with another name. Later calls return the session; with screen=False, in
     a notebook or without a terminal, no screen opens.
 
+    A hand-written cell, a module that computes a timestep from x and h, is captured if it computes what a GRU, an LSTM or a plain
+    RNN does, in any convention: a copy of it is called once on random numbers. `cell` is its name, where it is not found.
+
     Raises `TuiGruError` for a wrong argument, one line that names it and says what to do. If a batch cannot be shown, it warns and
     returns None.
     """
@@ -519,7 +523,7 @@ def debug(
 
     require_torch("tui_gru.debug")
     try:
-        session = on_module(module, optimizer, head, name)
+        session = on_module(module, optimizer, head, name, cell)
     except CaptureError as error:
         if error.option is not None:
             raise

@@ -1,17 +1,17 @@
-"""The kinds of recurrent cells whose weights are in files, with all ways to read their numbers, and the canonical form."""
+"""The kinds of recurrent cells, with all ways to read the numbers of their weights, the canonical form, and their formulas."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import permutations, product
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS
+from tui_gru.equations.functions import GATE_NAMES, GATES, MIDDLE, STATE_FUNCTIONS
 from tui_gru.errors import ModelFileError
 
 Kind = Literal["gru", "lstm", "rnn"]
@@ -167,3 +167,62 @@ def canonical(blocks: Blocks, convention: Convention) -> dict[str, NDArray[Any]]
             added = convention.forget_bias if convention.kind == "lstm" and gate == "f" else 0
             cell[f"b{letter}"] = copied(blocks.b[k] + blocks.b_h[k] + blocks.b.dtype.type(added))
     return cell
+
+
+# ------------------------------------------------------------------------------
+# The formulas of all kinds of cells, without the engine, so that a mistake in it cannot prove a convention.
+
+
+def function_of(name: str, a: NDArray[Any]) -> NDArray[Any]:
+    """Return a function of gates or of the state, by the name that a `Convention` has for it."""
+    if name in STATE_FUNCTIONS:
+        state: NDArray[Any] = np.tanh(a) if name == "tanh" else np.maximum(a, 0)
+        return state
+    slope = GATES[name].slope
+    gate: NDArray[Any] = 0.5 + 0.5 * np.tanh(0.5 * a) if slope is None else np.clip(slope * a + MIDDLE, 0, 1)  # neither overflows
+    return gate
+
+
+States = tuple[NDArray[Any], ...]
+
+
+def gates_of_gru(
+    x: NDArray[Any], h: NDArray[Any], cell: Cell, convention: Convention
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return z, r and the candidate, each (B, H), for x (B, I) and h (B, H)."""
+    function = partial(function_of, convention.gate)
+    if convention.reset == "after":
+        z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"] + cell["bhz"])
+        r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"] + cell["bhr"])
+        return z, r, np.tanh(x @ cell["Wh"] + cell["bh"] + r * (h @ cell["Uh"] + cell["bhn"]))
+    z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"])
+    r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"])
+    return z, r, np.tanh(x @ cell["Wh"] + (r * h) @ cell["Uh"] + cell["bh"])
+
+
+def _gru(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
+    (h,) = states
+    z, _, n = gates_of_gru(x, h, cell, convention)
+    return (z * h + (1 - z) * n,)
+
+
+def _lstm(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
+    h, c = states
+    i, f, g, q = (
+        function_of("tanh" if gate == "g" else convention.gate, x @ cell[f"W{gate}"] + h @ cell[f"U{gate}"] + cell[f"b{gate}"])
+        for gate in KINDS["lstm"].gates
+    )
+    c = f * c + i * g
+    return q * np.tanh(c), c
+
+
+def _rnn(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
+    return (function_of(convention.gate, x @ cell["Wh"] + states[0] @ cell["Uh"] + cell["bh"]),)
+
+
+_STEPS = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}
+
+
+def step(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
+    """Return the states after one timestep, each (B, H), the output first. x is (B, I), `states` are those before it."""
+    return _STEPS[convention.kind](x, states, cell, convention)

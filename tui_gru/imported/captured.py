@@ -23,6 +23,7 @@ from tui_gru.equations.page import KEEP, LIVE, SET
 from tui_gru.equations.syntax import did_you_mean, with_word
 from tui_gru.errors import RecordingError, printable
 from tui_gru.files.arrays import AnyArray
+from tui_gru.files.kinds import KINDS
 from tui_gru.imported.recompute import (
     HEAD_TOLERANCE,
     TOLERANCES,
@@ -334,6 +335,13 @@ HALF = ("float16", "bfloat16")
 
 def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
     """Yield sentences about the calls of one module in a step."""
+    for module in dict.fromkeys(call.module for call in calls):
+        if module.convention is not None:
+            kind = KINDS[module.convention.kind].words
+            yield (
+                f"{module.written_as} is hand-written: it computes {kind}, {module.convention.without_order}, proved on random "
+                "numbers and on its first call."
+            )
     if any(map(reads_last_output_of_both_directions, calls)):
         yield (
             "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "

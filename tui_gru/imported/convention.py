@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
 from itertools import product
 from types import MappingProxyType
 
@@ -21,68 +20,12 @@ from tui_gru.engine.model import Structure, model_of
 from tui_gru.engine.numbers import given, scientific
 from tui_gru.engine.source import Imported
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array
-from tui_gru.equations.functions import GATES, MIDDLE, STATE_FUNCTIONS
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError
 from tui_gru.files.arrays import AnyArray, FoundGRU, precision_of
-from tui_gru.files.kinds import KINDS, Blocks, Cell, CellKind, Convention, canonical
+from tui_gru.files.kinds import KINDS, Blocks, Cell, CellKind, Convention, States, canonical, gates_of_gru, step
 from tui_gru.imported.numbers import LayerInputs
 from tui_gru.imported.recompute import cell_in
-
-# ------------------------------------------------------------------------------
-# The formulas of all kinds of cells, without the engine, so that a mistake in it cannot prove a convention.
-
-
-def function_of(name: str, a: AnyArray) -> AnyArray:
-    """Return a function of gates or of the state, by the name that a `Convention` has for it."""
-    if name in STATE_FUNCTIONS:
-        return np.tanh(a) if name == "tanh" else np.maximum(a, 0)
-    slope = GATES[name].slope
-    return 0.5 + 0.5 * np.tanh(0.5 * a) if slope is None else np.clip(slope * a + MIDDLE, 0, 1)  # neither form overflows
-
-
-States = tuple[AnyArray, ...]
-
-
-def gates_of_gru(x: AnyArray, h: AnyArray, cell: Cell, convention: Convention) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """Return z, r and the candidate, each (B, H), for x (B, I) and h (B, H)."""
-    function = partial(function_of, convention.gate)
-    if convention.reset == "after":
-        z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"] + cell["bhz"])
-        r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"] + cell["bhr"])
-        return z, r, np.tanh(x @ cell["Wh"] + cell["bh"] + r * (h @ cell["Uh"] + cell["bhn"]))
-    z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"])
-    r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"])
-    return z, r, np.tanh(x @ cell["Wh"] + (r * h) @ cell["Uh"] + cell["bh"])
-
-
-def _gru(x: AnyArray, states: States, cell: Cell, convention: Convention) -> States:
-    (h,) = states
-    z, _, n = gates_of_gru(x, h, cell, convention)
-    return (z * h + (1 - z) * n,)
-
-
-def _lstm(x: AnyArray, states: States, cell: Cell, convention: Convention) -> States:
-    h, c = states
-    i, f, g, q = (
-        function_of("tanh" if gate == "g" else convention.gate, x @ cell[f"W{gate}"] + h @ cell[f"U{gate}"] + cell[f"b{gate}"])
-        for gate in KINDS["lstm"].gates
-    )
-    c = f * c + i * g
-    return q * np.tanh(c), c
-
-
-def _rnn(x: AnyArray, states: States, cell: Cell, convention: Convention) -> States:
-    return (function_of(convention.gate, x @ cell["Wh"] + states[0] @ cell["Uh"] + cell["bh"]),)
-
-
-_STEPS = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}
-
-
-def step(x: AnyArray, states: States, cell: Cell, convention: Convention) -> States:
-    """Return the states after one timestep, each (B, H), the output first. x is (B, I), `states` are those before it."""
-    return _STEPS[convention.kind](x, states, cell, convention)
-
 
 # ------------------------------------------------------------------------------
 # Evaluation of a reading on an input and its output.

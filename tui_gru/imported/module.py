@@ -28,13 +28,13 @@ class _Watched:
     It belongs to the hooks on the modules in it, through the capture.
     """
 
-    def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None) -> None:
-        self.module = module
+    def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None, cell: str | None) -> None:
+        self.module, self.cell = module, cell
         self.step: CapturedStep | None = None
         self.capture_with(optimizer, head)
 
     def capture_with(self, optimizer: Optimizers, head: Linear | None) -> None:
-        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED)
+        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED, cell=self.cell)
         self.optimizer, self.head = optimizer, head
 
     def _ignore(self, step: CapturedStep) -> None:
@@ -44,15 +44,18 @@ class _Watched:
 _watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the script
 
 
-def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None) -> tuple[Imported, str] | None:
+def last_run(
+    module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None, cell: str | None = None
+) -> tuple[Imported, str] | None:
     """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
+    `cell` is the name of a hand-written cell.
 
     Returns None on the first call, which begins the capture. A step can be asked for again while nothing new is computed, as for
     another module in it. Raises `CaptureError` for a wrong argument, with its name as `option`, and as `captured_run` does.
     """
     watched = _of(module)
     if watched is None:
-        watched = _Watched(module, optimizer, head)
+        watched = _Watched(module, optimizer, head, cell)
         try:
             _check_name(watched, name)
         except CaptureError:
@@ -64,7 +67,7 @@ def last_run(module: Module, optimizer: Optimizers, head: Linear | None, name: s
     step = watched.capture.cut()
     again = watched.step is not None and not (step.calls or step.notes)
     watched.step = step = watched.step if again and watched.step is not None else step
-    later = _captured_otherwise(watched, optimizer, head)
+    later = _captured_otherwise(watched, optimizer, head, cell)
     source, remarks = captured_run(step, name)
     return source, " ".join(filter(None, (remarks, SAME_BATCH if again else "", later)))
 
@@ -73,7 +76,7 @@ SAME_BATCH = "This is the batch of the call before: nothing was computed since."
 
 
 def _check_name(watched: _Watched, name: str | None) -> None:
-    names = [part.name for part in watched.capture.modules]
+    names = watched.capture.names
     if name is not None and name not in names:
         raise CaptureError(f"there is no module {printable(name, 60)!r} in it; {did_you_mean(str(name), names)}", option="name")
 
@@ -82,14 +85,14 @@ def _of(module: Module) -> _Watched | None:
     return next((watched for watched in _watched if watched.module is module), None)
 
 
-def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear | None) -> str:
-    """Begin a new capture if the script gives an optimizer or a head that is not captured yet. Returns a sentence about it, or
-    ""."""
-    given = {"optimizer": optimizer, "head": head}
+def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear | None, cell: str | None) -> str:
+    """Begin a new capture if the script gives an optimizer, a head or a cell that is not captured yet. Returns a sentence about it,
+    or ""."""
+    given = {"optimizer": optimizer, "head": head, "cell": cell}
     new = {name: value for name, value in given.items() if value is not None and not _same(value, getattr(watched, name))}
     if not new:
         return ""
-    before = watched.capture
+    before, watched.cell = watched.capture, watched.cell if cell is None else cell
     watched.capture_with(watched.optimizer if optimizer is None else optimizer, watched.head if head is None else head)
     before.close()
     are, them = ("is", "it") if len(new) == 1 else ("are", "them")
@@ -100,7 +103,9 @@ def _same(one: object, other: object) -> bool:
     """Return True for the same object, and for lists of the same objects, which a script may write anew in each call."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
-    return one is other or (isinstance(one, dict) and isinstance(other, dict) and _same([*one.values()], [*other.values()]))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _same([*one.values()], [*other.values()])
+    return one is other or (isinstance(one, str) and one == other)
 
 
 def forget(module: Module) -> None:

@@ -12,8 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule
-from tui_gru.capture.loops import joined
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, joined
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
@@ -355,7 +354,9 @@ HEAD_TOLERANCE = 1e-4  # of the largest gradient of an output, for its part that
 
 
 def convention_of(module: GRUModule) -> Convention:
-    """Return the convention of a module of torch."""
+    """Return the convention of a module: torch's, or that of a hand-written cell."""
+    if module.convention is not None:
+        return module.convention
     if module.family == "GRU":
         return Convention(module.gates, "after")
     gate = module.nonlinearity if module.family == "RNN" else "sigmoid"
@@ -459,6 +460,8 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
     convention, G, H = convention_of(module), len(module.gates), module.hidden_size
+    # The equations have the meaning of z, so no weights are negated; what is added to a bias is not in its gradient.
+    convention = replace(convention, z="keeps", forget_bias=0 if math.isnan(missing) else convention.forget_bias)
     letters = KINDS[convention.kind].letters
     for suffix, layer in zip(module.suffixes, model.model.composed.layers, strict=True):
         width = len(weights[f"W{letters[convention.order[0]]}{layer.suffix}"])
@@ -480,14 +483,17 @@ def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[
     """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
     found: dict[str, AnyArray] = {}
     convention = convention_of(call.module)
-    is_gru, letters = convention.kind == "gru", [KINDS[convention.kind].letters[gate] for gate in convention.order]
+    both, letters = convention.reset == "after", [KINDS[convention.kind].letters[gate] for gate in convention.order]
     for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
         own = layer.suffix
         rows = {
             "weight_ih": [gradients[f"W{letter}{own}"].T for letter in letters],
             "weight_hh": [gradients[f"U{letter}{own}"].T for letter in letters],
             "bias_ih": [gradients[f"b{letter}{own}"] for letter in letters],
-            "bias_hh": [gradients[f"bh{gate}{own}" if is_gru else f"b{gate}{own}"] for gate in convention.order],
+            "bias_hh": [
+                gradients[f"bh{gate}{own}" if both else f"b{letter}{own}"]
+                for gate, letter in zip(convention.order, letters, strict=True)
+            ],
         }
         found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
     return {name: found[name] for name in call.module.weight_names}

@@ -297,11 +297,11 @@ def _opened(folder: Path) -> Recording:
     damaged = list(listing.damaged)
     try:
         run = read_run(folder)
-        modules = tuple(module_of(entry) for entry in run["modules"])
+        modules = tuple(module_of(entry) for entry in [*run["modules"], *run.get("cells", ())])
         ranks = run["ranks"]
         if type(ranks) is not int or not 1 <= ranks < 10**6:
             raise ModelFileError(f"{RUN} in it names {printable(ranks, 20)} ranks; it is damaged")
-        if not modules:
+        if not modules and (listing.steps or "cells" not in run):
             raise ModelFileError(f"{RUN} in it names no GRU; it is damaged")
     except RecordingVersionError:
         raise

@@ -118,14 +118,20 @@ def on_recording(folder: str | PathLike[str], name: str | None = None) -> Sessio
     return _on(*recorded_run(open_recording(folder), name))
 
 
-def on_module(module: Module, optimizer: Optimizers = None, head: Linear | None = None, name: str | None = None) -> Session | None:
+def on_module(
+    module: Module,
+    optimizer: Optimizers = None,
+    head: Linear | None = None,
+    name: str | None = None,
+    cell: str | None = None,
+) -> Session | None:
     """Open a session on the calls of `module` since the last call of this function. The first call starts watching it: None.
 
     Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
     """
     from tui_gru.imported.module import last_run
 
-    run = last_run(module, optimizer, head, name)
+    run = last_run(module, optimizer, head, name, cell)
     return None if run is None else _on(*run)
 
 

@@ -1,0 +1,361 @@
+"""Hand-written cells are captured as what they compute, whatever their form; what is none is said, and the script goes on."""
+
+import json
+import random
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tui_gru
+from tests.capture.handwritten import FORMS, IN, Chunked, Concatenated, Functional, H, SideBySide, loop, parameter
+from tests.capture.test_borders import capture
+from tests.capture.test_putting_back import hooks
+from tests.imported.recomputed import compare_gradients, compare_outputs
+from tests.rounding import of_call
+from tui_gru.capture.calls import Note
+from tui_gru.capture.hooks import Capture
+from tui_gru.errors import CaptureError
+from tui_gru.imported.module import forget
+from tui_gru.imported.recompute import recompute, sequences
+
+T, B = 6, 3
+EXACT = 5e-7  # the largest relative difference of p.grad from the derived gradient, in float32
+
+
+class Script(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.head = cell, nn.Linear(H, 2)
+
+    def forward(self, x, start=None):
+        return self.head(loop(self.cell, x, start))
+
+
+def trained(make, inputs=IN, begin=lambda module, optimizer: None, steps=2):
+    """Train a few steps. Returns the model, and what it has learned, as bytes, with the generators' states."""
+    torch.manual_seed(3)
+    random.seed(3)
+    model = Script(make())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run = begin(model, optimizer)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(torch.randn(T, B, inputs)) + 1).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        if run is not None:
+            run.step(loss)
+    learned = [value.detach().numpy().tobytes() for value in model.parameters()]
+    return model, (learned, torch.get_rng_state().numpy().tobytes(), random.getstate())
+
+
+def captured(make, inputs=IN, **options):
+    steps, captures = [], []
+
+    def begin(model, optimizer):
+        captures.append(Capture(model, optimizer, on_step=steps.append, **options))
+        return captures[0]
+
+    _, result = trained(make, inputs, begin)
+    captures[0].close()
+    return steps, result
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_captured_as_the_cell_that_it_is(form):
+    make, inputs, convention = FORMS[form]
+    steps, result = captured(make, inputs, cell="cell" if make is SideBySide else None)
+    assert result == trained(make, inputs)[1]  # the script has computed the same, and drawn the same numbers
+    for step in steps:
+        whole = replace(step, calls=sequences(step))
+        (call,) = whole.calls  # one sequence
+        assert (call.module.name, call.module.convention, call.x.shape) == ("cell", convention, (T, B, inputs))
+        assert max(each.error for each in compare_outputs(call, recompute(call))) <= of_call(call)
+        compared = compare_gradients(whole)
+        assert compared.cause == "equal"
+        assert compared.error <= EXACT
+        assert {each.name.rpartition(".")[2] for each in compared.differences} >= {"weight_ih", "weight_hh"}
+        assert not step.notes
+
+
+def test_the_weights_are_the_parts_of_the_parameters():
+    steps, captures = [], []
+    model, _ = trained(
+        Concatenated, begin=lambda m, o: captures.append(Capture(m, o, on_step=steps.append)) or captures[0], steps=1
+    )
+    captures[0].close()
+    model.cell.requires_grad_(False)
+    values, gradients = steps[0].calls[0].weights.values, steps[0].gradients
+    after = [getattr(model.cell, f"W_{gate}") for gate in "rzh"]  # torch's order
+    for name, side in (("weight_ih", slice(0, IN)), ("weight_hh", slice(IN, None))):
+        own = np.concatenate([linear.weight[:, side] for linear in after])
+        np.testing.assert_allclose(values[name] - 0.1 * gradients[f"cell.{name}"], own, rtol=1e-5, atol=1e-7)
+        grads = np.concatenate([linear.weight.grad[:, side] for linear in after])
+        np.testing.assert_array_equal(gradients[f"cell.{name}"], grads)
+    np.testing.assert_array_equal(gradients["cell.bias_ih"], np.concatenate([linear.bias.grad for linear in after]))
+    assert not values["bias_hh"].any()
+
+
+def test_a_recording_of_a_hand_written_cell(tmp_path):
+    recorders = []
+
+    def begin(model, optimizer):
+        recorders.append(tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1))
+        assert json.loads((tmp_path / "run.gru" / "run.json").read_text())["cells"] == []
+        return recorders[0]
+
+    model, _ = trained(Concatenated, begin=begin)
+    recorders[0].close()
+    assert [entry["name"] for entry in json.loads((tmp_path / "run.gru" / "run.json").read_text())["cells"]] == ["cell"]
+    s = tui_gru.Session.open(tmp_path / "run.gru")
+    assert (s.steps, s.config.cell) == ((0, 1), "gru-cho") or "z takes" in s.config.cell
+    s.seek(s.end)
+    assert s.expected.agrees
+    np.testing.assert_allclose(s.gradient("Wz"), s.recorded_gradient("Wz"), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(s.gradient("Uz"), model.cell.W_z.weight.grad[:, IN:].T, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("damage", [{"reset": "between"}, {"kind": "lstm"}, {"order": "zz"}, {"more": 1}])
+def test_a_damaged_convention(tmp_path, damage):
+    trained(Chunked, begin=lambda model, optimizer: tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1))
+    about = json.loads((tmp_path / "run.gru" / "run.json").read_text())
+    about["cells"][0]["convention"] |= damage
+    (tmp_path / "run.gru" / "run.json").write_text(json.dumps(about))
+    s = tui_gru.Session.open(tmp_path / "run.gru")
+    assert "damaged" in s.notice or "can be read" in s.notice
+
+
+def test_a_module_of_torch_and_a_cell_beside_it(tmp_path):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = nn.GRU(IN, H), Script(Chunked())
+
+        def forward(self, x):
+            return self.decoder(x, self.encoder(x)[1][0])
+
+    torch.manual_seed(1)
+    model = Both()
+    optimizer = torch.optim.SGD(model.encoder.parameters(), 0.1)
+    steps, running = capture(model, optimizer)
+    model(torch.randn(T, B, IN)).pow(2).mean().backward()
+    optimizer.step()
+    running.close()
+    assert [call.module.name for call in sequences(steps[0])] == ["encoder", "decoder.cell"]
+    compared = compare_gradients(replace(steps[0], calls=sequences(steps[0])))
+    assert (compared.cause, len(compared.differences), compared.error < EXACT) == ("equal", 8, True)
+    assert Note.NOT_IN_OPTIMIZER in steps[0].notes
+    assert not any(hooks(part) for part in model.modules())
+
+
+def test_a_state_set_in_some_rows_and_a_call_under_no_grad_before():
+    torch.manual_seed(1)
+    model = Script(Chunked())
+    steps, running = capture(model, torch.optim.SGD(model.parameters(), 0.1))
+    with torch.no_grad():
+        model(torch.randn(T, B, IN))
+    x, h = torch.randn(T, B, IN), torch.zeros(B, H)
+    for t in range(T):
+        h = model.cell(x[t], h)
+        if t == 2:
+            h = h * torch.tensor([1.0, 0, 1])[:, None]
+    h.pow(2).mean().backward()
+    running.step()
+    running.close()
+    (call,) = sequences(steps[0])
+    assert call.keep is not None
+    assert compare_gradients(replace(steps[0], calls=(call,))).cause == "equal"
+
+
+class Normed(nn.Module):
+    """With layer norm in the gates, it is another function."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.norm = Chunked(), nn.LayerNorm(H)
+
+    def forward(self, x, h):
+        cell = self.inner
+        i_r, i_z, i_n = cell.x2h(x).chunk(3, 1)
+        h_r, h_z, h_n = cell.h2h(h).chunk(3, 1)
+        r, z = torch.sigmoid(self.norm(i_r + h_r)), torch.sigmoid(i_z + h_z)
+        return (1 - z) * torch.tanh(i_n + r * h_n) + z * h
+
+
+class Dropped(Chunked):
+    def forward(self, x, h):
+        return nn.functional.dropout(super().forward(x, h), 0.5)
+
+
+class Whole(Chunked):
+    def forward(self, x):
+        h, step = x.new_zeros(x.shape[1], H), super().forward
+        return torch.stack([h := step(one, h) for one in x])
+
+
+class Attention(nn.Module):
+    """Computes what a plain RNN does, and is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key = nn.Linear(IN, H), nn.Linear(H, H)
+
+    def forward(self, query, key):
+        return torch.tanh(self.query(query) + self.key(key))
+
+
+class Peepholes(nn.Module):
+    """Its products are those of no cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.U = nn.Linear(IN, 2 * H), nn.Linear(H, 2 * H)
+
+    def forward(self, x, h):
+        gate, new = (self.W(x) + self.U(h)).chunk(2, 1)
+        return torch.sigmoid(gate) * torch.tanh(new)
+
+
+WHY = {
+    Normed: "another function than a GRU, an LSTM or a plain RNN: the nearest, a GRU with gates",
+    Dropped: "is off by",
+    Attention: "a plain RNN, which other modules do as well; name it with cell=",
+    Peepholes: "3 in a GRU, 4 in an LSTM, 1 in a plain RNN",
+}
+
+
+@pytest.mark.parametrize("make", WHY)
+def test_what_is_no_cell_is_said_once_and_the_script_goes_on(make):
+    with pytest.warns(UserWarning, match=r"tui_gru: cell \(.*\) is not captured: ") as said:
+        steps, result = captured(make)
+    ours = [str(each.message) for each in said if "tui_gru" in str(each.message)]
+    assert len(ours) == 1
+    assert WHY[make] in ours[0]
+    assert ours[0].endswith("training continues")
+    assert result == trained(make)[1]
+    assert not any(step.calls for step in steps)
+
+
+def test_a_loop_inside_of_the_module():
+    model = Whole()
+    steps, running = capture(model)
+    model(torch.randn(T, B, IN)).sum().backward()
+    with pytest.warns(UserWarning, match="one timestep, .* and was called with .*; move what it does in a timestep into a module"):
+        running.step()
+    running.close()
+    assert not steps[0].calls
+
+
+def test_a_named_cell_is_taken_where_others_compute_the_same():
+    steps, _ = captured(Attention, cell="cell")
+    assert [call.module.family for call in sequences(steps[0])] == ["RNN"]
+    assert steps[0].calls[0].module.written_as == "Attention"
+
+
+def test_nothing_is_said_of_other_modules_if_a_cell_is_found():
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.cell = Attention(), Functional()
+
+        def forward(self, x):
+            h = self.cell(x[0])
+            for one in x[1:]:
+                h = self.cell(one, self.attention(one, h))
+            return h
+
+    model = Beside()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps, running = capture(model)
+        model(torch.randn(T, B, IN)).sum().backward()
+        running.step()
+        running.close()
+    assert {call.module.name for call in steps[0].calls} == {"cell"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("sell", "there is no module 'sell' in Script; write one of cell"),
+        (3, "there is no module 3 in Script; write one of"),
+        ("cell.x2h.weight", "there is no module 'cell.x2h.weight'"),
+    ],
+)
+def test_wrong_names_of_cells(cell, why):
+    for begin in (lambda model: Capture(model, cell=cell), lambda model: tui_gru.debug(model, cell=cell, screen=False)):
+        with pytest.raises(CaptureError) as error:
+            begin(Script(Chunked()))
+        assert error.value.option == "cell"
+        assert why in str(error.value)
+
+
+def test_a_named_module_that_cannot_be_a_cell():
+    with pytest.raises(CaptureError, match="it has GRU inside, which is captured itself; leave cell out"):
+        Capture(nn.ModuleDict({"a": nn.Sequential(nn.GRU(2, 3))}), cell="a")
+    with pytest.raises(CaptureError, match="since it has no matrix"):
+        Capture(nn.ModuleDict({"a": nn.Tanh(), "b": nn.GRU(2, 3)}), cell="a")
+    with pytest.raises(
+        CaptureError, match=r"there is no torch\.nn\.GRU, LSTM, RNN or cell of them in Sequential; give a module that has one, or"
+    ):
+        Capture(nn.Sequential(nn.Linear(2, 3)))
+
+
+def test_debug_shows_a_hand_written_cell():
+    model = Script(Concatenated())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert tui_gru.debug(model, optimizer, screen=False, name="cell") is None
+    model(torch.randn(T, B, IN)).pow(2).mean().backward()
+    optimizer.step()
+    s = tui_gru.debug(model, optimizer, screen=False)
+    assert "Concatenated is hand-written: it computes a GRU, reset before, z takes, sigmoid, proved on" in s.notice
+    assert "p.grad is the derived gradient" in s.notice
+    s.seek(s.end)
+    assert s.value("h", t=5).shape == (B, H)
+    assert s.expected.agrees
+    forget(model)
+
+
+def test_parameters_that_are_changed_in_between_and_some_without_gradient():
+    torch.manual_seed(1)
+    model = Script(Chunked())
+    model.cell.x2h.weight.requires_grad_(False)
+    steps, running = capture(model, torch.optim.SGD(model.parameters(), 0.1))
+    x = torch.randn(T, B, IN)
+    for change in (lambda: None, lambda: model.cell.h2h.weight.data.mul_(0.5)):
+        change()
+        model.zero_grad()
+        model(x).pow(2).mean().backward()
+        running.step()
+    running.close()
+    first, second = (step.calls[0].weights.values["weight_hh"] for step in steps)
+    np.testing.assert_array_equal(second, 0.5 * first)
+    assert "cell.weight_ih" not in steps[0].gradients
+    compared = compare_gradients(replace(steps[0], calls=sequences(steps[0])))
+    assert (compared.cause, len(compared.differences)) == ("equal", 3)
+
+
+@pytest.mark.parametrize("names", ["WUWUVS", "WUXTVU"])
+def test_a_shared_matrix_is_refused(names):
+    """Two gates that use one matrix have one gradient for both."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in "WVX":
+                setattr(self, name, parameter(IN, H))
+            for name in "UST":
+                setattr(self, name, parameter(H, H))
+
+        def forward(self, x, h):
+            W_r, U_r, W_z, U_z, W_n, U_n = (getattr(self, name) for name in names)
+            r, z = torch.sigmoid(x @ W_r + h @ U_r), torch.sigmoid(x @ W_z + h @ U_z)
+            return (1 - z) * torch.tanh(x @ W_n + (r * h) @ U_n) + z * h
+
+    with pytest.warns(UserWarning, match="one part of a parameter for several gates"):
+        steps, _ = captured(Shared)
+    assert not steps[0].calls

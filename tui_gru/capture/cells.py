@@ -1,0 +1,502 @@
+"""Hand-written cells: how a module of a script computes the next state from x and h, found by computing it with random numbers.
+
+A copy of the module with random weights, in float64, is called once. The products in it show which parts of which parameters
+multiply x and h; the formulas of all kinds of cells in all conventions are then tried on them.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.capture.calls import GRUModule, fresh
+from tui_gru.capture.pending import (
+    Block,
+    HandwrittenCell,
+    arguments_of,
+    autocast_type,
+    is_sharded,
+    set_apart,
+    tensors_in,
+)
+from tui_gru.errors import CaptureError, printable
+from tui_gru.files.arrays import AnyArray
+from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, CellKind, Convention, canonical, step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+# ------------------------------------------------------------------------------
+# The modules that can be such a cell, and the tensors of a call.
+
+
+MOST_MATRICES = 12  # of a module that is tried without being named
+
+
+def candidates(root: Module, others: Mapping[Module, GRUModule], name: str | None) -> dict[Module, str]:
+    """Return the modules that can be a cell, with their names: that called `name`, by default all of the script's own classes that
+    have a few matrices. None of the `others` is in one of them, or has one of them.
+
+    Raises `CaptureError` if there is none of this name, or it cannot be a cell.
+    """
+    modules = dict(root.named_modules())
+    if name is not None:
+        if not isinstance(name, str) or name not in modules:
+            from difflib import get_close_matches
+
+            near = get_close_matches(str(name), modules) or [n for n, part in modules.items() if n and _is_own(part)][:8]
+            hint = f"write one of {', '.join(map(printable, near))}" if near else "there is no other module in it"
+            raise CaptureError(f"there is no module {printable(repr(name), 60)} in {type(root).__name__}; {hint}", option="cell")
+        part = modules[name]
+        if part in others:
+            return {}
+        if inside := next((other for other in part.modules() if other in others), None):
+            raise CaptureError(
+                f"{name} is no cell: it has {type(inside).__name__} inside, which is captured itself; leave cell out", option="cell"
+            )
+        if not _matrices(part):
+            raise CaptureError(
+                f"{name} is no cell, since it has no matrix as a parameter; name the module that has them", option="cell"
+            )
+        return {part: name or "cell"}
+    used = {inner for other in others for inner in other.modules()}
+    return {
+        part: own or "cell"
+        for own, part in modules.items()
+        if _is_own(part)
+        and part not in used
+        and not any(inner in others for inner in part.modules())
+        and 1 <= _matrices(part) <= MOST_MATRICES
+    }
+
+
+def _is_own(part: Module) -> bool:
+    """Return True for a module of a class that is not torch's."""
+    return not type(part).__module__.startswith("torch.")
+
+
+def _matrices(part: Module) -> int:
+    return sum(parameter.dim() == 2 for parameter in part.parameters())
+
+
+# ------------------------------------------------------------------------------
+# One computation of a copy, in which all products with parameters are seen.
+
+
+@dataclass(eq=False)
+class ParameterProduct:
+    """What a matrix was multiplied with, (B, K), and the matrix (K, N), a part of a parameter. `biases` has the parts of parameters
+    that were added, by the first column."""
+
+    operand: Tensor
+    matrix: Block
+    biases: dict[int, Block] = field(default_factory=dict)
+
+
+#: (product, column of the product), for each product that was added up in the columns of a tensor
+SumTerms = list[tuple[ParameterProduct, int]]
+
+
+def observed(
+    compute: Callable[[], Any], parameters: Mapping[str, Tensor]
+) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]], Any]:
+    """Return the products of a computation, the biases that were added apart from them with what they were added to, and the
+    result."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
+    products, added, alive = list[ParameterProduct](), list[tuple[Block, SumTerms]](), list[Any]()
+    sums = dict[int, tuple[int, SumTerms]]()  # by the memory of a tensor, its width and what was added up in it
+
+    def block(tensor: Tensor) -> Block | None:
+        name, whole = owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - whole.storage_offset()
+        return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
+
+    def bias(tensor: Any) -> Block | None:
+        found = block(tensor) if hasattr(tensor, "untyped_storage") and tensor.numel() == tensor.shape[-1:].numel() else None
+        return None if found is None else replace(found, shape=found.shape[-1:], stride=found.stride[-1:])
+
+    def terms(tensor: Any) -> SumTerms:
+        if not hasattr(tensor, "untyped_storage") or not tensor.dim():
+            return []
+        width, found = sums.get(tensor.untyped_storage().data_ptr(), (1, []))
+        return [(product, column + tensor.storage_offset() % width) for product, column in found]
+
+    def note(result: Tensor, found: SumTerms) -> None:
+        if found:
+            sums[result.untyped_storage().data_ptr()] = result.shape[-1], found
+
+    def multiplied(operand: Tensor, matrix: Tensor, result: Tensor, plus: Tensor | None = None) -> None:
+        if matrix.dim() == 3 and len(matrix) == 1:  # as einsum multiplies
+            operand, matrix = operand[0], matrix[0]
+        weight = block(matrix) if matrix.dim() == 2 else None
+        if weight is not None:
+            products.append(product := ParameterProduct(operand, weight))
+            own = None if plus is None else bias(plus)
+            if own is not None:
+                product.biases[0] = own
+            note(result, [(product, 0), *(terms(plus) if own is None else [])])
+
+    def plus(first: Any, second: Any, result: Tensor) -> None:
+        for one, other in ((first, second), (second, first)):
+            if (own := bias(one)) is not None and (to := terms(other)):
+                added.append((own, to))
+        note(result, [*terms(first), *terms(second)])
+
+    class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            alive.append(result)  # so that no memory is used again
+            name = function.name().removeprefix("aten::")
+            if name in ("mm", "bmm"):
+                multiplied(args[0], args[1], result)
+            elif name == "addmm":
+                multiplied(args[1], args[2], result, args[0])
+            elif name == "mv":
+                multiplied(args[1][None], args[0].T, result)
+            elif name == "addmv":
+                multiplied(args[2][None], args[1].T, result, args[0])
+            elif name in ("add.Tensor", "add_.Tensor", "add__.Tensor") and (kwargs or {}).get("alpha", 1) == 1:
+                plus(args[0], args[1], result)
+            return result
+
+    with Observer():  # type: ignore[no-untyped-call]
+        result = compute()
+    return products, added, result
+
+
+@contextmanager
+def _own_generators() -> Iterator[None]:
+    """The generators of random numbers are afterwards as they were."""
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+# ------------------------------------------------------------------------------
+# The readings of the products as a cell.
+
+
+class NoCellError(CaptureError):
+    """A module is called as a cell is, but computes something else."""
+
+
+TOLERANCE, HALF_TOLERANCE = 1e-5, 1e-2  # relative to the largest state, or to 1
+APART = 1e-3  # the least error of the next best reading
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """One gate's matrix (I, H) or (H, H), its bias, and the place of the product, by which those of x and h belong together."""
+
+    matrix: Block
+    bias: Block | None
+    place: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The best reading of a call, and its error. `order` has the gates of the products with h for each gate of those with x."""
+
+    error: float
+    convention: Convention
+    order: tuple[int, ...] = ()
+    following: float = np.inf
+
+
+def recognized(
+    part: Module, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, *, given: bool
+) -> HandwrittenCell:
+    """Return how a module computes one timestep, from its first call. `given`: the script says that this module is a cell.
+
+    The module itself is not called. Raises `CaptureError`, with the reason, if it is none.
+    """
+    import torch
+
+    if is_sharded(part):
+        raise CaptureError("its parameters are shared among ranks")
+    arguments, results = arguments_of(part, args, kwargs), tensors_in(output)
+    inputs = tensors_in(arguments)
+    absent = len(inputs) == 1 and bool(results) and _absent_state(part, arguments)
+    if (not absent and next(_roles(inputs, results, given=given), None) is None) or any(tensor.dim() > 2 for tensor in inputs[:1]):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "no tensor of floats"
+        raise CaptureError(
+            f"a cell computes one timestep, from x (rows, numbers) and h (rows, units), and was called with {shapes}; move what it "
+            "does in a timestep into a module of its own"
+        )
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
+        if isinstance(value, tuple | list):
+            return [drawn(each) for each in value] if isinstance(value, list) else tuple(map(drawn, value))
+        return value
+
+    starts: list[Any] = [None]
+    if absent:  # the first call of a loop often begins with no state
+        sized = [tensor for tensor in results if tensor.shape == results[-1].shape]
+        starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
+    attempts = list[_Attempt]()
+    for start in starts:
+        whole = arguments | {absent: start} if absent else arguments
+        with _own_generators(), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            other = copy.deepcopy(part).to("cpu", torch.float64)
+            for module in other.modules():
+                module._forward_hooks.clear()
+                module._forward_pre_hooks.clear()
+            parameters = dict(other.named_parameters())
+            for parameter in parameters.values():
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            called = {key: drawn(value) for key, value in whole.items()}
+            bound = inspect.signature(other.forward).bind_partial()
+            bound.arguments.update(called)
+            products, added, result = observed(lambda own=other, b=bound: own.forward(*b.args, **b.kwargs), parameters)  # type: ignore[misc]
+        for x, states, ends, takes, gives, beside in _roles(tensors_in(called), tensors_in(result), given=given):
+            cell, attempt = _read(part, name, products, added, x, states, ends, parameters)
+            attempts.append(attempt)
+            if cell is not None and (given or cell.module.family != "RNN" or _sounds_recurrent(part)):
+                found = replace(cell, takes=takes, gives=gives, beside=beside)
+                _check(found, part, args, kwargs, output)
+                return found
+    tried = [attempt for attempt in attempts if attempt.error < np.inf]
+    if not tried:
+        raise NoCellError(
+            "its products with x and with h are not those of a cell: of each there are 3 in a GRU, 4 in an LSTM, 1 in a plain RNN, "
+            "as wide as h"
+        )
+    best = min(tried, key=lambda attempt: attempt.error)
+    if best.error <= TOLERANCE and best.following < APART:
+        raise NoCellError("it uses one part of a parameter for several gates, whose gradients cannot be told apart")
+    if best.error <= TOLERANCE:
+        raise NoCellError(f"it computes {KINDS[best.convention.kind].words}, which other modules do as well; name it with cell=")
+    kind = KINDS[best.convention.kind].words
+    raise NoCellError(
+        f"it computes another function than a GRU, an LSTM or a plain RNN: the nearest, {kind} with {best.convention}, is off by "
+        f"{best.error:.1g} on random numbers"
+    )
+
+
+def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+    """Compare what the first call computed with the formulas. Raises `NoCellError`, as where dropout draws in the cell."""
+    call, module = cell.seen(part, args, dict(kwargs), output), cell.module
+    assert call is not None
+    assert module.convention is not None
+    found, H = cell.weights(cell.tensors(part), fresh), module.hidden_size
+    G = len(module.gates)
+    W, U = (found[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
+    b, b_h = (np.asarray(found.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
+    ends = [_rows(end) for end in (call.out, call.cn) if end is not None]
+    begins = [np.zeros_like(ends[0]) if begin is None else _rows(begin) for begin in (call.h0, call.c0)][: len(ends)]
+    with np.errstate(all="ignore"):
+        ours = step(_rows(call.x), tuple(begins), canonical(Blocks(W, U, b, b_h), module.convention), module.convention)
+        errors = [
+            np.abs(own - end).max(initial=0) / max(1.0, np.abs(end).max(initial=0)) for own, end in zip(ours, ends, strict=True)
+        ]
+    half = call.out.element_size() < 4 or bool(autocast_type(call.out.device.type))
+    if max(errors) > (HALF_TOLERANCE if half else TOLERANCE):
+        raise NoCellError(
+            f"on random numbers it computes {KINDS[module.convention.kind].words}, {module.convention.without_order}, but its "
+            f"first call is off by {max(errors):.1g}; it may draw numbers, or depend on more than x and h"
+        )
+
+
+def _sounds_recurrent(part: Module) -> bool:
+    """Return True if a module is called a recurrent one: tanh of a sum of two products is computed by others, such as an
+    attention."""
+    return any(word in type(part).__name__.lower() for word in ("rnn", "cell", "recurrent"))
+
+
+def _absent_state(part: Module, arguments: Mapping[str, Any]) -> str:
+    """Return the name of the argument by which a call could have been given a state; "" if there is none."""
+    names = (name for name in inspect.signature(part.forward).parameters if arguments.get(name) is None)
+    return next((name for name in names if name.startswith("h") or any(word in name for word in ("state", "prev", "carry"))), "")
+
+
+def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) -> Iterator[tuple[Any, ...]]:
+    """Yield the ways to take the tensors of a call as x, states before and states after, with their positions."""
+    for count in (1, 2):
+        for gives in [tuple(range(len(results)))[-count:], *permutations(range(len(results)), count)]:
+            ends = [results[i] for i in gives]
+            if len(ends) < count or any(end.shape != ends[0].shape for end in ends):
+                continue
+            for takes in permutations(range(min(len(inputs), 4)), 1 + count):
+                x, *states = (inputs[i] for i in takes)
+                if all(state.shape == ends[0].shape for state in states) and x.shape[:-1] == ends[0].shape[:-1]:
+                    yield x, states, ends, takes, gives, ""
+    if given and len(inputs) == 1:
+        for i, end in enumerate(results):
+            H = end.shape[-1]
+            if inputs[0].shape[-1] > H:
+                for beside in ("xh", "hx"):
+                    x, h = set_apart(inputs[0], beside, H)
+                    yield x, [h], [end], (0,), (i,), beside
+
+
+def _read(
+    part: Module,
+    name: str,
+    products: Sequence[ParameterProduct],
+    added: Sequence[tuple[Block, SumTerms]],
+    x: Tensor,
+    states: Sequence[Tensor],
+    ends: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+) -> tuple[HandwrittenCell | None, _Attempt]:
+    """Return the cell that computes the states `ends` from x and states, None if none does; and the best attempt."""
+    none = _Attempt(np.inf, Convention("h"))
+    gates = _gates(products, added, x, states[0], ends[0])
+    if gates is None or len(gates[0]) != len(gates[1]) or len(gates[0]) not in BY_BLOCKS:
+        return None, none
+    kind = BY_BLOCKS[len(gates[0])]
+    if len(kind.states) != len(states):
+        return None, none
+    attempt = _attempt(kind, gates, x, states, ends, parameters)
+    if attempt.error > TOLERANCE or attempt.following < APART:
+        return None, attempt
+    module = GRUModule(
+        name,
+        f"{kind.name.upper()}Cell",
+        int(x.shape[-1]),
+        int(ends[0].shape[-1]),
+        bias=any(gate.bias is not None for side in gates for gate in side),
+        convention=attempt.convention,
+        written_as=printable(type(part).__name__, 60),
+    )
+    parts = [part for side in gates for gate in side for part in (gate.matrix, gate.bias) if part is not None]
+    if len(set(parts)) < len(parts):
+        return None, replace(attempt, following=0)
+    found = module.gates  # torch's order
+    order = [attempt.convention.order.index(gate) for gate in found]
+    W, U = [gates[0][k] for k in order], [gates[1][attempt.order[k]] for k in order]
+    values, gradients = _weights(module, W, U)
+    convention = replace(attempt.convention, order=found)
+    return HandwrittenCell(replace(module, convention=convention), (), (), "", values, gradients), attempt
+
+
+def _gates(
+    products: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]], x: Tensor, h: Tensor, end: Tensor
+) -> tuple[list[_Gate], list[_Gate]] | None:
+    """Return the gates of the products with x, and of those with h; None if a bias belongs to none of them."""
+    x, h, end = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (x, h, end))
+    I, H = x.shape[1], h.shape[1]  # noqa: E741
+    reads = dict[ParameterProduct, tuple[int | None, int | None]]()  # the first rows of the matrix that multiply x, and h
+    for product in products:
+        a, N = product.operand, product.matrix.shape[1]
+        if N % H or a.shape[0] != x.shape[0] or _same(a, end):
+            continue  # such as the head, which reads the new state
+        if _same(a, x):
+            reads[product] = 0, None
+        elif a.shape[1] == I + H and _same(a[:, :I], x):
+            reads[product] = 0, I
+        elif a.shape[1] == I + H and _same(a[:, H:], x):
+            reads[product] = H, 0
+        elif a.shape[1] == H:  # h, or the part of it that a gate lets through
+            reads[product] = None, 0
+    biases = {product: dict(product.biases) for product in reads}
+    for bias, terms in added:
+        known = sorted(((p, at) for p, at in terms if p in reads), key=lambda term: reads[term[0]][0] is None)
+        free = next(((p, at) for p, at in known if not _covering(biases[p], at, H)), None)
+        if free is None:
+            return None
+        biases[free[0]][free[1]] = bias
+    sides = list[_Gate](), list[_Gate]()
+    for k, (product, starts) in enumerate(reads.items()):
+        for column in range(0, product.matrix.shape[1], H):
+            bias_ = _covering(biases[product], column, H)
+            for side, start, size in zip(sides, starts, (I, H), strict=True):
+                if start is not None:
+                    matrix = product.matrix.cut(0, start, size).cut(1, column, H)
+                    side.append(_Gate(matrix, bias_, (k, column)))
+                    bias_ = None  # of x and h side by side, it is with x
+    return sides
+
+
+def _covering(biases: Mapping[int, Block], column: int, size: int) -> Block | None:
+    return next(
+        (b.cut(0, column - at, size) for at, b in biases.items() if at <= column and column + size <= at + b.shape[0]), None
+    )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def _attempt(
+    kind: CellKind,
+    gates: tuple[Sequence[_Gate], Sequence[_Gate]],
+    x: Tensor,
+    states: Sequence[Tensor],
+    ends: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+) -> _Attempt:
+    """Try every convention, and every order of the products with h unless they are those with x, on the numbers of a call."""
+    xs, *before = (_rows(tensor) for tensor in (x, *states))
+    after = [_rows(tensor) for tensor in ends]
+    H = before[0].shape[1]
+
+    def arrays(side: Sequence[_Gate]) -> tuple[AnyArray, AnyArray]:
+        zero = np.zeros(H)
+        matrices = [gate.matrix.of(parameters[gate.matrix.name]).numpy() for gate in side]
+        biases = [zero if gate.bias is None else gate.bias.of(parameters[gate.bias.name]).numpy() for gate in side]
+        return np.stack(matrices), np.stack(biases)
+
+    (W, b), (U, b_h) = map(arrays, gates)
+    identity = tuple(range(len(W)))
+    together = [gate.place for gate in gates[0]] == [gate.place for gate in gates[1]]
+    found, following = _Attempt(np.inf, kind.conventions[0]), np.inf
+    for order in [identity] if together else permutations(identity):
+        blocks = Blocks(W, U[list(order)], b, b_h[list(order)])
+        for convention in kind.conventions:
+            with np.errstate(all="ignore"):
+                ours = step(xs, tuple(before), canonical(blocks, convention), convention)
+            error = max(float(np.nan_to_num(np.abs(a - o), nan=np.inf).max()) for a, o in zip(ours, after, strict=True))
+            if error < found.error:
+                following, found = found.error, _Attempt(error, convention, order)
+            else:
+                following = min(following, error)
+        if found.error <= TOLERANCE and len(W) > 3:
+            break  # other orders of an LSTM are thousands of readings
+    return replace(found, following=following)
+
+
+def _rows(tensor: Tensor) -> AnyArray:
+    return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu().numpy()
+
+
+def _weights(
+    module: GRUModule, W: Sequence[_Gate], U: Sequence[_Gate]
+) -> tuple[dict[str, tuple[Block | None, ...]], dict[str, tuple[Block, ...]]]:
+    """Return the blocks of the values and of the gradients, by torch's names. A bias that is alone in its sum is that of x."""
+    assert module.convention is not None
+    values: dict[str, tuple[Block | None, ...]] = {
+        "weight_ih": tuple(gate.matrix for gate in W),
+        "weight_hh": tuple(gate.matrix for gate in U),
+    }
+    gradients: dict[str, tuple[Block | None, ...]] = dict(values)
+    if module.bias:
+        candidate = KINDS[module.convention.kind].candidate if module.convention.reset == "after" else ""
+        pairs = [(w.bias, u.bias) for w, u in zip(W, U, strict=True)]
+        apart = [gate == candidate for gate in module.gates]  # r is between the two biases
+        pairs = [(u, None) if w is None and not own else (w, u) for (w, u), own in zip(pairs, apart, strict=True)]
+        values["bias_ih"], values["bias_hh"] = (tuple(side) for side in zip(*pairs, strict=True))
+        filled = [(w, u) if own else (w or u, u or w) for (w, u), own in zip(pairs, apart, strict=True)]
+        gradients["bias_ih"], gradients["bias_hh"] = (tuple(side) for side in zip(*filled, strict=True))
+    known = {role: blocks for role, blocks in gradients.items() if any(values[role])}
+    return values, {role: tuple(filter(None, blocks)) for role, blocks in known.items() if all(blocks)}
