@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 60  # seconds
@@ -80,6 +81,15 @@ class Chromium:
 
     def picture(self):
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+    @contextmanager
+    def frame(self):
+        """Let `run` and `wait` speak to the only frame of the page, which is a page of its own for the browser."""
+        frame = next(each for each in self.call("Target.getTargets")["targetInfos"] if each["type"] == "iframe")
+        page = self._session
+        self._session = self.call("Target.attachToTarget", targetId=frame["targetId"], flatten=True)["sessionId"]
+        yield
+        self._session = page
 
     def call(self, method, **parameters):
         number = next(self._number)

@@ -14,7 +14,7 @@ import pytest
 from tests.cli.test_mistakes import assert_one_line
 from tests.process import PROGRAM, process
 from tests.session.acting import untouched
-from tui_gru import Session
+from tui_gru import Session, record
 from tui_gru.cli.commands import main
 
 
@@ -75,6 +75,18 @@ def test_the_file_of_a_session_does_not_change(run, tmp_path):
     assert "in memory" not in out
     assert Session.open(other).parameter("Wz")[0, 0] == 1
     assert_one_line(run("--session", str(path), "--seed", "5", "-x", "s")[2], "in the session walk --seed is 1, not 5")
+
+
+def test_a_recording_in_this_folder_is_found_by_its_name(run, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    gru = torch.nn.GRU(3, 4)
+    with record("run.gru", gru, every=1) as recorder:
+        gru(torch.zeros(5, 2, 3))[0].sum().backward()
+        recorder.step(1.0)
+    code, out, err = run("--session", "run.gru", "-x", "5s; why h[0,0]")
+    assert (code, err) == (0, "")
+    assert "\nh[row 1, unit 1] = " in out
 
 
 def test_no_screen_is_loaded_for_what_needs_none():

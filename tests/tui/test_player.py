@@ -196,6 +196,10 @@ def test_a_walk_that_is_too_large_is_refused_with_what_makes_it_smaller():
             Walk.to_here(session, "line", last=last)
     with pytest.raises(TuiGruError, match="no level"):
         Player(session, by="year")
+    for size in ((19, 36), (120, 5)):
+        with pytest.raises(TuiGruError, match="the smallest is 20x6"):
+            Player(session, size=size)
+    Player(session, size=(20, 6))
 
 
 def test_a_command_over_many_moments_is_a_jump(tmp_path, capsys):

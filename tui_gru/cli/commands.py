@@ -426,7 +426,12 @@ Examples:
     shell_complete=completion.sessions,
 )
 @click.option(
-    "-x", "commands", default="", metavar="COMMANDS", help="First commands of the `:` line, or keys with counts: 'l; 3n'."
+    "-x",
+    "commands",
+    default="",
+    metavar="COMMANDS",
+    help="First commands of the `:` line, or keys with counts: 'l; 3n'.",
+    shell_complete=completion.verbs,
 )
 @click.option("--by", type=click.Choice(LEVELS), default="timestep", help="A moment is the end of each; default timestep.")
 @click.option("--last", type=whole_number, metavar="N", help="Write the newest N moments; default all.")

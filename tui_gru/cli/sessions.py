@@ -37,8 +37,13 @@ def found(name: str) -> Path | None:
 
 
 def existing(name: str) -> Path:
-    """Return the file of a session. Raises `TuiGruError` if it does not exist, with the spelling of a file in this folder."""
+    """Return the file of a session, or the folder of a recording.
+
+    Raises `TuiGruError` if neither exists, with the spelling of a file in this folder.
+    """
     path = found(name)
+    if path is None and os.path.isdir(name):
+        return Path(name)
     if path is None:
         here = f"; to open the file of this name, write ./{name}" if os.path.lexists(name) else ""
         raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists them{here}")

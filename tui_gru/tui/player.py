@@ -50,6 +50,7 @@ from tui_gru.tui.theme import BLACKBOARD, UNICODE, WHITEBOARD
 
 PAGE = Path(__file__).with_name("player.html")
 SIZE = (120, 36)
+LEAST_SIZE = (20, 6)  # a smaller screen shows no number
 MOST_MOMENTS = 2_000
 MOST_CELLS = MOST_MOMENTS * 160 * 50  # of all moments
 #: Terms of all derivations: the most, how many fewer for each moment, and what every file has. The first numbers are explained.
@@ -513,6 +514,9 @@ class Player:
         at_end: bool = False,
     ) -> None:
         check_level(by)
+        if size[0] < LEAST_SIZE[0] or size[1] < LEAST_SIZE[1]:
+            least = "x".join(map(str, LEAST_SIZE))
+            raise TuiGruError(f"a screen of {size[0]}x{size[1]} shows no number; the smallest is {least}", option="size")
         self._jump, self._at_end = jump, at_end
         self._session, self._by, self._last, self._size, self._commands = session, by, last, size, commands
         self._themes = (BLACKBOARD.name, WHITEBOARD.name) if theme is None else (theme,)
