@@ -72,7 +72,7 @@ async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_
 async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     """The keys after it are handled."""
     async with driving() as d:
-        monkeypatch.setattr(d.screen, "look", fail)
+        monkeypatch.setattr(d.screen, "set_view", fail)
         burst(d, "r", "o")
         await settled(d)
         assert d.session.position.tick == 1

@@ -530,7 +530,7 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
 
 
 def held_out_text(config: Config, text: str) -> Text:
-    """Return a held-out text in the tokens of the vocabulary. Raises `TuiGruError` if it does not fit."""
+    """Return the first 10,000 tokens of a held-out text. Raises `TuiGruError` if it does not fit the vocabulary."""
     text = arguments.text("the text that was held out", text, option="held_out")
     if text and not config.source.can(Ability.TEXT):
         raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
@@ -539,11 +539,11 @@ def held_out_text(config: Config, text: str) -> Text:
     if strange:
         known = config.shown_vocabulary
         raise TuiGruError(f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out")
-    return tokens
+    return tokens[:HELD_OUT]
 
 
 def held_out_loss(program: Program, text: Text, weights: Weights) -> float:
-    """Return the mean loss on the first 10,000 characters of a held-out text, in nats. Raises `TuiGruError`."""
+    """Return the mean loss on a held-out text, in nats. Raises `TuiGruError`."""
     name = program.loss_names.row
-    values = loss_of_rows(program, read_text(program.config, weights, text[:HELD_OUT], [name])[name])
+    values = loss_of_rows(program, read_text(program.config, weights, text, [name])[name])
     return float(values[:-1].mean())

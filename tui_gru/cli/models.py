@@ -26,7 +26,7 @@ from tui_gru.cli.options import (
     screen_options,
 )
 from tui_gru.engine.config import CARRIES, DTYPES, INITS, LAYOUTS, OWN_TEXT, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
-from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS
+from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS, Gate
 from tui_gru.equations.page import choices
 from tui_gru.errors import CaptureError, TuiGruError, safe_text
 
@@ -34,9 +34,7 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
     from tui_gru.capture.hooks import Optimizers
-    from tui_gru.engine.config import Config
     from tui_gru.engine.source import Imported
-    from tui_gru.equations.functions import Gate
     from tui_gru.files.arrays import Findings, FoundGRU
     from tui_gru.files.kinds import ResetPlace, ZMeaning
     from tui_gru.session.session import Session

@@ -19,6 +19,7 @@ from tui_gru.cli.models import read_held_out, shortened
 from tui_gru.cli.options import STANDARD_OUTPUT, option_name
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.training import check_epochs, initial_weights, train
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session import opening
 from tui_gru.session.session import Session
@@ -150,7 +151,6 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
     import numpy as np
 
     from tui_gru.engine import sampling
-    from tui_gru.engine.training import check_epochs, initial_weights, train
 
     check_epochs(epochs)
     sampling.check(config, primer, length, sampler, temperature, seed)
@@ -181,7 +181,6 @@ def reported(name: str, output: str, held_out: Path | None) -> bytes:
     """
     from tui_gru.analysis.report import WRITERS
     from tui_gru.capture.format import holds_a_recording
-    from tui_gru.session.session import Session
 
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config, index_of
+from tui_gru.engine.config import Config, Text, index_of
 from tui_gru.engine.lowering import LineGroup, Schedule
 from tui_gru.engine.model import WEIGHT, Model
 from tui_gru.engine.source import Ability
@@ -27,9 +27,6 @@ from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Apply, EquationError, Expression, Name, Reduce, Sum, did_you_mean, plain, split, with_word
 from tui_gru.equations.writing import Writer, bracketed
 from tui_gru.errors import TuiGruError
-
-if TYPE_CHECKING:
-    from tui_gru.engine.config import Text
 
 # ------------------------------------------------------------------------------
 # The listing of the training loop: its lines under the headings of loops and layers.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.edits import JournalEntry, Trainers, TrainingSettings, changed_between, values_at
+from tui_gru.debugger.edits import JournalEntry, Trainers, TrainingSettings, change_of, changed_between, values_at
 from tui_gru.debugger.history import (
     LEAST,
     BitForBit,
@@ -507,8 +507,6 @@ class HistorySegment:
 
         With `in_place`, the record of the segment before is changed, not a copy of it.
         """
-        from tui_gru.debugger.edits import change_of
-
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), cached.record, program.config.vocabulary)
         if self.changed is None and taking_over[0].before is self.base:

@@ -6,15 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.files.kinds import Blocks, Convention
+from tui_gru.schema import Positive, one_of
 
 
 class Ability(StrEnum):
@@ -39,8 +41,6 @@ class Source:
     steps: tuple[int, ...]
     numbers: NDArray[np.float64] | None
     epochs: int | None  # the number of epochs; None: no end
-    module: str  # the name of the module that is shown, "" if it has none
-    modules: tuple[str, ...]  # all that were captured together, in the order of their calls
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
@@ -66,7 +66,7 @@ class Source:
 class Replayed(Source):
     """Batches of a text, computed from the initial weights on, and replayed from checkpoints: everything can be done with them."""
 
-    title, places, steps, numbers, epochs, module, modules = "", (), (), None, None, "", ()
+    title, places, steps, numbers, epochs = "", (), (), None, None
 
 
 REPLAYED = Replayed()
@@ -101,15 +101,6 @@ class Series(Replayed):
         return {Ability.TEXT: "this run has no text: it reads numbers"}
 
 
-@dataclass(frozen=True)
-class ModuleLink:
-    """A number of another module in the same batch: `name` at timestep `t` (from 0) of the run of `module`, with the same index."""
-
-    module: str
-    name: str
-    t: int
-
-
 @dataclass(frozen=True, eq=False)
 class ImportedBatch:
     """The data of one batch.
@@ -121,9 +112,7 @@ class ImportedBatch:
     output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
     the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
     sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
-    them when the batch has been computed as it was imported. `links` returns where states come from and go to in other modules:
-    for a state, the last state of another module that it begins with; for its gradient, `dh`, that of the first state of the module
-    that begins with it.
+    them when the batch has been computed as it was imported.
     """
 
     weights: Weights
@@ -139,7 +128,6 @@ class ImportedBatch:
     settings: Mapping[str, float] = field(default_factory=dict)
     remarks: Callable[[], str] = str
     derived: Callable[[Weights], None] = lambda gradients: None
-    links: Callable[[], Mapping[str, ModuleLink]] = dict
 
 
 NO_TEXT = "this run has no text: its inputs were imported"
@@ -158,8 +146,6 @@ class Imported(Source):
     model file, `stored` returns its convention and its numbers by layer and direction. If that is a GRU, `reading` has the place of
     the reset gate and the meaning of z; `again` reads the file in another way, compares the result with an output, and returns the
     new data and a sentence about the comparison.
-
-    `of_module` returns the run of another of the `modules`, and the first message; it is None where there are no others.
     """
 
     title: str
@@ -179,9 +165,6 @@ class Imported(Source):
     numbers: NDArray[np.float64] | None = None
     identity: Callable[[], Mapping[str, Any]] | None = None
     stored: Callable[[], tuple[Convention, Sequence[Sequence[Blocks]]]] | None = None
-    module: str = ""
-    modules: tuple[str, ...] = ()
-    of_module: Callable[[str], tuple[Imported, str]] | None = None
     epochs: int | None = field(default=1, init=False)
 
     @property
@@ -192,3 +175,97 @@ class Imported(Source):
 
     def batch(self, number: int) -> ImportedBatch:
         return self.batches[number]
+
+
+# ------------------------------------------------------------------------------
+# A run on one imported batch as it is saved: its description, and its arrays by name.
+
+
+@dataclass(frozen=True)
+class ImportedFact:
+    """A run on one imported batch, without its arrays."""
+
+    title: str
+    origin: str
+    inputs_from: str
+    fixed: str
+    dtype: Annotated[str, one_of("float32", "float64")]
+    structure: Structure
+    sizes: Mapping[str, Positive]
+    learns: bool
+    loss: float | None
+    tolerance: float | None
+    said: str
+
+
+# The pieces that such a run can have.
+_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
+_OWN |= {f"{kind}_text": ("",) for kind in ("head", "loss", "update")}  # no file of the user but that of a cell
+
+
+def fact_of(source: Imported) -> ImportedFact:
+    """Return the description of a run."""
+    batch = source.batches[0]
+    return ImportedFact(
+        source.title, source.origin, source.inputs_from, source.fixed, source.dtype, source.structure, source.sizes, source.learns,
+        batch.loss if source.knows_loss and np.isfinite(batch.loss) else None, batch.tolerance, batch.remarks(),
+    )  # fmt: skip
+
+
+def arrays_of(source: Imported) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a run, by name."""
+    batch = source.batches[0]
+    arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
+    arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
+    arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
+    recorded = None if batch.recorded is None else batch.recorded.flat
+    others = {"outside": batch.outside, "expected": batch.expected, "recorded": recorded}
+    return arrays | {name: array for name, array in others.items() if array is not None}
+
+
+def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Imported:
+    """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
+    structure, sizes = fact.structure, fact.sizes
+    if any(getattr(structure, name) not in allowed for name, allowed in _OWN.items()):
+        raise ValueError("has a model that is not given")
+    inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
+    if (sizes["T"], sizes["B"]) != next(iter(inputs.values())).shape[:2]:
+        raise ValueError("has sizes that do not fit its arrays")
+    model, dtype, learns = compiled(structure, sizes, fact.dtype), np.dtype(fact.dtype), fact.learns
+    _check_arrays(model, arrays, inputs, learns=learns)
+    page, recorded = model.model.page, arrays.get("recorded")
+    batch = ImportedBatch(
+        weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
+        inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
+        states=np.array(arrays["states"], dtype),
+        outside=arrays.get("outside"),
+        flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
+        expected=arrays.get("expected"),
+        loss=math.nan if fact.loss is None else fact.loss,
+        tolerance=fact.tolerance,
+        recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
+        remarks=lambda: fact.said,
+    )
+    texts = fact.title, fact.origin, fact.inputs_from
+    return Imported(*texts, structure, sizes, fact.dtype, (batch,), fact.fixed, learns=learns, knows_loss=fact.loss is not None)
+
+
+def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], *, learns: bool) -> None:
+    """Raise `ValueError` for arrays that do not fit the model, `KeyError` for one that is missing."""
+    page, axes = model.model.page, model.model.axes
+    if arrays["weights"].shape != (model.layout.size,):
+        raise ValueError("has other weights than its equations")
+    for name, declared in page.inputs.items():
+        if inputs[name].shape != (model.shape(axes[name])[:2] if declared.one_hot else model.shape(axes[name])):
+            raise ValueError(f"has the input {name} in another shape")
+        if declared.one_hot and not 0 <= inputs[name].min() <= inputs[name].max() < model.shape(axes[name])[-1]:
+            raise ValueError("has a token that its table does not have")
+    states = [model.shape(axes[state])[1:] for state in page.states]
+    if arrays["states"].shape != (sum(int(np.prod(shape)) for shape in states),):
+        raise ValueError("has first states of another shape")
+    if learns:
+        flows = [arrays[f"flow {i}"].shape for i in range(len(states))]
+        if arrays["outside"].shape != model.shape(axes[page.outputs[0]]) or flows != states:
+            raise ValueError("has gradients from outside of another shape")
+    if "recorded" in arrays and arrays["recorded"].shape != arrays["weights"].shape:
+        raise ValueError("has recorded gradients of another shape")

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
+from tui_gru.debugger.edits import as_index
 from tui_gru.debugger.moment import frozen
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of
 from tui_gru.debugger.program import Program, unknown_name
 from tui_gru.debugger.state import State
-from tui_gru.debugger.timeline import Anchor
+from tui_gru.debugger.timeline import Anchor, Timeline
 from tui_gru.engine.config import Config, Text, cut, index_of
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.source import Ability
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from tui_gru.analysis.units import Activity
     from tui_gru.analysis.what_if import BranchComparison, WhatIf
     from tui_gru.debugger.evaluate import Node, ValueRef
-    from tui_gru.debugger.timeline import Timeline
     from tui_gru.engine.sampling import Sample
 
 
@@ -255,7 +255,6 @@ class Queries:
         The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
         `TuiGruError`.
         """
-        from tui_gru.debugger.edits import as_index
         from tui_gru.debugger.evaluate import ValueRef
         from tui_gru.debugger.explain import Explainer
 
@@ -321,9 +320,8 @@ class Queries:
         """
         from tui_gru.analysis.examined import FoundProblems
         from tui_gru.analysis.findings import find
-        from tui_gru.analysis.findings_of_course import held_out_text
 
-        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
+        run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
         found = FoundProblems(find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between))
         self._found = (run.timeline, found)
@@ -357,10 +355,9 @@ class Queries:
         `hold_out`. `progress` receives the story so far after each moment. What is known of an earlier call is not computed again.
         Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
-        from tui_gru.analysis.findings_of_course import HELD_OUT, held_out_text
         from tui_gru.analysis.story import tell
 
-        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)[:HELD_OUT]
+        run, unseen = self._run, self._unseen(held_out)
 
         def seen(story: Story) -> None:
             if story.moments:
@@ -413,10 +410,9 @@ class Queries:
 
         Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
         """
-        from tui_gru.analysis.findings_of_course import held_out_text
         from tui_gru.analysis.report import gather
 
-        run, unseen = self._run, held_out_text(self.config, held_out or self.held_out)
+        run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
         return gather(run.timeline, run.moment, self.samples, title=title, held_out=unseen, monitor=monitor, progress=between)
 
@@ -489,6 +485,12 @@ class Queries:
         if not name:
             raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
         return loss_places.of_text(self._read(read, name, progress), self.program, read)
+
+    def _unseen(self, held_out: str) -> Text:
+        """Return a held-out text, by default that of `hold_out`."""
+        from tui_gru.analysis.findings_of_course import held_out_text
+
+        return held_out_text(self.config, held_out or self.held_out)
 
     def _timestep(self, t: int | None) -> int | None:
         return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 
 from tui_gru import errors as arguments
+from tui_gru.analysis.trouble import all_finite, first_not_finite
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry
-from tui_gru.debugger.position import Level, Position, check_level, in_words, tick_of
+from tui_gru.debugger.position import LARGEST, Level, Position, check_level, in_words, tick_of
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Branches
@@ -22,7 +23,7 @@ from tui_gru.engine.config import Config, Options, Sampler, check_options, check
 from tui_gru.engine.data import config_from
 from tui_gru.engine.numbers import given, mib
 from tui_gru.engine.weights import Weights
-from tui_gru.errors import TuiGruError
+from tui_gru.errors import FilePath, TuiGruError, permitted
 from tui_gru.session.queries import Queries
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import FAR, Interrupts, Run, SearchProgress, beginning
@@ -30,7 +31,6 @@ from tui_gru.session.travel import FAR, Interrupts, Run, SearchProgress, beginni
 if TYPE_CHECKING:
     from tui_gru.analysis.check import CheckTotals
     from tui_gru.analysis.what_if import WhatIf
-    from tui_gru.errors import FilePath
     from tui_gru.storage.recorder import SessionRecorder
 
 # ------------------------------------------------------------------------------
@@ -69,7 +69,6 @@ class Session(Queries):
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         super().__init__(Run(state))
-        self.by_module: dict[str, Session] = {}  # those opened on modules of the same batch or recording, this one among them
 
     def __repr__(self) -> str:
         config, at = self.config, self.position
@@ -103,8 +102,6 @@ class Session(Queries):
         A session that another machine recorded is opened as well: its losses, hit counts, marks and samples stay as recorded, and
         its arrays are computed here from the recorded checkpoints (`machine_difference`).
         """
-        from tui_gru.errors import permitted
-
         if isinstance(path, str | os.PathLike):
             permitted(path)
         if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
@@ -329,8 +326,6 @@ class Session(Queries):
 
         True if there is one; `notice` says which it is.
         """
-        from tui_gru.analysis.trouble import all_finite, first_not_finite
-
         run, timeline = self._run, self._run.timeline
         with run.verb():
             last = timeline.computed if timeline.memory.numbers is not None else self.newest.number
@@ -662,10 +657,10 @@ class Session(Queries):
 
         Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
         """
-        from tui_gru.analysis.findings_of_course import HELD_OUT, held_out_text
+        from tui_gru.analysis.findings_of_course import held_out_text
 
         config = self.config
-        self.keep("held-out", config.as_string(held_out_text(config, text)[:HELD_OUT]), begin=False)
+        self.keep("held-out", config.as_string(held_out_text(config, text)), begin=False)
 
     # Pages
 
@@ -748,7 +743,6 @@ class Session(Queries):
 def _checked_epochs(epochs: int | None) -> int | None:
     if epochs is None:
         return None
-    from tui_gru.debugger.position import LARGEST
 
     return arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +21,14 @@ from tui_gru.debugger.state import Mark, Marks, State
 from tui_gru.debugger.stops import HitCache, HitCounts, HitKey, LogLine, Stops, resolve
 from tui_gru.debugger.timeline import LONGEST_NAME, Branch, BranchChange, Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import SAMPLERS, Config, as_text, check_setting, index_of, separator
 from tui_gru.engine.data import ImportedConfig, SeriesConfig
-from tui_gru.engine.model import Structure
 from tui_gru.engine.sampling import Draw, Sample
-from tui_gru.engine.source import Ability, Imported, ImportedBatch, Series
+from tui_gru.engine.source import Ability, Imported, ImportedFact, Series, arrays_of, fact_of, imported_of
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError, printable
 from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, line, one_of, partly, reader, within
 from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileError, damaged, from_json, pack, to_json, unpack
-
-if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
 # The facts of a session file: each is one JSON value under its key, as declared here. All that is read passes through these checks;
@@ -67,23 +61,6 @@ class RecordingFact:
     folder: str
     name: str
     steps: tuple[tuple[Whole, Hash], ...]
-
-
-@dataclass(frozen=True)
-class ImportedFact:
-    """A run on one imported batch, without its arrays."""
-
-    title: str
-    origin: str
-    inputs_from: str
-    fixed: str
-    dtype: Annotated[str, one_of("float32", "float64")]
-    structure: Structure
-    sizes: Mapping[str, Positive]
-    learns: bool
-    loss: float | None
-    tolerance: float | None
-    said: str
 
 
 @dataclass(frozen=True)
@@ -241,22 +218,10 @@ def read(file: SessionFile, key: str, kind: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------
-# Stores a run on one imported batch in a session file: its description as a fact, its numbers as arrays.
+# Writes a session to a file: everything the first time, then only what has changed.
 
 
-KEY = "given"
-SERIES = "series"  # the key of the arrays of series
-_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
-_OWN |= {f"{kind}_text": ("",) for kind in ("head", "loss", "update")}  # no file of the user but that of a cell
-
-
-def fact_of(source: Imported) -> ImportedFact:
-    """Return the description of a run."""
-    batch = source.batches[0]
-    return ImportedFact(
-        source.title, source.origin, source.inputs_from, source.fixed, source.dtype, source.structure, source.sizes, source.learns,
-        batch.loss if source.knows_loss and np.isfinite(batch.loss) else None, batch.tolerance, batch.remarks(),
-    )  # fmt: skip
+KEY, SERIES = "given", "series"  # of the arrays of an imported batch, and of series
 
 
 def place_of(state: State) -> str:
@@ -266,69 +231,6 @@ def place_of(state: State) -> str:
         return in_words(at.epoch, at.batch, at.t)
     places = config.source.places
     return printable(f"{config.source.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
-
-
-def arrays_of(source: Imported) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a run, by name."""
-    batch = source.batches[0]
-    arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
-    arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
-    arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
-    recorded = None if batch.recorded is None else batch.recorded.flat
-    others = {"outside": batch.outside, "expected": batch.expected, "recorded": recorded}
-    return arrays | {name: array for name, array in others.items() if array is not None}
-
-
-def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Imported:
-    """Recreate the run. Raises `ValueError`, `KeyError` or `TypeError` for inconsistent data, before allocating memory for it."""
-    structure, sizes = fact.structure, fact.sizes
-    if any(getattr(structure, name) not in allowed for name, allowed in _OWN.items()):
-        raise ValueError("has a model that is not given")
-    inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
-    if (sizes["T"], sizes["B"]) != next(iter(inputs.values())).shape[:2]:
-        raise ValueError("has sizes that do not fit its arrays")
-    model, dtype, learns = compiled(structure, sizes, fact.dtype), np.dtype(fact.dtype), fact.learns
-    _check_arrays(model, arrays, inputs, learns=learns)
-    page, recorded = model.model.page, arrays.get("recorded")
-    batch = ImportedBatch(
-        weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
-        inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
-        states=np.array(arrays["states"], dtype),
-        outside=arrays.get("outside"),
-        flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
-        expected=arrays.get("expected"),
-        loss=math.nan if fact.loss is None else fact.loss,
-        tolerance=fact.tolerance,
-        recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
-        remarks=lambda: fact.said,
-    )
-    texts = fact.title, fact.origin, fact.inputs_from
-    return Imported(*texts, structure, sizes, fact.dtype, (batch,), fact.fixed, learns=learns, knows_loss=fact.loss is not None)
-
-
-def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], *, learns: bool) -> None:
-    """Raise `ValueError` for arrays that do not fit the model, `KeyError` for one that is missing."""
-    page, axes = model.model.page, model.model.axes
-    if arrays["weights"].shape != (model.layout.size,):
-        raise ValueError("has other weights than its equations")
-    for name, declared in page.inputs.items():
-        if inputs[name].shape != (model.shape(axes[name])[:2] if declared.one_hot else model.shape(axes[name])):
-            raise ValueError(f"has the input {name} in another shape")
-        if declared.one_hot and not 0 <= inputs[name].min() <= inputs[name].max() < model.shape(axes[name])[-1]:
-            raise ValueError("has a token that its table does not have")
-    states = [model.shape(axes[state])[1:] for state in page.states]
-    if arrays["states"].shape != (sum(int(np.prod(shape)) for shape in states),):
-        raise ValueError("has first states of another shape")
-    if learns:
-        flows = [arrays[f"flow {i}"].shape for i in range(len(states))]
-        if arrays["outside"].shape != model.shape(axes[page.outputs[0]]) or flows != states:
-            raise ValueError("has gradients from outside of another shape")
-    if "recorded" in arrays and arrays["recorded"].shape != arrays["weights"].shape:
-        raise ValueError("has recorded gradients of another shape")
-
-
-# ------------------------------------------------------------------------------
-# Writes a session to a file: everything the first time, then only what has changed.
 
 
 def fields_in(state: State) -> tuple[Any, ...]:

@@ -16,11 +16,14 @@ from typing import Self
 
 from platformdirs import user_state_path
 
+from tui_gru.debugger.position import in_words, position_of
+from tui_gru.debugger.program import program_of
 from tui_gru.debugger.state import State
+from tui_gru.engine.config import Config
 from tui_gru.errors import FilePath, TuiGruError, is_permitted, own_folder, permitted, shown
 from tui_gru.storage import file as session_file
 from tui_gru.storage import state as facts
-from tui_gru.storage.state import StateWriter
+from tui_gru.storage.state import StateWriter, read_state
 
 # ------------------------------------------------------------------------------
 # Finds, saves, loads and records session files.
@@ -82,8 +85,6 @@ def read_session(path: FilePath, history_memory: int | None = None) -> OpenedSes
 
 
 def _read(file: session_file.SessionFile, history_memory: int | None) -> OpenedSession:
-    from tui_gru.storage.state import read_state
-
     state, unreadable = read_state(file)
     if history_memory is not None:
         state.branches.timeline.memory.bound(history_memory)
@@ -112,9 +113,6 @@ def _log_trouble(file: session_file.SessionFile) -> list[str]:
 
 def place_in(file: session_file.SessionFile) -> str:
     """Return the place where the session in a file was left, in words."""
-    from tui_gru.debugger.position import in_words, position_of
-    from tui_gru.debugger.program import program_of
-    from tui_gru.engine.config import Config
     from tui_gru.storage import state as facts
 
     here = facts.read(file, "here", facts.HereFact)

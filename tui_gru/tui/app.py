@@ -330,9 +330,7 @@ class VerbScreen(MainScreen):
     on_branches_apart_chosen = changing.apart_chosen
     on_check_report_entry_chosen = looking.entry_chosen
     on_check_report_every_batch = looking.every_batch_asked
-    on_checked = looking.checked
-    on_computing = looking.computing
-    on_cures_tried = looking.cures_tried
+    on_panel_result = looking.panel_result
     on_findings_list_copied = looking.cure_copied
     on_findings_list_cures_asked = looking.cures_asked
     on_findings_list_chosen = looking.finding_chosen
@@ -341,10 +339,8 @@ class VerbScreen(MainScreen):
     on_listing_line_chosen = moving.line_chosen
     on_loss_places_chosen = looking.loss_place_chosen
     on_number_asked = looking.number_asked
-    on_rates_tried = looking.rates_tried
     on_stops_list_chosen = changing.stop_chosen
     on_story_panel_chosen = looking.story_chosen
-    on_story_told = looking.story_told
     on_time_line_sought = moving.time_sought
     on_units_map_class_asked = looking.units_class_asked
     on_units_map_place_asked = looking.units_place_asked

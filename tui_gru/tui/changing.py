@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.expressions import in_screen_spelling
-from tui_gru.debugger.position import TypedError, as_typed, place_name, position_of, shortened, whole_number
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.expressions import compile_condition, compile_expression, in_screen_spelling
+from tui_gru.debugger.position import Reader, TypedError, as_typed, is_number, place_name, position_of, shortened, whole_number
+from tui_gru.debugger.program import Program, printable, spoken
 from tui_gru.debugger.state import Mark
-from tui_gru.debugger.stops import Breakpoint, Watch, command_of, described, is_plain
+from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
 from tui_gru.engine.config import SAMPLERS, Sampler
+from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError, is_permitted, permitted
 from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
@@ -67,9 +68,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
 
 def set_value(screen: MainScreen, rest: Arguments) -> None:
     """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
-    from tui_gru.debugger.position import Reader
     from tui_gru.session.session import ALIASES
-    from tui_gru.tui.keys import example
 
     program, before, last = screen.session.program, screen.snapshot, screen.session.state.branches.last_change
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
@@ -138,8 +137,6 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
 
     The name of a sampler is the sampler, a whole number the length, another number the temperature, any other word the primer.
     """
-    from tui_gru.debugger.position import Reader, is_number, shortened
-
     if _names_a_number(screen.session.program, rest):  # p and print of gdb
         explain = screen.verbs["explain"].do
         assert not isinstance(explain, Step)
@@ -202,8 +199,6 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 
 def _say_sample(screen: MainScreen) -> None:
     """Show the new samples in the message line, with the key to their panel if that is on another page."""
-    from tui_gru.debugger.program import printable
-
     samples = screen.snapshot.state.samples
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
@@ -226,8 +221,6 @@ def branches(screen: MainScreen, rest: Arguments) -> None:
 
 def known(screen: MainScreen, name: str) -> str:
     """Return the name of a branch. Raises `TuiGruError`, with similar names, if there is no such branch."""
-    from tui_gru.equations.syntax import did_you_mean
-
     if name not in screen.snapshot.state.branches.names:
         raise TuiGruError(f"there is no branch {name!r}; {did_you_mean(name, screen.snapshot.state.branches.names)}")
     return str(name)
@@ -327,8 +320,6 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
 
 def _first_of(apart: BranchComparison, program: Program) -> str:
     """Describe where two branches first differ."""
-    from tui_gru.debugger.program import spoken
-
     first = apart.first
     if first is None:
         return "no difference up to where both have been run"
@@ -442,17 +433,6 @@ def reading(screen: MainScreen, rest: Arguments) -> None:
         screen.session = other_reading(screen.session)
 
     screen.do(read, batches=None)
-
-
-def module(screen: MainScreen, rest: Arguments) -> None:
-    """Show the module called `NAME` of the same batch or recording, by default the next one."""
-
-    def open_module(progress: object) -> None:
-        from tui_gru.session.opening import other_module
-
-        screen.session = other_module(screen.session, rest)
-
-    screen.do(open_module, batches=None)
 
 
 def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
@@ -815,9 +795,6 @@ def _line(program: Program, typed: str, column: int) -> str:
 
 def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) -> None:
     """Raise a `TypedError`, with the column in the typed text, if a field cannot be parsed."""
-    from tui_gru.debugger.expressions import compile_condition, compile_expression
-    from tui_gru.debugger.stops import HitCount, LogPoint
-
     names, shapes = session.program.spellings, session.program.shapes
     checks: dict[str, Callable[[str], object]] = {
         "condition": lambda text: compile_condition(text, names).check(shapes),

@@ -8,13 +8,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.position import in_words, position_of, typed_entry
+from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.expressions import compile_expression
+from tui_gru.debugger.position import Reader, in_words, position_of, quoted, shortened, typed_entry
+from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
-from tui_gru.tui.keys import Arguments, Verb, with_keys
+from tui_gru.session.answers import ToldStory
+from tui_gru.tui.keys import Arguments, Verb, example, with_keys
 from tui_gru.tui.moving import go_to
 
 if TYPE_CHECKING:
@@ -26,16 +30,15 @@ if TYPE_CHECKING:
     from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity, Correlated
     from tui_gru.analysis.what_if import WhatIf
-    from tui_gru.debugger.evaluate import ValueRef
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.matrix import MatrixView
-    from tui_gru.tui.panel import NumberAsked
-    from tui_gru.tui.panels.check import Checked, CheckReport, Computing
+    from tui_gru.tui.panel import NumberAsked, PanelResult
+    from tui_gru.tui.panels.check import CheckReport
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
-    from tui_gru.tui.panels.lists import CuresTried, FindingsList
+    from tui_gru.tui.panels.lists import FindingsList
     from tui_gru.tui.panels.origin import WhatIfPanel
-    from tui_gru.tui.panels.story import RatesTried, StoryPanel, StoryTold
+    from tui_gru.tui.panels.story import StoryPanel
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
 
@@ -338,7 +341,8 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
 
 def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
     """Try the cures of a finding in a thread, and list each in its panel as it is known."""
-    from tui_gru.tui.panels.lists import CuresTried, FindingsList
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.panels.lists import FindingsList
 
     panel, finding = screen.overlay, event.finding
     if not isinstance(panel, FindingsList):
@@ -351,16 +355,11 @@ def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
         def seen(trials: tuple[CureTrial, ...]) -> None:
             if progress is not None:
                 progress(f"trying cures: {len(trials)} found that lower the loss")
-            screen.post_message(CuresTried(panel, finding, trials))
+            screen.post_message(PanelResult(panel, partial(panel.show_trials, finding, trials)))
 
         seen(screen.session.try_cures(finding, progress=seen))
 
     screen.do(attempt, batches=None)
-
-
-def cures_tried(screen: MainScreen, event: CuresTried) -> None:
-    if event.panel is screen.overlay:
-        event.panel.show_trials(event.finding, event.trials)
 
 
 def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
@@ -377,7 +376,8 @@ def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
 
 def rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
-    from tui_gru.tui.panels.story import RatesPanel, RatesTried
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.panels.story import RatesPanel
 
     own = screen.snapshot.settings.rule.get("learning_rate")
     if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
@@ -391,18 +391,13 @@ def rates(screen: MainScreen, rest: Arguments) -> None:
             found.append(trial)
             if progress is not None:
                 progress(f"{len(found)} learning rates tried")
-            screen.post_message(RatesTried(panel, tuple(found)))
+            screen.post_message(PanelResult(panel, partial(panel.tell, tuple(found), done=False)))
 
         screen.session.rates(progress=seen)
-        screen.post_message(RatesTried(panel, tuple(found), done=True))
+        screen.post_message(PanelResult(panel, partial(panel.tell, tuple(found), done=True)))
         return tuple(found)
 
     screen.overlays.cover(panel, of_this_moment=True, then=partial(screen.do, attempt, batches=None))
-
-
-def rates_tried(screen: MainScreen, event: RatesTried) -> None:
-    if event.panel is screen.overlay:
-        event.panel.tell(event.trials, done=event.done)
 
 
 # Units over time
@@ -410,8 +405,6 @@ def rates_tried(screen: MainScreen, event: RatesTried) -> None:
 
 def units(screen: MainScreen, rest: Arguments) -> None:
     """Show units over the text: `[NAME] [row ROW]`; by default the state of the last layer, with `row` over a row of the batch."""
-    from tui_gru.debugger.position import Reader, shortened
-    from tui_gru.tui.keys import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
@@ -477,7 +470,6 @@ def class_(screen: MainScreen, rest: Arguments) -> None:
 
 def influence(screen: MainScreen, rest: Arguments) -> None:
     """Show the influence on the prediction of `[CHARACTER]`, by default of the likeliest one."""
-    from tui_gru.debugger.position import Reader
 
     reader = Reader(rest, "influence, or influence t (a space as ' ')")
     character = reader.character(screen.session.program.spellings.tokens) if reader.left else None
@@ -557,9 +549,8 @@ def plot(screen: MainScreen, rest: Arguments) -> None:
 
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
-    from tui_gru.debugger.expressions import compile_expression
-    from tui_gru.session.answers import ToldStory
-    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel, StoryTold
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
 
     session, snapshot, overlay = screen.session, screen.snapshot, screen.overlay
     for expression in expressions:
@@ -574,7 +565,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         def seen(story: Story) -> None:
             if progress is not None:
                 progress(f"{len(story.moments)} of {story.wanted} moments")
-            screen.post_message(StoryTold(panel, story, plotted))
+            screen.post_message(PanelResult(panel, partial(panel.tell, story, plotted)))
 
         also = [position_of(session.program, tick).number for tick in marks]
         told = session.story(also=also, progress=seen)
@@ -594,11 +585,6 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         start()
     else:
         screen.overlays.cover(panel, of_this_moment=True, then=start)
-
-
-def story_told(screen: MainScreen, event: StoryTold) -> None:
-    if event.panel is screen.overlay:
-        event.panel.tell(event.story, event.plotted)
 
 
 def story_chosen(screen: MainScreen, event: StoryPanel.Chosen) -> None:
@@ -672,29 +658,22 @@ def _check_batch(screen: MainScreen) -> None:
 
 def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
     from tui_gru.torch_loading import load_torch
-    from tui_gru.tui.panels.check import Checked, Computing
+    from tui_gru.tui.panel import PanelResult
     from tui_gru.tui.session_screen import problem_of
 
     try:
         load_torch()
-        screen.post_message(Computing(panel))
-        screen.post_message(Checked(panel, check.run()))
+        screen.post_message(PanelResult(panel, partial(panel.is_doing, "comparing with autograd, and with finite differences")))
+        show = partial(panel.show_report, check.run())
     except Exception as error:
-        screen.post_message(Checked(panel, None, problem_of(error, "a check")))
+        show = partial(panel.show_problem, problem_of(error, "a check"))
+    screen.post_message(PanelResult(panel, show))
 
 
-def computing(screen: MainScreen, event: Computing) -> None:
+def panel_result(screen: MainScreen, event: PanelResult) -> None:
+    """Show what a thread has computed for a panel, unless the panel has been closed."""
     if event.panel is screen.overlay:
-        event.panel.is_doing("comparing with autograd, and with finite differences")
-
-
-def checked(screen: MainScreen, event: Checked) -> None:
-    if event.panel is not screen.overlay:
-        return
-    if event.report is not None:
-        event.panel.show_report(event.report)
-    else:
-        event.panel.show_problem(event.problem)
+        event.show()
 
 
 def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
@@ -732,9 +711,6 @@ def why(screen: MainScreen, rest: Arguments) -> None:
     if not rest:
         _explain_line(screen)
         return
-    from tui_gru.debugger.evaluate import ValueRef
-    from tui_gru.debugger.position import Reader
-    from tui_gru.tui.keys import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
@@ -748,8 +724,6 @@ def number_asked(screen: MainScreen, event: NumberAsked) -> None:
 
 def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None, *, before: bool = False) -> None:
     """Show where a number of this moment comes from; with `before`, of the moment before the line just executed."""
-    from tui_gru.debugger.evaluate import ValueRef
-
     screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick - before))
 
 
@@ -782,8 +756,6 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
     `batch` is the batch under the pointer, counted from 0 over the run. If it is None, the loss is that of the current batch, or
     of the previous one if the current batch has none yet.
     """
-    from tui_gru.debugger.evaluate import ValueRef
-
     position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
     tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
     if batch is not None and batch != position.number:
@@ -815,8 +787,6 @@ def _explain_line(screen: MainScreen) -> None:
 
 def what_if(screen: MainScreen, rest: Arguments) -> None:
     """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
-    from tui_gru.debugger.position import Reader
-    from tui_gru.tui.keys import example
 
     program, session = screen.session.program, screen.session
     reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
@@ -852,7 +822,6 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
 
 def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
     """Go to where the number was computed, and change it there. In the past, this starts a branch."""
-    from tui_gru.debugger.program import spoken
     from tui_gru.engine.numbers import given
 
     what_if, before = event.what_if, screen.snapshot
@@ -892,9 +861,6 @@ async def suppose(screen: MainScreen) -> None:
 
 def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
     """Return the command that changes a character of the text, and the present character."""
-    from tui_gru.debugger.position import quoted
-    from tui_gru.engine.data import Corpus
-
     snapshot = screen.snapshot
     assert isinstance(snapshot.corpus, Corpus)  # only a text has characters
     t = snapshot.position.t if ref.t is None else ref.t

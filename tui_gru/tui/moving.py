@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import in_screen_spelling
+from tui_gru.debugger.position import Level, Reader, TypedError, tick_of
 from tui_gru.session.answers import place_in_words
 from tui_gru.tui.keys import LARGEST_COUNT, Arguments, Step
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.position import Level, Reader
     from tui_gru.tui.panels.listing import Listing
     from tui_gru.tui.panels.time import TimeLine
     from tui_gru.tui.screen import MainScreen
@@ -24,8 +24,6 @@ LEVELS: dict[str, Level] = {
 
 def step(screen: MainScreen, rest: Arguments) -> None:
     """Step: `[COUNT] [LEVEL]`, by default one timestep."""
-    from tui_gru.debugger.position import Reader
-
     reader = Reader(rest, "step 3 batch")
     count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_whole() else 1
     level = _level(reader, "timestep")
@@ -75,8 +73,6 @@ def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
 
 def go(screen: MainScreen, rest: Arguments) -> None:
     """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, or a tick."""
-    from tui_gru.debugger.position import Reader, tick_of
-
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
     if rest[:1] in ("+", "-", "−"):
         count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
@@ -114,8 +110,6 @@ def not_finite(screen: MainScreen, rest: Arguments) -> None:
 
 def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
     """Run until a condition holds, forwards or back in time."""
-    from tui_gru.debugger.position import TypedError
-
     session = screen.session
     verb = session.run_until if forwards else session.run_back_until
 

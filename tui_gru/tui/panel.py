@@ -462,6 +462,14 @@ class Spot(NamedTuple):
 
 
 @dataclass
+class PanelResult(Message):
+    """Posted by a thread that has computed something for a panel: `show` shows it, and is called if the panel is still open."""
+
+    panel: SnapshotPanel
+    show: Callable[[], object]
+
+
+@dataclass
 class NumberAsked(Message):
     """Posted to show where a number comes from."""
 

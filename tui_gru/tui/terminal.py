@@ -13,7 +13,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from textual import events
 from textual._parser import ParseError
@@ -28,9 +28,6 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.worker import WorkerFailed
-
-if TYPE_CHECKING:
-    pass
 
 # ------------------------------------------------------------------------------
 # The only folder that uses private names of Textual: input, order of keys, signals, errors, and the drawn lines.

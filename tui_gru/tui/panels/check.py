@@ -275,23 +275,3 @@ class CheckReport(ListOverlay):
             title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"
         return title, [f"space: every batch ({state})", with_keys(self, "<stop>")]
-
-
-# ------------------------------------------------------------------------------
-# Messages of the thread that carries out a check.
-
-
-@dataclass
-class Computing(Message):
-    """Posted when PyTorch is loaded and the check for this panel begins."""
-
-    panel: CheckReport
-
-
-@dataclass
-class Checked(Message):
-    """Posted when a check has ended; `problem` says why there is no report."""
-
-    panel: CheckReport
-    report: CheckResult | None
-    problem: str = ""

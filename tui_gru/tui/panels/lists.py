@@ -770,16 +770,3 @@ class ArrayList(ListOverlay):
             return
         self._after = unit
         self.post_message(NumberAsked(Ref(ref.name, (*(0,) * (np.ndim(array) - 1), unit))))
-
-
-# ------------------------------------------------------------------------------
-# Messages of the threads that compute what the lists show.
-
-
-@dataclass
-class CuresTried(Message):
-    """Posted when more cures of a finding have been tried."""
-
-    panel: FindingsList
-    finding: Finding
-    trials: tuple[CureTrial, ...]

@@ -789,25 +789,3 @@ class RatesPanel(SnapshotPanel):
 def _times(ratio: float) -> str:
     """Return a ratio in words: `3.2 times`, `30 times`."""
     return f"{ratio:.1f} times" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f} times"
-
-
-# ------------------------------------------------------------------------------
-# Messages of the threads that compute what the panels show.
-
-
-@dataclass
-class StoryTold(Message):
-    """Posted when more of the story of a panel is known."""
-
-    panel: StoryPanel
-    story: Story
-    plotted: tuple[PlottedExpression, ...] = ()
-
-
-@dataclass
-class RatesTried(Message):
-    """Posted when more learning rates have been tried."""
-
-    panel: RatesPanel
-    trials: tuple[RateTrial, ...]
-    done: bool = False
