@@ -214,7 +214,7 @@ def test_each_of_several_modules_of_a_batch_can_be_asked_for_by_its_name():
         loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
         optimizer.step()
         first = tui_gru.debug(pair, optimizer, screen=False)
-        assert first.notice.endswith("Also captured: a; name= selects one.")
+        assert first.notice.endswith("Also captured: a; name= or :module shows another.")
         for name, size in (("a", 4), ("b", 2), ("a", 4)):
             session = tui_gru.debug(pair, optimizer, screen=False, name=name)
             assert session.config.hidden_size == size

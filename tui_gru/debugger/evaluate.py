@@ -14,6 +14,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program, axis_index_in_words, character, counted
 from tui_gru.engine.config import Classes
 from tui_gru.engine.model import GRADIENTS, UPDATES
+from tui_gru.engine.source import ModuleLink
 from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of
@@ -348,7 +349,7 @@ class Derivation:
     explanation.
 
     The kinds are sum, product, quotient, power, min, max, the functions of one argument (applied to the sum of the terms), norm,
-    copy (of the single term), and given, which has no terms.
+    copy (of the single term), and given, which has no terms. `link` is where another module of the batch computed the value.
     """
 
     kind: str
@@ -357,6 +358,7 @@ class Derivation:
     note: str = ""
     formula: str = ""
     tick: int | None = None
+    link: ModuleLink | None = None
 
     def __repr__(self) -> str:
         scale = "" if self.scale == 1 else f", times {self.scale:.6g}"
@@ -427,9 +429,9 @@ class Node:
         return tuple(size / total if total > 0 else 0.0 for size in sizes)
 
 
-def given(note: str, tick: int | None = None) -> Derivation:
-    """Return the derivation of a value that the run did not compute."""
-    return Derivation("given", note=note, tick=tick)
+def given(note: str, tick: int | None = None, link: ModuleLink | None = None) -> Derivation:
+    """Return the derivation of a value that the run did not compute; `link` is where another module of the batch did."""
+    return Derivation("given", note=note, tick=tick, link=link)
 
 
 def total_of(values: list[float]) -> float:

@@ -21,11 +21,11 @@ from tui_gru.engine import numbers
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE
 from tui_gru.engine.data import Corpus, SeriesCorpus
-from tui_gru.engine.source import Ability, Imported
+from tui_gru.engine.source import Ability, Imported, ModuleLink
 from tui_gru.engine.training import Earlier, flows_out_of, gains_of_earlier, is_drawn
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations import syntax as e
-from tui_gru.equations.syntax import Expression, Name
+from tui_gru.equations.syntax import Expression, Name, with_word
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -404,8 +404,21 @@ class Explainer:
         if kind is ValueKind.PARAMETER:
             return self._edits.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
         if name in {line.target for line in self._program.outside}:
-            return self._edits.derivation(number, begin) or given(f"the gradient from outside{at}: your head and loss", tick=begin)
+            words = f"the gradient from outside{at}: your head and loss"
+            given_to = (output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name)
+            link = self._link_of_gradient(number, next(given_to, ""))
+            if link is not None:
+                words += f", and {link.module}, which begins with this state"
+            return self._edits.derivation(number, begin) or given(words, tick=begin, link=link)
         return None
+
+    def _link_of_gradient(self, number: ValueRef, state: str) -> ModuleLink | None:
+        """Return where another module hands back the gradient of the last state; None at another timestep, or if none does."""
+        batch = self._config.source.batch(self._batch(number))
+        if batch is None or state not in self._program.model.page.states:
+            return None
+        last = 0 if self._program.model.page.states[state].backwards else self._program.seq_length - 1
+        return batch.links().get(f"d{state}") if self._t(number) == last else None
 
     def _computed(self, number: ValueRef) -> Derivation:
         """Return the derivation of a number computed by a line, or by a labelled part of one."""
@@ -454,6 +467,9 @@ class Explainer:
         if (edit := self._edits.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if not self._config.source.can(Ability.TRAIN):
+            imported = self._config.source.batch(batch)
+            if imported is not None and (link := imported.links().get(state)) is not None:
+                return given(f"the last state of {link.module}, {link.name} at t {link.t + 1}", link=link)
             return given(f"{shown} as given with the batch: h0")
         if batch % self._program.num_batches == 0:
             return given(f"every epoch begins with {shown} = 0")
@@ -469,6 +485,8 @@ class Explainer:
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
             if not self._config.source.can(Ability.TRAIN):
+                if (link := self._link_of_gradient(number, state)) is not None:
+                    return given(f"the gradient of the last state, which {link.module} begins with", link=link)
                 return given("the gradient of the last state, given from outside")
             return given("nothing comes after the last timestep" if way > 0 else "nothing comes before the first timestep")
         handed = replace(number, name=f"d{page.before(state)}", t=t + way)

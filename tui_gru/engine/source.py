@@ -41,6 +41,8 @@ class Source:
     steps: tuple[int, ...]
     numbers: NDArray[np.float64] | None
     epochs: int | None  # the number of epochs; None: no end
+    module: str  # the name of the module that is shown, "" if it has none
+    modules: tuple[str, ...]  # all that were captured together, in the order of their calls
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
@@ -66,7 +68,7 @@ class Source:
 class Replayed(Source):
     """Batches of a text, computed from the initial weights on, and replayed from checkpoints: everything can be done with them."""
 
-    title, places, steps, numbers, epochs = "", (), (), None, None
+    title, places, steps, numbers, epochs, module, modules = "", (), (), None, None, "", ()
 
 
 REPLAYED = Replayed()
@@ -101,6 +103,15 @@ class Series(Replayed):
         return {Ability.TEXT: "this run has no text: it reads numbers"}
 
 
+@dataclass(frozen=True)
+class ModuleLink:
+    """A number of another module in the same batch: `name` at timestep `t` (from 0) of the run of `module`, with the same index."""
+
+    module: str
+    name: str
+    t: int
+
+
 @dataclass(frozen=True, eq=False)
 class ImportedBatch:
     """The data of one batch.
@@ -112,7 +123,9 @@ class ImportedBatch:
     output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
     the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
     sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
-    them when the batch has been computed as it was imported.
+    them when the batch has been computed as it was imported. `links` returns where states come from and go to in other modules:
+    for a state, the last state of another module that it begins with; for its gradient, `dh`, that of the first state of the module
+    that begins with it.
     """
 
     weights: Weights
@@ -128,6 +141,7 @@ class ImportedBatch:
     settings: Mapping[str, float] = field(default_factory=dict)
     remarks: Callable[[], str] = str
     derived: Callable[[Weights], None] = lambda gradients: None
+    links: Callable[[], Mapping[str, ModuleLink]] = dict
 
 
 NO_TEXT = "this run has no text: its inputs were imported"
@@ -146,6 +160,8 @@ class Imported(Source):
     model file, `stored` returns its convention and its numbers by layer and direction. If that is a GRU, `reading` has the place of
     the reset gate and the meaning of z; `again` reads the file in another way, compares the result with an output, and returns the
     new data and a sentence about the comparison.
+
+    `of_module` returns the run of another of the `modules`, and the first message; it is None where there are no others.
     """
 
     title: str
@@ -165,6 +181,9 @@ class Imported(Source):
     numbers: NDArray[np.float64] | None = None
     identity: Callable[[], Mapping[str, Any]] | None = None
     stored: Callable[[], tuple[Convention, Sequence[Sequence[Blocks]]]] | None = None
+    module: str = ""
+    modules: tuple[str, ...] = ()
+    of_module: Callable[[str], tuple[Imported, str]] | None = None
     epochs: int | None = field(default=1, init=False)
 
     @property

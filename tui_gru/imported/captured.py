@@ -16,7 +16,7 @@ from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
-from tui_gru.engine.source import Imported, ImportedBatch
+from tui_gru.engine.source import Imported, ImportedBatch, ModuleLink
 from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.equations.page import KEEP, LIVE, SET
@@ -176,8 +176,42 @@ def batch_of(
         settings=steps[0][0].settings,
         remarks=about.remarks,
         derived=about.derived,
+        links=partial(_links, steps),
         steps=steps,
     )
+
+
+def _links(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> dict[str, ModuleLink]:
+    """Return the links of a batch to the other modules of its step. They are known for one call in one process; several are joined
+    as rows."""
+    if len(steps) > 1 or len(steps[0][1]) > 1:
+        return {}
+    (step, (own,)), found = steps[0], dict[str, ModuleLink]()
+    for other in step.calls:
+        if other.number == own.number or other.module == own.module:
+            continue
+        first, then = (other, own) if other.number < own.number else (own, other)
+        for i, j in _passed_on(first, then):
+            ends, begins = compiled_for(first), compiled_for(then)
+            if then is own:
+                back = ends.model.page.states[ends.states[i]].backwards
+                found[begins.states[j]] = ModuleLink(first.module.name, ends.states[i], 0 if back else first.timesteps - 1)
+            else:
+                page = begins.model.page
+                back, before = page.states[begins.states[j]].backwards, page.before(begins.states[j])
+                link = ModuleLink(then.module.name, f"d{before}", then.timesteps - 1 if back else 0)
+                found.setdefault(f"d{ends.states[i]}", link)
+    return found
+
+
+def _passed_on(first: GRUCall, then: GRUCall) -> Iterator[tuple[int, int]]:
+    """Yield the last states of a call, and the first states of a later one, that are the same; states of zeros are not."""
+    if not then.h0_given:
+        return
+    for j, begin in enumerate(then.h0):
+        same = (i for i, end in enumerate(first.hn) if end.shape == begin.shape and begin.any() and np.array_equal(end, begin))
+        if (i := next(same, None)) is not None:
+            yield i, j
 
 
 def _mask(call: GRUCall, layer: int) -> AnyArray | None:
@@ -273,6 +307,12 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: C
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     found += [f"{note.sentence}." for note in notes]
     found += remarks(calls)
+    for name, link in _links(steps).items():
+        if name.startswith("d"):
+            found.append(f"The last {name[1:]} is the first state of {link.module}.")
+        else:
+            on = ", and its gradient goes on there" if calls[-1].h0_attached else ""
+            found.append(f"The first {name} is the last state of {link.module}{on}.")
     if len(calls) > len(steps):
         found.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
     if len(steps) > 1:
@@ -476,8 +516,21 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Importe
         steps=tuple(step.number for step in steps),
         numbers=numbers,
         identity=partial(identity_of, batches.recording, module.name),
+        module=module.name,
+        modules=_in_order(batches.recording, recording.modules),
+        of_module=partial(recorded_run, recording),
     )
     return source, "; ".join((*_summary(recording), *batches.left_out))
+
+
+def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, ...]:
+    """Return the names of the modules in the order in which the last step calls them."""
+    names = [module.name for module in modules]
+    if len(names) < 2:
+        return tuple(names)
+    last = recording.steps[-1]
+    called = [call.module.name for call in recording.outline(last.number, last.ranks[0]).calls]
+    return tuple(dict.fromkeys([*called, *names]))
 
 
 def _summary(recording: Recording) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -129,7 +130,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
     remarks = batch.remarks()
     if others:
-        remarks += f" Also captured: {', '.join(others)}; name= selects one."
+        remarks += f" Also captured: {', '.join(others)}; name= or :module shows another."
     source = Imported(
         title=f"{frame.module.name} of your script",
         origin="your script",
@@ -141,6 +142,9 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
         fixed=WHY_CAPTURE_IS_FIXED,
         learns=frame.learns,
         knows_loss=step.loss is not None,
+        module=frame.module.name,
+        modules=tuple(dict.fromkeys(call.module.name for call in calls)),
+        of_module=partial(captured_run, step),
     )
     return source, remarks.strip()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from tui_gru.engine.config import Reset, RunOptions
 from tui_gru.engine.data import ImportedConfig
 from tui_gru.engine.source import Imported
+from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import REOPENED, Session
 from tui_gru.storage.file import SessionFileError, SessionInUseError, UnwritableSessionError
@@ -104,6 +105,41 @@ def other_reading(session: Session) -> Session:
     other.seek(session.position.tick)  # every convention has the same number of lines
     found = other.expected
     other.notice = f"{notice}: {found.sentence}" if found is not None else notice
+    return other
+
+
+def other_module(session: Session, name: str = "") -> Session:
+    """Open a session on another module of the same captured batch or recording: the one called `name`, by default the next in the
+    order of the calls.
+
+    It is at the same timestep in the forward pass, otherwise at the end of the batch; in a recording at the same step, or the
+    nearest one in which the module has something. A module that was shown before has its edits, marks and breakpoints. Raises
+    `TuiGruError` if there is no other module.
+    """
+    source, here = session.config.source, session.position
+    if not isinstance(source, Imported) or source.of_module is None or len(source.modules) < 2:
+        raise TuiGruError("this run has one module only; a batch of a script, or a recording, can have several")
+    names = source.modules
+    if name and name not in names:
+        raise TuiGruError(f"there is no module {name!r}; {did_you_mean(name, names)}")
+    name = name or names[(names.index(source.module) + 1) % len(names)]
+    opened = session.by_module
+    opened[source.module] = session
+    notice = ""
+    if name not in opened:
+        run, notice = source.of_module(name)
+        opened[name] = Session.on(ImportedConfig.of_source(run))
+        opened[name].by_module = opened
+    other = opened[name]
+    batch = here.batch
+    if source.steps:
+        batch = min(range(len(other.steps)), key=lambda i: abs(other.steps[i] - source.steps[here.batch]))
+    t = min(here.t, other.config.seq_length - 1)
+    if here.tick and here.phase == "forward":
+        other.seek(f"b{batch + 1} t{t + 1}")
+    else:
+        other.seek((batch if here.tick == 0 else batch + 1) * other.program.ticks)
+    other.notice = ": ".join(filter(None, (other.config.source.title, notice)))
     return other
 
 

@@ -69,6 +69,7 @@ class Session(Queries):
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         super().__init__(Run(state))
+        self.by_module: dict[str, Session] = {}  # those opened on modules of the same batch or recording, this one among them
 
     def __repr__(self) -> str:
         config, at = self.config, self.position

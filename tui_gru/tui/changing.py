@@ -435,6 +435,17 @@ def reading(screen: MainScreen, rest: Arguments) -> None:
     screen.do(read, batches=None)
 
 
+def module(screen: MainScreen, rest: Arguments) -> None:
+    """Show the module called `NAME` of the same batch or recording, by default the next one."""
+
+    def open_module(progress: object) -> None:
+        from tui_gru.session.opening import other_module
+
+        screen.session = other_module(screen.session, rest)
+
+    screen.do(open_module, batches=None)
+
+
 def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
     """Export the derivation, the panel in focus or the screen to `FILE`, in the format of its suffix."""
     if not rest:

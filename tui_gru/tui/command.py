@@ -119,6 +119,12 @@ def _verbs(screen: SessionScreen) -> Iterator[Candidate]:
             yield Candidate(verb.names[0], example(program, verb.help))
 
 
+def _modules(screen: SessionScreen) -> Iterator[Candidate]:
+    source = screen.session.config.source
+    for name in source.modules:
+        yield Candidate(name, "shown" if name == source.module else "")
+
+
 def _words(*pairs: tuple[str, str]) -> Callable[[SessionScreen], Iterator[Candidate]]:
     return lambda screen: iter(Candidate(*pair) for pair in pairs)
 
@@ -231,6 +237,7 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "level": _words(("line", ""), ("timestep", ""), ("phase", ""), ("batch", ""), ("epoch", "")),
     "line": _lines,
     "mark": _marks,
+    "module": _modules,
     "name": _in_expressions,
     "other branch": _other_branches,
     "other branch or off": _compared,

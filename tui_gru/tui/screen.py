@@ -210,7 +210,7 @@ class Derivations:
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._trail: tuple[Leaf, ...] = ()
+        self._trail: tuple[tuple[Session, Leaf], ...] = ()
 
     @property
     def _panel(self) -> OriginPanel | None:
@@ -230,13 +230,22 @@ class Derivations:
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
         from tui_gru.tui.panels.origin import Leaf
 
-        session = self._screen.session
+        before = self._screen.session
 
         def derive(progress: SearchProgress | None) -> Leaf:
+            session = before
             root = session.origin(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
                 # A value that is only copied is followed to the line that computed it.
                 root = session.origin(root.terms[0].number, progress=progress)
+            assert root.number is not None
+            if follow and (link := root.derivation.link) is not None:  # to the module that computed it
+                from tui_gru.debugger.evaluate import ValueRef
+                from tui_gru.session.opening import other_module
+
+                session = self._show_other(other_module(session, link.module))
+                end = (session.position.number + 1) * session.program.ticks
+                root = session.origin(ValueRef(link.name, root.number.index, link.t, end), progress=progress)
             assert root.number is not None
             tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
             if follow:
@@ -244,9 +253,17 @@ class Derivations:
             _work_out(root)
             return Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
 
-        self._screen.do(derive, batches=session.batches_to(number.tick), then=self._turn_to, opens=True)
+        turn = partial(self._turn_to, before)
+        self._screen.do(derive, batches=before.batches_to(number.tick), then=turn, opens=True)
 
-    def _turn_to(self, leaf: Leaf) -> None:
+    def _show_other(self, session: Session) -> Session:
+        """Turn the screen to a session. The panel, whose moment is of the one before, stays until it is turned as well."""
+        if self._panel is not None and session is not self._screen.session:
+            self._panel.read_at = None
+        self._screen.session = session
+        return session
+
+    def _turn_to(self, before: Session, leaf: Leaf) -> None:
         panel = self._panel
         if panel is None:
             from tui_gru.tui.panels.origin import OriginPanel
@@ -254,22 +271,27 @@ class Derivations:
             self._trail = ()
             self._screen.overlays.cover(OriginPanel(leaf))
         else:
-            self._trail = (*self._trail, panel.leaf)
+            self._trail = (*self._trail, (before, panel.leaf))
             panel.turn_to(leaf)
 
     def left(self) -> None:
         """Return to the previous derivation and to the place where its number was computed, or close the only one."""
-        panel, session = self._panel, self._screen.session
+        panel = self._panel
         if panel is None:
             return
-        trail = [leaf for leaf in self._trail if leaf.anchor is None or session.holds(leaf.anchor)]
+        trail = [(session, leaf) for session, leaf in self._trail if leaf.anchor is None or session.holds(leaf.anchor)]
         if not trail:
             self._screen.overlays.lift()
             return
-        *earlier, leaf = trail
+        *earlier, (session, leaf) = trail
         self._trail = tuple(earlier)
+
+        def go_back(progress: SearchProgress | None) -> None:
+            self._show_other(session)  # of another module, if the number was followed from there
+            session.seek(leaf.place)
+
         batches = session.batches_to(leaf.place.tick)
-        self._screen.do(partial(session.seek, leaf.place), batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
+        self._screen.do(go_back, batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
 
     def opened(self, event: OriginPanel.Opened) -> None:
         panel = self._panel
