@@ -609,6 +609,18 @@ def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watch
     return Watched(watch, value, _before(resolved, timeline, tick, value), error)
 
 
+def watched_alone(resolved: ResolvedStop, moment: Moment) -> Watched:
+    """Return a watch evaluated from a moment alone, without the value before; without a value if it reads what was before."""
+    watch = resolved.stop
+    assert isinstance(watch, Watch)
+    if not watch.enabled or resolved.reads.previous:
+        return Watched(watch)
+    try:
+        return Watched(watch, resolved.reads.value(moment.in_conditions))
+    except ConditionError as problem:
+        return Watched(watch, error=str(problem))
+
+
 def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -> Any:
     """Return the watched value computed before `value`; if `value` was not computed in this batch, the last one before the tick."""
     begin = timeline.position(tick).number * timeline.program.ticks

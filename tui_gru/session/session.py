@@ -141,6 +141,13 @@ class Session(Queries):
         """Return everything that a screen draws of this moment, immutable."""
         return Snapshot.of(self._run, self.found)
 
+    def passing(self) -> Snapshot | None:
+        """Return the snapshot of the batch that a run forwards has just finished. To be called by its `progress`.
+
+        None at any other time, and for a batch that is only replayed, which is not on the way of the run.
+        """
+        return Snapshot.of_passing(self._run, self.found)
+
     # The outcome of the last verb
 
     @property

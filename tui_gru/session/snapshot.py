@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +19,14 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, in_words, position_of
 from tui_gru.debugger.program import CHARACTERS, COUNTERS, Program, ProgramLine, layer_at
 from tui_gru.debugger.state import Mark, State
-from tui_gru.debugger.stops import Breakpoint, LogLine, Watched
+from tui_gru.debugger.stops import Breakpoint, LogLine, Watched, WatchedValues, watched_alone
 from tui_gru.debugger.timeline import Branch, BranchInfo, ScalarSeries, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import AnyCorpus
 from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
-from tui_gru.engine.weights import Array
+from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Expression, Name, Symbols, unlabelled
 from tui_gru.equations.writing import Writer
@@ -49,7 +50,8 @@ class Snapshot:
     edited since the current line was executed, and `forks` describes all branches. `other` is the compared branch, `checked` has
     the totals of the batch checks (None while they are disabled). `unrecorded` is True if the session is in memory only, although
     it should be recorded or the user was asked. `findings` are the last findings on this branch. `machine` says how far numbers are
-    from those of the machine that recorded the run; None if it was this one.
+    from those of the machine that recorded the run; None if it was this one. `passing` is True if a run is under way, which has
+    just finished this batch.
     """
 
     state: State
@@ -69,33 +71,65 @@ class Snapshot:
     unrecorded: bool = False
     findings: tuple[Finding, ...] = ()
     machine: MachineReport | None = None
+    passing: bool = False
 
     @classmethod
     def of(cls, run: Run, findings: tuple[Finding, ...]) -> Snapshot:
         """Return the snapshot of the moment of a run."""
-        state, timeline, source = run.state, run.timeline, run.state.config.source
-        segment, branches, compared = timeline.segment_at(state.tick), state.branches, state.comparing
+        state, timeline, compared = run.state, run.timeline, run.state.comparing
+        return cls._of(
+            run,
+            state,
+            run.moment,
+            findings,
+            previous=timeline.previous(run.position.number),
+            changed=timeline.changed_at(state.tick),
+            notice="" if run.notice is None else run.notice.text,
+            other=None if compared is None else OtherBranch.at(state.tick, compared, state.branches.named[compared], timeline),
+            watched=run.watched(),
+            checked=run.checks.totals,
+        )
+
+    @classmethod
+    def of_passing(cls, run: Run, findings: tuple[Finding, ...]) -> Snapshot | None:
+        """Return the snapshot of the batch that a run has just finished, without what is known of it only when the run has ended:
+        the other branch, the totals of checks. None if there is none, or if the batch is before the position: it is replayed.
+
+        It holds the record, which the run would use again; of a large one it has the results only (`has_arrays`).
+        """
+        state, timeline = run.state, run.timeline
+        if run.passing is None or (tick := timeline.end_of(run.passing[0])) <= state.tick:
+            return None
+        record = run.passing[1]
+        if timeline.memory.large:
+            weights = record.before
+            record = record.part((), Weights(weights.layout, np.empty(0, weights.flat.dtype), weights.updates))
+        moment = Moment(run.program, timeline.position(tick), record, state.config.vocabulary)
+        watches, stops = state.stops.watches, run.stops
+        watched = WatchedValues(watches, lambda watch: watched_alone(stops.resolved(watch), moment), RLock())
+        state = state.replaced(tick=tick, branches=state.branches.reached(tick))
+        return cls._of(run, state, moment, findings, previous=None, watched=watched, passing=True)
+
+    @classmethod
+    def _of(cls, run: Run, state: State, moment: Moment, findings: tuple[Finding, ...], **more: Any) -> Snapshot:
+        timeline, source, branches = run.timeline, state.config.source, state.branches
+        segment = timeline.segment_at(state.tick)
         known = run.program.last_loss(branches.newest) + 1  # the number of batches, from the first on, whose loss is known
         if source.numbers is not None or not source.can(Ability.LOSS):
             known = state.config.num_batches if source.can(Ability.LOSS) else 0
         return cls(
             state=state,
-            moment=run.moment,
+            moment=moment,
             corpus=segment.trainer.corpus,
-            previous=timeline.previous(run.position.number),
             settings=segment.settings,
             losses=ScalarSeries(timeline, "loss", known),
             newest=timeline.position(branches.newest),
             last=run.end,
-            changed=timeline.changed_at(state.tick),
-            notice="" if run.notice is None else run.notice.text,
             forks=run.tree.of(branches),
-            other=None if compared is None else OtherBranch.at(state.tick, compared, branches.named[compared], timeline),
-            watched=run.watched(),
-            checked=run.checks.totals,
             unrecorded=run.recorder.unrecorded or run.recorder.undecided,
             findings=findings,
             machine=timeline.report,
+            **more,
         )
 
     def __repr__(self) -> str:
@@ -176,6 +210,11 @@ class Snapshot:
     def last_step(self, name: str) -> Array | None:
         """Return the last change of a parameter: by the update of this batch if it has reached it, else of the batch before."""
         return last_step(self.moment, self.previous, name)
+
+    @property
+    def has_arrays(self) -> bool:
+        """True if values and weights can be read, not only the results of the batch: loss, norm, largest weight."""
+        return bool(self.record.block.size)
 
     @property
     def minus(self) -> str:

@@ -211,6 +211,7 @@ class Run:
         self.moment: Moment = state.timeline.moment(state.tick)
         self.stopped_by: StopEvent | None = None
         self.notice: Notice | None = None
+        self.passing: tuple[int, BatchRecord] | None = None  # what `progress` is being called for: a finished batch, and its record
         self.interrupts = Interrupts()
         self.checks = BatchChecks()
         self.stops = StopCache(self.program, state)
@@ -326,7 +327,11 @@ class Run:
 
         def visit(batch: int, record: BatchRecord) -> bool:
             if progress is not None:
-                progress(position_of(program, (batch + 1) * program.ticks))
+                self.passing = batch, record
+                try:
+                    progress(position_of(program, (batch + 1) * program.ticks))
+                finally:
+                    self.passing = None  # the record is used again, unless somebody else has it
             return interrupts.asked() or (watch is not None and watch.sees(batch, record))
 
         return visit

@@ -12,6 +12,7 @@ from textual.geometry import Size
 from textual.reactive import Reactive
 from textual.widget import Widget
 
+from tui_gru.debugger.position import as_typed
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
@@ -120,6 +121,8 @@ PLACES = (
     PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
     PanelSlot(TimeLine, "foot"),
 )
+#: The panels that need only the results of a batch.
+ALL_RESULTS = Header, LossCurve, TimeLine
 #: The frames in a frame, which stand after its panels.
 FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
 #: The classes of screens with several pages; the first that a screen has decides.
@@ -191,6 +194,7 @@ class PanelHost:
         self._panels: dict[PanelSlot, Shown] = {}
         self._frames: dict[str, PanelContainer] = {}
         self._arranged: object = None  # what the panels on screen were last chosen for
+        self._behind = False  # some panels show the moment before the run that is under way
         self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
 
     def compose(self) -> ComposeResult:
@@ -237,10 +241,26 @@ class PanelHost:
         if self.page > self.pages:  # there is nothing left to show on it
             self.turn_to(1)
         self._arrange()
+        if self._behind:
+            self._behind = False
+            self._remark("")
         for panel in (*self._panels.values(), screen.overlay):
             if panel is not None:
                 panel.show(self.seen_by(panel), screen.view)
                 self._remark_on(panel)
+
+    def show_results(self, snapshot: Snapshot) -> None:
+        """Draw a snapshot that has only results on the panels that need no more; the others say of which place they are."""
+        self._behind = True
+        self._remark(f"at {as_typed(self._screen.snapshot.position)}")
+        for panel in self._panels.values():
+            if isinstance(panel, ALL_RESULTS):
+                panel.show(snapshot, self._screen.view)
+
+    def _remark(self, remark: str) -> None:
+        for panel in self._screen.query(Panel):
+            if not isinstance(panel, ALL_RESULTS):
+                panel.set_remark(remark)
 
     def _mount_needed(self) -> None:
         """Mount the panels that have something to show for the first time."""

@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of, typed_index
 from tui_gru.session.session import Session
-from tui_gru.session.snapshot import View
+from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel
@@ -496,6 +496,13 @@ class MainScreen(SessionScreen):
         if not self._due:
             self._due = True
             self.call_later(self._show)
+
+    def show_passing(self, snapshot: Snapshot) -> None:
+        if snapshot.has_arrays:
+            self.snapshot = snapshot
+            self.panels.show()
+        else:
+            self.panels.show_results(snapshot)
 
     @property
     def drawn(self) -> bool:

@@ -153,6 +153,10 @@ class SessionScreen(GuardedScreen):
         """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
         raise NotImplementedError
 
+    def show_passing(self, snapshot: Snapshot) -> None:
+        """Draw the batch that a run has just finished."""
+        raise NotImplementedError
+
     def hints(self) -> list[Hint]:
         """Return the hints for the footer."""
         raise NotImplementedError

@@ -486,7 +486,7 @@ class TimeLine(SnapshotPanel):
             self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
         if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
             self._asked = None  # the position was changed by something else
-        self._under_way = False
+        self._under_way = self._under_way and snapshot.passing
         super().show(snapshot, view)
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
