@@ -364,7 +364,7 @@ class MatrixView(Panel):
             return self._heat(row, first, last)
         name = transliterate(self.name_row(row), self.palette.glyphs)
         chosen = row == self.row or (self.has_focus and row == self.cursor[0])
-        ink = self.palette.accent if chosen else self.palette.dim
+        ink = self.palette.strong if chosen else self.palette.dim
         label = Segment(" " * (gutter - 1 - cell_len(name)) + name + " ", ink)
         return Strip.join([Strip([label], gutter), self._heat(row, first, last)])
 
@@ -654,7 +654,7 @@ def column_strip(palette: Palette, names: Sequence[str], first: int, gutter: int
     """
     row = CellRow(width)
     if marked is not None and 0 <= marked < len(names):
-        _put(row, gutter + CELL * marked, names[marked], palette.accent, palette)
+        _put(row, gutter + CELL * marked, names[marked], palette.strong, palette)
     in_order = all(name.isdecimal() and int(name) == first + i + 1 for i, name in enumerate(names))
     apart = -(-(max(map(cell_len, names), default=1) + 1) // CELL)  # columns from one name to the next
     for i, name in enumerate(names):

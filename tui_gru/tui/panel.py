@@ -6,6 +6,7 @@ it has changed. `CellPanel` finds the numbers in its box, `ListOverlay` the entr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -453,12 +454,13 @@ def contents(*values: Any) -> Hashable:
 
 
 class Spot(NamedTuple):
-    """The position of a cell in the content of its panel."""
+    """The position of a cell in the content of its panel. `nth` counts the cells before it that show the same number."""
 
     ref: Ref
     x: int
     y: int
     width: int
+    nth: int = 0
 
 
 @dataclass
@@ -489,9 +491,23 @@ class CellPanel(SnapshotPanel):
         Binding("enter", "choose", "Explain"),
     ]
 
-    pointed: reactive[Ref | None] = reactive(None)
+    #: The number under the cursor, and which of the cells that show it, from 0; None before the cursor is moved.
+    _cursor: reactive[tuple[Ref, int] | None] = reactive(None)
     _spots: Sequence[Spot] = ()
     _spots_of: Box | None = None  # the content in which they were found
+
+    @property
+    def pointed(self) -> Ref | None:
+        """The number to which the cursor was moved, which may be shown no longer. Setting it moves to the first of its cells."""
+        return None if self._cursor is None else self._cursor[0]
+
+    @pointed.setter
+    def pointed(self, ref: Ref) -> None:
+        self._cursor = ref, 0
+
+    def put_cursor(self, spot: Spot) -> None:
+        """Move the cursor to a cell."""
+        self._cursor = spot.ref, spot.nth
 
     def read(self, ref: Ref) -> Any:
         """Return the array or number that contains `ref`, None if it is not computed yet."""
@@ -508,11 +524,13 @@ class CellPanel(SnapshotPanel):
         return self._spots
 
     def _find_spots(self) -> Iterator[Spot]:
+        seen = Counter[Ref]()
         for y, row in enumerate(self._box.rows):
             x = 0
             for segment in row:
                 if isinstance(segment, Cell):
-                    yield Spot(segment.ref, x, y, segment.cell_length)
+                    yield Spot(segment.ref, x, y, segment.cell_length, seen[segment.ref])
+                    seen[segment.ref] += 1
                 x += segment.cell_length
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
@@ -521,13 +539,20 @@ class CellPanel(SnapshotPanel):
 
     @property
     def spot(self) -> Spot | None:
-        """The cell under the cursor, by default the first; None without cells."""
-        spots = self.spots
-        here = next((spot for spot in spots if spot.ref == self.pointed), None)
-        if here is None and self.pointed is not None:  # the timestep may have changed since
-            pointed = replace(self.pointed, t=None)
-            here = next((spot for spot in spots if replace(spot.ref, t=None) == pointed), None)
-        return here or (spots[0] if spots else None)
+        """The cell under the cursor; None without cells."""
+        spots, same = self.spots, list[Spot]()
+        if self._cursor is not None:
+            ref, nth = self._cursor
+            same = [spot for spot in spots if spot.ref == ref]
+            if not same:  # the timestep may have changed since
+                same = [spot for spot in spots if replace(spot.ref, t=None) == replace(ref, t=None)]
+            if same:
+                return same[min(nth, len(same) - 1)]
+        return self.first_spot(spots) if spots else None
+
+    def first_spot(self, spots: Sequence[Spot]) -> Spot:
+        """Return the cell where the cursor begins, one of `spots`, which are not empty: by default the first."""
+        return spots[0]
 
     def describe(self, ref: Ref) -> str:
         """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
@@ -543,8 +568,9 @@ class CellPanel(SnapshotPanel):
         if spot is None or spot.y != self.scroll_offset.y + y:
             return strip
         x = spot.x - self.scroll_offset.x
-        parts = [strip.crop(0, x), strip.crop(x, x + spot.width).apply_style(self.palette.cursor), strip.crop(x + spot.width)]
-        return Strip.join(parts)
+        under = strip.crop(x, x + spot.width).text  # `apply_style` would leave the colours of the cell
+        cursor = Strip([Segment(under, self._ground + self.palette.cursor)])
+        return Strip.join([strip.crop(0, x), cursor, strip.crop(x + spot.width)])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None for `choose` if there are no cells."""
@@ -569,7 +595,7 @@ class CellPanel(SnapshotPanel):
         self.caption()
         self.refresh()
 
-    def watch_pointed(self) -> None:
+    def watch__cursor(self) -> None:
         self.caption()
         self.refresh()
 
@@ -580,7 +606,7 @@ class CellPanel(SnapshotPanel):
             ahead = [spot for spot in self.spots if _is_ahead(here, spot, across, down)]
             here, times = min(ahead, key=partial(_distance, here, across=across), default=None), times - 1
             if here is not None:
-                self.pointed = here.ref
+                self.put_cursor(here)
                 self.scroll_to_region(Region(here.x, here.y, here.width, 1), animate=False, immediate=True, force=True)
 
     def choose(self) -> None:
@@ -592,7 +618,7 @@ class CellPanel(SnapshotPanel):
         x, y = x + self.scroll_offset.x, y + self.scroll_offset.y
         hit = next((spot for spot in self.spots if spot.y == y and spot.x <= x < spot.x + spot.width), None)
         if hit is not None:
-            self.pointed = hit.ref
+            self.put_cursor(hit)
         return hit is not None
 
 
@@ -672,12 +698,13 @@ class ListOverlay(SnapshotPanel):
 
     def listed(self, width: int) -> Box:
         """Return the rows with the mark of the cursor."""
-        palette, blank = self.palette, " " * len(self.MARK)
+        palette = self.palette
         self._lines = self.lines(max(width - len(self.MARK), 1))
         self.cursor = min(self.cursor, max(self.entries - 1, 0))
         marked = next((i for i, each in enumerate(self._lines) if each.entry == self.cursor), None)
-        marks = (transliterate(self.MARK if i == marked else blank, palette.glyphs) for i in range(len(self._lines)))
-        return from_rows((Segment(mark, palette.accent), *row) for mark, (row, _) in zip(marks, self._lines, strict=True))
+        sign = transliterate(self.MARK.rstrip(), palette.glyphs)
+        mark, blank = (Segment(sign, palette.cursor), Segment(" " * (len(self.MARK) - len(sign)))), (Segment(" " * len(self.MARK)),)
+        return from_rows((*(mark if i == marked else blank), *row) for i, (row, _) in enumerate(self._lines))
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

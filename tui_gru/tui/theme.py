@@ -488,7 +488,7 @@ _DARK = Palette(
     negative=Style.parse("#79aef0"),
     positive=Style.parse("#f0a060"),
     second=Style.parse("#b58fe0"),
-    cursor=Style.parse("bold #111920 on #ffd479"),
+    cursor=Style.parse("bold #111920 on #f2f5f6"),
     signed_scale=tints("#e8eef0", "#1f5a95", "#1a242d", "#94481a"),
     unit_scale=tints("#e8eef0", "#1a242d", "#1a655b"),
 )
@@ -507,7 +507,7 @@ _LIGHT = Palette(
     negative=Style.parse("#1f5fa8"),
     positive=Style.parse("#a65300"),
     second=Style.parse("#7a3fa0"),
-    cursor=Style.parse("bold #ffffff on #7a3b00"),
+    cursor=Style.parse("bold #fbfaf6 on #1d2429"),
     signed_scale=tints("#1d2429", "#8fbdf0", "#f1f0ea", "#f5b478"),
     unit_scale=tints("#1d2429", "#f1f0ea", "#8fd6c8"),
 )

@@ -124,7 +124,7 @@ def matrix(
 
     def cell(i: int, j: int) -> Segment:
         if table is None:
-            return Cell.of(dot, palette.blank, None if refs is None else refs(i, j))
+            return Cell.of(dot, palette.cursor if cursor == (i, j) else palette.blank, None if refs is None else refs(i, j))
         value = table[i, j]
         style = entry_style(palette, kind, float(value), scale)
         if cursor == (i, j):

@@ -32,7 +32,7 @@ from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, hstack, pad, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key
-from tui_gru.tui.panel import CellPanel, Titles
+from tui_gru.tui.panel import CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, NumberScale, kept, matrix
 
@@ -212,10 +212,12 @@ def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
 
 @dataclass(frozen=True)
 class ExampleEntry:
-    """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target."""
+    """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target; or the one to which
+    `pointed` belongs, a number that the line reads or computes."""
 
     operands: Operands
     row: int
+    pointed: Ref | None = None
 
     def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
         """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
@@ -277,8 +279,22 @@ class ExampleEntry:
     def _place(self) -> tuple[int, int]:
         """The row and the column of the entry in the result as it is drawn."""
         result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
-        i = {"row": self.row, "character": given}.get(result.rows, 0)
-        return i, target if result.columns == "character" else 0
+        place = {"row": self.row, "character": given}.get(result.rows, 0), target if result.columns == "character" else 0
+        return place if self.pointed is None else self._beside(self.pointed, place)
+
+    def _beside(self, ref: Ref, place: tuple[int, int]) -> tuple[int, int]:
+        """Return the place of the entry that has the row or unit of a number; `place` where the number has none."""
+        line, result, program = self.operands.line, self.operands.result, self.operands.snapshot.program
+        if ref.name not in (*line.reads, line.target) or ref.name not in program.names:
+            return place  # the cursor was moved to it in another line
+        along = list(zip(program.names[ref.name].counted, ref.index, strict=False))
+        formula = () if line.formula is None else line.formula.walk()
+        turned = any(isinstance(node, e.Transpose) and node.argument == Name(ref.name) for node in formula)
+        if result.rows == result.columns and ref.name == line.target:
+            return ref.index[0], ref.index[-1]
+        at = dict(reversed(along) if turned else along)  # of two axes of units, the one that the result has too
+        rows, columns = (at.get(axis, place[i]) for i, axis in enumerate((result.rows, result.columns)))
+        return rows, columns
 
     @property
     def _axes(self) -> list[tuple[str, int]]:
@@ -844,6 +860,28 @@ class CurrentLine(CellPanel):
 
     _alone: int | None = None  # the row of the batch that is shown if there is room for only one
 
+    def first_spot(self, spots: Sequence[Spot]) -> Spot:
+        """Return the entry of the result that is worked out."""
+        snapshot = self.snapshot
+        if snapshot.line is None or snapshot.line.formula is None:
+            return spots[0]
+        index = ExampleEntry(Operands(snapshot, snapshot.line), self._view.row or 0).index
+        results = [spot for spot in spots if spot.ref.name == snapshot.line.target and not spot.ref.before]
+        return next((spot for spot in results if spot.ref.index == index), (*results, *spots)[0])
+
+    def watch__cursor(self) -> None:
+        super().watch__cursor()
+        self.refresh_content()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh_content()
+
+    @property
+    def _followed(self) -> Ref | None:
+        """The number that decides which entry is worked out."""
+        return self.pointed if self.has_focus else None
+
     def titles(self, snapshot: Snapshot) -> Titles:
         title = "the current line" if snapshot.line is None else snapshot.line.text
         rows = snapshot.config.batch_size
@@ -867,8 +905,8 @@ class CurrentLine(CellPanel):
             words = _OUTSIDE if line in snapshot.program.outside else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
         if self.zoomed:
-            return whole(self.palette, snapshot, line, self._view, width)
-        written, alone = written_out(self.palette, snapshot, line, self._view, width, height)
+            return whole(self.palette, snapshot, line, self._view, width, self._followed)
+        written, alone = written_out(self.palette, snapshot, line, self._view, width, height, self._followed)
         row = (self._view.row or 0) if alone else None
         if row != self._alone:
             self._alone = row
@@ -883,11 +921,13 @@ def _changed_since(snapshot: Snapshot) -> str | None:
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
-def written_out(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, height: int) -> tuple[Box, bool]:
+def written_out(
+    palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, height: int, pointed: Ref | None = None
+) -> tuple[Box, bool]:
     """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
     only one row of the batch."""
     operands = Operands(snapshot, line)
-    entry, badge = ExampleEntry(operands, view.row or 0), _badge(palette, snapshot, line)
+    entry, badge = ExampleEntry(operands, view.row or 0, pointed), _badge(palette, snapshot, line)
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]
     brief = [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
     for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
@@ -897,7 +937,7 @@ def written_out(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: V
     return vstack(*rest), False
 
 
-def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int) -> Box:
+def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, pointed: Ref | None = None) -> Box:
     """Draw the line with all its matrices in full, whatever size that is, and the computation of one entry.
 
     Matrices that have more than MOST_NUMBERS in total are elided to that number.
@@ -907,7 +947,7 @@ def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, w
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
     each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
     limits = DrawingLimits(columns=each, rows=each)
-    worked = ExampleEntry(operands, view.row or 0).box(palette, width)
+    worked = ExampleEntry(operands, view.row or 0, pointed).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
