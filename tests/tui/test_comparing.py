@@ -142,9 +142,9 @@ async def test_every_matrix_shows_this_branch_minus_the_other() -> None:
             assert eye.gate(name).kind == "signed"
         assert all(numbers.wide(x).strip() in eye.panel(Softmax) for x in d["y_hat"].ravel())
         assert all(numbers.compact(x).strip() in eye.panel(Overview) for x in d["Wz"].ravel())
-        assert str(eye.screen.query_one(Softmax).border_title) == "ŷ − ŷ main"
-        assert str(eye.screen.query_one(Overview).border_title) == "weights − main"
-        assert str(eye.screen.query_one(LossTerms).border_title) == "terms of the loss − main"
+        assert eye.screen.query_one(Softmax).heading == "ŷ − ŷ main"
+        assert eye.screen.query_one(Overview).heading == "weights − main"
+        assert eye.screen.query_one(LossTerms).heading == "terms of the loss − main"
 
 
 async def test_the_exact_difference_is_under_the_cursor() -> None:
@@ -221,7 +221,7 @@ async def test_beyond_the_other_branch_s_end_there_are_dots_and_it_is_said() -> 
     async with looking(session) as eye:
         await eye.press("equals_sign")
         assert "main has not reached this batch" in eye.says
-        assert "which has not reached this place" in eye.header
+        assert "main has not come this far" in eye.header
         assert not any(digit in eye.written(eye.gate("z")) for digit in "0123456789")
 
 
@@ -277,7 +277,7 @@ async def test_before_they_part_the_top_line_says_that_they_are_the_same() -> No
     session.seek(4 * session.program.ticks)
     async with looking(session) as eye:
         await eye.press("equals_sign")
-        assert "which has no differences so far" in eye.header
+        assert "the same as main so far" in eye.header
 
 
 @pytest.mark.parametrize("size", [(160, 50), (80, 24), (40, 12)])

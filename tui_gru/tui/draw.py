@@ -471,7 +471,7 @@ def bars(
     rows = []
     for index, name in enumerate(names):
         chosen = index == target
-        ink = palette.target if chosen else palette.gate
+        ink = palette.gate
         name_style = palette.target if chosen else palette.plain
         row = [
             Segment(" " * (name_width - cell_len(name))),

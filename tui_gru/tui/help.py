@@ -333,7 +333,7 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
             LegendSign(
                 " 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1", ink="unit 0.8"
             ),
-            LegendSign(" +0.12 ", "bright and bold: just computed by the current line", ink="accent"),
+            LegendSign(" +0.12 ", "bright and bold, as all that is now: just computed by the current line", ink="accent"),
             LegendSign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", ink="target"),
             LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink="warning"),
             LegendSign(" · ", "not computed yet in this batch", ink="blank"),
@@ -423,10 +423,10 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
             LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
             LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
             LegendSign(
-                "◂ 5 ticks back",
-                "you are in the past: 5 lines before the newest moment reached; a tick is one executed line",
+                "past, 5 ticks back",
+                "you are 5 lines before the newest moment reached; a tick is one executed line",
                 "Header",
-                "accent",
+                "strong",
             ),
             LegendSign("a", "a mark that you have set", "TimeLine", "strong"),
             LegendSign("●", "a run stopped here", "TimeLine", "warning"),
@@ -586,7 +586,8 @@ class Legend(SnapshotPanel):
         return None
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        return "colours and signs", [with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")]
+        hints = [with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")]
+        return Titles("colours and signs", hints)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette

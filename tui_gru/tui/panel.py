@@ -37,8 +37,18 @@ from tui_gru.tui.theme import ASCII, Palette, fitting, folded, palette_of, trans
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline import Anchor
 
+#: The least cells between two texts in a row of the border, and more than any terminal has.
+_LEAST_GAP, _MOST_GAP = 4, 10_000
+
 # ------------------------------------------------------------------------------
 # The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes.
+
+
+def _keys_coloured(keys: Content) -> Content:
+    """Return keys and their words, `i what if` after two blanks each, with the keys in their colour."""
+    parts = [part.partition(" ") for part in keys.plain.split("  ")]
+    words = [piece for key, blank, word in parts for piece in ("  ", (key, "$secondary"), f"{blank}{word}")]
+    return Content.assemble(*words[1:])
 
 
 @guarded
@@ -59,10 +69,9 @@ class Panel(ScrollView, can_focus=True):
         padding: 0 1;
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 1;
-        &.-fresh { border: round $accent; border-title-color: $accent; border-title-style: bold; }
+        &.-fresh { border-title-color: $accent; border-title-style: bold; }
         &:focus { border: round $border; border-title-style: bold; }
         &.-ascii { border: ascii $border-blurred; }
-        &.-ascii.-fresh { border: ascii $accent; }
         &.-ascii:focus { border: ascii $border; }
         &:ansi { background: ansi_default; color: ansi_default; }
     }
@@ -89,7 +98,7 @@ class Panel(ScrollView, can_focus=True):
     _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
     _box = EMPTY
     _scrolls = False  # True if the content was larger than the panel when last built
-    _titles: tuple[str | Content | None, str | Content | None] = (None, None)
+    _titles: tuple[str | Content | None, str | Content | None, str, str] = (None, None, "", "")
     _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
     _remark = ""
     _edge: Region | None = None  # the row of the border that is being set
@@ -123,12 +132,17 @@ class Panel(ScrollView, can_focus=True):
         else:  # not on screen, so nothing can be compared: Textual draws it when it is shown
             self.refresh()
 
-    def set_titles(self, title: str | Content | None, subtitle: str | Content | list[str] | None = None) -> None:
-        """Set the texts of the border; of a list of hints, as many as fit. A str is never interpreted as markup. Setting the same
-        texts again does nothing."""
+    def set_titles(
+        self, title: str | Content | None, subtitle: str | Content | list[str] | None = None, place: str = "", keys: str = ""
+    ) -> None:
+        """Set the texts of the border: the title and, at the right, the place or shape; below, keys, and at the right data.
+
+        Of a list of hints, as many as fit are shown. The place and the keys are left out where there is no room beside the others.
+        A str is never interpreted as markup. Setting the same texts again does nothing.
+        """
         subtitle = fitting(subtitle, self.border_room) if isinstance(subtitle, list) else subtitle
-        if (title, subtitle) != self._titles:
-            self._titles = (title, subtitle)
+        if (title, subtitle, place, keys) != self._titles:
+            self._titles = (title, subtitle, place, keys)
             self._set_border()
 
     def set_remark(self, remark: str) -> None:
@@ -138,9 +152,11 @@ class Panel(ScrollView, can_focus=True):
             self._set_border()
 
     def _set_border(self) -> None:
-        title, subtitle = (self._border_text(text) for text in self._titles)
+        title, subtitle, place, keys = (self._border_text(text) for text in self._titles)
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
+        title = self._across(title, None if place is None else place.stylize("not bold $foreground-muted"))
+        subtitle = self._across(None if keys is None else _keys_coloured(keys), subtitle, below=True)
         # Textual refreshes the whole widget when a text of its border is set. A step changes the texts of most panels, and the
         # content of few, so `refresh` is told to draw only the row of the border.
         before, self._bordered = self._bordered, (title, subtitle)
@@ -152,6 +168,25 @@ class Panel(ScrollView, can_focus=True):
             self._edge = Region(left, top + height - 1, width, 1)
             self.border_subtitle = subtitle
         self._edge = None
+
+    def _across(self, left: Content | None, right: Content | None, *, below: bool = False) -> Content | None:
+        """Return two texts of a row of the border with its line between them; without room for both, the title or, below, the data.
+
+        Textual puts a text below at the right, so that keys alone are followed by the line.
+        """
+        gap = self.border_room - sum(text.cell_length for text in (left, right) if text)
+        if gap > _MOST_GAP or not left or (not right and not below):
+            return left or right
+        if gap < _LEAST_GAP:
+            return (right or left) if below else left
+        line = ("-" if self.palette.glyphs is ASCII else "─") * (gap - (2 if right else 1))
+        ink = "not bold $border" if self.has_focus else "not bold $border-blurred"
+        return Content.assemble(left, " ", (line, ink), *((" ", right) if right else ()))
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self._bordered = None, None  # its texts are the same, but the line between them has another colour
+        self._set_border()
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """Refresh as Textual does; while a text of the border is set, only its row."""
@@ -217,6 +252,7 @@ class Panel(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         self.caption()
+        self._set_border()  # the line between its texts has another length
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
@@ -342,7 +378,13 @@ class Panel(ScrollView, can_focus=True):
 
 
 #: The texts in the border: the title, and a note below. Of a list of hints, as many as fit are shown.
-Titles = tuple[str | Content | None, str | Content | list[str] | None]
+class Titles(NamedTuple):
+    """The texts in the border: the title, and at the right the place or shape; below, the keys, and at the right the data."""
+
+    title: str | Content | None = None
+    data: str | Content | list[str] | None = None
+    place: str = ""
+    keys: str = ""
 
 
 class Compared(Enum):
@@ -382,8 +424,8 @@ class SnapshotPanel(Panel):
         return snapshot, view
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        """Return the title and the note in the border, by default none."""
-        return None, None
+        """Return the texts in the border, by default none."""
+        return Titles()
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         """Return True if the line just executed has computed what the panel shows."""
@@ -579,8 +621,8 @@ class CellPanel(SnapshotPanel):
     def caption(self) -> None:
         """Set the texts of the border; the number under the cursor takes the place of the note."""
         if self._snapshot is not None and self.is_attached:
-            title, note = self.titles(self._snapshot)
-            self.set_titles(title, self.point_out() or note)
+            titles = self.titles(self._snapshot)
+            self.set_titles(*titles._replace(data=self.point_out() or titles.data))
 
     def point_out(self) -> str | None:
         """Return the description of the number under the cursor for the border, None without the focus."""

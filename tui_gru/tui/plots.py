@@ -658,7 +658,7 @@ def plot(
         at = _column(pointed, last, columns)
         for y in np.flatnonzero((dots.ink[:, at] < 0) | dots.faint[:, at]).tolist():
             if at not in named.get(y, ()):
-                cells[y].put(at, glyphs.axis_vertical, palette.accent)
+                cells[y].put(at, glyphs.axis_vertical, palette.strong)
     dots.put_arrows(cells)
 
     at_row = {row_of(mark): name for mark, name in marks}

@@ -92,7 +92,7 @@ class BottomLine(Widget):
 
     def render_line(self, y: int) -> Strip:
         width, palette = self.size.width, palette_of(self.app)
-        segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
+        segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.keyword)] if self.prefix else []
         if self.message:
             lines = self._lines()
             text = f" {lines[y]}" if y < len(lines) else ""

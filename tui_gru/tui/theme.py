@@ -355,7 +355,7 @@ class Palette:
     plain: Style
     dim: Style
     strong: Style
-    accent: Style  # the value just computed, the current line, the current column
+    accent: Style  # what is now: the line at work, what it has just computed, its timestep
     line: Style  # the line of the program at the arrow
     target: Style
     warning: Style
@@ -480,7 +480,7 @@ _DARK = Palette(
     strong=Style.parse("bold #f2f5f6"),
     accent=Style.parse("bold #ffd479"),
     line=Style.parse("bold #ffd479 on #2b2c22"),
-    target=Style.parse("bold #ffd479"),
+    target=Style.parse("bold #f2f5f6"),
     warning=Style.parse("bold #ff8f73"),
     keyword=Style.parse("#8fb8e8"),
     blank=Style.parse("#7c8a92"),
@@ -499,7 +499,7 @@ _LIGHT = Palette(
     strong=Style.parse("bold #000000"),
     accent=Style.parse("bold #6b3300"),
     line=Style.parse("bold #6b3300 on #f4e6c8"),
-    target=Style.parse("bold #7a3b00"),
+    target=Style.parse("bold #000000"),
     warning=Style.parse("bold #b3261e"),
     keyword=Style.parse("#1f5fa8"),
     blank=Style.parse("#667278"),
@@ -530,7 +530,7 @@ _ANSI_DARK = Palette(
     strong=Style.parse("bold"),
     accent=Style.parse("bold green"),
     line=Style.parse("bold green"),
-    target=Style.parse("bold green"),
+    target=Style.parse("bold"),
     warning=Style.parse("bold bright_red"),
     keyword=Style.parse("bright_blue"),
     blank=Style.parse("bright_black"),
@@ -547,7 +547,6 @@ _ANSI_LIGHT = replace(
     _ANSI_DARK,
     accent=Style.parse("bold magenta"),
     line=Style.parse("bold magenta"),
-    target=Style.parse("bold magenta"),
     warning=Style.parse("bold red"),
     keyword=Style.parse("blue"),
     gate=Style.parse("green"),

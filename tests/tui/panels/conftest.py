@@ -77,6 +77,8 @@ class Drawn(NamedTuple):
     note: str
     fresh: bool
     box: Box
+    place: str = ""
+    keys: str = ""
 
     @property
     def lines(self):
@@ -87,7 +89,8 @@ class Drawn(NamedTuple):
         return "\n".join(self.lines)
 
     def described(self):
-        return f"{self.title}{' (fresh)' if self.fresh else ''}\n{self.note}\n\n{described(self.box.rows)}"
+        border = f"{self.title}{' (fresh)' if self.fresh else ''} | {self.place}\n{self.keys} | {self.note}"
+        return f"{border}\n\n{described(self.box.rows)}"
 
 
 @pytest.fixture
@@ -98,7 +101,9 @@ def content(board, monkeypatch):
         monkeypatch.setattr(Panel, "app", board(**options))
         monkeypatch.setattr(Panel, "content_size", Size(width, height))
         panel.show(snapshot, view)
-        title, note = (fitting(each, width - 2) if isinstance(each, list) else each for each in panel.titles(snapshot))
-        return Drawn(str(title or ""), str(note or ""), panel.is_fresh(snapshot), panel.content(snapshot, width, height))
+        title, note, place, keys = panel.titles(snapshot)
+        note = fitting(note, width - 2) if isinstance(note, list) else note
+        drawn = panel.content(snapshot, width, height)
+        return Drawn(str(title or ""), str(note or ""), panel.is_fresh(snapshot), drawn, place, keys)
 
     return drawn

@@ -244,10 +244,10 @@ async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(bo
             given = snapshot.record.ids("x")[1, shown]
             assert lines[2].endswith(f"= ({h_tilde})")
             assert f"({' '.join(numbers.wide(x) for x in snapshot.parameter('Wh')[given])})" in lines[0]
-            assert str(panel.border_subtitle) == f"row {shown + 1} of 2"
+            assert panel.subheading == f"row {shown + 1} of 2"
         panel.show(at("h", 1), View())
         await pilot.pause()
-        assert not panel.border_subtitle
+        assert not panel.subheading
 
 
 async def test_the_panel_cuts_what_does_not_fit(board):

@@ -197,14 +197,14 @@ async def test_the_title_says_whose_gradient_flows(board) -> None:
     sequence.styles.height = 9
     async with board(sequence).run_test(size=(70, 9)):
         sequence.show(at("dr_l0", 1, layers=2), View())
-        assert str(sequence.border_title) == "sequence · gradient of layer 1 of 2"
+        assert sequence.heading == "sequence · gradient of layer 1 of 2"
         sequence.show(at("dr_l0", 1, layers=2), View(layer=1))
-        assert str(sequence.border_title) == "sequence · gradient of layer 2 of 2"
+        assert sequence.heading == "sequence · gradient of layer 2 of 2"
         sequence.show(at("r_l0", 1, layers=2), View())
-        assert str(sequence.border_title) == "sequence"
+        assert sequence.heading == "sequence"
     async with board(sequence).run_test(size=(38, 9)):
         sequence.show(at("dr_l0", 1, layers=2), View())
-        assert str(sequence.border_title) == "sequence · layer 1 of 2"
+        assert sequence.heading == "sequence · layer 1 of 2"
 
 
 def test_the_gradient_of_a_reverse_layer_flows_the_other_way() -> None:

@@ -14,7 +14,7 @@ def test_the_newest_first_with_the_numbers_that_chose_it(content, moment):
     older = [line for line in lines[5:] if line.startswith(("tutorial", "fed"))]
     assert [line.split()[-1] for line in older] == [sample.text for sample in snapshot.state.samples[1::-1]]
     assert [line.split()[0] for line in older] == ["tutorial", "fed"]
-    assert drawn.note.endswith(" · temp 1 · seed 5")
+    assert drawn.note == "temp 1 · seed 5"
     styles = [segment.style for segment in drawn.box.rows[0]][1:]
     assert styles[:3] == [samples.palette.dim, samples.palette.dim, samples.palette.strong]
 
@@ -58,7 +58,7 @@ def test_every_sample_says_where_it_was_drawn(content):
     session.step("timestep", 2)
     session.sample("Ma", 3)
     drawn = content(Samples(), session.snapshot(), 56, 10)
-    assert drawn.note.startswith("e3 b1 t2")
+    assert drawn.place == "e3 b1 t2"
     firsts = [line.split() for line in drawn.lines if line and line[0] in "eft"]
     assert [words if words[0][0] == "e" else words[0] for words in firsts] == [
         "fed", ["e2", "b3"], "fed", "tutorial", ["e1", "b1"], "fed",

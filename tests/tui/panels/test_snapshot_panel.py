@@ -24,7 +24,7 @@ class Ticks(SnapshotPanel):
     ABOUT = "The number of lines executed so far."
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        return "ticks", None
+        return Titles("ticks")
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         return text(self.palette, f"{snapshot.position.tick} ticks")

@@ -16,7 +16,7 @@ def test_every_probability_of_every_row_and_the_target_between_markers(content, 
         assert f" {snapshot.config.vocabulary[char]} " in line
         target = snapshot.value("target")[row] == snapshot.config.vocabulary[char]
         assert (line.count("▸"), line.count("◂"), line.count("target")) == (target,) * 3
-    assert (drawn.title, drawn.note, drawn.fresh) == ("ŷ  softmax", "t 2", True)
+    assert (drawn.title, drawn.place, drawn.fresh) == ("ŷ  softmax", "t 2", True)
 
 
 def test_before_its_line_there_are_dots_and_never_the_timestep_before(content, moment):

@@ -274,4 +274,4 @@ class CheckReport(ListOverlay):
         if at.number != snapshot.position.number:
             title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"
-        return title, [f"space: every batch ({state})", with_keys(self, "<stop>")]
+        return Titles(title, [f"space: every batch ({state})", with_keys(self, "<stop>")])

@@ -184,7 +184,7 @@ class InfluenceMap(SnapshotPanel):
             "enter: where it comes from",
             with_keys(self, "<stop> closes"),
         ]
-        return title, hints
+        return Titles(title, hints)
 
     # Keys
 
@@ -234,7 +234,7 @@ class LossPlaces(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]
-        return f"loss by place · the text, {self._of}", hints
+        return Titles(f"loss by place · the text, {self._of}", hints)
 
     def action_group(self) -> None:
         self._group = _GROUPS[(_GROUPS.index(self._group) + 1) % len(_GROUPS)]
@@ -265,7 +265,7 @@ class LossPlaces(ListOverlay):
             row = (
                 Segment(f"{place.value:7.3f}  ", palette.plain),
                 Segment(" " * (20 - cell_len(before)) + before, palette.plain),
-                Segment(char, palette.target + Style(reverse=True)),
+                Segment(char, palette.cursor),
                 Segment(after, palette.dim),
             )
             found.append(ListRow(row, entry))

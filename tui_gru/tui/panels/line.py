@@ -31,7 +31,7 @@ from tui_gru.equations.syntax import Apply, Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_rows, hstack, pad, refs_of, text, titled, vstack
-from tui_gru.tui.keys import sign_of_key
+from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, NumberScale, kept, matrix
@@ -883,10 +883,13 @@ class CurrentLine(CellPanel):
         return self.pointed if self.has_focus else None
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        title = "the current line" if snapshot.line is None else snapshot.line.text
+        line, in_time = snapshot.line, snapshot.timestep is not None
+        title = "the current line" if line is None else line.text
+        place = f"t {snapshot.position.t + 1}" if in_time else ""
+        keys = with_keys(self, "<explain> explain  <suppose> what if") if line is not None else ""
         rows = snapshot.config.batch_size
         row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
-        return title, _changed_since(snapshot) or row
+        return Titles(title, _changed_since(snapshot) or row, place, keys)
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None
@@ -1018,7 +1021,7 @@ def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
 
 def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
     """Draw the welcome text and the first keys; if they do not fit together, the keys come first."""
-    signs, words_of_keys = zip(*((text(palette, key, palette.accent), text(palette, what)) for key, what in first), strict=True)
+    signs, words_of_keys = zip(*((text(palette, key, palette.keyword), text(palette, what)) for key, what in first), strict=True)
     keys = hstack(vstack(*signs), vstack(*words_of_keys), gap=2)
     paragraph = _paragraph(palette, words, width)
     return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)

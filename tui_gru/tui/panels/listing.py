@@ -89,7 +89,7 @@ class Listing(SnapshotPanel):
         shapes = _shapes(snapshot, line) if line is not None else []
         while shapes and cell_len("  ".join(shapes)) > self.size.width - 6:
             shapes.pop()
-        return title, "  ".join(shapes) or None
+        return Titles(title, "  ".join(shapes) or None)
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
@@ -266,7 +266,7 @@ class Log(SnapshotPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(snapshot.log)
-        return "log", f"{count} line{'s' if count != 1 else ''}" if count else None
+        return Titles("log", f"{count} line{'s' if count != 1 else ''}" if count else None)
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         tick, log = snapshot.position.tick, snapshot.log
@@ -342,7 +342,7 @@ class Watches(SnapshotPanel):
     _shown: tuple[int, ...] = ()  # the indices of the watches
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        return "watches", with_keys(self, "<stops> edits")
+        return Titles("watches", with_keys(self, "<stops> edits"))
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         rows = len(self._shown)

@@ -120,7 +120,7 @@ class BranchList(ListOverlay):
             self.post_message(self.Chosen(verb, self.chosen))
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        return "branches", HINTS
+        return Titles("branches", HINTS)
 
     def lines(self, width: int) -> Sequence[ListRow]:
         snapshot, palette = self.snapshot, self.palette
@@ -186,7 +186,7 @@ class BranchesApart(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = ["enter goes there", with_keys(self, "<compare> minus in every matrix"), with_keys(self, "<stop> closes")]
-        return f"{self.apart.name} beside {self.apart.other}", hints
+        return Titles(f"{self.apart.name} beside {self.apart.other}", hints)
 
     def choose(self) -> None:
         self.post_message(self.Chosen(self._ticks[self.cursor]))
@@ -229,7 +229,7 @@ class BranchesApart(ListOverlay):
         number = self._entry(entry.tick)
         computed = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
         more = f" and {entry.entries - 1} more entries" if entry.entries > 1 else ""
-        yield from self._said(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.accent, number)
+        yield from self._said(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.strong, number)
         shown = [numbers.wide(value).strip() for value in (entry.mine, entry.theirs)]
         words = f"  {shown[0]} on {apart.name} · {shown[1]} on {apart.other}"
         yield from self._said(words, width, palette.plain, number)
@@ -452,7 +452,7 @@ class StopsList(ListOverlay):
             hints = ["enter goes there", "d delete", *hints]
         elif entry is not None:
             hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", *hints]
-        return "stops, watches and marks", fitting(hints, self.size.width - 6)
+        return Titles("stops, watches and marks", fitting(hints, self.size.width - 6))
 
     def action_choose(self, verb: str = "opened") -> None:
         if (entry := self.chosen) is not None:
@@ -522,7 +522,7 @@ class FindingsList(ListOverlay):
             hints.insert(1, "t tries its cures")
         if self._trials:
             hints.insert(1, "y copies the command")
-        return f"findings: {words}", hints
+        return Titles(f"findings: {words}", hints)
 
     def lines(self, width: int) -> Sequence[ListRow]:
         palette = self.palette
@@ -670,7 +670,7 @@ class ArrayList(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = ["enter: where the largest entry comes from", "> the next saturated unit", with_keys(self, "<stop> closes")]
-        return "all arrays", hints
+        return Titles("all arrays", hints)
 
     @property
     def names(self) -> list[str]:

@@ -215,7 +215,7 @@ class OriginPanel(ListOverlay):
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"where does {self.leaf.root.label} come from?"
         fits = cell_len(transliterate(title, self.palette.glyphs)) <= self.border_room
-        return title if fits else self.leaf.root.label, HINTS
+        return Titles(title if fits else self.leaf.root.label, HINTS)
 
     # Drawing
 
@@ -244,12 +244,12 @@ class OriginPanel(ListOverlay):
     def _ink(self, row: DerivationRow) -> Style:
         if row.node is None:
             return self.palette.dim
-        return self.palette.accent if row.node.number is not None else self.palette.plain
+        return self.palette.second if row.node.number is not None else self.palette.plain
 
     def _spread(self, name: str, value: str, place: str, width: int) -> SegmentRow:
         """Return the number with its name, and its place at the right if there is room."""
         palette = self.palette
-        left, right = line(palette, (f"{name} ", palette.accent), (value, palette.strong)), line(palette, (place, palette.dim))
+        left, right = line(palette, (f"{name} ", palette.second), (value, palette.strong)), line(palette, (place, palette.dim))
         room = width - row_width(left) - row_width(right)
         return (*left, Segment(" " * room), *right) if room >= 2 else left
 
@@ -379,7 +379,7 @@ class WhatIfPanel(SnapshotPanel):
         value = numbers.short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
         hints = ["enter applies it", "+ - change it", with_keys(self, "<stop> cancels")]
-        return title if cell_len(title) <= self.border_room else f"{named} = {value}?", hints
+        return Titles(title if cell_len(title) <= self.border_room else f"{named} = {value}?", hints)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
@@ -406,7 +406,7 @@ class WhatIfPanel(SnapshotPanel):
         length = min(max(width - len("loss  then  ") - numbers.WIDE - len(by) - 3, 0), most)
         full = max((x for x in (before, after) if math.isfinite(x)), default=0.0)
         rows = []
-        for label, word, loss, ink in (("loss  ", "now ", before, palette.plain), ("      ", "then", after, palette.accent)):
+        for label, word, loss, ink in (("loss  ", "now ", before, palette.plain), ("      ", "then", after, palette.strong)):
             number = numbers.plain(loss).rjust(numbers.WIDE)
             drawn = bar(palette, loss / full if full > 0 else 0.0, length) if length >= least else ""
             parts = [(label, palette.plain), (f"{word}  ", palette.dim), (number, ink), (f" {drawn}", palette.gate)]
@@ -477,7 +477,7 @@ class WhatIfPanel(SnapshotPanel):
         palette, part = self.palette, d.change / most if most else 0.0
         more = f" and {d.entries - 1} more" if d.entries > 1 else ""
         return [
-            line(palette, (self._program.writer.name(d.name), palette.accent)),
+            line(palette, (self._program.writer.name(d.name), palette.second)),
             line(palette, "" if d.t is None else f"t {d.t + 1}"),
             line(palette, (spoken_index(self._program, d.name, d.index) + more, palette.dim)),
             line(palette, f"{numbers.wide(d.before)} → {numbers.wide(d.after)}"),

@@ -66,7 +66,8 @@ class Sequence(CellPanel):
                 on = f"gradient of {layer} {on}".rstrip()
                 on = on if cell_len(f"sequence · {on}") <= self.border_room else layer
             legend = flow_legend(snapshot, state, self.size.width) or None
-        return f"sequence · {on}" if on else "sequence", legend or self._summed_up(snapshot)
+        place = "" if snapshot.timestep is None else f"t {snapshot.timestep + 1} of {snapshot.config.seq_length}"
+        return Titles(f"sequence · {on}" if on else "sequence", legend or self._summed_up(snapshot), place)
 
     def on_resize(self) -> None:
         self._followed = None
@@ -598,7 +599,7 @@ def _end(palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[F
     on = flow_into_earlier(snapshot, flows)
     if snapshot.flows_into_earlier:
         words = on or "← flows into the earlier batches"
-        return (Segment(transliterate(f"{'':{label}}{words}", palette.glyphs), palette.accent),)
+        return (Segment(transliterate(f"{'':{label}}{words}", palette.glyphs), palette.strong),)
     name = snapshot.program.writer.name(state)
     why = {"reset": f"{name} is reset with every batch", "notebook": "the epoch starts here"}
     words = why.get(snapshot.config.carry, "the state is carried over by value")

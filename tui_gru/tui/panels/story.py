@@ -279,7 +279,7 @@ class StoryPanel(SnapshotPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         story, moment = self.story, self.moment
         if story is None or not story.count:
-            return "story of the run", with_keys(self, "<stop> closes")
+            return Titles("story of the run", with_keys(self, "<stop> closes"))
         at = "" if moment is None else f" · {self.place(moment.batch)}"
         known = "" if len(story.moments) == story.wanted else f" · {len(story.moments)} of {story.wanted} moments"
         hints = [
@@ -291,7 +291,8 @@ class StoryPanel(SnapshotPanel):
             ":export story.csv",
             with_keys(self, "<stop> closes"),
         ]
-        return f"story of the run{at} · {story.count:,} {'batch' if story.count == 1 else 'batches'}{known}", hints
+        title = f"story of the run{at} · {story.count:,} {'batch' if story.count == 1 else 'batches'}{known}"
+        return Titles(title, hints)
 
     # Drawing
 
@@ -323,7 +324,7 @@ class StoryPanel(SnapshotPanel):
             column = self.scale.column(moment.batch)
             under = cells.at(column)
             cells.put(
-                column, transliterate("│", palette.glyphs) if under in (" ", "╌", palette.glyphs.blank) else under, palette.accent
+                column, transliterate("│", palette.glyphs) if under in (" ", "╌", palette.glyphs.blank) else under, palette.strong
             )
         name = cut(transliterate(row.name, palette.glyphs), max(margin - len(row.number) - 2, 0), palette.glyphs)
         gap = " " * max(margin - cell_len(name) - len(row.number) - 1, 0)

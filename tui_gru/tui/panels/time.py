@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -18,13 +18,13 @@ from textual.message import Message
 from textual.style import Style as TextStyle
 
 from tui_gru.debugger.position import Position, place_name, position_of
-from tui_gru.debugger.program import Program, printable
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import BranchInfo
 from tui_gru.engine import numbers
 from tui_gru.engine.model import UPDATES
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import EMPTY, Box, CellRow, clip, from_rows
+from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, clip, from_rows, line, row_width, shortened
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
 from tui_gru.tui.plots import (
@@ -48,31 +48,31 @@ if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
 
 # ------------------------------------------------------------------------------
-# The top line: text, position, settings and loss.
+# The top line: four slots at fixed columns, with the position, the phase, what is unusual, and the loss.
 
 
 _GAP = "  "
-_DOT = " · "
-_NAME = "tui-gru"
-#: An excerpt of the text shorter than this is left out.
-_EXCERPT = 8
+_PHASE = len("backward")  # the longest phase
+_LAST = "last batch’s loss"
+#: The columns of the phase and of what is unusual, by the least width of a screen. They are those of the panels below.
+_COLUMNS = ((150, 50, 106), (100, 42, 80), (60, 31, 46))
+#: The least width for words: totals after `of`, and the settings beside the phase.
+_WORDS = 100
 
 
 class _Item(NamedTuple):
-    """A piece of the line, with `value` emphasized. Pieces that do not fit are dropped, the least needed first."""
+    """A piece of a slot. Of those that do not fit, the least needed are left out first."""
 
-    content: str
-    style: Style
+    parts: SegmentRow
     need: int
-    value: str = ""
 
     @property
     def width(self) -> int:
-        return cell_len(self.content + self.value)
+        return row_width(self.parts)
 
 
 class Header(SnapshotPanel, can_focus=False):
-    """One row: the text, the position, and the settings and the loss at that position."""
+    """One row: the position, the phase with the settings, what is unusual, and the loss, each always in the same place."""
 
     ABOUT = "Where the run is, its settings, and its newest loss."
 
@@ -82,89 +82,124 @@ class Header(SnapshotPanel, can_focus=False):
         return from_rows([header(self.palette, snapshot, width)])
 
 
-def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
+def header(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
     """Draw the line for a screen of this width."""
-    middle, right = (
-        [item._replace(content=transliterate(item.content, palette.glyphs)) for item in items]
-        for items in (_position(palette, snapshot), _facts(palette, snapshot))
-    )
-    name = _Item(_NAME, palette.strong + palette.gate, 2)
-    pieces: list[_Item] = []
-    for item in sorted([name, *middle, *right], key=lambda item: -item.need):
-        if _used([*pieces, item], middle, right) <= width:
-            pieces.append(item)
-    left = [name] if name in pieces else []
-    middle, right = [[item for item in part if item in pieces] for part in (middle, right)]
-    room = width - _used(pieces, middle, right) - len(_GAP)
-    if left and room >= _EXCERPT:
-        most = min(room, width // (4 if snapshot.config.source.can(Ability.TEXT) else 2))
-        left.append(_Item(_excerpt(palette, snapshot.config.as_string(snapshot.corpus.text[:LONGEST]), most), palette.dim, 0))
-    parts = [_joined(palette, left, "  "), _joined(palette, middle, _DOT), _joined(palette, right, _GAP)]
-    return _spread([part for part in parts if part], width)
+    position, reserved = _position(palette, snapshot, words=width >= _WORDS)
+    first, second = next(((at, then) for least, at, then in _COLUMNS if width >= least), (0, 0))
+    first = max(first, 1 + reserved + len(_GAP))
+    second = max(second, first + _PHASE + len(_GAP))
+    loss = _loss_words(palette, snapshot, width)
+    end = width - row_width(loss) - 1
+    if second > end:  # too narrow for all: the position is needed most, then the phase, then the loss
+        first, second = first if first + _PHASE < width else width, width
+        end = end if end > first + _PHASE else width
+    row = CellRow(width)
+    taken = [(_fitting(palette, position, first - 1), 1)]
+    phase, settings = _phase(palette, snapshot)
+    usual = row_width(settings) <= second - first - _PHASE - 2 * len(_GAP) and width >= _WORDS
+    if first < width:
+        taken.append((phase, first))
+    unusual = _unusual(palette, snapshot, learning=not usual)
+    after = first + _PHASE + len(_GAP)
+    if max(unusual, key=lambda item: item.need, default=_Item((), 0)).width > end - second - len(_GAP):
+        second, usual = after, False  # a warning that is long takes the place of the settings
+    wanted = end - sum(item.width + len(_GAP) for item in unusual)
+    second = max(min(second, wanted), after + (row_width(settings) + len(_GAP) if usual else 0)) if second < width else width
+    if usual:
+        taken.append((settings, after))
+    if second < width:
+        taken.append((_fitting(palette, unusual, end - second - len(_GAP)), second))
+    if end < width:
+        taken.append((loss, end))
+    for parts, x in taken:
+        for segment in parts:
+            row.put(x, segment.text, segment.style or palette.plain)
+            x += segment.cell_length
+    return tuple(row.strip())
 
 
-def _used(pieces: list[_Item], middle: list[_Item], right: list[_Item]) -> int:
-    """Return the width of these pieces with the gaps between them, in cells."""
-    used, gaps = sum(item.width for item in pieces), 0
-    for part, gap in ((middle, _DOT), (right, _GAP)):
-        count = sum(item in pieces for item in part)
-        gaps += max(count - 1, 0) * len(gap) + (len(_GAP) if count and count < len(pieces) else 0)
-    return used + gaps
+def _fitting(palette: Palette, items: Sequence[_Item], room: int) -> SegmentRow:
+    """Return the most needed items that fit, in their order, with gaps between them; at least a part of the most needed."""
+    kept: list[_Item] = []
+    for item in sorted(items, key=lambda item: -item.need):
+        if sum(each.width + len(_GAP) for each in (*kept, item)) - len(_GAP) <= room:
+            kept.append(item)
+    if items and not kept:
+        return shortened(palette, max(items, key=lambda item: item.need).parts, max(room, 0))
+    shown = [item.parts for item in items if item in kept]
+    return tuple(part for i, parts in enumerate(shown) for part in ((Segment(_GAP),) if i else ()) + parts)
 
 
-def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
-    """Return the pieces of the position: epoch 1/100 · batch 1/3 · t 2/3 · forward; t only if there is a current timestep."""
-    at, program = snapshot.position, snapshot.program
-    last = "" if snapshot.last is None else f"/{snapshot.last.epoch + 1:,}"
-    items = [
-        _Item(f"epoch {at.epoch + 1:,}{last}", palette.plain, 8),
-        _Item(f"batch {at.batch + 1:,}/{program.num_batches:,}", palette.plain, 9),
-    ]
-    if not (source := snapshot.config.source).can(Ability.TRAIN):
-        items = [_Item(source.places[at.batch], palette.plain, 9)] if source.places else []
+def _position(palette: Palette, snapshot: Snapshot, *, words: bool) -> tuple[list[_Item], int]:
+    """Return the pieces of the position, and the cells that they take at most: epoch 14  batch 1 of 3  t 2 of 3.
+
+    The timestep is shown if there is a current one.
+    """
+    at, program, last = snapshot.position, snapshot.program, snapshot.last
+    source = snapshot.config.source
+    if not source.can(Ability.TRAIN):
+        places = (source.places[0], source.places[at.batch], source.places[-1]) if source.places else ()
+        items = [_Item(line(palette, places[1]), 9)] if places else []
+        reserved = max(map(cell_len, places), default=-len(_GAP)) + len(_GAP)
+        counted = []
+    else:
+        counted = [("epoch", at.epoch, None if last is None else last.epoch + 1, 8), ("batch", at.batch, program.num_batches, 9)]
+        items, reserved = [], 0
+    counted.append(("t", at.t, program.seq_length, 10))
     in_a_loop = at.phase in ("forward", "backward") and (at.line is None or at.line.formula is not None)
-    if in_a_loop:
-        items.append(_Item(f"t {at.t + 1:,}/{program.seq_length:,}", palette.accent, 10))
-    items.append(_Item(at.phase, palette.plain, 7))
-    return items
+    for name, value, most, need in counted:
+        total = "" if most is None else f"{' of ' if words else '/'}{most:,}"
+        if name != "t" or in_a_loop:
+            items.append(_Item(line(palette, f"{name} ", (f"{value + 1:,}", palette.strong), (total, palette.dim)), need))
+        widest = f"{value + 1:,}" if most is None else f"{most:,}"
+        reserved += len(name) + 1 + len(widest) + len(total) + len(_GAP)
+    return items, reserved - len(_GAP)
 
 
-def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
-    """Return the other pieces, from left to right."""
-    items = []
-    if snapshot.unrecorded:
-        items.append(_Item("unrecorded", palette.warning, 9))
-    if (machine := snapshot.machine) is not None:
-        items.append(_Item(machine.short, palette.warning if machine.warning else palette.accent, 9 if machine.warning else 6))
+def _phase(palette: Palette, snapshot: Snapshot) -> tuple[SegmentRow, SegmentRow]:
+    """Return the phase, and the settings: whether the model learns, and the update rule with its numbers."""
+    config = snapshot.config
+    settings = list[str]()
+    if config.source.can(Ability.TRAIN):
+        settings = ["learning on" if snapshot.settings.learning else "learning off", *_rule(snapshot)]
+        settings += [f"carry {config.carry}"] if config.carry != "detach" else []
+    return line(palette, (snapshot.position.phase, palette.strong)), line(palette, (", ".join(settings), palette.dim))
+
+
+def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_Item]:
+    """Return what is not as usual: problems, another machine, the past, branches, checks; with `learning`, that it is off."""
+    items: list[_Item] = []
+
+    def add(words: str, ink: Style, need: int) -> None:
+        items.append(_Item(line(palette, (words, ink)), need))
+
     behind = snapshot.newest.tick - snapshot.position.tick
     if not snapshot.finite:
-        items.append(_Item(f"{palette.glyphs.not_finite} not finite", palette.warning, 11))
+        add(f"{palette.glyphs.not_finite} not finite", palette.warning, 11)
+    if snapshot.unrecorded:
+        add("unrecorded", palette.warning, 9)
+    if (machine := snapshot.machine) is not None:
+        add(machine.short, palette.warning if machine.warning else palette.plain, 9 if machine.warning else 6)
     if count := len(snapshot.findings):
-        items.append(_Item(f"▲ {count} {'finding' if count == 1 else 'findings'}", palette.warning, 5))
-    if 0 < behind < 100:
-        items.append(_Item(f"{palette.glyphs.target_end} {behind} {'tick' if behind == 1 else 'ticks'} back", palette.accent, 5))
-    elif behind:
+        sign, words = (f"{palette.glyphs.here} ", palette.warning), f"{count} {'finding' if count == 1 else 'findings'}"
+        items.append(_Item(line(palette, sign, words), 7))
+    if behind:
+        ticks = f"{behind} {'tick' if behind == 1 else 'ticks'} back"
         part = int(100 * snapshot.position.tick / snapshot.newest.tick)
-        items.append(_Item(f"{palette.glyphs.target_end} at {part} % of the run", palette.accent, 5))
-    if snapshot.checked is not None:
-        items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
-    learns = snapshot.settings.learning
-    if snapshot.config.source.can(Ability.TRAIN):
-        items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
-        items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
-        if snapshot.config.carry != "detach":
-            items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
+        add(f"past, {ticks if behind < 100 else f'at {part} % of the run'}", palette.strong, 8)
     if len(snapshot.state.branches.names) > 1:
-        items.append(_Item(f"branch {snapshot.state.branch}", palette.plain, 3))
-    if snapshot.other is not None:
-        items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
-        if snapshot.other.moment is None:
-            items.append(_Item("which has not reached this place", palette.second, 1))
-        elif snapshot.position.tick < snapshot.other.parted:
-            items.append(_Item("which has no differences so far", palette.second, 1))
-    label, loss = _loss(snapshot)
-    if loss is not None:
-        items.append(_Item(f"{label} ", palette.dim, 6, numbers.plain(loss)))
+        add(f"branch {snapshot.state.branch}", palette.plain, 3)
+    if (other := snapshot.other) is not None:
+        if other.moment is None:
+            add(f"{other.name} has not come this far", palette.second, 5)
+        elif snapshot.position.tick < other.parted:
+            add(f"the same as {other.name} so far", palette.second, 5)
+        else:
+            add(f"compared with {other.name}", palette.second, 5)
+    if snapshot.checked is not None:
+        add(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3)
+    if learning and snapshot.config.source.can(Ability.TRAIN) and not snapshot.settings.learning:
+        add("learning off", palette.dim, 2)
     return items
 
 
@@ -181,57 +216,28 @@ def _rule(snapshot: Snapshot) -> list[str]:
     return facts
 
 
+def _loss_words(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
+    """Return the newest loss after its label, which is short on a narrow screen."""
+    label, loss = _loss(snapshot)
+    if loss is None:
+        return ()
+    label = "last loss" if label == _LAST and width < _WORDS else label
+    return line(palette, (f"{label} ", palette.dim), (numbers.plain(loss), palette.strong))
+
+
 def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
-    """Return the newest loss and its label: that of this batch, of a timestep, or of the previous batch."""
+    """Return the newest loss and its label: that of this batch, of the previous one, or in the first of a timestep."""
     loss = snapshot.value("loss")
     if loss is not None:
         return "loss", loss
+    if snapshot.previous is not None:
+        return _LAST, snapshot.previous.loss
     name = snapshot.program.loss_names.timestep
     for t in range(snapshot.position.t, -1, -1) if name else ():
         term = snapshot.value(name, t)
         if term is not None:
             return f"{snapshot.program.writer.name(name)} t {t + 1}:", term
-    if snapshot.previous is not None:
-        return "last batch’s loss", snapshot.previous.loss
     return "", None
-
-
-LONGEST = 1000  # characters or tokens; more than fit into a line
-
-
-def _excerpt(palette: Palette, content: str, width: int) -> str:
-    """Return the beginning of the text in at most `width` cells, with an ellipsis if it is longer."""
-    written, used = "", 0
-    for char in content:
-        shown = printable(char)
-        if used + cell_len(shown) > width:
-            return transliterate(set_cell_size(written, width - 1).rstrip() + "…", palette.glyphs)
-        written, used = written + shown, used + cell_len(shown)
-    return written
-
-
-def _joined(palette: Palette, items: Iterable[_Item], gap: str) -> list[Segment]:
-    segments: list[Segment] = []
-    for item in items:
-        if segments:
-            segments.append(Segment(transliterate(gap, palette.glyphs), palette.dim))
-        segments.append(Segment(transliterate(item.content, palette.glyphs), item.style))
-        if item.value:
-            segments.append(Segment(item.value, palette.strong))
-    return segments
-
-
-def _spread(parts: list[list[Segment]], width: int) -> list[Segment]:
-    """Put the first part at the left, the last at the right, and one between them in the middle if there is room."""
-    lengths = [sum(cell_len(segment.text) for segment in part) for part in parts]
-    if len(parts) < 2:
-        return parts[0] if parts else []
-    line, at = [*parts[0]], lengths[0]
-    if len(parts) == 3:
-        start = max(min((width - lengths[1]) // 2, width - lengths[2] - len(_GAP) - lengths[1]), at + len(_GAP))
-        line += [Segment(" " * (start - at)), *parts[1]]
-        at = start + lengths[1]
-    return [*line, Segment(" " * max(width - lengths[-1] - at, 0)), *parts[-1]]
 
 
 # ------------------------------------------------------------------------------
@@ -697,7 +703,7 @@ class LossCurve(SnapshotPanel):
             note = f"{numbers.plain(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
             if self.scale is not Scale.AUTO:
                 note = f"{self.scale.value} · {note}"
-        return self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note
+        return Titles(self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note)
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, other = snapshot.position.number, snapshot.other

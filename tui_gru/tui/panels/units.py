@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
@@ -144,7 +143,7 @@ class UnitsMap(SnapshotPanel):
         table = _table(palette, self._cell, bounded == (0, 1))
         for unit, code in zip(shown, codes, strict=True):
             chosen = unit == self.unit
-            ink = palette.accent if chosen else palette.plain
+            ink = palette.strong if chosen else palette.plain
             drawn = [table[each] for each in code.tolist()]
             cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
             note = self._note(unit, notes - 2) if notes else ""
@@ -193,7 +192,7 @@ class UnitsMap(SnapshotPanel):
         scale, (low, _) = self._scale()
         values = self.activity.unit(unit)[here] / scale
         curve = column_signs(palette, values if low == 0 else (values + 1) / 2, self._cell)
-        ink = palette.accent if unit == self.unit else palette.plain
+        ink = palette.strong if unit == self.unit else palette.plain
         return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(curve, palette.gate))
 
     def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[SegmentRow]:
@@ -220,7 +219,7 @@ class UnitsMap(SnapshotPanel):
             if used > room:
                 return
             room -= used
-            yield from (Segment(parts[0], palette.plain), Segment(parts[1], palette.target + Style(reverse=True)))
+            yield from (Segment(parts[0], palette.plain), Segment(parts[1], palette.cursor))
             yield Segment(f"{parts[2]}   ", palette.plain)
         if not self.activity.text:
             yield Segment(", ".join(f"t {at + 1}" for at in places), palette.plain)
@@ -248,7 +247,7 @@ class UnitsMap(SnapshotPanel):
             with_keys(self, "<stop> closes"),
         ]
         count = f"{self.at + 1:,} of {len(activity.values):,}"
-        return f"{name} over {of} · {count}", hints
+        return Titles(f"{name} over {of} · {count}", hints)
 
     # Keys
 

@@ -240,15 +240,15 @@ class Softmax(CellPanel):
         if not snapshot.program.model.classifies:
             from tui_gru.tui.panels import imported
 
-            return imported.title(snapshot), f"t {snapshot.position.t + 1}" if snapshot.program.target else None
+            return Titles(imported.title(snapshot), place=f"t {snapshot.position.t + 1}" if snapshot.program.target else "")
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
-        notes = [f"t {snapshot.position.t + 1}"]
+        note = None
         if plan.count < snapshot.config.vocab_size:
             which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
-            notes.append(f"{which} of {snapshot.config.vocab_size}")
+            note = f"{which} of {snapshot.config.vocab_size}"
         name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
         title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
-        return title, " · ".join(notes)
+        return Titles(title, note, f"t {snapshot.position.t + 1}")
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         target, line = snapshot.program.target, snapshot.line
@@ -370,7 +370,7 @@ class LossTerms(CellPanel):
             from tui_gru.tui.panels import imported
 
             title = imported.loss_title(snapshot)
-        return title, f"t {snapshot.position.t + 1}"
+        return Titles(title, place=f"t {snapshot.position.t + 1}")
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
@@ -574,10 +574,10 @@ class Samples(SnapshotPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         """Return the title, and the place, the temperature and the seed of the newest sample."""
         if not snapshot.state.samples:
-            return "samples", None
+            return Titles("samples")
         newest = snapshot.state.samples[-1]
-        hints = [_place(snapshot, newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
-        return "samples", [hint for hint in hints if hint]
+        hints = [f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
+        return Titles("samples", hints, _place(snapshot, newest), with_keys(self, "<sample> draw"))
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette

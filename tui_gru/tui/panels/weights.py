@@ -190,7 +190,7 @@ class Overview(CellPanel):
         title, note = self._titled
         if len(snapshot.program.layers) > 1:
             title += f" · {snapshot.program.layer_name(self._view.layer_of(snapshot))}"
-        return f"{title} − {snapshot.minus}" if snapshot.minus else title, note or None
+        return Titles(f"{title} − {snapshot.minus}" if snapshot.minus else title, note or None)
 
     def _follow(self) -> None:
         """Scroll the result of the current line into view if not all parameters are visible."""
