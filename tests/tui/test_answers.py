@@ -10,6 +10,8 @@ from tests.tui.test_main_screen import Driver, driving, driving_app
 from tests.tui.test_stopping import command
 from tui_gru import Session
 from tui_gru.tui.app import make_app
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.panels.values import Samples
 from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
@@ -18,9 +20,11 @@ SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 
 
 def seen(d: Driver) -> str:
-    """Return the text of the last rows of the screen."""
+    """Return the text of the answer, or without one of the keys, as they are drawn."""
     bottom = d.screen.query_one(BottomLine)
-    return " ".join(" ".join(bottom.render_line(y).text for y in range(bottom.size.height)).split())
+    last = bottom.size.height - 1
+    rows = range(last + bottom.low) if bottom.message else [last]
+    return " ".join(" ".join(bottom.render_line(y).text for y in rows).split())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -172,3 +176,25 @@ async def test_steps_searches_and_branches_answer(size: tuple[int, int]) -> None
         assert seen(d) == "renamed main~1 to warmer"
         await command(d, "theme whiteboard")
         assert seen(d) == "the theme is whiteboard"
+
+
+@pytest.mark.parametrize("size", [(160, 50), (80, 24)])
+async def test_the_keys_stay_under_an_answer_which_leaves_with_the_next_key(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        bottom = d.screen.query_one(BottomLine)
+        await command(d, "go e5")
+        rows = [bottom.render_line(y).text for y in range(bottom.size.height)]
+        assert rows[0].startswith(" at the end of epoch 4")
+        assert rows[-1].startswith(" o line")
+        await d.type("o")
+        assert "at the end of epoch 4" not in bottom.render_line(0).text
+        assert bottom.render_line(bottom.size.height - 1).text.startswith(" o line")
+
+
+async def test_what_a_page_has_is_said_without_covering_it() -> None:
+    async with driving((80, 24)) as d:
+        await d.type("v")
+        bottom, panels = d.screen.query_one(BottomLine), [panel for panel in d.screen.query(Panel) if panel.region]
+        assert "page 2 of 3" in bottom.render_line(0).text
+        below = max(panel.region.bottom for panel in panels if not isinstance(panel, TimeLine))
+        assert bottom.region.y >= below

@@ -22,7 +22,7 @@ from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
 from tui_gru.tui.panels.weights import WeightsPanel
-from tui_gru.tui.session_screen import SessionScreen
+from tui_gru.tui.session_screen import LOW, SessionScreen
 
 # ------------------------------------------------------------------------------
 # Where each panel stands: its frame, and the pages that show it on a screen that is too small for all panels.
@@ -173,7 +173,6 @@ def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
 # The panels of the main screen: composition, drawing, pages on a small screen, and zoom.
 
 
-LOW = 20  # rows; a screen with fewer is low
 #: The classes of the screen by which screen.tcss lays out its pages.
 LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following)})
 

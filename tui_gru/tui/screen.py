@@ -388,7 +388,7 @@ class Tour:
 
     @property
     def words(self) -> str:
-        """The words of the tour for the last row, empty without a tour."""
+        """The words of the tour above the keys, empty without a tour."""
         if self._at is None:
             return self._last
         return f"tour {self._at + 1}/{len(STOPS)} · {with_keys(self._screen, STOPS[self._at].words)}"
@@ -459,6 +459,7 @@ class MainScreen(SessionScreen):
 
     def on_resize(self) -> None:
         self.panels.resized()
+        self.bottom.make_room()
 
     def on_idle(self) -> None:
         self.kept.keep_layout()
@@ -620,7 +621,7 @@ class MainScreen(SessionScreen):
 
         if not isinstance(self.focused, CommandLine):
             self._came_from = self.focused
-        self.say("")  # the line covers the last row of the message
+        self.say("")  # the line and its list cover the message
         if not self.query(CommandLine):
             from tui_gru.tui.command import CompletionList, complete
 

@@ -1,4 +1,4 @@
-"""The last row of the screen, and a screen on a session that shows messages there: what the parts of the main screen know of it."""
+"""The last rows of the screen, and a screen on a session that shows messages there: what its parts know of it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from tui_gru.tui.terminal import GuardedScreen
 from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate
 
 # ------------------------------------------------------------------------------
-# The last row of the screen: key hints, or a message.
+# The last rows of the screen: an answer, and key hints.
 
 
+LOW = 20  # rows; a screen with fewer is low
 MOST_LINES = 4
 MOST_CHARACTERS = 10_000  # of a message, more than `MOST_LINES` lines of the largest terminal show
 
@@ -46,14 +47,22 @@ def _lines(message: str, room: int, glyphs: Glyphs) -> tuple[str, ...]:
 
 
 class BottomLine(Widget):
-    """Key hints, or a message instead of them until the next key.
+    """Key hints in the last row, and above them a row for a message, which stays until the next key.
 
-    Hints that do not fit are dropped: first those that do not apply now, then those of the highest rank.
+    A message of more rows covers what is above. A low screen has no row for messages: they take the place of the hints. Hints
+    that do not fit are dropped: first those that do not apply now, then those of the highest rank.
     """
 
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"bottom-line--keys"}
     DEFAULT_CSS = """
-    BottomLine { height: 1; background: $footer-background; color: $footer-description-foreground; }
-    BottomLine:ansi { background: ansi_default; color: ansi_default; }
+    BottomLine {
+        height: 2;
+        background: $background;
+        color: $footer-description-foreground;
+        &> .bottom-line--keys { background: $footer-background; color: $footer-description-foreground; }
+        &:ansi { background: ansi_default; color: ansi_default; }
+        &:ansi > .bottom-line--keys { background: ansi_default; color: ansi_default; }
+    }
     """
 
     message: reactive[str] = reactive("")
@@ -69,16 +78,22 @@ class BottomLine(Widget):
         self.warning = warning
         written = " ".join(message.split())
         self.message = safe_text(written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}…")
-        self._make_room()
+        self.make_room()
 
     def watch_prefix(self) -> None:
-        self._make_room()
+        self.make_room()
 
     def on_resize(self) -> None:
-        self._make_room()
+        self.make_room()
 
-    def _make_room(self) -> None:
-        lines = min(max(len(self._lines()), 1), MOST_LINES)
+    @property
+    def low(self) -> bool:
+        """True if a message takes the place of the hints."""
+        return self.app.size.height < LOW
+
+    def make_room(self) -> None:
+        """Set the height to what the message and the hints need on a screen of this size."""
+        lines = min(max(len(self._lines()), 1), MOST_LINES) + (not self.low)
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
 
@@ -91,18 +106,21 @@ class BottomLine(Widget):
         return cell_len(self.prefix) + 2 if self.prefix else 0
 
     def render_line(self, y: int) -> Strip:
-        width, palette = self.size.width, palette_of(self.app)
+        width, palette, last = self.size.width, palette_of(self.app), self.size.height - 1
+        ground = self.get_component_rich_style("bottom-line--keys") if y == last else self.rich_style
+        if y == last and not self.low:
+            return Strip(self._hints(width)).adjust_cell_length(width, Style()).apply_style(ground)
         segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.keyword)] if self.prefix else []
-        if self.message:
+        if self.message or not self.low:
             lines = self._lines()
             text = f" {lines[y]}" if y < len(lines) else ""
             segments.append(Segment(text, palette.warning if self.warning else palette.plain))
             strip = Strip(segments)
-            if strip.cell_length > width or (y == self.size.height - 1 and len(lines) > y + 1):
+            if strip.cell_length > width or (y == last - (not self.low) and len(lines) > y + 1):
                 strip = Strip([*strip.crop(0, width - 1), Segment(palette.glyphs.ellipsis, palette.dim)])
         else:
             strip = Strip([*segments, *self._hints(width - sum(s.cell_length for s in segments))])
-        return strip.adjust_cell_length(width, Style()).apply_style(self.rich_style)
+        return strip.adjust_cell_length(width, Style()).apply_style(ground)
 
     def _hints(self, room: int) -> list[Segment]:
         palette = palette_of(self.app)
@@ -117,7 +135,7 @@ class BottomLine(Widget):
 
 
 # ------------------------------------------------------------------------------
-# A screen on a session, with messages in the last row.
+# A screen on a session, with messages above the keys.
 
 
 def problem_of(error: Exception, doing: str) -> str:
@@ -147,7 +165,7 @@ class SessionScreen(GuardedScreen):
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
         self.bottom = BottomLine(self.hints)
-        self._stood = ""  # the words that stay in the last row, as last shown
+        self._stood = ""  # the words that stay above the keys, as last shown
 
     def show_now(self) -> None:
         """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
@@ -162,7 +180,7 @@ class SessionScreen(GuardedScreen):
         raise NotImplementedError
 
     def standing(self) -> str:
-        """Return the words that stay in the last row: an open question, the texts of the marks at this place, the tour."""
+        """Return the words that stay above the keys: an open question, the texts of the marks at this place, the tour."""
         raise NotImplementedError
 
     @property
@@ -183,7 +201,7 @@ class SessionScreen(GuardedScreen):
     # Messages
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message in the last row until the next key, before the words that stay there."""
+        """Show a message above the keys until the next key, before the words that stay there."""
         self._stood = self.standing()
         self.bottom.say(" · ".join(filter(None, (message, self._stood))), warning=warning or bool(self.question))
 
