@@ -14,20 +14,27 @@ def lines_of(snapshot, width=56, height=7, row=None):
 
 
 def test_the_terms_of_the_tutorial_as_they_come():
-    assert lines_of(at("term1", 1)) == [
-        "         h       a       t       M",
-        "① ⎛ 0       0      -0.8114  0     ⎞  ② ⎛   ·   ⎞",
-        "  ⎝ 0      -1.8560  0       0     ⎠    ⎝   ·   ⎠",
-        "",
-        "③ t 1 +1.6710  t 2 ·        t 3 ·",
-        "loss = mean of ③ = ·",
+    """The table of the tutorial's notebook, the same at every size that has room for it."""
+    table = [
+        "           t 1     t 2     t 3",
+        "row 1   1.7905  0.8114  0.8532   −② surprise",
+        "row 2   1.5516  1.8560  0.6987",
+        "③       1.6710  1.3337  0.7760   their mean",
     ]
-    assert lines_of(at("loss"))[1:] == [
-        "① ⎛-0.8532  0       0       0     ⎞  ② ⎛-0.8532⎞",
-        "  ⎝ 0       0      -0.6987  0     ⎠    ⎝-0.6987⎠",
+    entries, loss = "① t 3   h -0.8532  t -0.6987", "loss = mean of ③ = 1.2602"
+    assert lines_of(at("loss")) == [entries, "", *table, f"{loss}   a blind guess costs 1.3863"]
+    assert lines_of(at("loss"), height=5) == [*table, f"{loss}   a blind guess costs 1.3863"]
+    bare = [line.partition("   −")[0].partition("   their")[0] for line in table]
+    assert lines_of(at("loss"), width=30, height=6) == [entries, *bare, loss]
+    assert lines_of(at("loss"), width=30, height=4) == bare
+    assert lines_of(at("term1", 1)) == [
+        "① t 2   t -0.8114  a -1.8560",
         "",
-        "③ t 1 +1.6710  t 2 +1.3337  t 3 +0.7760",
-        "loss = mean of ③ = +1.2602",
+        "           t 1     t 2     t 3",
+        "row 1   1.7905     ·       ·     −② surprise",
+        "row 2   1.5516     ·       ·",
+        "③       1.6710     ·       ·     their mean",
+        "loss = mean of ③ = ·   a blind guess costs 1.3863",
     ]
 
 
@@ -35,26 +42,26 @@ def test_nothing_is_shown_before_it_is_computed():
     for snapshot in [start(), *every_line()]:
         text = "\n".join(lines_of(snapshot, 80, 10))
         for t in range(3):
-            recorded = numbers.wide(snapshot.record.array("term3")[t])
-            assert (recorded in text) == (snapshot.value("term3", t) is not None)
+            third, second = snapshot.record.array("term3")[t], snapshot.record.array("term2")[t, 0]
+            assert (numbers.plain(third) in text) == (snapshot.value("term3", t) is not None)
+            assert (f" {numbers.plain(-second)}" in text) == (snapshot.value("term2", t) is not None)
         t = snapshot.position.t
-        assert (numbers.wide(snapshot.record.array("term2")[t, 0]) in text) == (snapshot.value("term1", t) is not None)
-        assert (numbers.wide(snapshot.record.loss) in text) == (snapshot.value("loss") is not None)
+        assert (numbers.plain(snapshot.record.array("term2")[t, 0]) in text) == (snapshot.value("term1", t) is not None)
+        assert (f"= {numbers.plain(snapshot.record.loss)}" in text) == (snapshot.value("loss") is not None)
 
 
-def test_of_many_characters_only_the_targets_are_shown():
+def test_of_many_rows_the_one_singled_out_is_shown():
     snapshot = at("term2", 4, make=large)
     lines = lines_of(snapshot, row=6)
-    assert lines[4].split()[-1] == "8×1"
-    shown = numbers.wide(snapshot.value("term2")[6]).strip()
-    assert sum(line.count(shown) for line in lines) >= 2
-    assert any(line.startswith("③") and "t 5 ·" in line for line in lines)
+    shown = numbers.plain(-snapshot.value("term2")[6])
+    assert any(line.startswith("row 7") and shown in line for line in lines)
+    assert "t 5" in lines[0]
 
 
 def test_an_ellipsis_stands_for_the_timesteps_that_do_not_fit():
     """Without one, the loss would look like the mean of the timesteps that are shown."""
-    assert [line for line in lines_of(at("loss"), width=34) if line.startswith("③")] == ["③ ⋯  t 2 +1.3337  t 3 +0.7760"]
-    assert [line for line in lines_of(at("term1", 1), width=34) if line.startswith("③")] == ["③ t 1 +1.6710  t 2 ·        ⋯"]
+    heads = next(line for line in lines_of(at("term2", 4, make=large), width=56) if "t 5" in line and "⋯" in line)
+    assert heads.split()[0] in ("t", "⋯")
 
 
 @pytest.mark.parametrize("make", [tutorial, large])
@@ -63,7 +70,7 @@ def test_every_size(content, make):
         for snapshot in (start(make), at("term1", 1, make=make), at("loss", make=make)):
             drawn = content(LossTerms(), snapshot, width, height, View(1))
             assert (drawn.box.width <= width, drawn.box.height <= height) == (True, True)
-            assert "①" in drawn.text
+            assert "③" in drawn.text
 
 
 def test_a_softmax_that_underflows_is_said():

@@ -35,7 +35,6 @@ from tui_gru.tui.draw import (
     SegmentRow,
     TableColumn,
     bars,
-    bracket,
     clip,
     columns,
     from_rows,
@@ -44,7 +43,7 @@ from tui_gru.tui.draw import (
     pad,
     quieted,
     refs_of,
-    spans,
+    row_width,
     table,
     text,
     vstack,
@@ -54,7 +53,7 @@ from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
 from tui_gru.tui.panels.line import kind_of
 from tui_gru.tui.theme import Palette, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kept, matrix, scale_of
+from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kept, scale_of
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Draw, Sample
@@ -344,11 +343,14 @@ def _shown(y_hat: AnyArray | None, target: int | None, count: int, vocabulary: i
 # The terms of the loss of this batch, as far as they are computed.
 
 
-_TERM_GAP = 2
+#: Cells for a timestep and before the first, as many as the name of a row needs, and the least for words beside the table.
+_TERM, _NAMES, _WORDS = 8, 6, 14
+#: Rows of the table besides those of the batch: its heads and ③.
+_FIXED = 2
 
 
 class LossTerms(CellPanel):
-    """① and ② of this timestep, ③ of every timestep, and the loss. Terms that are not computed yet are blank."""
+    """① of this timestep, ② and ③ of every timestep as a table, and the loss. Terms that are not computed yet are blank."""
 
     ABOUT = "How the loss is computed from the predictions, term by term. In a cross-entropy, only the target of each row counts."
 
@@ -358,8 +360,8 @@ class LossTerms(CellPanel):
         names, position = snapshot.program.loss_names, snapshot.position
         if not (names.entry and names.row and names.timestep):
             return snapshot, view
-        here = (snapshot.value(name) for name in (names.entry, names.row, names.prediction, "loss"))
-        terms = (snapshot.value(names.timestep, t) for t in range(snapshot.config.seq_length))
+        here = (snapshot.value(name) for name in (names.entry, names.prediction, "loss"))
+        terms = (snapshot.value(name, t) for t in range(snapshot.config.seq_length) for name in (names.row, names.timestep))
         fresh = snapshot.line is not None and snapshot.line.target if self.is_fresh(snapshot) else None
         targets = snapshot.record.array(snapshot.program.target)[position.t]
         return position.t, view.row, fresh, contents(targets, *here, *terms)
@@ -370,7 +372,9 @@ class LossTerms(CellPanel):
             from tui_gru.tui.panels import imported
 
             title = imported.loss_title(snapshot)
-        return Titles(title, place=f"t {snapshot.position.t + 1}")
+            return Titles(title, place=f"t {snapshot.position.t + 1}")
+        loss = snapshot.value("loss")
+        return Titles(title, "loss · not yet" if loss is None else f"loss {numbers.plain(loss)}", f"t {snapshot.position.t + 1}")
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
@@ -381,11 +385,9 @@ class LossTerms(CellPanel):
 
 
 def whole_size(snapshot: Snapshot) -> Size:
-    """Return the size of ① with all its zeros, ② beside it, and ③ of all timesteps below, in cells."""
-    config, cell = snapshot.config, max(numbers.WIDE, widest(snapshot.corpus.vocabulary)) + 1
-    first = config.sizes.get("V", 0) * cell + numbers.WIDE + 4 * _TERM_GAP + 5  # brackets, ②, and the labels of both
-    third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _TERM_GAP) + _TERM_GAP
-    return Size(max(first, third), config.batch_size + 6)
+    """Return the size of the table with all timesteps and rows, of ① above it and the loss below it, in cells."""
+    config = snapshot.config
+    return Size(_NAMES + 2 + _TERM * config.seq_length + 3 * _WORDS, config.batch_size + _FIXED + 4)
 
 
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
@@ -399,7 +401,10 @@ def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
 
 
 class TermWriter(NamedTuple):
-    """Draws ① and ② side by side, ③ of all timesteps below them, and the loss."""
+    """Draws ② of every row and timestep as a table with ③ below; if there is room, ① of this timestep above it and the loss last.
+
+    ② of a cross-entropy is the logarithm of a probability: it is shown with its sign changed, as the surprise that it is.
+    """
 
     palette: Palette
     snapshot: Snapshot
@@ -410,109 +415,124 @@ class TermWriter(NamedTuple):
         return self.snapshot.program.loss_names
 
     def drawn(self, width: int, height: int) -> Box:
-        room = height - 2  # for ③ and the loss
-        below = vstack(self._timesteps(width), self._loss(), self._badge())
-        picked = self._picked if self.snapshot.program.model.classifies else self._elided
-        above = self._full(width, room) or picked(width, max(room, 1))
-        return vstack(above, below, gap=1 if above.height + below.height < height else 0)
+        palette, config, t = self.palette, self.snapshot.config, self.snapshot.position.t
+        badge = self._badge()
+        room = max(height - badge.height, 1)
+        heads = room >= _FIXED + 1
+        rows = kept(config.batch_size, max(room - _FIXED, 0), self.row) if heads else []
+        label = max(_NAMES, len(f"row {config.batch_size}"))
+        steps = kept(config.seq_length, max((width - label) // _TERM, 1), t)
+        if None not in steps:  # too few to keep the first and the last
+            first, last = steps[0] != 0, steps[-1] != config.seq_length - 1
+            steps = [None] * first + steps[first : len(steps) - last] + [None] * last if len(steps) > 2 else steps
+        written = [self._line(self._name(i), [self._row_term(i, t) for t in steps], label) for i in rows]
+        words = width - label - _TERM * len(steps)
+        if words >= _WORDS and written:
+            said = " surprise" if self._surprise else ""
+            written[0] = (*written[0], *line(palette, (f"   {self._row_sign}{said}", palette.dim)))
+        third = self._line((self._written(self.names.timestep), palette.strong), [self._timestep_term(t) for t in steps], label)
+        if words >= _WORDS:
+            third = (*third, *line(palette, ("   their mean", palette.dim)))
+        lines = [self._heads(steps, label), *written, third] if heads else [third]
+        spare = room - len(lines)
+        if spare > 0:
+            lines.append(self._loss(width))
+        if spare > 1:
+            lines.insert(0, self._entries(width, label))
+        if spare > 2:
+            lines.insert(1, ())
+        return vstack(from_rows(lines), badge)
 
-    # ① and ②
-
-    def _full(self, width: int, height: int) -> Box | None:
-        """Draw ① with all its zeros and ② beside it. Return None if they do not fit."""
-        rows, columns, vocabulary = *self._shape, self.snapshot.corpus.vocabulary
-        if rows > height or columns > width:
-            return None
-        labels = [written_char(char, self.palette.glyphs) for char in vocabulary] if vocabulary and rows < height else None
-        for compact in (False, True):
-            entry = ENTRIES["signed", compact].width
-            cells = max(entry, widest(vocabulary)) + 1
-            if columns * cells + 1 + entry + 2 + 3 * _TERM_GAP + 2 * self._sign(self.names.entry).width <= width:
-                return self._beside(self._matrix(self.names.entry, compact, labels=labels), None, compact)
-        return None
-
-    def _picked(self, width: int, height: int) -> Box:
-        """Draw the entries of ① that are not 0, each with its character, and ② beside them."""
-        palette, snapshot, row, name = self.palette, self.snapshot, self.row, self.names.entry
-        vocabulary, values = snapshot.corpus.vocabulary, snapshot.value(name)
-        targets, scale = snapshot.record.ids(snapshot.program.target)[snapshot.position.t].tolist(), scale_of(values)
-        cell = widest(vocabulary) + 1 + numbers.WIDE
-        lines: list[SegmentRow] = []
-        for i in kept(self._shape[0], height, row):
-            if i is None:
-                lines.append((Segment(palette.glyphs.vertical_ellipsis.center(cell), palette.dim),))
-            elif values is None:
-                lines.append((Segment(palette.glyphs.blank.center(cell), palette.blank),))
-            else:
-                value = values[i, targets[i]]
-                style = entry_style(palette, "signed", value, scale)
-                style = palette.quiet(style) if row not in (None, i) else palette.fresh(style) if self._fresh(name) else style
-                char = written_char(vocabulary[targets[i]], palette.glyphs)
-                label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
-                lines.append((label, Cell.of(numbers.wide(value), style, Ref(name, (i, targets[i])))))
-        box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
-        note = Segment(f" {self._shape[0]}{palette.glyphs.by}{self._shape[1]}", palette.dim)
-        box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
-        both = self._beside(box, height, compact=False)
-        return both if both.width <= width else self._beside(box, height, compact=True)
-
-    def _elided(self, width: int, height: int) -> Box:
-        """Draw the first and last entries of ① that fit, and ② beside them."""
-        height = max(height - 1, 1)
-        for compact in (False, True):
-            entry = ENTRIES["signed", compact].width
-            columns = max((width - 2 * (entry + 3) - 3 * _TERM_GAP - 2 * self._sign(self.names.entry).width) // (entry + 1), 1)
-            both = self._beside(self._matrix(self.names.entry, compact, elide=(height, columns)), height, compact)
-            if both.width <= width:
-                break
-        return both
+    # The table
 
     @property
-    def _shape(self) -> tuple[int, int]:
-        """The shape of ①: the rows of the batch and the entries of a prediction."""
-        return self.snapshot.config.batch_size, self.snapshot.config.sizes["V"]
+    def _surprise(self) -> bool:
+        return self.snapshot.program.model.is_cross_entropy
 
-    def _beside(self, first: Box, height: int | None, compact: bool) -> Box:
-        """Put ②, in at most `height` rows, beside ①, each after its sign."""
-        second = self._matrix(self.names.row, compact, elide=(height, None))
-        signed = (hstack(self._sign(name), box) for name, box in ((self.names.entry, first), (self.names.row, second)))
-        return hstack(*signed, gap=_TERM_GAP)
+    @property
+    def _row_sign(self) -> str:
+        return f"{'−' if self._surprise else ''}{self._written(self.names.row)}"
 
-    def _matrix(
-        self, name: str, compact: bool, *, labels: list[str] | None = None, elide: tuple[int | None, int | None] = (None, None)
-    ) -> Box:
-        """Draw a term as a matrix: ② is a column."""
-        values, column = self.snapshot.value(name), name == self.names.row
-        return matrix(
-            self.palette,
-            values[:, np.newaxis] if column and values is not None else values,
-            shape=(self._shape[0], 1) if column else self._shape,
-            fresh=self._fresh(name),
-            row=self.row,
-            compact=compact,
-            column_labels=labels,
-            elide=elide,
-            refs=refs_of(self.snapshot.program, name),
-        )
+    def _written(self, name: str) -> str:
+        return self.snapshot.program.writer.name(name)
 
-    # ③, the loss, and a warning
+    def _name(self, i: int | None) -> tuple[str, Style]:
+        palette = self.palette
+        if i is None:
+            return palette.glyphs.vertical_ellipsis, palette.dim
+        return f"row {i + 1}", palette.strong if i == self.row else palette.dim
 
-    def _timesteps(self, width: int) -> Box:
-        """Draw ③ of as many timesteps as fit, including the current one."""
-        palette, name, T, t = self.palette, self.names.timestep, self.snapshot.config.seq_length, self.snapshot.position.t
-        limit = max((width - self._sign(name).width - 1) // (len(f"t {T} ") + numbers.WIDE + _TERM_GAP), 1)
-        shown = kept(T, limit, t)
-        if None not in shown:  # too few to keep the first and the last
-            shown = [None] * (shown[0] != 0) + shown + [None] * (shown[-1] != T - 1)
-        parts = [
-            text(palette, palette.glyphs.ellipsis, palette.dim)
-            if i is None
-            else spans(palette, (f"t {i + 1} ", palette.dim), self._number(name, i, fresh=self._fresh(name) and i == t))
-            for i in shown
+    def _line(self, name: tuple[str, Style], cells: list[SegmentRow], label: int) -> SegmentRow:
+        """Draw a row of the table: each cell at the right of its column."""
+        [head] = line(self.palette, name)
+        blank = Segment(" " * (label - cell_len(head.text)))
+        return (head, blank, *(segment for cell in cells for segment in (Segment(" " * (_TERM - row_width(cell))), *cell)))
+
+    def _heads(self, steps: list[int | None], label: int) -> SegmentRow:
+        palette, current = self.palette, self.snapshot.timestep
+        cells = [
+            line(palette, (palette.glyphs.ellipsis, palette.dim))
+            if t is None
+            else line(palette, (f"t {t + 1}", palette.accent if t == current else palette.dim))
+            for t in steps
         ]
-        return hstack(self._sign(name), hstack(*parts, gap=_TERM_GAP))
+        return self._line(("", palette.dim), cells, label)
 
-    def _loss(self) -> Box:
+    def _row_term(self, i: int | None, t: int | None) -> SegmentRow:
+        """Draw ② of a row at a timestep, on a colour that says its size."""
+        palette, name = self.palette, self.names.row
+        if i is None or t is None:
+            return ()
+        values = self.snapshot.value(name, t)
+        if values is None:
+            return (Cell.of(palette.glyphs.blank.rjust(3), palette.blank, Ref(name, (i,), t)), Segment("  "))
+        value = float(-values[i] if self._surprise else values[i])
+        style = entry_style(palette, "signed", value, self._scale)
+        if self.row not in (None, i):
+            style = palette.quiet(style)
+        elif self._fresh(name) and t == self.snapshot.position.t:
+            style = palette.fresh(style)
+        return (Cell.of(numbers.plain(value).rjust(_TERM - 2), style, Ref(name, (i,), t)),)
+
+    @property
+    def _scale(self) -> float:
+        """The size of the strongest colour: twice the loss of a guess, or that of a value where there is no guess."""
+        if self._surprise and not self.snapshot.minus:
+            return 2 * math.log(max(self.snapshot.config.sizes["V"], 2))
+        return scale_of(self.snapshot.value(self.names.row))
+
+    def _timestep_term(self, t: int | None) -> SegmentRow:
+        if t is None:
+            return ()
+        number = self._number(self.names.timestep, t, fresh=t == self.snapshot.position.t)
+        return (number,) if isinstance(number, Cell) else (number, Segment("  "))
+
+    # ① above the table, and the loss below it
+
+    def _entries(self, width: int, label: int) -> SegmentRow:
+        """Draw the entries of ① that count, of as many rows as fit: in a cross-entropy those of the targets."""
+        palette, name, snapshot = self.palette, self.names.entry, self.snapshot
+        values, t, row = snapshot.value(name), snapshot.position.t, self.row or 0
+        head = line(
+            palette, (f"{self._written(name)} t {t + 1}".ljust(label), palette.accent if self._fresh(name) else palette.dim)
+        )
+        if self._surprise:
+            targets, vocabulary = snapshot.record.ids(snapshot.program.target)[t].tolist(), snapshot.corpus.vocabulary
+            every = [(i, targets[i], written_char(vocabulary[targets[i]], palette.glyphs)) for i in range(len(targets))]
+            every = every[row:] + every[:row]
+        else:
+            every = [(row, j, "") for j in range(snapshot.config.sizes["V"])]
+        cells, used = list[Segment](), row_width(head)
+        for i, j, char in every:
+            shown = palette.glyphs.blank if values is None else numbers.plain(values[i, j])
+            used += 2 + cell_len(f"{char} {shown}")
+            if used > width:
+                break
+            ink = palette.blank if values is None else palette.accent if self._fresh(name) else palette.plain
+            cells += [Segment(f"  {char} ", palette.dim), Cell.of(shown, ink, Ref(name, (i, j)))]
+        return (*head, *cells)
+
+    def _loss(self, width: int) -> SegmentRow:
         palette, writer, fresh = self.palette, self.snapshot.program.writer, self._fresh("loss")
         match self.snapshot.program.lines["loss"].formula:
             case Reduce(argument=Name(name=timestep), kind="mean"):
@@ -520,7 +540,12 @@ class TermWriter(NamedTuple):
             case formula:
                 words = writer.text(formula) if formula is not None else ""
         name = ("loss", palette.accent if fresh else palette.plain)
-        return spans(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
+        found = line(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
+        if not self._surprise or self.snapshot.minus:
+            return found
+        guess = numbers.plain(math.log(max(self.snapshot.config.sizes["V"], 2)))
+        more = line(palette, (f"   a blind guess costs {guess}", palette.dim))
+        return (*found, *more) if row_width((*found, *more)) <= width else found
 
     def _badge(self) -> Box:
         """Return a warning if the code of the tutorial would compute another value than ①."""
@@ -535,16 +560,12 @@ class TermWriter(NamedTuple):
         """Return True if the line just executed has computed the term."""
         return self.snapshot.line is not None and self.snapshot.line.target == name
 
-    def _sign(self, name: str) -> Box:
-        ink = self.palette.accent if self._fresh(name) else self.palette.dim
-        return text(self.palette, self.snapshot.program.writer.name(name), ink)
-
     def _number(self, name: str, t: int | None, *, fresh: bool) -> Segment:
         palette, value = self.palette, self.snapshot.value(name, t)
         if value is None:
-            return Segment(palette.glyphs.blank.ljust(numbers.WIDE), palette.blank)
-        style = palette.accent if fresh else palette.strong if value else palette.dim
-        return Cell.of(numbers.wide(value), style if math.isfinite(value) else palette.warning, Ref(name, (), t))
+            return Segment(palette.glyphs.blank, palette.blank)
+        style = palette.accent if fresh and self._fresh(name) else palette.strong if value else palette.dim
+        return Cell.of(numbers.plain(value), style if math.isfinite(value) else palette.warning, Ref(name, (), t))
 
 
 # ------------------------------------------------------------------------------
