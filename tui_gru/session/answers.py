@@ -1,4 +1,4 @@
-"""The answers of verbs: in words, for the last row of the screen or without one; and their results as plain data."""
+"""The answers of verbs: in words, for the row of answers or without one; and their results as plain data."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Typed(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a command answers: the words of the last row of the screen and panels, as lines; and data that JSON can represent."""
+    """What a command answers: the words of the row of answers and panels, as lines; and data that JSON can represent."""
 
     text: str
     data: Any

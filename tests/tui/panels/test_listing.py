@@ -3,7 +3,7 @@ import pytest
 from tests.tui.panels.sessions import at, every_line, large, start, with_state
 from tui_gru.debugger.stops import Breakpoint, Stops
 from tui_gru.tui.panel import Panel, View
-from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.listing import Listing, arrow_row, folded_rows
 from tui_gru.tui.theme import ASCII, UNICODE
 
 
@@ -42,9 +42,9 @@ async def test_at_the_start_the_arrow_is_at_the_top(board):
     panel = Heard()
     async with board(panel).run_test(size=(60, 40)) as pilot:
         lines = await shown(pilot, panel, start())
-        assert lines[0] == " ▶ for epoch in 1, 2, …:            epoch 1"
-        assert lines[3] == "       for t in 1…3:"
-        assert panel.subheading == ""
+        assert lines[0] == " ▶ for epoch in 1, 2, …:               epoch 1"
+        assert lines[3] == "     for t in 1…3:"
+        assert panel.subheading == "42 lines"
 
 
 async def test_the_line_just_executed(board):
@@ -52,13 +52,13 @@ async def test_the_line_just_executed(board):
     async with board(panel).run_test(size=(60, 40)) as pilot:
         lines = await shown(pilot, panel, with_stops(at("h_tilde", 1), Breakpoint(1, "r"), Breakpoint(2, "h_tilde")))
         assert lines[3:8] == [
-            "       for t in 1…3:                    t 2",
-            " │       z = σ(x Wz + hₜ₋₁ Uz + bz)",
-            "●│       r = σ(x Wr + hₜ₋₁ Ur + br)",
-            "●▶       h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
-            "         h = z⊙hₜ₋₁ + (1 − z)⊙h̃",
+            "     for t in 1…3:                         t 2",
+            " │    z = σ(x Wz + hₜ₋₁ Uz + bz)",
+            "●│    r = σ(x Wr + hₜ₋₁ Ur + br)",
+            "●▶    h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
+            "      h = z⊙hₜ₋₁ + (1 − z)⊙h̃",
         ]
-        assert panel.subheading == "x 2×4  Wh 4×2  r 2×2  hₜ₋₁ 2×2  Uh 2×2"
+        assert panel.subheading == "line 3 of 42"
         assert all("●" not in line for line in await shown(pilot, panel, at("h_tilde", 1)))
 
 
@@ -81,13 +81,13 @@ async def test_the_arrow_is_in_view_with_context(board, size, carry):
         for snapshot in list(every_line(carry=carry, reset="after"))[::7]:
             lines = await shown(pilot, panel, snapshot)
             place = next(i for i, line in enumerate(lines) if "▶" in line)
-            rows = snapshot.program.rows
-            index = next(i for i, row in enumerate(rows) if row.line is snapshot.line)
+            rows = folded_rows(snapshot.program, arrow_row(snapshot))
+            index = next(i for i, folded in enumerate(rows) if folded.row.line is snapshot.line)
             assert panel.scroll_offset.y + place == index
             context = min(4, (size[1] - 3) // 2)
             assert place >= min(context, index)
             assert len(lines) - 1 - place >= min(context, len(rows) - 1 - index)
-            assert max(map(len, lines)) <= size[0] - 4 + 2  # two combining characters take no cell
+            assert max(map(len, lines)) <= size[0] - 2 + 3  # three combining characters take no cell
             assert not panel.show_horizontal_scrollbar
 
 
@@ -96,7 +96,7 @@ async def test_it_scrolls_back_where_time_goes_back(board):
     panel.styles.height = 12
     async with board(panel).run_test(size=(60, 40)) as pilot:
         await shown(pilot, panel, at("Wz"))
-        assert "▶     Wz −= η⊙dWz" in "\n".join(lines_of(panel))
+        assert "▶   Wz −= η⊙dWz" in "\n".join(lines_of(panel))
         assert "▶" in (await shown(pilot, panel, start()))[0]
 
 
@@ -116,7 +116,7 @@ async def test_a_click_beside_a_line_is_for_its_breakpoint(board):
     panel = Heard()
     async with board(panel).run_test(size=(60, 40)) as pilot:
         await shown(pilot, panel, start())
-        for x, y in ((2, 4), (3, 5), (4, 6), (2, 3)):
+        for x, y in ((1, 4), (2, 5), (3, 6), (1, 3)):
             await pilot.click(panel, offset=(x, 1 + y))
         assert panel.beside == ["z", "r"]
         assert panel.chosen == ["h_tilde"]
@@ -160,7 +160,7 @@ async def test_of_several_stops_on_a_line_the_one_that_stops_is_seen(board):
 
 async def test_a_line_that_is_cut_is_said_under_the_mouse_and_what_it_is_for(board):
     panel = Heard()
-    panel.styles.width = 30
+    panel.styles.width = 28
     async with board(panel).run_test(size=(60, 40)) as pilot:
         lines = await shown(pilot, panel, at("h_tilde", 1))
         assert lines[6].endswith("…")
@@ -192,5 +192,29 @@ async def test_an_empty_panel(board):
 async def test_a_large_model(board):
     panel = Heard()
     async with board(panel).run_test(size=(60, 40)) as pilot:
-        await shown(pilot, panel, at("z", 4, make=large))
-        assert panel.subheading.startswith("x 8×")
+        lines = await shown(pilot, panel, at("z", 4, make=large))
+        assert panel.subheading.startswith("line 1 of ")
+        assert any(line.endswith(" lines") for line in lines)
+
+
+async def test_what_is_done_for_every_parameter_is_one_row_until_one_is_there(board):
+    panel = Heard()
+    panel.styles.height = 54
+    async with board(panel).run_test(size=(60, 56)) as pilot:
+        lines = await shown(pilot, panel, with_stops(at("dh", 1), Breakpoint(1, "dUr")))
+        gradients = next(line for line in lines if "dWz" in line)
+        assert gradients == "●     dWz dWr dWh dUz … dby += …      11 lines"
+        assert [line for line in lines if "−= " in line] == ["     Wz Wr Wh Uz … by −= η⊙d…         11 lines"]
+        assert len(list(filter(None, lines))) == 27
+        inside = await shown(pilot, panel, at("dUr", 1))
+        assert sum("+= " in line for line in inside) == 11
+        assert sum("−= " in line for line in inside) == 1
+
+
+@pytest.mark.parametrize("width", [40, 48])
+async def test_the_line_of_the_four_paths_is_whole(board, width):
+    panel = Heard()
+    panel.styles.width = width
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        lines = await shown(pilot, panel, at("dh_prev", 1))
+        assert any(line.replace(" ", "").endswith("dhₜ₋₁=dh⊙z+drh⊙r+dazUzᵀ+darUrᵀ") for line in lines)

@@ -498,10 +498,17 @@ class Matrix:
             )
         if not limits.labels:
             return box
-        return titled(pad(self._label(palette), left=1), box)
+        label, shape = self._label(palette), self._shape(palette)
+        beside = label.width + 1 + shape.width < box.width
+        return titled(pad(hstack(label, shape) if beside else label, left=1), box)
 
     def _label(self, palette: Palette) -> Box:
         return text(palette, self.operand.label, palette.accent if self.fresh else palette.dim)
+
+    def _shape(self, palette: Palette) -> Box:
+        """Return the shape beside the name: rows and columns, of a vector only its length."""
+        rows, columns = self.operand.values.shape
+        return text(palette, f"{rows}{palette.glyphs.by}{columns}" if self.operand.rows else str(columns), palette.dim)
 
     @cached_property
     def _number(self) -> str:

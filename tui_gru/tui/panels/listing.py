@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.debugger.position import as_typed, position_of
-from tui_gru.debugger.program import ListingRow, ProgramLine, shown_char
+from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
 from tui_gru.debugger.stops import Breakpoint, LogLine, Watch, Watched, computed_here, described
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import same
@@ -41,9 +42,65 @@ from tui_gru.tui.theme import Glyphs, Palette, cut, transliterate
 _GUTTER = 3
 #: Rows kept in view above and below the arrow if the panel is tall enough.
 _CONTEXT = 4
-#: From this width on, a level is indented by two cells, below by one.
-_WIDE = 40
+#: The fewest lines of one kind that are folded into a row, and the names that stand for all of them.
+_FOLDED, _NAMED = 3, 4
 _WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
+
+
+class FoldedRow(NamedTuple):
+    """A row as it is drawn: `lines` lines from the row `first` of the program on, more than one if they are folded."""
+
+    row: ListingRow
+    first: int
+    lines: int = 1
+
+
+def folded_rows(program: Program, arrow: int) -> list[FoldedRow]:
+    """Return the rows with the gradients of the parameters, and their updates, in a row each, unless the arrow is inside."""
+    found: list[FoldedRow] = []
+    for first, last in _groups(program):
+        inside = first <= arrow < last
+        if last - first < _FOLDED or inside:
+            found += [FoldedRow(program.rows[i], i) for i in range(first, last)]
+        else:
+            text = _folded_text(program, [row.line for row in program.rows[first:last] if row.line is not None])
+            found.append(FoldedRow(program.rows[first]._replace(text=text), first, last - first))
+    return found
+
+
+@lru_cache(maxsize=8)
+def _groups(program: Program) -> tuple[tuple[int, int], ...]:
+    """Return the first row and the row after the last of each run of lines that do the same for every parameter."""
+    keys = [_key(program, row.line) or i for i, row in enumerate(program.rows)]
+    ends = [i for i in range(1, len(keys)) if keys[i] != keys[i - 1]]
+    return tuple(pairwise([0, *ends, len(keys)]))
+
+
+def _key(program: Program, line: ProgramLine | None) -> str:
+    """Return what lines of one kind have in common, empty for other lines."""
+    if line is None or not _parameter(program, line):
+        return ""
+    return f"{line.phase} {line.block} {'+=' if line.op == '+=' else ''}"
+
+
+def _parameter(program: Program, line: ProgramLine) -> str:
+    """Return the parameter whose gradient or update a line computes, empty for other lines."""
+    if line.op == "+=" and line.target.startswith("d"):
+        return line.target[1:] if line.target[1:] in program.parameters else ""
+    ends = [name for name in program.parameters if f"_{line.target}".endswith(f"_{name}")]
+    return max(ends, key=len, default="") if line.phase == "update" else ""
+
+
+def _folded_text(program: Program, lines: Sequence[ProgramLine]) -> str:
+    """Return the names of the parameters and what is done with each: `Wz Wr Wh Uz … by −= η⊙d…`."""
+    names = list(dict.fromkeys(_parameter(program, line) for line in lines))
+    done = [line for line in lines if _parameter(program, line) == names[0]][-1]
+    gradient = "d" if done.op == "+=" else ""
+    shown = [f"{gradient}{name}" for name in (names if len(names) <= _NAMED + 1 else [*names[:_NAMED], names[-1]])]
+    if len(names) > _NAMED + 1:
+        shown.insert(_NAMED, "…")
+    sign, _, what = done.text.partition(" ")[2].partition(" ")
+    return f"{' '.join(map(program.writer.name, shown))} {sign} {'…' if gradient else what.replace(names[0], '…')}"
 
 
 class RowSigns(NamedTuple):
@@ -77,44 +134,50 @@ class Listing(SnapshotPanel):
         line: ProgramLine
 
     COMPARED = Compared.BOTH
+    DEFAULT_CSS = "Listing { padding: 0; }"
+
+    _rows: Sequence[FoldedRow] = ()
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         return snapshot.position, snapshot.state.stops, _learns(snapshot)
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        """Return a title for the program, and the shapes of the values that the line reads, as many as fit."""
-        source, line = snapshot.config.source, snapshot.line
+        """Return a title for the program, and which of its lines was executed last."""
+        source, lines = snapshot.config.source, [row.line for row in snapshot.program.rows if row.line is not None]
         title = "forward and backward" if source.can(Ability.BACKWARD) else "forward pass"
         title = "training loop" if source.can(Ability.TRAIN) else title
-        shapes = _shapes(snapshot, line) if line is not None else []
-        while shapes and cell_len("  ".join(shapes)) > self.size.width - 6:
-            shapes.pop()
-        return Titles(title, "  ".join(shapes) or None)
+        target = "" if snapshot.line is None else snapshot.line.target
+        number = next((i for i, line in enumerate(lines, 1) if line.target == target), 0)
+        place = f"line {number} of {len(lines)}" if number else f"{len(lines)} lines"
+        return Titles(title, place, keys=with_keys(self, "<breakpoint> break here") if number else "")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
+        self._rows = folded_rows(snapshot.program, arrow_row(snapshot))
+        self.virtual_size = Size(0, len(self._rows))  # the size is known before building, so the first layout can scroll
         super().show(snapshot, view)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        palette, rows, arrow = self.palette, snapshot.program.rows, arrow_row(snapshot)
+        palette, rows, arrow = self.palette, self._rows, arrow_row(snapshot)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
-        loss = rows_until_loss(rows)
+        loss = rows_until_loss(snapshot.program.rows)
         learns = _learns(snapshot)
 
         def draw(index: int) -> boxes.SegmentRow:
-            row = rows[index]
-            stop = foremost(snapshot.stops_on(row.line)) if row.line is not None else None
+            row, first, count = rows[index]
+            lines = [each.line for each in snapshot.program.rows[first : first + count] if each.line is not None]
+            stop = foremost([stop for line in lines for stop in snapshot.stops_on(line)])
             state = RowSigns(
                 stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
                 disabled=stop is not None and not stop.enabled,
-                arrow=index == arrow,
-                passed=index < arrow and row.line is not None and row.line.phase == phase,
-                idle=index > loss and not learns,
+                arrow=first == arrow,
+                passed=first < arrow and row.line is not None and row.line.phase == phase,
+                idle=first > loss and not learns,
             )
             counting = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
-            return _written(palette, _indented(row, width), width, state, value)
+            value = f"{count} lines" if count > 1 else value
+            return _written(palette, row.indent, row.text, width, state, value)
 
         return Box(RowsOnDemand(len(rows), draw), width)
 
@@ -122,7 +185,8 @@ class Listing(SnapshotPanel):
 
     def _follow(self) -> None:
         if self._snapshot is not None:
-            arrow, context = arrow_row(self._snapshot), min(_CONTEXT, (self.scrollable_content_region.height - 1) // 2)
+            at, context = arrow_row(self._snapshot), min(_CONTEXT, (self.scrollable_content_region.height - 1) // 2)
+            arrow = next(i for i, row in enumerate(self._rows) if row.first <= at < row.first + row.lines)
             self.scroll_to_rows(arrow - context, arrow + context)
 
     def on_resize(self) -> None:
@@ -133,9 +197,8 @@ class Listing(SnapshotPanel):
 
     def _row_at(self, event: events.MouseEvent) -> ListingRow | None:
         offset = event.get_content_offset(self)
-        rows = self.snapshot.program.rows
-        index = len(rows) if offset is None else offset.y + self.scroll_offset.y
-        return rows[index] if index < len(rows) else None
+        index = len(self._rows) if offset is None else offset.y + self.scroll_offset.y
+        return self._rows[index].row if index < len(self._rows) else None
 
     def _in_gutter(self, event: events.MouseEvent) -> bool:
         offset = event.get_content_offset(self)
@@ -156,7 +219,7 @@ class Listing(SnapshotPanel):
         program, width = snapshot.program, self.scrollable_content_region.width
         if in_gutter and row.line is not None:
             return "\n".join(described(stop, program) for stop in snapshot.stops_on(row.line)) or "click to set a breakpoint"
-        whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
+        whole = row.text if _GUTTER + row.indent + cell_len(row.text) > width else ""
         words = ""
         if row.line is not None:
             from tui_gru.tui.about import about_line
@@ -182,27 +245,26 @@ def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:
     return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
 
 
-def _shapes(snapshot: Snapshot, line: ProgramLine) -> list[str]:
-    names = snapshot.program.names
-    named = [(snapshot.program.writer.name(n), np.shape(snapshot.value(n))) for n in line.reads if n in names]
-    return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
-
-
-def _whole_size(rows: tuple[ListingRow, ...], palette: Palette) -> Size:
+def _whole_size(rows: Sequence[FoldedRow], palette: Palette) -> Size:
     """Return the size at which no row is cut off, in cells."""
-    return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
+    return Size(_GUTTER + max(row.indent + cell_len(transliterate(row.text, palette.glyphs)) for row, _, _ in rows), len(rows))
 
 
-def _indented(row: ListingRow, width: int) -> str:
-    return " " * (row.indent * (2 if width >= _WIDE else 1)) + row.text
+def _tightened(text: str, room: int, glyphs: Glyphs) -> str:
+    """Return a line without the blanks around its signs, as far as needed for it to fit, or else cut."""
+    for signs in ("", "+−-", "+−-="):
+        written = transliterate(re.sub(rf" ([{re.escape(signs)}]=?) ", r"\1", text) if signs else text, glyphs)
+        if cell_len(written) <= room:
+            return written
+    return cut(transliterate(text, glyphs), room, glyphs)
 
 
 @lru_cache(maxsize=1024)
-def _written(palette: Palette, text: str, width: int, state: RowSigns, value: str) -> boxes.SegmentRow:
+def _written(palette: Palette, indent: int, text: str, width: int, state: RowSigns, value: str) -> boxes.SegmentRow:
     """Draw a row of the listing in exactly `width` cells."""
     glyphs = palette.glyphs
     room = max(width - _GUTTER, 0)
-    written = cut(transliterate(text, glyphs), room, glyphs)
+    written = " " * indent + _tightened(text, max(room - indent, 0), glyphs)
     spare = room - cell_len(written)
     value = value if cell_len(value) < spare else ""
     tail = " " * (spare - cell_len(value)) + value
