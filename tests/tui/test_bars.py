@@ -15,11 +15,13 @@ Y_HAT = [0.4342, 0.1669, 0.1735, 0.2254]
 
 def test_bars_with_target():
     assert bars(P, Y_HAT, "hatM", 50, target=1).text.splitlines() == [
-        "  h █████████████                  0.4342         ",
-        "▸ a █████                          0.1669 ◂ target",
-        "  t █████▎                         0.1735         ",
-        "  M ██████▊                        0.2254         ",
+        "h 0.4342 █████████████▉                           ",
+        "a 0.1669 █████▍                           ◂ target",
+        "t 0.1735 █████▌                                   ",
+        "M 0.2254 ███████▏                                 ",
     ]
+    inks = [row[0].style for row in bars(P, Y_HAT, "hatM", 50, target=1).rows]
+    assert inks == [P.strong, P.plain, P.plain, P.plain]  # the largest, whether it is the target or not
 
 
 @given(

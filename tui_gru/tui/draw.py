@@ -454,44 +454,40 @@ def bars(
     signed: bool = False,
     refs: Sequence[Ref] | None = None,
 ) -> Box:
-    """Draw a bar for each label, with its value at the right.
+    """Draw for each label its value and a bar.
 
-    The target is between two markers, with `word` it is also named if there is room. If `values` is None, they are not computed
-    yet and drawn as dots. `full` is the value of a bar of full length. With `signed`, the length of a bar is the magnitude of its
-    value and its colour the sign; zeros are dimmed. `refs` are the references of the values.
+    The target has a sign after its bar, with `word` it is also named if there is room; the largest value stands out. If `values` is
+    None, they are not computed yet and drawn as dots. `full` is the value of a bar of full length. With `signed`, the length of a
+    bar is the magnitude of its value and its colour the sign; zeros are dimmed. `refs` are the references of the values.
     """
     names = [transliterate(label, palette.glyphs) for label in labels]
     name_width = max(map(cell_len, names), default=0)
     number_width = len(write(0.0))
-    rest = width - (2 + name_width + 1 + 1 + number_width + 2)  # marker, name, number, marker, and the gaps between them
+    rest = width - (name_width + 1 + number_width + 1 + 2)  # name, number, sign of the target, and the gaps between them
     word = word and target is not None and rest - len(_WORD) >= 2 * _SHORTEST
     length = rest - (len(_WORD) if word else 0)
     length = length if length >= _SHORTEST else 0
+    largest = None if values is None or signed else max(map(float, values), default=None)
 
     rows = []
     for index, name in enumerate(names):
         chosen = index == target
-        ink = palette.gate
-        name_style = palette.target if chosen else palette.plain
+        value = None if values is None else float(values[index])
+        stands_out = chosen if value is None else value == largest
         row = [
             Segment(" " * (name_width - cell_len(name))),
-            Segment(f"{palette.glyphs.target} " if chosen else "  ", palette.target),
-            Segment(name, name_style),
+            Segment(name, palette.strong if stands_out else palette.plain),
             Segment(" "),
         ]
-        if values is None:
-            row.append(Segment(" " * length + " "))
-            row.append(Segment(palette.glyphs.blank.center(number_width), palette.blank))
+        if value is None:
+            row += [Segment(palette.glyphs.blank.center(number_width), palette.blank), Segment(" " * (length + 1))]
         else:
-            value = float(values[index])
-            number = palette.fresh(palette.plain) if fresh else name_style
-            if signed:
-                ink = palette.negative if value < 0 else palette.positive
-                number = number if value else palette.dim
-            row.append(Segment(bar(palette, abs(value / full) if signed else value / full, length), ink))
+            ink = palette.negative if signed and value < 0 else palette.positive if signed else palette.gate
+            number = palette.fresh(palette.plain) if fresh else palette.strong if stands_out else palette.plain
+            number = palette.dim if signed and not value else number if math.isfinite(value) else palette.warning
+            row.append(Cell.of(write(value), number, None if refs is None else refs[index]))
             row.append(Segment(" "))
-            ink = number if math.isfinite(value) else palette.warning
-            row.append(Cell.of(write(value), ink, None if refs is None else refs[index]))
+            row.append(Segment(bar(palette, abs(value / full) if signed else value / full, length), ink))
         row.append(Segment(f" {palette.glyphs.target_end}" if chosen else "  ", palette.target))
         row.append(Segment((_WORD if chosen else " " * len(_WORD)) if word else "", palette.target))
         rows.append(row)

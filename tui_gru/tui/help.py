@@ -334,7 +334,7 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
                 " 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1", ink="unit 0.8"
             ),
             LegendSign(" +0.12 ", "bright and bold, as all that is now: just computed by the current line", ink="accent"),
-            LegendSign(" t ", "a target: the character that should be predicted; also between ▸ and ◂", ink="target"),
+            LegendSign(" t ", "a target: the character that should be predicted; also before ◂", ink="target"),
             LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink="warning"),
             LegendSign(" · ", "not computed yet in this batch", ink="blank"),
         ),
@@ -377,7 +377,7 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
         "Batch and predictions",
         (
             LegendSign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
-            LegendSign("▸ t ◂", "the target of a row", "Softmax WhatIfPanel Sequence", "target"),
+            LegendSign("t 0.2763 ◂", "the target of a row; bold: the likeliest", "Softmax WhatIfPanel", "target"),
             LegendSign("▐ ▌", "the current timestep", "Sequence", "accent"),
             LegendSign(
                 "▲ row 1 “th…” does not follow “…at”",

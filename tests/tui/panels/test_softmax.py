@@ -6,16 +6,16 @@ from tui_gru.tui.panel import View
 from tui_gru.tui.panels.values import Softmax
 
 
-def test_every_probability_of_every_row_and_the_target_between_markers(content, moment):
+def test_every_probability_of_every_row_and_the_target_marked(content, moment):
     snapshot = moment("predicted")
     drawn = content(Softmax(), snapshot, 56, 11)
     lines = [line for line in drawn.lines if line.strip()]
     expected = [(row, char) for row in range(2) for char in range(4)]
     for (row, char), line in zip(expected, lines, strict=True):
         assert numbers.unit(snapshot.value("y_hat")[row, char]) in line
-        assert f" {snapshot.config.vocabulary[char]} " in line
+        assert f" {snapshot.config.vocabulary[char]} {numbers.unit(snapshot.value('y_hat')[row, char])}" in line
         target = snapshot.value("target")[row] == snapshot.config.vocabulary[char]
-        assert (line.count("▸"), line.count("◂"), line.count("target")) == (target,) * 3
+        assert (line.count("◂"), line.count("target")) == (target,) * 2
     assert (drawn.title, drawn.place, drawn.fresh) == ("ŷ  softmax", "t 2", True)
 
 
@@ -26,7 +26,7 @@ def test_before_its_line_there_are_dots_and_never_the_timestep_before(content, m
     assert "·" in shown
     assert not any(sign in shown for sign in "0█▏▎▍▌▋▊▉.")
     shown = content(softmax, moment("computed"), 56, 11).text
-    assert shown.count("▸") == 2
+    assert shown.count("◂") == 2
     assert "." not in shown
 
 
@@ -45,7 +45,7 @@ def test_of_a_large_vocabulary_the_likeliest_and_the_target(content, moment):
         for index in (int(np.argmax(y_hat)), target):
             assert numbers.unit(y_hat[index]) in drawn.text
             assert shown_char(snapshot.config.vocabulary[index]) in drawn.text
-    assert drawn.text.count("▸") == 8
+    assert drawn.text.count("◂") == 8
     assert f"of {snapshot.config.vocab_size}" in drawn.note
 
 

@@ -199,6 +199,8 @@ class Gates(PanelGroup):
 _GAP = 2
 #: The least width of rows side by side: with bars, and with numbers only.
 _BLOCKS = (26, 17)
+#: From this width on, rows are side by side where they could also stand below each other.
+_BESIDE = 60
 #: The least number of characters shown of a row: the likeliest and the target.
 _FEWEST = 2
 
@@ -308,7 +310,7 @@ class Softmax(CellPanel):
         across = max(min(len(rows), (width + _GAP) // (_BLOCKS[0] + _GAP)), 1)
         height = self.canvas(width, height, lambda: Size(0, -(-len(rows) // across) * (vocabulary + 1))).height
         most = [max(min(len(rows), (width + _GAP) // (block + _GAP)), 1) for block in _BLOCKS]
-        for across in range(1, max(most) + 1):
+        for across in range(min(2, most[0]) if width >= _BESIDE else 1, max(most) + 1):
             lines = -(-len(rows) // across)
             if lines * vocabulary <= height:
                 return _Plan(rows, across, vocabulary, leading=int(lines * (vocabulary + 1) - 1 <= height))
