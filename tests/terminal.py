@@ -82,6 +82,15 @@ class Terminal:
             assert time.monotonic() < deadline, f"{done} did not come:\n{self.screen}"
             self._read(0.05)
 
+    @property
+    def place(self) -> str:
+        """The first row of the screen, with one blank between words: `epoch 1 batch 1 of 3 start learning off, η 0.01`."""
+        return " ".join(self.screen.partition("\n")[0].split())
+
+    def wait_at(self, place: str) -> None:
+        """Read the program's output until it is at this place."""
+        self.wait(lambda: place in self.place)
+
     def rest(self, seconds: float) -> None:
         """Read the program's output for a while."""
         end = time.monotonic() + seconds

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tomllib
@@ -263,9 +264,9 @@ def test_a_screenshot_of_a_session_at_a_mark_or_a_place(run, tmp_path):
     lesson.step("batch", 2)
     lesson.save(path)
     before = path.read_bytes()
-    for at, shown in (("a", "a:\xa0the\xa0second\xa0prediction"), ("e1 b2 t1", "batch\xa02/3")):
+    for at, shown in (("a", "a:thesecondprediction"), ("e1 b2 t1", "batch2/3")):  # blanks are no text of the picture
         assert run("screenshot", "--session", str(path), "--at", at, "--size", "80x24", str(out)) == (0, "", "")
-        assert shown in out.read_text("utf-8").replace("&#160;", "\xa0"), at
+        assert shown in re.sub("<[^>]*>", "", out.read_text("utf-8")).replace("&#160;", ""), at
     assert path.read_bytes() == before
     code, _, error = run("screenshot", "--session", str(path), "--seed", "5", str(out))
     assert (code, error) == (2, "tui-gru: in the session lesson --seed is 1, not 5: remove the option, or name another session\n")

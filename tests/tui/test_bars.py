@@ -18,7 +18,7 @@ def test_bars_with_target():
         "h 0.4342 █████████████▉                           ",
         "a 0.1669 █████▍                           ◂ target",
         "t 0.1735 █████▌                                   ",
-        "M 0.2254 ███████▏                                 ",
+        "M 0.2254 ███████▎                                 ",
     ]
     inks = [row[0].style for row in bars(P, Y_HAT, "hatM", 50, target=1).rows]
     assert inks == [P.strong, P.plain, P.plain, P.plain]  # the largest, whether it is the target or not

@@ -140,7 +140,8 @@ async def test_what_needs_training_is_refused_and_the_convention_is_said(opened:
 async def test_the_footer_has_no_word_for_what_this_run_refuses(opened: Callable[..., Session]) -> None:
     async with driving(opened()) as d:
         await d.type("escape")
-        words = d.screen.query_one(BottomLine).render_line(0).text.split()
+        bottom = d.screen.query_one(BottomLine)
+        words = bottom.render_line(bottom.size.height - 1).text.split()
         assert {"timestep", "explain", "quit"} <= set(words)
         assert not {"SGD", "learning", "sample"} & set(words)
         await d.type("a")

@@ -115,7 +115,7 @@ async def test_a_weight_is_followed_over_sgd_steps_to_its_first_value() -> None:
 async def test_every_panel_can_be_asked() -> None:
     numbers: list[tuple[type[Any], Ref]] = [
         (Softmax, Ref("y_hat", (1, 2))),
-        (LossTerms, Ref("term1", (0, 3))),
+        (LossTerms, Ref("term1", (1, 2))),
         (LossTerms, Ref("term3", (), 0)),
         (LossTerms, Ref("loss")),
         (Sequence, Ref("y_hat", (1, 2), 2)),

@@ -36,7 +36,8 @@ def assert_styled(d: Driver) -> None:
 
 def footer(d: Driver) -> str:
     d.screen.say("")
-    return d.screen.query_one(BottomLine).render_line(0).text
+    bottom = d.screen.query_one(BottomLine)
+    return bottom.render_line(bottom.size.height - 1).text
 
 
 @pytest.mark.parametrize("size", SIZES)

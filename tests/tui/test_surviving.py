@@ -66,13 +66,13 @@ async def test_a_session_is_laid_out_as_it_was_left() -> None:
     session = Session()
     session.record_to(path)
     async with driving(session, (80, 24)) as d:
-        await d.type("s", "v", "r", "r", "+", "x", "x")
+        await d.type("s", "r", "r", "+", "x", "x", "x")  # the first x turns to the page of the weights
         d.screen.set_focus(d.screen.query_one(Samples))
         await d.type("z")
         await command(d, "go e2 b1 t1")
         await command(d, "nonsense")
         left = ScreenLayout.of(d.screen)
-        assert (left.page, left.row, left.speed, left.weights, left.zoomed) == (2, 1, 3, "changes", "Samples")
+        assert (left.page, left.row, left.speed, left.weights, left.zoomed) == (3, 1, 3, "gradients", "Samples")
     async with driving(Session.open(path), (80, 24)) as d:
         assert ScreenLayout.of(d.screen) == left
         assert isinstance(d.screen.maximized, Samples)

@@ -46,7 +46,7 @@ def one_program(tmp_path_factory):
 def terminal(one_program):
     """The program that is left running, at the start of its training."""
     one_program.type("g0\r")
-    one_program.wait("epoch 1 · batch 1/3 · start")
+    one_program.wait_at("epoch 1 batch 1 of 3 start")
     return one_program
 
 
@@ -91,9 +91,9 @@ def test_a_stop_and_what_follows_it(start, numbers):
             terminal.wait(lambda: os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED | os.WNOHANG)[1]))
             assert terminal.restored() is (name == "TSTP")
     terminal.type("s")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     terminal.type("ns")
-    terminal.wait("epoch 1 · batch 2/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 2 of 3 t 1 of 3 forward")
     terminal.type("q")
     assert terminal.wait_for_the_end() == 0
 
@@ -115,7 +115,7 @@ def test_the_terminal_is_gone_without_a_signal(start, playing):
     """As for the terminal of another session of processes (setsid): the program ends, and its session can be opened."""
     terminal = start("--session", "math")
     terminal.type("ls")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     if playing:
         terminal.type("+++ ")
         terminal.wait("playing")
@@ -137,7 +137,7 @@ def test_a_signal_to_end_while_the_terminal_takes_no_more(start):
     """Nobody reads the output, so that all drawing blocks; the program still ends, with the session saved."""
     terminal = start("--session", "math", size=(200, 60))
     terminal.type("ls")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     terminal.type("+++ ")
     terminal.until_blocked()
     terminal.process.send_signal(signal.SIGTERM)
@@ -156,13 +156,13 @@ def test_a_signal_to_end_while_the_terminal_takes_no_more(start):
 def test_malformed_input_does_nothing(terminal, data):
     terminal.send(data)
     terminal.type("s")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
 
 
 def test_pasted_keys_are_not_typed(terminal):
     terminal.type("\x1b[200~n\nN:q!\n\x1b[201~")
     terminal.type("s")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     assert terminal.process.poll() is None
 
 
@@ -172,9 +172,9 @@ def test_what_is_pasted_into_a_command_waits_for_enter(terminal):
     terminal.type("\x1b[200~step 2 batch\nquit\nN:q!\n\x1b[201~")
     terminal.wait("step 2 batch")
     assert terminal.process.poll() is None
-    assert "epoch 1 · batch 1/3 · start" in terminal.screen
+    assert "epoch 1 batch 1 of 3 start" in terminal.place
     terminal.type("\r")
-    terminal.wait("epoch 1 · batch 2/3 · ")
+    terminal.wait_at("epoch 1 batch 2 of 3")
     assert terminal.process.poll() is None
 
 
@@ -182,10 +182,10 @@ def test_escape_and_a_letter_at_once_are_two_keys(terminal):
     terminal.type(":")
     terminal.wait("a command, such as")
     terminal.type("\x1bs")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     assert "a command, such as" not in terminal.screen
     terminal.type("9\x1bs")  # the count is discarded
-    terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 2 of 3 forward")
 
 
 def test_a_command_typed_at_once_is_no_row_of_verbs(start):
@@ -203,9 +203,9 @@ def test_a_command_typed_at_once_is_no_row_of_verbs(start):
 
 def test_an_arrow_is_one_key_however_slowly_it_comes(terminal):
     terminal.type("\x1b[C")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     terminal.type("\x1b[C\x1b[C\x1b[D")
-    terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 2 of 3 forward")
 
 
 def test_a_key_that_is_held_down_is_kept_up_with(terminal):
@@ -215,11 +215,11 @@ def test_a_key_that_is_held_down_is_kept_up_with(terminal):
 
 def held_down(terminal, keys):
     terminal.type(":learning on\r" + "o" * keys)
-    terminal.wait(lambda: "batch 1/3 · start" not in terminal.screen)
+    terminal.wait(lambda: "start" not in terminal.place)
     terminal.type("g0\r")  # handled after all of them
-    terminal.wait("epoch 1 · batch 1/3 · start")
+    terminal.wait_at("epoch 1 batch 1 of 3 start")
     terminal.type("n")
-    terminal.wait("epoch 1 · batch 1/3 · update")
+    terminal.wait_at("epoch 1 batch 1 of 3 update")
 
 
 def test_a_storm_of_sizes_is_survived_while_it_runs(terminal):
@@ -232,7 +232,7 @@ def test_a_storm_of_sizes_is_survived_while_it_runs(terminal):
     terminal.resize(100, 30)
     terminal.wait(lambda: "training loop" in terminal.screen and "esc stops" not in terminal.screen)
     terminal.type("g0\rs")
-    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
 
 
 @pytest.mark.parametrize("variables", [{"COLUMNS": "999999999"}, {"COLUMNS": "99999", "LINES": "99999"}], ids=["wide", "both"])
@@ -250,7 +250,7 @@ def test_an_absurd_delay_in_the_environment_leaves_the_keys_alive():
         terminal.type("\x1b")
         terminal.rest(0.3)
         terminal.type("[C")  # the rest of an arrow
-        terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+        terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
         terminal.type("q")
         assert terminal.wait_for_the_end() == 0
 
@@ -262,15 +262,15 @@ def test_what_was_to_be_seen_is_there_after_a_kill(start):
     path = session_path("math")
     terminal = start("--session", "math", size=(160, 50))
     terminal.type("l3n")
-    terminal.wait("epoch 1 · batch 3/3 · ")
+    terminal.wait_at("epoch 1 batch 3 of 3")
     terminal.type("2N")
-    terminal.wait("epoch 1 · batch 1/3 · ")
+    terminal.wait_at("epoch 1 batch 1 of 3")
     terminal.type(":set Wz[0,1] 0.5\r")
     terminal.wait("branch main~1")
     terminal.type("p")
     terminal.wait("fed back")
     terminal.type("n")
-    terminal.wait("epoch 1 · batch 2/3 · ")
+    terminal.wait_at("epoch 1 batch 2 of 3")
     terminal.kill()
 
     left = Session.open(path)
@@ -280,7 +280,7 @@ def test_what_was_to_be_seen_is_there_after_a_kill(start):
     again = start("--session", "math", size=(160, 50), until="reopened where it was left: epoch 1 · batch 2 · t 3 on main~1")
     again.wait("branch main~1")
     again.type("u")
-    again.wait("epoch 1 · batch 1/3 · ")
+    again.wait_at("epoch 1 batch 1 of 3")
     again.type(":\x1b[A")
     again.wait("set Wz[0,1] 0.5")
     again.type("\x1b")
@@ -294,11 +294,11 @@ def test_what_was_to_be_seen_is_there_after_a_kill(start):
 def test_a_run_without_a_name_survives_a_kill_too(start):
     terminal = start("--learn")
     terminal.type("5n")
-    terminal.wait("epoch 2 · batch 2/3 · ")
+    terminal.wait_at("epoch 2 batch 2 of 3")
     terminal.kill()
     again = start("--session", "last", until="reopened where it was left: epoch 2 · batch 2 · t 3")
     again.type("o")
-    again.wait("epoch 2 · batch 3/3 · t 1/3 · forward")
+    again.wait_at("epoch 2 batch 3 of 3 t 1 of 3 forward")
     again.process.send_signal(signal.SIGTERM)
     assert again.wait_for_the_end() == 128 + signal.SIGTERM
     twin = Session()
@@ -314,13 +314,13 @@ def test_a_run_without_a_name_survives_a_kill_too(start):
 def test_a_second_one_on_a_session_asks_for_a_copy(start):
     first = start("--session", "math")
     first.type("s")
-    first.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    first.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
     second = start("--session", "math", until="math is open in another tui-gru. Open a copy of it? [Y/n]")
     assert "training loop" not in second.screen
     second.type("y\r")
     second.wait("a copy of math, recorded as math-2: epoch 1 · batch 1 · t 1 on main")
     second.type("s")
-    second.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
+    second.wait_at("epoch 1 batch 1 of 3 t 2 of 3 forward")
     for terminal in (first, second):
         terminal.type("q")
         assert terminal.wait_for_the_end() == 0

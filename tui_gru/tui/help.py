@@ -335,6 +335,7 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
             ),
             LegendSign(" +0.12 ", "bright and bold, as all that is now: just computed by the current line", ink="accent"),
             LegendSign(" t ", "a target: the character that should be predicted; also before ◂", ink="target"),
+            LegendSign("▸", "the entry of a list under the cursor; in a check, the largest difference", ink="strong"),
             LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink="warning"),
             LegendSign(" · ", "not computed yet in this batch", ink="blank"),
         ),

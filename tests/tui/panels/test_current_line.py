@@ -43,8 +43,8 @@ def panel_text(board, snapshot, size=(120, 12)):
 
 def test_the_candidate_of_the_tutorial():
     assert [line.rstrip() for line in text_of(at("h_tilde", 1), row=0).splitlines()] == [
-        "                  Wh",
-        "     ⎛  x        ⎛-0.4212 -0.5107⎞    r⊙hₜ₋₁            Uh                  bh   ⎞    h̃",
+        "                  Wh 4×2",
+        "     ⎛  x        ⎛-0.4212 -0.5107⎞    r⊙hₜ₋₁ 2×2        Uh 2×2              bh   ⎞    h̃ 2×2",
         "tanh ⎜ ⎛0 1 0 0⎞ ⎜-1.5727 -0.1232⎟ + ⎛+0.3282 -0.0938⎞ ⎛+0.1103 -2.2590⎞ + (0 0) ⎟ = ⎛-0.9207 -0.6919⎞",
         "     ⎜ ⎝0 0 0 1⎠ ⎜+3.5870 -1.8313⎟   ⎝-0.0860 -0.1167⎠ ⎝+0.6067 -0.1383⎠         ⎟   ⎝+0.9084 -0.7882⎠",
         "     ⎝           ⎝+1.5987 -1.2770⎠                                               ⎠",

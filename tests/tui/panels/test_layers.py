@@ -9,7 +9,7 @@ from tui_gru.debugger.program import Program
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.listing import Listing, arrow_row, folded_rows
 from tui_gru.tui.panels.sequence import Sequence, flow_legend, sequence, table
 from tui_gru.tui.panels.values import Gates, ValueMatrix
 from tui_gru.tui.panels.weights import WEIGHTS, Overview, WeightsPanel, fits, sheet
@@ -62,7 +62,7 @@ async def test_the_timestep_stands_at_the_loop_at_work_alone(board, target: str)
         lines = [listing.render_line(y).text.rstrip() for y in range(len(snapshot.program.rows))]
         marked = [y for y, line in enumerate(lines) if line.endswith("t 2")]
         assert len(marked) == 1
-        assert snapshot.program.rows[marked[0]].block == snapshot.line.block
+        assert folded_rows(snapshot.program, arrow_row(snapshot))[marked[0]].row.block == snapshot.line.block
 
 
 @pytest.mark.parametrize(

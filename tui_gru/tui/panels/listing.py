@@ -157,7 +157,9 @@ class Listing(SnapshotPanel):
         super().show(snapshot, view)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        palette, rows, arrow = self.palette, self._rows, arrow_row(snapshot)
+        palette, arrow = self.palette, arrow_row(snapshot)
+        whole = [FoldedRow(row, i) for i, row in enumerate(snapshot.program.rows)]
+        rows = self._rows = whole if self.zoomed else folded_rows(snapshot.program, arrow)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(snapshot.program.rows)

@@ -731,7 +731,8 @@ class RatesPanel(SnapshotPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = f"{len(self.trials)} rates" + ("" if self.done else " so far")
-        return f"which learning rate? · {count}, 60 batches each", [":rates again, from here", with_keys(self, "<stop> closes")]
+        hints = [":rates again, from here", with_keys(self, "<stop> closes")]
+        return Titles(f"which learning rate? · {count}, 60 batches each", hints)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
