@@ -77,6 +77,6 @@ async def test_formulas_are_written_as_they_are_typed() -> None:
         text = "\n".join(await see(pilot, "s", "o", "o", "o"))
         for formula in (
             "z = sigmoid(x Wz + h_prev Uz + bz)", "y_hat = softmax(o)", "term2 = sum term1 over", "dh = do Wy.T + dh_future",
-            "h_tilde = tanh(x Wh", "Wz -= learning_rate*dWz",
+            "h_tilde = tanh(x Wh", "Wz Wr Wh Uz ~ by -= learning_rate*d~",
         ):  # fmt: skip
             assert formula in text

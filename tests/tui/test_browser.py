@@ -86,7 +86,7 @@ def served() -> Iterator[Served]:
 def test_it_runs_under_the_driver_that_textual_names(served: Served) -> None:
     served.shows("training loop")
     served.send(b"D", b"s")
-    served.shows("epoch 1 · batch 1/3 · t 1/3 · forward")
+    served.shows("epoch 1  batch 1 of 3  t 1 of 3 ")
     served.send(b"M", json.dumps({"type": "resize", "width": 80, "height": 24}).encode())
     served.send(b"D", b"n\x1bq")
     served.wait(lambda: served.process.poll() is not None)
@@ -106,7 +106,7 @@ def test_it_ends_with_the_page(served: Served) -> None:
 def test_it_ends_with_the_server(served: Served) -> None:
     served.shows("training loop")
     served.send(b"D", b"s")
-    served.shows("t 1/3 · forward")
+    served.shows("batch 1 of 3  t 1 of 3 ")
     for pipe in (served.process.stdin, served.process.stdout):
         assert pipe is not None
         pipe.close()
@@ -248,7 +248,7 @@ async def test_a_page_has_its_debugger_and_one_too_many_is_told(site: Site) -> N
             await socket_.send_str("[]")  # messages of another form are ignored
             await socket_.send_str('["resize", {"width": "wide"}]')
             await terminal.type("s")
-            await terminal.shows("t 1/3 · forward")
+            await terminal.shows("batch 1 of 3  t 1 of 3 ")
             await terminal.type("q")
             assert (await socket_.receive()).type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.CLOSE)
         async with http.get(site.address) as answer:

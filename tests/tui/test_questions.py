@@ -34,10 +34,10 @@ def letter_read(d: Driver) -> Iterable[str]:
 
 
 def predicted(d: Driver) -> Iterable[str]:
-    y_hat, target = d.session.value("y_hat")[0], d.session.snapshot().config.vocabulary.index("a")
-    yield from (f"{p:.4f}" for p in y_hat)
-    yield "▸ a"
-    yield f"{y_hat[target]:.4f} ◂"
+    y_hat, target = d.session.value("y_hat"), d.session.snapshot().config.vocabulary.index("a")
+    yield from (f"{p:.4f}" for p in y_hat[0])
+    yield f"a {y_hat[0, target]:.4f}"
+    yield f"◂ a {y_hat[1, target]:.4f}"  # the sign of the target, and beside it the same letter of the next row
 
 
 def why_this_z(d: Driver) -> Iterable[str]:
@@ -102,7 +102,7 @@ def whether_it_learns(d: Driver) -> Iterable[str]:
 
 
 def what_comes_next(d: Driver) -> Iterable[str]:
-    yield "epoch 1 · batch 1/3 · t 2/3 · forward"
+    yield "epoch 1 batch 1/3 t 2/3 forward"
     yield "▶ r = σ(x Wr + hₜ₋₁ Ur + br)"
     yield "h̃ = tanh(x Wh"
 

@@ -17,34 +17,35 @@ def test_the_terms_of_the_tutorial_as_they_come():
     """The table of the tutorial's notebook, the same at every size that has room for it."""
     table = [
         "           t 1     t 2     t 3",
-        "row 1   1.7905  0.8114  0.8532   −② surprise",
-        "row 2   1.5516  1.8560  0.6987",
-        "③       1.6710  1.3337  0.7760   their mean",
+        "row 1  -1.7905 -0.8114 -0.8532   ②",
+        "row 2  -1.5516 -1.8560 -0.6987",
+        "③       1.6710  1.3337  0.7760   −their mean",
     ]
     entries, loss = "① t 3   h -0.8532  t -0.6987", "loss = mean of ③ = 1.2602"
     assert lines_of(at("loss")) == [entries, "", *table, f"{loss}   a blind guess costs 1.3863"]
     assert lines_of(at("loss"), height=5) == [*table, f"{loss}   a blind guess costs 1.3863"]
-    bare = [line.partition("   −")[0].partition("   their")[0] for line in table]
+    bare = [line.partition("   ②")[0].partition("   −their")[0] for line in table]
     assert lines_of(at("loss"), width=30, height=6) == [entries, *bare, loss]
     assert lines_of(at("loss"), width=30, height=4) == bare
     assert lines_of(at("term1", 1)) == [
         "① t 2   t -0.8114  a -1.8560",
         "",
         "           t 1     t 2     t 3",
-        "row 1   1.7905     ·       ·     −② surprise",
-        "row 2   1.5516     ·       ·",
-        "③       1.6710     ·       ·     their mean",
+        "row 1  -1.7905     ·       ·     ②",
+        "row 2  -1.5516     ·       ·",
+        "③       1.6710     ·       ·     −their mean",
         "loss = mean of ③ = ·   a blind guess costs 1.3863",
     ]
 
 
 def test_nothing_is_shown_before_it_is_computed():
     for snapshot in [start(), *every_line()]:
-        text = "\n".join(lines_of(snapshot, 80, 10))
+        lines = lines_of(snapshot, 80, 10)
+        text, (row,) = "\n".join(lines), [line for line in lines if line.startswith("row 1")]
         for t in range(3):
             third, second = snapshot.record.array("term3")[t], snapshot.record.array("term2")[t, 0]
             assert (numbers.plain(third) in text) == (snapshot.value("term3", t) is not None)
-            assert (f" {numbers.plain(-second)}" in text) == (snapshot.value("term2", t) is not None)
+            assert (numbers.plain(second) in row.split()) == (snapshot.value("term2", t) is not None)
         t = snapshot.position.t
         assert (numbers.plain(snapshot.record.array("term2")[t, 0]) in text) == (snapshot.value("term1", t) is not None)
         assert (f"= {numbers.plain(snapshot.record.loss)}" in text) == (snapshot.value("loss") is not None)
@@ -53,7 +54,7 @@ def test_nothing_is_shown_before_it_is_computed():
 def test_of_many_rows_the_one_singled_out_is_shown():
     snapshot = at("term2", 4, make=large)
     lines = lines_of(snapshot, row=6)
-    shown = numbers.plain(-snapshot.value("term2")[6])
+    shown = numbers.plain(snapshot.value("term2")[6])
     assert any(line.startswith("row 7") and shown in line for line in lines)
     assert "t 5" in lines[0]
 

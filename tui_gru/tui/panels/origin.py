@@ -35,6 +35,7 @@ BAR, MADE = 8, 40  # cells: of the bar of a share, and the least of the expressi
 SHARE = 8  # cells of a share in per cent
 HINTS = ["enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX"]
 ROOMY = 9  # rows; from this height, the number is also written above its tree
+_SPACIOUS = 13  # rows; from this height, with a blank row between them
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,8 @@ class OriginPanel(ListOverlay):
             found = [
                 ListRow(self._spread(root.label, value, _place(self.leaf.place), width)),
                 ListRow(line(palette, (root.derivation.formula, palette.keyword))),
-                ListRow(()),
             ]
+            found += [ListRow(())] * (self.head - len(found))
         for index, row in enumerate(self.rows):
             here = index == self.cursor
             ink = palette.cursor if here and self.has_focus else self._ink(row)
@@ -258,7 +259,8 @@ class OriginPanel(ListOverlay):
     @property
     def head(self) -> int:
         """Return the rows above the tree: the number, its line, and a blank; none on a small screen."""
-        return 3 if self.content_size.height >= ROOMY else 0
+        height = self.content_size.height
+        return 0 if height < ROOMY else 2 if height < _SPACIOUS else 3
 
     def action_open(self) -> None:
         """Open the node under the cursor; if it is open, go to its first term."""

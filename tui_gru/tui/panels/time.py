@@ -58,6 +58,8 @@ _LAST = "last batch’s loss"
 _COLUMNS = ((150, 50, 106), (100, 42, 80), (60, 31, 46))
 #: The least width for words: totals after `of`, and the settings beside the phase.
 _WORDS = 100
+#: The least need of a warning, and the least width of a shortened name of a source.
+_URGENT, _SHORTENED = 9, 8
 
 
 class _Item(NamedTuple):
@@ -94,8 +96,15 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
         first, second = first if first + _PHASE < width else width, width
         end = end if end > first + _PHASE else width
     row = CellRow(width)
-    taken = [(_fitting(palette, position, first - 1), 1)]
     phase, settings = _phase(palette, snapshot)
+    urgent = [item for item in _unusual(palette, snapshot, learning=True) if item.need >= _URGENT]
+    if second == width and urgent:  # without a slot of its own, a warning follows what is needed more than it
+        items = [*position, _Item(phase, 7), *urgent]
+        return (Segment(" "), *_fitting(palette, items, width - 2)) if width > 1 else ()
+    room = first - 1 - len(_GAP) - reserved - len(_GAP)
+    if (title := snapshot.config.source.title) and room >= min(_SHORTENED, cell_len(title)):
+        position.insert(0, _Item(shortened(palette, line(palette, (title, palette.dim)), room), 0))
+    taken = [(_fitting(palette, position, first - 1), 1)]
     usual = row_width(settings) <= second - first - _PHASE - 2 * len(_GAP) and width >= _WORDS
     if first < width:
         taken.append((phase, first))

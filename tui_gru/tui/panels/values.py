@@ -403,10 +403,7 @@ def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
 
 
 class TermWriter(NamedTuple):
-    """Draws ② of every row and timestep as a table with ③ below; if there is room, ① of this timestep above it and the loss last.
-
-    ② of a cross-entropy is the logarithm of a probability: it is shown with its sign changed, as the surprise that it is.
-    """
+    """Draws ② of every row and timestep as a table with ③ below; if there is room, also ① of this timestep and the loss."""
 
     palette: Palette
     snapshot: Snapshot
@@ -430,11 +427,10 @@ class TermWriter(NamedTuple):
         written = [self._line(self._name(i), [self._row_term(i, t) for t in steps], label) for i in rows]
         words = width - label - _TERM * len(steps)
         if words >= _WORDS and written:
-            said = " surprise" if self._surprise else ""
-            written[0] = (*written[0], *line(palette, (f"   {self._row_sign}{said}", palette.dim)))
+            written[0] = (*written[0], *line(palette, (f"   {self._written(self.names.row)}", palette.dim)))
         third = self._line((self._written(self.names.timestep), palette.strong), [self._timestep_term(t) for t in steps], label)
         if words >= _WORDS:
-            third = (*third, *line(palette, ("   their mean", palette.dim)))
+            third = (*third, *line(palette, ("   −their mean" if self._log else "   their mean", palette.dim)))
         lines = [self._heads(steps, label), *written, third] if heads else [third]
         spare = room - len(lines)
         if spare > 0:
@@ -448,12 +444,9 @@ class TermWriter(NamedTuple):
     # The table
 
     @property
-    def _surprise(self) -> bool:
+    def _log(self) -> bool:
+        """True if ② is the logarithm of a probability, which is negative."""
         return self.snapshot.program.model.is_cross_entropy
-
-    @property
-    def _row_sign(self) -> str:
-        return f"{'−' if self._surprise else ''}{self._written(self.names.row)}"
 
     def _written(self, name: str) -> str:
         return self.snapshot.program.writer.name(name)
@@ -488,7 +481,7 @@ class TermWriter(NamedTuple):
         values = self.snapshot.value(name, t)
         if values is None:
             return (Cell.of(palette.glyphs.blank.rjust(3), palette.blank, Ref(name, (i,), t)), Segment("  "))
-        value = float(-values[i] if self._surprise else values[i])
+        value = float(values[i])
         style = entry_style(palette, "signed", value, self._scale)
         if self.row not in (None, i):
             style = palette.quiet(style)
@@ -499,7 +492,7 @@ class TermWriter(NamedTuple):
     @property
     def _scale(self) -> float:
         """The size of the strongest colour: twice the loss of a guess, or that of a value where there is no guess."""
-        if self._surprise and not self.snapshot.minus:
+        if self._log and not self.snapshot.minus:
             return 2 * math.log(max(self.snapshot.config.sizes["V"], 2))
         return scale_of(self.snapshot.value(self.names.row))
 
@@ -518,7 +511,7 @@ class TermWriter(NamedTuple):
         head = line(
             palette, (f"{self._written(name)} t {t + 1}".ljust(label), palette.accent if self._fresh(name) else palette.dim)
         )
-        if self._surprise:
+        if self._log:
             targets, vocabulary = snapshot.record.ids(snapshot.program.target)[t].tolist(), snapshot.corpus.vocabulary
             every = [(i, targets[i], written_char(vocabulary[targets[i]], palette.glyphs)) for i in range(len(targets))]
             every = every[row:] + every[:row]
@@ -543,7 +536,7 @@ class TermWriter(NamedTuple):
                 words = writer.text(formula) if formula is not None else ""
         name = ("loss", palette.accent if fresh else palette.plain)
         found = line(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
-        if not self._surprise or self.snapshot.minus:
+        if not self._log or self.snapshot.minus:
             return found
         guess = numbers.plain(math.log(max(self.snapshot.config.sizes["V"], 2)))
         more = line(palette, (f"   a blind guess costs {guess}", palette.dim))
