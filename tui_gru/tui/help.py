@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property, partial
 from importlib import import_module
 from inspect import isclass
 from itertools import chain
@@ -43,6 +43,7 @@ HINTS = [
     "a number before a key repeats it: 10s",
     "capital letters go back in time",
 ]
+COMMANDS = "Command line"  # the title of their table, below those of the keys
 MOST_SECTIONS = 12  # of the manual that are listed
 KEY, LEAST = 10, 20  # cells: the least width of the column of keys, and of the descriptions beside it
 
@@ -196,11 +197,24 @@ class HelpPanel(Panel):
 
     @property
     def _entries(self) -> tuple[HelpEntry, ...]:
-        return (*chain.from_iterable(map(self._keys, self._groups)), *self._commands())
+        return tuple(chain.from_iterable(map(self._matching, (*self._groups, COMMANDS))))
 
-    @property
+    @cached_property
     def _groups(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(verb.group for verb in self._verbs))
+
+    @cached_property
+    def _every_entry(self) -> Mapping[str, Sequence[HelpEntry]]:
+        """All keys by their group, and all commands, with placeholders replaced by names of the model."""
+        rows = {
+            group: [(self._key(v), v.help, v) for v in self._verbs if v.group == group and v.keys and v.help]
+            for group in self._groups
+        }
+        rows[COMMANDS] = [(f":{verb.usage}", verb.typed_help, verb) for verb in self._verbs if verb.names]
+        spelled = partial(example, self._program)
+        return {
+            group: [HelpEntry(spelled(typed), spelled(words), verb) for typed, words, verb in own] for group, own in rows.items()
+        }
 
     @property
     def _chosen(self) -> HelpEntry | None:
@@ -228,8 +242,8 @@ class HelpPanel(Panel):
             self._chosen_rows = ()
             return manual.drawn(self.palette, self.section, width)
         explained = [row for row in self._here if self._fits(row)]
-        groups = [(group, rows) for group in self._groups if (rows := self._keys(group))]
-        commands = self._commands()
+        groups = [(group, rows) for group in self._groups if (rows := self._matching(group))]
+        commands = self._matching(COMMANDS)
         others = [row for row in self._explanations() if row not in self._here and self._fits(row)] if self.sought else []
         sections = self.sections
         if not (explained or groups or commands or others or sections):
@@ -251,7 +265,7 @@ class HelpPanel(Panel):
         self, explained: Sequence[Explanation], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int
     ) -> Box:
         above = [self._explained("Here", explained, width)] if explained else []
-        below = [self._table("Command line", commands, width)] if commands else []
+        below = [self._table(COMMANDS, commands, width)] if commands else []
         if width >= 130 and len(groups) > 1:
             boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
             halves = [(vstack(*boxes[:i], gap=1), vstack(*boxes[i:], gap=1)) for i in range(1, len(boxes))]
@@ -259,20 +273,12 @@ class HelpPanel(Panel):
             return vstack(*above, columns(*shortest, gap=4), *below, gap=1)
         return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
-    def _keys(self, group: str) -> list[HelpEntry]:
-        verbs = [verb for verb in self._verbs if verb.group == group and verb.keys and verb.help]
-        return self._matching((self._key(verb), verb.help, verb) for verb in verbs)
-
-    def _commands(self) -> list[HelpEntry]:
-        return self._matching((f":{verb.usage}", verb.typed_help, verb) for verb in self._verbs if verb.names)
-
     def _key(self, verb: Verb[Any]) -> str:
         return " ".join(key_signs(keys_of(self, verb.id)))
 
-    def _matching(self, rows: Iterable[tuple[str, str, Verb[Any]]]) -> list[HelpEntry]:
-        """Return the rows that match the search text, with placeholders replaced by names of the model."""
-        entries = (HelpEntry(example(self._program, typed), example(self._program, words), verb) for typed, words, verb in rows)
-        return [entry for entry in entries if self._fits(entry[:2])]
+    def _matching(self, group: str) -> list[HelpEntry]:
+        """Return the entries of a group that match the search text."""
+        return [entry for entry in self._every_entry[group] if self._fits(entry[:2])]
 
     def _fits(self, row: Explanation) -> bool:
         return all(word in " ".join(row).lower() for word in self.sought.lower().split())
