@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis import losses as loss_places
-from tui_gru.analysis.losses import TextLosses, loss_of_rows, of_batch
-from tui_gru.analysis.units import class_of, read_text
+from tui_gru.analysis.losses import TextLosses, estimate_without_units, loss_of_rows, of_batch, without_each_unit
+from tui_gru.analysis.units import class_of, read_silenced, read_text
 
 TEXT = "the cat sat on the mat; the rat ran. " * 6
 
@@ -91,3 +93,127 @@ def test_a_class_without_characters():
 def test_the_sign_is_that_of_the_equations():
     program = trained().program
     assert loss_of_rows(program, np.array([[-2.0]])).tolist() == [[2.0]]
+
+
+# The loss without a unit
+
+CELLS = {
+    "gru": {},
+    "two layers": {"layers": 2},
+    "gru, reset after": {"reset": "after"},
+    "lstm": {"cell": "lstm"},
+    "rnn, embedding": {"cell": "rnn", "embedding": 3},
+}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def timestep(weights, suffix, x, before, keep):
+    """One timestep of the cell with these weights, written for one row; `keep` multiplies the units of h and z."""
+
+    def w(name):
+        return weights[name + suffix]
+
+    h = before["h"]
+    if f"Wf{suffix}" in weights:
+        i, f, o = (sigmoid(x @ w(f"W{gate}") + h @ w(f"U{gate}") + w(f"b{gate}")) for gate in "ifo")
+        c = f * before["c"] + i * np.tanh(x @ w("Wg") + h @ w("Ug") + w("bg"))
+        return {"c": c, "h": keep["h"] * o * np.tanh(c)}
+    if f"Wz{suffix}" not in weights:
+        return {"h": keep["h"] * np.tanh(x @ w("Wh") + h @ w("Uh") + w("bh"))}
+    after = f"bhz{suffix}" in weights
+    bz, br = (w(f"b{gate}") + (w(f"bh{gate}") if after else 0) for gate in "zr")
+    z = keep["z"] * sigmoid(x @ w("Wz") + h @ w("Uz") + bz)
+    r = sigmoid(x @ w("Wr") + h @ w("Ur") + br)
+    held = r * (h @ w("Uh") + w("bhn")) if after else (r * h) @ w("Uh")
+    return {"h": keep["h"] * (z * h + (1 - z) * np.tanh(x @ w("Wh") + w("bh") + held))}
+
+
+def mean_loss(session, text, keep):
+    """The mean loss of a text read from a zero state; `keep` has factors for the units of `h_l0`, `z`, …, by name."""
+    weights = {name: np.array(session.parameter(name), float) for name in session.parameter_names}
+    config, vocabulary = session.config, session.config.vocabulary
+    H, ones = config.hidden_size, np.ones(config.hidden_size)
+    suffixes = [f"_l{i}" for i in range(config.layers)] if config.layers > 1 else [""]
+    states = [{"h": np.zeros(H), "c": np.zeros(H)} for _ in suffixes]
+    losses = []
+    for char, following in pairwise(text):
+        x = np.eye(len(vocabulary))[vocabulary.index(char)]
+        x = x @ weights["E"] if "E" in weights else x
+        for i, suffix in enumerate(suffixes):
+            factors = {name: keep.get(name + suffix, ones) for name in "hz"}
+            states[i] = timestep(weights, suffix, x, states[i], factors)
+            x = states[i]["h"]
+        y = x @ weights["Wy"] + weights["by"]
+        losses.append(np.log(np.exp(y).sum()) - y[vocabulary.index(following)])
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("options", CELLS.values(), ids=CELLS)
+def test_the_loss_without_a_unit_is_that_of_a_run_in_which_it_is_0(options):
+    session = trained(**options, dtype="float64")
+    weights, text = session.snapshot().moment.weights, TEXT[:90]
+    names = [*session.program.model.page.states, *(name for name in ("z",) if name in session.program.names)]
+    for name in (each for each in names if not each.startswith("c")):
+        told = []
+        loss, without = without_each_unit(session.program, weights, text, name, seen=lambda *each, told=told: told.append(each))
+        assert loss == pytest.approx(mean_loss(session, text, {}), abs=1e-12)
+        for unit, found in enumerate(without):
+            assert found == pytest.approx(mean_loss(session, text, {name: 1 - np.eye(4)[unit]}), abs=1e-12), (name, unit)
+        assert told[-1][0] == loss
+        assert (told[-1][1] == without).all()
+
+
+@parametrize()
+def test_a_unit_that_is_held_is_0_after_every_character_and_nothing_else_is_changed_by_holding_none(model):
+    session = trained(**{"text": "MathMathMathMathMath", "batch_size": 2, "seq_length": 3, "hidden_size": 2} | model)
+    weights, text, row = session.snapshot().moment.weights, session.config.text[:7], session.program.loss_names.row
+    for name in session.program.model.page.states:
+        names, units = [name, row], session.config.hidden_size
+        held = np.concatenate([np.zeros((1, units), bool), np.eye(units, dtype=bool)])
+        found = read_silenced(session.config, weights, text, names, name, held)
+        plain = read_text(session.config, weights, text, names)
+        for each in names:
+            assert np.allclose(found[each][0], plain[each], atol=2e-5, equal_nan=True)
+        assert (found[name][held[:, None].repeat(len(text), 1)] == 0).all()
+
+
+def test_the_estimate_without_a_unit_is_the_derivative():
+    session = trained(dtype="float64")
+    weights, text, small = session.snapshot().moment.weights, TEXT[:60], 1e-6
+    found = estimate_without_units(session.program, weights, text, "h")
+    for unit in range(4):
+        less, more = (mean_loss(session, text, {"h": 1 + sign * small * np.eye(4)[unit]}) for sign in (-1, 1))
+        assert found[unit] == pytest.approx((less - more) / (2 * small), rel=1e-5, abs=1e-9)
+
+
+def test_an_estimate_over_a_long_text_weights_every_character_alike():
+    session = trained(dtype="float64", cell="lstm")
+    weights = session.snapshot().moment.weights
+    found = estimate_without_units(session.program, weights, TEXT, "h")
+    for unit in range(4):
+        less, more = (mean_loss(session, TEXT, {"h": 1 + sign * 1e-6 * np.eye(4)[unit]}) for sign in (-1, 1))
+        assert found[unit] == pytest.approx((less - more) / 2e-6, abs=3e-4)  # gradients end after 64 timesteps
+
+
+def test_units_of_a_session_with_the_losses_without_them():
+    session = trained()
+    found = session.units(without=True)
+    loss, without = without_each_unit(session.program, session.snapshot().moment.weights, TEXT, "h")
+    assert (found.loss, found.without.tolist()) == (loss, without.tolist())
+    assert found.loss == pytest.approx(session.losses(text=TEXT).mean, rel=1e-5)
+    assert session.units().without is None
+
+
+def test_what_cannot_be_held_is_refused():
+    session = trained()
+    weights = session.snapshot().moment.weights
+    for name, why in (("az", "no line of its own computes them"), ("Wz", "'Wz' is not a value of every character")):
+        with pytest.raises(TuiGruError, match=why):
+            without_each_unit(session.program, weights, TEXT, name)
+    with pytest.raises(TuiGruError, match="no loss per character"):
+        without_each_unit(session.program, weights, "t", "h")
+    with pytest.raises(TuiGruError, match="stopped"):
+        without_each_unit(session.program, weights, TEXT, "h", stop=lambda: True)

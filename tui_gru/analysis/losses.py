@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.analysis.units import CLASSES, TextPlace
+from tui_gru.analysis.units import CLASSES, StopRequested, TextPlace, indices_of, read_silenced
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Text, index_of
-from tui_gru.engine.data import Corpus
-from tui_gru.engine.weights import Array
+from tui_gru.engine.data import Corpus, weights_for
+from tui_gru.engine.training import compute
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
 
@@ -129,6 +132,74 @@ def _sorted(
 ) -> TextLosses:
     order = np.argsort(places, kind="stable")
     return TextLosses(values[order], places[order], text, t[order], row[order])
+
+
+# ------------------------------------------------------------------------------
+# The loss of a text without a unit, that is, with the unit held at 0 after every character.
+
+
+ABLATED = 4000  # characters that are read without each unit by default
+AT_ONCE = 128  # units, approximately, for which that takes about a second
+_READINGS = 64  # of the text at once, each without another unit
+_CHUNK = 64  # timesteps through which the gradient of the estimate is carried back
+
+
+def without_each_unit(
+    program: Program,
+    weights: Weights,
+    text: Text,
+    name: str,
+    *,
+    seen: Callable[[float, Float64Array], object] | None = None,
+    stop: StopRequested | None = None,
+) -> tuple[float, Float64Array]:
+    """Return the mean loss of a text in nats, and for each unit of `name` that with the unit held at 0, (units).
+
+    `seen` receives both after some units each, NaN for those that have not been held at 0 yet. Raises `TuiGruError` for
+    a model without a loss per character or a name whose units cannot be held at 0, `StoppedError` if `stop` returns True.
+    """
+    config, row = program.config, program.loss_names.row
+    units = config.compiled.shape(config.model.axes.get(name, ("H",)))[-1]
+    held = np.eye(units, dtype=bool)
+
+    def mean(held: NDArray[np.bool_]) -> Float64Array:
+        found = read_silenced(config, weights, text, [row], name, held, stop=stop)
+        means: Float64Array = loss_of_rows(program, found[row])[:, :-1].mean(axis=1)
+        return means
+
+    if not row or len(text) < 2:
+        raise TuiGruError("this model has no loss per character, so there is none without a unit")
+    whole, found = float(mean(np.zeros((1, units), bool))[0]), np.full(units, np.nan)
+    for first in range(0, units, _READINGS):
+        found[first : first + _READINGS] = mean(held[first : first + _READINGS])
+        if seen is not None:
+            seen(whole, found.copy())
+    return whole, found
+
+
+def estimate_without_units(program: Program, weights: Weights, text: Text, name: str) -> Float64Array:
+    """Return an estimate to first order of what `without_each_unit` adds to the loss, (units), from one pass over the text.
+
+    It is −Σ dh ⊙ h over the timesteps, with gradients through at most 64 timesteps.
+    """
+    config = program.config
+    ids, found = indices_of(config, text), np.zeros(config.compiled.shape(config.model.axes[name])[-1])
+    states: Sequence[Array] = ()
+    with NUMPY_SETTINGS:
+        for first in range(0, len(ids) - 1, _CHUNK):
+            here, after = ids[first : first + _CHUNK][: len(ids) - 1 - first], ids[first + 1 : first + 1 + _CHUNK]
+            model = compiled(config.structure, config.sizes | {"B": 1, "T": len(here)}, config.dtype)
+            record = BatchRecord(model)
+            record.before = weights_for(config.structure, model.sizes, config.dtype, dict(weights.items()))
+            for given in record.one_hot:
+                record.set_one_hot(given, (after if given == program.target else here)[:, None])
+            for (begin, _), state in zip(record.borders, states, strict=False):
+                begin[...] = state
+            compute(record, None, learn=True)
+            states = [] if config.bidirectional else [end.copy() for _, end in record.borders]
+            change = record.array(f"d{name}") * record.array(name)
+            found -= change.sum(axis=(0, 1), dtype=np.float64) * len(here) / (len(ids) - 1)
+    return found
 
 
 # ------------------------------------------------------------------------------

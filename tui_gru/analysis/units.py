@@ -18,10 +18,11 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, Text, index_of, machine_memory, picked, token_word
 from tui_gru.engine.data import weights_for
-from tui_gru.engine.model import model_of
+from tui_gru.engine.model import Model, model_of
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations.backward import mixed
+from tui_gru.equations.page import SILENT
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
 
@@ -206,13 +207,16 @@ class Activity:
     """`values` (n, units) of `name`: row i has the values after the character `text[i]`, NaN if not computed yet.
 
     `text` is empty for a model that reads no characters. `row` is the row of the batch (0-based), None for a whole text. Units that
-    do not vary, and values that are not finite, have the correlation 0.
+    do not vary, and values that are not finite, have the correlation 0. If it was asked for, `without` (units) is the mean loss of
+    the start of the text, in nats, with each unit held at 0 after every character, and `loss` that with none.
     """
 
     name: str
     values: Array
     text: Text
     row: int | None = None
+    loss: float = np.nan
+    without: Float64Array | None = None
 
     def __repr__(self) -> str:
         of = "a text" if self.row is None else f"row {self.row + 1}"
@@ -455,9 +459,44 @@ def read_text(
     reader = _TextReader(config, weights, ids, names, progress or _ignore, stop or _never)
     with NUMPY_SETTINGS:
         if config.bidirectional:
-            return reader.windows(config.seq_length)
-        count = max(1, min(PIECES, len(ids) // SHORTEST)) if reader.in_parallel and not reader.in_windows else 1
-        return (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
+            found = reader.windows(config.seq_length)
+        else:
+            count = max(1, min(PIECES, len(ids) // SHORTEST)) if reader.in_parallel and not reader.in_windows else 1
+            found = (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
+    return {name: values[0] for name, values in found.items()}
+
+
+def read_silenced(
+    config: Config,
+    weights: Weights,
+    text: Text,
+    names: Sequence[str],
+    silent: str,
+    held: NDArray[np.bool_],
+    *,
+    stop: StopRequested | None = None,
+) -> dict[str, Array]:
+    """Return the values of `names` after each of n characters, as `read_text`, from R readings of the text: (R, n, …) by name.
+
+    In reading r, the units of the value `silent` for which `held` (R, units) is True are 0 after every character, and everything
+    that depends on them is computed from that. Raises `TuiGruError` for a name that no line of the model computes for each unit.
+    """
+    ids = indices_of(config, text)
+    _check_names(config, [*names, silent])
+    if not can_be_silent(config.model, silent):
+        raise TuiGruError(f"the units of {silent} cannot be held at 0, as no line of its own computes them; those of h can")
+    with NUMPY_SETTINGS:
+        reader = _TextReader(config, weights, ids, names, _ignore, stop or _never, silent, held)
+        if reader.in_parallel:
+            return reader.windows(config.seq_length) if config.bidirectional else reader.one_row()
+        readers = [_TextReader(config, weights, ids, names, _ignore, stop or _never, silent, each) for each in held[:, None]]
+        found = [each.windows(config.seq_length) if config.bidirectional else each.one_row() for each in readers]
+        return {name: np.concatenate([each[name] for each in found]) for name in names}
+
+
+def can_be_silent(model: Model, name: str) -> bool:
+    """Return True if the units of a value can be held at 0: a line computes it, after every character."""
+    return len(model.axes.get(name, ())) == 3 and any(line.target == name for line in model.page.lines)
 
 
 def _ignore(done: int, total: int) -> None: ...
@@ -485,7 +524,10 @@ def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
 
 
 class _TextReader:
-    """One reading of a text. Values are stored in the order of the text, as `piece · length + timestep`."""
+    """One reading of a text, or R readings at once, each with other units of `silent` held at 0.
+
+    Values are stored in the order of the text, as `piece · length + timestep`.
+    """
 
     def __init__(
         self,
@@ -495,13 +537,18 @@ class _TextReader:
         names: Sequence[str],
         progress: ReadingProgress,
         stop: StopRequested,
+        silent: str = "",
+        held: NDArray[np.bool_] | None = None,
     ) -> None:
+        self._on = None if held is None else ~held
+        self._readings = 1 if held is None else len(held)
         self._config, self._weights, self._ids, self._names = config, weights, ids, names
         self._progress, self._stop = progress, stop
         self._page, self._axes = config.model.page, config.model.axes
         self._total, self._done = len(ids), 0
         layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough if no other name is read
-        self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
+        structure = layers if all(name in model_of(layers).axes for name in (*names, silent or names[0])) else config.structure
+        self._structure = replace(structure, silent=silent)
         self._model = model_of(self._structure)
 
     @cached_property
@@ -531,7 +578,7 @@ class _TextReader:
         return False
 
     def side_by_side(self, rows: int) -> dict[str, Array] | None:
-        """Read as pieces that are corrected afterwards: values (n, units) by name.
+        """Read as pieces that are corrected afterwards: values (1, n, units) by name.
 
         None if this network does not forget its initial state.
         """
@@ -556,35 +603,37 @@ class _TextReader:
         return None
 
     def one_row(self) -> dict[str, Array]:
-        """Read as one row: values (n, units) by name."""
+        """Read as one row, or one for each reading: values (R, n, units) by name."""
         inputs, targets = self._shifted()
-        length = min(self._config.seq_length if self.in_windows else 8 * CHUNK, len(self._ids))
-        record, values = self._record(1, length), self._values(1, len(self._ids))
+        rows = self._readings
+        length = min(self._config.seq_length if self.in_windows else CHUNK if rows > 1 else 8 * CHUNK, len(self._ids))
+        record, values = self._record(rows, length), self._values(rows, len(self._ids))
         states = [np.zeros_like(begin) for begin, _ in record.borders]
         for first in range(0, len(self._ids), length := self._length(record)):
             if len(self._ids) - first < length:  # the rest, without padding
-                record = self._record(1, len(self._ids) - first)
+                record = self._record(rows, len(self._ids) - first)
             here = slice(first, first + self._length(record))
-            states = self._chunk(record, states, inputs[None, here], targets[None, here])
+            states = self._chunk(record, states, *(np.tile(each[here], (rows, 1)) for each in (inputs, targets)))
             for name, taken in values.items():
                 taken[:, here] = record.array(name).swapaxes(0, 1)
             self._advance(self._length(record))
         return self._whole(values)
 
     def windows(self, length: int) -> dict[str, Array]:
-        """Read window by window, each from zero states at both ends: values (n, units) by name."""
+        """Read window by window, each from zero states at both ends: values (R, n, units) by name."""
         count, rest = divmod(len(self._ids), length)
         inputs, targets = self._shifted()
-        values = self._values(1, len(self._ids))
-        pieces = PIECES if self.in_parallel else 1
+        rows = self._readings
+        values = self._values(rows, len(self._ids))
+        pieces = max(PIECES // rows, 1) if self.in_parallel else 1
         whole = [(first, min(first + pieces, count), length) for first in range(0, count, pieces)]
         for first, last, size in [*whole, *([(count, count + 1, rest)] if rest else [])]:
-            record, at = self._record(last - first, size), slice(first * length, first * length + (last - first) * size)
+            record, at = self._record(rows * (last - first), size), slice(first * length, first * length + (last - first) * size)
             states = [np.zeros_like(begin) for begin, _ in record.borders]
-            self._chunk(record, states, inputs[at].reshape(-1, size), targets[at].reshape(-1, size))
+            self._chunk(record, states, *(np.tile(each[at].reshape(-1, size), (rows, 1)) for each in (inputs, targets)))
             for name, taken in values.items():
                 found = record.array(name).swapaxes(0, 1)
-                taken[0, at] = found.reshape(-1, *found.shape[2:])
+                taken[:, at] = found.reshape(rows, -1, *found.shape[2:])
             self._advance((last - first) * size)
         return self._whole(values)
 
@@ -596,6 +645,8 @@ class _TextReader:
         record.before = weights_for(self._structure, sizes, config.dtype, dict(self._weights.items()))
         record.cut("forward")
         model.cut(record.before, "forward")
+        if self._on is not None:
+            record.array(SILENT)[...] = np.repeat(self._on, rows // len(self._on), axis=0)
         return record
 
     def _values(self, rows: int, length: int) -> dict[str, Array]:
@@ -634,9 +685,10 @@ class _TextReader:
         self._progress(self._done, self._total)
 
     def _whole(self, values: dict[str, Array]) -> dict[str, Array]:
-        found = {name: taken.reshape(-1, *taken.shape[2:])[: len(self._ids)] for name, taken in values.items()}
+        shape = self._readings, -1
+        found = {name: taken.reshape(*shape, *taken.shape[2:])[:, : len(self._ids)] for name, taken in values.items()}
         for name in set(found) & self._target_readers:
-            found[name][-1] = np.nan
+            found[name][:, -1] = np.nan
         return found
 
     @property

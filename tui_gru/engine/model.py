@@ -16,7 +16,7 @@ from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.page import KINDS, Composed, Equation, Input, Page, compose, read_page, renamed, shipped
+from tui_gru.equations.page import KINDS, Composed, Equation, Input, Page, compose, read_page, renamed, shipped, silenced
 from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols
 from tui_gru.equations.writing import Writer
 from tui_gru.errors import TuiGruError
@@ -359,7 +359,7 @@ class Structure:
     outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next;
     `resets` adds states that are set between two timesteps; with `inner`, states that are not the output get gradients from outside
     as well.
-    `input_gradient` also derives the gradient of the input.
+    `input_gradient` also derives the gradient of the input. `silent` names a line whose units can be held at 0 by a mask.
     """
 
     cell: str = "gru"
@@ -380,6 +380,7 @@ class Structure:
     resets: bool = False
     inner: bool = False
     input_gradient: bool = False
+    silent: str = ""
 
 
 class Model:
@@ -409,6 +410,9 @@ class Model:
             inner=structure.inner,
             input_gradient=structure.input_gradient,
         )
+        if structure.silent:
+            unit = infer_axes(self.composed.page).get(structure.silent, ("",))[-1]
+            self.composed = replace(self.composed, page=silenced(self.composed.page, structure.silent, unit))
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)
         clipping = [shipped("update", "clip")] if structure.clip else []

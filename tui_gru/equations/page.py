@@ -319,6 +319,7 @@ class _PageReader:
 
 KEEP, SET = "keep", "set"  # the mask of states that are carried on, 0 where one is set; the word of the states that are set
 LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
+SILENT = "silent units"  # the mask of units that are held at 0; a name that no cell can have
 
 
 @dataclass(frozen=True)
@@ -565,6 +566,28 @@ def _dropout(reads: str, axis: str, suffix: str) -> Page:
     note = "the value after dropout: 0, or the value / (1 − p)"
     line = Equation(f"dropped{suffix}", e.Times((e.Name(mask), e.Name(reads))), note=note)
     return Page(inputs={mask: Input(axis)}, lines=(line,))
+
+
+def silenced(page: Page, name: str, axis: str) -> Page:
+    """Return the page with an input `silent`, (B, axis), by which the result of the line `name` is multiplied: 0 holds a unit at 0.
+
+    Raises `EquationError` if no line computes the name.
+    """
+    taken = {*page.inputs, *page.states, *page.parameters, *(line.target for line in page.lines)}
+    taken |= {node.label for line in page.lines for node in line.formula.walk() if node.label}
+
+    def free(wanted: str) -> str:
+        return wanted if wanted not in taken else free(e.with_word(wanted, "own"))
+
+    if all(line.target != name for line in page.lines):
+        raise e.EquationError(f"no line computes {name}, so its units cannot be held at 0")
+    new, lines = free(e.with_word(name, "new")), []
+    for line in page.lines:
+        if line.target == name:
+            lines.append(replace(line, target=new))
+            line = Equation(name, e.Times((e.Name(SILENT), e.Name(new))), note="0 for units that are held at 0")
+        lines.append(line)
+    return replace(page, inputs={**page.inputs, SILENT: Input(axis)}, lines=tuple(lines))
 
 
 def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> Page:

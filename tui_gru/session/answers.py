@@ -214,7 +214,8 @@ class PlainResults:
     def _activity(self, activity: Activity) -> dict[str, Any]:
         row = None if activity.row is None else activity.row + 1
         found = {"name": activity.name, "row": row, "text": self.plain(activity.text), "values": activity.values}
-        return found | {"means": activity.means, "deviations": activity.deviations}
+        found |= {"means": activity.means, "deviations": activity.deviations}
+        return found if activity.without is None else found | {"loss": activity.loss, "loss_without": activity.without}
 
     def _what_if(self, what_if: WhatIf) -> dict[str, Any]:
         before, after = what_if.losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -417,21 +418,39 @@ class Queries:
         return gather(run.timeline, run.moment, self.samples, title=title, held_out=unseen, monitor=monitor, progress=between)
 
     def units(
-        self, name: str = "", *, row: int | None = None, text: str | None = None, progress: SearchProgress | None = None
+        self,
+        name: str = "",
+        *,
+        row: int | None = None,
+        text: str | None = None,
+        without: bool = False,
+        progress: SearchProgress | None = None,
     ) -> Activity:
         """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
 
         `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
-        been computed yet; without it, `text` is read with the current weights, by default the training text. Raises
-        `TuiGruError`.
+        been computed yet; without it, `text` is read with the current weights, by default the training text. With `without`, its
+        first 4,000 characters are also read without each unit: `activity.without` (units) is the loss in nats with the unit held
+        at 0, and `activity.loss` the loss with all. Raises `TuiGruError`.
         """
+        from tui_gru.analysis import losses
         from tui_gru.analysis import units as activity
 
         name = arguments.text("a name", name) or self.program.main_state
         if row is not None:
             return activity.over_row(self._run.moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
-        return activity.of_text(name, self._read(read, name, progress), read)
+        found = activity.of_text(name, self._read(read, name, progress), read)
+        if not without:
+            return found
+
+        def seen(_: float, without: Array) -> None:
+            if progress is not None:
+                progress(f"the loss without {np.isfinite(without).sum():,} of {found.units:,} units")
+
+        weights, part, stop = self._run.moment.weights, read[: losses.ABLATED], self._run.interrupts.asked
+        loss, held = losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
+        return replace(found, loss=loss, without=held)
 
     def influence(
         self,

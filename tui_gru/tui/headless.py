@@ -151,7 +151,7 @@ async def until_idle(pilot: Pilot[None]) -> None:
 
 
 async def until_checked(pilot: Pilot[None]) -> None:
-    """Wait until a running check, or the app, has ended."""
+    """Wait until what a panel waits for, such as a check, is computed, or the app has ended."""
     app = pilot.app
     await _while(lambda: app.is_running and isinstance(app.screen, MainScreen) and checking(app.screen))
 
@@ -208,7 +208,8 @@ async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
             else:
                 execute(screen, command)
                 await until_idle(pilot)
-                await pilot.pause()
+            await until_checked(pilot)
+            await pilot.pause()
         except TuiGruError as error:
             raise TuiGruError(f"{command}: {error}", option="x") from None
         if not pilot.app.is_running:

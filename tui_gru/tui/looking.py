@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity, Correlated
     from tui_gru.analysis.what_if import WhatIf
+    from tui_gru.debugger.program import Program
+    from tui_gru.engine.weights import Float64Array, Weights
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.matrix import MatrixView
-    from tui_gru.tui.panel import NumberAsked, PanelResult
+    from tui_gru.tui.panel import NumberAsked, PanelResult, SnapshotPanel
     from tui_gru.tui.panels.check import CheckReport
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
     from tui_gru.tui.panels.lists import FindingsList
@@ -436,9 +438,48 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
+    from tui_gru.analysis.units import can_be_silent
     from tui_gru.tui.panels.units import UnitsMap
 
-    screen.overlays.cover(UnitsMap(activity, notes, of=_when(screen)), of_this_moment=activity.row is None)
+    panel = UnitsMap(activity, notes, of=_when(screen))
+    program = screen.session.program
+    ablated = activity.row is None and bool(program.loss_names.row) and can_be_silent(program.model, activity.name)
+    panel.waiting = ablated
+    work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
+    start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=activity.row is None, then=start if ablated else None)
+
+
+def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weights) -> None:
+    """Read the start of the text without each unit, in a thread, and tell the panel; end when the panel has been closed.
+
+    Of a large layer, the panel is told an estimate first.
+    """
+    from tui_gru.analysis import losses
+    from tui_gru.analysis.units import StoppedError
+    from tui_gru.tui.panel import PanelResult
+
+    activity = panel.activity
+    text = activity.text[: losses.ABLATED]
+
+    def tell(loss: float, without: Float64Array, *, exact: bool = True, done: bool = False) -> None:
+        def show() -> None:
+            panel.tell(loss, without, exact=exact, done=done)
+            screen.runner.result = panel.activity, panel.notes
+
+        screen.post_message(PanelResult(panel, show))
+
+    try:
+        if activity.units > losses.AT_ONCE:
+            tell(0.0, losses.estimate_without_units(program, weights, text, activity.name), exact=False)
+        stop = partial(_is_closed, screen, panel)
+        tell(*losses.without_each_unit(program, weights, text, activity.name, seen=tell, stop=stop), done=True)
+    except StoppedError:
+        pass
+
+
+def _is_closed(screen: MainScreen, panel: SnapshotPanel) -> bool:
+    return panel is not screen.overlay
 
 
 def units_row_asked(screen: MainScreen, event: UnitsMap.RowAsked) -> None:
@@ -625,7 +666,7 @@ LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first 
 
 
 def checking(screen: MainScreen) -> bool:
-    """True while a check is running."""
+    """True while a panel still waits for what a thread computes: a check, the loss without each unit."""
     from tui_gru.tui.panel import SnapshotPanel
 
     return any(getattr(overlay, "waiting", False) for overlay in screen.query(SnapshotPanel))

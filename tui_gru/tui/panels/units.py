@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from textual.message import Message
 
 from tui_gru.analysis.units import Activity, CharacterClass, Correlated, over_row
 from tui_gru.debugger.program import shown_char
-from tui_gru.engine.weights import Array
+from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, column_signs, from_rows, merged
 from tui_gru.tui.keys import with_keys
@@ -23,7 +23,7 @@ from tui_gru.tui.matrix import levels
 from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles
 from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
 
-SORTS = ("by class", "by variation", "by number", "like this one")
+SORTS = ("by class", "by variation", "by number", "like this one", "by loss without")
 _NOTES = (
     (90, 24),
     (60, 15),
@@ -34,12 +34,19 @@ _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign, such that colour is not needed
 _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
+_WITHOUT = 9  # cells of the loss without a unit
 
 
 class UnitsMap(SnapshotPanel):
-    """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed."""
+    """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed.
 
-    ABOUT = "A value of every unit over the text: where each is active, and the class of characters with which it correlates."
+    `waiting` is True while the loss without each unit is computed.
+    """
+
+    ABOUT = (
+        "A value of every unit over the text: where each is active, the class of characters with which it correlates, and how "
+        "much the loss rises if the unit is held at 0."
+    )
 
     ASKING = frozenset({"choose", "row"})
     MOVING = frozenset({"unit", "character", "page"})
@@ -81,13 +88,15 @@ class UnitsMap(SnapshotPanel):
         """Create a map. `notes` has a correlation for each unit; `of` is the moment at which a whole text was read, in words."""
         super().__init__()
         self.activity, self._of = activity, of
-        self._notes, self._class = list(notes), ""
+        self.notes, self._class = list(notes), ""
         self.unit, self.at = 0, 0
+        self.waiting = False
+        self._estimate: Float64Array | None = None
         self._first, self._top = 0, 0
         self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
         self._places: list[int] = []
         self.picked: list[int] = []
-        self._sort = SORTS[0] if self._notes else SORTS[1]
+        self._sort = SORTS[0] if self.notes else SORTS[1]
         self._order: list[int] = []
         self._arrange()
         self.unit = self._order[0]
@@ -105,21 +114,50 @@ class UnitsMap(SnapshotPanel):
         Raises `TuiGruError` if the correlation cannot be computed.
         """
         found = self.activity.class_correlations(chosen)
-        self._notes = [Correlated(chosen.name, float(r)) for r in found]
+        self.notes = [Correlated(chosen.name, float(r)) for r in found]
         self._class, self._sort = chosen.name, SORTS[0]
         self._arrange()
         self.unit = self._order[0]
         self.show_again()
 
+    def tell(self, loss: float, without: Float64Array, *, exact: bool = True, done: bool = False) -> None:
+        """Show the loss with all units and that without each, (units), NaN where it is not known yet.
+
+        Without `exact`, they are an estimate, which is shown until they are known. With `done`, all are known.
+        """
+        if exact:
+            self.activity = replace(self.activity, loss=loss, without=without)
+        else:
+            self._estimate = without - loss
+        self.waiting = not done
+        if self._sort == "by loss without":
+            self._arrange()
+        self.show_again()
+
+    @property
+    def _added(self) -> Float64Array | None:
+        """What holding each unit at 0 adds to the loss, (units); an estimate where it is not computed yet."""
+        if self.activity.without is None:
+            return self._estimate
+        added = self.activity.without - self.activity.loss
+        return added if self._estimate is None else np.where(np.isfinite(added), added, self._estimate)
+
+    @property
+    def _sorts(self) -> tuple[str, ...]:
+        unknown = {"by class": not self.notes, "by loss without": self._added is None}
+        return tuple(sort for sort in SORTS if not unknown.get(sort))
+
     def _arrange(self) -> None:
-        units = range(self.activity.units)
+        units, added = range(self.activity.units), self._added
         if self._sort == "by class":
-            key = [-abs(note.r) for note in self._notes]
+            key = [-abs(note.r) for note in self.notes]
         elif self._sort == "by variation":
             key = [-float(d) for d in self.activity.deviations]
         elif self._sort == "like this one":
             key = [-abs(float(r)) for r in self.activity.correlations(self.unit)]
             key[self.unit] = -2.0
+        elif self._sort == "by loss without" and added is not None:
+            key = np.nan_to_num(-added, nan=np.inf).tolist()
         else:
             key = [float(unit) for unit in units]
         self._order = sorted(units, key=lambda unit: (key[unit], unit))
@@ -129,14 +167,19 @@ class UnitsMap(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         label = self._label
-        notes = next((cells for least, cells in _NOTES if width >= least), 0) if self._notes else 0
+        notes = next((cells for least, cells in _NOTES if width >= least), 0) if self.notes else 0
+        added = self._added if notes else None
+        notes += 0 if added is None else _WITHOUT
         room, down = max(width - label - notes, 1), max(min(height - 1 - _FOOT - len(self._kept), self.activity.units), 1)
         self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
         across = room // self._cell
         self._room = (down, across)
         self._keep_in_view()
         here = slice(self._first, self._first + across)
-        rows: list[SegmentRow] = [(Segment(" " * label), *self._characters(palette, here))]
+        head = Segment(f"  {'':{notes - 2 - _WITHOUT}}loss without"[-notes:], palette.dim) if added is not None else Segment("")
+        text = tuple(self._characters(palette, here))
+        gap = Segment(" " * (room - len(self.activity.values[here]) * self._cell))
+        rows: list[SegmentRow] = [(Segment(" " * label), *text, gap, head)]
         shown = self._order[self._top : self._top + down]
         scale, bounded = self._scale()
         codes = _codes(self.activity.values[here][:, shown].T, scale, signed=bounded != (0, 1))
@@ -146,9 +189,14 @@ class UnitsMap(SnapshotPanel):
             ink = palette.strong if chosen else palette.plain
             drawn = [table[each] for each in code.tolist()]
             cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
-            note = self._note(unit, notes - 2) if notes else ""
-            gap = " " * (room - len(code) * self._cell)
-            rows.append((Segment(self._called(unit).ljust(label), ink), *cells, Segment(gap), Segment(f"  {note}", palette.dim)))
+            beside = [Segment(f"  {self._note(unit, notes - 2 - (added is not None) * _WITHOUT) if notes else ''}", palette.dim)]
+            if added is not None:
+                computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
+                mark = "" if computed else transliterate("≈", palette.glyphs)
+                rise = f"{mark}{added[unit]:+.3f}" if np.isfinite(added[unit]) else ""
+                room_of = notes - _WITHOUT - len(beside[0].text)
+                beside.append(Segment(f"{'':{room_of}}  {rise:>7}", palette.plain))
+            rows.append((Segment(self._called(unit).ljust(label), ink), *cells, gap, *beside))
         rows += self._foot(palette, label, here, width)
         return clip(palette, from_rows(rows), width, height)
 
@@ -162,7 +210,7 @@ class UnitsMap(SnapshotPanel):
 
     def _note(self, unit: int, room: int) -> str:
         """Return the correlation of a unit as text, empty if weak; the name is cut off if there is no room."""
-        note = self._notes[unit]
+        note = self.notes[unit]
         r = f" {note.r:+.2f}"
         return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
 
@@ -203,7 +251,7 @@ class UnitsMap(SnapshotPanel):
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
-        goes = f" · correlates with {self._note(unit, width)}" if self._notes and abs(self._notes[unit].r) >= _WEAK else ""
+        goes = f" · correlates with {self._note(unit, width)}" if self.notes and abs(self.notes[unit].r) >= _WEAK else ""
         yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
         for head, places in (("highest at  ", activity.most(unit, 4)), ("lowest at   ", activity.least(unit, 4))):
             yield tuple(self._excerpts(palette, head, [place.at for place in places], width))
@@ -276,7 +324,7 @@ class UnitsMap(SnapshotPanel):
             self.show_again()
 
     def action_sort(self) -> None:
-        sorts = SORTS if self._notes else SORTS[1:]
+        sorts = self._sorts
         self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
         self._arrange()
         self.show_again()
