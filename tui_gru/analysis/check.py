@@ -18,11 +18,13 @@ from tui_gru.debugger.program import Program, spoken, spoken_index
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import scientific
-from tui_gru.engine.source import Ability, ImportedBatch
+from tui_gru.engine.source import Ability, Imported, Source
 from tui_gru.engine.training import Point, Trainer
+from tui_gru.engine.weights import Array
 from tui_gru.equations.backward import steps_of
 from tui_gru.equations.page import LIVE
 from tui_gru.equations.syntax import Apply, Expression, Name, Power, Product, Quotient, Times
+from tui_gru.imported.convention import MARGIN, NEAR, NEAR_MARGIN, Port, ProofResult
 from tui_gru.imported.recompute import TOLERANCES, ArrayDifference, difference, output_name, stepwise
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class CheckResult:
     """The result for the batch of `position`, where the check was requested. Rows are gradients, then deltas, then values.
 
     `copied` is True if the batch does not learn, so that a copy of it ran a backward pass. `entries` of each array, drawn with
-    `seed`, were checked by finite differences.
+    `seed`, were checked by finite differences. `expected` is the comparison with the expected output, None if there is none.
     """
 
     position: Position
@@ -82,6 +84,7 @@ class CheckResult:
     copied: bool
     entries: int
     seed: int
+    expected: Expected | None = None
 
     def __repr__(self) -> str:
         return f"<check of {batch_in_words(self.position.epoch, self.position.batch)}: {self.summary}>"
@@ -117,8 +120,9 @@ class CheckResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on a copied batch and on excuses."""
-        notes = ["this batch does not learn: a copy of it was given a backward pass, the run has none"] if self.copied else []
+        """Sentences on the expected output, on a copied batch and on excuses."""
+        notes = [] if self.expected is None else [self.expected.sentence]
+        notes += ["this batch does not learn: a copy of it was given a backward pass, the run has none"] if self.copied else []
         for reason in dict.fromkeys(row.excuse for row in self.rows if row.excuse):
             names = [self.program.writer.name(row.name) for row in self.rows if row.excuse == reason]
             listed = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:4])} and {len(names) - 4} others"
@@ -158,7 +162,8 @@ def _split(comparison: Comparison, program: Program) -> tuple[int | None, tuple[
 class Check:
     """A prepared check of one batch. It does not touch the session, so any thread can `run` it.
 
-    `excuse` has the reason for names and references that cannot agree.
+    `excuse` has the reason for names and references that cannot agree; `expected` compares the batch with the output that was
+    expected, None if none was.
     """
 
     position: Position
@@ -167,6 +172,7 @@ class Check:
     earlier: tuple[BatchRecord, ...]
     trainer: Trainer
     excuse: Callable[[str], str]
+    expected: Expected | None
 
     def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> CheckResult:
         """Compare everything. Imports torch. Raises `TuiGruError` if a number is not finite."""
@@ -181,7 +187,7 @@ class Check:
         whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
         rows = [CheckRow(c.name, c, slopes.get(c.name)) for c in whole]
         excused = tuple(row if row.agrees else replace(row, excuse=self.excuse(row.name)) for row in rows)
-        return CheckResult(self.position, self.program, excused, copied, entries, seed)
+        return CheckResult(self.position, self.program, excused, copied, entries, seed, self.expected)
 
 
 def compared(
@@ -218,7 +224,9 @@ def prepare_check(timeline: Timeline, here: Moment) -> Check:
         if begun < segment.start < begin and segment.start % here.program.ticks
         for name in segment.edited
     ]
-    return Check(here.position, here.program, record, earlier, trainer, _excuses(here.program, changes, changed_before))
+    excuse = _excuses(here.program, changes, changed_before)
+    expected = expected_of(record, here.program.config.source, here.position.batch)
+    return Check(here.position, here.program, record, earlier, trainer, excuse, expected)
 
 
 def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
@@ -400,11 +408,17 @@ GROWN = 100.0  # rounding errors that only add up stay below it
 @dataclass(frozen=True, eq=False)
 class Expected:
     """`one_step` computes each output from the expected state before it, so that rounding does not accumulate; `whole` runs from
-    the first state to the end. Each has both outputs, the largest difference, and that of every timestep, `over_time` (T)."""
+    the first state to the end. Each has both outputs, the largest difference, and that of every timestep, `over_time` (T).
+
+    `port` returns the other conventions in which the numbers can be read, None if the cell is of no known kind; `below` what the
+    last layer reads.
+    """
 
     one_step: ArrayDifference
     whole: ArrayDifference
     tolerance: float
+    port: Callable[[], Port | None] = lambda: None
+    below: Callable[[], Array | None] = lambda: None
 
     def __repr__(self) -> str:
         return f"<comparison with the expected output: {self.sentence}>"
@@ -414,18 +428,80 @@ class Expected:
         """True if the outputs agree up to rounding, one step at a time.
 
         The tolerance is relative to the largest output, but at least to `SMALL`: the rounding error of 1 − z does not depend on
-        h.
+        h. Layers below the last have no recorded states, so what float32 rounds in them is measured against float64.
         """
-        return self._agree_to(self.tolerance)
+        return self.result is ProofResult.EQUAL
+
+    @cached_property
+    def result(self) -> ProofResult:
+        """EQUAL to rounding; NEAR: this convention, but not to rounding; or NONE: another one, or another program."""
+        if self._agree_to(self.tolerance):
+            return ProofResult.EQUAL
+        if self._rounded <= NEAR * self._largest and self.one_step.worst <= MARGIN * self._rounded:
+            return ProofResult.EQUAL
+        return ProofResult.NEAR if self._is_amplified or self._is_near else ProofResult.NONE
+
+    @property
+    def _largest(self) -> float:
+        return max(self.one_step.largest, SMALL)
 
     def _agree_to(self, tolerance: float) -> bool:
-        return self.one_step.worst <= tolerance * max(self.one_step.largest, SMALL)
+        return self.one_step.worst <= tolerance * self._largest
+
+    @cached_property
+    def _port(self) -> Port | None:
+        return self.port()
+
+    @cached_property
+    def _in_float64(self) -> tuple[Array, Array] | None:
+        """What the last of several layers reads, and its outputs one step at a time, in float64; None if there is one layer."""
+        return self._port.in_float64() if self._port is not None and self._port.is_stack else None
+
+    @cached_property
+    def _rounded(self) -> float:
+        """The difference that float32 makes below the last layer; 0 if there is one layer."""
+        return 0.0 if self._in_float64 is None else float(np.abs(self.one_step.ours - self._in_float64[1]).max(initial=0))
+
+    @property
+    def _is_amplified(self) -> bool:
+        """True if the difference is that of rounding, which a layer below the last has made too large to be told from another."""
+        return self._rounded > NEAR * self._largest and self.one_step.worst <= MARGIN * self._rounded
+
+    @cached_property
+    def _readings(self) -> tuple[float, float]:
+        """The errors of this convention and of the next best."""
+        return (np.inf, np.inf) if self._port is None else self._port.next_best()
+
+    @property
+    def _is_near(self) -> bool:
+        return self._readings[0] <= NEAR * max(self._largest, 1) and self._readings[1] >= NEAR_MARGIN * self._readings[0]
+
+    @property
+    def why(self) -> str:
+        """Why the output is only near the expected one."""
+        if self._is_amplified:
+            below, read = self.below(), self._in_float64
+            assert below is not None
+            assert read is not None
+            apart = np.abs(below - read[0]).max(axis=(1, 2))
+            return (
+                f"a layer below the last amplifies rounding ×{growth_over(apart):.2f} a timestep, and its states are not recorded, "
+                "so the layers above it cannot be judged"
+            )
+        other = f"the next best is off by {scientific(self._readings[1])}"
+        if self._in_float64 is not None:
+            return f"{other}; the states below the last layer are not recorded, so what differs in them adds up"
+        return f"{other}; the other program may approximate tanh and σ, as embedded C code does, or compute with fewer digits"
 
     @property
     def sentence(self) -> str:
         """The result in one line."""
         words = "the output is the expected one" if self.agrees else "the output is not the expected one"
-        if self.agrees and not self._agree_to(TOLERANCES["float32"]):
+        if self.result is ProofResult.NEAR:
+            words = f"{self.result} ({self.why})"
+        elif self.agrees and not self._agree_to(self.tolerance):
+            words += f" to the rounding of stacked layers in float32, {scientific(self._rounded)}"
+        elif self.agrees and not self._agree_to(TOLERANCES["float32"]):
             words += f" to {self.tolerance:g} of its largest number, the tolerance of half precision"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
         growth = f", growing {self.growth:.2f} times a timestep" if self.growth > 1 else ""
@@ -439,13 +515,7 @@ class Expected:
 
         A GRU that separates neighbouring states amplifies rounding errors as well.
         """
-        over_time = self.whole.over_time
-        nonzero = np.flatnonzero(over_time) if over_time is not None else np.empty(0)
-        if over_time is None or len(nonzero) < 2 or not np.isfinite(over_time).all():
-            return 1.0
-        first, last = int(nonzero[0]), int(np.argmax(over_time))
-        factor = float(over_time[last] / over_time[first])
-        return factor ** (1 / (last - first)) if last > first and factor > GROWN else 1.0
+        return growth_over(self.whole.over_time)
 
     def table(self) -> str:
         """Return a table of the largest difference at each timestep: one step at a time, and from end to end."""
@@ -456,10 +526,22 @@ class Expected:
         return "\n".join((f"{'t':>6}  {'one step at a time':>18}  {'end to end':>14}", *lines))
 
 
-def expected_of(record: BatchRecord, batch: ImportedBatch | None) -> Expected | None:
-    """Return the comparison for a computed batch; None if there is no expected output."""
+def growth_over(over_time: Array | None) -> float:
+    """Return the factor per timestep by which differences (T) grow up to the largest; 1 if they grow less than `GROWN` times."""
+    nonzero = np.flatnonzero(over_time) if over_time is not None else np.empty(0)
+    if over_time is None or len(nonzero) < 2 or not np.isfinite(over_time).all():
+        return 1.0
+    first, last = int(nonzero[0]), int(np.argmax(over_time))
+    factor = float(over_time[last] / over_time[first])
+    return factor ** (1 / (last - first)) if last > first and factor > GROWN else 1.0
+
+
+def expected_of(record: BatchRecord, source: Source, number: int) -> Expected | None:
+    """Return the comparison for a computed batch, `number` of its source; None if there is no expected output."""
+    batch = source.batch(number)
     if batch is None or batch.expected is None:
         return None
+    below = record.compiled.model.composed.layers[-1].reads
     live = batch.inputs.get(LIVE)
     lengths = None if live is None else live.sum(axis=0)
     dtype = str(record.compiled.dtype)
@@ -467,4 +549,6 @@ def expected_of(record: BatchRecord, batch: ImportedBatch | None) -> Expected | 
         stepwise(record, batch.expected, lengths),
         difference("out", record.array(output_name(record)), batch.expected, timed=True),
         batch.tolerance or TOLERANCES[dtype],
+        lambda: Port.of(source, number) if isinstance(source, Imported) else None,
+        lambda: record.array(below),
     )

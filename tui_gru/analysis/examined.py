@@ -226,8 +226,7 @@ class RunFacts:
     def expected(self) -> Expected | None:
         """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
         number = self.moment.position.number
-        batch = self.config.source.batch(number)
-        found = None if batch is None else expected_of(self.record(number), batch)
+        found = expected_of(self.record(number), self.config.source, number)
         return None if found is None or found.agrees else found
 
     @cached_property

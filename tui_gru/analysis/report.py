@@ -129,11 +129,10 @@ def _imported_facts(source: Imported, batch: int, losses: ScalarRows, norms: Sca
 
 
 def _compared(moment: Moment, source: Imported) -> Iterator[tuple[str, str]]:
-    batch = source.batches[moment.position.batch]
-    expected = expected_of(moment.record, batch)
+    expected = expected_of(moment.record, source, moment.position.batch)
     if expected is not None:
         yield "output", expected.sentence
-    if remarks := batch.remarks():
+    if remarks := source.batches[moment.position.batch].remarks():
         yield "gradients", remarks
 
 

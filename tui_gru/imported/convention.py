@@ -101,16 +101,8 @@ class Trial:
 
     def error(self, reading: Reading, recorded: Recorded | None = None) -> float:
         """Return the largest difference of an output, computed one step at a time; infinite if it is not finite."""
-        found, convention = recorded or self.recorded, reading.convention
-        *lower, last = [[canonical(_with_biases(b, reading), convention) for b in layer] for layer in self.blocks]
-        x = found.x
-        for cells, starts in zip(lower, found.starts, strict=False):
-            ways = zip(cells, self.directions, starts, strict=True)
-            outs = [_run(x, start, cell, way, found.live, convention) for cell, way, start in ways]
-            x = np.concatenate(outs, axis=2)
-        worst = 0.0
-        for cell, way, start, y in zip(last, self.directions, found.starts[-1], found.y, strict=True):
-            h, first = one_step_at_a_time(x, y, start, cell, way, found.live, convention)
+        found, worst = recorded or self.recorded, 0.0
+        for (h, first), y in zip(self.outputs(reading, found)[1], found.y, strict=True):
             later = found.live & ~first
             compared = later if not found.known_start and later.any() else found.live
             if found.to_the_end:
@@ -118,9 +110,29 @@ class Trial:
             worst = max(worst, float(np.nan_to_num(np.abs(h - y)[compared], nan=np.inf).max(initial=0.0)))
         return worst
 
+    def outputs(self, reading: Reading, recorded: Recorded) -> tuple[AnyArray, list[tuple[AnyArray, AnyArray]]]:
+        """Return what the last layer reads (T, B, ·); and, by direction, its outputs (T, B, H), one step at a time, with the
+        timesteps at which a row begins (T, B)."""
+        found, convention = recorded, reading.convention
+        *lower, last = [[canonical(_with_biases(b, reading), convention) for b in layer] for layer in self.blocks]
+        x = found.x
+        for cells, starts in zip(lower, found.starts, strict=False):
+            ways = zip(cells, self.directions, starts, strict=True)
+            x = np.concatenate([_run(x, start, cell, way, found.live, convention) for cell, way, start in ways], axis=2)
+        of_last = zip(last, self.directions, found.starts[-1], found.y, strict=True)
+        return x, [one_step_at_a_time(x, y, start, cell, way, found.live, convention) for cell, way, start, y in of_last]
+
     def tried(self, readings: Iterable[Reading], recorded: Recorded | None = None) -> list[Tried]:
         """Return the readings with their errors, the best first."""
         return sorted((Tried(reading, self.error(reading, recorded)) for reading in readings), key=lambda tried: tried.error)
+
+    def best(self, conventions: Iterable[Convention], here: Convention) -> tuple[Tried, ...]:
+        """Return all readings with their errors: first the best ones and that of `here`, tried on everything, the best first; then
+        the others, tried on a part."""
+        with np.errstate(all="ignore"):  # a wrong reading may overflow
+            screened = self.tried(map(Reading, conventions), self.shortened(*SCREENED))
+            best = dict.fromkeys([*(tried.reading for tried in screened[:FINALISTS]), Reading(here)])
+            return *self.tried(best), *(tried for tried in screened if tried.reading not in best)
 
 
 def _with_biases(blocks: Blocks, reading: Reading) -> Blocks:
@@ -215,12 +227,8 @@ def prove(found: FoundGRU, numbers: LayerInputs, options: Mapping[str, str] = Ma
     """
     recorded = _recorded(found, numbers)
     trial = Trial([[_wide(cell) for cell in layer] for layer in found.blocks()], found.directions, recorded)
-    with np.errstate(all="ignore"):  # a wrong reading may overflow
-        wanted = [c for c in found.cell_kind.conventions if all(getattr(c, name) == value for name, value in options.items())]
-        screened = trial.tried(map(Reading, wanted), trial.shortened(*SCREENED))
-        best = dict.fromkeys([*(tried.reading for tried in screened[:FINALISTS]), Reading(found.convention)])
-        final = trial.tried(best)
-    readings = (*final, *(tried for tried in screened if tried.reading not in best))
+    wanted = [c for c in found.cell_kind.conventions if all(getattr(c, name) == value for name, value in options.items())]
+    readings = trial.best(wanted, found.convention)
     largest = max(1.0, *(float(np.abs(y[recorded.live]).max()) for y in recorded.y))
     return _proof(found, readings, largest * max(_tolerance(found, numbers.y), _rounding(trial)), largest * NEAR)
 
@@ -364,7 +372,7 @@ class Port:
         output."""
         structure, batch, sizes = source.structure, source.batches[number], source.sizes
         here = _convention(structure)
-        if batch.expected is None or here is None or structure.dropout:
+        if batch.expected is None or here is None or structure.dropout or structure.resets:
             return None
         kind, T, B, H = KINDS[here.kind], sizes["T"], sizes["B"], sizes["H"]
         directions = ("forward", "reverse") if structure.bidirectional else ("reverse",) if structure.backwards else ("forward",)
@@ -380,9 +388,27 @@ class Port:
         recorded = Recorded(np.asarray(x, np.float64), y, starts, live, to_the_end=True)
         return cls(kind, here, Trial([[_wide(cell) for cell in layer] for layer in blocks], directions, recorded))
 
+    @property
+    def is_stack(self) -> bool:
+        """True if there are layers below the last one, whose states are not recorded."""
+        return len(self._trial.blocks) > 1
+
+    def in_float64(self) -> tuple[AnyArray, AnyArray]:
+        """Return what the last layer reads, and its outputs (T, B, directions · H), one step at a time, computed in float64."""
+        with NUMPY_SETTINGS:
+            x, outputs = self._trial.outputs(Reading(self.here), self._trial.recorded)
+        return x, np.concatenate([np.where(self._trial.recorded.live[..., None], h, 0) for h, _ in outputs], axis=2)
+
+    def next_best(self) -> tuple[float, float]:
+        """Return the error of the present convention, and that of the best other one."""
+        readings = self._trial.best(self._kind.conventions, self.here)
+        own = next(tried.error for tried in readings if tried.convention == self.here)
+        return own, min((tried.error for tried in readings if tried.convention != self.here), default=np.inf)
+
     def fit(self, tolerance: float) -> Fit | None:
         """Return the variant that gives the expected output, with one difference or else two; None if there is none, or none is
         needed."""
+        tolerance = max(tolerance, STACK_TOLERANCE) if self.is_stack else tolerance
         with NUMPY_SETTINGS:
             present = Reading(self.here)
             now = self._off(Variant(present))

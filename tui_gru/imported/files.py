@@ -24,7 +24,7 @@ from tui_gru.files import torch as torch_checkpoint
 from tui_gru.files.arrays import AnyArray, FoundGRU, Tensor, open_file
 from tui_gru.files.kinds import KINDS
 from tui_gru.files.tensors import array_of
-from tui_gru.imported.convention import ProofResult, prove
+from tui_gru.imported.convention import prove
 from tui_gru.imported.inspect import inspect
 from tui_gru.imported.numbers import LayerInputs, file_run, in_order, read_vocabulary, values_of
 from tui_gru.imported.recompute import cell_in
@@ -188,7 +188,7 @@ def compared(path: FilePath, name: str | None, convention: ConventionOptions, nu
     own = LayerInputs.of(found, **numbers)
     proof = prove(found, own)
     other = proof.settled and proof.found.convention != found.convention
-    words = f"the convention that fits: {proof.message}" if other else proof.message if proof.result is ProofResult.NEAR else ""
+    words = f"the convention that fits: {proof.message}" if other else ""
     return file_run(found, own, Path(os.path.expanduser(path))), words
 
 
@@ -222,7 +222,7 @@ def _proved(found: FoundGRU, numbers: LayerInputs, given: Mapping[str, str]) -> 
     except ModelFileError as error:
         return found, f"the convention could not be proved: {error}"
     changed = proof.found.convention != found.convention
-    return proof.found, proof.message if changed or not (proof.settled or given) or proof.result is ProofResult.NEAR else ""
+    return proof.found, proof.message if changed or not (proof.settled or given) else ""
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class Queries:
         """The output of this batch compared with the output of the original model; None if the latter is not known."""
         from tui_gru.analysis.check import expected_of
 
-        return expected_of(self._run.moment.record, self.config.source.batch(self.position.batch))
+        return expected_of(self._run.moment.record, self.config.source, self.position.batch)
 
     def recorded_gradient(self, name: str) -> Array | None:
         """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
