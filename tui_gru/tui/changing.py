@@ -15,7 +15,7 @@ from tui_gru.debugger.position import Reader, TypedError, as_typed, is_number, p
 from tui_gru.debugger.program import Program, printable, spoken
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
-from tui_gru.engine.config import SAMPLERS, Sampler
+from tui_gru.engine.config import SAMPLERS, TUTORIAL_TEXT, Sampler
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError, is_permitted, permitted
 from tui_gru.session import answers
@@ -178,8 +178,11 @@ def _names_a_number(program: Program, typed: str) -> bool:
 
 
 def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: float, sampler: Sampler | None) -> None:
-    """Sample text with a new seed; without a sampler, with both, so that they can be compared."""
-    session, samplers = screen.session, (sampler,) if sampler else SAMPLERS
+    """Sample text with a new seed; without a sampler, on the tutorial's text with both, so that they can be compared, on another
+    fed back: a sampler that does not read what it says is the tutorial's alone."""
+    session = screen.session
+    both = SAMPLERS if session.config.text == TUTORIAL_TEXT else SAMPLERS[:1]
+    samplers = (sampler,) if sampler else both
     seed = 1 + max((sample.seed for sample in session.samples), default=-1)
 
     def draw(progress: Any) -> Sequence[Sample]:

@@ -402,6 +402,7 @@ SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
                 "Sequence",
             ),
             LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
+            LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
             LegendSign("p", "the probability that the sampled character had", "Samples", "gate"),
             LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
             LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
@@ -22,6 +22,7 @@ from tui_gru.analysis.summaries import limits_of
 from tui_gru.debugger.position import place_name, position_of
 from tui_gru.debugger.program import LossNames, Program
 from tui_gru.engine import numbers
+from tui_gru.engine.config import token_word
 from tui_gru.engine.numbers import given
 from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Name, Reduce, split
@@ -40,7 +41,6 @@ from tui_gru.tui.draw import (
     from_rows,
     hstack,
     line,
-    pad,
     quieted,
     refs_of,
     row_width,
@@ -52,11 +52,11 @@ from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
 from tui_gru.tui.panels.line import kind_of
-from tui_gru.tui.theme import Palette, transliterate, widest, written_char
+from tui_gru.tui.theme import Palette, folded, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kept, scale_of
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Draw, Sample
+    from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
 # The values of one timestep side by side: gates, candidate and states, in the backward phase their gradients.
@@ -564,59 +564,79 @@ class TermWriter(NamedTuple):
 
 
 # ------------------------------------------------------------------------------
-# The samples, newest first, with the probabilities and random numbers that chose their characters.
+# The samples, newest first: what the model said, what it had read before each character, and what chose the character.
 
 
 _SAMPLERS = {"fed-back": "fed back"}
 _LABEL = max(map(len, _SAMPLERS.values())) + 2
-#: Cells before the columns of the table of draws, and the number of older samples for which it leaves room.
-_LEAD, _OLDER = 2, 3
+#: What a sampler reads, `{0}` the primer and `{1}` the word for a character; the longest that there is room for is shown.
+_READS = {
+    "tutorial": ("reads “{0}” again before every {1}", "reads “{0}” before each {1}", "reads “{0}” again"),
+    "fed-back": ("reads the {1} that it has just said", "reads what it has just said", "reads what it said"),
+}
+#: The rows of a table of draws, the most needed first; the cells before its columns; and the most cells of what was read.
+_ROWS = ("says", "read", "p", "u")
+_LEAD, _MOST_READ = 5, 3
 
 
 class Samples(SnapshotPanel):
-    """The samples drawn so far. Below each, if there is room, the probability of each character and the random number."""
+    """The samples drawn so far: the newest, and that of the other sampler with the same dice, with what was read before each
+    character and, if there is room, its probability and the random number. Of older ones, the texts."""
 
     ABOUT = (
-        "Texts drawn from the model. Under each character p, the probability that it had, and u, the random number from 0 to 1 "
-        "that chose it: the range from 0 to 1 is divided by the probabilities of the characters, and u falls into the part of "
-        "one of them."
+        "Texts drawn from the model. Under each character what the model had read just before; p, the probability that the "
+        "character had; and u, the random number from 0 to 1 that chose it: the range from 0 to 1 is divided by the probabilities "
+        "of the characters, and u falls into the part of one of them."
     )
 
     COMPARED = Compared.BOTH
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        return id(snapshot.state.samples)  # as long as the panel has them, no others have this id
+        return id(snapshot.state.samples), _explained(snapshot)  # as long as the panel has them, no others have this id
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        """Return the title, and the place, the temperature and the seed of the newest sample."""
+        """Return the title; the place, the temperature and the seed of the newest sample; and the keys."""
         if not snapshot.state.samples:
             return Titles("samples")
         newest = snapshot.state.samples[-1]
-        hints = [f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
-        return Titles("samples", hints, _place(snapshot, newest), with_keys(self, "<sample> draw"))
+        data = [f"temp {given(newest.temperature)}", *([f"seed {newest.seed}"] if newest.temperature else ["always the likeliest"])]
+        keys = "<sample> draw  <findings> why they differ" if _explained(snapshot) else "<sample> draw"
+        return Titles("samples", data[:1] if _explained(snapshot) else data, _place(snapshot, newest), with_keys(self, keys))
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        palette = self.palette
-        if not snapshot.state.samples:
+        palette, samples = self.palette, snapshot.state.samples[::-1]
+        if not samples:
             from tui_gru.engine.sampling import refused
 
             reason = refused(snapshot.config)
             words = with_keys(self, "<sample> draws a sample") if reason is None else f"no samples: {reason.words}"
             lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
             return clip(palette, text(palette, lines, palette.dim), width, height)
-        newest, *older = reversed(snapshot.state.samples)
-        most = 10**6 if self.zoomed else max(height // 2, 1)
-        blocks = [[_text(palette, newest, width, palette.strong, most=most)]]
-        for after, sample in pairwise(reversed(snapshot.state.samples)):
-            drawn = _text(palette, sample, width, palette.plain, most=most if self.zoomed else 1)
+        word = token_word(snapshot.config.vocabulary)
+        newest = samples[: 2 if len(samples) > 1 and _same_dice(*samples[:2]) else 1]
+        detailed, room = (samples, 10**6) if self.zoomed else (newest, height)
+        most = room if self.zoomed else max(room // (1 + len(newest)), 1)
+        texts = [_text(palette, sample, width, word, most=most) for sample in detailed]
+        room -= sum(box.height + 1 for box in texts) - 1
+        needs = {n: sum(_height(sample, width, n) for sample in detailed) for n in (4, 3, 2)}
+        rows = next((n for n, need in needs.items() if need <= room), 2)
+        share = room if needs[rows] <= room else room // len(detailed)  # as many of both, so that they can be compared
+        tables = [_draws(palette, sample, width, share, rows) for sample in detailed]
+        blocks = [vstack(*block) for block in zip(texts, tables, strict=True)]
+        room -= sum(box.height for box in tables)
+        if len(newest) == 2 and (parted := _parted(palette, newest, width, word)).height < room:
+            blocks.insert(2, parted)
+        shown = vstack(*blocks, gap=1)
+        for after, sample in pairwise(samples[len(detailed) - 1 :]):
             place = _place(snapshot, sample) if sample.tick != after.tick else ""
-            blocks.append([text(palette, place, palette.dim), drawn] if place else [drawn])
-        room = 10**6 if self.zoomed else height - sum(box.height for block in blocks[: 1 + _OLDER] for box in block)
-        for block, sample in zip(blocks, (newest, *older), strict=True):
-            if sample is newest or _height(sample.draws, width) <= room:
-                block.append(_draws(palette, sample.draws, width, room))
-                room -= block[-1].height
-        return clip(palette, vstack(*(box for block in blocks for box in block)), width, 10**6)
+            older = _text(palette, sample, width, word, most=1, newest=False)
+            shown = vstack(shown, *([text(palette, place, palette.dim)] if place else []), older)
+        return clip(palette, shown, width, 10**6)
+
+
+def _explained(snapshot: Snapshot) -> bool:
+    """Return True if a finding says why the two samplers differ."""
+    return any(finding.name == "sampler-without-feedback" for finding in snapshot.findings)
 
 
 def _place(snapshot: Snapshot, sample: Sample) -> str:
@@ -627,12 +647,19 @@ def _place(snapshot: Snapshot, sample: Sample) -> str:
     return place_name(position).removesuffix(f" {position.phase}")
 
 
-def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int) -> Box:
-    """Draw the sampler and the text of a sample, with the primer dimmed, in at most `most` lines."""
-    name = _SAMPLERS.get(sample.sampler, sample.sampler)
+def _same_dice(one: Sample, other: Sample) -> bool:
+    """Return True if two samples differ only in the sampler."""
+    drawn = [(each.primer, each.temperature, each.seed, each.tick) for each in (one, other)]
+    return drawn[0] == drawn[1] and one.sampler != other.sampler
+
+
+def _text(palette: Palette, sample: Sample, width: int, word: str, *, most: int, newest: bool = True) -> Box:
+    """Draw the sampler and the text of a sample, with the primer dimmed, in at most `most` lines; of a new one, in what room is
+    left, what the sampler reads."""
+    name, ink = _SAMPLERS.get(sample.sampler, sample.sampler), palette.strong if newest else palette.plain
     label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
     rows: list[list[Segment]] = []
-    row, used = [Segment(label, palette.dim)], len(label)
+    row, used = [Segment(label, palette.plain if newest else palette.dim)], len(label)
     for i, char in enumerate(sample.tokens):
         written = (sample.between if i else "") + (char if char == " " else written_char(char, palette.glyphs))
         if used + cell_len(written) > width:
@@ -643,49 +670,78 @@ def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int
             row, used = [Segment(" " * len(label))], len(label)
         row.append(Segment(written, palette.dim if i < len(sample.primer) else ink))
         used += cell_len(written)
+    if newest and sample.draws and not rows:
+        primer = sample.between.join(written_char(char, palette.glyphs) for char in sample.primer)
+        sentences = (transliterate(words, palette.glyphs).format(primer, word) for words in _READS.get(sample.sampler, ()))
+        row.append(Segment(next((f"  {words}" for words in sentences if used + 2 + cell_len(words) <= width), ""), palette.dim))
     return from_rows([*rows, row])
 
 
-def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -> Box:
-    """Draw a table of the draws: the character, its probability p, and the uniform random number u if one was used.
+def _read(palette: Palette, sample: Sample, i: int) -> tuple[str, Style]:
+    """Return what the model read just before it said a character: the primer, of a long one the end, or what it had said."""
+    if i and sample.sampler != "tutorial":
+        return written_char(sample.draws[i - 1].char, palette.glyphs), palette.gate
+    if isinstance(sample.primer, str):
+        written = [written_char(char, palette.glyphs) for char in sample.primer]
+        if sum(map(cell_len, written)) <= _MOST_READ:
+            return "".join(written), palette.dim
+    return written_char(sample.primer[-1], palette.glyphs), palette.dim
 
-    Only the lines that fit are drawn, each with a blank row after it.
+
+def _draws(palette: Palette, sample: Sample, width: int, height: int, rows: int) -> Box:
+    """Draw a table of the draws: each character, what was read before it, its probability p, and the uniform random number u if one
+    was used; as many `rows` of these.
+
+    Only the lines that fit are drawn, with a blank row between them, and an ellipsis at the end if there are more.
     """
-    entry, across = _columns(draws, width)
-    fit = max(height, 0) // _rows_of_line(draws)
-    lines = []
+    draws, (entry, size, across) = sample.draws, _columns(sample, width, rows)
+    names, lines = _names(sample, rows), list[Box]()
+    fit = max(height + 1, 0) // (len(names) + 1)
+    cut = fit * across if fit * across < len(draws) else None
     for start in range(0, min(len(draws), fit * across), across):
-        shown = draws[start : start + across]
-        rows = [
-            (" ", palette.strong, [written_char(draw.char, palette.glyphs) for draw in shown]),
-            ("p", palette.gate, [entry.write(draw.y_hat[draw.index]) for draw in shown]),
-        ]
-        uniforms = [entry.write(draw.uniform) for draw in shown if draw.uniform is not None]
-        rows += [("u", palette.plain, uniforms)] if uniforms else []
-        cells = [[line(palette, (label, palette.dim)), *(line(palette, (each, ink)) for each in row)] for label, ink, row in rows]
-        of_draw = TableColumn(gap=1, right=True, size=_column(entry, draws) - 1)
-        lines.append(
-            pad(from_rows(table(palette, cells, (TableColumn(gap=0, size=_LEAD), *[of_draw] * len(shown)), width)), bottom=1)
-        )
-    return vstack(*lines)
+        shown = range(start, min(start + across, len(draws)))
+        cells = {
+            "says": [(written_char(draws[i].char, palette.glyphs), palette.strong) for i in shown],
+            "read": [_read(palette, sample, i) for i in shown],
+            "p": [(entry.write(draws[i].y_hat[draws[i].index]), palette.gate) for i in shown],
+            "u": [(entry.write(draws[i].uniform or 0.0), palette.plain) for i in shown],
+        }
+        if cut is not None and shown[-1] + 1 == cut:
+            for each in cells.values():
+                each[-1] = transliterate("…", palette.glyphs), palette.dim
+        lined = [[line(palette, (name, palette.dim)), *((Segment(*each),) for each in cells[name])] for name in names]
+        of_draw = TableColumn(gap=1, right=True, size=size - 1)
+        lines.append(from_rows(table(palette, lined, (TableColumn(gap=0, size=_LEAD - 1), *[of_draw] * len(shown)), width)))
+    return vstack(*lines, gap=1)
 
 
-def _columns(draws: tuple[Draw, ...], width: int) -> tuple[EntryFormat, int]:
-    """Return the format of the numbers in the table of draws, and the number of draws side by side."""
-    entry = ENTRIES["unit", len(draws) * _column(ENTRIES["unit", False], draws) + _LEAD > width]
-    return entry, max((width - _LEAD) // _column(entry, draws), 1)
+def _names(sample: Sample, rows: int) -> tuple[str, ...]:
+    """Return the rows of a table; the likeliest character needs no random number."""
+    return _ROWS[: min(rows, 4 if any(draw.uniform is not None for draw in sample.draws) else 3)]
 
 
-def _column(entry: EntryFormat, draws: tuple[Draw, ...]) -> int:
-    """Return the width of a draw with the blank before it, in cells."""
-    return 1 + max(entry.width, widest(tuple(draw.char for draw in draws)))
+def _columns(sample: Sample, width: int, rows: int) -> tuple[EntryFormat, int, int]:
+    """Return the format of the numbers in a table of draws, the width of a draw with the blank before it, and how many are side by
+    side."""
+    read = _MOST_READ - 1 if isinstance(sample.primer, str) and len(sample.primer) == 2 else 1
+    chars = max(read, widest((*sample.primer, *(draw.char for draw in sample.draws))))
+    sizes = {each: 1 + max(chars, each.width if rows > 2 else 0) for each in (ENTRIES["unit", False], ENTRIES["unit", True])}
+    entry = next((each for each, size in sizes.items() if len(sample.draws) * size + _LEAD - 1 <= width), ENTRIES["unit", True])
+    return entry, sizes[entry], max((width - _LEAD + 1) // sizes[entry], 1)
 
 
-def _rows_of_line(draws: tuple[Draw, ...]) -> int:
-    """Return the rows of one line of the table: characters, p, u if there is one, and a blank."""
-    return 3 + any(draw.uniform is not None for draw in draws)
-
-
-def _height(draws: tuple[Draw, ...], width: int) -> int:
+def _height(sample: Sample, width: int, rows: int) -> int:
     """Return the rows of the whole table."""
-    return -(-len(draws) // _columns(draws, width)[1]) * _rows_of_line(draws)
+    lines = -(-len(sample.draws) // _columns(sample, width, rows)[2])
+    return max(lines * (len(_names(sample, rows)) + 1) - 1, 0)
+
+
+def _parted(palette: Palette, samples: Sequence[Sample], width: int, word: str) -> Box:
+    """Say at which character two samples with the same dice differ, and what was read there."""
+    one, other = samples
+    at = next((i for i, pair in enumerate(zip(one.draws, other.draws, strict=False)) if pair[0].index != pair[1].index), None)
+    if at is None:
+        return text(palette, "\n".join(folded("Both have said the same.", width)), palette.dim)
+    reads = [_read(palette, sample, at)[0] for sample in sorted(samples, key=lambda sample: sample.sampler != "tutorial")]
+    words = f"They part at {word} {at + 1}: one has read {reads[0]} again, the other {reads[1]}."
+    return text(palette, "\n".join(folded(transliterate(words, palette.glyphs), width)), palette.dim)
