@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -368,6 +369,7 @@ Examples:
   tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
   tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
   tui-gru open run.gru
+  tui-gru open run.gru --follow
   tui-gru open lesson.tui-gru""",
 )
 @click.argument("path", metavar="FILE|RUN", shell_complete=files(*MODEL_FILES, SESSION_FILE))  # and folders, such as recordings
@@ -375,13 +377,16 @@ Examples:
 @number_options
 @going_on_options
 @convention_options
+@click.option("--follow", is_flag=True, help="Show the steps of a recording as they are written, by a script that trains.")
 @screen_options
-def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
+def open_command(path: str, follow: bool, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
     """Step through a trained GRU, LSTM or RNN on your own inputs: its gates and states, line by line, as the file computes them.
 
     Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches. A
     FILE that ends with .tui-gru is a saved session, as for --session.
     """
+    if follow and not os.path.isdir(path):
+        raise TuiGruError(f"{path} does not grow: it is no folder of a recording; leave the option out", option="follow")
     if path.endswith(SESSION_FILE) and not os.path.isdir(path):
         session = _reopened(path, options)
         open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
@@ -391,7 +396,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
     if (file := options.pop("file")) is not None:
         options["text"] = read_text_file(file)
     with _options_of_the_command():
-        session = _opened(path, {name: value for name, value in options.items() if value is not None})
+        session = _opened(path, {name: value for name, value in options.items() if value is not None}, follow=follow)
     open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
 
 
@@ -443,8 +448,8 @@ def _reopened(path: str, options: dict[str, Any]) -> Session:
     return reopened(existing(path), given_model(), copy=False, history_memory=None)
 
 
-def _opened(path: str, options: dict[str, Any]) -> Session:
-    """Return the session on a model file, or on the folder of a recording."""
+def _opened(path: str, options: dict[str, Any], *, follow: bool = False) -> Session:
+    """Return the session on a model file, or on the folder of a recording; with `follow`, once it has a step."""
     if not os.path.isdir(path):  # unlike Path.is_dir, False for a name that is too long
         from tui_gru.session.opening import load
 
@@ -453,7 +458,20 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
         raise TuiGruError("a recording has its own inputs and torch's convention; remove it", option=other)
     from tui_gru.session.opening import on_recording
 
-    return on_recording(path, options.get("name"))
+    if follow and not _has_a_step(path):
+        print(f"waiting for the first step of {path}; ctrl+c ends", file=sys.stderr)
+        while not _has_a_step(path):
+            time.sleep(WAITING)
+    return on_recording(path, options.get("name"), follow=follow)
+
+
+WAITING = 0.2  # seconds
+
+
+def _has_a_step(folder: str) -> bool:
+    from tui_gru.imported.recordings import open_recording
+
+    return bool(open_recording(folder).steps)
 
 
 @contextmanager

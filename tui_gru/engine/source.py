@@ -161,7 +161,9 @@ class Imported(Source):
     the reset gate and the meaning of z; `again` reads the file in another way, compares the result with an output, and returns the
     new data and a sentence about the comparison.
 
-    `of_module` returns the run of another of the `modules`, and the first message; it is None where there are no others.
+    `of_module` returns the run of another of the `modules`, and the first message; it is None where there are no others. Of a
+    recording that is followed, `newer` returns the run with the steps that were written since, and a message; None if there are
+    none. It is quick if nothing has changed, and may run in any thread.
     """
 
     title: str
@@ -184,6 +186,7 @@ class Imported(Source):
     module: str = ""
     modules: tuple[str, ...] = ()
     of_module: Callable[[str], tuple[Imported, str]] | None = None
+    newer: Callable[[], tuple[Imported, str] | None] | None = None
     epochs: int | None = field(default=1, init=False)
 
     @property

@@ -43,7 +43,7 @@ from tui_gru.imported.recompute import (
     torch_gradients,
     weights_of,
 )
-from tui_gru.imported.recordings import KeptStep, Recording, identity_of, recognised
+from tui_gru.imported.recordings import KeptStep, Recording, identity_of, open_recording, recognised, stamp_of
 
 # ------------------------------------------------------------------------------
 # Captured calls of a GRU as imported batches: the calls of a step joined as rows, with the gradients from outside.
@@ -485,9 +485,9 @@ CHECKED = 1 << 26  # bytes of numbers that are compared with their checksums at 
 READ = 32  # at most so many steps of a cell with different calls are read, to find the longest loop
 
 
-def recorded_run(recording: Recording, name: str | None = None) -> tuple[Imported, str]:
+def recorded_run(recording: Recording, name: str | None = None, *, followed: bool = False) -> tuple[Imported, str]:
     """Return the kept steps of the GRU called `name`, by default the only one or the first, and a message on their number and on
-    what is missing.
+    what is missing. `followed`: someone looks for newer steps.
 
     Steps that cannot be read are left out. Raises `RecordingError`, one line, if no step remains.
     """
@@ -520,7 +520,38 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Importe
         modules=_in_order(batches.recording, recording.modules),
         of_module=partial(recorded_run, recording),
     )
-    return source, "; ".join((*_summary(recording), *batches.left_out))
+    return source, "; ".join((*_summary(recording, followed=followed), *batches.left_out))
+
+
+def followed_run(folder: Path, name: str | None = None) -> tuple[Imported, str]:
+    """Return the run of a recording that may still be written, as `recorded_run` does; its `newer` returns one with newer steps."""
+    stamp = stamp_of(folder)  # before the recording is read, so that nothing which is written meanwhile is missed
+    recording = open_recording(folder)
+    source, notice = recorded_run(recording, name, followed=True)
+    of_module = partial(followed_run, folder)
+    return replace(source, newer=_NewerSteps(recording, source, stamp), of_module=of_module), notice
+
+
+class _NewerSteps:
+    """Reads a recording again if its files have changed, until every rank has closed it."""
+
+    def __init__(self, recording: Recording, source: Imported, stamp: object) -> None:
+        self._folder, self._module, self._stamp, self.closed = recording.folder, source.module, stamp, recording.closed
+        self.known = {step.number: repr(step) for step in recording.steps}  # repr, in which NaN equals itself
+
+    def __call__(self) -> tuple[Imported, str] | None:
+        """Raises `RecordingError`, one line, if the recording cannot be read any more."""
+        if self.closed or (stamp := stamp_of(self._folder)) == self._stamp:
+            return None
+        found, _ = followed_run(self._folder, self._module)
+        self._stamp, newest = stamp, found.newer
+        assert isinstance(newest, _NewerSteps)
+        changed = [number for number, step in newest.known.items() if self.known.get(number) != step]
+        self.known, self.closed = newest.known, newest.closed
+        if not changed:
+            return None
+        count = "1 new step" if len(changed) == 1 else f"{len(changed):,} new steps"
+        return found, f"{count}, up to step {max(changed):,}{'; the recording is complete' if self.closed else ''}"
 
 
 def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, ...]:
@@ -533,14 +564,15 @@ def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, 
     return tuple(dict.fromkeys([*called, *names]))
 
 
-def _summary(recording: Recording) -> list[str]:
+def _summary(recording: Recording, *, followed: bool) -> list[str]:
     """Return sentences on the number of kept steps, and on what is missing or incomplete."""
     kept, gaps = len(recording.steps), len(recording.gaps())
     found = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
     if others := [module.name for module in recording.modules[1:]]:
         found.append(f"recorded besides: {', '.join(others)}")
     if not recording.closed:
-        found.append("it is still being written, or was cut off: open it again for newer steps")
+        by_itself = "it is still being written, or was cut off: open it again, or with --follow, for newer steps"
+        found.append("it is followed: newer steps appear when they are written" if followed else by_itself)
     if recording.missing_ranks:
         ranks = ", ".join(map(str, recording.missing_ranks))
         found.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from tui_gru.debugger.state import Marks
 from tui_gru.engine.config import Reset, RunOptions
 from tui_gru.engine.data import ImportedConfig
 from tui_gru.engine.source import Imported
@@ -143,15 +146,44 @@ def other_module(session: Session, name: str = "") -> Session:
     return other
 
 
-def on_recording(folder: str | PathLike[str], name: str | None = None) -> Session:
-    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs.
+def on_recording(folder: str | PathLike[str], name: str | None = None, *, follow: bool = False) -> Session:
+    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs. `follow`: for
+    `with_newer_steps`, while another process writes the recording.
 
     Raises `RecordingError`, one line.
     """
-    from tui_gru.imported.captured import recorded_run
+    from tui_gru.imported.captured import followed_run, recorded_run
     from tui_gru.imported.recordings import open_recording
 
-    return _on(*recorded_run(open_recording(folder), name))
+    return _on(*(followed_run(Path(folder).expanduser(), name) if follow else recorded_run(open_recording(folder), name)))
+
+
+def with_newer_steps(session: Session, source: Imported) -> Session:
+    """Return a session on a recording that has more steps than it had in `session`. It has the same breakpoints, watches and marks,
+    and is at the same place; at the end, if `session` is.
+
+    A session with changes, or one that is recorded to a file, keeps its steps: raises `TuiGruError`.
+    """
+    before, now = session.config.source, session.state
+    if now.branches.done or len(now.branches.names) > 1 or session.recording is not None:
+        raise TuiGruError("newer steps are not shown, since this session has changes; undo them, or open the recording again")
+    memory = now.timeline.memory.budget.limit
+    newer = Session.on(ImportedConfig.of_source(source), history_memory=memory)
+    is_alike = newer.program.ticks == session.program.ticks
+
+    def moved(tick: int) -> int:
+        """Return the tick of the same place; of the first line of its step, if steps have another number of lines now."""
+        if not tick:
+            return 0
+        batch, offset = divmod(tick - 1, session.program.ticks)
+        found = bisect_left(source.steps, before.steps[batch])
+        return min(found, len(source.steps) - 1) * newer.program.ticks + (offset if is_alike else 0) + 1
+
+    marks = {letter: replace(mark, tick=moved(mark.tick)) for letter, mark in now.marks.by_letter.items()}
+    newer.carry_over(now, Marks(marks))
+    is_at_end = session.end is not None and session.position.tick == session.end.tick
+    newer.seek(newer.end if is_at_end and newer.end is not None else moved(session.position.tick))
+    return newer
 
 
 def on_module(

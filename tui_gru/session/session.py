@@ -148,6 +148,11 @@ class Session(Queries):
         """
         return Snapshot.of_passing(self._run, self.found)
 
+    def carry_over(self, state: State, marks: Marks) -> None:
+        """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""
+        self._run.update(stops=state.stops, marks=marks, stop_on_nan=state.stop_on_nan, kept=state.kept)
+        self._run.update(last_condition=state.last_condition)
+
     # The outcome of the last verb
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -15,6 +17,8 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of, typed_index
+from tui_gru.engine.source import Imported
+from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
@@ -415,6 +419,64 @@ class Tour:
 
 
 # ------------------------------------------------------------------------------
+# A recording that another process writes: its new steps are shown as they come.
+
+
+FOLLOWED = 1.0  # seconds between two looks, and as many times as long as the last reading took
+PATIENT = 10
+
+
+class NewerSteps:
+    """Reads the newer steps of a recording in a thread, and shows them once nothing is open or under way."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._next, self._reading, self._refused = 0.0, False, ""
+        self._read: tuple[Session, Imported, str] | None = None
+
+    def look(self) -> None:
+        """Read newer steps if there are any, and show those that were read."""
+        screen, source = self._screen, self._screen.session.config.source
+        if not isinstance(source, Imported) or source.newer is None or self._reading:
+            return
+        if self._read is None and time.monotonic() >= self._next:
+            self._reading = True
+            screen.run_worker(partial(self._look, screen.session, source.newer), thread=True, group="newer steps")
+        elif self._read is not None and not (screen.running or screen.expecting or screen.awaits_key or screen.typing):
+            self._show(*self._read)
+
+    def _look(self, session: Session, newer: Callable[[], tuple[Imported, str] | None]) -> None:
+        begun, problem = time.monotonic(), ""
+        try:
+            found = newer()
+        except TuiGruError as error:
+            found, problem = None, str(error)
+        self._next = begun + max(FOLLOWED, PATIENT * (time.monotonic() - begun))
+        self._read, self._reading = None if found is None else (session, *found), False
+        if problem and problem != self._refused:
+            self._refused = problem
+            self._screen.app.call_from_thread(self._screen.say, problem, warning=True)
+
+    def _show(self, session: Session, source: Imported, words: str) -> None:
+        screen = self._screen
+        if screen.session is not session or screen.overlay is not None:
+            self._read = None if screen.session is not session else self._read  # of another module, which looks for itself
+            return
+        from tui_gru.session.opening import with_newer_steps
+
+        try:
+            screen.session = with_newer_steps(session, source)
+        except TuiGruError as error:
+            if str(error) != self._refused:
+                self._refused = str(error)
+                screen.say(self._refused, warning=True)
+            return
+        self._read, self._refused = None, ""
+        screen.session.notice = words
+        screen.show_now()
+
+
+# ------------------------------------------------------------------------------
 # The main screen: executes verbs of the session on keys, and has the panels draw the session's snapshot.
 
 
@@ -438,6 +500,7 @@ class MainScreen(SessionScreen):
         self.panels = PanelHost(self)
         self.overlays = OverlayHost(self, self.panels)
         self.derivations = Derivations(self)
+        self.newer = NewerSteps(self)
         self.kept = KeptWithSession(self)
         self.tour = Tour(self)
         self.do = self.runner.do
@@ -456,6 +519,8 @@ class MainScreen(SessionScreen):
         self.kept.lay_out()
         if self.notice is not None or self.standing():
             self.say_notice()
+        if isinstance(source := self.session.config.source, Imported) and source.newer is not None:
+            self.set_interval(FOLLOWED / 2, self.newer.look)
 
     def on_resize(self) -> None:
         self.panels.resized()
@@ -615,11 +680,18 @@ class MainScreen(SessionScreen):
 
         return self._came_from if isinstance(self.focused, CommandLine) else self.focused
 
+    @property
+    def typing(self) -> bool:
+        """True while the `:` line is open."""
+        from tui_gru.tui.command import CommandLine
+
+        return isinstance(self.focused, CommandLine)
+
     async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
         """Open the `:` line with `text`, then `value`, which is selected, then `rest`."""
         from tui_gru.tui.command import CommandLine
 
-        if not isinstance(self.focused, CommandLine):
+        if not self.typing:
             self._came_from = self.focused
         self.say("")  # the line and its list cover the message
         if not self.query(CommandLine):
