@@ -298,7 +298,7 @@ def can_be_followed(session, findings):
     for each in findings:
         for evidence in each.evidence:
             if evidence.number is not None:
-                assert same(session.origin(evidence.number).value, evidence.value)
+                assert same(session.derive(evidence.number).value, evidence.value)
         assert each.tick is None or session.seek(each.tick).tick == each.tick
 
 

@@ -33,7 +33,7 @@ def askable(session):
     """Yield every (name, timestep, index of its last entry) of the batch."""
     program, T = session.program, session.config.seq_length
     page, snapshot = program.model.page, session.snapshot()
-    edges = {(page.ahead(state), 0 if page.states[state].backwards else T - 1) for state in page.states}
+    edges = {(page.received(state), 0 if page.states[state].backwards else T - 1) for state in page.states}
     for name in changeable(program):
         for t in (None,) if program.names[name].kind.per_batch else range(T):
             if (name, t) not in edges:
@@ -125,7 +125,7 @@ def test_what_a_timestep_reads_of_another_is_adopted_wherever_it_comes_from(name
     """From the batch before, from another timestep of either direction, or from the beginning of the second direction."""
     session = standing(batch, **(BACKWARDS if name == "backwards" else models.MODELS[name]))
     page, here, refused = session.program.model.page, session.position, {}
-    read = {page.before(state) for state in page.states} | {page.ahead(state) for state in page.states}
+    read = {page.before(state) for state in page.states} | {page.received(state) for state in page.states}
     for each, t, index in askable(session):
         if each not in read:
             continue

@@ -85,13 +85,13 @@ def test_every_line_says_its_own_text():
     session.step("batch", 2)
     for name, line in session.program.lines.items():
         index = (0,) * np.ndim(session.value(name))
-        assert session.origin(ValueRef(name, index, None, session.position.tick)).derivation.formula == line.text
+        assert session.derive(ValueRef(name, index, None, session.position.tick)).derivation.formula == line.text
 
 
 def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     session = learning()
     session.step("batch")
-    weight = session.origin(ValueRef("Wz", (3, 0), None, session.position.tick))
+    weight = session.derive(ValueRef("Wz", (3, 0), None, session.position.tick))
     old, step = weight.terms
     assert (old.derivation.note, step.sign) == ("an initial weight, drawn with seed 1", -1)
     rate, gradient = step.terms
@@ -102,7 +102,7 @@ def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     daz = share.terms[0]
     dz = daz.terms[0]
     assert (daz.number.name, dz.number.name) == ("daz", "dz")
-    letter = session.origin(ValueRef("x", (0, 3), 0, session.position.tick))
+    letter = session.derive(ValueRef("x", (0, 3), 0, session.position.tick))
     assert letter.derivation.note == "“M” is read here: character 1 of the text"
 
 
@@ -132,7 +132,7 @@ def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(mode
 def test_the_gradient_that_flows_back_is_followed_over_timesteps():
     session = learning()
     session.step("batch")
-    node = session.origin(ValueRef("dh", (0, 0), 0, session.position.tick))
+    node = session.derive(ValueRef("dh", (0, 0), 0, session.position.tick))
     seen = []
     while node.terms:
         node = node.terms[-1] if node.number is None or node.number.name != "dh_prev" else node.terms[0].terms[0]
@@ -145,14 +145,14 @@ def test_the_gradient_that_flows_back_is_followed_over_timesteps():
 def test_a_state_is_followed_into_the_batch_before_and_to_the_start():
     session = learning()
     session.seek("e1 b2 t1")
-    before = session.origin(ValueRef("h_prev", (1, 1), 0, session.position.tick))
+    before = session.derive(ValueRef("h_prev", (1, 1), 0, session.position.tick))
     assert before.derivation.note == "h at the end of the batch before"
     assert before.terms[0].value == timeline_of(session).record(0).array("h")[-1][1, 1]
     session.seek("e2 b1 t1")
-    assert "every epoch begins" in session.origin(ValueRef("h_prev", (1, 1), 0, session.position.tick)).derivation.note
+    assert "every epoch begins" in session.derive(ValueRef("h_prev", (1, 1), 0, session.position.tick)).derivation.note
     reset = learning(carry="reset")
     reset.seek("e1 b2 t1")
-    assert "every batch begins" in reset.origin(ValueRef("h_prev", (1, 1), 0, reset.position.tick)).derivation.note
+    assert "every batch begins" in reset.derive(ValueRef("h_prev", (1, 1), 0, reset.position.tick)).derivation.note
 
 
 @models.parametrize()
@@ -225,8 +225,8 @@ def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
     session.step("batch")
     done = session.position.tick
     session.seek(session.program.tick_of("dWz", 1))
-    here = session.origin(ValueRef("dWz", (2, 0), None, session.position.tick))
-    whole = session.origin(ValueRef("dWz", (2, 0), None, done))
+    here = session.derive(ValueRef("dWz", (2, 0), None, session.position.tick))
+    whole = session.derive(ValueRef("dWz", (2, 0), None, done))
     assert [len(node.terms) for node in (here, whole)] == [2, 3]
     assert here.derivation.tick == session.position.tick
     assert sum(whole.shares) == pytest.approx(1)
@@ -235,10 +235,10 @@ def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
 def test_with_carry_notebook_the_earlier_batches_have_a_share():
     session = learning(carry="notebook", text=TEXT, seq_length=2)
     session.step("batch", 2)
-    node = session.origin(ValueRef("dUz", (0, 1), None, session.position.tick))
+    node = session.derive(ValueRef("dUz", (0, 1), None, session.position.tick))
     assert node.terms[-1].label == "earlier batches"
     assert node.terms[-1].value != 0
-    assert "earlier" not in str(session.origin(ValueRef("dWy", (0, 1), None, session.position.tick)).terms)
+    assert "earlier" not in str(session.derive(ValueRef("dWy", (0, 1), None, session.position.tick)).terms)
 
 
 def test_over_a_thousand_batches_without_learning_a_weight_leads_to_the_step_before_them():
@@ -247,7 +247,7 @@ def test_over_a_thousand_batches_without_learning_a_weight_leads_to_the_step_bef
     stepped = session.position.tick
     session.learning = False
     session.step("batch", 1000)
-    node = session.origin(ValueRef("Wz", (3, 0), None, session.position.tick))
+    node = session.derive(ValueRef("Wz", (3, 0), None, session.position.tick))
     assert node.derivation.tick == stepped - len(session.program.update) + 1
     assert node.terms[0].derivation.note == "an initial weight, drawn with seed 1"
 
@@ -264,18 +264,18 @@ def test_what_was_set_by_hand_says_so(place, name, index):
     at = timeline_of(session).segments[-1].start
     where = tuple(i % n for i, n in zip(index, np.shape(session.value(name)), strict=True))
     t = timeline_of(session).position(at).t if name == "h" else None
-    node = session.origin(ValueRef(name, where, t, at))
+    node = session.derive(ValueRef(name, where, t, at))
     assert node.value == 0.5
     assert node.derivation.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {given(was)}"
     assert node.derivation.tick == at
     if name == "h":
         session.seek(at + 1)
-        after = session.origin(ValueRef("h_prev", where, session.position.t, session.position.tick))
+        after = session.derive(ValueRef("h_prev", where, session.position.t, session.position.tick))
         assert after.terms[0].derivation.note.startswith("set by hand")
     else:
         session.seek(at)
         session.step("batch")
-        updated = session.origin(ValueRef(name, where, None, session.position.tick))
+        updated = session.derive(ValueRef(name, where, None, session.position.tick))
         assert updated.terms[0].derivation.note.startswith("set by hand")
 
 
@@ -284,7 +284,7 @@ def test_an_edited_state_before_a_timestep_says_so():
     session.seek(session.program.tick_of("z", 1))
     session.edit("h_prev", (0, 1), 0.25)
     session.seek(session.position.tick + 3)
-    node = session.origin(ValueRef("h_prev", (0, 1), 1, session.position.tick))
+    node = session.derive(ValueRef("h_prev", (0, 1), 1, session.position.tick))
     assert node.terms[0].derivation.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
 
 
@@ -294,7 +294,7 @@ def test_a_softmax_that_has_underflowed_is_explained_from_its_logits():
     session.step("timestep")
     row = int(np.argmin(session.value("y_hat").min(1)))
     target = int(session.value("y")[row].argmax())
-    node = session.origin(ValueRef("term1", (row, target), 0, session.position.tick))
+    node = session.derive(ValueRef("term1", (row, target), 0, session.position.tick))
     log = node.terms[1]
     assert math.isfinite(log.value)
     assert abs(rounding(log)) < 1e-6 * abs(log.value)
@@ -328,7 +328,7 @@ def test_what_cannot_be_explained_says_why(number, word):
     session = learning()
     session.step("batch")
     with pytest.raises(TuiGruError) as error:
-        session.origin(number)
+        session.derive(number)
     assert word in str(error.value)
 
 

@@ -42,7 +42,7 @@ def after(session: Session, target: str) -> Session:
 def origin(session: Session, name: str) -> Node:
     value = session.value(name)
     timed = session.program.names[name].timed
-    return session.origin(ValueRef(name, (0,) * np.ndim(value), session.position.t if timed else None, session.position.tick))
+    return session.derive(ValueRef(name, (0,) * np.ndim(value), session.position.t if timed else None, session.position.tick))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -17,7 +17,7 @@ from tui_gru.imported.module import forget
 from tui_gru.session.opening import on_recording, other_module
 from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 
 
 class Layered(nn.Module):
@@ -85,19 +85,19 @@ def test_every_first_state_leads_to_the_last_state_of_the_encoder() -> None:
     encoder = other_module(s)
     assert "The last c_l0 is the first state of decoder." in encoder.notice
     for name in ("h_l0", "c_l0", "h_l1", "c_l1"):
-        begin = s.origin(at(s, f"{name[0]}_prev{name[1:]}", (1, 2), 0))
+        begin = s.derive(at(s, f"{name[0]}_prev{name[1:]}", (1, 2), 0))
         link = begin.derivation.link
         assert link is not None
         assert (link.module, link.name, link.t) == ("encoder", name, T - 1)
         np.testing.assert_allclose(begin.value, encoder.value(link.name, t=link.t)[1, 2], rtol=1e-6)
-    assert s.origin(at(s, "h_prev_l0", (1, 2), 1)).derivation.link is None
+    assert s.derive(at(s, "h_prev_l0", (1, 2), 1)).derivation.link is None
 
 
 def test_the_gradient_of_the_encoders_last_state_is_what_the_decoder_hands_back() -> None:
     encoder = captured(Layered(), "encoder")
     decoder = other_module(encoder)
     for name in ("h_l0", "c_l0", "h_l1", "c_l1"):
-        terms = [encoder.origin(at(encoder, f"d{name}", (1, 2), T - 1))]
+        terms = [encoder.derive(at(encoder, f"d{name}", (1, 2), T - 1))]
         while (handed := next((each for each in terms if each.derivation.link is not None), None)) is None:
             terms = [term for each in terms for term in each.terms]
         link = handed.derivation.link
@@ -105,7 +105,7 @@ def test_the_gradient_of_the_encoders_last_state_is_what_the_decoder_hands_back(
         assert (link.module, link.name, link.t) == ("decoder", f"d{name[0]}_prev{name[1:]}", 0)
         np.testing.assert_allclose(handed.value, decoder.value(link.name, t=0)[1, 2], rtol=1e-5, atol=1e-9)
         assert "which decoder begins with" in handed.derivation.note
-    reverse = encoder.origin(at(encoder, "h_next_l1_reverse", (0, 0), T - 1))
+    reverse = encoder.derive(at(encoder, "h_next_l1_reverse", (0, 0), T - 1))
     assert reverse.derivation.link is None
 
 
@@ -117,7 +117,7 @@ def test_unlike_states_are_not_linked() -> None:
 
     s = captured(Bridge())
     assert s.config.source.modules == ("encoder", "cell")
-    assert s.origin(at(s, "h_prev", (0, 1), 0)).derivation.note == "h as given with the batch: h0"
+    assert s.derive(at(s, "h_prev", (0, 1), 0)).derivation.note == "h as given with the batch: h0"
     assert "The first" not in s.notice
 
 
@@ -187,7 +187,7 @@ async def test_keys_go_from_module_to_module_and_along_the_state(tmp_path: Path)
         await d.type(":")
         await d.type(*"why h[1,2] t 1", "enter")
         panel = d.screen.overlay
-        assert isinstance(panel, OriginPanel)
+        assert isinstance(panel, DerivationPanel)
         at = next(i for i, row in enumerate(panel.rows) if row.node and row.node.number and row.node.number.name == "h_prev")
         panel.move_to(at)
         await d.type("enter")

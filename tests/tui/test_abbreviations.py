@@ -10,7 +10,7 @@ from tui_gru.tui.about import TERMS
 from tui_gru.tui.command import complete
 from tui_gru.tui.help import explanations
 from tui_gru.tui.keys import execute, with_keys
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.weights import WeightsPanel
 
 
@@ -23,10 +23,10 @@ async def test_commands_are_abbreviated_as_in_gdb() -> None:
         assert d.session.position.line is not None
         assert d.session.position.line.target == "z"
         await d.type(":bt")
-        assert isinstance(d.screen.overlay, OriginPanel)
+        assert isinstance(d.screen.overlay, DerivationPanel)
         await d.type("escape", ":p z[row 1, unit 2]")
         panel = d.screen.overlay
-        assert isinstance(panel, OriginPanel)
+        assert isinstance(panel, DerivationPanel)
         assert panel.leaf.root.number is not None
         assert (panel.leaf.root.number.name, panel.leaf.root.number.index) == ("z", (0, 1))
         await d.type("escape", ":p Ma 3")

@@ -26,9 +26,9 @@ from tui_gru.analysis.units import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless, until_checked
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
 from tui_gru.tui.panels.lists import ArrayList, FindingsList
-from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.units import UnitsMap
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.panels.weights import Overview, WeightsPanel
@@ -76,7 +76,7 @@ async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() ->
         assert app.screen.session.position.tick == finding.tick
         await press(pilot, "! down enter")
         panel = app.screen.overlay
-        assert isinstance(panel, OriginPanel)
+        assert isinstance(panel, DerivationPanel)
         assert panel.leaf.root.number == finding.evidence[-1].number
 
 

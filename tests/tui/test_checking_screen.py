@@ -12,7 +12,7 @@ from tui_gru.analysis.check import Check, CheckResult
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.errors import TuiGruError
 from tui_gru.tui.panels.check import CheckReport
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.time import Header
 
 
@@ -155,7 +155,7 @@ async def test_enter_on_a_row_asks_where_its_number_comes_from() -> None:
         await d.type("home", "enter")
         await d.pilot.pause(0.1)
         origin = d.screen.overlay
-        assert isinstance(origin, OriginPanel)
+        assert isinstance(origin, DerivationPanel)
         number = origin.leaf.root.number
         assert number is not None
         assert number.name == "dlogits"

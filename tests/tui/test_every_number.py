@@ -8,7 +8,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.panels.values import LossTerms, Samples, Softmax, ValueMatrix
@@ -18,7 +18,7 @@ SIZES = [(160, 50), (80, 24), (40, 12)]
 
 def asked(d: Driver) -> ValueRef:
     panel = d.screen.overlay
-    assert isinstance(panel, OriginPanel), d.says
+    assert isinstance(panel, DerivationPanel), d.says
     number = panel.leaf.root.number
     assert number is not None
     return number
@@ -43,7 +43,7 @@ async def test_every_cell_that_shows_a_number_can_be_asked(size: tuple[int, int]
                         refs += [matrix.refs(i, j) for i in range(matrix.shape[0]) for j in range(matrix.shape[1])]
                 numbers = {ValueRef(ref.name, ref.index, ref.t, d.session.position.tick) for ref in refs}
                 for number in numbers - known:
-                    assert d.session.origin(number).number is not None
+                    assert d.session.derive(number).number is not None
                 known |= numbers
         assert known
 
@@ -89,7 +89,7 @@ async def test_the_curve_asks_for_the_loss_at_its_mark() -> None:
         curve.focus()
         await d.type("enter")
         panel = d.screen.overlay
-        assert isinstance(panel, OriginPanel)
+        assert isinstance(panel, DerivationPanel)
         assert panel.leaf.root.value == value
 
 

@@ -14,7 +14,7 @@ from tui_gru.tui.headless import headless
 from tui_gru.tui.help import HelpPanel, HelpScreen
 from tui_gru.tui.keys import execute, key_sign, key_signs
 from tui_gru.tui.panel import Panel
-from tui_gru.tui.panels.origin import WhatIfPanel
+from tui_gru.tui.panels.derivation import WhatIfPanel
 
 OWN = {
     "step.line": "f1", "step.batch": "f2", "step.timestep": "f3", "learn.sgd": "f4", "learn.toggle": "f5", "help": "f6",

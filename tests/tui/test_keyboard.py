@@ -20,9 +20,9 @@ from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import single_keys, until_idle
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchList, StopsList
-from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import TypedText, drawn_lines
@@ -95,7 +95,7 @@ async def test_a_key_comes_to_what_the_key_before_it_has_opened() -> None:
         assert d.session.position.tick == 2
         burst(d, "o", "enter", "down", "down")
         await settled(d)
-        panel = d.screen.query_one(OriginPanel)
+        panel = d.screen.query_one(DerivationPanel)
         assert panel.leaf.cursor == 2
         burst(d, "J", "escape", "?", "o", "escape", "B", "escape", "O")
         await settled(d)
@@ -295,17 +295,17 @@ async def test_a_paste_comes_in_its_turn() -> None:
 async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui_gru.tui.running.AT_ONCE", -1.0)
     async with driving() as d:
-        origin = d.session.origin
+        derive = d.session.derive
 
         def slow(number: Any, **options: Any) -> Any:
             time.sleep(0.4)
-            return origin(number, **options)
+            return derive(number, **options)
 
-        monkeypatch.setattr(d.session, "origin", slow)
+        monkeypatch.setattr(d.session, "derive", slow)
         await d.type("o")
         burst(d, "enter", "down", "down")
         await settled(d)
-        assert d.screen.query_one(OriginPanel).leaf.cursor == 2
+        assert d.screen.query_one(DerivationPanel).leaf.cursor == 2
 
 
 async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

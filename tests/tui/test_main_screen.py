@@ -20,7 +20,7 @@ from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
-from tui_gru.tui.panels.origin import WhatIfPanel
+from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.values import Gates
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.session_screen import BottomLine

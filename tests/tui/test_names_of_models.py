@@ -22,7 +22,7 @@ from tui_gru.tui.headless import until_checked
 from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.keys import example, execute
 from tui_gru.tui.panels.check import CheckReport
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import header
 from tui_gru.tui.theme import BLACKBOARD, palette_for
@@ -109,7 +109,7 @@ async def test_every_row_of_a_check_can_be_asked_where_two_lines_read_a_weight()
         assert panel.report.agrees
         assert {row.name for row in panel.report.rows} <= set(d.session.program.names)
         await d.type("enter")
-        assert isinstance(d.screen.overlay, OriginPanel)
+        assert isinstance(d.screen.overlay, DerivationPanel)
 
 
 def test_no_name_of_a_cell_or_of_an_update_stands_in_the_code() -> None:

@@ -11,16 +11,16 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.line import CurrentLine
-from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import Overview
 
 
-def panel(d: Driver) -> OriginPanel:
+def panel(d: Driver) -> DerivationPanel:
     overlay = d.screen.overlay
-    assert isinstance(overlay, OriginPanel)
+    assert isinstance(overlay, DerivationPanel)
     return overlay
 
 

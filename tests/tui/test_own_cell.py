@@ -14,7 +14,7 @@ from tui_gru.cli.commands import main
 from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panels.check import CheckReport
-from tui_gru.tui.panels.origin import OriginPanel, WhatIfPanel
+from tui_gru.tui.panels.derivation import DerivationPanel, WhatIfPanel
 from tui_gru.tui.session_screen import BottomLine
 
 
@@ -50,7 +50,7 @@ async def test_everything_is_done_with_it(options: dict[str, object], my_cell: s
         np.testing.assert_allclose(d.session.value(f"d{f}"), delta * passed, rtol=1e-5, atol=1e-8)
         for entry in (f"d{f}[0,1]", f"{h}[1,0]", f"Uf{h[1:]}[0,1]"):
             await command(d, f"why {entry}")
-            assert isinstance(d.screen.overlay, OriginPanel)
+            assert isinstance(d.screen.overlay, DerivationPanel)
             await command(d, f"export! {tmp_path / 'why.tex'}")
             assert "=" in (tmp_path / "why.tex").read_text("utf-8")
             await d.type("escape")

@@ -13,7 +13,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.terminal import drawn_lines
 
 SIZES = [(160, 50), (100, 30), (80, 24), (40, 12)]
@@ -81,7 +81,7 @@ async def test_what_is_filled_in_is_spelled_as_on_the_screen() -> None:
     async with driving() as d:
         await d.type("l", "n", ":why Wz[“M”, unit 1]")
         panel = d.screen.overlay
-        assert isinstance(panel, OriginPanel)
+        assert isinstance(panel, DerivationPanel)
         number = panel.leaf.root.number
         assert number is not None
         assert (number.name, number.index) == ("Wz", (3, 0))

@@ -9,8 +9,8 @@ from textual.errors import NoWidget
 from tests.tui.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.help import HelpScreen
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.lists import BranchList
-from tui_gru.tui.panels.origin import OriginPanel
 
 
 def click(d: Driver, x: int, y: int) -> None:
@@ -20,10 +20,10 @@ def click(d: Driver, x: int, y: int) -> None:
         d.pilot.app.post_message(kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y))
 
 
-async def opened(d: Driver) -> OriginPanel:
+async def opened(d: Driver) -> DerivationPanel:
     await d.type("s", "n", ":why loss")
     panel = d.screen.overlay
-    assert isinstance(panel, OriginPanel)
+    assert isinstance(panel, DerivationPanel)
     return panel
 
 

@@ -16,8 +16,8 @@ from tui_gru.tui.command import CommandLine
 from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.keys import example
 from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.origin import WhatIfPanel
 from tui_gru.tui.panels.time import Header
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_lines

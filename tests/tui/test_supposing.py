@@ -8,7 +8,7 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.draw import Ref
-from tui_gru.tui.panels.origin import WhatIfPanel
+from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.panels.weights import Overview

@@ -174,7 +174,7 @@ class ModelOptions(RunOptions, total=False):
 
 class Options(ModelOptions, total=False):
     """All options of a run by keyword. A text and a vocabulary are strings, or sequences of tokens; `input` and `target`, in their
-    place, are arrays or names of .npy files (`engine.series`)."""
+    place, are arrays or names of .npy files (`engine.data`)."""
 
     text: str | Sequence[str] | None
     vocabulary: str | Sequence[str] | None

@@ -262,7 +262,7 @@ class Queries:
         number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self.state.tick)
         return Explainer(self._run.timeline).explain(number)
 
-    def origin(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
+    def derive(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
         from tui_gru.debugger.explain import Explainer
 

@@ -162,7 +162,7 @@ class _DerivationWriter:
             place = place_of(position_of(console.session.program, tick))["words"]
             console.panel = as_text(root, first_opened(root), place)
 
-        console.do(partial(console.session.origin, asked), then=write)
+        console.do(partial(console.session.derive, asked), then=write)
 
 
 class _NoRunner:

@@ -160,10 +160,10 @@ def row_width(row: SegmentRow) -> int:
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
     """Return a box of these rows, padded on the right to the widest."""
-    kept = [tuple(segment for segment in row if segment.text) for row in rows]
-    widths = list(map(row_width, kept))
+    visible = [tuple(segment for segment in row if segment.text) for row in rows]
+    widths = list(map(row_width, visible))
     width = max(widths, default=0)
-    return Box(tuple((*row, *_space(width - w)) for row, w in zip(kept, widths, strict=True)), width, axis)
+    return Box(tuple((*row, *_space(width - w)) for row, w in zip(visible, widths, strict=True)), width, axis)
 
 
 def _space(width: int) -> SegmentRow:

@@ -20,7 +20,7 @@ from tui_gru.session.snapshot import line_latex, values_latex
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Panel
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.story import StoryPanel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import drawn_lines
@@ -109,7 +109,7 @@ def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
     overlay, used = screen.overlay, screen.in_use
     if suffix == ".csv":
         return "the numbers of the story", None
-    if isinstance(overlay, OriginPanel):
+    if isinstance(overlay, DerivationPanel):
         return "the derivation", overlay
     panel = used if isinstance(used, Panel) and used.heading else None
     if suffix == ".tex" and not (panel and panel.shown()):
@@ -121,7 +121,7 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
     if suffix == ".csv":
         return _story_of(screen)
     what, panel = subject(screen, suffix)
-    derivation = panel if isinstance(panel, OriginPanel) else None
+    derivation = panel if isinstance(panel, DerivationPanel) else None
     match suffix:
         case ".svg":
             return what, _picture(screen.app, panel)

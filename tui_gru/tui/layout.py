@@ -415,8 +415,8 @@ class OverlayHost:
     @property
     def overlay(self) -> SnapshotPanel | None:
         """The overlay that covers the blackboard, None if there is none."""
-        there = self._wanted is not None and self._wanted is self._mounted and self._wanted.is_attached
-        return self._wanted if there else None
+        is_mounted = self._wanted is not None and self._wanted is self._mounted and self._wanted.is_attached
+        return self._wanted if is_mounted else None
 
     @property
     def expecting(self) -> bool:

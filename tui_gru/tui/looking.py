@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import NumberAsked, PanelResult, SnapshotPanel
     from tui_gru.tui.panels.check import CheckReport
+    from tui_gru.tui.panels.derivation import WhatIfPanel
     from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
     from tui_gru.tui.panels.lists import FindingsList
-    from tui_gru.tui.panels.origin import WhatIfPanel
     from tui_gru.tui.panels.story import StoryPanel
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
@@ -837,7 +837,7 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
     t = reader.timestep(program.seq_length)
 
     def show(what_if: WhatIf) -> None:
-        from tui_gru.tui.panels.origin import WhatIfPanel
+        from tui_gru.tui.panels.derivation import WhatIfPanel
 
         screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
 
@@ -846,7 +846,7 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
 
 def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
     """Suppose a value a number of steps away; the number is the count typed before the key."""
-    from tui_gru.tui.panels.origin import WhatIfPanel
+    from tui_gru.tui.panels.derivation import WhatIfPanel
 
     panel, what_if, steps = screen.overlay, event.what_if, event.direction * screen.pending.take_count()
     if not isinstance(panel, WhatIfPanel):
@@ -913,10 +913,10 @@ def under_cursor(screen: MainScreen) -> Ref | None:
     """Return the number of this moment under the cursor, None if there is none."""
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import CellPanel
-    from tui_gru.tui.panels.origin import OriginPanel
+    from tui_gru.tui.panels.derivation import DerivationPanel
 
     focused = screen.focused
-    if isinstance(focused, OriginPanel):
+    if isinstance(focused, DerivationPanel):
         number = focused.number
         return None if number is None else _of_this_batch(screen, number)
     if isinstance(focused, MatrixView):

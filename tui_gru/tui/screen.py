@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.evaluate import Node, ValueRef
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.command import CommandLine
-    from tui_gru.tui.panels.origin import Leaf, OriginPanel
+    from tui_gru.tui.panels.derivation import DerivationPanel, Leaf
 
 # ------------------------------------------------------------------------------
 # Saves with a session its layout and typed commands, and asks where to record a session that was opened from a file.
@@ -217,31 +217,31 @@ class Derivations:
         self._trail: tuple[tuple[Session, Leaf], ...] = ()
 
     @property
-    def _panel(self) -> OriginPanel | None:
-        from tui_gru.tui.panels.origin import OriginPanel
+    def _panel(self) -> DerivationPanel | None:
+        from tui_gru.tui.panels.derivation import DerivationPanel
 
         overlay = self._screen.overlay
-        return overlay if isinstance(overlay, OriginPanel) else None
+        return overlay if isinstance(overlay, DerivationPanel) else None
 
     def ask(self, number: ValueRef) -> None:
         """Show the derivation of a number. If another is shown already, `left` returns to it."""
         name = self._screen.session.program.code_name(number.name)
         self._derive(replace(number, name=name), follow=False)
 
-    def followed(self, event: OriginPanel.Followed) -> None:
+    def followed(self, event: DerivationPanel.Followed) -> None:
         self._derive(event.number, follow=True)
 
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
-        from tui_gru.tui.panels.origin import Leaf
+        from tui_gru.tui.panels.derivation import Leaf
 
         before = self._screen.session
 
         def derive(progress: SearchProgress | None) -> Leaf:
             session = before
-            root = session.origin(number, progress=progress)
+            root = session.derive(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
                 # A value that is only copied is followed to the line that computed it.
-                root = session.origin(root.terms[0].number, progress=progress)
+                root = session.derive(root.terms[0].number, progress=progress)
             assert root.number is not None
             if follow and (link := root.derivation.link) is not None:  # to the module that computed it
                 from tui_gru.debugger.evaluate import ValueRef
@@ -249,7 +249,7 @@ class Derivations:
 
                 session = self._show_other(other_module(session, link.module))
                 end = (session.position.number + 1) * session.program.ticks
-                root = session.origin(ValueRef(link.name, root.number.index, link.t, end), progress=progress)
+                root = session.derive(ValueRef(link.name, root.number.index, link.t, end), progress=progress)
             assert root.number is not None
             tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
             if follow:
@@ -270,10 +270,10 @@ class Derivations:
     def _turn_to(self, before: Session, leaf: Leaf) -> None:
         panel = self._panel
         if panel is None:
-            from tui_gru.tui.panels.origin import OriginPanel
+            from tui_gru.tui.panels.derivation import DerivationPanel
 
             self._trail = ()
-            self._screen.overlays.cover(OriginPanel(leaf))
+            self._screen.overlays.cover(DerivationPanel(leaf))
         else:
             self._trail = (*self._trail, (before, panel.leaf))
             panel.turn_to(leaf)
@@ -297,19 +297,19 @@ class Derivations:
         batches = session.batches_to(leaf.place.tick)
         self._screen.do(go_back, batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
 
-    def opened(self, event: OriginPanel.Opened) -> None:
+    def opened(self, event: DerivationPanel.Opened) -> None:
         panel = self._panel
         if panel is not None:
             self._screen.do(lambda progress: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
 
-    async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+    async def changes_asked(self, event: DerivationPanel.ChangesAsked) -> None:
         """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
         number = event.number
         index = f"[{typed_index(self._screen.session.program, number.name, number.index)}]" if number.index else ""
         now, before = f"{number.name}{index}", f"prev({number.name}){index}"
         await self._screen.open_line(f"back abs({now} - {before}) > ")
 
-    def copied(self, event: OriginPanel.Copied) -> None:
+    def copied(self, event: DerivationPanel.Copied) -> None:
         self._screen.app.copy_to_clipboard(event.text)
         self._screen.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
 
@@ -735,19 +735,19 @@ class MainScreen(SessionScreen):
 
     # Messages of derivations
 
-    def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
+    def on_derivation_panel_followed(self, event: DerivationPanel.Followed) -> None:
         self.derivations.followed(event)
 
-    def on_origin_panel_left(self) -> None:
+    def on_derivation_panel_left(self) -> None:
         self.derivations.left()
 
-    def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
+    def on_derivation_panel_opened(self, event: DerivationPanel.Opened) -> None:
         self.derivations.opened(event)
 
-    async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+    async def on_derivation_panel_changes_asked(self, event: DerivationPanel.ChangesAsked) -> None:
         await self.derivations.changes_asked(event)
 
-    def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
+    def on_derivation_panel_copied(self, event: DerivationPanel.Copied) -> None:
         self.derivations.copied(event)
 
     # Clicks and keys on widgets that have been removed but are still on the screen

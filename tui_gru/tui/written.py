@@ -65,7 +65,7 @@ def entry_style(palette: Palette, kind: NumberScale, value: float, scale: float)
     return palette.signed(value / scale) if kind == "signed" else palette.unit(value)
 
 
-def kept(count: int, limit: int | None, focus: int | None = None) -> list[int | None]:
+def shown_indices(count: int, limit: int | None, focus: int | None = None) -> list[int | None]:
     """Return which of `count` lines to show in `limit` places: indices, and None where lines are left out.
 
     The first line, the last one and the one in focus are always shown. If the limit is too small for that, the lines around the one
@@ -116,8 +116,8 @@ def matrix(
     entry = ENTRIES[kind, compact]
     glyphs = palette.glyphs
     at_row, at_column = cursor if cursor is not None else (focus[0] if row is None else row, focus[1])
-    shown_rows = kept(rows, elide[0], at_row)
-    shown_columns = kept(columns, elide[1], at_column)
+    shown_rows = shown_indices(rows, elide[0], at_row)
+    shown_columns = shown_indices(columns, elide[1], at_column)
     labels = [] if column_labels is None else [transliterate(label, glyphs) for label in column_labels]
     width = max([entry.width, *(cell_len(labels[j]) for j in shown_columns if j is not None and j < len(labels))])
     dot = glyphs.blank.center(width)

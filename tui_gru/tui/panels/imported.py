@@ -21,7 +21,7 @@ from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.theme import Palette, transliterate, written_char
-from tui_gru.tui.written import kept
+from tui_gru.tui.written import shown_indices
 
 _CELL = 5  # cells of a timestep
 _OFF = "off by"
@@ -54,7 +54,7 @@ def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, wid
     heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
     lines: list[SegmentRow] = [(Segment(" " * label), *(Segment(*head) for head in heads))] if height > 2 else []
     each = len(_lines(palette, snapshot, 0, steps))
-    for i in kept(snapshot.config.batch_size, max((height - len(lines)) // each, 1), row):
+    for i in shown_indices(snapshot.config.batch_size, max((height - len(lines)) // each, 1), row):
         if i is None:
             lines.append((Segment(" " * label), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
             continue

@@ -34,7 +34,7 @@ from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, Refs, bracket, clip, from_ro
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, NumberScale, kept, matrix
+from tui_gru.tui.written import ENTRIES, NumberScale, matrix, shown_indices
 
 # ------------------------------------------------------------------------------
 # The operands of a line at the moment of a snapshot: the matrices and numbers that its names stand for.
@@ -529,7 +529,7 @@ class Matrix:
     def _characters(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
         """Draw one-hot rows as characters, in a column, or in a row if transposed."""
         picks, upright = self.operand.picks, self.operand.rows == "row"
-        shown = kept(len(picks), limits.rows if upright else limits.columns, row)
+        shown = shown_indices(len(picks), limits.rows if upright else limits.columns, row)
         cells = []
         for i in shown:
             if i is None:

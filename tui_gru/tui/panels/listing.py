@@ -361,8 +361,7 @@ class Log(SnapshotPanel):
             ink = palette.line if now else palette.plain
             spare = " " * (width - len(place) - 4 - cell_len(text)) if now else ""
             return (Segment(f"{glyphs.arrow} {place}  {text}{spare}", ink),)
-        ahead = index > self._here
-        return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if ahead else palette.plain)
+        return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if index > self._here else palette.plain)
 
     # Scrolling to the current position
 
@@ -370,8 +369,7 @@ class Log(SnapshotPanel):
         height = self.scrollable_content_region.height
         if height < 1:
             return
-        ahead = len(self._lines) - 1 - self._here
-        below = min(ahead, height // 2)
+        below = min(len(self._lines) - 1 - self._here, height // 2)
         self.scroll_to(y=max(self._here + below + 1 - height, 0), animate=False, immediate=True, force=True)
 
     def on_resize(self) -> None:

@@ -25,7 +25,7 @@ from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bar, clip, from_rows
 from tui_gru.tui.panel import CellPanel, Titles, contents
 from tui_gru.tui.theme import Palette, transliterate, visible_text, widest, written_char
-from tui_gru.tui.written import kept
+from tui_gru.tui.written import shown_indices
 
 if TYPE_CHECKING:
     from tui_gru.analysis.influence import Flow
@@ -222,7 +222,7 @@ def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, heigh
     layout = _layout(snapshot, width, room, numbered=below > 0)
     columns = _columns(palette, snapshot, layout.steps)
     lines: list[SegmentRow] = [_heading(palette, snapshot, layout)] if headed else []
-    for i in kept(snapshot.config.batch_size, max(room // layout.lines, 1), row):
+    for i in shown_indices(snapshot.config.batch_size, max(room // layout.lines, 1), row):
         if i is None:
             lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
         else:
@@ -536,10 +536,10 @@ def table(
     bar_length = rest - 2 - stack
     scale = f"a full bar: {DECADES} powers of ten"
     scale = scale if len(scale) < bar_length else ""
-    on_to, ahead = ("t−1", "future") if names.way < 0 else ("t+1", "past")
+    on_to, from_side = ("t−1", "future") if names.way < 0 else ("t+1", "past")
     head = f"{'':{label}}{_name(snapshot, names.delta):>7} {scale:<{bar_length}}"
     own = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
-    head += f"{own:>8}{ahead:>8}{f'on to {on_to}':>11} {'':{stack}}"
+    head += f"{own:>8}{from_side:>8}{f'on to {on_to}':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
     for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
         word = "" if word == letter else word if len(word) <= 6 else _short(word, 4)

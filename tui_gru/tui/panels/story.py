@@ -598,9 +598,9 @@ class StoryPanel(SnapshotPanel):
         """Move the cursor to the next place where a finding is first seen."""
         if (moment := self.moment) is not None:
             seen = [self._batch_of(each) for each in self.snapshot.findings if each.first_seen is not None]
-            ahead = [batch for batch in seen if (batch - moment.batch) * by > 0]
-            if ahead:
-                self.at_batch = min(ahead, key=lambda batch: abs(batch - moment.batch))
+            further = [batch for batch in seen if (batch - moment.batch) * by > 0]
+            if further:
+                self.at_batch = min(further, key=lambda batch: abs(batch - moment.batch))
                 self.show_again()
 
     def action_scale(self) -> None:

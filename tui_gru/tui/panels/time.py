@@ -129,13 +129,13 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
 
 def _fitting(palette: Palette, items: Sequence[_Item], room: int) -> SegmentRow:
     """Return the most needed items that fit, in their order, with gaps between them; at least a part of the most needed."""
-    kept: list[_Item] = []
+    fitting_items: list[_Item] = []
     for item in sorted(items, key=lambda item: -item.need):
-        if sum(each.width + len(_GAP) for each in (*kept, item)) - len(_GAP) <= room:
-            kept.append(item)
-    if items and not kept:
+        if sum(each.width + len(_GAP) for each in (*fitting_items, item)) - len(_GAP) <= room:
+            fitting_items.append(item)
+    if items and not fitting_items:
         return shortened(palette, max(items, key=lambda item: item.need).parts, max(room, 0))
-    shown = [item.parts for item in items if item in kept]
+    shown = [item.parts for item in items if item in fitting_items]
     return tuple(part for i, parts in enumerate(shown) for part in ((Segment(_GAP),) if i else ()) + parts)
 
 
@@ -275,9 +275,9 @@ class LossColumns:
     def cells(self, palette: Palette, here: int) -> CellRow:
         """Draw columns of eighths, in full colour up to `here` and faint after it; a rule without a loss; arrows at outliers."""
         row, levels = CellRow(len(self.heights)), palette.glyphs.column
-        rule, ahead, above, below = (transliterate(sign, palette.glyphs) for sign in "─╌↑↓")
+        rule, further, above, below = (transliterate(sign, palette.glyphs) for sign in "─╌↑↓")
         steps = np.where(np.isnan(self.heights), -1.0, 1 + np.rint(self.heights * (len(levels) - 2))).astype(int).tolist()
-        signs = [levels[step] if step > 0 else rule if x < self.reached else ahead for x, step in enumerate(steps)]
+        signs = [levels[step] if step > 0 else rule if x < self.reached else further for x, step in enumerate(steps)]
         row.fill(0, signs[: here + 1], palette.gate)
         row.fill(here + 1, signs[here + 1 :], palette.faint)
         for x in np.flatnonzero(self.standing_out).tolist():
@@ -590,10 +590,10 @@ class TimeLine(SnapshotPanel):
     def action_next(self, direction: int) -> None:
         """Go to the next place with a sign."""
         here = self.snapshot.position.tick
-        ahead = [sign.tick for sign in self._signs if (sign.tick - here) * direction > 0]
-        if ahead:
+        further = [sign.tick for sign in self._signs if (sign.tick - here) * direction > 0]
+        if further:
             self._asked = None
-            self._go_to(min(ahead) if direction > 0 else max(ahead))
+            self._go_to(min(further) if direction > 0 else max(further))
 
     def _go_to(self, tick: int) -> None:
         self._grasped = None

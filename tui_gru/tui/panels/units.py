@@ -318,9 +318,9 @@ class UnitsMap(SnapshotPanel):
     def action_place(self, by: int) -> None:
         """Go to the next of the places where the unit is highest, in the order of the text."""
         self._places = self._places or sorted(place.at for place in self.activity.most(self.unit, 20))
-        ahead = [at for at in self._places if (at - self.at) * by > 0]
-        if ahead:
-            self.at = min(ahead, key=lambda at: abs(at - self.at))
+        further = [at for at in self._places if (at - self.at) * by > 0]
+        if further:
+            self.at = min(further, key=lambda at: abs(at - self.at))
             self.show_again()
 
     def action_sort(self) -> None:

@@ -53,7 +53,7 @@ from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
 from tui_gru.tui.panels.line import kind_of
 from tui_gru.tui.theme import Palette, folded, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kept, scale_of
+from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, scale_of, shown_indices
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -418,9 +418,9 @@ class TermWriter(NamedTuple):
         badge = self._badge()
         room = max(height - badge.height, 1)
         heads = room >= _FIXED + 1
-        rows = kept(config.batch_size, max(room - _FIXED, 0), self.row) if heads else []
+        rows = shown_indices(config.batch_size, max(room - _FIXED, 0), self.row) if heads else []
         label = max(_NAMES, len(f"row {config.batch_size}"))
-        steps = kept(config.seq_length, max((width - label) // _TERM, 1), t)
+        steps = shown_indices(config.seq_length, max((width - label) // _TERM, 1), t)
         if None not in steps:  # too few to keep the first and the last
             first, last = steps[0] != 0, steps[-1] != config.seq_length - 1
             steps = [None] * first + steps[first : len(steps) - last] + [None] * last if len(steps) > 2 else steps

@@ -55,7 +55,7 @@ class Sheet:
             return refs_of(program, f"d{parameter}")
         return refs_of(program, parameter, change=self.sign == "Δ")
 
-    def there(self, snapshot: Snapshot) -> bool:
+    def is_computed(self, snapshot: Snapshot) -> bool:
         """Return True if the quantity has been computed for any parameter."""
         return any(self.read(snapshot, name) is not None for name in snapshot.program.parameters)
 
@@ -76,8 +76,8 @@ def _recorded(snapshot: Snapshot, name: str) -> AnyArray | None:
     """Return the recorded gradient that the optimizer used; None before the derived one is computed, or if not recorded."""
     batch = snapshot.config.source.batch(snapshot.position.batch)
     recorded = None if batch is None else batch.recorded
-    there = recorded is not None and snapshot.gradient(name) is not None
-    return recorded[name] if recorded is not None and there and not np.isnan(recorded[name]).all() else None
+    is_known = recorded is not None and snapshot.gradient(name) is not None
+    return recorded[name] if recorded is not None and is_known and not np.isnan(recorded[name]).all() else None
 
 
 def fits(program: Program, names: Sequence[str], width: int) -> bool:
@@ -222,7 +222,7 @@ class Overview(CellPanel):
         if room < 2 and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
             return self._sheet(snapshot, GRADIENTS, width)
-        others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.there(snapshot)]
+        others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
             if together.height <= height:

@@ -130,7 +130,7 @@ class AboutNumber(Message):
     number: ValueRef
 
 
-class OriginPanel(ListOverlay):
+class DerivationPanel(ListOverlay):
     """A `Leaf` as a list of its rows. Posts messages to follow a number, and to compute the terms of a node in another batch."""
 
     ABOUT = (
