@@ -26,6 +26,7 @@ from tui_gru.tui.keys import (
     LARGEST_COUNT,
     NO_ARGUMENTS,
     Desk,
+    Pending,
     Step,
     Verb,
     abbreviated,
@@ -92,38 +93,6 @@ class Answer(NamedTuple):
 
 class ScreenNeededError(Exception):
     """Raised where a verb needs what only a screen has."""
-
-
-class _TypedBefore:
-    """The count before a key, the question whose answer is the next command, and what the next letter is for."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.count = 0
-        self.yes: Callable[[], None] | None = None
-        self.no = ""
-        self.letter: Callable[[str], None] | None = None
-        self.leaving = False
-
-    @property
-    def counting(self) -> bool:
-        return self.count > 0
-
-    def take_count(self) -> int:
-        count, self.count = self.count or 1, 0
-        return count
-
-    def ask(self, yes: Callable[[], None], *, otherwise: str) -> None:
-        self.yes, self.no = yes, otherwise
-
-    def withdraw(self) -> bool:
-        asked, self.yes = self.yes is not None, None
-        if asked:
-            self._console.say(self.no)
-        return asked
-
-    def wait_for_letter(self, then: Callable[[str], None], sign: str) -> None:
-        self.letter = then
 
 
 class _StepTaker:
@@ -199,7 +168,7 @@ class Console(Desk):
         self.view = View()
         self.panel = ""  # text of a panel that the command has opened
         self.ended = False
-        self.pending, self.play = _TypedBefore(self), _StepTaker(self)
+        self.pending, self.play = Pending(self.say), _StepTaker(self)
         self.derivations, self.runner, self.kept = _DerivationWriter(self), _NoRunner(), _Unrecorded()
         self._progress = progress
         self._text, self._refused, self._result = "", False, None
@@ -244,24 +213,18 @@ class Console(Desk):
         before = self.snapshot.position
         self._text, self._refused, self.panel, self._result = "", False, "", None
         self.forget_notice()
-        pending = self.pending
-        letter, pending.letter = pending.letter, None
-        yes = pending.yes
-        if letter is not None and len(typed.line or typed.key) == 1:
-            letter(typed.line or typed.key)
-        elif yes is not None:
-            pending.withdraw()
-            if typed.line == "y" or typed.key == "y":
-                yes()
+        letter = typed.line or typed.key
+        if self.pending.take_key(letter, letter if len(letter) == 1 else None):
+            pass
         elif typed.line:
             execute(self, typed.line)
         elif typed.key not in _VERB_OF:
             raise ScreenNeededError(typed.key)
         else:
-            pending.count = typed.times
+            self.pending.count(typed.times)
             self._press(BY_ID[_VERB_OF[typed.key]])
-            pending.count = 0
-        if self._refused and pending.yes is None:
+            self.pending.count(0)
+        if self._refused and not self.pending.awaited:
             raise TuiGruError(self._text)
         return self._answered(self._text, self.panel, self._result, moved=self.snapshot.position != before)
 

@@ -270,6 +270,81 @@ def example(program: Program, words: str) -> str:
 
 
 # ------------------------------------------------------------------------------
+# Input that a verb waits for or uses: a count before a key, a letter after it, the answer to a question.
+
+
+class Pending:
+    """At most one count, one letter and one question. `leaving` is True after the warning that quitting loses work.
+
+    `say` shows a message; `show` shows the count, or the sign of the key that waits for a letter, until the next key.
+    """
+
+    def __init__(self, say: Callable[[str], None], show: Callable[[str], None] = lambda prefix: None) -> None:
+        self._say, self._show = say, show
+        self._count = 0
+        self._letter: Callable[[str], None] | None = None
+        self._yes: Callable[[], None] | None = None
+        self._no = ""  # the message if the answer is not yes
+        self.leaving = False
+
+    @property
+    def counting(self) -> bool:
+        """True if a count has been typed for the next key."""
+        return self._count > 0
+
+    @property
+    def awaited(self) -> bool:
+        """True if the next key is taken as a letter, as an answer or with a count."""
+        return self.counting or self._letter is not None or self._yes is not None
+
+    def digit(self, digit: int) -> None:
+        self.count(self._count * 10 + digit)
+
+    def count(self, count: int) -> None:
+        """Set the count for the next key; 0 resets it."""
+        self._count = min(count, LARGEST_COUNT)
+        self._show(str(self._count) if self._count else "")
+
+    def take_count(self) -> int:
+        """Return the count typed before this key, 1 if there was none, and reset it."""
+        count, self._count = self._count or 1, 0
+        self._show("")
+        return count
+
+    def wait_for_letter(self, then: Callable[[str], None], sign: str) -> None:
+        """Call `then` with the letter typed next, and show `sign` until then."""
+        self._letter = then
+        self._show(sign)
+
+    def ask(self, yes: Callable[[], None], *, otherwise: str) -> None:
+        """Call `yes` if the next key is y, otherwise show `otherwise`."""
+        self._yes, self._no = yes, otherwise
+
+    def withdraw(self) -> bool:
+        """Withdraw the question. Return True if there was one."""
+        asked, self._yes = self._yes is not None, None
+        if asked:
+            self._say(self._no)
+        return asked
+
+    def take_key(self, key: str, character: str | None) -> bool:
+        """Handle a key, or the character that it types, as the awaited letter or answer. Return True if it has no other meaning."""
+        then, yes = self._letter, self._yes
+        if then is not None:
+            self._letter = None
+            self._show("")
+            self._say("")
+            if character is not None:
+                then(character)
+            return key == "escape" or character is not None
+        if yes is not None:
+            self.withdraw()
+            if key == "y":
+                yes()
+        return yes is not None
+
+
+# ------------------------------------------------------------------------------
 # Splits what is typed into commands, and executes what is typed on the `:` line.
 
 

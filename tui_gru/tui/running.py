@@ -1,4 +1,4 @@
-"""What executes verbs: pending input, a runner with worker threads, and repeated steps."""
+"""What executes verbs: a runner with worker threads, and repeated steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
-from textual import events
 from textual.message import Message
 from textual.timer import Timer
 
@@ -19,91 +18,8 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session.answers import place_in_words
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import SearchProgress
-from tui_gru.tui.keys import LARGEST_COUNT, Step, sign_of_key, with_keys
+from tui_gru.tui.keys import Step, sign_of_key, with_keys
 from tui_gru.tui.session_screen import SessionScreen, problem_of
-
-# ------------------------------------------------------------------------------
-# Input that a verb waits for or uses: a count before a key, a letter after it, the answer to a question.
-
-
-class Pending:
-    """At most one count, one letter and one question. `leaving` is True after the warning that quitting loses work."""
-
-    def __init__(self, screen: SessionScreen) -> None:
-        self._screen = screen
-        self._count = 0
-        self._letter: Callable[[str], None] | None = None
-        self._yes: Callable[[], None] | None = None
-        self._no = ""  # the message if the answer is not yes
-        self.leaving = False
-
-    # A count
-
-    @property
-    def counting(self) -> bool:
-        """True if a count has been typed for the next key."""
-        return self._count > 0
-
-    def digit(self, digit: int) -> None:
-        self._count = min(self._count * 10 + digit, LARGEST_COUNT)
-        self._show(str(self._count) if self._count else "")
-
-    def take_count(self) -> int:
-        """Return the count typed before this key, 1 if there was none, and reset it."""
-        count, self._count = self._count or 1, 0
-        self._show("")
-        return count
-
-    def _show(self, prefix: str) -> None:
-        self._screen.bottom.prefix = prefix
-
-    # A letter
-
-    def wait_for_letter(self, then: Callable[[str], None], sign: str) -> None:
-        """Call `then` with the letter typed next, and show `sign` until then."""
-        self._letter = then
-        self._show(sign)
-
-    # A question
-
-    def ask(self, yes: Callable[[], None], *, otherwise: str) -> None:
-        """Call `yes` if the next key is y, otherwise show `otherwise`."""
-        self._yes, self._no = yes, otherwise
-
-    def withdraw(self) -> bool:
-        """Withdraw the question. Return True if there was one."""
-        asked, self._yes = self._yes is not None, None
-        if asked:
-            self._screen.say(self._no)
-        return asked
-
-    # Keys
-
-    @property
-    def awaited(self) -> bool:
-        """True if the next key is taken as a letter, as an answer or with a count."""
-        return self.counting or self._letter is not None or self._yes is not None
-
-    def take_key(self, event: events.Key) -> bool:
-        """Handle a key as the awaited letter or answer. Return True if its binding must not be executed."""
-        if self._letter is not None:
-            return self._take_letter(event, self._letter)
-        if self._yes is None:
-            return False
-        yes = self._yes
-        self.withdraw()
-        if event.key == "y":
-            yes()
-        return True
-
-    def _take_letter(self, event: events.Key, then: Callable[[str], None]) -> bool:
-        self._letter = None
-        self._show("")
-        self._screen.say("")
-        if event.is_printable and event.character is not None:
-            then(event.character)
-        return event.key == "escape" or event.is_printable
-
 
 # ------------------------------------------------------------------------------
 # Executes verbs of a session: quick ones in the UI thread, others in a worker thread that can be interrupted.

@@ -21,11 +21,11 @@ from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.keys import NO_ARGUMENTS, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
+from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
-from tui_gru.tui.running import Finished, Pending, Play, Progressed, Runner, look_after_run
+from tui_gru.tui.running import Finished, Play, Progressed, Runner, look_after_run
 from tui_gru.tui.session_screen import Hint, SessionScreen
 from tui_gru.tui.terminal import being_removed
 
@@ -495,7 +495,7 @@ class MainScreen(SessionScreen):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.runner = Runner(self, partial(look_after_run, self), lambda: self._keys_waiting)
-        self.pending = Pending(self)
+        self.pending = Pending(self.say, lambda prefix: setattr(self.bottom, "prefix", prefix))
         self.play = Play(self, self.runner)
         self.panels = PanelHost(self)
         self.overlays = OverlayHost(self, self.panels)
@@ -719,7 +719,8 @@ class MainScreen(SessionScreen):
     def on_key(self, event: events.Key) -> None:
         """Give a key to the tour and to what waits for one, before its binding is executed. Say so if it has none."""
         self.tour.take_key(event)
-        if self.pending.take_key(event) or self.kept.take_key(event):
+        typed = event.character if event.is_printable else None
+        if self.pending.take_key(event.key, typed) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
         elif event.is_printable and event.key not in self.active_bindings and not self.running:
