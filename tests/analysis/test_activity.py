@@ -10,14 +10,26 @@ from hypothesis import strategies as st
 from tests.debugger.models import parametrize
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.units import APART, CLASSES, Activity, Correlated, TextPlace, class_of, context, of_text, over_row, read_text
+from tui_gru.analysis.units import (
+    APART,
+    CLASSES,
+    FEATURES,
+    Activity,
+    Correlated,
+    TextPlace,
+    context,
+    feature_of,
+    of_text,
+    over_row,
+    read_text,
+)
 
 DRAW = np.random.default_rng(7)
 TEXT = "".join(DRAW.permuted(list('ab 12 "c"\n' * 300)))
 VALUES = DRAW.normal(0.3, 1, (len(TEXT), 6))
 VALUES[:, 2] = 2 * VALUES[:, 1] - 1
 VALUES[:, 3] = 0.25  # a unit that never varies
-VALUES[:, 4] += class_of("digits").mask(TEXT)
+VALUES[:, 4] += feature_of("digits").values(TEXT)
 ACTIVITY = Activity("h", VALUES, TEXT)
 NARROW = Activity("h", VALUES.astype(np.float32), TEXT)
 LIVE = [0, 1, 2, 4, 5]
@@ -36,8 +48,8 @@ def test_correlations_are_numpys(activity, error):
 
 @pytest.mark.parametrize(("activity", "error"), [(ACTIVITY, 1e-12), (NARROW, 1e-5)], ids=["float64", "float32"])
 def test_correlations_with_a_class_are_numpys(activity, error):
-    mask = class_of("digits").mask(TEXT).astype(float)
-    found = activity.class_correlations(class_of("digits"))
+    mask = feature_of("digits").values(TEXT).astype(float)
+    found = activity.feature_correlations(feature_of("digits"))
     assert found[LIVE] == pytest.approx([np.corrcoef(mask, VALUES[:, unit])[0, 1] for unit in LIVE], abs=error)
     assert found[3] == 0
 
@@ -48,11 +60,11 @@ def test_correlations_in_a_text_of_many_thousands_are_numpys():
     values[:, 2] += np.linspace(0, 9, len(values), dtype=np.float32)
     text = "".join(DRAW.choice(list("ab1"), len(values)))
     activity = Activity("h", values, text)
-    mask = class_of("digits").mask(text).astype(float)
+    mask = feature_of("digits").values(text).astype(float)
     assert activity.deviations == pytest.approx(values.astype(float).std(axis=0), rel=1e-5)
     assert activity.pairs == pytest.approx(np.corrcoef(values.astype(float).T), abs=1e-5)
     expected = np.corrcoef(values.astype(float).T, mask)[3, :3]
-    assert activity.class_correlations(class_of("digits")) == pytest.approx(expected, abs=1e-5)
+    assert activity.feature_correlations(feature_of("digits")) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("start", [0, 700])
@@ -64,9 +76,9 @@ def test_in_a_row_that_is_computed_in_part_each_value_goes_with_its_own_characte
     activity = Activity("h", values, TEXT)
     assert activity.means == pytest.approx(VALUES[part].mean(axis=0), abs=1e-9)
     for each in CLASSES.values():
-        mask = each.mask(TEXT)[part].astype(float)
+        mask = each.values(TEXT)[part].astype(float)
         expected = np.corrcoef(mask, VALUES[part, 4])[0, 1] if 0 < mask.sum() < len(mask) else 0
-        assert activity.class_correlations(each)[4] == pytest.approx(expected, abs=1e-9)
+        assert activity.feature_correlations(each)[4] == pytest.approx(expected, abs=1e-9)
     assert activity.goes_with()[4].what == "digits"
     best = start + int(np.argmax(VALUES[part, 4]))
     assert activity.most(4, 1) == [TextPlace(best, VALUES[best, 4])]
@@ -82,7 +94,7 @@ def test_a_unit_that_never_varies_goes_with_nothing(dtype):
     assert (activity.deviations[:-1] == 0).all()
     assert activity.pairs[-1, -1] == pytest.approx(1, abs=1e-6)
     assert np.count_nonzero(activity.pairs) == 1
-    assert np.count_nonzero(activity.class_correlations(class_of("digits"))[:-1]) == 0
+    assert np.count_nonzero(activity.feature_correlations(feature_of("digits"))[:-1]) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -93,7 +105,7 @@ def test_a_unit_that_varies_in_its_last_digit_goes_with_nothing(dtype):
     activity = Activity("h", values, TEXT)
     assert np.count_nonzero(activity.deviations) == values.shape[1]
     assert np.count_nonzero(activity.pairs) == 1  # the last unit with itself
-    assert np.count_nonzero(activity.class_correlations(class_of("digits"))[:-1]) == 0
+    assert np.count_nonzero(activity.feature_correlations(feature_of("digits"))[:-1]) == 0
 
 
 def test_units_like_one_and_what_each_goes_with():
@@ -102,12 +114,12 @@ def test_units_like_one_and_what_each_goes_with():
     assert len(ACTIVITY.like(1, 99)) == 5
     assert (len(ACTIVITY.like(1)), len(ACTIVITY.most(1)), len(ACTIVITY.least(1))) == (5, 10, 10)
     found = ACTIVITY.goes_with()[4]
-    assert found == Correlated("digits", pytest.approx(ACTIVITY.class_correlations(CLASSES["digits"])[4]))
+    assert found == Correlated("digits", pytest.approx(ACTIVITY.feature_correlations(CLASSES["digits"])[4]))
 
 
 def test_a_class_that_has_nothing_in_it_and_one_that_has_everything():
-    assert (ACTIVITY.class_correlations(class_of("z")) == 0).all()
-    assert (ACTIVITY.class_correlations(class_of("".join(set(TEXT)))) == 0).all()
+    assert (ACTIVITY.feature_correlations(feature_of("z")) == 0).all()
+    assert (ACTIVITY.feature_correlations(feature_of("".join(set(TEXT)))) == 0).all()
 
 
 @settings(max_examples=examples(30, soak=500))
@@ -192,8 +204,61 @@ def test_a_mean_over_the_timesteps_has_no_value_of_a_timestep():
         over_row(session.snapshot().moment, "m", 0)
 
 
-def test_numbers_have_no_classes():
-    with pytest.raises(TuiGruError, match="reads numbers, not characters"):
-        Activity("h", VALUES, "").class_correlations(class_of("digits"))
+def correlation(feature, values, text):
+    own = np.asarray(feature.values(text), float)
+    return np.corrcoef(own, values)[0, 1] if own.std() and values.std() else 0.0
+
+
+def test_a_unit_follows_the_feature_that_it_has_learned_and_not_the_one_that_it_had_before_training():
+    """A unit that has always followed digits, and follows the depth of brackets since it was trained, though less strongly."""
+    text = "".join(DRAW.choice(list("ab1()"), 600))
+    digits, depth = (np.asarray(feature_of(name).values(text), float) for name in ("digits", "bracket-depth"))
+    noise = DRAW.normal(0, 0.1, (2, 600))
+    before = np.stack([digits + noise[0], noise[1]], axis=1)
+    values = np.stack([2 * digits + 0.6 * depth / depth.std() + noise[0], digits + noise[1]], axis=1)
+    activity = Activity("h", values, text, before=Activity("h", before, text))
+    first, second = activity.goes_with()
+    assert (first.what, second.what) == ("bracket-depth", "digits")
+    assert Activity("h", values, text).goes_with()[0].what == "digits"
+    for unit, found in enumerate((first, second)):
+        gained = {}
+        for name, feature in FEATURES.items():
+            r, was = correlation(feature, values[:, unit], text), correlation(feature, before[:, unit], text)
+            gained[name] = abs(r) - abs(was)
+            if name == found.what:
+                assert (found.r, found.before) == (pytest.approx(r), pytest.approx(was))
+        assert gained[found.what] == pytest.approx(max(gained.values()))
+        assert found.gained == pytest.approx(gained[found.what])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_probe_is_least_squares_on_text_that_was_not_fitted(dtype):
+    text = "".join(DRAW.choice(list('ab 1()"\n'), 900))
+    values = DRAW.normal(0, 1, (900, 6))
+    for unit, name in enumerate(("digits", "bracket-depth", "line-position")):
+        values[:, unit] += 2 * np.asarray(feature_of(name).values(text), float)
+    values[:, 4] = 0.25  # a unit that never varies
+    values[:, 5] = values[:, 0] - 3 * values[:, 1]  # one that says nothing new
+    values = values.astype(dtype)
+    found = {probe.feature: probe for probe in Activity("h", values, text, before=Activity("h", values[:, :1], text)).probes()}
+    assert found.keys() == FEATURES.keys()
+    for name, feature in FEATURES.items():
+        for units, r2 in ((values, found[name].r2), (values[:, :1], found[name].before)):
+            x, y = np.column_stack([units.astype(float), np.ones(900)]), np.asarray(feature.values(text), float)
+            slopes = np.linalg.lstsq(x[:675], y[:675], rcond=1e-6)[0]
+            rest, spread = y[675:] - x[675:] @ slopes, y[675:] - y[675:].mean()
+            assert r2 == pytest.approx(1 - (rest @ rest) / (spread @ spread) if spread.any() else np.nan, abs=1e-6, nan_ok=True)
+    order = [probe.r2 for probe in Activity("h", values, text).probes([feature_of(name) for name in ("digits", "spaces")])]
+    assert order == sorted(order, reverse=True)
+    assert np.isnan(Activity("h", values, text).probes()[0].before)
+
+
+def test_a_text_that_is_too_short_for_a_probe_has_none():
+    assert all(np.isnan(probe.r2) for probe in Activity("h", VALUES[:1], TEXT[:1]).probes())
+
+
+def test_numbers_have_no_features():
+    with pytest.raises(TuiGruError, match="reads numbers, not characters, so it has no features"):
+        Activity("h", VALUES, "").feature_correlations(feature_of("digits"))
     with pytest.raises(TuiGruError, match="unit must be from 0 to 5"):
         ACTIVITY.unit(6)

@@ -32,6 +32,15 @@ def test_units_of_a_row_and_of_the_text(model):
     assert session.units(text=text[:3]).text == text[:3]
 
 
+def test_units_have_their_values_before_training_with_them():
+    session = trained(text="the cat sat on the mat; " * 9, hidden_size=4)
+    first = Session(text="the cat sat on the mat; " * 9, hidden_size=4)
+    assert (session.units().before.values == first.units().values).all()
+    assert first.units().before is None
+    session.seek(0)
+    assert session.units().before is None
+
+
 def test_units_of_another_value_as_far_as_it_is_computed():
     session = Session()
     session.step("timestep", 2)

@@ -11,7 +11,7 @@ from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.losses import TextLosses, estimate_without_units, loss_of_rows, of_batch, without_each_unit
-from tui_gru.analysis.units import class_of, read_silenced, read_text
+from tui_gru.analysis.units import feature_of, read_silenced, read_text
 
 TEXT = "the cat sat on the mat; the rat ran. " * 6
 
@@ -65,8 +65,8 @@ def test_a_whole_text_by_class():
     found = loss_places.of_text(read, session.program, TEXT)
     assert found.mean == pytest.approx(-read["term2"][:-1].mean(), rel=1e-6)
     shares = {share.name: share for share in found.by_class()}
-    for each in (class_of("vowels"), class_of("spaces")):
-        share, chosen = shares[each.name], -read["term2"][:-1][each.mask(TEXT)[1:]]
+    for each in (feature_of("vowels"), feature_of("spaces")):
+        share, chosen = shares[each.name], -read["term2"][:-1][each.values(TEXT)[1:]]
         assert share.count == len(chosen)
         assert share.mean == pytest.approx(chosen.mean(), rel=1e-6)
         assert share.share == pytest.approx(chosen.sum() / -read["term2"][:-1].sum(), rel=1e-6)

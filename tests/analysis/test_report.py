@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,13 +46,17 @@ def test_it_says_what_the_session_says(session):
     losses = np.asarray(session.snapshot().losses)
     assert [loss for _, loss in report.curve] == losses.tolist()
     assert report.findings == session.findings() == ()
-    activity = session.units()
+    activity = session.units(without=True)
+    notes = activity.goes_with()
     chosen = [note.unit for note in report.units]
     assert sorted(chosen) == list(range(6))
     assert (report.values == activity.values[: len(report.text), chosen].T).all()
     for note in report.units:
-        best = max(activity.goes_with(), key=lambda each: abs(each.r))
-        assert abs(note.r) <= abs(best.r)
+        found = notes[note.unit]
+        assert (note.goes_with, note.r, note.before) == (found.what, found.r, found.before)
+        assert note.added == activity.without[note.unit] - activity.loss
+    gains = [notes[unit].gained for unit in chosen]
+    assert gains == pytest.approx(sorted(gains, reverse=True), abs=0.01)
     first, last = report.samples[0][1], report.samples[-1][1]
     assert last == session.sample(TEXT[:2], 60, temperature=0)
     session.seek(0)
@@ -146,8 +151,9 @@ def test_a_picture_is_a_picture(session, tutorial):
 
 def test_a_table_of_markdown_keeps_its_columns(session):
     lines = as_markdown(session.report()).splitlines()
-    tables = [line for line in lines if line.startswith("|")]
-    assert all(len(re.split(r"(?<!\\)\|", line)) in (4, 5) for line in tables)
+    columns = [len(re.split(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in lines]
+    assert {4, 5, 6} <= set(columns)
+    assert all(above == below for above, below in pairwise(columns) if above and below)
 
 
 def test_weights_that_are_not_finite_leave_the_rest():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -22,7 +23,7 @@ from tests.analysis.test_influence import first_states, in_torch, read_by
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
 from tui_gru.analysis import losses
-from tui_gru.analysis.units import class_of
+from tui_gru.analysis.units import feature_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless, until_checked
@@ -33,6 +34,7 @@ from tui_gru.tui.panels.units import UnitsMap
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.panels.weights import Overview, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
+from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import ASCII
 
 TEXT = (
@@ -138,19 +140,55 @@ def header(app: Any) -> str:
 # Units
 
 
-async def test_units_over_the_text_are_sorted_by_what_they_go_with() -> None:
-    async with started(LARGE, "l 1e h") as (app, pilot):
+async def test_units_over_the_text_stand_under_the_feature_that_they_follow() -> None:
+    async with started(LARGE, "l 3e h") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, UnitsMap)
         activity = app.screen.session.units()
         assert (panel.activity.values == activity.values).all()
-        best = max(activity.goes_with(), key=lambda each: abs(each.r))
-        assert f"{best.what} {best.r:+.2f}" in panel.plain_text()
+        notes = activity.goes_with()
+        assert panel.unit == max(range(24), key=lambda unit: notes[unit].gained)
+        probes = {probe.feature: probe for probe in activity.probes()}
+        heading, shown = "", list[int]()
+        for line in panel.plain_text().splitlines()[2:]:
+            if line.startswith("curve"):
+                break
+            words = line.split()
+            if words[0] in {*probes, "other"}:
+                heading = words[0]
+                probe = probes.get(heading)
+                for r2 in () if heading == "other" else (probe.before, probe.r2):
+                    assert (f"R² {r2:.2f}" if r2 >= 0 else "R² < 0") in line
+                continue
+            if words[0] != "unit":
+                continue
+            unit = int(words[1]) - 1
+            note = notes[unit]
+            assert f"{note.before:+.2f}    {note.r:+.2f}" in line
+            assert heading == note.what or (heading == "other" and (note.gained <= 0 or abs(note.r) < 0.1))
+            assert ("turned" in line) == (note.r < 0 and heading != "other")
+            shown.append(unit)
+        assert len(shown) > 15
         await press(pilot, f"/ {' '.join('vowels')} enter")
-        r = activity.class_correlations(class_of("vowels"))
+        r = activity.feature_correlations(feature_of("vowels"))
         assert panel.unit == int(np.argmax(np.abs(r)))
         assert f"vowels {r[panel.unit]:+.2f}" in panel.plain_text()
         assert app.screen.focused is panel
+
+
+async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_turned() -> None:
+    async with started(LARGE, "l 3e h") as (app, pilot):
+        panel = app.screen.overlay
+        await press(pilot, f"/ {' '.join('vowels')} enter")
+        signs = {}
+        for _ in range(2):
+            for line in drawn_lines(app.screen):
+                if (found := re.search(r"unit (\d+) .*?([ +-]{20,})", line.text)) is not None:
+                    signs.setdefault(found[1], []).append("turned" in line.text)
+            await press(pilot, "tab")
+        r = panel.activity.feature_correlations(feature_of("vowels"))
+        assert {unit: turned[0] for unit, turned in signs.items()} == {unit: r[int(unit) - 1] < -0.1 for unit in signs}
+        assert not any(turned[1] for turned in signs.values() if len(turned) > 1)
 
 
 async def test_the_keys_of_the_units() -> None:
@@ -194,6 +232,7 @@ async def test_an_estimate_is_shown_until_the_loss_without_a_unit_is_computed() 
         panel.activity = replace(panel.activity, without=None)
         panel.tell(0.0, np.linspace(0.1, 0.2, 24), exact=False)
         assert panel.waiting
+        await press(pilot, "tab tab")  # by number
         assert "≈+0.100" in panel.plain_text()
         without[0] = 2.5
         panel.tell(2.0, without)
@@ -275,7 +314,8 @@ async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
     async with started(LARGE, "l 1e h") as (app, pilot):
         panel = app.screen.overlay
         best = app.screen.session.units().goes_with()[panel.unit]
-        for width, beside in ((160, f"{best.what} {best.r:+.2f}"), (80, f"{best.r:+.2f}"), (40, "")):
+        await press(pilot, "tab")
+        for width, beside in ((160, best.what), (160, f"{best.before:+.2f}    {best.r:+.2f}"), (80, f"{best.r:+.2f}"), (40, "")):
             await pilot.resize_terminal(width, 24)
             await pilot.pause()
             lines = panel.plain_text().splitlines()

@@ -60,7 +60,7 @@ class TextLosses:
 
     def by_class(self) -> list[Share]:
         """Return the loss by class of the target character. A character can be in several classes, or in none."""
-        return [self._share(each.name, each.mask(self.text)[self.places]) for each in CLASSES.values()]
+        return [self._share(each.name, each.values(self.text)[self.places]) for each in CLASSES.values()]
 
     def by_timestep(self) -> list[Share]:
         """Return the loss by timestep of the batch, `t 1` first."""

@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import pairwise
 
@@ -22,13 +22,14 @@ from tui_gru.analysis.units import Activity, context, of_text, read_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words
-from tui_gru.debugger.program import Program, printable
+from tui_gru.debugger.program import printable
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
+from tui_gru.engine.weights import Float64Array
 from tui_gru.errors import TuiGruError, safe_text
 
 # ------------------------------------------------------------------------------
@@ -37,14 +38,18 @@ from tui_gru.errors import TuiGruError, safe_text
 
 @dataclass(frozen=True)
 class UnitNote:
-    """A unit (0-based): the class that it correlates with, Pearson's correlation r, and the places where it is strongest in that
+    """A unit (0-based): the feature that it follows, Pearson's correlation r, and the places where it is strongest in that
     direction, each as the text before the character, the character, and the text after it.
+
+    `before` is r before training, 0 if it is not known; `added` what the loss gains with the unit held at 0, NaN if not known.
     """
 
     unit: int
     goes_with: str
     r: float
     places: tuple[tuple[str, str, str], ...]
+    before: float = 0.0
+    added: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +177,7 @@ def gather(
     has_text = config.source.can(Ability.TEXT)
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text if has_text else ""
     say("reading the text")
-    activity, read = _read(program, moment, text[:TEXT]) if has_text else (None, None)
+    activity, read = _read(timeline, moment, text[:TEXT], say) if has_text else (None, None)
     notes = tuple(_notes(activity, config)) if activity is not None else ()
     compared = baselines(text, config.vocab_size).lines if program.model.is_cross_entropy else ()
     say("drawing samples")
@@ -249,13 +254,25 @@ def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
         yield end, float(piece.mean())
 
 
-def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, TextLosses | None]:
-    """Return the text read with the current weights; empty if the weights are not finite."""
+def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -> tuple[Activity | None, TextLosses | None]:
+    """Return the text read with the current weights, with those before training, and without each unit; empty if the weights are
+    not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
+    program, before = timeline.program, timeline.record(0).before
     state, loss = program.main_state, program.loss_names.row
     found = read_text(program.config, moment.weights, text, [state, loss] if loss else [state])
-    return of_text(state, found, text), loss_places.of_text(found, program, text) if loss and len(text) > 1 else None
+    activity = of_text(state, found, text)
+    if moment.position.tick:
+        activity = replace(activity, before=of_text(state, read_text(program.config, before, text, [state]), text))
+    if not loss or len(text) < 2:
+        return activity, None
+
+    def seen(_: float, without: Float64Array) -> None:
+        say(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
+
+    whole, without = loss_places.without_each_unit(program, moment.weights, text[: loss_places.ABLATED], state, seen=seen)
+    return replace(activity, loss=whole, without=without), loss_places.of_text(found, program, text)
 
 
 def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
@@ -265,13 +282,14 @@ def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
 
 
 def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
-    """Yield units, sorted by their correlation with a class."""
+    """Yield units, sorted by what their correlation with a feature has gained."""
     found = activity.goes_with()
-    order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
+    added = np.full(activity.units, np.nan) if activity.without is None else activity.without - activity.loss
+    order = sorted(range(activity.units), key=lambda unit: (-round(found[unit].gained, 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
         pick = activity.most if found[unit].r >= 0 else activity.least
         places = tuple(_context(activity.text, place.at, config) for place in pick(unit, PLACES))
-        yield UnitNote(unit, str(found[unit].what), found[unit].r, places)
+        yield UnitNote(unit, str(found[unit].what), found[unit].r, places, found[unit].before, float(added[unit]))
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
@@ -469,11 +487,14 @@ def _cure(words: str, write: Callable[[str], str], code: str) -> str:
 def _units_html(report: RunReport) -> str:
     drawn, height = heat_map(report)
     rows = (
-        f"<tr><td>unit {note.unit + 1}</td><td>{escape(_correlated(note))}</td>"
+        f"<tr><td>unit {note.unit + 1}</td><td>{escape(_correlated(note))}</td><td>{_added(note)}</td>"
         f"<td>{'  ·  '.join(map(_marked, note.places))}</td></tr>"
         for note in report.units
     )
-    words = "<p>Each unit with the class of characters it correlates with most (Pearson's r), and where it is strongest.</p>"
+    words = (
+        "<p>Each unit with the feature of the text that it follows since it was trained (Pearson's r, in brackets that before "
+        "training), what the loss of the first characters gains if the unit is held at 0, and where it is strongest.</p>"
+    )
     heat = svg(drawn, WIDTH + 140, height, label="units over the text")
     return f"{heat}{words}<table>{''.join(rows)}</table>"
 
@@ -487,8 +508,13 @@ def _classes_html(report: RunReport) -> str:
 
 
 def _correlated(note: UnitNote) -> str:
-    """Return the class that a unit correlates with, and the correlation."""
-    return f"{note.goes_with} {note.r:+.2f}"
+    """Return the feature that a unit follows, and the correlation with that before training."""
+    return f"{note.goes_with} {note.r:+.2f} ({note.before:+.2f})"
+
+
+def _added(note: UnitNote) -> str:
+    """Return what the loss gains without a unit; empty if it is not known."""
+    return f"{note.added:+.3f}" if math.isfinite(note.added) else ""
 
 
 def as_svg(report: RunReport) -> str:
@@ -571,11 +597,11 @@ def _units_markdown(report: RunReport) -> list[str]:
     rows = []
     for note in report.units:
         places = (f"`{''.join(map(printable_text, place))}`" for place in note.places)
-        rows.append((f"unit {note.unit + 1}", _correlated(note), " · ".join(places)))
+        rows.append((f"unit {note.unit + 1}", _correlated(note), _added(note), " · ".join(places)))
     width = max(len(name) for name, *_ in rows)
     text_line = f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"
     drawn = [f"    {name:>{width}} {_blocks(values.tolist())}" for (name, *_), values in zip(rows, report.values, strict=True)]
-    return [*_rows(("unit", "goes with", "strongest after"), rows), "", text_line, *drawn]
+    return [*_rows(("unit", "follows (untrained)", "loss without", "strongest after"), rows), "", text_line, *drawn]
 
 
 def _comparison(report: RunReport) -> str:

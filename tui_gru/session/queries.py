@@ -429,9 +429,10 @@ class Queries:
         """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
 
         `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
-        been computed yet; without it, `text` is read with the current weights, by default the training text. With `without`, its
-        first 4,000 characters are also read without each unit: `activity.without` (units) is the loss in nats with the unit held
-        at 0, and `activity.loss` the loss with all. Raises `TuiGruError`.
+        been computed yet; without it, `text` is read with the current weights, by default the training text, and its start with
+        those before training: `activity.before`. With `without`, its first 4,000 characters are also read without each unit:
+        `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all. Raises
+        `TuiGruError`.
         """
         from tui_gru.analysis import losses
         from tui_gru.analysis import units as activity
@@ -441,6 +442,11 @@ class Queries:
             return activity.over_row(self._run.moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
         found = activity.of_text(name, self._read(read, name, progress), read)
+        before = self._run.timeline.record(0).before
+        if self.position.tick and before is not self._run.moment.weights:
+            part = read[: activity.PROBED]
+            values = activity.read_text(self.config, before, part, [name], stop=self._run.interrupts.asked)
+            found = replace(found, before=activity.of_text(name, values, part))
         if not without:
             return found
 

@@ -196,9 +196,9 @@ def _themes(screen: SessionScreen) -> Iterator[Candidate]:
 
 
 def _classes(screen: SessionScreen) -> Iterator[Candidate]:
-    from tui_gru.analysis.units import CLASSES
+    from tui_gru.analysis.units import FEATURES
 
-    yield from (Candidate(name, each.words) for name, each in CLASSES.items())
+    yield from (Candidate(name, each.words) for name, each in FEATURES.items())
 
 
 def _sessions(screen: SessionScreen) -> Iterator[Candidate]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.trials import CureTrial, RateTrial
-    from tui_gru.analysis.units import Activity, Correlated
+    from tui_gru.analysis.units import Activity, Correlated, Probe
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.program import Program
     from tui_gru.engine.weights import Float64Array, Weights
@@ -428,20 +428,20 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
         _cover_units(screen, over_row(screen.snapshot.moment, name, row), [])
         return
 
-    def read(progress: Any) -> tuple[Activity, list[Correlated]]:
+    def read(progress: Any) -> tuple[Activity, list[Correlated], list[Probe]]:
         activity = screen.session.units(name, progress=progress)
         _ = activity.pairs  # such that no key waits for a correlation
-        return activity, activity.goes_with()
+        return activity, activity.goes_with(), activity.probes()
 
     few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
     screen.do(read, batches=1 if few else None, then=lambda found: _cover_units(screen, *found), opens=True)
 
 
-def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
+def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated], probes: Sequence[Probe] = ()) -> None:
     from tui_gru.analysis.units import can_be_silent
     from tui_gru.tui.panels.units import UnitsMap
 
-    panel = UnitsMap(activity, notes, of=_when(screen))
+    panel = UnitsMap(activity, notes, probes, of=_when(screen))
     program = screen.session.program
     ablated = activity.row is None and bool(program.loss_names.row) and can_be_silent(program.model, activity.name)
     panel.waiting = ablated
@@ -465,7 +465,7 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
     def tell(loss: float, without: Float64Array, *, exact: bool = True, done: bool = False) -> None:
         def show() -> None:
             panel.tell(loss, without, exact=exact, done=done)
-            screen.runner.result = panel.activity, panel.notes
+            screen.runner.result = panel.activity, panel.notes, panel.probes
 
         screen.post_message(PanelResult(panel, show))
 
@@ -495,14 +495,14 @@ def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
 
 
 def class_(screen: MainScreen, rest: Arguments) -> None:
-    """Sort the shown units by their correlation with a class of characters. Raises `TuiGruError` if no units are shown."""
-    from tui_gru.analysis.units import class_of
+    """Sort the shown units by their correlation with a feature of the text. Raises `TuiGruError` if no units are shown."""
+    from tui_gru.analysis.units import feature_of
     from tui_gru.tui.panels.units import UnitsMap
 
     panel = screen.overlay
     if not isinstance(panel, UnitsMap):
         raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
-    panel.go_with(class_of(rest))
+    panel.go_with(feature_of(rest))
     screen.set_focus(panel)
 
 

@@ -173,7 +173,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "units over the text: what each correlates with, and where it is active", label="units", rank=7, typed="units $h",
          more="or another value; row 1 after it: over a row of the batch", completes=("value", "row", "")),
     Verb("class",            "",                     "class",            ANALYSE, looking.class_,
-         "sort the units by a class of characters, or by the characters typed", typed="class quotes", completes=("class", ""),
+         "sort the units by a feature of the text, or by the characters typed", typed="class quotes", completes=("class", ""),
          needs_arguments=True),
     Verb("influence",        "y",                    "influence",        ANALYSE, looking.influence,
          "what a prediction depends on: the influence of every earlier character",

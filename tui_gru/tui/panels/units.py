@@ -10,10 +10,11 @@ from typing import ClassVar
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.units import Activity, CharacterClass, Correlated, over_row
+from tui_gru.analysis.units import FEATURES, Activity, Correlated, Feature, Probe, over_row
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.session.snapshot import Snapshot, View
@@ -23,18 +24,18 @@ from tui_gru.tui.matrix import levels
 from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles
 from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
 
-SORTS = ("by class", "by variation", "by number", "like this one", "by loss without")
-_NOTES = (
-    (90, 24),
-    (60, 15),
-)  # least width of the panel, and cells of the note beside each unit; narrower panels show it only below the map
+SORTS = ("by feature", "by variation", "by number", "like this one", "by loss without")
+_WIDE, _NARROW = 100, 60  # least width of the panel for names of features beside units, and for what is at the right of the map
+_FEATURE = 18  # cells of the name of a feature
+_OTHERS = "other units"  # those that follow no feature
 _WIDEST = 6  # cells of a character at most
 _FOOT = 5  # rows below the map: the curve of the unit, and excerpts
 _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign, such that colour is not needed
 _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
-_WITHOUT = 9  # cells of the loss without a unit
+_COLUMNS = (("untrained", 11), ("now", 9), ("loss without", 14))  # at the right of a wide map
+_FEW_COLUMNS = (("now", 9), ("without", 9))
 
 
 class UnitsMap(SnapshotPanel):
@@ -44,7 +45,7 @@ class UnitsMap(SnapshotPanel):
     """
 
     ABOUT = (
-        "A value of every unit over the text: where each is active, the class of characters with which it correlates, and how "
+        "A value of every unit over the text: where each is active, the feature of the text that it follows, and how "
         "much the loss rises if the unit is held at 0."
     )
 
@@ -76,7 +77,7 @@ class UnitsMap(SnapshotPanel):
         row: int | None
 
     class ClassAsked(Message):
-        """Posted to let the user type a class of characters."""
+        """Posted to let the user type a feature."""
 
     @dataclass
     class PlaceAsked(Message):
@@ -84,20 +85,24 @@ class UnitsMap(SnapshotPanel):
 
         at: int
 
-    def __init__(self, activity: Activity, notes: Sequence[Correlated], *, of: str = "") -> None:
-        """Create a map. `notes` has a correlation for each unit; `of` is the moment at which a whole text was read, in words."""
+    def __init__(self, activity: Activity, notes: Sequence[Correlated], probes: Sequence[Probe] = (), *, of: str = "") -> None:
+        """Create a map. `notes` has for each unit what it follows, `probes` what all together say; `of` is the moment at which a
+        whole text was read, in words.
+        """
         super().__init__()
         self.activity, self._of = activity, of
-        self.notes, self._class = list(notes), ""
+        self.notes, self.probes = list(notes), list(probes)
+        self._chosen: Feature | None = None
         self.unit, self.at = 0, 0
         self.waiting = False
         self._estimate: Float64Array | None = None
         self._first, self._top = 0, 0
-        self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
+        self._room, self._cell = (1, 1), 1  # the numbers of rows and characters in view, and the cells of a character
         self._places: list[int] = []
         self.picked: list[int] = []
         self._sort = SORTS[0] if self.notes else SORTS[1]
         self._order: list[int] = []
+        self._lines: list[int | str] = []  # units, with the feature above those that follow it
         self._arrange()
         self.unit = self._order[0]
 
@@ -108,14 +113,13 @@ class UnitsMap(SnapshotPanel):
             self.at = min(snapshot.position.t, len(self.activity.values) - 1)
         super().show(snapshot, view)
 
-    def go_with(self, chosen: CharacterClass) -> None:
-        """Sort by the correlation with a class of characters and show it for each unit.
+    def go_with(self, chosen: Feature) -> None:
+        """Sort by the correlation with a feature and show it for each unit.
 
         Raises `TuiGruError` if the correlation cannot be computed.
         """
-        found = self.activity.class_correlations(chosen)
-        self.notes = [Correlated(chosen.name, float(r)) for r in found]
-        self._class, self._sort = chosen.name, SORTS[0]
+        self.notes, self.probes = self.activity.goes_with([chosen]), self.activity.probes([chosen])
+        self._chosen, self._sort = chosen, SORTS[0]
         self._arrange()
         self.unit = self._order[0]
         self.show_again()
@@ -144,14 +148,15 @@ class UnitsMap(SnapshotPanel):
 
     @property
     def _sorts(self) -> tuple[str, ...]:
-        unknown = {"by class": not self.notes, "by loss without": self._added is None}
+        unknown = {"by feature": not self.notes, "by loss without": self._added is None}
         return tuple(sort for sort in SORTS if not unknown.get(sort))
 
     def _arrange(self) -> None:
         units, added = range(self.activity.units), self._added
-        if self._sort == "by class":
-            key = [-abs(note.r) for note in self.notes]
-        elif self._sort == "by variation":
+        if self._sort == "by feature":
+            self._arrange_by_feature()
+            return
+        if self._sort == "by variation":
             key = [-float(d) for d in self.activity.deviations]
         elif self._sort == "like this one":
             key = [-abs(float(r)) for r in self.activity.correlations(self.unit)]
@@ -161,58 +166,123 @@ class UnitsMap(SnapshotPanel):
         else:
             key = [float(unit) for unit in units]
         self._order = sorted(units, key=lambda unit: (key[unit], unit))
+        self._lines = list(self._order)
+
+    def _arrange_by_feature(self) -> None:
+        """Put the units under the features that they follow, those first that have gained most; with a feature that was typed, all
+        under it, the strongest first."""
+        groups: dict[str, list[int]] = {}
+        strength = [abs(note.r) if self._chosen else note.gained for note in self.notes]
+        for unit in sorted(range(self.activity.units), key=lambda unit: (-strength[unit], unit)):
+            name = str(self.notes[unit].what) if self._chosen or self._is_followed(unit) else _OTHERS
+            groups.setdefault(name, []).append(unit)
+        groups[_OTHERS] = groups.pop(_OTHERS, [])
+        self._lines = []
+        for name, units in groups.items():
+            self._lines += [name, *units] if units else []
+        self._order = [unit for units in groups.values() for unit in units]
+
+    def _is_followed(self, unit: int) -> bool:
+        """Return True if the correlation of a unit is not weak, and larger than before training, unless its feature was typed."""
+        return abs(self.notes[unit].r) >= _WEAK and (self._chosen is not None or self.notes[unit].gained > 0)
 
     # Drawing
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        palette = self.palette
-        label = self._label
-        notes = next((cells for least, cells in _NOTES if width >= least), 0) if self.notes else 0
-        added = self._added if notes else None
-        notes += 0 if added is None else _WITHOUT
-        room, down = max(width - label - notes, 1), max(min(height - 1 - _FOOT - len(self._kept), self.activity.units), 1)
+        palette, wide = self.palette, width >= _WIDE and bool(self.notes)
+        label = self._label + wide * _FEATURE
+        columns = [*(_COLUMNS if wide else _FEW_COLUMNS if self.notes and width >= _NARROW else ())]
+        if self._added is None:
+            columns = columns[:-1]
+        room = max(width - label - sum(cells for _, cells in columns), 1)
+        down = max(min(height - 1 - _FOOT - len(self._kept), len(self._lines)), 1)
         self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
         across = room // self._cell
         self._room = (down, across)
         self._keep_in_view()
         here = slice(self._first, self._first + across)
-        head = Segment(f"  {'':{notes - 2 - _WITHOUT}}loss without"[-notes:], palette.dim) if added is not None else Segment("")
-        text = tuple(self._characters(palette, here))
+        heads = Segment("".join(f"{head:>{cells}}" for head, cells in columns), palette.dim)
         gap = Segment(" " * (room - len(self.activity.values[here]) * self._cell))
-        rows: list[SegmentRow] = [(Segment(" " * label), *text, gap, head)]
-        shown = self._order[self._top : self._top + down]
+        rows: list[SegmentRow] = [(Segment(" " * label), *self._characters(palette, here), gap, heads)]
+        shown = self._lines[self._top : self._top + down]
         scale, bounded = self._scale()
-        codes = _codes(self.activity.values[here][:, shown].T, scale, signed=bounded != (0, 1))
+        values = self.activity.values[here][:, [each for each in shown if isinstance(each, int)]].T
+        signs = np.array([[-1 if self._is_turned(each) else 1] for each in shown if isinstance(each, int)])
+        codes = iter(_codes(values * signs, scale, signed=bounded != (0, 1)))
         table = _table(palette, self._cell, bounded == (0, 1))
-        for unit, code in zip(shown, codes, strict=True):
-            chosen = unit == self.unit
-            ink = palette.strong if chosen else palette.plain
-            drawn = [table[each] for each in code.tolist()]
+        for each in shown:
+            if isinstance(each, str):
+                rows.append((*self._heading(palette, each, label, here), gap, *self._probed(palette, each, columns, wide=wide)))
+                continue
+            drawn = [table[code] for code in next(codes).tolist()]
             cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
-            beside = [Segment(f"  {self._note(unit, notes - 2 - (added is not None) * _WITHOUT) if notes else ''}", palette.dim)]
-            if added is not None:
-                computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
-                mark = "" if computed else transliterate("≈", palette.glyphs)
-                rise = f"{mark}{added[unit]:+.3f}" if np.isfinite(added[unit]) else ""
-                room_of = notes - _WITHOUT - len(beside[0].text)
-                beside.append(Segment(f"{'':{room_of}}  {rise:>7}", palette.plain))
-            rows.append((Segment(self._called(unit).ljust(label), ink), *cells, gap, *beside))
+            rows.append((*self._named(palette, each, label, wide=wide), *cells, gap, *self._beside(palette, each, columns)))
         rows += self._foot(palette, label, here, width)
         return clip(palette, from_rows(rows), width, height)
 
     @property
     def _label(self) -> int:
-        """The cells before the map and its curves."""
+        """The cells before the map and its curves, without the name of a feature."""
         return len(f"curve {self.activity.units}") + 1
 
     def _called(self, unit: int) -> str:
         return f"unit {unit + 1}"
 
-    def _note(self, unit: int, room: int) -> str:
-        """Return the correlation of a unit as text, empty if weak; the name is cut off if there is no room."""
-        note = self.notes[unit]
-        r = f" {note.r:+.2f}"
-        return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
+    def _is_turned(self, unit: int) -> bool:
+        """Return True if a unit is drawn with the opposite sign: it stands under a feature that it follows in reverse."""
+        return self._sort == SORTS[0] and self._scale()[1][0] < 0 and self.notes[unit].r < 0 and self._is_followed(unit)
+
+    def _named(self, palette: Palette, unit: int, label: int, *, wide: bool) -> Iterator[Segment]:
+        """Draw the name of a unit; beside it, if there is room, what it follows, or that it is turned if that stands above it."""
+        ink = palette.strong if unit == self.unit else palette.plain
+        turned = self._is_turned(unit)
+        yield Segment(self._called(unit).ljust(self._label), ink)
+        if wide and self._sort == SORTS[0]:
+            yield Segment(("turned" if turned else "").ljust(_FEATURE), palette.dim)
+        elif wide:
+            what = str(self.notes[unit].what) if self._is_followed(unit) else ""
+            yield Segment(cut(what, _FEATURE - 1, palette.glyphs).ljust(_FEATURE), palette.dim)
+
+    def _heading(self, palette: Palette, name: str, label: int, here: slice) -> Iterator[Segment]:
+        """Draw a feature over the text, above the units that follow it; its name comes after it where the label is narrow."""
+        values = np.zeros(len(self.activity.values[here]))
+        if name != _OTHERS:
+            feature = self._chosen if self._chosen is not None else FEATURES[name]
+            all_of = np.asarray(feature.values(self.activity.text), np.float64)
+            values = all_of[here] / (all_of.max(initial=0.0) or 1.0)
+        yield Segment(cut(name, label - 1, palette.glyphs).ljust(label), palette.gate + Style(bold=True))
+        yield Segment(column_signs(palette, values, self._cell), palette.gate)
+
+    def _probed(self, palette: Palette, name: str, columns: Sequence[tuple[str, int]], *, wide: bool) -> Iterator[Segment]:
+        """Draw R² of all units together for a feature in the columns of r, before training and now."""
+        probe = next((each for each in self.probes if each.feature == name), None)
+        known = {"untrained": np.nan if probe is None else probe.before, "now": np.nan if probe is None else probe.r2}
+        for head, cells in columns:
+            value = known.get(head, np.nan)
+            words = "" if not np.isfinite(value) else f"R² {value:.2f}" if value >= 0 else "R² < 0"
+            yield Segment(transliterate(words, palette.glyphs).rjust(cells), palette.gate)
+
+    def _beside(self, palette: Palette, unit: int, columns: Sequence[tuple[str, int]]) -> Iterator[Segment]:
+        """Draw r of a unit before training and now, and what the loss rises by without it."""
+        note, added = self.notes[unit] if self.notes else Correlated("", 0.0), self._added
+        for head, cells in columns:
+            words, ink = "", palette.dim
+            if head == "untrained" and self.activity.before is not None:
+                words = f"{note.before:+.2f}"
+            elif head == "now":
+                words, ink = f"{note.r:+.2f}", palette.plain
+            elif head.endswith("without") and added is not None and np.isfinite(added[unit]):
+                computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
+                words, ink = f"{'' if computed else transliterate('≈', palette.glyphs)}{added[unit]:+.3f}", palette.plain
+            yield Segment(words.rjust(cells), ink)
+
+    def _note(self, unit: int) -> str:
+        """Return what a unit follows, in words; empty if it follows nothing."""
+        note = self.notes[unit] if self.notes else Correlated("", 0.0)
+        if abs(note.r) < _WEAK:
+            return ""
+        untrained = f" (untrained {note.before:+.2f})" if self.activity.before is not None else ""
+        return f"{note.what} {note.r:+.2f}{untrained}"
 
     def _scale(self) -> tuple[float, tuple[float, float]]:
         low, high = self.snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
@@ -251,7 +321,7 @@ class UnitsMap(SnapshotPanel):
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
-        goes = f" · correlates with {self._note(unit, width)}" if self.notes and abs(self.notes[unit].r) >= _WEAK else ""
+        goes = f" · correlates with {note}" if (note := self._note(unit)) else ""
         yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
         for head, places in (("highest at  ", activity.most(unit, 4)), ("lowest at   ", activity.least(unit, 4))):
             yield tuple(self._excerpts(palette, head, [place.at for place in places], width))
@@ -277,17 +347,18 @@ class UnitsMap(SnapshotPanel):
         length = len(self.activity.values)
         self._first = max(min(self._first, length - across), 0)
         self._first = min(max(self._first, self.at + 1 - across), self.at)
-        place = self._order.index(self.unit)
-        self._top = max(min(self._top, self.activity.units - down), 0)
-        self._top = min(max(self._top, place + 1 - down), place)
+        place = self._lines.index(self.unit)
+        heading = place and isinstance(self._lines[place - 1], str) and down > 1
+        self._top = max(min(self._top, len(self._lines) - down), 0)
+        self._top = min(max(self._top, place + 1 - down), place - bool(heading))
 
     def titles(self, snapshot: Snapshot) -> Titles:
         activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
         of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
-        sort = f"with {self._class}" if self._class and self._sort == SORTS[0] else self._sort
+        sort = f"with {self._chosen.name}" if self._chosen and self._sort == SORTS[0] else self._sort
         hints = [
             f"tab: {sort}",
-            "/ class",
+            "/ feature",
             "< > highest places",
             "r row or text",
             "space pins",
@@ -355,7 +426,8 @@ class UnitsMap(SnapshotPanel):
         if not 1 <= y <= self._room[0]:
             return False
         self.at = min(max(self._first + (x - self._label) // self._cell, 0), len(self.activity.values) - 1)
-        self._choose_unit(self._order[min(self._top + y - 1, len(self._order) - 1)])
+        line = self._lines[min(self._top + y - 1, len(self._lines) - 1)]
+        self._choose_unit(line if isinstance(line, int) else self.unit)
         return True
 
 
