@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from rich.cells import cell_len
 
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
-from tui_gru.tui.written import kept, matrix, scale_of
+from tui_gru.tui.written import shown_indices, matrix, scale_of
 
 P = palette_for(BLACKBOARD)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7))
@@ -37,7 +37,7 @@ def test_what_is_not_computed_takes_the_same_room(values):
 @given(st.integers(1, 60), st.integers(1, 12), st.data())
 def test_elision_keeps_first_last_and_focus(count, limit, data):
     focus = data.draw(st.integers(0, count - 1))
-    shown = kept(count, limit, focus)
+    shown = shown_indices(count, limit, focus)
     indices = [index for index in shown if index is not None]
     assert len(shown) == min(count, limit)
     assert focus in indices

@@ -1,9 +1,11 @@
-"""Arrays written as on a blackboard: aligned numbers between tall brackets."""
+"""Numbers written as on a blackboard: arrays between tall brackets, and an entry of a line worked out with recorded numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,8 +13,19 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from tui_gru.debugger import program as names
+from tui_gru.debugger.evaluate import Factor, MomentNumbers, Terms, terms_of
+from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
 from tui_gru.engine import numbers
-from tui_gru.tui.draw import Box, Cell, Refs, SegmentRow, bracket, from_rows
+from tui_gru.engine.config import Text
+from tui_gru.engine.model import GRADIENTS
+from tui_gru.engine.weights import Array
+from tui_gru.equations import syntax as e
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.syntax import Apply, Expression, Name
+from tui_gru.equations.writing import decimal
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.draw import Box, Cell, Ref, Refs, SegmentRow, bracket, from_rows, refs_of
 from tui_gru.tui.theme import Palette, transliterate
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
@@ -165,3 +178,378 @@ def _with_column_labels(palette: Palette, box: Box, shown: list[int | None], lab
     lead = box.width - 1 - cell_len(line)  # the bracket is after the last column
     heading = (Segment(" " * lead), Segment(line, palette.dim))
     return from_rows((heading, *box.rows), box.axis + 1)
+
+
+# ------------------------------------------------------------------------------
+# The operands of a line at the moment of a snapshot: the matrices and numbers that its names stand for.
+
+
+def kind_of(program: Program, name: str) -> NumberScale:
+    """Return the kind of a value, which decides its format: one-hot rows, numbers from 0 to 1, or signed numbers."""
+    given = program.model.page.inputs.get(name)
+    if given is not None and given.one_hot:
+        return "onehot"
+    low, high = program.ranges.get(name, (-1, 1))
+    return "unit" if low >= 0 and high <= 1 else "signed"
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A matrix of shape (rows, columns), or a number of shape ().
+
+    `rows` and `columns` are the names of the axes: row, unit, character or timestep. `picks` has, for one-hot rows, the index of
+    the 1 in each. `setting` is True for a number that was given instead of computed; it is written with the digits that were
+    given. `refs` maps row and column to a reference to that number of the run.
+    """
+
+    label: str
+    values: Array
+    rows: str = ""
+    columns: str = ""
+    kind: NumberScale = "signed"
+    picks: tuple[int, ...] = ()
+    setting: bool = False
+    refs: Refs | None = None
+
+    @property
+    def is_number(self) -> bool:
+        return self.values.ndim == 0
+
+    @property
+    def T(self) -> Operand:
+        refs = None if self.refs is None else lambda i, j, given=self.refs: given(j, i)
+        return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs)
+
+    def only_row(self, row: int) -> Operand:
+        """Return the operand with only this row."""
+        refs = None if self.refs is None else lambda i, j, given=self.refs: given(i + row, j)
+        return replace(self, values=self.values[row : row + 1], picks=self.picks[row : row + 1], refs=refs)
+
+
+class Operands:
+    """The operands of the line just executed in a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, line: ProgramLine) -> None:
+        self.snapshot, self.line = snapshot, line
+        self._known: dict[str, Operand] = {}
+        self.numbers = MomentNumbers(snapshot.moment_read, snapshot.position.t)
+
+    def read(self, name: str) -> Operand:
+        """Return the operand that `name` stands for on the right-hand side."""
+        if name not in self._known:
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> Operand:
+        program, snapshot = self.snapshot.program, self.snapshot
+        named = program.names.get(name)
+        if name == GRADIENTS:  # the norm over all parameters
+            return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
+        if named is None:  # the number of updates
+            return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
+        if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
+            every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
+            return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
+        operand = self._operand(name, self.numbers.read(name))
+        if name != self.line.target or operand.refs is None:
+            return operand
+        at = operand.refs  # the line replaces what it reads: m = β1⊙m + …
+        return replace(operand, refs=lambda i, j: replace(at(i, j), before=True))
+
+    def _operand(self, name: str, value: Any) -> Operand:
+        program = self.snapshot.program
+        values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
+        match program.names[name].counted:
+            case ():
+                return Operand(label, values, setting=program.names[name].kind.store is names.Store.SETTINGS, refs=refs)
+            case ("row",):
+                return Operand(label, values.reshape(-1, 1), "row", refs=refs)
+            case (columns,):
+                return Operand(label, np.atleast_2d(values), "", columns, refs=refs)
+            case (rows, columns):
+                return Operand(label, values, rows, columns, kind_of(program, name), self._picks(name), refs=refs)
+        raise ValueError(name)
+
+    def _picks(self, name: str) -> tuple[int, ...]:
+        if kind_of(self.snapshot.program, name) != "onehot":
+            return ()
+        return tuple(self.snapshot.record.ids(name)[self.snapshot.position.t].tolist())
+
+    def recorded(self, part: Expression) -> Operand | None:
+        """Return a part of the line that was recorded as a whole, such as r⊙h before the product with Uh; None if it was not."""
+        program, name = self.snapshot.program, part.label
+        if name not in program.factors:
+            return None
+        rows, columns = program.names[name].counted
+        return Operand(program.writer.text(part), self.numbers.recorded(name), rows, columns, kind_of(program, name))
+
+    @property
+    def activation(self) -> Operand | None:
+        """The argument of the line's function: az, ar or ah; None for other lines."""
+        formula = self.line.formula
+        name = formula.argument.label if isinstance(formula, Apply) else ""
+        return self.read(name) if name else None
+
+    @property
+    def before(self) -> Operand | None:
+        """The target of += or −= before the line was executed; None for = and for the first summand of a gradient."""
+        target = self.line.target
+        if self.line.op == "+=":
+            sofar = self.snapshot.gradient_before(target.removeprefix("d"))
+            return None if sofar is None else replace(self._operand(target, sofar), refs=None)
+        if self.line.op == "-=":
+            return replace(self._operand(target, self.snapshot.record.before[target]), refs=None)
+        return None
+
+    @property
+    def step(self) -> Array | None:
+        """The change of a parameter by an update; None for other lines."""
+        if self.line.op != "-=":
+            return None
+        step = self.snapshot.last_step(self.line.target)
+        return None if step is None else np.atleast_2d(step)
+
+    @property
+    def result(self) -> Operand:
+        """The result of the line."""
+        target = self.line.target
+        return self._operand(target, self.snapshot.value(target))
+
+    def given(self, row: int) -> int:
+        """Return the index of the input character of this batch row; 0 if the input is no character."""
+        return self._index(self.snapshot.program.input, row)
+
+    def target(self, row: int) -> int:
+        """Return the index of the target character of this batch row; 0 if the target is no character."""
+        return self._index(self.snapshot.program.target, row)
+
+    def _index(self, name: str, row: int) -> int:
+        if not name or kind_of(self.snapshot.program, name) != "onehot":
+            return 0
+        return int(self.snapshot.record.ids(name)[self.snapshot.position.t, row])
+
+    @property
+    def vocabulary(self) -> Text:
+        return self.snapshot.corpus.vocabulary
+
+
+# ------------------------------------------------------------------------------
+# One entry of the result of a line, computed with recorded numbers: `z[…]: 0.1·0.2 + … = 0.3`.
+
+
+#: Sums of more terms than this are abbreviated to the first and the last term.
+LONGEST = 4
+
+
+def number(x: Any) -> str:
+    """Format a recorded number: four decimals as in the matrices unless it is whole, with a minus sign but no plus sign."""
+    if float(x).is_integer() and abs(x) < 1000:
+        return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
+    return numbers.plain(x).replace("-", "−")
+
+
+def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
+    if count <= LONGEST:
+        return [term(k) for k in range(count)]
+    return [term(0), f"… {count} terms …", term(count - 1)]
+
+
+@dataclass(frozen=True)
+class ExampleEntry:
+    """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target; or the one to which
+    `pointed` belongs, a number that the line reads or computes."""
+
+    operands: Operands
+    row: int
+    pointed: Ref | None = None
+
+    def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
+        """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
+        operands, line = self.operands, self.operands.line
+        assert line.formula is not None
+        result, before = operands.result, operands.before
+        i, j = self._place
+        activation = operands.activation
+        formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
+        terms = self._summands(Factor(formula, self.index))
+        if line.op == "+=":
+            terms = [number(before.values[i, j]) if before is not None else "0", *terms]
+        if line.op == "-=" and before is not None:
+            terms = [number(before.values[i, j]), *map(_negated, terms)]
+        pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
+        pieces += [(term, palette.plain) for term in joined(terms)]
+        value = number(result.values if result.is_number else result.values[i, j])
+        if activation is None:
+            pieces.append((f"= {value}", palette.accent))
+        else:
+            assert isinstance(line.formula, Apply)
+            pieces.append((f"= {number(activation.values[i, j])}", palette.plain))
+            pieces.append((f"  {FUNCTIONS[line.formula.function].text} → {value}", palette.accent))
+        if brief:
+            return pieces
+        if (step := operands.step) is not None:
+            pieces.append((f"  a step of {number(step[i, j])}", palette.dim))
+        if word := self._pick():
+            pieces.append((f"  {word}", palette.dim))
+        return pieces
+
+    def box(self, palette: Palette, width: int, *, brief: bool = False) -> Box:
+        """Return the pieces in as many lines as they need at this width."""
+        lines: list[list[Segment]] = [[]]
+        used = 0
+        for content, style in self.pieces(palette, brief=brief):
+            piece = transliterate(content, palette.glyphs)
+            for part in [piece] if cell_len(piece) + 2 <= width else piece.split():
+                if lines[-1] and used + 1 + cell_len(part) > width:
+                    lines.append([Segment(" ")])
+                    used, part = 1, part.lstrip()
+                written = f" {part}" if lines[-1] else part
+                lines[-1].append(Segment(written, style))
+                used += cell_len(written)
+        return from_rows(lines)
+
+    @property
+    def _numbers(self) -> MomentNumbers:
+        return self.operands.numbers
+
+    # The index of the entry
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """The index of the entry in the array of the result, which has no axis for rows or columns if there is only one."""
+        return tuple(at for _, at in self._axes)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The row and the column of the entry in the result as it is drawn."""
+        result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
+        place = {"row": self.row, "character": given}.get(result.rows, 0), target if result.columns == "character" else 0
+        return place if self.pointed is None else self._beside(self.pointed, place)
+
+    def _beside(self, ref: Ref, place: tuple[int, int]) -> tuple[int, int]:
+        """Return the place of the entry that has the row or unit of a number; `place` where the number has none."""
+        line, result, program = self.operands.line, self.operands.result, self.operands.snapshot.program
+        if ref.name not in (*line.reads, line.target) or ref.name not in program.names:
+            return place  # the cursor was moved to it in another line
+        along = list(zip(program.names[ref.name].counted, ref.index, strict=False))
+        formula = () if line.formula is None else line.formula.walk()
+        turned = any(isinstance(node, e.Transpose) and node.argument == Name(ref.name) for node in formula)
+        if result.rows == result.columns and ref.name == line.target:
+            return ref.index[0], ref.index[-1]
+        at = dict(reversed(along) if turned else along)  # of two axes of units, the one that the result has too
+        rows, columns = (at.get(axis, place[i]) for i, axis in enumerate((result.rows, result.columns)))
+        return rows, columns
+
+    @property
+    def _axes(self) -> list[tuple[str, int]]:
+        result = self.operands.result
+        return [(axis, at) for axis, at in zip((result.rows, result.columns), self._place, strict=True) if axis]
+
+    def _where(self) -> str:
+        return ", ".join(index_in_words(axis, at, self.operands.vocabulary) for axis, at in self._axes)
+
+    def _pick(self) -> str:
+        program, line = self.operands.snapshot.program, self.operands.line
+        if line.target == program.loss_names.row and program.model.is_cross_entropy:
+            return f"only the target {shown_char(self.operands.vocabulary[self.operands.target(self.row)])} counts"
+        picked = next((matrix for matrix in self._picked_from()), "")
+        if not picked:
+            return ""
+        pick = self.operands.given(self.row)
+        if not self.operands.vocabulary:
+            return f"token {pick} picks row {pick + 1} of {program.writer.name(picked)}"
+        char = self.operands.vocabulary[pick]
+        kind = "letter" if char.isalpha() else "character"
+        return f"the {kind} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
+
+    def _picked_from(self) -> Iterator[str]:
+        """Yield the matrices of this line from which a one-hot input picks a row."""
+        for node in self.operands.line.formula.walk() if self.operands.line.formula is not None else ():
+            match node:
+                case e.Product(left=Name(name=read), right=Name(name=matrix)) if self._numbers.is_one_hot(read):
+                    yield matrix
+
+    # The terms of the entry
+
+    def _summands(self, part: Factor) -> list[str]:
+        """Return the summands of an entry; a name or a number is its own single summand."""
+        node = part.formula
+        if isinstance(node, Name | e.Number | e.Size):
+            return self._signed(part, [self._factor(part)])
+        made = terms_of(node, part.at, self._numbers)
+        match made.kind:
+            case "product":
+                terms = ["·".join(self._factor(made.term(k)[0]) for k in range(made.size))]
+            case "quotient":
+                dividend, divisor = (self._factor(made.term(k)[0]) for k in range(2))
+                terms = [f"{dividend} / {divisor if _is_whole(divisor) else f'({divisor})'}"]
+            case "power":
+                base, exponent = (self._factor(made.term(k)[0]) for k in range(2))
+                terms = [f"{base if _is_whole(base) else f'({base})'}^{exponent}"]
+            case "min" | "max":
+                terms = [f"{made.kind}({', '.join(self._factor(made.term(k)[0]) for k in range(2))})"]
+            case "softmax":
+                terms = [f"e^{self._factor(made.term(part.at[-1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
+            case "sum" if made.over:
+                terms = self._each(made) or ["0"]
+            case "sum":
+                terms = [each for k in range(made.size) for each in self._summands(made.term(k)[0])]
+            case "copy":
+                terms = [self._factor(made.term(0)[0])]
+            case function:
+                inside = " ".join(joined([each for k in range(made.size) for each in self._summands(made.term(k)[0])]))
+                terms = [f"{FUNCTIONS[function].text} {inside}" if _is_number(inside) else f"{FUNCTIONS[function].text}({inside})"]
+        if abs(made.scale) not in (0.0, 1.0):
+            terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
+        elif made.scale < 0:
+            terms = [_negated(term) for term in terms]
+        return self._signed(part, terms)
+
+    def _signed(self, part: Factor, terms: list[str]) -> list[str]:
+        return terms if part.sign > 0 else [_negated(term) for term in terms]
+
+    def _each(self, made: Terms, before: str = "") -> list[str]:
+        """Return the terms of a sum over an axis, abbreviated if there are many; over the vocabulary only those that are not 0."""
+        chosen: Sequence[int] = range(made.size)
+        if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
+            chosen = [k for k in chosen if self._value(made.term(k)[0]) != 0]
+        return _shortened(len(chosen), lambda k: "·".join(f"{before}{self._factor(part)}" for part in made.term(chosen[k])))
+
+    def _factor(self, part: Factor) -> str:
+        """Return an entry as a factor: one number, or an expression in parentheses."""
+        node = part.formula
+        match node:
+            case e.Transpose(argument=argument):
+                return self._factor(part._replace(formula=argument, at=part.at[::-1]))
+            case Name(name=name) if name in self.operands.snapshot.program.model.rule.settings:
+                return numbers.given(self._value(part)).replace("-", "−")
+            case e.Number(value=value):
+                return decimal(value)
+            case Name() | e.Size():
+                return number(self._value(part))
+            case Apply(argument=Name()):
+                pass  # a function of one number is written as a function: log 0.1317
+            case e.Times() | Apply() if node.label:
+                return number(self._value(part))
+        terms = self._summands(part)
+        return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
+
+    def _value(self, part: Factor) -> float:
+        """Return the recorded value of an entry."""
+        if isinstance(part.formula, Name) and not part.formula.label:
+            return self._numbers.entry(part.formula.name, part.at, part.t)
+        return float(self._numbers.value(part.formula, part.at))
+
+
+def _is_number(term: str) -> bool:
+    """True if a term is one number that is not negative."""
+    return re.fullmatch(r"[\d.]+(?:e−?\d+)?", term) is not None
+
+
+def _is_whole(term: str) -> bool:
+    """True if a term needs no parentheses as a divisor or a base: one number, or an expression in parentheses."""
+    return _is_number(term) or re.fullmatch(r"\w*\([^()]*\)", term) is not None
+
+
+def _negated(term: str) -> str:
+    return term[1:] if term.startswith("−") else f"−{term}"

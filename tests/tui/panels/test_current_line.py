@@ -10,8 +10,9 @@ from tui_gru.engine import numbers
 from tui_gru.session.session import Session
 from tui_gru.tui.layout import Following, following
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.line import CurrentLine, ExampleEntry, Operands, number, written_out
+from tui_gru.tui.panels.line import CurrentLine, written_out
 from tui_gru.tui.theme import BLACKBOARD, palette_for
+from tui_gru.tui.written import ExampleEntry, Operands, number
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]

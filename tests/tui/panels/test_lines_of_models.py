@@ -13,8 +13,9 @@ from tests.tui.panels.sessions import on_every_size
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, line_latex, values_latex
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.line import ExampleEntry, Operands, written_out
+from tui_gru.tui.panels.line import written_out
 from tui_gru.tui.theme import BLACKBOARD, palette_for
+from tui_gru.tui.written import ExampleEntry, Operands
 
 P = palette_for(BLACKBOARD)
 #: Every function, a power, quotients, a matrix product as a factor, and no labels.

@@ -51,9 +51,8 @@ from tui_gru.tui.draw import (
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
-from tui_gru.tui.panels.line import kind_of
 from tui_gru.tui.theme import Palette, folded, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, scale_of, shown_indices
+from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kind_of, scale_of, shown_indices
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
