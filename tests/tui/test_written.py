@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from rich.cells import cell_len
 
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
-from tui_gru.tui.written import shown_indices, matrix, scale_of
+from tui_gru.tui.written import matrix, scale_of, shown_indices
 
 P = palette_for(BLACKBOARD)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7))

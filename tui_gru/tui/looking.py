@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tui_gru.engine.weights import Float64Array, Weights
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.draw import Ref
-    from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import NumberAsked, PanelResult, SnapshotPanel
     from tui_gru.tui.panels.check import CheckReport
     from tui_gru.tui.panels.derivation import WhatIfPanel
@@ -45,10 +44,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.screen import MainScreen
 
 # ------------------------------------------------------------------------------
-# Verbs that change what is shown: row, layer, page, zoom, focus, theme, help, the cursor of a matrix; and escape and quit.
-
-
-ORDINALS = {2: "nd", 3: "rd"}
+# Verbs that change what is shown: row, layer, page, zoom, focus, theme, help; and escape and quit.
 
 
 def row(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
@@ -78,26 +74,6 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
 
 def layers(screen: MainScreen) -> int:
     return len(screen.session.program.layers) + 1
-
-
-def weights(screen: MainScreen, rest: Arguments) -> None:
-    """Show the weights, on their page; where they are shown already, their next sheet."""
-    from tui_gru.tui.panels.weights import WeightsPanel
-
-    panel = screen.query_one(WeightsPanel)
-    if not screen.panels.show_page_of(WeightsPanel):
-        panel.action_cycle_mode()
-    screen.say(f"weights panel: {panel.mode}")
-
-
-def _with_weights(screen: MainScreen, act: Callable[[], None]) -> None:
-    """Act on the panel of the weights in view; where it is on another page, once that is laid out."""
-    from tui_gru.tui.panels.weights import WeightsPanel
-
-    if screen.panels.show_page_of(WeightsPanel):
-        screen.call_after_refresh(act)
-    else:
-        act()
 
 
 def page(screen: MainScreen, rest: Arguments) -> None:
@@ -240,75 +216,6 @@ def quit_(screen: MainScreen, rest: Arguments) -> None:
         return
     screen.session.interrupt()
     screen.app.exit()
-
-
-# The matrix in focus, or that of the weights
-
-
-def _matrix(screen: MainScreen, again: Callable[[], None] | None = None) -> MatrixView | None:
-    """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view.
-
-    If the weights are on another page, turn to it, and act `again` once it is laid out.
-    """
-    from tui_gru.tui.matrix import MatrixView
-    from tui_gru.tui.panels.weights import WeightsPanel
-
-    focused = screen.focused
-    if again is not None and not isinstance(focused, MatrixView) and screen.panels.show_page_of(WeightsPanel):
-        screen.call_after_refresh(again)
-        return None
-    found = focused if isinstance(focused, MatrixView) else screen.query_one(WeightsPanel).matrix
-    if found is None or not found.region:
-        screen.say(with_keys(screen, "no matrix is in focus; <panel.next> goes from panel to panel"))
-        return None
-    if found is not focused:
-        screen.set_focus(found)
-    return found
-
-
-def largest(screen: MainScreen, rest: Arguments) -> None:
-    """Go to the largest entry of the matrix; again, to the next largest."""
-    matrix = _matrix(screen, lambda: largest(screen, rest))
-    if matrix is not None:
-        rank = matrix.go_to_largest()
-        which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
-        found = f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}"
-        screen.say(found if rank is not None else "it is not computed yet")
-
-
-def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
-    """Go to the largest of all gradients or changes of the weights."""
-    from tui_gru.tui.panels.weights import WeightsPanel
-
-    _with_weights(screen, lambda: screen.say(screen.query_one(WeightsPanel).go_to_largest(sheet)))
-
-
-def saturated(screen: MainScreen, rest: Arguments) -> None:
-    """Go to the next unit that is saturated in nearly all rows."""
-    matrix = _matrix(screen)
-    if matrix is None:
-        return
-    if matrix.limits is None:
-        screen.say("these values have no limits, so they cannot be saturated; gates and states can")
-    elif matrix.go_to_saturated():
-        screen.say(f"unit {matrix.cursor[1] + 1} is saturated in nearly all rows")
-    else:
-        screen.say("no unit is saturated in nearly all rows")
-
-
-def sort(screen: MainScreen, rest: Arguments) -> None:
-    """Sort rows by their size, then columns, then both, then neither."""
-    matrix = _matrix(screen)
-    if matrix is not None:
-        by = matrix.sort()
-        screen.say(f"{by} sorted by size" if by else "rows and columns in their own order")
-
-
-def near_zero(screen: MainScreen, rest: Arguments) -> None:
-    """Hide the entries near 0, or show them again."""
-    matrix = _matrix(screen)
-    if matrix is not None:
-        screen.say("all entries are shown" if matrix.toggle_near_zero() else "entries near 0 are hidden")
 
 
 # ------------------------------------------------------------------------------
