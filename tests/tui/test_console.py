@@ -125,7 +125,8 @@ def test_what_is_shown_is_data(console: Console) -> None:
     assert (finding["name"], finding["cures"]) == (found.name, [cure.typed for cure in found.cures])
     assert set(finding) >= {"cause", "first_seen", "evidence", "meaning", "cure"}
     assert console.execute("what-if z[0,1] 0.5").data["loss"] == loss
-    activity, _ = console.execute("units").data
+    activity, _, probes = console.execute("units").data
+    assert len(probes) == len(console.session.units().probes())
     assert activity["values"].shape == (20, 2)
     influence, rows = console.execute("influence").data
     assert (influence["row"], rows["row"]) == (0, 0)
