@@ -133,9 +133,9 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
         return
     record, T = x.record(number), x.program.seq_length
     padded = np.arange(T)[:, None] >= lengths
-    if batch.outside is not None and not x.config.bidirectional and not _gradient_at(batch, padded):
+    if batch.upstream is not None and not x.config.bidirectional and not _gradient_at(batch, padded):
         return
-    reached = np.zeros_like(padded) if batch.outside is None else np.any(batch.outside != 0, axis=2)
+    reached = np.zeros_like(padded) if batch.upstream is None else np.any(batch.upstream != 0, axis=2)
     if reached[:-1][padded[:-1]].any():  # not the last timestep alone, where the output of the end was meant
         yield Finding(
             "padding-moves-the-state",
@@ -180,8 +180,8 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
 def _gradient_at(batch: ImportedBatch, padded: np.ndarray) -> bool:
     """Return True if the loss of a script depends on the output at padding."""
     rows = padded.any(axis=0)
-    outside = batch.outside is not None and bool(batch.outside[padded].any())
-    return outside or any(bool(np.asarray(flow)[rows].any()) for flow in batch.flows or () if np.ndim(flow))
+    upstream = batch.upstream is not None and bool(batch.upstream[padded].any())
+    return upstream or any(bool(np.asarray(flow)[rows].any()) for flow in batch.flows or () if np.ndim(flow))
 
 
 def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:

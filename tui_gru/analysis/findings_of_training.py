@@ -67,7 +67,7 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     made = not first.given and (name in x.program.lines or name in x.program.parts)
     _, text = x.program.made_by(name) if made else ("", "")
     number = None if named.kind.store is Store.GRADIENTS else ValueRef(name, index, t, tick)
-    if first.from_outside:
+    if first.from_upstream:
         cure = LOOK_OUTSIDE
     elif read:
         cure = "look for it in the data that the model reads"
@@ -82,7 +82,7 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     yield Finding(
         "not-finite",
         f"the gradient from your head and loss is {what} {when}: the GRU is not the cause"
-        if first.from_outside
+        if first.from_upstream
         else f"{x.written(name)} {'is' if read or first.given else 'became'} {what} {when}",
         "Every number computed from it is not finite either, and after the update neither are the weights.",
         cure,

@@ -216,12 +216,12 @@ class NotFinite:
     index: tuple[int, ...]
     tick: int
     given: bool = False
-    from_outside: bool = False
+    from_upstream: bool = False
 
     def sentence(self, program: Program) -> str:
         """Return the number and its place in words."""
         when = " when the batch begins" if self.given else "" if self.t is None else f" at t {self.t + 1}"
-        why = ", from your head and loss: the forward pass is finite" if self.from_outside else ""
+        why = ", from your head and loss: the forward pass is finite" if self.from_upstream else ""
         return f"the first number that is not finite is {spoken(program, self.name, self.index)}{when}{why}"
 
 
@@ -290,17 +290,17 @@ def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinit
     broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}
     for name, t in every if broken else ():
         if name in broken and not (finite := np.isfinite(program.names[name].complete(record, t))).all():
-            outside = program.names[name].kind.is_derivative and _is_broken_outside(program, batch)
-            return NotFinite(name, t, _first(finite), begin + _offset(program, name, t), from_outside=outside)
+            upstream = program.names[name].kind.is_derivative and _is_upstream_broken(program, batch)
+            return NotFinite(name, t, _first(finite), begin + _offset(program, name, t), from_upstream=upstream)
     return None
 
 
-def _is_broken_outside(program: Program, batch: int) -> bool:
+def _is_upstream_broken(program: Program, batch: int) -> bool:
     """Return True if the gradient that a script gave to the output or to the last states of a batch is not finite."""
     imported = program.config.source.batch(batch)
     if imported is None:
         return False
-    return not all(np.isfinite(array).all() for array in (imported.outside, *(imported.flows or ())) if array is not None)
+    return not all(np.isfinite(array).all() for array in (imported.upstream, *(imported.flows or ())) if array is not None)
 
 
 def _first(finite: np.ndarray) -> tuple[int, ...]:

@@ -140,9 +140,9 @@ class WhatIf:
         It is Σ dout ⊙ Δout over the outputs, since only their gradients are known.
         """
         program, was, would = self.now.program, self.now.record, self.then.record
-        if not program.outside or not was.learned:
+        if not program.upstream or not was.learned:
             return None
-        output, (line,) = program.model.page.outputs[0], program.outside
+        output, (line,) = program.model.page.outputs[0], program.upstream
         pairs = [(was.array(line.target), would.array(output) - was.array(output))]
         for state, flow in zip(was.compiled.states, was.flows_in, strict=True):
             pairs.append((flow, would.border(state, end=True) - was.border(state, end=True)))

@@ -160,7 +160,7 @@ class Moment:
         place = self.program.place_of(f"d{name}")
         assert place is not None
         program = self.program
-        first = next(block.number for block in program.blocks if block.phase == "backward" and block.lines != program.outside)
+        first = next(block.number for block in program.blocks if block.phase == "backward" and block.lines != program.upstream)
         segment = place[0].number - first
         if (name, segment, steps) not in self._sums:
             (self._sums[name, segment, steps],) = gradients_so_far(self.record, Point("backward", segment, steps), (name,)).values()

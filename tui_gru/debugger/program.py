@@ -223,12 +223,12 @@ class ProgramName:
 
 
 def named_values(
-    model: Model, schedule: Schedule, update: Sequence[ProgramLine], *, backward: bool = True, outside: bool = False
+    model: Model, schedule: Schedule, update: Sequence[ProgramLine], *, backward: bool = True, upstream: bool = False
 ) -> Mapping[str, ProgramName]:
     """Return every name of a model, in the order of the equations; without `backward`, of its forward pass only.
 
-    `outside` is True if the program has a line for the gradients from outside. Raises `TuiGruError` if the cell has a name that
-    every run has, such as epoch.
+    `upstream` is True if the program has a line for the upstream gradients, those from outside. Raises `TuiGruError` if the
+    cell has a name that every run has, such as epoch.
     """
     page, found = model.page, dict[str, ProgramName]()
     for name in (*NUMBERS[1:], *COUNTERS[:3], *CHARACTERS):  # the loss is a line of the model; a cell may have a step of its own
@@ -259,7 +259,7 @@ def named_values(
         add(page.before(state), ValueKind.STATE, model.axes[state], state)
     add_lines("forward", ValueKind.VALUE)
     for output in page.outputs if backward else ():
-        add(with_word(f"d{output}", "given"), ValueKind.VALUE_GRADIENT, model.axes[output], "" if outside else f"d{output}")
+        add(with_word(f"d{output}", "given"), ValueKind.VALUE_GRADIENT, model.axes[output], "" if upstream else f"d{output}")
     for state in page.states if backward else ():
         add(page.received(state), ValueKind.VALUE_GRADIENT, model.axes[state], f"d{page.before(state)}")
     if backward:
@@ -403,12 +403,12 @@ class Program:
         self.loss_tick = blocks[-1].end
         source = config.source
         self.goes_back, self.knows_loss = source.can(Ability.BACKWARD), source.can(Ability.LOSS)
-        self.outside: tuple[ProgramLine, ...] = ()
+        self.upstream: tuple[ProgramLine, ...] = ()
         if self.goes_back and not source.can(Ability.TRAIN):
             target = with_word(f"d{self.model.page.outputs[0]}", "given")
             words = f"{self.writer.name(target)} = from your head and loss"
-            self.outside = (ProgramLine(target, "backward", note=words, block=len(blocks)),)
-            add("backward", 0, self.outside)
+            self.upstream = (ProgramLine(target, "backward", note=words, block=len(blocks)),)
+            add("backward", 0, self.upstream)
         if self.goes_back:
             add_segments(schedule.phases["backward"].segments, "backward")
         self.earlier: tuple[ProgramLine, ...] = ()
@@ -426,7 +426,7 @@ class Program:
         self._starts = [block.start for block in blocks]
         self._place = {line.target: (block, i) for block in blocks for i, line in enumerate(block.lines)}
         self.names: Mapping[str, ProgramName] = named_values(
-            self.model, schedule, self.update, backward=self.goes_back, outside=bool(self.outside)
+            self.model, schedule, self.update, backward=self.goes_back, upstream=bool(self.upstream)
         )
 
     # Names
@@ -746,7 +746,7 @@ class Program:
         blocks = [
             block for block in self.blocks if (block.phase == "backward") == (phase == "backward") and block.phase != "update"
         ]
-        blocks = [block for block in blocks if block.lines not in (self.earlier, self.outside)]
+        blocks = [block for block in blocks if block.lines not in (self.earlier, self.upstream)]
         for number, block in enumerate(blocks):
             if offset < block.end:
                 step, done = divmod(max(offset - block.start, 0), len(block.lines))

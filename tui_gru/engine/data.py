@@ -316,7 +316,7 @@ class ImportedCorpus:
         self.text, self.num_batches = config.source.title, config.num_batches
         page = config.model.page
         self._inputs = page.inputs
-        self._outside = page.outputs
+        self._upstream = page.outputs
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the inputs and outside gradients of a batch into a record; with `t`, load the inputs of those timesteps only."""
@@ -327,10 +327,10 @@ class ImportedCorpus:
                 record.set_one_hot(name, own.inputs[name][t], t)
             else:
                 record.array(name)[t] = own.inputs[name][t]
-        for name in self._outside:
-            given = own.outside if name == self._outside[0] else own.inner.get(name)
+        for name in self._upstream:
+            given = own.upstream if name == self._upstream[0] else own.inner.get(name)
             record.array(with_word(f"d{name}", "given"))[...] = 0 if given is None else given
-        if self._outside:
+        if self._upstream:
             flows = own.flows or [np.zeros(())] * len(record.flows_in)
             for into, flow in zip(record.flows_in, flows, strict=True):
                 into[...] = flow

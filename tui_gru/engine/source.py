@@ -117,21 +117,21 @@ class ImportedBatch:
     """The data of one batch.
 
     `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), or whole numbers (T, B) for a
-    one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
-    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `inner` has the gradients (T, B,
-    ·) of other states that something outside reads, by name. `expected` (T, B, ·) is the
-    output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
-    the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns
-    sentences on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with
-    them when the batch has been computed as it was imported. `links` returns where states come from and go to in other modules:
-    for a state, the last state of another module that it begins with; for its gradient, `dh`, that of the first state of the module
+    one-hot input. `states` are the first states, flattened and concatenated. `upstream` (T, B, ·) is the gradient of the
+    model's output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `inner` has the
+    gradients (T, B, ·) of other states that something outside reads, by name. `expected` (T, B, ·) is the output of the
+    original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has the
+    gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `remarks` returns sentences
+    on how the gradients were computed; it may use the gradients that `derived` has received, since it is called with them when
+    the batch has been computed as it was imported. `links` returns where states come from and go to in other modules: for a
+    state, the last state of another module that it begins with; for its gradient, `dh`, that of the first state of the module
     that begins with it.
     """
 
     weights: Weights
     inputs: Mapping[str, Array]
     states: Array
-    outside: Array | None = None
+    upstream: Array | None = None
     flows: Sequence[Array] | None = None
     inner: Mapping[str, Array] = field(default_factory=dict)
     expected: Array | None = None
@@ -241,7 +241,7 @@ def arrays_of(source: Imported) -> dict[str, NDArray[Any]]:
     arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
     arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
     recorded = None if batch.recorded is None else batch.recorded.flat
-    others = {"outside": batch.outside, "expected": batch.expected, "recorded": recorded}
+    others = {"outside": batch.upstream, "expected": batch.expected, "recorded": recorded}
     return arrays | {name: array for name, array in others.items() if array is not None}
 
 
@@ -260,7 +260,7 @@ def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Impor
         weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
         inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
         states=np.array(arrays["states"], dtype),
-        outside=arrays.get("outside"),
+        upstream=arrays.get("outside"),
         flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
         expected=arrays.get("expected"),
         loss=math.nan if fact.loss is None else fact.loss,

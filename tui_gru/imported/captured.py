@@ -148,16 +148,16 @@ def batch_of(
         inputs |= {
             with_word(state, SET): join.timed(partial(_set, i), frame.module.hidden_size) for i, state in enumerate(model.states)
         }
-    outside = flows = None
+    upstream = flows = None
     inner = dict[str, AnyArray]()
     if frame.learns:
         share = 1 / len(steps)  # p.grad is the mean over the ranks
-        outside = join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
+        upstream = join.timed(partial(_upstream, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
         flows = list(join.states(lambda call: call.dhn))
         for name in model.model.page.outputs[1:]:
             inner[name] = share * join.timed(partial(_inner, model.states.index(name)), frame.module.hidden_size)
         if share != 1:
-            outside, flows = share * outside, [share * flow for flow in flows]
+            upstream, flows = share * upstream, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
@@ -166,7 +166,7 @@ def batch_of(
         weights=weights,
         inputs=inputs,
         states=join.states(lambda call: call.h0).astype(frame.dtype).ravel(),
-        outside=outside,
+        upstream=upstream,
         flows=flows,
         inner=inner,
         expected=expected,
@@ -226,7 +226,7 @@ def _inner(state: int, call: GRUCall) -> AnyArray | None:
     return None if call.inner is None else call.inner[:, state]
 
 
-def _outside(call: GRUCall, head: bool) -> AnyArray | None:
+def _upstream(call: GRUCall, head: bool) -> AnyArray | None:
     return call.head.dlogits if head and call.head is not None else call.dout
 
 

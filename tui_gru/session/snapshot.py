@@ -165,7 +165,7 @@ class Snapshot:
     @property
     def timestep(self) -> int | None:
         """The current timestep, 0-based; None outside the loops over t: at the start of the run, in the loss, and in the update."""
-        inside = self.position.phase in ("forward", "backward") and self.line not in (*self.program.earlier, *self.program.outside)
+        inside = self.position.phase in ("forward", "backward") and self.line not in (*self.program.earlier, *self.program.upstream)
         return self.position.t if inside else None
 
     @property

@@ -468,7 +468,7 @@ _EARLIER = (
     "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
     "gradients of the weights and biases from which the state is computed."
 )
-_OUTSIDE = (
+_UPSTREAM = (
     "The gradient of the loss with respect to the output of this GRU, computed by what reads the output: the head, the loss and "
     "everything between. The backward pass reads it timestep by timestep."
 )
@@ -531,7 +531,7 @@ class CurrentLine(CellPanel):
             words = (_WELCOME if trains else _IMPORTED).format(title=title, source=source.title)
             return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)
         if line.formula is None:
-            words = _OUTSIDE if line in snapshot.program.outside else _EARLIER
+            words = _UPSTREAM if line in snapshot.program.upstream else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width, self._followed)
