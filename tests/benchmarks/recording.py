@@ -1,7 +1,7 @@
 """Overhead of recording for a training script, and time to open a recording: `python -m tests.benchmarks.recording [ROUNDS]`.
 
-CPU time of a script with torch.nn.GRU at H256 B32 T64, with the steps of all variants in turn; then of a recording of 1,000 kept
-steps, 8 GB.
+CPU time of a script with torch.nn.GRU at H256 B32 T64, with the steps of all variants in turn; of scripts that call it for one
+timestep at a time, at the sizes of char-rnn and at small ones; then of a recording of 1,000 kept steps, 8 GB.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,38 @@ class Model(nn.Module):
         return out
 
 
-def script(folder: Path, options: dict[str, Any] | None) -> Callable[[], None]:
+class Loop(nn.Module):
+    """Calls a GRU for one timestep at a time, as char-rnn and decoders do."""
+
+    def __init__(self, inputs: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(inputs, hidden, layers), nn.Linear(hidden, 96)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, outs = None, []
+        for one in x:
+            out, h = self.gru(one[None], h)
+            outs.append(self.head(out[0]))
+        return torch.stack(outs)
+
+
+#: T, B, I, H and layers of loops, and the wanted overhead.
+LOOPS = {"char-rnn": (100, 50, 100, 128, 2, 1.3), "a small one": (100, 16, 64, 64, 1, 1.5)}
+
+
+def script(
+    folder: Path, options: dict[str, Any] | None, model: Callable[[], nn.Module] = Model, shape: tuple[int, ...] = (T, B, H)
+) -> Callable[[], None]:
     """Return a function that does one step of training, recorded or not."""
     torch.manual_seed(0)
-    model = Model()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-    x, targets = torch.randn(T, B, H), torch.randint(96, (T * B,))
-    recorder = None if options is None else record(folder, model, optimizer, **options)
+    own = model()
+    optimizer = torch.optim.SGD(own.parameters(), 1e-3)
+    x, targets = torch.randn(shape), torch.randint(96, (shape[0] * shape[1],))
+    recorder = None if options is None else record(folder, own, optimizer, **options)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x).flatten(0, 1), targets)
+        loss = nn.functional.cross_entropy(own(x).flatten(0, 1), targets)
         loss.backward()
         optimizer.step()
         if recorder is not None:
@@ -105,6 +127,25 @@ def overhead(rounds: int) -> None:
         ratio = statistics.median(own / base for own, base in zip(times[name], alone, strict=True))
         best = min(times[name]) / min(alone)
         print(f"{name:<44}{ratio:8.3f} times, fastest by fastest {best:.3f}   {TARGETS.get(name, '')}")
+
+
+def loops(rounds: int) -> None:
+    """Measure the overhead by default for calls of one timestep."""
+    for name, (timesteps, rows, inputs, hidden, layers, wanted) in LOOPS.items():
+        with tempfile.TemporaryDirectory() as place:
+            ways = [
+                script(Path(place) / "run.gru", options, partial(Loop, inputs, hidden, layers), (timesteps, rows, inputs))
+                for options in (None, {})
+            ]
+            times: list[list[float]] = [[], []]
+            for number in range(rounds + 12):
+                for step, own in zip(ways, times, strict=True):
+                    begun = time.process_time()
+                    step()
+                    if number >= 12:
+                        own.append(time.process_time() - begun)
+            ratio = statistics.median(recorded / alone for alone, recorded in zip(*times, strict=True))
+            print(f"{f'calls of one timestep, {name}':<44}{ratio:8.3f} times   at most {wanted}")
 
 
 def opening() -> None:
@@ -164,5 +205,7 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    overhead(int(sys.argv[1]) if len(sys.argv) > 1 else 30)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    overhead(count)
+    loops(count)
     opening()

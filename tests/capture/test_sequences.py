@@ -281,3 +281,36 @@ def test_two_loops_side_by_side():
     steps, _ = captured(script)
     assert [(call.module.name, call.number, call.timesteps) for call in sequences(steps[0])] == [("0", 0, 4), ("1", 1, 4)]
     assert all(compare_gradients(joined(step)).error < of_step(joined(step)) for step in steps)
+
+
+@pytest.mark.parametrize("module", [nn.GRU(IN, H), nn.GRUCell(IN, H), nn.LSTM(IN, H, 2)])
+def test_nan_in_a_loop_is_told_within_a_few_calls(module):
+    told, x = [], torch.randn(30, 1, B, IN)
+    x[3] = torch.nan
+    capture = Capture(module, on_not_finite=told.append)
+    h, at = None, None
+    for t in range(30):
+        if isinstance(module, nn.GRUCell):
+            h = module(x[t, 0], h)
+        else:
+            _, h = module(x[t], h)
+        at = t if told and at is None else at
+    assert at is not None
+    assert 3 <= at <= 11
+    assert np.isnan(sequences(told[0])[0].out[3]).any()
+    capture.close()
+
+
+def test_a_gradient_that_is_not_finite_in_a_loop_is_told_in_the_backward_pass():
+    told, module = [], nn.GRU(IN, H)
+    capture = Capture(module, on_not_finite=told.append)
+    h, outs = None, []
+    for one in torch.randn(30, 1, B, IN):
+        out, h = module(one, h)
+        outs.append(out)
+    loss = torch.cat(outs).sum() + (outs[20] * torch.inf - outs[20] * torch.inf).nansum() + torch.sqrt(outs[20] * 0).sum()
+    assert not told
+    loss.backward()
+    assert len(told) == 1
+    assert told[0].calls
+    capture.close()

@@ -186,6 +186,7 @@ def unhook(parts: Iterable[Module], handles: Iterable[Any]) -> None:
 # The current step of a capture: its calls, which of them received gradients, and p.grad before the step.
 
 
+LOOKED = 8  # calls of a loop: NaN stays in a state from timestep to timestep, so not every one is looked at
 MOST_HELD = 1 << 28  # bytes of the calls of a step that are held although the script may have given them up
 MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
 
@@ -636,10 +637,10 @@ class Capture:
             return
         tensors = tensors_used(part, module) if part not in self._cells else self._cells[part].tensors(part)
         known = None if gathered else self._open.weights.get(part)
-        used = gathered or (known if known is not None and known.are(tensors) else None)
-        before = self._open.previous(call) if used is not None and not again else None
-        before = before if before is not None and before.goes_on_in(part, call, used) else None
-        if not all(map(has_numbers, (call.x,) if before else (call.x, call.out, call.hn, *(() if used else tensors)))):
+        before = self._open.previous(call) if known is not None and known.are_still(tensors) and not again else None
+        before = before if before is not None and before.goes_on_in(part, call, known) else None
+        used = gathered or (known if before is not None or (known is not None and known.are(tensors)) else None)
+        if before is None and not all(map(has_numbers, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         entry = self._open.place(part, again=again and call.has_graph)
@@ -657,10 +658,11 @@ class Capture:
             if tensor is not None and tensor.requires_grad and (name == "dout" or tensor is not call.out):
                 hook = partial(self._gradient, pending, name, again)
                 pending.handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
-                pending.graph = pending.graph or weakref.ref(hook)
+                pending.graph.append(weakref.ref(hook))
         if call.has_graph and not again:
             self._open.hold(pending)
-        self._look(pending.out)
+        if before is None or not len(self._open.entries) % LOOKED:
+            self._look(pending.out)
 
     def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
         known = self._open.weights.get(part)
@@ -686,6 +688,7 @@ class Capture:
             if parts and not (again or self._updating or self._open.updated) and self._parameters.cleared(parts):
                 self._end_cleared()
             self._open.passes.add(this_pass)
+            self._look(call.out)  # of the last call of a loop, as a rule
         if not call.passes:
             if call.part not in self._open.parts_learned:
                 names = [name for name in self._parameters.of([call.part]) if name not in self._open.before]
@@ -693,7 +696,9 @@ class Capture:
             self._open.learn(call)
             call.check_in_place()
         call.passes.add(this_pass)
-        self._look(call.add(name, gradient, self._take))
+        more = call.add(name, gradient, self._take)
+        if not call.in_loop or not len(self._open.learned) % LOOKED:
+            self._look(more)
 
     @harmless
     def _after_head(self, part: Linear, args: tuple[Any, ...], kwargs: dict[str, Any], logits: Tensor) -> None:
