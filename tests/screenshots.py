@@ -139,7 +139,7 @@ PICTURES = (
     Picture("check", "l 2n k", rounded=True),
     Picture("findings", f"l 900e {typed('sample Ma 10 0.0')} !"),
     Picture("units", f"l 8e h {typed('class in-quotes')} {'right ' * 20} z", options=SPEECH),
-    Picture("influence", "l 8e 2n 22s y", (110, 24), options=SPEECH),
+    Picture("influence", "l 8e 2n 22s y", (110, 48), options=SPEECH),
     Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
     Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e =", options=EXACT),
     Picture("narrow", "s s o o o", (80, 24)),

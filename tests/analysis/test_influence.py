@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from tests.analysis.test_loss_places import timestep
 from tests.analysis.torch_model import TorchModel
 from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.influence import Differentiable, Reach, influence, influence_of_rows, prediction, reach
+from tui_gru.analysis.influence import ContextMemory, Differentiable, Reach, influence, influence_of_rows, memory, prediction, reach
 from tui_gru.analysis.units import StoppedError
 from tui_gru.engine.model import Model
 
@@ -147,16 +150,17 @@ def test_rows_that_know_of_each_other_are_found_out():
 @pytest.mark.parametrize(
     ("values", "at", "way", "expected"),
     [
-        ([0, 0, 0, 0, 0, 0.05, 0.5, 1.0, 0], 7, -1, Reach(2, True)),
-        ([0, 0.2, 0, 0, 0, 0, 0.5, 1.0], 7, -1, Reach(2, True, ((6, 0.2),))),
-        ([0.5, 0, 0, 0, 0.5, 1.0], 5, -1, Reach(5, False)),
+        ([0, 0, 0, 0, 0, 0.05, 0.5, 1.0, 0], 7, -1, Reach(1, True, 0.5)),
+        ([0, 0.2, 0, 0, 0, 0, 0.5, 1.0], 7, -1, Reach(6, True, 0.2)),
+        ([0.5, 0, 0, 0, 0.5, 1.0], 5, -1, Reach(5, False, 0.5)),
         ([1.0, 1.0, 1.0], 2, -1, Reach(2, False)),
-        ([0, 1.0, 0.4, 0.05, 0.01], 1, 1, Reach(2, True)),
+        ([0, 1.0, 0.4, 0.05, 0.01], 1, 1, Reach(1, True, 0.4)),
         ([1.0], 0, -1, Reach(0, False)),
-        ([0.05, 1.0], 1, -1, Reach(1, True)),
-        ([0.05, 0.5, 1.0], 2, -1, Reach(2, True)),
-        ([0.2, 0, 0, 0, 0, 0.5, 1.0], 6, -1, Reach(2, True, ((6, 0.2),))),
-        ([0, 0, 2.0, 0.1, 0.1], 4, -1, Reach(3, True)),
+        ([0.0, 0.0], 1, -1, Reach(0, True, 0.0)),
+        ([0.05, 1.0], 1, -1, Reach(0, True)),
+        ([0.05, 0.5, 1.0], 2, -1, Reach(1, True, 0.5)),
+        ([0.2, 0, 0, 0, 0, 0.5, 1.0], 6, -1, Reach(6, False, 0.2)),
+        ([0, 0, 2.0, 0.1, 0.1], 4, -1, Reach(2, True)),
     ],
 )
 def test_how_far_back_it_reaches(values, at, way, expected):
@@ -219,3 +223,103 @@ def test_the_influence_on_a_row_that_reads_the_others_is_that_in_the_batch():
         x[t, 1] = 0
         without = prediction(session.program, reader.forward(x, states)[3, 1], found.character)[0]
         assert found.occlusion[t] == pytest.approx(found.value - without, rel=1e-9, abs=1e-12)
+
+
+# How far back a model remembers
+
+TEXT = "the cat sat on the mat; the rat ran. " * 4
+
+
+def log_chances(session, x):
+    """The log-probabilities of the next character after inputs x (k, V), read from a zero state: (V)."""
+    weights = {name: np.array(session.parameter(name), float) for name in session.parameter_names}
+    ones = {"h": np.ones(session.config.hidden_size), "z": np.ones(session.config.hidden_size)}
+    state = {"h": np.zeros(session.config.hidden_size), "c": np.zeros(session.config.hidden_size)}
+    for each in x:
+        state = timestep(weights, "", each, state, ones)
+    y = state["h"] @ weights["Wy"] + weights["by"]
+    return y - np.log(np.exp(y).sum())
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_the_loss_by_context_is_that_of_runs_from_a_zero_state(cell):
+    session = stopped_at(20, text=TEXT, hidden_size=4, batch_size=2, seq_length=6, cell=cell, dtype="float64")
+    found = session.memory()
+    one_hot = np.eye(session.config.vocab_size)[[session.config.vocabulary.index(char) for char in TEXT]]
+    assert found.contexts == (1, 2, 4, 8, 16, 32)
+    last = range(31, len(TEXT) - 1)  # the same predictions with each context
+    whole = np.array([-log_chances(session, one_hot[: i + 1]) @ one_hot[i + 1] for i in last])
+    assert found.whole == pytest.approx(whole.mean(), abs=1e-9)
+    for context, loss, error in zip(found.contexts, found.losses, found.errors, strict=True):
+        alone = np.array([-log_chances(session, one_hot[i + 1 - context : i + 1]) @ one_hot[i + 1] for i in last])
+        assert loss == pytest.approx(alone.mean(), abs=1e-12)
+        assert error == pytest.approx((alone - whole).std() / np.sqrt(len(last)), abs=1e-9)
+    counted = Counter(pairwise(TEXT))
+    before = Counter(TEXT[:-1])
+    assert found.bigram == pytest.approx(-sum(n * np.log(n / before[a]) for (a, _), n in counted.items()) / (len(TEXT) - 1))
+
+
+def test_the_influence_by_distance_is_the_mean_of_differences():
+    session = stopped_at(20, text=TEXT[:40], hidden_size=3, batch_size=2, seq_length=6, dtype="float64")
+    found = session.memory()
+    V, T = session.config.vocab_size, found.contexts[-1]
+    one_hot = np.eye(V)[[session.config.vocabulary.index(char) for char in TEXT[:40]]]
+    gradients, changes = [], []
+    for i in range(T - 1, 39):  # at most 32 of them
+        x = one_hot[i + 1 - T : i + 1]
+        own = log_chances(session, x)
+        best = int(own.argmax())
+        slope, change = np.zeros((T, V)), np.zeros(T)
+        for t in range(T):
+            without = x.copy()
+            without[t] = 0
+            change[t] = abs(log_chances(session, without)[best] - own[best])
+            for v in range(V):
+                more, less = x.copy(), x.copy()
+                more[t, v] += 1e-5
+                less[t, v] -= 1e-5
+                slope[t, v] = (log_chances(session, more)[best] - log_chances(session, less)[best]) / 2e-5
+        gradients.append(np.sqrt((slope**2).sum(axis=1))[::-1])
+        changes.append(change[::-1])
+    assert len(gradients) == 32
+    assert found.gradient == pytest.approx(np.mean(gradients, axis=0), rel=1e-6)
+    assert found.occlusion == pytest.approx(np.mean(changes, axis=0), rel=1e-9)
+
+
+def test_a_model_that_copies_the_seventh_character_before_remembers_seven():
+    """Its units hold the last seven characters, and the head reads the oldest."""
+    text = "abcdefg" * 30
+    session = Session(text=text, cell="rnn", hidden_size=49, batch_size=2, seq_length=7, dtype="float64")
+    weights = session.snapshot().moment.weights.copy()
+    weights.flat[...] = 0
+    for v in range(7):
+        weights["Wh"][v, v], weights["Wy"][42 + v, v] = 0.1, 500
+    weights["Uh"][np.arange(42), np.arange(42) + 7] = 1
+    found = memory(session.program, weights, text)
+    assert found.losses[:3] == pytest.approx([np.log(7)] * 3)
+    assert found.losses[3:] == pytest.approx([0] * 3, abs=1e-6)
+    assert (found.characters, found.ends) == (8, True)
+    assert (found.reach("gradient").steps, found.reach("occlusion").steps) == (6, 6)
+    assert found.agree
+
+
+@pytest.mark.parametrize(
+    ("gradient", "occlusion", "losses", "expected"),
+    [
+        (22, 6, [2.0, 2.0, 1.5, 0.5, 0.5, 0.5], (8, True, "occlusion", False)),
+        (6, 22, [2.0, 2.0, 1.5, 0.5, 0.5, 0.5], (8, True, "gradient", False)),
+        (7, 5, [2.0, 2.0, 1.5, 0.5, 0.5, 0.5], (8, True, "gradient", True)),
+        (22, 3, [2.0, 2.0, 1.5, 1.0, 0.9, 0.8], (32, False, "gradient", False)),
+        (3, 3, [0.5, 0.5, 0.5, 0.5, 0.5, 0.5], (1, True, "occlusion", True)),
+    ],
+)
+def test_the_measure_that_agrees_with_the_loss_is_believed(gradient, occlusion, losses, expected):
+    by_distance = [np.where(np.arange(32) <= steps, 1.0, 0.01) for steps in (gradient, occlusion)]
+    found = ContextMemory((1, 2, 4, 8, 16, 32), np.array(losses), np.zeros(6), 0.5, 1.0, *by_distance)
+    assert (found.characters, found.ends, found.believed, found.agree) == expected
+
+
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"cell": "mixing.cell", "cell_text": MIXING_CELL}])
+def test_a_model_without_a_memory_of_characters_is_refused(options):
+    with pytest.raises(TuiGruError, match="only a model that reads each row forwards"):
+        Session(**options).memory()

@@ -344,7 +344,7 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
             without = np.where(np.arange(len(read))[:, None, None] == s, 0, read)
             changed = in_torch(session, without, states).prediction(found.at, 0, found.character)
             assert found.occlusion[s] == pytest.approx((value - changed).item(), abs=1e-10)
-        assert f"after {expected.reach('occlusion').steps} characters" in panel.plain_text()
+        assert f"reaches {expected.reach('occlusion').steps} character" in panel.plain_text()
         assert "the other rows: by gradient 0, by occlusion 0" in panel.plain_text()
         await press(pilot, "right down")
         assert (panel.t, panel.influence.row) == (5, 1)
@@ -362,6 +362,42 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
         assert "gives “w”" in panel.plain_text()
         await press(pilot, "escape", ":influence ?")
         assert "'?' is not in the vocabulary" in app.screen.query_one(BottomLine).message
+
+
+async def test_how_far_back_the_model_remembers() -> None:
+    async with started(LARGE, "l 3e 2n 3s y") as (app, pilot):
+        await until_checked(pilot)
+        panel, memory = app.screen.overlay, app.screen.session.memory()
+        assert panel.memory.losses.tolist() == memory.losses.tolist()
+        text = panel.plain_text()
+        for context, loss in zip(memory.contexts, memory.losses, strict=True):
+            assert re.search(rf"^ *{context} characters? +{loss:.4f} ", text, re.MULTILINE)
+        assert re.search(rf"all before +{memory.whole:.4f} ", text)
+        assert re.search(rf"bigram +{memory.bigram:.4f} ", text)
+        assert f"remembers {memory.characters} characters: with these alone the loss is that with all before" in text
+        assert f"up to {memory.reach('gradient').steps} back by gradient" in text
+        assert "believe" not in text
+        far = np.where(np.arange(len(memory.gradient)) <= 40, 1.0, 0.0)
+        panel.tell(replace(memory, occlusion=far))
+        assert "believe gradient, with which the loss by characters read agrees" in " ".join(panel.plain_text().split())
+        panel.tell(replace(memory, losses=memory.losses + 0.5))
+        assert f"remembers more than {memory.contexts[-1]} characters" in panel.plain_text()
+        panel.tell(memory)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "remembers" not in panel.plain_text()
+        await press(pilot, "tab tab")
+        assert panel.plain_text().splitlines()[2].startswith("remembers")
+        await press(pilot, "tab right")
+        assert panel.t == 4 - 1
+        assert panel.memory is memory
+
+
+async def test_a_model_that_reads_both_ways_has_no_memory_of_characters() -> None:
+    async with started({**LARGE, "bidirectional": True}, "l 1n y") as (app, pilot):
+        await until_checked(pilot)
+        assert app.screen.overlay.memory is None
+        assert not app.screen.overlay.waiting
 
 
 # Losses

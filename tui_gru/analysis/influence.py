@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
-from tui_gru.analysis.units import StoppedError, StopRequested
+from tui_gru.analysis.losses import baselines, loss_of_rows
+from tui_gru.analysis.units import StoppedError, StopRequested, indices_of, read_text, read_windows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
@@ -152,21 +153,19 @@ def _begin(record: BatchRecord, states: Mapping[str, Array]) -> None:
 
 BACK = 64  # inputs before the prediction that are examined by default
 TENTH = 0.1  # of the largest influence; smaller influences do not count
-QUIET = 4  # consecutive inputs below a tenth after which the influence has ended
 _GROUP = 16  # inputs occluded at once, each in its own row
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How many timesteps away an influence falls below a tenth of its largest value.
+    """How many timesteps away the farthest input is whose influence is at least a tenth of the largest, and its `part` of that.
 
-    `beyond` has the inputs further away with a larger influence, as (timesteps away, share of the largest). `falls` is False if the
-    influence does not fall within the examined inputs; `steps` is then their number.
+    `falls` is False if it is the farthest of the examined inputs, so that others may be farther away.
     """
 
     steps: int
     falls: bool
-    beyond: tuple[tuple[int, float], ...] = ()
+    part: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,16 +204,11 @@ class Influence:
 
 
 def reach(values: Float64Array, at: int, way: int = -1) -> Reach:
-    """Return how far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
+    """Return how far from input `at` an influence reaches, backwards (`way` −1) or forwards (1)."""
     away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
-    largest = float(np.nanmax(np.abs(values), initial=0.0))
-    under = away < TENTH * largest
-    last = len(away) - 1
-    steps = next((d for d in range(1, last + 1) if under[d : d + QUIET].all()), None)
-    if steps is None:
-        return Reach(last, falls=False)
-    beyond = tuple((d, float(away[d] / largest)) for d in range(steps, last + 1) if not under[d])
-    return Reach(steps, falls=True, beyond=beyond)
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    last = int(np.flatnonzero(away >= TENTH * largest).max(initial=0))
+    return Reach(last, last < len(away) - 1, float(away[last] / largest))
 
 
 def influence(
@@ -273,6 +267,127 @@ def influence(
         states=states,
         backwards=frozenset(state for state in states if page.states[state].backwards),
     )
+
+
+# ------------------------------------------------------------------------------
+# How far back a model remembers: the loss by the number of characters that it has read, and the mean influence by distance.
+
+
+CONTEXTS = (1, 2, 4, 8, 16, 32, 64)
+POSITIONS = 1000  # predictions whose loss is computed with each context
+PREDICTIONS = 32  # over which the influence by distance is a mean
+LITTLE = 0.01  # nats; a smaller difference of the loss is none
+
+
+@dataclass(frozen=True, eq=False)
+class ContextMemory:
+    """The loss by context, and the mean influence by distance.
+
+    `losses` (n) are the mean losses in nats of the same predictions, each after the last `contexts[i]` characters alone, read from
+    zero states; `whole` is that after the whole text before them. `errors` (n) are the standard errors of the differences from
+    `whole`. `gradient` and `occlusion` (D) are means over predictions, by the distance of the character, 0 for the last one read.
+    """
+
+    contexts: tuple[int, ...]
+    losses: Float64Array
+    errors: Float64Array
+    whole: float
+    bigram: float
+    gradient: Float64Array
+    occlusion: Float64Array
+
+    def __repr__(self) -> str:
+        return f"<memory of {self.characters if self.ends else f'more than {self.contexts[-1]}'} characters>"
+
+    @property
+    def characters(self) -> int:
+        """The fewest characters after which the loss is that after all; the most that were tried if there are none."""
+        enough = self.losses - self.whole <= np.maximum(LITTLE, 2 * self.errors)
+        return next((context for context, done in zip(self.contexts, enough, strict=True) if done), self.contexts[-1])
+
+    @property
+    def ends(self) -> bool:
+        """True if the loss after `characters` characters is that after all."""
+        at = self.contexts.index(self.characters)
+        return bool(self.losses[at] - self.whole <= max(LITTLE, 2 * self.errors[at]))
+
+    def reach(self, of: str) -> Reach:
+        """Return the reach of the mean influence by `gradient` or `occlusion`."""
+        return reach(self.gradient if of == "gradient" else self.occlusion, 0, way=1)
+
+    @property
+    def believed(self) -> str:
+        """The measure whose reach is nearer to what the loss by context shows; `occlusion` if both are as near."""
+        away = {of: abs(math.log2((self.reach(of).steps + 1) / self.characters)) for of in ("occlusion", "gradient")}
+        return min(away, key=lambda of: away[of])
+
+    @property
+    def agree(self) -> bool:
+        """True if neither measure reaches more than twice as far as the other."""
+        near, far = sorted(self.reach(of).steps + 1 for of in ("gradient", "occlusion"))
+        return far <= 2 * near
+
+
+def memory(program: Program, weights: Weights, text: Text, *, stop: StopRequested | None = None) -> ContextMemory:
+    """Return how far back a model remembers when it reads a text with these weights.
+
+    Contexts are those of `CONTEXTS` that a quarter of the text has. Raises `TuiGruError` for a model that reads in both directions,
+    whose rows depend on each other or that has no loss per character, `StoppedError` if `stop` returns True.
+    """
+    config, row = program.config, program.loss_names.row
+    page = program.model.page
+    if config.bidirectional or not row or not mixed(page, "B").isdisjoint([row]) or not mixed(page, "T").isdisjoint([row]):
+        raise TuiGruError("only a model that reads each row forwards and has a loss per character has a memory of characters")
+    ids = indices_of(config, text)
+    contexts = tuple(context for context in CONTEXTS if context <= max(len(ids) // 4, 1))
+    last = np.arange(contexts[-1] - 1, len(ids) - 1)  # the last character read, of each prediction
+    if not len(last):
+        raise TuiGruError("the text has no character after the first one to predict")
+    chosen = last[np.linspace(0, len(last) - 1, min(len(last), POSITIONS)).round().astype(np.intp)]
+    whole = loss_of_rows(program, read_text(config, weights, text, [row], stop=stop)[row][chosen])
+    losses, errors = np.empty(len(contexts)), np.empty(len(contexts))
+    for i, context in enumerate(contexts):
+        windows = ids[chosen[:, None] + np.arange(1 - context, 2)]
+        found = loss_of_rows(program, read_windows(config, weights, windows, row, stop=stop))
+        losses[i], errors[i] = found.mean(), (found - whole).std() / math.sqrt(len(chosen))
+    some = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), PREDICTIONS)).round().astype(np.intp)]
+    gradient, occlusion = _by_distance(program, weights, ids[some[:, None] + np.arange(1 - contexts[-1], 1)].T, stop)
+    bigram = baselines(text, config.vocab_size).bigram
+    return ContextMemory(contexts, losses, errors, float(whole.mean()), bigram, gradient, occlusion)
+
+
+def _by_distance(
+    program: Program, weights: Weights, ids: NDArray[np.intp], stop: StopRequested | None
+) -> tuple[Float64Array, Float64Array]:
+    """Return the mean influence on the likeliest character after the last timestep, by gradient and by occlusion: (T) by distance.
+
+    `ids` (T, R) are read from zero states.
+    """
+    T, R = ids.shape
+    with NUMPY_SETTINGS:
+        reader = Differentiable(program, weights, T, R)
+        states = {state: np.zeros_like(reader.record.border(state, end=False)) for state in reader.record.compiled.states}
+        output = reader.forward(ids, states)
+        found = [prediction(program, output[-1, row], None) for row in range(R)]
+        slope = np.zeros_like(output)
+        for row, (_, character) in enumerate(found):
+            slope[-1, row] = prediction_slope(program, output[-1, row], character)
+        reader.backward(slope)
+        gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=2)).mean(axis=1)[::-1]
+        read = reader.record.array(reader.reads).copy()
+        plain, occlusion = Differentiable(program, weights, T, R, read.shape[-1]), np.empty(T)
+        for back in range(T):
+            _check_stop(stop)
+            x = read.copy()
+            x[T - 1 - back] = 0
+            outputs = plain.forward(x, states)[-1]
+            without = [prediction(program, outputs[row], character)[0] for row, (_, character) in enumerate(found)]
+            occlusion[back] = np.abs(np.array(without) - [value for value, _ in found]).mean()
+    return gradient, occlusion
+
+
+# ------------------------------------------------------------------------------
+# The influence of the rows of a batch on each other, which should be none.
 
 
 @dataclass(frozen=True, eq=False)

@@ -526,6 +526,7 @@ def context(text: Text, at: int) -> tuple[Text, str, Text]:
 PIECES = 16  # read in parallel
 SHORTEST = 512  # characters of a piece
 CHUNK = 32  # timesteps computed at once; a reading can be stopped between chunks
+_WINDOWS = 256  # read at once, each from a zero state
 PATIENCE = 0.5  # share of a piece within which its states must converge; otherwise the text is read as one row
 ROUNDINGS = 16  # units in the last place by which equal states may differ
 
@@ -610,6 +611,22 @@ def read_silenced(
         readers = [_TextReader(config, weights, ids, names, _ignore, stop or _never, silent, each) for each in held[:, None]]
         found = [each.windows(config.seq_length) if config.bidirectional else each.one_row() for each in readers]
         return {name: np.concatenate([each[name] for each in found]) for name in names}
+
+
+def read_windows(
+    config: Config, weights: Weights, windows: NDArray[np.intp], name: str, *, stop: StopRequested | None = None
+) -> Array:
+    """Return a value after the last but one character of each of R windows, each read from zero states: (R, …).
+
+    `windows` (R, k + 1) are indices into the vocabulary; the last one is only the target of the one before it.
+    """
+    found = []
+    with NUMPY_SETTINGS:
+        reader = _TextReader(config, weights, windows[0], [name], _ignore, stop or _never)
+        for first in range(0, len(windows), _WINDOWS):
+            ids = windows[first : first + _WINDOWS]
+            found.append(reader.last_of_windows(ids[:, :-1], ids[:, 1:], name))
+    return np.concatenate(found)
 
 
 def can_be_silent(model: Model, name: str) -> bool:
@@ -754,6 +771,13 @@ class _TextReader:
                 taken[:, at] = found.reshape(rows, -1, *found.shape[2:])
             self._advance((last - first) * size)
         return self._whole(values)
+
+    def last_of_windows(self, inputs: NDArray[np.intp], targets: NDArray[np.intp], name: str) -> Array:
+        """Return a value after the last character of each row of (rows, timesteps) characters, read from zero states: (rows, …)."""
+        record = self._record(*inputs.shape)
+        self._chunk(record, [np.zeros_like(begin) for begin, _ in record.borders], inputs, targets)
+        found: Array = record.array(name)[-1].copy()
+        return found
 
     def _record(self, rows: int, timesteps: int) -> BatchRecord:
         config = self._config

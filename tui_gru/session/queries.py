@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import Check, Expected
     from tui_gru.analysis.check import CheckResult as CheckReport
     from tui_gru.analysis.examined import Finding
-    from tui_gru.analysis.influence import Influence, RowInfluence
+    from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.report import RunReport
     from tui_gru.analysis.story import Story
@@ -494,6 +494,19 @@ class Queries:
 
         t = self.position.t if t is None else t
         return influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
+
+    def memory(self, *, text: str | None = None) -> ContextMemory:
+        """Return how far back the model remembers, with the current weights: the loss by the number of characters read, and the
+        mean influence of a character by its distance.
+
+        `text` is by default the start of the training text. Raises `TuiGruError` for a model without a loss of characters or one
+        that does not read each row forwards.
+        """
+        from tui_gru.analysis.influence import memory
+        from tui_gru.analysis.units import PROBED
+
+        read = self._corpus.text[:PROBED] if text is None else self._tokens(text)
+        return memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.asked)
 
     def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
         """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,14 @@ from tui_gru.tui.moving import go_to
 if TYPE_CHECKING:
     from tui_gru.analysis.check import Check
     from tui_gru.analysis.examined import Finding
-    from tui_gru.analysis.influence import Influence, RowInfluence
+    from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity, Correlated, Probe
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.program import Program
+    from tui_gru.engine.config import Text
     from tui_gru.engine.weights import Float64Array, Weights
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.draw import Ref
@@ -443,8 +445,31 @@ def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluenc
     if isinstance(panel, InfluenceMap):
         panel.turn_to(influence, rows)
         panel.read_at = screen.session.anchor()
-    else:
-        screen.overlays.cover(InfluenceMap(influence, rows), of_this_moment=True)
+        return
+    panel = InfluenceMap(influence, rows)
+    program, row = screen.session.program, screen.session.program.loss_names.row
+    # As for `memory`: a model that reads each row forwards, and on its own.
+    panel.waiting = bool(influence.text) and bool(row) and not program.config.bidirectional
+    work = partial(_remember, screen, panel, screen.snapshot.moment.weights, screen.snapshot.corpus.text)
+    start = partial(screen.run_worker, work, thread=True, group="memory", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=True, then=start if panel.waiting else None)
+
+
+def _remember(screen: MainScreen, panel: InfluenceMap, weights: Weights, text: Text) -> None:
+    """Compute how far back the model remembers, in a thread, and tell the panel; end when the panel has been closed."""
+    from tui_gru.analysis.influence import memory
+    from tui_gru.analysis.units import PROBED
+    from tui_gru.tui.panel import PanelResult
+
+    found: ContextMemory | None = None
+    with suppress(TuiGruError):  # the panel was closed, or the model has none
+        found = memory(screen.session.program, weights, text[:PROBED], stop=partial(_is_closed, screen, panel))
+
+    def show() -> None:
+        panel.tell(found)
+        screen.runner.result = panel.influence, panel.rows, found
+
+    screen.post_message(PanelResult(panel, show))
 
 
 def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:

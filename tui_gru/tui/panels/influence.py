@@ -13,7 +13,7 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.influence import Influence, Reach, RowInfluence
+from tui_gru.analysis.influence import ContextMemory, Influence, Reach, RowInfluence
 from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch, perplexity
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.config import token_word
@@ -30,17 +30,19 @@ from tui_gru.tui.theme import Palette, folded, in_context, one_cell, translitera
 
 
 _MEASURES = ("gradient", "occlusion")
+_MEMORY = "memory"
 
 
 class InfluenceMap(SnapshotPanel):
     """The influence on one prediction. Left and right go to the previous and next timestep, up and down to another row.
 
-    Both measures are shown if there is room, otherwise the one chosen by tab.
+    Both measures are shown if there is room, and how far back the model remembers, otherwise what is chosen by tab. `waiting` is
+    True while the latter is computed.
     """
 
     ABOUT = (
         "What the prediction depends on: how much each earlier character changes it. The digit under a character is its "
-        "influence in tenths of the largest."
+        "influence in tenths of the largest. Below, how far back the model remembers: the loss by the characters that it has read."
     )
 
     ASKING = frozenset({"move", "choose"})
@@ -64,6 +66,13 @@ class InfluenceMap(SnapshotPanel):
         super().__init__()
         self.influence, self.rows = influence, rows
         self.measure = _MEASURES[0]
+        self.memory: ContextMemory | None = None
+        self.waiting = False
+
+    def tell(self, memory: ContextMemory | None) -> None:
+        """Show how far back the model remembers; None if that is not known."""
+        self.memory, self.waiting = memory, False
+        self.show_again()
 
     def turn_to(self, influence: Influence, rows: RowInfluence) -> None:
         """Show another prediction."""
@@ -90,12 +99,69 @@ class InfluenceMap(SnapshotPanel):
         rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
         rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
         both = [row for measure in _MEASURES for row in (*captions[measure], *pictures[measure])]
-        if len(rows) + len(both) + len(rest) <= height:
-            rows += both
+        said, drawn = [*self._memory_words(palette, width)], [*self._memory_rows(palette, width)]
+        if len(rows) + len(both) + len(rest) + len(said) + len(drawn) + 1 <= height:
+            rows += [*both, *rest, (), *said, *drawn]
+        elif self.measure == _MEMORY:
+            rows = [*said, *drawn]
+        elif len(rows) + len(both) + len(rest) <= height:
+            rows += [*both, *rest]
         else:
-            rows += [*pictures[self.measure], *captions[_MEASURES[0]], *captions[_MEASURES[1]]]
-        rows += rest
+            rows += [*pictures[self.measure], *captions[_MEASURES[0]], *captions[_MEASURES[1]], *rest]
         return clip(palette, from_rows(rows), width, len(rows))
+
+    def _memory_words(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
+        """Yield the sentences that say how far back the model remembers, and which measure to believe."""
+        memory = self.memory
+        if memory is None:
+            return
+        what = token_word(self.influence.text)
+        i = memory.contexts.index(memory.characters)
+        many = f"{memory.characters} {what}{'' if memory.characters == 1 else 's'}"
+        less = f"; with {memory.contexts[i - 1]} it is {memory.losses[i - 1] - memory.whole:.3f} higher" if i else ""
+        if memory.ends:
+            words = f"remembers {many}: with these alone the loss is that with all before, {memory.whole:.4f}{less}"
+        else:
+            words = f"remembers more than {many}: with these alone the loss is {memory.losses[i] - memory.whole:.3f} higher"
+        yield from self._words(palette, words, width)
+        reaches = {of: memory.reach(of) for of in _MEASURES}
+        far = " and ".join(f"{reach.steps} back by {of}" for of, reach in reaches.items())
+        words = f"a character has a tenth of the largest influence, on average, up to {far}"
+        if not memory.agree:
+            words += f"; believe {memory.believed}, with which the loss by {what}s read agrees"
+        yield from self._words(palette, words, width)
+
+    def _memory_rows(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
+        """Yield the loss by the number of characters read, beside that of pairs, and the mean influence by distance."""
+        memory = self.memory
+        if memory is None:
+            return
+        what = token_word(self.influence.text)
+        losses = [
+            (f"{context:,} {what}{'' if context == 1 else 's'}", loss)
+            for context, loss in zip(memory.contexts, memory.losses, strict=True)
+        ]
+        losses += [("all before", memory.whole), *([("bigram", memory.bigram)] if np.isfinite(memory.bigram) else [])]
+        largest = max((loss for _, loss in losses if np.isfinite(loss)), default=1.0) or 1.0
+        label, length = max(len(name) for name, _ in losses), max(min(width - 30, _BAR), 0)
+        cells = [
+            (
+                line(palette, (name, palette.dim)),
+                line(palette, f"{loss:.4f}"),
+                (Segment(bar(palette, loss / largest, length), palette.second if name == "bigram" else palette.gate),),
+            )
+            for name, loss in losses
+        ]
+        yield from table(palette, cells, (TableColumn(gap=0, right=True), TableColumn(gap=2), TableColumn(gap=1)), width)
+        yield ()
+        cell = max(min((width - label - 2) // len(memory.gradient), 3), 1)
+        shown = (width - label - 2) // cell
+        ruler = "".join(f"{back:<{8 * cell}}" for back in range(0, len(memory.gradient), 8))
+        yield (Segment("back".rjust(label) + "  ", palette.dim), Segment(ruler[: shown * cell], palette.dim))
+        for of in _MEASURES:
+            values = getattr(memory, of)
+            parts = np.abs(values) / (np.abs(values).max(initial=0.0) or 1.0)
+            yield (Segment(of.rjust(label) + "  ", palette.dim), Segment(column_signs(palette, parts[:shown], cell), palette.gate))
 
     def _prediction(self) -> str:
         found, program = self.influence, self.snapshot.program
@@ -139,10 +205,11 @@ class InfluenceMap(SnapshotPanel):
     def _said(self, reach: Reach) -> str:
         what = token_word(self.influence.text) if self.influence.text else "timestep"
         many = f"{reach.steps} {what}{'' if reach.steps == 1 else 's'}"
+        if not reach.steps:
+            return f"only the {what} read last has more than a tenth of its maximum"
         if not reach.falls:
-            return f"it does not fall below a tenth of its maximum within {many}"
-        beyond = [f"{steps} back: {part:.2f}" for steps, part in reach.beyond[:3]]
-        return f"falls below a tenth of its maximum after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
+            return f"reaches at least {many} back, the farthest examined, with {reach.part:.2f} of its maximum"
+        return f"reaches {many} back, with {reach.part:.2f} of its maximum"
 
     def _other_rows(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
         """Yield the influence of the other rows of the batch, which should be 0."""
@@ -162,8 +229,8 @@ class InfluenceMap(SnapshotPanel):
         program, found = self.snapshot.program, self.influence
         for state, norms in found.states.items():
             reach = found.reach(state)
-            fall = f"below a tenth after {reach.steps}" if reach.falls else f"not below a tenth in {reach.steps}"
-            words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
+            far = f"reaches {'' if reach.falls else 'at least '}{reach.steps}"
+            words = transliterate(f"∂/∂{program.writer.name(state)} {far}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
             curve = Segment(column_signs(palette, norms / largest)[-max(width, 1) :], palette.gate)
             if len(curve.text) + cell_len(words) + 2 <= width:
@@ -178,7 +245,7 @@ class InfluenceMap(SnapshotPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"what the prediction of row {self.influence.row + 1} after t {self.t + 1} depends on · {self.measure}"
         hints = [
-            "tab: gradient, occlusion",
+            "tab: gradient, occlusion, memory" if self.memory is not None else "tab: gradient, occlusion",
             "← → timestep",
             "↑ ↓ row",
             "enter: where it comes from",
@@ -189,7 +256,8 @@ class InfluenceMap(SnapshotPanel):
     # Keys
 
     def action_measure(self) -> None:
-        self.measure = _MEASURES[1 - _MEASURES.index(self.measure)]
+        shown = [*_MEASURES, *([_MEMORY] if self.memory is not None else [])]
+        self.measure = shown[(shown.index(self.measure) + 1) % len(shown)]
         self.show_again()
 
     def action_move(self, rows: int, timesteps: int) -> None:
