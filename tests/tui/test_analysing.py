@@ -111,7 +111,7 @@ async def test_findings_are_looked_for_after_sampling() -> None:
         await press(pilot, ":sample Ma 5 tutorial")
         assert "1 finding" in header(app)
         assert [each.name for each in app.screen.snapshot.findings] == ["sampler-without-feedback"]
-    async with started(LARGE, "l 1e p") as (app, pilot):
+    async with started(LARGE, "l 1e", ":sample 10 tutorial") as (app, pilot):
         assert "1 finding" in header(app)
         await press(pilot, "! down enter")
         assert app.screen.session.position == app.screen.session.newest

@@ -22,7 +22,7 @@ from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.values import Gates
-from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.screen import Card, MainScreen
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_later
 from tui_gru.tui.verbs import BY_ID
@@ -52,6 +52,18 @@ class Driver:
     @property
     def says(self) -> str:
         return self.screen.query_one(BottomLine).message
+
+    @property
+    def card(self) -> str:
+        """What the card below the panels says, with the texts of its border; empty if there is none."""
+        shown = next(iter(self.screen.query(Card)), None)
+        if shown is None or not shown.display:
+            return ""
+        assert shown.region.bottom <= self.pilot.app.size.height
+        assert shown.region.height == len(shown.drawn) + 2  # all of it is in view
+        assert shown.text is not None
+        title, *lines = shown.plain_text().split("\n")
+        return " ".join(" ".join((title, shown.text.place, *lines, shown.text.keys, shown.text.data)).split())
 
 
 def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AbstractAsyncContextManager[Driver]:

@@ -119,9 +119,9 @@ async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
     ("place", "offer"),
     [
         ("before", "3 marks have a text: } goes to the next"),
-        ("a", "3 marks have a text · a: first · } next mark"),
-        ("b", "3 marks have a text: { goes to the one before · b: second · } next mark"),
-        ("c", "3 marks have a text: { goes to the one before · c: third"),
+        ("a", "3 marks have a text"),
+        ("b", "3 marks have a text: { goes to the one before"),
+        ("c", "3 marks have a text: { goes to the one before"),
         ("after", "3 marks have a text: { goes to the one before"),
     ],
 )
@@ -134,6 +134,11 @@ async def test_a_session_with_marks_is_opened_with_the_keys_to_them(tmp_path: Pa
     lesson.save(tmp_path / "lesson.tui-gru")
     async with driving(opening.opened(tmp_path / "lesson.tui-gru")) as d:
         assert d.says.partition("; ")[2] == offer
+        assert d.card == {
+            "a": "mark a at epoch 1 · batch 1 · t 1 · forward first } next 1 of 3",
+            "b": "mark b at epoch 1 · batch 1 · t 2 · forward second } next { back 2 of 3",
+            "c": "mark c at epoch 1 · batch 1 · t 3 · forward third { back 3 of 3",
+        }.get(place, "")
 
 
 async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp_path: Path) -> None:
@@ -149,15 +154,17 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
     async with driving(opening.opened(path)) as d:
         assert "2 marks have a text: } goes to the next" in d.says
         await d.type("}")
-        assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · } next mark"
+        assert d.says == "at epoch 1 · batch 1 · t 1 · forward"
+        assert d.card == "mark a at epoch 1 · batch 1 · t 1 · forward the first prediction: a guess } next 1 of 2"
         await d.type("o")
-        assert d.says == ""
+        assert d.card == ""
         await d.type("O")
-        assert d.says == "a: the first prediction: a guess · } next mark"
+        assert "the first prediction: a guess" in d.card
         await d.type("}")
-        assert "b: the loss of a guess" in d.says
+        assert "the loss of a guess" in d.card
         await d.type("}")
-        assert d.says == "this is the last mark · b: the loss of a guess"
+        assert d.says == "this is the last mark"
+        assert "the loss of a guess" in d.card
         await d.type("B")
         listed = d.screen.query_one(StopsList).plain_text().splitlines()
         assert [line.strip("│▸ ") for line in listed if "e1 b1" in line] == [
@@ -165,7 +172,10 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
             "b  e1 b1 t3  the loss of a guess",
         ]
         await d.type("escape", "{")
-        assert "a: the first prediction" in d.says
+        assert "the first prediction" in d.card
+    async with driving(opening.opened(path), (40, 12)) as d:  # there is no room for a card
+        await d.type("}")
+        assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · } next mark"
     assert path.read_bytes() == before
 
 

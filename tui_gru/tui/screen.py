@@ -1,14 +1,18 @@
-"""The main screen and its parts that use the others: the kept layout, derivations, texts of marks, and the tour."""
+"""The main screen and its parts that use the others: the kept layout, derivations, cards, and the tour."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -17,19 +21,26 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of, typed_index
+from tui_gru.engine.config import TUTORIAL_TEXT
+from tui_gru.engine.numbers import plain
 from tui_gru.engine.source import Imported
-from tui_gru.errors import TuiGruError
+from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.session.answers import place_in_words
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.tui.draw import EMPTY, Box, SegmentRow, from_rows, hstack
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel
+from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
 from tui_gru.tui.running import Finished, Play, Progressed, Runner, look_after_run
-from tui_gru.tui.session_screen import Hint, SessionScreen
+from tui_gru.tui.session_screen import LOW, Hint, SessionScreen
 from tui_gru.tui.terminal import being_removed
+from tui_gru.tui.theme import folded, transliterate
 
 if TYPE_CHECKING:
+    from tui_gru.analysis.examined import Finding
     from tui_gru.debugger.evaluate import Node, ValueRef
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.command import CommandLine
@@ -355,67 +366,316 @@ def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
 
 
 # ------------------------------------------------------------------------------
-# The tour: ten keys with a sentence about each; any other key ends it.
+# Cards below the panels: a step of the tour, or the text of a mark.
+
+
+LEAST_WIDTH = 50  # columns; a narrower screen, or a low one, has the words of a card above the keys
+
+
+class CardText(NamedTuple):
+    """What a card says. `key` is drawn large; `press` says what it does."""
+
+    title: str
+    lines: tuple[str, ...]
+    head: str = ""
+    key: str = ""
+    press: str = ""
+    place: str = ""
+    keys: str = ""
+    data: str = ""
+
+
+class Card(Panel, can_focus=False):
+    """A few lines below the panels, above the time line, as high as its text; hidden without one."""
+
+    DEFAULT_CSS = "Card { background: $panel; overflow: hidden; }"
+    ALLOW_MAXIMIZE = False
+
+    _BLOCK = 3  # rows of a key
+    text: CardText | None = None
+
+    def say(self, text: CardText | None) -> None:
+        """Show a text, or hide the card."""
+        if text == self.text:
+            return
+        self.text, self.display = text, text is not None
+        if text is not None:
+            self.set_titles(text.title, text.data, text.place, text.keys)
+        self._size_up()
+        self.refresh_content()
+
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._size_up()
+
+    def _size_up(self) -> None:
+        """Set the height to that of the text at this width."""
+        height = self._drawn(max(self.app.size.width - 4, 1)).height + 2
+        if self.styles.height is None or self.styles.height.value != height:
+            self.styles.height = height
+
+    def build(self, width: int, height: int) -> Box:
+        return self._drawn(width)
+
+    def _drawn(self, width: int) -> Box:
+        palette, text = self.palette, self.text
+        if text is None:
+            return EMPTY
+        sign = transliterate(text.key, palette.glyphs)
+        block = cell_len(sign) + 4 if sign else 0
+        room = max(width - block - 3 * bool(block), 1)
+        rows: list[SegmentRow] = [(Segment(each, palette.strong),) for each in self._folded(text.head, room)]
+        rows += [(Segment(each, palette.plain),) for line in text.lines for each in self._folded(line, room) or ("",)]
+        press = self._folded(text.press, room)
+        if press and press[0].startswith(sign):
+            rows.append((Segment(sign, palette.keyword), Segment(press.pop(0).removeprefix(sign), palette.plain)))
+        rows += [(Segment(each, palette.plain),) for each in press]
+        if not block:
+            return from_rows(rows)
+        ink = palette.keyword + Style(reverse=True, bold=True)
+        key = [(Segment((sign if y == self._BLOCK // 2 else "").center(block), ink),) for y in range(self._BLOCK)]
+        return hstack(from_rows(key), from_rows(rows), gap=3)
+
+    def _folded(self, words: str, width: int) -> list[str]:
+        return folded(transliterate(words, self.palette.glyphs), width) if words else []
+
+
+def marked_here(screen: MainScreen) -> CardText | None:
+    """Return the texts of the marks at this place; None without any."""
+    marks = [mark for mark in screen.snapshot.marks_here if mark.text]
+    if not marks:
+        return None
+    (back, on), every = _marks_beyond(screen), [mark for mark in screen.snapshot.state.marks.sorted if mark.text]
+    keys = "  ".join(
+        f"<{verb}> {words}" for verb, words, there in (("mark.next", "next", on), ("mark.back", "back", back)) if there
+    )
+    lines = [safe_text(line) for mark in marks for line in mark.text.split("\n")]
+    title = f"mark {' '.join(mark.letter for mark in marks)}"
+    number = f"{every.index(marks[0]) + 1} of {len(every)}"
+    return CardText(title, tuple(lines), place=place_in_words(screen.snapshot), keys=with_keys(screen, keys), data=number)
+
+
+# ------------------------------------------------------------------------------
+# The tour: ten keys, with a card about each.
 
 
 class TourStep(NamedTuple):
-    """A step of the tour: the verb whose key is awaited, and words about the result of the last key and the effect of this one."""
+    """A step of the tour: the verb whose key goes on; what there is to see; and what the key does.
+
+    With `command`, the key executes that, with other arguments than usual. With `again`, the verb is executed when the step is
+    shown once more. `alone` is the panel that a small screen shows alone.
+    """
 
     verb: str
-    words: str
+    head: str
+    body: str
+    press: str
+    command: str = ""
+    again: str = ""
+    alone: str = ""
 
 
-STOPS = (
-    TourStep("step.line", "<step.line> executes one line of the program · any other key ends the tour"),
-    TourStep("explain", "the line with its numbers, and the computation of one of them · <explain> shows where it comes from"),
-    TourStep("stop", "its terms with their shares; each can be followed · <stop> closes the panel"),
-    TourStep("step.timestep", "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
-    TourStep("learn.sgd", "bars: predictions; ▸: targets · <learn.sgd> executes the backward pass and updates all weights"),
-    TourStep("largest.change", "<largest.change> goes to the largest change of a weight"),
-    TourStep("learn.toggle", "<learn.toggle> turns learning on"),
-    TourStep("step.epoch", "<step.epoch> trains for an epoch; typed after 9 0 0, for 900 epochs"),
-    TourStep("sample", "<sample> samples text with the current weights"),
-    TourStep("back.epoch", "capital letters go back in time, with all numbers: <back.epoch> goes back an epoch"),
-)
-END = "the end of the tour · <go.newest> goes to the newest moment · <help> lists all keys; <legend> explains the signs"
+SECONDS, MOST_EPOCHS = 5, 900  # of the training in the tour; a guess from the size of the model, the same on every machine
+EXPLAINED = "sampler-without-feedback"
 
-LEFT = "the tour has ended; :tour starts it again"
+
+def steps_of(session: Session) -> tuple[TourStep, ...]:
+    """Return the steps of the tour through a run."""
+    config, tutorial = session.config, session.config.text == TUTORIAL_TEXT
+    work = config.parameter_count * config.batch_size * config.seq_length
+    batches = max(int(SECONDS / (3e-5 * config.seq_length + 2e-9 * work)), 1)
+    epochs = min(batches // config.num_batches, MOST_EPOCHS)
+    count, level = (epochs, "epoch") if epochs else (batches, "batch")
+    trained = f"{count:,} {level if count == 1 else {'epoch': 'epochs', 'batch': 'batches'}[level]}"
+    draw, drawn = ("sample 10 0", "ten letters, always the likeliest") if tutorial else ("sample 60 0.5", "sixty characters")
+    steps = (
+        TourStep("step.line", "A training, stopped before its first line.",
+                 "At the left the loop; beside it the text, as rows of a batch.",
+                 "<step.line> executes one line"),
+        TourStep("explain", "The line just executed, with its numbers.",
+                 "A row for each row of the batch, a column for each unit; below, one of the numbers is written out.",
+                 "<explain> shows where a number comes from"),
+        TourStep("stop", "Where that number comes from.",
+                 "Its terms, with their shares. Each can be followed.",
+                 "<stop> closes the panel", again="explain"),
+        TourStep("step.timestep", "Numbers appear when they are computed.",
+                 "A dot stands for a number that does not exist yet.",
+                 "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
+        TourStep("learn.sgd", "The prediction, and how wrong it was.",
+                 "A bar is a probability, ◂ the letter that should come. The shorter its bar, the larger the loss.",
+                 "<learn.sgd> executes the backward pass and updates all weights"),
+        TourStep("largest.change", "The model has learned from one batch.",
+                 "Each weight has moved a little, against its gradient.",
+                 "<largest.change> goes to the largest change of a weight"),
+        TourStep("learn.toggle", "The weight that changed most.",
+                 "So far only one batch has changed the weights.",
+                 "<learn.toggle> turns learning on"),
+        TourStep("step.epoch", "Learning is on.",
+                 "From here on each batch ends with an update. The screen follows, and <stop> stops it.",
+                 f"<step.epoch> trains for {trained}; without the tour, for one", f"step {count} {level}"),
+        TourStep("sample", "The loss is {loss} now.",
+                 "It was {first} in the first batch. What does the model say?",
+                 f"<sample> draws {drawn}", draw),
+        TourStep("findings", "Same weights, two samplers." if tutorial else "What it has learned so far.",
+                 "{samples}",
+                 f"<findings> shows {'why, with the numbers' if tutorial else 'what is wrong with this run'}", alone="Samples"),
+    )  # fmt: skip
+    return tuple(step for step in steps if step.verb != "learn.toggle" or not session.learning)
+
+
+END = "Capital letters go back in time, with all numbers: <back.epoch> an epoch, <back.timestep> a timestep. <help> lists all keys."
+PAUSED = "Other keys do what they always do. <back> goes on where the tour was."
 
 
 class Tour:
-    """Shows what to press next. It executes nothing itself: each key has its usual effect."""
+    """Shows a card for each key, which has its usual effect. Backspace takes back what the last one did; another key pauses."""
 
     def __init__(self, screen: MainScreen) -> None:
         self._screen = screen
-        self._at: int | None = None  # index into STOPS, None outside the tour
-        self._last = ""  # the words after the tour, until the next key
+        self._steps: tuple[TourStep, ...] = ()
+        self._at: int | None = None  # index of the step, the number of steps at the end, None outside the tour
+        self._paused = False
+        self._places: dict[int, tuple[int, int]] = {}  # of each step that was left: its tick, and the number of changes before
+
+    @property
+    def awaits_key(self) -> bool:
+        """True if the next key goes on with the tour or pauses it."""
+        return self._at is not None and not self._paused
+
+    @property
+    def card(self) -> CardText | None:
+        """What the card says; None without a tour."""
+        if self._at is None:
+            return None
+        screen, count = self._screen, len(self._steps)
+        if self._at == count:
+            return CardText(
+                "tour", (with_keys(screen, END),), "That was the tour.", data="any key closes this; :tour starts it again"
+            )
+        dots = "●" * self._at + "◐" + "○" * (count - self._at - 1)
+        title = f"tour  {self._at + 1} of {count}"
+        if self._paused:
+            words = PAUSED.replace("<back>", "backspace")
+            return CardText(
+                f"{title}, paused", (words,), place=dots, keys="backspace goes on" + with_keys(screen, "  <stop> leaves")
+            )
+        step = self._steps[self._at]
+        keys = ["backspace back"] if self._at else []
+        keys += [] if step.verb == "stop" else [with_keys(screen, "<stop> leaves")]
+        return CardText(
+            title,
+            tuple(self._filled(step.body).split("\n")),
+            self._filled(step.head),
+            sign_of_key(screen, step.verb),
+            with_keys(screen, step.press),
+            dots,
+            "  ".join(keys),
+            "any other key pauses the tour",
+        )
 
     @property
     def words(self) -> str:
-        """The words of the tour above the keys, empty without a tour."""
-        if self._at is None:
-            return self._last
-        return f"tour {self._at + 1}/{len(STOPS)} · {with_keys(self._screen, STOPS[self._at].words)}"
+        """The card in a few words, for a screen that has no room for it; empty without a tour."""
+        card = self.card
+        if card is None or self._at is None:
+            return ""
+        said = [card.lines[0]] if self._paused or not card.press else [card.head, card.press]
+        return " · ".join((f"tour {min(self._at + 1, len(self._steps))}/{len(self._steps)}", *said))
+
+    def _filled(self, words: str) -> str:
+        """Replace what depends on the run: its losses, and the newest samples."""
+        screen = self._screen
+        losses, samples = screen.snapshot.losses, screen.snapshot.state.samples[-2:]
+        said = {sample.sampler: safe_text(sample.text) for sample in samples}
+        filled = {"{samples}": f"It says {said.get('fed-back', '')}"}
+        if "tutorial" in said:
+            again = (
+                f"The tutorial’s reads “{safe_text(''.join(samples[-1].primer))}” again before every letter: {said['tutorial']}."
+            )
+            filled["{samples}"] = f"{again}\nThe other reads what it has just said: {said.get('fed-back', '')}."
+        if len(losses):
+            filled |= {"{loss}": plain(losses[-1]), "{first}": plain(losses[0])}
+        return with_keys(screen, re.sub(r"\{\w+\}", lambda found: filled.get(found[0], found[0]), words))
 
     def begin(self) -> None:
-        self._at = 0
-        self._screen.say("")
+        self._steps, self._places = steps_of(self._screen.session), {}
+        self._go(0)
 
-    def take_key(self, event: events.Key) -> None:
-        """Continue if this is the awaited key, otherwise end the tour. The key has its usual effect in both cases."""
-        if self._at is not None and event.key.isdigit():  # a count for the awaited key
-            return
-        before = self.words
-        if self._at is None:
-            self._last = ""
-        elif event.key not in keys_of(self._screen, STOPS[self._at].verb).split(","):
-            self._at, self._last = None, LEFT
-        elif self._at + 1 == len(STOPS):
-            self._at, self._last = None, with_keys(self._screen, END)
-        else:
-            self._at += 1
-        if self.words != before:
-            self._screen.say("")
+    def _go(self, at: int | None, *, paused: bool = False) -> None:
+        screen = self._screen
+        if screen.maximized is not None and self._alone:
+            screen.minimize()
+        self._at, self._paused = at, paused
+        if self._alone and not paused and screen.is_small and (panels := screen.query(self._alone)):
+            screen.panels.show_page_of(type(panels.first()))
+            screen.maximize(panels.first())
+        screen.say("")
+
+    @property
+    def _alone(self) -> str:
+        step = self._steps[self._at] if self._at is not None and self._at < len(self._steps) else None
+        return "" if step is None else step.alone
+
+    def take_key(self, event: events.Key) -> bool:
+        """Go on with the key of this step, back with backspace, out with the key that stops. Return True if the key has no other
+        effect."""
+        screen, key = self._screen, event.key
+        if self._at is None or key.isdigit():  # a digit may begin a count
+            return False
+        if self._at == len(self._steps):
+            self._go(None)
+            return False
+        step, leaves = self._steps[self._at], key in keys_of(screen, "stop").split(",") and not screen.running
+        if key == "backspace" and not screen.running:
+            self._return_to(self._at if self._paused else max(self._at - 1, 0))
+            return True
+        if self._paused:
+            if leaves and screen.overlay is None and screen.focused is None and screen.maximized is None:
+                self._go(None)
+                return True
+            return False
+        self._places.setdefault(self._at, (screen.session.position.tick, len(screen.session.state.branches.done)))
+        if key in keys_of(screen, step.verb).split(","):
+            self._places[self._at] = screen.session.position.tick, len(screen.session.state.branches.done)
+            return self._go_on(step)
+        self._go(None if leaves else self._at, paused=not leaves)
+        return leaves
+
+    def _go_on(self, step: TourStep) -> bool:
+        """Execute what a step has instead of the effect of its key, and go to the next step. Return True if it has."""
+        assert self._at is not None
+        if step.command:
+            execute(self._screen, step.command)
+        elif step.alone:
+            self._screen.do(self._screen.session.findings, batches=None, then=self._explain, opens=True)
+        self._go(self._at + 1)
+        return bool(step.command or step.alone)
+
+    def _explain(self, found: Sequence[Finding]) -> None:
+        from tui_gru.tui.panels.lists import FindingsList
+
+        panel = FindingsList(found, at=EXPLAINED)
+        self._screen.overlays.cover(panel, then=lambda: panel.call_after_refresh(panel.move_to, panel.cursor))
+
+    def _return_to(self, at: int) -> None:
+        """Show a step again, at the place of the run that it was left at and without the changes since."""
+        screen = self._screen
+        if screen.overlay is not None:
+            screen.overlays.lift()
+        tick, changes = self._places.get(at, (screen.session.position.tick, len(screen.session.state.branches.done)))
+
+        def restore(progress: SearchProgress | None) -> None:
+            while len(screen.session.state.branches.done) > changes:
+                screen.session.undo()
+            screen.session.seek(tick, progress=progress)
+
+        def show(_: object) -> None:
+            again = screen.verbs[self._steps[at].again] if self._steps[at].again else None
+            if again is not None and again.press is not None:
+                again.press(screen)
+
+        screen.do(restore, batches=screen.session.batches_to(tick), then=show)
+        self._go(at)
 
 
 # ------------------------------------------------------------------------------
@@ -490,7 +750,7 @@ class MainScreen(SessionScreen):
     BLANK = True  # Textual's name: it draws nothing itself
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 - as Textual has it
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
-    ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList"
+    ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList, Card"
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -503,6 +763,7 @@ class MainScreen(SessionScreen):
         self.newer = NewerSteps(self)
         self.kept = KeptWithSession(self)
         self.tour = Tour(self)
+        self._card: Card | None = None  # made when there is something to say on it
         self.do = self.runner.do
         self._due = False
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
@@ -519,12 +780,14 @@ class MainScreen(SessionScreen):
         self.kept.lay_out()
         if self.notice is not None or self.standing():
             self.say_notice()
+        self._show_card()
         if isinstance(source := self.session.config.source, Imported) and source.newer is not None:
             self.set_interval(FOLLOWED / 2, self.newer.look)
 
     def on_resize(self) -> None:
         self.panels.resized()
         self.bottom.make_room()
+        self._show_card()
 
     def on_idle(self) -> None:
         self.kept.keep_layout()
@@ -542,7 +805,7 @@ class MainScreen(SessionScreen):
     @property
     def awaits_key(self) -> bool:
         """True if the next key may be an answer, a letter or a step of the tour, or belong to a count."""
-        return self.pending.awaited or bool(self.kept.question) or bool(self.tour.words)
+        return self.pending.awaited or bool(self.kept.question) or self.tour.awaits_key
 
     @property
     def overlay(self) -> SnapshotPanel | None:
@@ -559,6 +822,7 @@ class MainScreen(SessionScreen):
             self.say_notice()
         elif self.standing() != self._stood:
             self.say("")
+        self._show_card()
         if not self._due:
             self._due = True
             self.call_later(self._show)
@@ -596,7 +860,30 @@ class MainScreen(SessionScreen):
         return self.kept.question
 
     def standing(self) -> str:
-        return " · ".join(filter(None, (self.kept.question, texts_here(self), self.tour.words)))
+        """The open question; where there is no room for a card, also what that would say."""
+        card = self._card_here()
+        texts = "" if card is not None and self.tour.card is None else texts_here(self)
+        return " · ".join(filter(None, (self.kept.question, texts, "" if card is not None else self.tour.words)))
+
+    # The card
+
+    def _card_here(self) -> CardText | None:
+        """Return what the card says; None if there is nothing to say, or no room for a card."""
+        width, height = self.app.size
+        return None if height < LOW or width < LEAST_WIDTH else self.tour.card or marked_here(self)
+
+    def _show_card(self) -> None:
+        text = self._card_here()
+        if text is not None and self._card is None:
+            self._card = Card()
+            self.mount(self._card, before=self.query_one(TimeLine))
+        if self._card is not None:
+            self._card.say(text)
+            self.set_class(text is not None, "-with-card")
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        super().say(message, warning=warning)
+        self._show_card()
 
     # Verbs
 
@@ -718,9 +1005,8 @@ class MainScreen(SessionScreen):
 
     def on_key(self, event: events.Key) -> None:
         """Give a key to the tour and to what waits for one, before its binding is executed. Say so if it has none."""
-        self.tour.take_key(event)
         typed = event.character if event.is_printable else None
-        if self.pending.take_key(event.key, typed) or self.kept.take_key(event):
+        if self.tour.take_key(event) or self.pending.take_key(event.key, typed) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
         elif event.is_printable and event.key not in self.active_bindings and not self.running:

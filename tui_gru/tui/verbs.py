@@ -223,7 +223,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
     Verb("legend",           "semicolon",            "legend",           OTHER,   looking.legend,
          "the legend: what colours and signs mean", while_running=True),
     Verb("tour",             "",                     "tour",             OTHER,   looking.tour,
-         "a tour of ten keys; any other key leaves it", offered=trains),
+         "a tour of ten keys; backspace goes back, another key pauses it", offered=trains),
     Verb("quit",             "q",                    "quit q",           OTHER,   looking.quit_,
          "quit", label="quit", rank=4, while_running=True),
 )

@@ -502,7 +502,8 @@ class FindingsList(ListOverlay):
 
         option: str
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[Finding], *, at: str = "") -> None:
+        """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
         super().__init__()
         self.findings = tuple(findings)
         self._letters = {id(found): letter for letter, found in lettered(self.findings)}
@@ -510,6 +511,7 @@ class FindingsList(ListOverlay):
         self._entries: list[tuple[Finding, Evidence | None]] = [
             entry for each in self.findings for entry in ((each, None), *((each, e) for e in each.evidence if e.number is not None))
         ]
+        self.cursor = next((i for i, (finding, _) in enumerate(self._entries) if finding.name == at), 0)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(self.findings)
