@@ -209,14 +209,14 @@ CHARACTERS = ("--text", "MathMathMathMath", "--vocabulary", "hatM")
 IDS = ("--input", "ids.npy", "--tokens", "words.txt")
 
 
-@pytest.mark.parametrize(("given", "shown"), [(CHARACTERS, "MathMath"), (IDS, "the cat sat")])
+@pytest.mark.parametrize(("given", "shown"), [(CHARACTERS, "M→a a→t t→h"), (IDS, "the cat sat")])
 def test_open_goes_on_to_predictions(language_model, monkeypatch, given, shown):
     monkeypatch.chdir(language_model)
     words = ("open", "m.pt", "--head", "fc", "--embedding", "embed", *given, "--seq-length", "3")
     code, seen = run_without_terminal(*words, keys="lnnq")
     assert code == 0
     assert "training loop" in seen
-    assert shown in seen
+    assert shown in " ".join(seen.split())  # the first row of the sequence
 
 
 @pytest.mark.parametrize(

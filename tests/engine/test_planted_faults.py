@@ -273,8 +273,8 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         "State(state.axis, state.backwards != backwards)",
         "State(state.axis, state.backwards)",
     ),
-    "a mask that is never 0": (compose, "e.Sum((ONE, e.Negative(live)))", "live"),
-    "outputs behind the end of a row": (compose, "e.Times((Name(LIVE), Name(reads)))", "Name(reads)"),
+    "a mask that is never 0": (compose, "e.Sum((e.ONE, e.Negative(live)))", "live"),
+    "outputs behind the end of a row": (compose, "e.Times((e.Name(LIVE), e.Name(reads)))", "e.Name(reads)"),
     "both directions the same": (
         compose,
         "outputs.append(piece.output)",
