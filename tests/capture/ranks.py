@@ -6,6 +6,7 @@ the kind. python -m tests.capture.ranks FOLDER
 
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.capture.scripts import IN, B, Model, T, loss_of
 from tui_gru.capture.hooks import Capture
 from tui_gru.capture.record import record
 
-KINDS = ("ddp", "fsdp", "record")
+KINDS = ("ddp", "fsdp", "record", "again")
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports what an optimizer needs, once for every fork
 
 
@@ -34,7 +35,7 @@ def train(kind, rank, folder):
     steps = []
     with (
         record(folder, model, optimizer, every=1)
-        if kind == "record"
+        if kind in ("record", "again")
         else Capture(model, optimizer, on_step=steps.append) as running
     ):
         for _ in range(3):
@@ -55,6 +56,9 @@ def main(folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for kind in KINDS:
+        if kind == "again" and rank == 0:  # an earlier run, of which one rank had not begun to record
+            shutil.copytree(folder / "record", folder / "again", ignore=shutil.ignore_patterns("*rank1*"))
+        distributed.barrier()
         train(kind, rank, folder / kind)
     distributed.destroy_process_group()
     if other:

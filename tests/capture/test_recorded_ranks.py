@@ -99,6 +99,13 @@ def test_a_step_that_one_rank_has_not_kept(folder):
         recording.load(1, rank=1)
 
 
+def test_ranks_come_into_one_folder_although_an_earlier_run_has_left_a_place_for_one(folder_of_ranks):
+    """Each takes a free folder by itself, without waiting for the others."""
+    earlier, now = open_recording(folder_of_ranks / "again"), open_recording(folder_of_ranks / "again-2")
+    assert (earlier.missing_ranks, [step.ranks for step in earlier.steps]) == ((1,), [(0,)] * 3)
+    assert (now.missing_ranks, [step.ranks for step in now.steps]) == ((), [(0, 1)] * 3)
+
+
 def test_ranks_given_by_hand(tmp_path):
     """Without torch.distributed, with the numbers of another launcher."""
     import torch

@@ -11,12 +11,13 @@ import multiprocessing.util
 import operator
 import os
 import re
+import secrets
 import signal
 import sys
 import threading
 import warnings
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -392,17 +393,18 @@ class Recorder:
         """
         import torch
 
+        given = self.folder
         run = {
             "modules": [described_module(module) for module in self._capture.torchs_modules],
             "cells": [],  # those written by hand, when they are found
             "optimizer": self._capture.optimizer,
             "ranks": self._capture.ranks,
+            "run": _run_of_all_ranks(given) if self._capture.ranks > 1 else "",
             "every": self._every,
             "last": self._last,
             "on": self._trigger.source,
             "torch": torch.__version__,
         }
-        given = self.folder
         try:
             if os.path.lexists(given) and not given.is_dir():
                 raise NotADirectoryError(ENOTDIR, "it is a file" if given.is_file() else "it is no folder")
@@ -442,7 +444,7 @@ class Recorder:
             return False
         if (folder / RUN).exists():
             existing = read_run(folder)
-            return all(existing.get(name) == run[name] for name in ("modules", "ranks"))
+            return all(existing.get(name, "") == run[name] for name in ("modules", "ranks", "run"))
         write_run(folder, run)
         return True
 
@@ -465,6 +467,25 @@ class Recorder:
         except (OSError, RuntimeError, ValueError):
             # RuntimeError and ValueError: a signal has come while a line was written, or after the file was closed.
             pass  # the file of the step has all information of its line
+
+
+_recorders = Counter[str]()  # by folder
+
+
+def _run_of_all_ranks(folder: Path) -> str:
+    """Return a name that all processes which train together have for this recording, so that they come into one folder; "" if they
+    were not started by torch.distributed. None of them waits for another."""
+    from torch import distributed
+
+    _recorders[str(folder)] += 1
+    if not distributed.is_available() or not distributed.is_initialized():
+        return ""
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        found = store.compare_set(f"tui_gru {folder} {_recorders[str(folder)]}", "", secrets.token_hex(8))
+    except (RuntimeError, AttributeError, NotImplementedError):  # a store of another kind
+        return ""
+    return str(found.decode() if isinstance(found, bytes) else found)
 
 
 def _next_names(folder: Path) -> Iterator[Path]:
