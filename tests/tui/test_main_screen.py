@@ -22,8 +22,8 @@ from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.values import Gates
-from tui_gru.tui.screen import Card, MainScreen
-from tui_gru.tui.session_screen import BottomLine
+from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.session_screen import BottomLine, Card
 from tui_gru.tui.terminal import drawn_later
 from tui_gru.tui.verbs import BY_ID
 

@@ -1,4 +1,4 @@
-"""The main screen and its parts that use the others: the kept layout, derivations, cards, and the tour."""
+"""The main screen and its parts that use the others: the kept layout, derivations, and the tour."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -25,19 +22,16 @@ from tui_gru.engine.config import TUTORIAL_TEXT
 from tui_gru.engine.numbers import plain
 from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError, safe_text
-from tui_gru.session.answers import place_in_words
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import EMPTY, Box, SegmentRow, from_rows, hstack
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel
 from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
 from tui_gru.tui.running import Finished, Play, Progressed, Runner, look_after_run
-from tui_gru.tui.session_screen import LOW, Hint, SessionScreen
+from tui_gru.tui.session_screen import LEAST_WIDTH, LOW, Card, CardText, Hint, SessionScreen, marked_here, offer_marks, texts_here
 from tui_gru.tui.terminal import being_removed
-from tui_gru.tui.theme import folded, transliterate
 
 if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
@@ -329,130 +323,6 @@ def _work_out(node: Node) -> None:
     """Compute the derivations of the terms of a node, such that drawing does not need to."""
     for term in node.terms:
         term.derivation  # noqa: B018 - the property caches it
-
-
-# ------------------------------------------------------------------------------
-# The texts of marks.
-
-
-def texts_here(screen: MainScreen) -> str:
-    """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
-    texts = screen.snapshot.texts_here
-    if texts and _marks_beyond(screen)[1]:
-        texts.append(with_keys(screen, "<mark.next> next mark"))
-    return " · ".join(texts)
-
-
-def offer_marks(screen: MainScreen) -> None:
-    """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
-    count = sum(bool(mark.text) for mark in screen.snapshot.state.marks.sorted)
-    here = texts_here(screen)
-    if screen.notice is None or count <= bool(here):
-        return
-    (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
-    keys = ["<mark.next> goes to the next"] if on and not here else []
-    keys += ["<mark.back> goes to the one before"] if back else []
-    screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
-    screen.say_notice()
-
-
-def _marks_beyond(screen: MainScreen) -> tuple[bool, bool]:
-    """Return whether there are marks before this place, and after it."""
-    state = screen.snapshot.state
-    names = state.branches.names
-    here = names.index(state.branch), state.tick
-    places = [(names.index(mark.branch), mark.tick) for mark in state.marks.sorted if mark.branch in names]
-    return any(place < here for place in places), any(place > here for place in places)
-
-
-# ------------------------------------------------------------------------------
-# Cards below the panels: a step of the tour, or the text of a mark.
-
-
-LEAST_WIDTH = 50  # columns; a narrower screen, or a low one, has the words of a card above the keys
-
-
-class CardText(NamedTuple):
-    """What a card says. `key` is drawn large; `press` says what it does."""
-
-    title: str
-    lines: tuple[str, ...]
-    head: str = ""
-    key: str = ""
-    press: str = ""
-    place: str = ""
-    keys: str = ""
-    data: str = ""
-
-
-class Card(Panel, can_focus=False):
-    """A few lines below the panels, above the time line, as high as its text; hidden without one."""
-
-    DEFAULT_CSS = "Card { background: $panel; overflow: hidden; }"
-    ALLOW_MAXIMIZE = False
-
-    _BLOCK = 3  # rows of a key
-    text: CardText | None = None
-
-    def say(self, text: CardText | None) -> None:
-        """Show a text, or hide the card."""
-        if text == self.text:
-            return
-        self.text, self.display = text, text is not None
-        if text is not None:
-            self.set_titles(text.title, text.data, text.place, text.keys)
-        self._size_up()
-        self.refresh_content()
-
-    def on_resize(self) -> None:
-        super().on_resize()
-        self._size_up()
-
-    def _size_up(self) -> None:
-        """Set the height to that of the text at this width."""
-        height = self._drawn(max(self.app.size.width - 4, 1)).height + 2
-        if self.styles.height is None or self.styles.height.value != height:
-            self.styles.height = height
-
-    def build(self, width: int, height: int) -> Box:
-        return self._drawn(width)
-
-    def _drawn(self, width: int) -> Box:
-        palette, text = self.palette, self.text
-        if text is None:
-            return EMPTY
-        sign = transliterate(text.key, palette.glyphs)
-        block = cell_len(sign) + 4 if sign else 0
-        room = max(width - block - 3 * bool(block), 1)
-        rows: list[SegmentRow] = [(Segment(each, palette.strong),) for each in self._folded(text.head, room)]
-        rows += [(Segment(each, palette.plain),) for line in text.lines for each in self._folded(line, room) or ("",)]
-        press = self._folded(text.press, room)
-        if press and press[0].startswith(sign):
-            rows.append((Segment(sign, palette.keyword), Segment(press.pop(0).removeprefix(sign), palette.plain)))
-        rows += [(Segment(each, palette.plain),) for each in press]
-        if not block:
-            return from_rows(rows)
-        ink = palette.keyword + Style(reverse=True, bold=True)
-        key = [(Segment((sign if y == self._BLOCK // 2 else "").center(block), ink),) for y in range(self._BLOCK)]
-        return hstack(from_rows(key), from_rows(rows), gap=3)
-
-    def _folded(self, words: str, width: int) -> list[str]:
-        return folded(transliterate(words, self.palette.glyphs), width) if words else []
-
-
-def marked_here(screen: MainScreen) -> CardText | None:
-    """Return the texts of the marks at this place; None without any."""
-    marks = [mark for mark in screen.snapshot.marks_here if mark.text]
-    if not marks:
-        return None
-    (back, on), every = _marks_beyond(screen), [mark for mark in screen.snapshot.state.marks.sorted if mark.text]
-    keys = "  ".join(
-        f"<{verb}> {words}" for verb, words, there in (("mark.next", "next", on), ("mark.back", "back", back)) if there
-    )
-    lines = [safe_text(line) for mark in marks for line in mark.text.split("\n")]
-    title = f"mark {' '.join(mark.letter for mark in marks)}"
-    number = f"{every.index(marks[0]) + 1} of {len(every)}"
-    return CardText(title, tuple(lines), place=place_in_words(screen.snapshot), keys=with_keys(screen, keys), data=number)
 
 
 # ------------------------------------------------------------------------------
