@@ -65,6 +65,28 @@ def test_it_says_what_the_session_says(session):
     session.seek("e5 b10")
 
 
+def test_marks_are_chapters_in_the_order_of_time():
+    session = Session()
+    session.step("batch")
+    session.mark("b", "The loss of a guess.\nIt is near log 4.")
+    session.seek(2)
+    session.mark("a", "r <decides> what is read.")
+    session.seek(0)
+    session.mark("c")
+    report = session.report()
+    assert report.chapters == (
+        ("c: before the first line", ()),
+        ("a: epoch 1, batch 1, t 1, forward, after r = σ(x Wr + hₜ₋₁ Ur + br)", ("r <decides> what is read.",)),
+        ("b: epoch 1, batch 1, t 3, loss, after loss = mean ③ over the timesteps", ("The loss of a guess.", "It is near log 4.")),
+    )
+    page, text, picture = (WRITERS[suffix](report) for suffix in (".html", ".md", ".svg"))
+    assert "<p>r &lt;decides&gt; what is read.</p>" in page
+    assert "## Marks\n\n### c: before the first line\n\n### a: " in text
+    assert "The loss of a guess.\n\nIt is near log 4.\n" in text
+    assert "It is near log 4." in picture
+    assert "Marks" not in WRITERS[".html"](Session().report())
+
+
 def test_a_long_curve_is_of_means(tutorial):
     curve = tutorial.report().curve
     losses = np.asarray(tutorial.snapshot().losses)

@@ -125,11 +125,12 @@ def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
     assert "the entry marked cannot be read and is left out; the entry last_condition cannot be read" in other.notice
 
 
-def test_the_text_of_a_mark_is_one_line_and_is_saved(tmp_path):
+def test_the_text_of_a_mark_keeps_its_lines_and_is_saved(tmp_path):
     session = Session()
     session.step("timestep")
     mark = session.mark("a", "  z is near 1:\n it keeps h ")
-    assert mark.text == "z is near 1: it keeps h"
+    assert mark.text == "z is near 1:\nit keeps h"
+    assert mark.on_one_line == "z is near 1: it keeps h"
     session.mark("b")
     session.save(tmp_path / "it.tui-gru")
     assert Session.open(tmp_path / "it.tui-gru").marks == session.marks == (mark, Mark("b", "main", mark.tick))

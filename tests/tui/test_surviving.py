@@ -24,7 +24,7 @@ from tui_gru.tui.app import make_app, new_session
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panels.lists import StopsList
-from tui_gru.tui.panels.values import Gates, Samples
+from tui_gru.tui.panels.values import Gates, Samples, ValueMatrix
 from tui_gru.tui.screen import MainScreen, ScreenLayout
 
 
@@ -177,6 +177,48 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
         await d.type("}")
         assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · } next mark"
     assert path.read_bytes() == before
+
+
+async def test_a_mark_keeps_page_focus_and_zoom_and_a_text_of_several_lines(tmp_path: Path) -> None:
+    async with driving(Session(), (80, 24)) as d:
+        await d.type("l", "2n", "s", "o", "v", "tab", "tab", "tab", "tab")
+        matrix = d.screen.focused
+        assert matrix is list(d.screen.query(ValueMatrix))[1]
+        await d.type(":mark a Look at the gates.\\n\\nWhich one is near 1?")
+        assert d.card == "mark a at epoch 1 · batch 3 · t 2 · forward Look at the gates. Which one is near 1? 1 of 1"
+        await d.type("n", "v", "escape", ":mark b The weights.", "z", ":mark c One panel.", "z")
+        assert (ScreenLayout.of(d.screen).page, d.screen.focused) == (3, None)
+        await d.type("'", "a")
+        assert (ScreenLayout.of(d.screen).page, d.screen.focused) == (2, matrix)
+        await d.type("'", "b")
+        assert (ScreenLayout.of(d.screen).page, d.screen.focused, d.screen.maximized) == (3, None, None)
+        await d.type("'", "c")
+        assert d.screen.maximized is not None
+        d.session.save(tmp_path / "lesson.tui-gru")
+    async with driving(opening.opened(tmp_path / "lesson.tui-gru"), (80, 24)) as d:
+        await d.type("'", "a")
+        assert ScreenLayout.of(d.screen).page == 2
+        assert d.screen.maximized is None
+        assert d.screen.focused is list(d.screen.query(ValueMatrix))[1]
+        assert "Which one is near 1?" in d.card
+
+
+@pytest.mark.parametrize("look", [None, [], "a", {"place": ["main", 0], "focus": ["Nothing", 9], "page": "x"}, {"page": 3}])
+async def test_a_look_that_makes_no_sense_is_left_out(look: Any) -> None:
+    session = Session()
+    session.mark("a")
+    session.keep("looks", {"a": look})
+    async with driving(session, (80, 24)) as d:
+        await d.type("s", "'", "a")
+        assert ScreenLayout.of(d.screen).page == 1
+
+
+async def test_marks_of_one_timestep_have_names_of_their_own() -> None:
+    async with driving(Session(), (80, 24)) as d:
+        await d.type("o", ":mark a keeps", "o", ":mark b reads", "n", ":mark c the loss", "B")
+        listed = d.screen.query_one(StopsList).plain_text().splitlines()
+        names = [" ".join(line.strip("│▸ ").split()[1:5]) for line in listed if " e1 b1" in line]
+        assert names == ["e1 b1 t1 z", "e1 b1 t1 r", "e1 b1 t3 the"]
 
 
 async def test_only_the_newest_commands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

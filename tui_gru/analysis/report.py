@@ -21,9 +21,10 @@ from tui_gru.analysis.losses import Share, TextLosses, baselines, bits, perplexi
 from tui_gru.analysis.units import Activity, context, of_text, read_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.position import in_words
+from tui_gru.debugger.position import in_words, position_of
 from tui_gru.debugger.program import printable
 from tui_gru.debugger.segment import Monitor
+from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
 from tui_gru.engine.numbers import rounded
@@ -56,7 +57,7 @@ class UnitNote:
 class RunReport:
     """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
     characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts, `unit`
-    the unit of the loss, empty if it has none.
+    the unit of the loss, empty if it has none. `chapters` are the marks: the place, and the lines about it.
     """
 
     title: str
@@ -72,6 +73,7 @@ class RunReport:
     classes: tuple[Share, ...] = ()
     hardest: tuple[tuple[tuple[str, str, str], float], ...] = ()
     samples: tuple[tuple[str, str], ...] = ()
+    chapters: tuple[tuple[str, tuple[str, ...]], ...] = ()
     of: str = "batches"
     unit: str = "nats"
 
@@ -158,6 +160,7 @@ def gather(
     timeline: Timeline,
     moment: Moment,
     samples: Sequence[Sample] = (),
+    marks: Sequence[Mark] = (),
     *,
     title: str,
     held_out: Text = "",
@@ -172,7 +175,7 @@ def gather(
     program, config = timeline.program, timeline.program.config
     findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
     if isinstance(config.source, Imported):
-        return of_source(timeline, moment, config.source, title, findings)
+        return replace(of_source(timeline, moment, config.source, title, findings), chapters=tuple(_chapters(timeline, marks)))
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
     has_text = config.source.can(Ability.TEXT)
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text if has_text else ""
@@ -198,7 +201,19 @@ def gather(
         if read
         else (),
         samples=tuple(_samples(timeline, moment, len(losses))),
+        chapters=tuple(_chapters(timeline, marks)),
     )
+
+
+def _chapters(timeline: Timeline, marks: Sequence[Mark]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the marks with a text in the order of time: the place as a heading, and the lines."""
+    for mark in sorted(marks, key=lambda mark: mark.tick):
+        at = position_of(timeline.program, mark.tick)
+        place = in_words(at.epoch, at.batch, at.t, at.phase) if mark.tick else "before the first line"
+        lines = mark.text.split("\n") if mark.text else []
+        after = "" if at.line is None else f"after {at.line.text}"
+        branch = "" if len({mark.branch for mark in marks}) < 2 else f"on {mark.branch}"
+        yield f"{mark.letter}: {', '.join(filter(None, (place, after, branch)))}", tuple(lines)
 
 
 def printable_text(words: str) -> str:
@@ -438,6 +453,8 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 def as_html(report: RunReport) -> str:
     """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
+    if report.chapters:
+        parts.append(_section("Marks", "".join(map(_chapter_html, report.chapters))))
     if has_curve(report):
         parts.append(_section("Loss", svg(curve(report), WIDTH, CURVE_HEIGHT, label="the loss of the run")))
     parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(map(finding_html, report.findings))))
@@ -455,6 +472,11 @@ def as_html(report: RunReport) -> str:
 def has_curve(report: RunReport) -> bool:
     """Return True if the run has a loss, or will have one, as every run on a text."""
     return bool(report.curve or report.lines)
+
+
+def _chapter_html(chapter: tuple[str, tuple[str, ...]]) -> str:
+    heading, lines = (escape(printable_text(chapter[0])), (escape(printable_text(line)) for line in chapter[1]))
+    return f"<h3>{heading}</h3>{''.join(f'<p>{line}</p>' for line in lines)}"
 
 
 def _section(heading: str, content: str) -> str:
@@ -538,6 +560,11 @@ def as_svg(report: RunReport) -> str:
             drawn.append(text(indent, y, line))
             y += 16
 
+    for title, texts in report.chapters:
+        heading(printable_text(title))
+        for words in texts:
+            lines(printable_text(words), 16)
+        y += 6
     heading(f"findings: {len(report.findings) or 'none'}")
     for each in report.findings:
         lines(f"{_SIGN} {each.title}")
@@ -566,7 +593,11 @@ def as_svg(report: RunReport) -> str:
 
 def as_markdown(report: RunReport) -> str:
     """Return the report as Markdown, with the curve and the units drawn with block characters."""
-    out = [f"# {printable_text(report.title)}", "", *_rows(("", ""), report.facts), "", *_curve_markdown(report)]
+    out = [f"# {printable_text(report.title)}", "", *_rows(("", ""), report.facts), ""]
+    out += ["## Marks", ""] if report.chapters else []
+    for heading, texts in report.chapters:
+        out += [f"### {printable_text(heading)}", "", *(line for each in texts for line in (printable_text(each), ""))]
+    out += _curve_markdown(report)
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]

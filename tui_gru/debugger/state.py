@@ -27,12 +27,17 @@ _LETTER = re.compile("[a-zA-Z]")
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on a branch, its letter, and a text about it, which may be empty."""
+    """A place on a branch, its letter, and a text about it of one line or several, which may be empty."""
 
     letter: str
     branch: str
     tick: Whole
     text: str = ""
+
+    @property
+    def on_one_line(self) -> str:
+        """The text on one line."""
+        return " ".join(self.text.split())
 
 
 @dataclass(frozen=True)

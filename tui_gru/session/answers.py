@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.position import Position, in_words, position_of
+from tui_gru.debugger.position import Position, as_typed, in_words, position_of
 from tui_gru.debugger.program import Program, shown_char, spoken
 from tui_gru.engine.numbers import exact, given, short
 from tui_gru.session.snapshot import Snapshot
@@ -44,6 +45,20 @@ def place_in_words(snapshot: Snapshot) -> str:
         return f"at the end of {in_words(at.epoch, at.batch, between=' · ')}: batch {at.batch + 2:,} begins with the next line"
     t = None if snapshot.timestep is None else at.t
     return f"at {in_words(at.epoch, at.batch, t, at.phase, between=' · ')}"
+
+
+def mark_names(marks: Sequence[Mark], program: Program) -> dict[str, str]:
+    """Return the place of each mark by its letter, `e1 b1 t2`; of marks in the same timestep, with the line and the branch."""
+    places = {mark.letter: position_of(program, mark.tick) for mark in marks}
+    names = {letter: as_typed(place) for letter, place in places.items()}
+    same = Counter(names[letter] for letter in {(mark.branch, mark.tick): mark.letter for mark in marks}.values())
+    branches = {mark.branch for mark in marks}
+    for mark in marks:
+        name, line = names[mark.letter], places[mark.letter].line
+        if same[name] > 1:
+            after = "start" if line is None else program.writer.name(line.target)
+            names[mark.letter] = f"{name} {after}" + (f" {mark.branch}" if len(branches) > 1 else "")
+    return names
 
 
 def change(action: JournalEntry, program: Program) -> str:

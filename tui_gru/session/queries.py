@@ -415,7 +415,10 @@ class Queries:
 
         run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
-        return gather(run.timeline, run.moment, self.samples, title=title, held_out=unseen, monitor=monitor, progress=between)
+        marks = run.state.marks.sorted
+        return gather(
+            run.timeline, run.moment, self.samples, marks, title=title, held_out=unseen, monitor=monitor, progress=between
+        )
 
     def units(
         self,

@@ -454,8 +454,12 @@ class Session(Queries):
         return self.state.marks.sorted
 
     def mark(self, letter: str, text: str = "") -> Mark:
-        """Set a mark at the position; the letter is a to z or A to Z. Raises `TuiGruError` for anything else."""
-        mark = Mark(letter, self.branch, self.state.tick, " ".join(arguments.text("a text", text).split()))
+        """Set a mark at the position; the letter is a to z or A to Z. The lines of the text are kept, without blanks around them.
+
+        Raises `TuiGruError` for anything else.
+        """
+        lines = (" ".join(line.split()) for line in arguments.text("a text", text).strip().split("\n"))
+        mark = Mark(letter, self.branch, self.state.tick, "\n".join(lines))
         self._set_marks(self.state.marks.with_mark(mark))
         return mark
 

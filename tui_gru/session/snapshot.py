@@ -265,7 +265,7 @@ class Snapshot:
     @property
     def texts_here(self) -> list[str]:
         """The texts of the marks at this place, each after its letter."""
-        return [f"{mark.letter}: {mark.text}" for mark in self.marks_here if mark.text]
+        return [f"{mark.letter}: {mark.on_one_line}" for mark in self.marks_here if mark.text]
 
     @property
     def finite(self) -> bool:

@@ -616,11 +616,11 @@ def _why_not_stopped(screen: MainScreen) -> str:
 
 
 def mark(screen: MainScreen, rest: Arguments) -> None:
-    """Mark this place: `LETTER [TEXT]`."""
+    """Mark this place: `LETTER [TEXT]`; in the text, `\\n` begins a new line."""
 
     names_of(rest, "mark a, mark a what to see here")
     letter, _, text = rest.partition(" ")
-    mark_here(screen, letter, text)
+    mark_here(screen, letter, text.replace("\\n", "\n"))
 
 
 def jump(screen: MainScreen, rest: Arguments) -> None:
@@ -647,23 +647,26 @@ def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[
 def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
     """Mark this place. Raises `TuiGruError` if it cannot be marked."""
     change_stops(screen, lambda session: session.mark(letter, text))
+    screen.keep_look(letter)
     more = "" if text else f" · :mark {letter} TEXT adds a text that is shown here"
     screen.say(f"{letter} marks {as_typed(screen.session.position)}{more}")
 
 
 def jump_to(screen: MainScreen, letter: str) -> None:
     """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
-    _jump(screen, partial(screen.session.jump, letter))
+    _jump(screen, partial(screen.session.jump, letter), letter)
 
 
 def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
     _jump(screen, partial(screen.session.next_mark, forwards))
 
 
-def _jump(screen: MainScreen, verb: RunFunction) -> None:
+def _jump(screen: MainScreen, verb: RunFunction, letter: str = "") -> None:
+    """Go to a mark, and show it as it was seen there: the one of a letter, otherwise the first at the place."""
     before = screen.snapshot
 
     def say(_: object) -> None:
+        screen.show_look(letter)
         if screen.session.outcome.stopped_by is None:
             screen.answer(place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
 

@@ -19,11 +19,11 @@ from textual.widgets import Input
 from textual.widgets.input import Selection
 
 from tui_gru.debugger.expressions import FUNCTIONS
-from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.errors import is_permitted, permitted
+from tui_gru.session.answers import mark_names
 from tui_gru.tui.keys import Arguments, Verb, abbreviated, by_name, example
 from tui_gru.tui.session_screen import SessionScreen
 from tui_gru.tui.theme import cut, folded, palette_of, transliterate
@@ -166,9 +166,11 @@ def _stops(screen: SessionScreen) -> Iterator[Candidate]:
 
 
 def _marks(screen: SessionScreen) -> Iterator[Candidate]:
-    for mark in screen.snapshot.state.marks.sorted:
-        place = f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}"
-        yield Candidate(mark.letter, ": ".join(filter(None, (place, mark.text))))
+    marks = screen.snapshot.state.marks.sorted
+    names = mark_names(marks, screen.session.program)
+    for mark in marks:
+        place = names[mark.letter].removesuffix(f" {mark.branch}")
+        yield Candidate(mark.letter, ": ".join(filter(None, (f"{place} on {mark.branch}", mark.on_one_line))))
 
 
 def _stops_and_marks(screen: SessionScreen) -> Iterator[Candidate]:

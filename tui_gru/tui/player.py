@@ -119,7 +119,7 @@ class Walk:
         """The marks among the moments: the moment, the letter, and the text."""
         session = self.session
         marks = [mark for mark in session.marks if mark.branch == session.branch and mark.tick in self.ticks]
-        return sorted((self.ticks.index(mark.tick), mark.letter, safe_text(mark.text)) for mark in marks)
+        return sorted((self.ticks.index(mark.tick), mark.letter, safe_text(mark.on_one_line)) for mark in marks)
 
     def estimate(self, size: tuple[int, int]) -> int:
         """Return about how many bytes the file has."""

@@ -139,6 +139,34 @@ class KeptWithSession:
             self._layout = layout
             self._keep("layout", layout._asdict())
 
+    # What a mark was set at: the layout and the panel in focus
+
+    def keep_look(self, letter: str) -> None:
+        screen, mark = self._screen, self._screen.session.state.marks.get(letter)
+        panels = [panel for panel in screen.query(Panel) if type(panel) is type(screen.in_use)]
+        focus = [type(screen.in_use).__name__, panels.index(screen.in_use)] if screen.in_use in panels else None
+        look = {**ScreenLayout.of(screen)._asdict(), "focus": focus, "place": [mark.branch, mark.tick]}
+        self._keep("looks", {**self._looks, letter: look})
+
+    def show_look(self, letter: str) -> None:
+        screen, marks = self._screen, self._screen.snapshot.marks_here
+        mark = next((mark for mark in marks if letter in ("", mark.letter)), None)
+        look = self._looks.get(mark.letter) if mark is not None else None
+        if mark is None or not isinstance(look, dict) or look.get("place") != [mark.branch, mark.tick]:
+            return
+        ScreenLayout.read(look).apply(screen)
+        match look.get("focus"):
+            case [str(kind), int(nth)]:
+                panels = [panel for panel in screen.query(Panel) if type(panel).__name__ == kind]
+                screen.set_focus(panels[nth] if 0 <= nth < len(panels) else None)
+            case _:
+                screen.set_focus(None)
+
+    @property
+    def _looks(self) -> dict[str, Any]:
+        kept = self._screen.session.kept("looks", {})
+        return kept if isinstance(kept, dict) else {}
+
     # Commands
 
     @property
@@ -789,6 +817,12 @@ class MainScreen(SessionScreen):
     @property
     def is_small(self) -> bool:
         return self.panels.small
+
+    def keep_look(self, letter: str) -> None:
+        self.kept.keep_look(letter)
+
+    def show_look(self, letter: str) -> None:
+        self.kept.show_look(letter)
 
     def hides(self, panel: str) -> bool:
         return self.panels.pages > 1 and self.overlay is None and not self.query_one(panel).region

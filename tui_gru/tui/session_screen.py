@@ -222,6 +222,12 @@ class SessionScreen(GuardedScreen):
         """Return True if the panel of this class is on another page than the one in view."""
         raise NotImplementedError
 
+    def keep_look(self, letter: str) -> None:
+        raise NotImplementedError
+
+    def show_look(self, letter: str) -> None:
+        raise NotImplementedError
+
     notice, note, note_if_not_stopped = Desk.notice, Desk.note, Desk.note_if_not_stopped
     forget_notice, say_notice, answer = Desk.forget_notice, Desk.say_notice, Desk.answer
 

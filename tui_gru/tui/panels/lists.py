@@ -28,6 +28,7 @@ from tui_gru.engine.config import Text, token_word
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 from tui_gru.errors import safe_text
+from tui_gru.session.answers import mark_names
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import (
     Box,
@@ -394,7 +395,7 @@ class StopsList(ListOverlay):
         if isinstance(entry, Watch):
             name = entry.expression
         elif isinstance(entry, Mark):
-            name = as_typed(position_of(self.snapshot.program, entry.tick))
+            name = mark_names(self.snapshot.state.marks.sorted, self.snapshot.program)[entry.letter]
         elif not entry.line:
             name = "anywhere"
         else:
@@ -419,7 +420,7 @@ class StopsList(ListOverlay):
             words = [f"after {snapshot.program.writer.name(after.target)}" if after is not None else "the beginning"]
             if entry.branch != snapshot.state.branch:
                 words.append(f"on {entry.branch}")
-            text = cut(safe_text(entry.text), room, palette.glyphs)
+            text = cut(safe_text(entry.on_one_line), room, palette.glyphs)
             return (Segment(text, palette.plain),) if text else line(palette, (", ".join(words), palette.dim))
         if isinstance(entry, Watch):
             return self._watched(entry, room, aligned)
