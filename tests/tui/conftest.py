@@ -87,6 +87,6 @@ class Board(App):
         return mend(super().export_screenshot(**options))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def board():
     return Board

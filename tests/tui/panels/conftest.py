@@ -93,12 +93,18 @@ class Drawn(NamedTuple):
         return f"{border}\n\n{described(self.box.rows)}"
 
 
+@pytest.fixture(scope="session")
+def still_board(board):
+    """Return an app that does not run, of which panels take the theme and the glyphs; the same one for the same options."""
+    return cache(board)
+
+
 @pytest.fixture
-def content(board, monkeypatch):
+def content(still_board, monkeypatch):
     """Return a function: what a panel of an inner size draws of a snapshot, without an app that runs."""
 
     def drawn(panel, snapshot, width, height, view=View(), **options):  # noqa: B008 - it is frozen
-        monkeypatch.setattr(Panel, "app", board(**options))
+        monkeypatch.setattr(Panel, "app", still_board(**options))
         monkeypatch.setattr(Panel, "content_size", Size(width, height))
         panel.show(snapshot, view)
         title, note, place, keys = panel.titles(snapshot)
