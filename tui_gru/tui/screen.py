@@ -141,21 +141,21 @@ class KeptWithSession:
 
     # What a mark was set at: the layout and the panel in focus
 
-    def keep_look(self, letter: str) -> None:
+    def keep_layout_of_mark(self, letter: str) -> None:
         screen, mark = self._screen, self._screen.session.state.marks.get(letter)
         panels = [panel for panel in screen.query(Panel) if type(panel) is type(screen.in_use)]
         focus = [type(screen.in_use).__name__, panels.index(screen.in_use)] if screen.in_use in panels else None
-        look = {**ScreenLayout.of(screen)._asdict(), "focus": focus, "place": [mark.branch, mark.tick]}
-        self._keep("looks", {**self._looks, letter: look})
+        layout = {**ScreenLayout.of(screen)._asdict(), "focus": focus, "place": [mark.branch, mark.tick]}
+        self._keep("looks", {**self._layouts, letter: layout})
 
-    def show_look(self, letter: str) -> None:
+    def show_layout_of_mark(self, letter: str) -> None:
         screen, marks = self._screen, self._screen.snapshot.marks_here
         mark = next((mark for mark in marks if letter in ("", mark.letter)), None)
-        look = self._looks.get(mark.letter) if mark is not None else None
-        if mark is None or not isinstance(look, dict) or look.get("place") != [mark.branch, mark.tick]:
+        layout = self._layouts.get(mark.letter) if mark is not None else None
+        if mark is None or not isinstance(layout, dict) or layout.get("place") != [mark.branch, mark.tick]:
             return
-        ScreenLayout.read(look).apply(screen)
-        match look.get("focus"):
+        ScreenLayout.read(layout).apply(screen)
+        match layout.get("focus"):
             case [str(kind), int(nth)]:
                 panels = [panel for panel in screen.query(Panel) if type(panel).__name__ == kind]
                 screen.set_focus(panels[nth] if 0 <= nth < len(panels) else None)
@@ -163,7 +163,7 @@ class KeptWithSession:
                 screen.set_focus(None)
 
     @property
-    def _looks(self) -> dict[str, Any]:
+    def _layouts(self) -> dict[str, Any]:
         kept = self._screen.session.kept("looks", {})
         return kept if isinstance(kept, dict) else {}
 
@@ -580,7 +580,7 @@ class Tour:
 # A recording that another process writes: its new steps are shown as they come.
 
 
-FOLLOWED = 1.0  # seconds between two looks, and as many times as long as the last reading took
+FOLLOWED = 1.0  # seconds between two reads, and as many times as long as the last reading took
 PATIENT = 10
 
 
@@ -592,18 +592,18 @@ class NewerSteps:
         self._next, self._reading, self._refused = 0.0, False, ""
         self._read: tuple[Session, Imported, str] | None = None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Read newer steps if there are any, and show those that were read."""
         screen, source = self._screen, self._screen.session.config.source
         if not isinstance(source, Imported) or source.newer is None or self._reading:
             return
         if self._read is None and time.monotonic() >= self._next:
             self._reading = True
-            screen.run_worker(partial(self._look, screen.session, source.newer), thread=True, group="newer steps")
+            screen.run_worker(partial(self._read_newer, screen.session, source.newer), thread=True, group="newer steps")
         elif self._read is not None and not (screen.running or screen.expecting or screen.awaits_key or screen.typing):
             self._show(*self._read)
 
-    def _look(self, session: Session, newer: Callable[[], tuple[Imported, str] | None]) -> None:
+    def _read_newer(self, session: Session, newer: Callable[[], tuple[Imported, str] | None]) -> None:
         begun, problem = time.monotonic(), ""
         try:
             found = newer()
@@ -680,7 +680,7 @@ class MainScreen(SessionScreen):
             self.say_notice()
         self._show_card()
         if isinstance(source := self.session.config.source, Imported) and source.newer is not None:
-            self.set_interval(FOLLOWED / 2, self.newer.look)
+            self.set_interval(FOLLOWED / 2, self.newer.poll)
 
     def on_resize(self) -> None:
         self.panels.resized()
@@ -818,11 +818,11 @@ class MainScreen(SessionScreen):
     def is_small(self) -> bool:
         return self.panels.small
 
-    def keep_look(self, letter: str) -> None:
-        self.kept.keep_look(letter)
+    def keep_layout_of_mark(self, letter: str) -> None:
+        self.kept.keep_layout_of_mark(letter)
 
-    def show_look(self, letter: str) -> None:
-        self.kept.show_look(letter)
+    def show_layout_of_mark(self, letter: str) -> None:
+        self.kept.show_layout_of_mark(letter)
 
     def hides(self, panel: str) -> bool:
         return self.panels.pages > 1 and self.overlay is None and not self.query_one(panel).region

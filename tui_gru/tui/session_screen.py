@@ -222,10 +222,10 @@ class SessionScreen(GuardedScreen):
         """Return True if the panel of this class is on another page than the one in view."""
         raise NotImplementedError
 
-    def keep_look(self, letter: str) -> None:
+    def keep_layout_of_mark(self, letter: str) -> None:
         raise NotImplementedError
 
-    def show_look(self, letter: str) -> None:
+    def show_layout_of_mark(self, letter: str) -> None:
         raise NotImplementedError
 
     notice, note, note_if_not_stopped = Desk.notice, Desk.note, Desk.note_if_not_stopped
