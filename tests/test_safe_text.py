@@ -61,7 +61,7 @@ async def test_what_is_said_and_typed_on_the_screen_commands_no_terminal():
         screen = pilot.app.screen
         screen.say(f"there is no branch {EVIL}")
         await pilot.pause()
-        (said,) = lines_of(screen.query_one(BottomLine))
+        said, _ = lines_of(screen.query_one(BottomLine))  # the keys are below
         assert said.strip() == f"there is no branch {safe_text(EVIL)}"
         await pilot.press(":")
         line = screen.query_one(CommandLine)
