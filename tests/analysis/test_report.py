@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tui_gru
 from tests.capture.runs import trained
 from tests.cli.test_mistakes import assert_one_line
 from tui_gru import Session
-from tui_gru.analysis.report import WRITERS, as_html, as_markdown, as_svg
+from tui_gru.analysis.report import (
+    WRITERS,
+    Figure,
+    FigureLine,
+    as_html,
+    as_markdown,
+    as_svg,
+    batch_ticks,
+    figure_svg,
+    value_ticks,
+)
+from tui_gru.analysis.trials import command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
 
+SVG = "{http://www.w3.org/2000/svg}"
 TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
 
 
@@ -87,12 +103,93 @@ def test_marks_are_chapters_in_the_order_of_time():
     assert "Marks" not in WRITERS[".html"](Session().report())
 
 
-def test_a_long_curve_is_of_means(tutorial):
+def test_a_long_curve_begins_with_the_first_loss_and_goes_on_with_means(tutorial):
     curve = tutorial.report().curve
     losses = np.asarray(tutorial.snapshot().losses)
     assert len(curve) == 300
-    assert curve[-1] == (2700, pytest.approx(losses[-9:].mean()))
-    assert np.mean([loss for _, loss in curve]) == pytest.approx(losses.mean())
+    assert curve[0] == (1, losses[0])
+    for (before, _), (batch, loss) in pairwise(curve):
+        assert loss == pytest.approx(losses[before:batch].mean())
+    assert curve[-1][0] == 2700
+
+
+def test_it_says_how_the_run_came_about_and_how_far_back_it_remembers(session):
+    session.seek(session.newest.tick)
+    report, story = session.report(held_out=TEXT[5:60]), session.story(held_out=TEXT[5:60])
+    batches = [moment.batch + 1 for moment in story.moments]
+    figures = {figure.name: figure for figure in report.figures}
+    assert list(figures) == ["held-out", "gradient", "gates", "weights", "steps", "reach"]
+    norms = np.asarray(session.story().columns["grad_norm"])
+    assert [value for _, value in figures["gradient"].lines[0].points] == pytest.approx(norms)
+    assert figures["gradient"].levels == (("clip limit", 1.0),)
+    for figure in figures.values():
+        if figure.name != "gradient":
+            assert all([batch for batch, _ in line.points] == batches for line in figure.lines)
+    last = story.moments[-1]
+    assert [line.points[-1][1] for line in figures["gates"].lines] == list(last.shares)
+    assert [line.points[-1][1] for line in figures["weights"].lines] == list(last.norms.values())
+    assert figures["steps"].lines[0].points[-1][1] == last.step
+    assert figures["held-out"].lines[0].points[-1][1] == last.held_out
+    assert report.loss.lines[1] == figures["held-out"].lines[0]
+    away = [back for back, size in enumerate(last.reach) if size >= last.reach.max() / 10]
+    assert figures["reach"].lines[0].points[-1][1] == max(away)
+    assert report.memory.losses.tolist() == session.memory().losses.tolist()
+
+
+def test_its_facts(session):
+    facts = dict(session.report().facts)
+    y_hat = session.units("y_hat").values
+    right = [session.config.vocabulary[best] == char for best, char in zip(y_hat.argmax(axis=1), TEXT[1:], strict=False)]
+    assert facts["accuracy"].startswith(f"{100 * np.mean(right):.1f} % of the next characters")
+    assert facts["versions"] == f"tui-gru {tui_gru.__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
+    assert abs(datetime.fromisoformat(facts["written"]) - datetime.now().astimezone()) < timedelta(minutes=3)
+    assert facts["command"] == command_line(session.config)
+    assert dict(session.report().options)["seed"] == str(session.config.seed)
+
+
+def places(svg):
+    """The texts of a chart with where they stand, and the points of its lines."""
+    root = ET.fromstring(svg)
+    texts = {element.text: (float(element.get("x")), float(element.get("y"))) for element in root.iter(f"{SVG}text")}
+    lines = [
+        [tuple(map(float, point.split(","))) for point in element.get("points").split()]
+        for element in root.iter(f"{SVG}polyline")
+        if element.get("stroke-width") == "1.5"
+    ]
+    return texts, lines
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_a_chart_has_its_points_where_the_ticks_say(logarithmic):
+    values = [1.0, 2.0, 5.0, 10.0]
+    points = tuple(zip((1, 100, 200, 300), values, strict=True))
+    figure = Figure("loss", "loss", (FigureLine("a", points),), (("level", 5.0),), logarithmic, epoch=100)
+    texts, (line,) = places(figure_svg(figure))
+    for (batch, value), (x, y) in zip(points, line, strict=True):
+        assert texts[f"{batch}"][0] == pytest.approx(x, abs=0.1)
+        if (label := rounded(value)) in texts and texts[label][0] < 90:
+            assert texts[label][1] == pytest.approx(y + 4, abs=0.1)
+    assert texts["e2"][0] == pytest.approx(line[1][0] + (line[1][0] - line[0][0]) / 99, abs=0.1)
+    assert texts["level 5"][1] == pytest.approx(line[2][1] + 4, abs=0.1)
+    assert texts["a 10"][1] == pytest.approx(line[3][1] + 4, abs=0.1)
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1.0001, 1e6), st.booleans())
+def test_ticks_are_round_few_and_inside(low, times, logarithmic):
+    high = low * times
+    found = value_ticks(low, high, logarithmic=logarithmic)
+    assert found == sorted(set(found))
+    assert 1 <= len(found) <= 8
+    assert all(low * 0.999999 <= value <= high * 1.000001 for value in found)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_ticks_of_batches_are_whole_numbers_and_begin_with_the_first(first, more):
+    found = batch_ticks(first, first + more)
+    assert found[0] == first
+    assert found == sorted(set(found))
+    assert all(isinstance(tick, int) and first <= tick <= first + more for tick in found)
+    assert len(found) <= 8
 
 
 @pytest.mark.parametrize("write", WRITERS.values())
@@ -184,6 +281,19 @@ def test_weights_that_are_not_finite_leave_the_rest():
     session.step("epoch", 4)
     for write in WRITERS.values():
         assert "became infinite" in write(session.report())
+
+
+def test_each_chart_is_a_file_of_its_own(session, tmp_path, capsys):
+    saved, out, folder = tmp_path / "run.tui-gru", tmp_path / "run.html", tmp_path / "figures"
+    session.save(saved)
+    assert main(["report", str(saved), "-o", str(out), "--figures", str(folder)]) == 0
+    report = session.report("run")
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(figure.name for figure in (report.loss, *report.figures))
+    for figure in (report.loss, *report.figures):
+        assert (folder / f"{figure.name}.svg").read_text() == figure_svg(figure)
+        assert ET.fromstring(figure_svg(figure)).tag == f"{SVG}svg"
+    assert main(["report", str(saved), "-o", str(out), "--figures", str(out)]) == 2
+    assert "name another folder" in capsys.readouterr().err
 
 
 def test_from_the_command_line(session, tmp_path, capsys):

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+import platform
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from html import escape
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.__about__ import __version__
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.check import expected_of
 from tui_gru.analysis.examined import Finding, counted
 from tui_gru.analysis.findings import find
+from tui_gru.analysis.influence import ContextMemory, memory, reach
 from tui_gru.analysis.losses import Share, TextLosses, baselines, bits, perplexity
-from tui_gru.analysis.units import Activity, context, of_text, read_text
+from tui_gru.analysis.story import Story, matrices_of, tell
+from tui_gru.analysis.trials import command_line
+from tui_gru.analysis.units import Activity, context, indices_of, of_text, read_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
@@ -53,11 +60,41 @@ class UnitNote:
     added: float = math.nan
 
 
+@dataclass(frozen=True)
+class FigureLine:
+    """A line of a figure: its name, and its points as the number of the batch, from 1, and the value."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def finite(self) -> tuple[tuple[float, float], ...]:
+        """The points with a finite value."""
+        return tuple((batch, value) for batch, value in self.points if math.isfinite(value))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart over the batches, or the kept steps, of a run. `name` is that of its file, `levels` are values with their names.
+
+    `epoch` is the number of batches of an epoch, 0 if there are no epochs to mark.
+    """
+
+    name: str
+    title: str
+    lines: tuple[FigureLine, ...]
+    levels: tuple[tuple[str, float], ...] = ()
+    logarithmic: bool = False
+    of: str = "batches"
+    epoch: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class RunReport:
     """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
     characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts, `unit`
-    the unit of the loss, empty if it has none. `chapters` are the marks: the place, and the lines about it.
+    the unit of the loss, empty if it has none. `chapters` are the marks: the place, and the lines about it. `figures` are those of
+    the story besides the loss, `epoch` the batches of an epoch.
     """
 
     title: str
@@ -76,6 +113,17 @@ class RunReport:
     chapters: tuple[tuple[str, tuple[str, ...]], ...] = ()
     of: str = "batches"
     unit: str = "nats"
+    epoch: int = 0
+    figures: tuple[Figure, ...] = ()
+    memory: ContextMemory | None = None
+
+    @property
+    def loss(self) -> Figure:
+        """The losses of `curve`, beside `lines` and the held-out loss, as a figure."""
+        held_out = next((line for figure in self.figures if figure.name == "held-out" for line in figure.lines), None)
+        lines = (FigureLine("loss", self.curve), *([] if held_out is None else [held_out]))
+        title = f"loss{f' in {self.unit}' if self.unit else ''}"
+        return Figure("loss", title, lines, self.lines, logarithmic=True, of=self.of, epoch=self.epoch)
 
     def __repr__(self) -> str:
         return f"<report on {self.title}: {counted(len(self.findings), 'finding')}, {counted(len(self.samples), 'sample')}>"
@@ -102,6 +150,7 @@ def of_source(timeline: Timeline, moment: Moment, source: Imported, title: str, 
         findings=findings,
         name=program.writer.name(program.main_state),
         of="kept steps" if source.steps else "batches",
+        figures=_figures_of_columns(norms, of="kept steps" if source.steps else "batches"),
     )
 
 
@@ -166,10 +215,12 @@ def gather(
     held_out: Text = "",
     monitor: Monitor | None = None,
     progress: ReportProgress | None = None,
+    whole: bool = True,
 ) -> RunReport:
     """Return the contents of a report on a run up to a moment.
 
-    `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError` if an argument is invalid or it is interrupted.
+    `held_out`, `monitor` and `progress` are as for `find`. Without `whole`, it has what runs are compared by: options, facts,
+    curve, findings and samples. Raises `TuiGruError` if an argument is invalid or it is interrupted.
     """
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
@@ -178,16 +229,31 @@ def gather(
         return replace(of_source(timeline, moment, config.source, title, findings), chapters=tuple(_chapters(timeline, marks)))
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
     has_text = config.source.can(Ability.TEXT)
+    count = timeline.completed(moment.position)
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text if has_text else ""
     say("reading the text")
-    activity, read = _read(timeline, moment, text[:TEXT], say) if has_text else (None, None)
+    activity, read, accuracy = _read(timeline, moment, text[:TEXT], say) if has_text and whole else (None, None, math.nan)
     notes = tuple(_notes(activity, config)) if activity is not None else ()
     compared = baselines(text, config.vocab_size).lines if program.model.is_cross_entropy else ()
+    figures: tuple[Figure, ...] = ()
+    if whole and count:
+        say("following gates and weights")
+        figures = tuple(
+            _figures_of_story(tell(timeline, count, held_out=held_out, check=lambda: say("following gates and weights")))
+        )
+    remembered = None
+    if whole and has_text:
+        say("measuring how far back it remembers")
+        with suppress(TuiGruError):  # a model that does not read forwards has no such memory
+            remembered = memory(program, moment.weights, text[:TEXT])
     say("drawing samples")
     return RunReport(
         title=title,
         options=(*_options(config), *_changed_settings(timeline, moment)),
-        facts=tuple(_facts(moment, losses)),
+        facts=(*_facts(moment, losses, accuracy), *_made_by(config)),
+        figures=figures,
+        memory=remembered,
+        epoch=program.num_batches,
         curve=tuple(_curve(losses)),
         lines=tuple((name, value) for name, value in compared if math.isfinite(value)),
         unit="nats" if program.model.is_cross_entropy else "",
@@ -246,7 +312,16 @@ def _changed_settings(timeline: Timeline, moment: Moment) -> Iterator[tuple[str,
             yield f"{name} changed", "; ".join(found)
 
 
-def _facts(moment: Moment, losses: ScalarRows) -> Iterator[tuple[str, str]]:
+def _made_by(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield what made the report, when, and the command that starts the run."""
+    versions = f"tui-gru {__version__}, Python {platform.python_version()}, NumPy {np.__version__}"
+    yield "versions", versions
+    yield "written", datetime.now().astimezone().isoformat(" ", "minutes")
+    if config.source.can(Ability.TEXT):
+        yield "command", command_line(config)
+
+
+def _facts(moment: Moment, losses: ScalarRows, accuracy: float) -> Iterator[tuple[str, str]]:
     at = moment.position
     yield "place", in_words(at.epoch, at.batch)
     yield "batches run", f"{len(losses):,}"
@@ -260,34 +335,88 @@ def _facts(moment: Moment, losses: ScalarRows) -> Iterator[tuple[str, str]]:
         yield "first loss", f"{rounded(losses[0])} nats"
         yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a {what}"
         yield "perplexity", rounded(perplexity(last))
+        if math.isfinite(accuracy):
+            yield "accuracy", f"{100 * accuracy:.1f} % of the next {what}s are the most likely ones, with the weights of this place"
 
 
 def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
-    end = 0
-    for piece in np.array_split(losses, min(POINTS, len(losses))) if len(losses) else ():
+    """Yield the first loss, and the means of the others in at most `POINTS` − 1 pieces, each with its last batch, from 1."""
+    if len(losses):
+        yield 1, float(losses[0])
+    end = 1
+    for piece in np.array_split(losses[1:], min(POINTS - 1, len(losses) - 1)) if len(losses) > 1 else ():
         end += len(piece)
         yield end, float(piece.mean())
 
 
-def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -> tuple[Activity | None, TextLosses | None]:
-    """Return the text read with the current weights, with those before training, and without each unit; empty if the weights are
-    not finite."""
+def _figures_of_columns(
+    norms: ScalarRows, largest: ScalarRows | None = None, *, limit: float = 0.0, of: str = "batches", epoch: int = 0
+) -> tuple[Figure, ...]:
+    """Return the figure of the norm of the gradient, and of the largest weight if it is given."""
+    named = [("‖∇‖", norms), *([] if largest is None else [("largest weight", largest)])]
+    lines = tuple(FigureLine(name, tuple(_curve(values))) for name, values in named if np.isfinite(values).any())
+    levels = (("clip limit", limit),) if limit else ()
+    return (Figure("gradient", "norm of the gradient, largest weight", lines, levels, True, of, epoch),) if lines else ()
+
+
+def _figures_of_story(story: Story) -> Iterator[Figure]:
+    """Yield the charts of a story: ‖∇‖, shares of gates near their limits, weights, steps, how far back gradients reach."""
+    program, epoch = story.timeline.program, story.timeline.program.num_batches
+    batches, written = story.batches + 1, program.writer.name
+
+    def drawn(
+        name: str, title: str, values: Mapping[str, ScalarRows], *, levels: Sequence[tuple[str, float]] = (), log: bool = False
+    ) -> Iterator[Figure]:
+        lines = tuple(
+            FigureLine(each, tuple(zip(batches.tolist(), found.tolist(), strict=True)))
+            for each, found in values.items()
+            if np.isfinite(found).any()
+        )
+        if lines:
+            yield Figure(name, title, lines, tuple(levels), log, epoch=epoch)
+
+    if story.held_out:
+        yield from drawn("held-out", "loss on the held-out text", {"held-out": story.of(lambda moment: moment.held_out)}, log=True)
+    limit = program.config.settings.get("limit", 0.0)
+    yield from _figures_of_columns(story.columns["grad_norm"], story.columns["max_weight"], limit=limit, epoch=epoch)
+    every = np.array([moment.shares for moment in story.moments]).T
+    shares = {share.written(written(share.name)): values for share, values in zip(story.shares, every, strict=True)}
+    yield from drawn("gates", "shares of the entries of gates and states near their limits", shares)
+    sizes = np.array([[moment.norms[name] for name in matrices_of(program)] for moment in story.moments]).T
+    norms = {f"‖{written(name)}‖": values for name, values in zip(matrices_of(program), sizes, strict=True)}
+    yield from drawn("weights", "norms of the weights", norms, log=True)
+    yield from drawn(
+        "steps", "‖ΔW‖ / ‖W‖ of a step", {"all weights": story.of(lambda moment: moment.step)}, levels=[("usual", 0.001)], log=True
+    )
+    back = story.of(lambda moment: reach(moment.reach, 0, way=1).steps if len(moment.reach) else math.nan)
+    yield from drawn(
+        "reach", "timesteps back to which the last prediction has a tenth of its largest gradient", {"timesteps": back}
+    )
+
+
+def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -> tuple[Activity | None, TextLosses | None, float]:
+    """Return the text read with the current weights, with those before training, and without each unit, its losses, and the
+    share of the characters that were the most likely ones; nothing if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
-        return None, None
+        return None, None, math.nan
     program, before = timeline.program, timeline.record(0).before
     state, loss = program.main_state, program.loss_names.row
-    found = read_text(program.config, moment.weights, text, [state, loss] if loss else [state])
+    predicted = program.loss_names.prediction if program.model.is_cross_entropy else ""
+    found = read_text(program.config, moment.weights, text, [name for name in (state, loss, predicted) if name])
     activity = of_text(state, found, text)
     if moment.position.tick:
         activity = replace(activity, before=of_text(state, read_text(program.config, before, text, [state]), text))
     if not loss or len(text) < 2:
-        return activity, None
+        return activity, None, math.nan
+    accuracy = math.nan
+    if predicted:
+        accuracy = float((found[predicted][:-1].argmax(axis=1) == indices_of(program.config, text)[1:]).mean())
 
     def seen(_: float, without: Float64Array) -> None:
         say(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
 
     whole, without = loss_places.without_each_unit(program, moment.weights, text[: loss_places.ABLATED], state, seen=seen)
-    return replace(activity, loss=whole, without=without), loss_places.of_text(found, program, text)
+    return replace(activity, loss=whole, without=without), loss_places.of_text(found, program, text), accuracy
 
 
 def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
@@ -326,8 +455,9 @@ def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[s
 # The pictures of a report as SVG elements: the curve with its baselines, the units over the text, bars.
 
 
-WIDTH, CURVE_HEIGHT = 960, 240
+WIDTH, CURVE_HEIGHT = 960, 250
 _INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
+_LINES = (_LINE, "#c45c14", "#1f5fa8", "#8a3f8f", "#7a6a00", "#b3261e", "#4d7f17", "#566168")  # inks of the lines of a chart
 _POSITIVE, _NEGATIVE = (31, 95, 168), (196, 92, 20)  # blue and orange, around white
 _FONT = 'font-family="ui-monospace,Menlo,Consolas,monospace"'
 _CELL = 8  # pixels of a character of the heat map
@@ -341,41 +471,94 @@ def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anc
     )
 
 
-def curve(report: RunReport) -> list[str]:
-    """Return the mean loss of each piece of the run on a logarithmic scale, and the baselines as lines with their names."""
-    points = [(batch, loss) for batch, loss in report.curve if math.isfinite(loss) and loss > 0]
-    if not points:
+def chart(figure: Figure) -> list[str]:
+    """Return a figure as lines over axes with ticks: values at the left, batches and epochs below, names with last values at the
+    right."""
+    shown = [(line.name, [each for each in line.finite if each[1] > 0 or not figure.logarithmic]) for line in figure.lines]
+    lines = [(name, points) for name, points in shown if points]
+    if not lines:
         return [text(0, 20, "no batch has been finished yet", ink=_DIM)]
-    lines = [(name, value) for name, value in report.lines if value > 0]
-    heights = [math.log(value) for _, value in (*points, *lines)]
-    low, high = min(heights), max(heights)
-    left, right, top, bottom = 60, WIDTH - 80, 12, CURVE_HEIGHT - 24
-    last = report.curve[-1][0]
+    levels = [(name, value) for name, value in figure.levels if value > 0 or not figure.logarithmic]
+    values = [value for _, points in lines for _, value in points] + [value for _, value in levels]
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = (low / 1.1, high * 1.1) if figure.logarithmic else (low - 0.5, high + 0.5)
+    left, right, top, bottom = 90, WIDTH - 150, 26, CURVE_HEIGHT - 40
+    first, last = (pick(batch for line in figure.lines for batch, _ in line.points) for pick in (min, max))
 
-    def x(batch: int) -> float:
-        return left + (right - left) * (batch / last)
+    def x(batch: float) -> float:
+        return left + (right - left) * ((batch - first) / (last - first) if last > first else 0.5)
 
     def y(value: float) -> float:
-        return bottom - (bottom - top) * ((math.log(value) - low) / (high - low) if high > low else 0.5)
+        scale = math.log if figure.logarithmic else float
+        return bottom - (bottom - top) * (scale(value) - scale(low)) / (scale(high) - scale(low))
 
-    found = [f'<line x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}" stroke="{_GRID}"/>']
-    for _, value in lines:
+    found = [text(left, 14, f"{figure.title}{', logarithmic' if figure.logarithmic else ''}", ink=_INK)]
+    for value in value_ticks(low, high, logarithmic=figure.logarithmic):
         found.append(
-            f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-dasharray="3 3"/>'
+            f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-width="0.5"/>'
         )
-    path = " ".join(f"{x(batch):.1f},{y(loss):.1f}" for batch, loss in points)
-    if len(points) == 1:
-        found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{_LINE}"/>')
-    found.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>')
-    found.append(text(right, bottom + 16, f"{last:,} {report.of}", ink=_DIM, anchor="end"))
-    found.append(text(left, bottom + 16, f"loss{f' in {report.unit}' if report.unit else ''}, logarithmic", ink=_DIM))
-    below = 0.0
-    for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
-        below = max(y(value) + 4, below + 13)  # so that no two labels overlap
-        ink = _DIM if name else _LINE
-        found.append(text(right + 6, below, name, ink=ink))
-        found.append(text(left - 6, below, rounded(value), ink=ink, anchor="end", bold=not name))
+        found.append(text(left - 6, y(value) + 4, rounded(value), ink=_DIM, anchor="end"))
+    found.append(f'<polyline points="{left},{top} {left},{bottom} {right},{bottom}" fill="none" stroke="{_DIM}"/>')
+    for batch in batch_ticks(first, last):
+        found.append(f'<line x1="{x(batch):.1f}" y1="{bottom}" x2="{x(batch):.1f}" y2="{bottom + 4}" stroke="{_DIM}"/>')
+        found.append(text(x(batch), bottom + 16, f"{batch:,}", ink=_DIM, anchor="middle"))
+    found.append(text(left - 6, bottom + 16, figure.of, ink=_DIM, anchor="end"))
+    epochs = math.ceil(last / figure.epoch) if figure.epoch else 0
+    for epoch in batch_ticks(1, epochs) if epochs > 1 else ():
+        at = (epoch - 1) * figure.epoch + 1
+        if first <= at <= last:
+            found.append(text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
+    found += [text(left - 6, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
+    for _, value in levels:
+        found.append(
+            f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>'
+        )
+    names = [(y(value), f"{name} {rounded(value)}", _DIM) for name, value in levels]
+    for i, (name, points) in enumerate(lines):
+        ink = _LINES[i % len(_LINES)]
+        path = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in points)
+        if len(points) == 1:
+            found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{ink}"/>')
+        found.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
+        names.append((y(points[-1][1]), f"{name} {rounded(points[-1][1])}", ink))
+    names.sort()
+    above = min(0.0, bottom - 4 - 13 * len(names))
+    for height, name, ink in names:  # no two overlap
+        above = max(height + 4, above + 13)
+        found.append(text(right + 6, above, name, ink=ink))
     return found
+
+
+def value_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
+    """Return round values from `low` to `high` for an axis, at most about six."""
+    if logarithmic and high >= 4 * low:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for digits in ((1, 2, 5), (1, 3), (1,)):
+            found = [value for power in powers for digit in digits if low <= (value := digit * 10.0**power) <= high]
+            if len(found) <= 7:
+                return found
+        return found[:: -(-len(found) // 6)]
+    return [float(f"{value:.12g}") for value in _round_steps(low, high)]
+
+
+def batch_ticks(first: float, last: float) -> list[int]:
+    """Return the first and round numbers up to the last one for an axis of whole numbers."""
+    return sorted({round(first), *(round(value) for value in _round_steps(first, last) if value >= 1)})
+
+
+def _round_steps(low: float, high: float) -> list[float]:
+    """Return multiples of 1, 2 or 5 times a power of ten from `low` to `high`, at most about six."""
+    if high <= low:
+        return [low]
+    power = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power * 6 >= high - low)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def figure_svg(figure: Figure) -> str:
+    """Return a figure as a complete picture."""
+    return svg(chart(figure), WIDTH, CURVE_HEIGHT, label=figure.title)
 
 
 def heat_map(report: RunReport) -> tuple[list[str], int]:
@@ -456,10 +639,16 @@ def as_html(report: RunReport) -> str:
     if report.chapters:
         parts.append(_section("Marks", "".join(map(_chapter_html, report.chapters))))
     if has_curve(report):
-        parts.append(_section("Loss", svg(curve(report), WIDTH, CURVE_HEIGHT, label="the loss of the run")))
+        parts.append(_section("Loss", figure_svg(report.loss)))
+    if shown := [figure for figure in report.figures if figure.name != "held-out"]:
+        parts.append(_section("How it came about", "".join(map(figure_svg, shown))))
     parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(map(finding_html, report.findings))))
     if report.units:
         parts.append(_section(f"Units of {report.name} over the text", _units_html(report)))
+    if report.memory is not None:
+        drawn, height = bars(_contexts(report.memory))
+        pictured = svg(drawn, 420, height, label="loss by characters read")
+        parts.append(_section("How far back it remembers", f"<p>{escape(_remembers(report.memory))}</p>{pictured}"))
     if report.classes:
         parts.append(_section("Sources of the loss", _classes_html(report)))
     if report.samples:
@@ -467,6 +656,21 @@ def as_html(report: RunReport) -> str:
     parts.append(_section("Configuration", _table(report.options)))
     head = f'<meta charset="utf-8"><title>{escape(printable_text(report.title))}</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _contexts(found: ContextMemory) -> list[tuple[str, float, str]]:
+    """Return the loss by the number of characters read, with that of all and of pairs, as bars."""
+    named = [(f"{context:,} read", loss) for context, loss in zip(found.contexts, found.losses.tolist(), strict=True)]
+    named += [("all read", found.whole), ("bigram", found.bigram)]
+    return [(name, loss, f"{loss:.4f}") for name, loss in named if math.isfinite(loss)]
+
+
+def _remembers(found: ContextMemory) -> str:
+    """Say how far back a model remembers, and how far the influence of a character reaches."""
+    far = " and ".join(f"{found.reach(of).steps} back by {of}" for of in ("gradient", "occlusion"))
+    enough = f"{'' if found.ends else 'more than '}{found.characters} characters"
+    believe = "" if found.agree else f" The loss by characters read agrees with {found.believed}."
+    return f"Its predictions need {enough}. A character has a tenth of the largest influence, on average, up to {far}.{believe}"
 
 
 def has_curve(report: RunReport) -> bool:
@@ -546,8 +750,9 @@ def as_svg(report: RunReport) -> str:
         drawn.append(text(0, y, f"{name}: {value}"))
         y += 16
     if has_curve(report):
-        drawn.append(moved(curve(report), 0, y))
-        y += 270
+        for figure in (report.loss, *(each for each in report.figures if each.name != "held-out")):
+            drawn.append(moved(chart(figure), 0, y))
+            y += CURVE_HEIGHT + 20
 
     def heading(words: str) -> None:
         nonlocal y
@@ -575,6 +780,7 @@ def as_svg(report: RunReport) -> str:
         y += 6
     for title, (elements, height) in (
         (f"units of {report.name} over the text", heat_map(report) if report.units else ([], 0)),
+        ("loss by characters read", bars(_contexts(report.memory)) if report.memory is not None else ([], 0)),
         (f"sources of the loss: {report.unit or 'mean'} by class of character", classes(report)),
     ):
         if elements:
@@ -604,6 +810,9 @@ def as_markdown(report: RunReport) -> str:
         out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: {_cure(each.cure, str, '`{}`')}", ""]
     if report.units:
         out += [f"## Units of {report.name} over the text", "", *_units_markdown(report), ""]
+    if report.memory is not None:
+        rows = [(name, words) for name, _, words in _contexts(report.memory)]
+        out += ["## How far back it remembers", "", _remembers(report.memory), "", *_rows(("characters", "loss"), rows), ""]
     if report.classes:
         out += ["## Sources of the loss", ""]
         shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]

@@ -231,8 +231,8 @@ def try_cures(
     return found
 
 
-def command_line(config: Config, option: str) -> str:
-    """Return the command that starts a run with the options of a config, and with one of them as it is typed in `option`.
+def command_line(config: Config, option: str = "") -> str:
+    """Return the command that starts a run with the options of a config, and with one of them as it is typed in `option`, if any.
 
     What is in a file, a longer text or a cell of one's own, is a name in capitals.
     """
@@ -247,9 +247,9 @@ def command_line(config: Config, option: str) -> str:
             continue
         if name.endswith("_text"):
             words += [f"--{name.removesuffix('_text')}", f"{name.removesuffix('_text').upper()}-FILE"]
-        elif not getattr(config, f"{name}_text", "") and Cure(name, value).typed.split()[0] != option.split()[0]:
+        elif not getattr(config, f"{name}_text", "") and Cure(name, value).typed.split()[0] not in option.split()[:1]:
             words.append(Cure(name, value).typed)
-    return " ".join([*words, option])
+    return " ".join([*words, option]).rstrip()
 
 
 def _with_layout(weights: Weights, config: Config) -> Weights:

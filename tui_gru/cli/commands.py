@@ -351,21 +351,23 @@ Examples:
   tui-gru report poem -o poem.html
   tui-gru report last -o - | less
   tui-gru report poem --held-out other.txt -o poem.svg
+  tui-gru report poem -o poem.html --figures poem
   tui-gru report run.gru -o run.html""",
 )
 @click.argument("session", metavar="NAME|PATH|RUN", shell_complete=completion.sessions)
 @output_option("Output file, ending with .html, .svg or .md; default: Markdown to standard output.")
 @held_out_option
-def report(session: str, output: str, held_out: Path | None) -> None:
-    """Write a report of a session at its last position: loss curve and baselines, findings, units, sources of the loss, and
-    samples.
+@click.option("--figures", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write each chart into FOLDER, as an SVG.")
+def report(session: str, output: str, held_out: Path | None, figures: Path | None) -> None:
+    """Write a report of a session at its last position: loss curve and baselines, how gates, weights and gradients developed,
+    findings, units, memory, sources of the loss, and samples.
 
     The report is one file without scripts. For RUN, the folder of a recording, the report has the losses and gradient norms, and
     compares the output and p.grad of the last step with the derived ones.
     """
     from tui_gru.cli.sessions import reported
 
-    written = reported(session, output, held_out)
+    written = reported(session, output, held_out, figures)
     with opened(output, option="o") as out:
         out.write(written)
 

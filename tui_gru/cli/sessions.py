@@ -173,13 +173,13 @@ def _check_memory(config: Config, length: int) -> None:
         )
 
 
-def reported(name: str, output: str, held_out: Path | None) -> bytes:
+def reported(name: str, output: str, held_out: Path | None, figures: Path | None = None) -> bytes:
     """Return the report of a session, given by name or file, or of a recording, given by its folder.
 
-    The format is that of the suffix of `output`. The session or recording is not changed. Raises `TuiGruError` for an unknown
-    suffix or session.
+    The format is that of the suffix of `output`. With `figures`, each chart is written into that folder as an SVG as well. The
+    session or recording is not changed. Raises `TuiGruError` for an unknown suffix or session, or a folder that cannot be written.
     """
-    from tui_gru.analysis.report import WRITERS
+    from tui_gru.analysis.report import WRITERS, figure_svg
     from tui_gru.capture.format import holds_a_recording
 
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
@@ -192,6 +192,14 @@ def reported(name: str, output: str, held_out: Path | None) -> bytes:
             session.seek(f"e1 b{session.config.num_batches}")
             session.step("batch")
         report = session.report(path.name if path.is_dir() else path.stem, held_out=text)
+    if figures is not None:
+        try:
+            figures.mkdir(parents=True, exist_ok=True)
+            for figure in (report.loss, *report.figures):
+                (figures / f"{figure.name}.svg").write_text(figure_svg(figure), encoding="utf-8")
+        except OSError as error:
+            words = f"cannot write into {figures}: {error.strerror}; name another folder"
+            raise TuiGruError(words, option="figures") from None
     return WRITERS[suffix](report).encode()
 
 
