@@ -90,7 +90,7 @@ def test_every_panel_has_a_sentence_and_every_sentence_a_panel() -> None:
 
 
 def test_the_legend_has_the_signs_that_stops_targets_and_places_are_drawn_with() -> None:
-    written = "".join(sign.sign for _, signs in SIGNS for sign in signs)
+    written = "".join(sign.sign for signs in SIGNS.values() for sign in signs)
     glyphs = UNICODE
     for sign in (
         glyphs.arrow, glyphs.breakpoint, glyphs.breakpoint_sometimes, glyphs.breakpoint_off, glyphs.log_point,
@@ -98,7 +98,7 @@ def test_the_legend_has_the_signs_that_stops_targets_and_places_are_drawn_with()
         glyphs.ellipsis, glyphs.vertical_ellipsis,
     ):  # fmt: skip
         assert sign in written, sign
-    panels = {panel for _, signs in SIGNS for sign in signs for panel in sign.panels.split()}
+    panels = {panel for signs in SIGNS.values() for sign in signs for panel in sign.panels.split()}
     assert panels <= {*explanations(), "Header"}
 
 
@@ -200,7 +200,7 @@ async def test_in_ascii_the_legend_is_ascii() -> None:
         assert app.screen.query_one(Legend).plain_text().isascii()
 
 
-@pytest.mark.parametrize("words", [*explanations().values(), *(sign.meaning for _, signs in SIGNS for sign in signs)])
+@pytest.mark.parametrize("words", [*explanations().values(), *(sign.meaning for signs in SIGNS.values() for sign in signs)])
 def test_the_verbs_in_sentences_have_keys(words: str) -> None:
     assert set(VERB.findall(words)) <= set(KEYS)
 

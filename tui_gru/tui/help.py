@@ -330,138 +330,123 @@ class LegendSign(NamedTuple):
 
 
 #: The groups of the legend. A sign that has different meanings in two panels has two entries.
-SIGNS: Sequence[tuple[str, Sequence[LegendSign]]] = (
-    (
-        "Colours",
-        (
-            LegendSign(" -0.80 ", "below 0: blue, the stronger the further", ink="signed -0.8"),
-            LegendSign(" +0.80 ", "above 0: orange, the stronger the further", ink="signed 0.8"),
-            LegendSign(
-                " 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1", ink="unit 0.8"
-            ),
-            LegendSign(" +0.12 ", "bright and bold, as all that is now: just computed by the current line", ink="accent"),
-            LegendSign(" t ", "a target: the character that should be predicted; also before ◂", ink="target"),
-            LegendSign("▸", "the entry of a list under the cursor; in a check, the largest difference", ink="strong"),
-            LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink="warning"),
-            LegendSign(" · ", "not computed yet in this batch", ink="blank"),
+SIGNS: Mapping[str, Sequence[LegendSign]] = {
+    "Colours": (
+        LegendSign(" -0.80 ", "below 0: blue, the stronger the further", ink="signed -0.8"),
+        LegendSign(" +0.80 ", "above 0: orange, the stronger the further", ink="signed 0.8"),
+        LegendSign(
+            " 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1", ink="unit 0.8"
+        ),
+        LegendSign(" +0.12 ", "bright and bold, as all that is now: just computed by the current line", ink="accent"),
+        LegendSign(" t ", "a target: the character that should be predicted; also before ◂", ink="target"),
+        LegendSign("▸", "the entry of a list under the cursor; in a check, the largest difference", ink="strong"),
+        LegendSign(" 1.2e9 ", "a warning: not finite, beyond the scale, or something to look at", ink="warning"),
+        LegendSign(" · ", "not computed yet in this batch", ink="blank"),
+    ),
+    "Program": (
+        LegendSign("▶", "the line just executed", "Listing", "line"),
+        LegendSign("│", "lines that have been executed in this part of the batch", "Listing", "dim"),
+        LegendSign("●", "a breakpoint: runs stop after this line", "Listing", "warning"),
+        LegendSign("◐", "a breakpoint with a condition or a hit count: runs stop there sometimes", "Listing", "warning"),
+        LegendSign("○", "a disabled breakpoint", "Listing", "dim"),
+        LegendSign("◆", "a log point: writes into the log, and does not stop", "Listing", "warning"),
+        LegendSign("◇", "a disabled log point", "Listing", "dim"),
+    ),
+    "Equations": (
+        LegendSign("x W", "the matrix product", "Listing CurrentLine"),
+        LegendSign("⊙", "the product entry by entry", "Listing CurrentLine"),
+        *(LegendSign(row.text, row.words, "Listing CurrentLine") for row in FUNCTIONS.values()),
+        LegendSign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
+        LegendSign("mean", "the sum, divided by the number of summands", "Listing CurrentLine"),
+        LegendSign("B", "the number of rows in a batch", "Listing CurrentLine"),
+        LegendSign("T", "the number of timesteps in a batch", "Listing CurrentLine"),
+        LegendSign("H", "the number of hidden units"),
+        LegendSign("V", "the number of characters in the vocabulary"),
+        LegendSign("n", "the number of updates so far, including this one", "Listing CurrentLine"),
+        LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine"),
+        LegendSign("hₜ₋₁", "h after the previous timestep", "Listing CurrentLine Gates"),
+        LegendSign("dh", "the gradient of the loss with respect to h", "Listing CurrentLine"),
+        LegendSign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
+        LegendSign("① ② ③", "the terms of the loss: for each character, for each row, for the timestep", "Listing LossTerms"),
+        LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing"),
+        LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink="dim"),
+    ),
+    "Batch and predictions": (
+        LegendSign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
+        LegendSign("t 0.2763 ◂", "the target of a row; bold: the likeliest", "Softmax WhatIfPanel", "target"),
+        LegendSign("▐ ▌", "the current timestep", "Sequence", "accent"),
+        LegendSign(
+            "▲ row 1 “th…” does not follow “…at”",
+            "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
+            "the text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, each "
+            "row continues the text of the previous batch",
+            "Sequence",
+            "warning",
+        ),
+        LegendSign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
+        LegendSign(
+            "c h z r",
+            "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
+            "candidate, the update gate, the reset gate, as the border says",
+            "Sequence",
+        ),
+        LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
+        LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
+        LegendSign("p", "the probability that the sampled character had", "Samples", "gate"),
+        LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
+        LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),
+        LegendSign(
+            "+7",
+            "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
+            "ParameterMatrix ValueMatrix",
+            "signed 0.7",
+        ),
+        LegendSign(
+            "tenths of 0.7",
+            "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
+            "ParameterMatrix ValueMatrix",
+            "dim",
+        ),
+        LegendSign(
+            "≈0 ≈1 sat.",
+            "shares of the entries: near 0, near 1, and saturated, that is within a tenth of the range from its limit",
+            "ValueMatrix",
         ),
     ),
-    (
-        "Program",
-        (
-            LegendSign("▶", "the line just executed", "Listing", "line"),
-            LegendSign("│", "lines that have been executed in this part of the batch", "Listing", "dim"),
-            LegendSign("●", "a breakpoint: runs stop after this line", "Listing", "warning"),
-            LegendSign("◐", "a breakpoint with a condition or a hit count: runs stop there sometimes", "Listing", "warning"),
-            LegendSign("○", "a disabled breakpoint", "Listing", "dim"),
-            LegendSign("◆", "a log point: writes into the log, and does not stop", "Listing", "warning"),
-            LegendSign("◇", "a disabled log point", "Listing", "dim"),
+    "Run": (
+        LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
+        LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
+        LegendSign(
+            "past, 5 ticks back",
+            "you are 5 lines before the newest moment reached; a tick is one executed line",
+            "Header",
+            "strong",
         ),
-    ),
-    (
-        "Equations",
-        (
-            LegendSign("x W", "the matrix product", "Listing CurrentLine"),
-            LegendSign("⊙", "the product entry by entry", "Listing CurrentLine"),
-            *(LegendSign(row.text, row.words, "Listing CurrentLine") for row in FUNCTIONS.values()),
-            LegendSign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
-            LegendSign("mean", "the sum, divided by the number of summands", "Listing CurrentLine"),
-            LegendSign("B", "the number of rows in a batch", "Listing CurrentLine"),
-            LegendSign("T", "the number of timesteps in a batch", "Listing CurrentLine"),
-            LegendSign("H", "the number of hidden units"),
-            LegendSign("V", "the number of characters in the vocabulary"),
-            LegendSign("n", "the number of updates so far, including this one", "Listing CurrentLine"),
-            LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine"),
-            LegendSign("hₜ₋₁", "h after the previous timestep", "Listing CurrentLine Gates"),
-            LegendSign("dh", "the gradient of the loss with respect to h", "Listing CurrentLine"),
-            LegendSign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
-            LegendSign("① ② ③", "the terms of the loss: for each character, for each row, for the timestep", "Listing LossTerms"),
-            LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing"),
-            LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink="dim"),
+        LegendSign("a", "a mark that you have set", "TimeLine", "strong"),
+        LegendSign("●", "a run stopped here", "TimeLine", "warning"),
+        LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
+        LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
+        LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", "warning"),
+        LegendSign(
+            "╌ log V",
+            "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
+            "LossCurve",
+            "dim",
         ),
+        LegendSign("╌", "not reached yet", "TimeLine", "dim"),
     ),
-    (
-        "Batch and predictions",
-        (
-            LegendSign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
-            LegendSign("t 0.2763 ◂", "the target of a row; bold: the likeliest", "Softmax WhatIfPanel", "target"),
-            LegendSign("▐ ▌", "the current timestep", "Sequence", "accent"),
-            LegendSign(
-                "▲ row 1 “th…” does not follow “…at”",
-                "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
-                "the text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, each "
-                "row continues the text of the previous batch",
-                "Sequence",
-                "warning",
-            ),
-            LegendSign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
-            LegendSign(
-                "c h z r",
-                "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
-                "candidate, the update gate, the reset gate, as the border says",
-                "Sequence",
-            ),
-            LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
-            LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
-            LegendSign("p", "the probability that the sampled character had", "Samples", "gate"),
-            LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
-            LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),
-            LegendSign(
-                "+7",
-                "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
-                "ParameterMatrix ValueMatrix",
-                "signed 0.7",
-            ),
-            LegendSign(
-                "tenths of 0.7",
-                "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
-                "ParameterMatrix ValueMatrix",
-                "dim",
-            ),
-            LegendSign(
-                "≈0 ≈1 sat.",
-                "shares of the entries: near 0, near 1, and saturated, that is within a tenth of the range from its limit",
-                "ValueMatrix",
-            ),
-        ),
-    ),
-    (
-        "Run",
-        (
-            LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
-            LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
-            LegendSign(
-                "past, 5 ticks back",
-                "you are 5 lines before the newest moment reached; a tick is one executed line",
-                "Header",
-                "strong",
-            ),
-            LegendSign("a", "a mark that you have set", "TimeLine", "strong"),
-            LegendSign("●", "a run stopped here", "TimeLine", "warning"),
-            LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
-            LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
-            LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", "warning"),
-            LegendSign(
-                "╌ log V",
-                "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
-                "LossCurve",
-                "dim",
-            ),
-            LegendSign("╌", "not reached yet", "TimeLine", "dim"),
-        ),
-    ),
-)
+}
 
 
 def signs_of(panel: object) -> list[LegendSign]:
     """Return the signs that are drawn in a panel, by its class and its base classes."""
     kinds = {kind.__name__ for kind in type(panel).__mro__}
-    return [sign for _, signs in SIGNS for sign in signs if not kinds.isdisjoint(sign.panels.split())]
+    return [sign for signs in SIGNS.values() for sign in signs if not kinds.isdisjoint(sign.panels.split())]
 
 
 def meanings(written: str) -> list[str]:
     """Return the meanings of a sign, written as in the legend or as one of several signs of an entry."""
-    return [sign.meaning for _, signs in SIGNS for sign in signs if written in _spellings(sign)]
+    return [sign.meaning for signs in SIGNS.values() for sign in signs if written in _spellings(sign)]
 
 
 def _spellings(sign: LegendSign) -> set[str]:
@@ -474,7 +459,7 @@ def _spellings(sign: LegendSign) -> set[str]:
 def signs_with(written: str) -> list[str]:
     """Return the signs, with their meanings, that contain a word."""
     word = re.compile(rf"(?<!\w){re.escape(written)}(?!\w)", re.IGNORECASE)
-    every = [sign for _, signs in SIGNS for sign in signs]
+    every = [sign for signs in SIGNS.values() for sign in signs]
     found = [sign for sign in every if word.search(sign.sign)] + [sign for sign in every if word.search(sign.meaning)]
     return [f"{sign.sign.strip()}: {sign.meaning}" for sign in found]
 
@@ -519,7 +504,7 @@ def every_row(program: Program, keys: Keys) -> Iterator[Explanation]:
     for kind, sentence in explanations().items():
         yield words.get(kind, re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()), keys(sentence)
     yield from ((word, _sentence(sentence)) for word, sentence in TERMS.items())
-    for _, signs in SIGNS:
+    for signs in SIGNS.values():
         yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
 
 
@@ -605,5 +590,5 @@ class Legend(SnapshotPanel):
             meaning = with_keys(self, sign.meaning)
             return explained(palette, sign.sign, sign.style(palette), meaning, width, column=_SIGN + 2 if beside else 0)
 
-        groups = (titled_rows(palette, title, map(rows, signs)) for title, signs in SIGNS)
+        groups = (titled_rows(palette, title, map(rows, signs)) for title, signs in SIGNS.items())
         return clip(palette, vstack(*groups, gap=1), width, 10**6)
