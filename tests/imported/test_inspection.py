@@ -1,11 +1,14 @@
 """Recognition of file formats, and the cost of an inspection."""
 
 import gzip
+import io
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -22,6 +25,15 @@ from tui_gru.imported.inspect import FORMATS, inspect, survey
 
 ROOT = Path(__file__).parents[2]
 
+
+def tarred():
+    """A tar archive with one file."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model/weights.npz"))
+    return data.getvalue()
+
+
 FOREIGN = {
     "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "it is TFLite, which is not supported; it has no GRU, only the steps of one"),
     "gguf": (b"GGUF\x03\x00\x00\x00", "it is GGUF, which is not supported"),
@@ -29,6 +41,21 @@ FOREIGN = {
     "session": (b"SQLite format 3\0" + b"\x10\x00", "it is a session of this program.*open a session with tui-gru --session FILE"),
     "git lfs": (b"version https://git-lfs.example\noid sha256:0", "a Git LFS pointer, not the file itself.*run git lfs pull"),
     "gzip": (gzip.compress(b"hello"), "compressed with gzip.*decompress it first"),
+    "damaged gzip": (gzip.compress(b"hello")[:3] + b"\xff" * 9, "compressed with gzip.*decompress it first"),
+    "tar": (tarred(), "it is a tar archive, which is not supported; unpack it with tar -xf FILE, and open the model file"),
+    "tar.gz": (gzip.compress(tarred()), "it is a tar archive, which is not supported; unpack it with tar -xf FILE"),
+    "pickle of JAX": (
+        b"\x80\x04\x95\x20\x8c\x05gates\x94\x8c\x0ejax._src.array\x94\x8c\x12_reconstruct_array",
+        "it is a pickle of JAX, which is not supported; save flatten_dict.*as safetensors or with np.savez",
+    ),
+    "pickle of torch": (pickle.dumps({"w": torch.zeros(2)}, 4), "it is a pickle of torch, .*torch.save\\(model.state_dict"),
+    **{
+        f"pickle of NumPy, protocol {number}": (
+            pickle.dumps(content, number),
+            "it is a pickle of NumPy, which is not supported; load it in the program that made it, and save its arrays by name",
+        )
+        for number, content in enumerate([[np.zeros(2)], {"w": np.zeros(2)}, (np.zeros(2),), np.zeros(2)])
+    },
     "msgpack": (b"\x81\xa6params", "it is msgpack, as flax writes it, which is not supported; save flatten_dict.*as safetensors"),
     "pickle": (b"\x80\x04\x95", "it is a pickle, which is not supported"),
     "text": (b"hello\n", "its format is not known, or it is cut off; torch checkpoints, safetensors, ONNX, npz and Keras"),

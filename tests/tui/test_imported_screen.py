@@ -17,10 +17,12 @@ from tui_gru.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
+from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.imported import difference_shown
 from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.time import Header
-from tui_gru.tui.panels.values import LossTerms, Softmax
+from tui_gru.tui.panels.time import Header, LossCurve
+from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
+from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
@@ -148,14 +150,44 @@ async def test_the_footer_has_no_word_for_what_this_run_refuses(opened: Callable
         assert "cannot be trained" in d.says
 
 
-@pytest.mark.parametrize(("options", "title"), [({}, "difference from the expected output"), ({"order": "rzn"}, "output")])
+@pytest.mark.parametrize(("options", "title"), [({}, ", difference from the expected output"), ({"order": "rzn"}, "")])
 async def test_the_words_of_a_page_are_those_of_its_panels(
     opened: Callable[..., Session], options: dict[str, str], title: str
 ) -> None:
     async with driving(opened(**options), (80, 24)) as d:
         await d.type("v")
-        assert d.says.startswith(f"page 2 of 3: loss, gates, {title}, loss curve")
-        assert [d.screen.query_one(panel).heading for panel in (LossTerms, Softmax)] == ["loss", title]
+        assert d.says.startswith(f"page 2 of 3: gates{title} · 1: sequence")
+
+
+@pytest.mark.parametrize("size", SIZES[:3], ids=str)
+async def test_panels_that_a_model_does_not_fill_give_their_room_away(
+    opened: Callable[..., Session], size: tuple[int, int]
+) -> None:
+    """A file has no loss, no gradient and no samples, and a prediction only if an output is expected."""
+    async with driving(opened(layers=1, bidirectional=False, order="rzn"), size) as d:
+        for page in range(d.screen.panels.pages):
+            on_screen = {type(panel) for panel in d.screen.query(SnapshotPanel) if panel.is_on_screen}
+            assert not on_screen & {LossTerms, LossCurve, Samples, Softmax}, page
+            for panel in d.screen.query(Sequence):
+                assert not panel.is_on_screen or panel.region.right == size[0]
+            await d.type("v")
+        await d.type("s", "@")  # the output of the first reading is expected
+        assert d.screen.query_one(Softmax).plain_text()
+        for panel in (LossTerms, LossCurve, Samples):
+            assert not d.screen.query(panel)
+
+
+async def test_panels_come_with_a_session_that_fills_them(opened: Callable[..., Session]) -> None:
+    async with driving(opened(layers=1, bidirectional=False)) as d:
+        gates = d.screen.query_one(Gates).size.height
+        d.screen.session = Session()
+        d.screen.show_now()
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert [type(panel) for panel in d.screen.query("#middle > *")] == [Softmax, LossCurve]
+        assert [type(panel) for panel in d.screen.query("#bottom > *")] == [WeightsPanel, Samples]
+        assert all(panel.size.width for panel in d.screen.query("#middle > *, #bottom > *, #top > *"))
+        assert d.screen.query_one(Gates).size.height < gates
 
 
 async def test_zoomed_the_difference_is_shown_number_by_number(opened: Callable[..., Session]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -17,6 +19,7 @@ from tui_gru.files import tensors as npz
 from tui_gru.files import tensors as safetensors
 from tui_gru.files import torch as torch_checkpoint
 from tui_gru.files.arrays import (
+    HEAD_SIZE,
     FileFormat,
     Findings,
     FoundGRU,
@@ -51,13 +54,47 @@ def _has_member(ending: str) -> Callable[[OpenedFile], bool]:
     return lambda file: any(name.endswith(ending) for name in file.members)
 
 
+FLATTEN = 'save flatten_dict(params, sep="/") as safetensors or with np.savez'
+#: The words in a pickle that show what is in it, and what to do instead; the first that fits.
+PICKLES = {
+    "torch": ((b"torch",), SAVE_STATE_DICT),
+    "JAX": ((b"jax", b"flax", b"haiku"), FLATTEN),
+    "NumPy": ((b"numpy",), "load it in the program that made it, and save its arrays by name with np.savez"),
+}
+#: How pickles begin: with the number of their protocol, or, of the first two protocols, with a container or an array.
+_PICKLES = (
+    *(b"\x80" + bytes([version]) for version in range(2, 6)),
+    *(b"(dp0\n", b"(dp1\n", b"(lp0\n", b"(lp1\n", b"(cnumpy", b"cnumpy", b"ccopy_reg", b"}q\x00", b"]q\x00"),
+)
+
+
+def _pickle_with(*words: bytes) -> Callable[[OpenedFile], bool]:
+    """Return what is True for a pickle with one of some words near its beginning; for any if there are none."""
+    return lambda file: file.head.startswith(_PICKLES) and (not words or any(word in _first(file) for word in words))
+
+
+def _first(file: OpenedFile) -> bytes:
+    with file.path.open("rb") as opened:
+        return opened.read(1 << 16)
+
+
+def _is_tar(file: OpenedFile) -> bool:
+    """Return True for a tar archive, also compressed with gzip."""
+    head = file.head
+    if head.startswith(b"\x1f\x8b"):
+        with suppress(zlib.error):  # it is cut off, or damaged
+            head = zlib.decompressobj(wbits=31).decompress(_first(file), HEAD_SIZE)
+    return head[257:262] == b"ustar"
+
+
 REFUSED = (
     _refused(
         "a file of torch before 1.6 (or saved without its zip format)",
         _starts(TORCH_BEFORE_1_6),
         "write torch.save(torch.load(FILE), NEW) with a later torch and open that",
     ),
-    _refused("a pickle", _starts(*(b"\x80" + bytes([version]) for version in range(2, 6))), SAVE_STATE_DICT),
+    *(_refused(f"a pickle of {kind}", _pickle_with(*words), cure) for kind, (words, cure) in PICKLES.items()),
+    _refused("a pickle", _pickle_with(), SAVE_STATE_DICT),
     _refused("an exported program of torch", _has_member("serialized_exported_program.json"), SAVE_STATE_DICT),
     _refused("an exported program of torch", _has_member("/archive_format"), SAVE_STATE_DICT),
     _refused("TFLite", _starts(b"TFL3", at=4), "it has no GRU, only the steps of one; open the Keras model that it was made from"),
@@ -71,14 +108,15 @@ REFUSED = (
     _refused(
         "msgpack, as flax writes it",
         lambda file: len(file.head) > 1 and file.head[0] & 0xF0 == 0x80 and file.head[1] & 0xE0 == 0xA0,
-        'save flatten_dict(params, sep="/") as safetensors or with np.savez',
+        FLATTEN,
     ),
     _refused(
         "a session of this program, or another SQLite database",
         _starts(b"SQLite format 3\0"),
         "open a session with tui-gru --session FILE",
     ),
-    _refused("compressed with gzip", _starts(b"\x1f\x8b"), "decompress it first"),
+    _refused("a tar archive", _is_tar, "unpack it with tar -xf FILE, and open the model file that was in it"),
+    _refused("compressed with gzip", _starts(b"\x1f\x8b"), "decompress it first, with gunzip FILE.gz"),
 )
 
 

@@ -13,6 +13,7 @@ from textual.reactive import Reactive
 from textual.widget import Widget
 
 from tui_gru.debugger.position import as_typed
+from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
@@ -47,6 +48,27 @@ def _watches(snapshot: Snapshot) -> bool:
 
 def _logs(snapshot: Snapshot) -> bool:
     return bool(snapshot.log) or any(stop.log for stop in snapshot.state.stops.breakpoints)
+
+
+def _has_loss_terms(snapshot: Snapshot) -> bool:
+    source = snapshot.config.source
+    return source.can(Ability.LOSS) or source.can(Ability.BACKWARD)  # the gradient of a loss that is elsewhere
+
+
+def _has_prediction(snapshot: Snapshot) -> bool:
+    if snapshot.program.target:
+        return True
+    from tui_gru.tui.panels import imported
+
+    return imported.expected_output(snapshot) is not None
+
+
+def _has_losses(snapshot: Snapshot) -> bool:
+    return snapshot.config.source.can(Ability.LOSS)
+
+
+def _has_samples(snapshot: Snapshot) -> bool:
+    return snapshot.config.source.can(Ability.TEXT)
 
 
 def _loss(snapshot: Snapshot) -> str:
@@ -112,13 +134,13 @@ PLACES = (
     PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", needed=_watches),
     PanelSlot(Log, "program", "log", tiny="5", narrow="4", needed=_logs),
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
-    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1"),
+    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1", needed=_has_loss_terms),
     PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
     PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
-    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p"),
-    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p"),
+    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p", needed=_has_prediction),
+    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p", needed=_has_losses),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
-    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2"),
+    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2", needed=_has_samples),
     PanelSlot(TimeLine, "foot"),
 )
 #: The panels that need only the results of a batch.
@@ -173,8 +195,9 @@ def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
 # The panels of the main screen: composition, drawing, pages on a small screen, and zoom.
 
 
-#: The classes of the screen by which screen.tcss lays out its pages.
-LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following)})
+#: The classes of the screen by which screen.tcss lays out its pages, and frames without some of their panels.
+LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following), "-no-curve", "-no-samples"})
+_LACKS = {LossCurve: "-no-curve", Samples: "-no-samples"}
 
 
 class PanelContainer(Container):
@@ -267,7 +290,9 @@ class PanelHost:
         for place in PLACES:
             if place not in self._panels and place.is_needed(self._screen.snapshot):
                 self._panels[place] = place.panel()
-                self._frames[place.frame].mount(self._panels[place], after=before[place.frame])
+                frame, after = self._frames[place.frame], before.get(place.frame)
+                first = 0 if after is None and frame.children else None
+                frame.mount(self._panels[place], before=first, after=after)
                 self._arranged = None
             if place in self._panels:
                 before[place.frame] = self._panels[place]
@@ -280,12 +305,13 @@ class PanelHost:
         screen, snapshot, size = self._screen, self._screen.snapshot, self._size
         at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
         needed = tuple(place.is_needed(snapshot) for place in self._panels)
+        lacks = [name for place in PLACES if (name := _LACKS.get(place.panel)) and not place.is_needed(snapshot)]
         if (size, self.page, at, needed) == self._arranged:
             return
         self._arranged = size, self.page, at, needed
         before = screen.classes
         screen.remove_class(*before & LAID_OUT_BY, update=False)
-        screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), update=False)
+        screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), *lacks, update=False)
         stale: list[Widget] = [*self._frames.values()]
         for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
             shown = wanted and place.is_shown(size, self.page, at)
@@ -339,7 +365,7 @@ class PanelHost:
     @property
     def small(self) -> bool:
         """True if watches and log have a page of their own."""
-        return any(place.needed is not None and place.on(self._size) is not None for place in PLACES)
+        return any(place.panel is Watches and place.on(self._size) is not None for place in PLACES)
 
     @property
     def pages(self) -> int:
