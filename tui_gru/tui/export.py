@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -30,6 +31,10 @@ from tui_gru.tui.terminal import drawn_lines
 
 
 _LOW = "ₜ₋₁"  # subscripts reach below their line
+_FILLED = re.compile(r'<rect fill="#([0-9a-f]{6})" x="[\d.]+" y="[\d.]+" width="([\d.]+)" height="([\d.]+)"')
+_FRAME = re.compile(
+    r'<rect fill="#292929" stroke="rgba\(255,255,255,0.35\)" stroke-width="1" x="1" y="1" width="([\d.]+)" height="([\d.]+)"'
+)
 _TEXT_ELEMENT = re.compile(r'<text ([^>]*?)x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"( clip-path="[^"]*")?>([^<]*)</text>')
 # ASCII words with single spaces between them, lines of a frame, or one other character
 _ASCII = r"[!-~](?![\u0300-\u036f])"
@@ -44,7 +49,19 @@ def mend(svg: str) -> str:
     combining characters have no width, and clips it to its line, which cuts off a tilde above a tall letter and the foot of a
     subscript.
     """
-    return _TEXT_ELEMENT.sub(lambda text: "".join(_pieces(text)), svg)
+    return _TEXT_ELEMENT.sub(lambda text: "".join(_pieces(text)), _on_paper(svg))
+
+
+def _on_paper(svg: str) -> str:
+    """Return a picture of a light theme with its frame in the same colour: a dark one would show between cells as hairlines."""
+    areas, frame = defaultdict[str, float](float), _FRAME.search(svg)
+    for colour, width, height in _FILLED.findall(svg):
+        areas[colour] += float(width) * float(height)
+    colour = max(areas, key=areas.__getitem__, default="")
+    if frame is None or areas[colour] < float(frame[1]) * float(frame[2]) / 2 or sum(bytes.fromhex(colour)) < 3 * 128:
+        return svg
+    framed = frame[0].replace("292929", colour).replace("255,255,255", "0,0,0")
+    return re.sub(r'(-title" fill=")#c5c8c6', r"\1#404040", svg.replace(frame[0], framed))
 
 
 def _pieces(text: re.Match[str]) -> Iterator[str]:

@@ -31,7 +31,7 @@ from tui_gru.tui.about import TERMS, about, about_line, term
 from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
-from tui_gru.tui.theme import Palette, folded, transliterate
+from tui_gru.tui.theme import UNICODE, Palette, folded, transliterate
 
 # ------------------------------------------------------------------------------
 # The help screen, which is the command palette as well: all keys and commands, found by typing and executed with enter.
@@ -314,13 +314,23 @@ class LegendSign(NamedTuple):
     """A sign or a sample of a colour with its meaning.
 
     `panels` has the names of the classes of panels in which it is drawn, separated by blanks; it is empty if the sign is drawn in
-    many. `ink` is its style in a palette: `dim`, or `signed -0.8` for a number on a scale.
+    many. `ink` is its style in a palette: `dim`, or `signed -0.8` for a number on a scale. `seen` is a regular expression for what
+    is drawn where the sign itself, or a symbol in it, is only an example.
     """
 
     sign: str
     meaning: str
     panels: str = ""
     ink: str = "plain"
+    seen: str = ""
+
+    def is_in(self, drawn: str) -> bool:
+        """Return True if a text that a panel draws has the sign."""
+        if self.seen:
+            return re.search(self.seen, drawn) is not None
+        symbols = {char for char in self.sign if not (char.isalnum() or char.isascii() or char in "“”…")}
+        words = re.findall(r"\w+", self.sign)
+        return not symbols.isdisjoint(drawn) if symbols else all(re.search(rf"\b{re.escape(word)}\b", drawn) for word in words)
 
     def style(self, palette: Palette) -> Style:
         name, _, number = self.ink.partition(" ")
@@ -353,7 +363,7 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("◇", "a disabled log point", "Listing", "dim"),
     ),
     "Equations": (
-        LegendSign("x W", "the matrix product", "Listing CurrentLine"),
+        LegendSign("x W", "the matrix product", "Listing CurrentLine", seen=r"(?<!\w)x W"),
         LegendSign("⊙", "the product entry by entry", "Listing CurrentLine"),
         *(LegendSign(row.text, row.words, "Listing CurrentLine") for row in FUNCTIONS.values()),
         LegendSign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
@@ -363,12 +373,12 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("H", "the number of hidden units"),
         LegendSign("V", "the number of characters in the vocabulary"),
         LegendSign("n", "the number of updates so far, including this one", "Listing CurrentLine"),
-        LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine"),
+        LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine", seen="ᵀ"),
         LegendSign("hₜ₋₁", "h after the previous timestep", "Listing CurrentLine Gates"),
         LegendSign("dh", "the gradient of the loss with respect to h", "Listing CurrentLine"),
         LegendSign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
-        LegendSign("① ② ③", "the terms of the loss: for each character, for each row, for the timestep", "Listing LossTerms"),
-        LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing"),
+        LegendSign("① ② ③", "the terms of the loss: for each character, each row, the timestep", "Listing LossTerms", seen="[①②③]"),
+        LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing", seen="[+−]="),
         LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink="dim"),
     ),
     "Batch and predictions": (
@@ -389,23 +399,31 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
             "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
             "candidate, the update gate, the reset gate, as the border says",
             "Sequence",
+            seen="paths",
         ),
         LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
         LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
-        LegendSign("p", "the probability that the sampled character had", "Samples", "gate"),
-        LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples"),
-        LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap"),
+        LegendSign("p", "the probability that the sampled character had", "Samples", "gate", seen=r"(?m)^p +[\d.]"),
+        LegendSign(
+            "u",
+            "the random number from 0 to 1 that chose the character; none if the likeliest was chosen",
+            "Samples",
+            seen=r"(?m)^u +[\d.]",
+        ),
+        LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap", seen=r"\d"),
         LegendSign(
             "+7",
             "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
             "ParameterMatrix ValueMatrix",
             "signed 0.7",
+            seen=r"[+-]\d(?![\d.])",
         ),
         LegendSign(
             "tenths of 0.7",
             "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
             "ParameterMatrix ValueMatrix",
             "dim",
+            seen="tenths of|×0",
         ),
         LegendSign(
             "≈0 ≈1 sat.",
@@ -422,7 +440,7 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
             "Header",
             "strong",
         ),
-        LegendSign("a", "a mark that you have set", "TimeLine", "strong"),
+        LegendSign("a", "a mark that you have set", "TimeLine", "strong", seen=r"(?<!\w)[a-zA-Z](?!\w)"),
         LegendSign("●", "a run stopped here", "TimeLine", "warning"),
         LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
         LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
@@ -481,7 +499,7 @@ WORDS = {
 
 
 def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Explanation]:
-    """Yield the explanations of what has the focus: the number `ref`, the panel, the current line, the signs of the panel."""
+    """Yield the explanations of what has the focus: the number `ref`, the panel, the current line, the signs in the panel."""
     if ref is not None and ref.name in snapshot.program.names:
         yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
     words = about_panel(focused)
@@ -492,7 +510,11 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
     lines = (line.formula.walk() for line in snapshot.program.lines.values() if line.formula is not None)
     used = {node.function for nodes in lines for node in nodes if isinstance(node, Apply)}
     unused = {row.text for name, row in FUNCTIONS.items() if name not in used}
-    for sign in (sign for sign in signs_of(focused) if sign.sign not in unused):
+    signs = [sign for sign in signs_of(focused) if sign.sign not in unused]
+    if isinstance(focused, Panel) and focused.palette.glyphs is UNICODE:
+        drawn = f"{focused.plain_text()}{focused.subheading}"
+        signs = [sign for sign in signs if sign.is_in(drawn)]
+    for sign in signs:
         yield sign.sign.strip(), _sentence(keys(sign.meaning))
 
 

@@ -14,7 +14,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.errors import NoWidget
-from textual.geometry import Region
+from textual.geometry import Offset, Region
 from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of, typed_index
@@ -664,6 +664,7 @@ class MainScreen(SessionScreen):
         self._card: Card | None = None  # made when there is something to say on it
         self.do = self.runner.do
         self._due = False
+        self._pressed: Offset | None = None  # where the mouse was pressed
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -923,6 +924,19 @@ class MainScreen(SessionScreen):
         if self.kept.is_other:
             self.call_after_refresh(self.kept.lay_out)
         self.runner.finished(event)
+
+    # The mouse
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        self._pressed = event.screen_offset
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Say how text is selected to who drags over it. A panel in which something can be dragged keeps these events."""
+        if event.button == 1 and self._pressed is not None and self.app.mouse_captured is None:
+            moved = event.screen_offset - self._pressed
+            if abs(moved.x) + abs(moved.y) > 2:
+                self._pressed = None
+                self.say("to select text, hold shift while you drag (option on a Mac) · :export writes a panel to a file")
 
     # Messages of derivations
 

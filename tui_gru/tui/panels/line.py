@@ -24,7 +24,7 @@ from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, bracket, clip, from_rows, hstack, pad, text, titled, vstack
+from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, bracket, clip, explained, from_rows, hstack, pad, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
@@ -452,15 +452,15 @@ def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits,
 # The current line, that is the line just executed, written with the numbers of this moment.
 
 
-_WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
-_IMPORTED = "{source}: {title}. Step to see how every number is computed."
+#: What the program is, the longest that leaves room for the keys.
+_WELCOME = ("{title}: its training, before the first line. Step to see how every number is computed.", "A training, step by step.")
+_IMPORTED = ("{source}: {title}. Step to see how every number is computed.", "{source}, step by step.")
 _FIRST = (
     ("explain", "a tour of ten keys"),
-    ("step.line", "a line"),
-    ("step.timestep", "a timestep"),
-    ("step.batch", "a batch"),
-    ("learn.sgd", "an SGD step: the rest of this batch, backward and update"),
-    ("help", "all keys; capital letters step back in time"),
+    ("step.line", "a line; <back.line> goes back in time, as all capitals do"),
+    ("step.timestep step.batch", "a timestep, a batch"),
+    ("learn.sgd", "the rest of this batch, with backward pass and update"),
+    ("help", "all keys"),
 )
 _TRAINING = ("explain", "learn.sgd")  # those that a run without training does not have
 _EARLIER = (
@@ -527,9 +527,9 @@ class CurrentLine(CellPanel):
             trains = source.can(Ability.TRAIN)
             hidden = _TRAINING if not trains else ("explain",) if refused(snapshot.config) is not None else ()  # no tour
             first = [(verb, what) for verb, what in _FIRST if verb not in hidden]
-            keys = [(sign_of_key(self, verb), what) for verb, what in first]
-            words = (_WELCOME if trains else _IMPORTED).format(title=title, source=source.title)
-            return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)
+            keys = [(" ".join(sign_of_key(self, each) for each in verb.split()), with_keys(self, what)) for verb, what in first]
+            said = [each.format(title=title, source=source.title) for each in (_WELCOME if trains else _IMPORTED)]
+            return clip(self.palette, _welcome(self.palette, said, width, height, keys), width, height)
         if line.formula is None:
             words = _UPSTREAM if line in snapshot.program.upstream else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
@@ -645,12 +645,12 @@ def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
     return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
 
 
-def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
-    """Draw the welcome text and the first keys; if they do not fit together, the keys come first."""
-    signs, words_of_keys = zip(*((text(palette, key, palette.keyword), text(palette, what)) for key, what in first), strict=True)
-    keys = hstack(vstack(*signs), vstack(*words_of_keys), gap=2)
-    paragraph = _paragraph(palette, words, width)
-    return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)
+def _welcome(palette: Palette, words: Sequence[str], width: int, height: int, first: list[tuple[str, str]]) -> Box:
+    """Draw what the program is, in the words that leave room for the first keys, and below it the keys."""
+    column = max(cell_len(sign) for sign, _ in first) + 2
+    keys = from_rows(row for sign, what in first for row in explained(palette, sign, palette.keyword, what, width, column=column))
+    paragraphs = [_paragraph(palette, each, width) for each in words]
+    return vstack(next((each for each in paragraphs if each.height + keys.height <= height), paragraphs[-1]), keys)
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:

@@ -1,0 +1,100 @@
+"""What somebody sees who has just come: the first screen, the signs that `?` explains, and text that cannot be dragged over."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from textual.events import MouseDown, MouseMove
+
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.engine.config import Config
+from tui_gru.tui.headless import take
+from tui_gru.tui.help import rows_here, signs_of
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.values import LossTerms, Samples
+
+
+@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24)])
+async def test_the_first_screen_says_the_same_in_the_same_order_and_nothing_is_cut(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        panel = d.screen.query_one(CurrentLine)
+        assert len(panel.drawn) <= panel.content_size.height
+        said = " ".join(" ".join(strip.text for strip in panel.drawn).split())
+        assert said == (
+            "GRU, the reset gate before the product (Cho et al. 2014; the tutorial): its training, before the first line. "
+            "Step to see how every number is computed. enter a tour of ten keys o a line; O goes back in time, as all capitals do "
+            "s n a timestep, a batch a the rest of this batch, with backward pass and update ? all keys"
+        )
+
+
+async def test_on_a_tiny_screen_fewer_words_leave_room_for_the_keys() -> None:
+    async with driving((40, 12)) as d:
+        shown = [strip.text.strip() for strip in d.screen.query_one(CurrentLine).drawn]
+        assert shown[:2] == ["A training, step by step.", "enter  a tour of ten keys"]
+
+
+async def signs(d: Driver, panel: type[Panel]) -> set[str]:
+    """Return the signs that `?` explains while a panel has the focus."""
+    focused = d.screen.query_one(panel)
+    listed = {sign.sign.strip() for sign in signs_of(focused)}
+    return {row[0] for row in rows_here(d.screen.snapshot, focused, None, lambda words: words) if row[0] in listed}
+
+
+async def test_help_explains_the_signs_that_are_on_the_screen_and_no_others() -> None:
+    async with driving() as d:
+        await d.type("s")
+        assert await signs(d, Listing) >= {"▶", "⊙", "σ", "① ② ③", "+= −=", "hₜ₋₁", "Wᵀ", "dh←"}
+        assert not await signs(d, Listing) & {"●", "◐", "○", "◆", "◇", "n"}
+        await d.type("b", ":break h if loss > 1", ":break z log {loss}", ":disable 1")
+        assert await signs(d, Listing) >= {"○", "◐", "◆"}
+        assert "●" not in await signs(d, Listing)
+        assert await signs(d, LossTerms) == {"① ② ③"}
+        assert await signs(d, Samples) == set()
+        await d.type(":sample 10 0")
+        assert await signs(d, Samples) == {"read"}
+        await d.type(":sample 4 1", "tab")
+        d.screen.maximize(d.screen.query_one(Samples))
+        await d.pilot.pause()
+        assert await signs(d, Samples) == {"read", "p", "u"}
+
+
+async def test_every_sign_that_is_explained_is_drawn_in_some_state() -> None:
+    async with driving((160, 50), optimizer="adam") as d:
+        seen = set[str]()
+        for keys in (["s"], ["3o"], ["l", "3n"], ["4s", "12o"], ["m", "a", "p"]):
+            await d.type(*keys)
+            for panel in (Listing, CurrentLine, LossTerms, Samples):
+                seen |= await signs(d, panel)
+        assert seen >= {"x W", "⊙", "Σ", "mean", "B", "T", "n", "Wᵀ", "hₜ₋₁", "dh", "dh←", "① ② ③", "+= −=", "│", "▶", "read"}
+
+
+async def test_who_drags_over_text_is_told_that_shift_selects() -> None:
+    async with driving() as d:
+        listing = d.screen.query_one(Listing)
+        x, y = listing.region.x + 5, listing.region.y + 3
+        for kind, at in ((MouseDown, x), (MouseMove, x + 1), (MouseMove, x + 9)):
+            event = kind(listing, at, y, 0, 0, 1, False, False, False, at, y)
+            d.screen._forward_event(event)  # noqa: SLF001 - as the app passes it
+            await d.pilot.pause()
+            if at < x + 9:
+                assert "shift" not in d.says
+        assert d.says.startswith("to select text, hold shift while you drag")
+        d.screen.say("")
+        d.screen._forward_event(MouseMove(listing, x + 12, y, 0, 0, 1, False, False, False, x + 12, y))  # noqa: SLF001
+        await d.pilot.pause()
+        assert d.says == ""  # once for each drag
+
+
+@pytest.mark.parametrize("theme", ["whiteboard", "blackboard"])
+def test_the_frame_of_a_picture_in_a_light_theme_is_light(theme: str, tmp_path: Path) -> None:
+    take(Config.of(), ["s"], (80, 24), tmp_path / "it.svg", theme=theme)
+    picture = (tmp_path / "it.svg").read_text()
+    (frame,) = re.findall(r'<rect fill="#([0-9a-f]{6})" stroke=', picture)
+    (title,) = re.findall(r'-title" fill="#([0-9a-f]{6})"', picture)
+    light = sum(bytes.fromhex(frame)) > 3 * 128
+    assert light == (theme == "whiteboard")
+    assert light != (sum(bytes.fromhex(title)) > 3 * 128)
