@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import tui_gru
 from tests.files.large import KINDS, make
@@ -26,11 +27,18 @@ from tui_gru.imported.inspect import FORMATS, inspect, survey
 ROOT = Path(__file__).parents[2]
 
 
-def tarred():
-    """A tar archive with one file."""
+def tarred(**files):
+    """A tar archive with these files, a folder, a link, and a name that leads out of it."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("model/weights.npz"))
+        folder, link = tarfile.TarInfo("model"), tarfile.TarInfo("model/link")
+        folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(folder)
+        archive.addfile(link)
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"../../{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
     return data.getvalue()
 
 
@@ -42,8 +50,11 @@ FOREIGN = {
     "git lfs": (b"version https://git-lfs.example\noid sha256:0", "a Git LFS pointer, not the file itself.*run git lfs pull"),
     "gzip": (gzip.compress(b"hello"), "compressed with gzip.*decompress it first"),
     "damaged gzip": (gzip.compress(b"hello")[:3] + b"\xff" * 9, "compressed with gzip.*decompress it first"),
-    "tar": (tarred(), "it is a tar archive, which is not supported; unpack it with tar -xf FILE, and open the model file"),
-    "tar.gz": (gzip.compress(tarred()), "it is a tar archive, which is not supported; unpack it with tar -xf FILE"),
+    "tar": (tarred(weights=b"hello"), "no file in the archive has a format that is read"),
+    "an empty tar": (tarred(), "no file in the archive has a format that is read"),
+    "tar of what is refused": (tarred(model=b"GGUF\x03\x00\x00\x00"), "model: it is GGUF, which is not supported"),
+    "tar.gz cut off": (gzip.compress(tarred(model=bytes(range(256)) * 99))[:300], "its tar archive is damaged or cut off"),
+    "a bomb": (gzip.compress(tarred(model=bytes(1 << 25))), "what is in the archive is larger than a model; unpack the model"),
     "pickle of JAX": (
         b"\x80\x04\x95\x20\x8c\x05gates\x94\x8c\x0ejax._src.array\x94\x8c\x12_reconstruct_array",
         "it is a pickle of JAX, which is not supported; save flatten_dict.*as safetensors or with np.savez",
@@ -79,6 +90,27 @@ def test_what_is_not_read_is_refused_in_one_line_that_names_the_cure(tmp_path, k
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert caught.value.option == "path"
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_a_tar_archive_is_read_through(tmp_path, compress):
+    torch.manual_seed(1)
+    model = nn.ModuleDict({"rnn": nn.GRU(3, 4), "fc": nn.Linear(4, 3)})
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(compress(tarred(model=(tmp_path / "model.pt").read_bytes(), readme=b"hello\n")))
+    before = sorted(tmp_path.iterdir())
+    (found,) = inspect(path)
+    assert (found.name, found.path, found.format) == ("rnn", path, inspect(tmp_path / "model.pt")[0].format)
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    s = tui_gru.load(path, inputs=x, expect=model["rnn"](torch.from_numpy(x))[0].detach().numpy())
+    assert s.expected.agrees
+    assert tui_gru.load(path, head="fc", text="abcabcabc", vocabulary="abc", seq_length=2).config.hidden_size == 4
+    assert sorted(tmp_path.iterdir()) == before  # nothing is unpacked beside it, or where its names say
+    np.savez(tmp_path / "other.npz", **{f"cell.{k}": v.numpy() for k, v in nn.GRUCell(2, 3).state_dict().items()})
+    both = tarred(model=(tmp_path / "model.pt").read_bytes(), other=(tmp_path / "other.npz").read_bytes())
+    path.write_bytes(compress(both))
+    assert [layers.name for layers in inspect(path)] == ["../../model:rnn", "../../other:cell"]
 
 
 def test_a_recording_is_no_model_file(tmp_path):

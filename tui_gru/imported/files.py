@@ -21,11 +21,11 @@ from tui_gru.errors import FilePath, ModelFileError, TuiGruError, printable
 from tui_gru.files import tensors as npz
 from tui_gru.files import tensors as safetensors
 from tui_gru.files import torch as torch_checkpoint
-from tui_gru.files.arrays import AnyArray, FoundGRU, Tensor, open_file
+from tui_gru.files.arrays import AnyArray, FoundGRU, OpenedFile, Tensor, open_file
 from tui_gru.files.kinds import KINDS
 from tui_gru.files.tensors import array_of
 from tui_gru.imported.convention import prove
-from tui_gru.imported.inspect import inspect
+from tui_gru.imported.inspect import inspect, is_tar, unpacked
 from tui_gru.imported.numbers import LayerInputs, file_run, in_order, read_vocabulary, values_of
 from tui_gru.imported.recompute import cell_in
 
@@ -120,7 +120,16 @@ _BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
 
 def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
     """Return every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
-    file = open_file(Path(os.path.expanduser(path)))
+    return _tensors_in(open_file(Path(os.path.expanduser(path))), path)
+
+
+def _tensors_in(file: OpenedFile, path: str | PathLike[str]) -> Mapping[str, Tensor]:
+    if is_tar(file):
+        found = dict[str, Tensor]()
+        for own in unpacked(file).values():
+            with suppress(ModelFileError):
+                found |= _tensors_in(own, path)
+        return found
     if torch_checkpoint.is_torch_checkpoint(file):
         return torch_checkpoint.tensors(file)[0]
     if npz.is_npz(file):

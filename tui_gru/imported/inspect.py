@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
+import tarfile
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +23,9 @@ from tui_gru.files import tensors as npz
 from tui_gru.files import tensors as safetensors
 from tui_gru.files import torch as torch_checkpoint
 from tui_gru.files.arrays import (
+    HARMLESS_SIZE,
     HEAD_SIZE,
+    MOST_RATIO,
     FileFormat,
     Findings,
     FoundGRU,
@@ -54,6 +60,8 @@ def _has_member(ending: str) -> Callable[[OpenedFile], bool]:
     return lambda file: any(name.endswith(ending) for name in file.members)
 
 
+GZIP = b"\x1f\x8b"
+MOST_MEMBERS = 10_000  # of a tar archive
 FLATTEN = 'save flatten_dict(params, sep="/") as safetensors or with np.savez'
 #: The words in a pickle that show what is in it, and what to do instead; the first that fits.
 PICKLES = {
@@ -78,10 +86,64 @@ def _first(file: OpenedFile) -> bytes:
         return opened.read(1 << 16)
 
 
-def _is_tar(file: OpenedFile) -> bool:
+_FOLDERS: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}  # until the process ends; they are deleted then
+
+
+def unpacked(file: OpenedFile) -> dict[str, OpenedFile]:
+    """Return the files in a tar archive by name, unpacked into a folder of this process, where their names are not used as paths.
+
+    Raises `ModelFileError` if it is damaged, or larger than a model is.
+    """
+    status = file.path.stat()
+    key = os.path.abspath(file.path), status.st_size, status.st_mtime_ns
+    if key not in _FOLDERS:
+        _FOLDERS[key] = tempfile.TemporaryDirectory(prefix="tui-gru-")
+    folder, found = Path(_FOLDERS[key].name), dict[str, OpenedFile]()
+    left = min(max(HARMLESS_SIZE, MOST_RATIO * status.st_size), shutil.disk_usage(folder).free)
+    try:
+        with tarfile.open(file.path, "r:gz" if file.head.startswith(GZIP) else "r:") as archive:
+            for number, member in enumerate(archive):
+                own = folder / str(number)
+                left -= member.size
+                if left < 0 or number >= MOST_MEMBERS:
+                    raise ModelFileError("what is in the archive is larger than a model; unpack the model file in it and open that")
+                if not member.isfile() or not member.size:
+                    continue
+                if not own.exists() or own.stat().st_size != member.size:
+                    with archive.extractfile(member) as source, own.open("wb") as target:  # type: ignore[union-attr]
+                        shutil.copyfileobj(source, target)
+                found[printable(member.name)] = open_file(own)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile):
+        raise ModelFileError("its tar archive is damaged or cut off; get the file again") from None
+    return found
+
+
+def _find_in_tar(file: OpenedFile, order: str | None) -> Findings:
+    """Find the layers in all files of an archive. Their names begin with that of their file, if more than one has some."""
+    parts, refused = dict[str, tuple[FoundGRU, ...]](), list[str]()
+    for name, own in unpacked(file).items():
+        format_ = next((format_ for format_ in FORMATS if format_.fits(own)), None)
+        if format_ is None:
+            continue
+        try:
+            findings = format_.find(own, order)
+        except ModelFileError as error:
+            refused.append(f"{name}: {error}")
+            continue
+        parts |= {name: findings.found} if findings.found else {}
+        refused += (f"{name}: {line}" for line in findings.refused)
+    found = [
+        replace(layers, name=f"{name}:{layers.name}" if len(parts) > 1 else layers.name, path=file.path)
+        for name, own in parts.items()
+        for layers in own
+    ]
+    return Findings(tuple(found), tuple(refused) or (() if found else ("no file in the archive has a format that is read",)))
+
+
+def is_tar(file: OpenedFile) -> bool:
     """Return True for a tar archive, also compressed with gzip."""
     head = file.head
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(GZIP):
         with suppress(zlib.error):  # it is cut off, or damaged
             head = zlib.decompressobj(wbits=31).decompress(_first(file), HEAD_SIZE)
     return head[257:262] == b"ustar"
@@ -115,8 +177,7 @@ REFUSED = (
         _starts(b"SQLite format 3\0"),
         "open a session with tui-gru --session FILE",
     ),
-    _refused("a tar archive", _is_tar, "unpack it with tar -xf FILE, and open the model file that was in it"),
-    _refused("compressed with gzip", _starts(b"\x1f\x8b"), "decompress it first, with gunzip FILE.gz"),
+    _refused("compressed with gzip", _starts(GZIP), "decompress it first, with gunzip FILE.gz"),
 )
 
 
@@ -133,6 +194,7 @@ FORMATS: tuple[FileFormat, ...] = (
     npz.FORMAT,
     keras.HDF5,
     SAFETENSORS,
+    FileFormat("tar", is_tar, _find_in_tar),
     *REFUSED,
     onnx.FORMAT,
 )
@@ -142,7 +204,7 @@ FORMATS: tuple[FileFormat, ...] = (
 # Search for the recurrent layers in a model file, with their conventions and the evidence for them.
 
 
-READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
+READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read, also in tar archives"
 
 
 def inspect(
