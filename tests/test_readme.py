@@ -105,6 +105,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for line in WRITING:
         subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True, cwd=folder)
     tui_gru.Session().save(folder / "walk.tui-gru")
+    tui_gru.Session(hidden_size=3).save(folder / "other.tui-gru")
     torch.manual_seed(1)
     modules = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)})
     torch.save(modules.state_dict(), folder / "model.pt")
@@ -262,8 +263,9 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (block,) = [block for block in blocks("python") if "tui_gru.Session()" in block]
     exec(block, names)
     calls = dict.fromkeys(code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code))
-    assert len(calls) == 8
-    results = [eval(call, {**names, "tui_gru": tui_gru}) for call in calls]
+    assert len(calls) == 9
+    names |= {"tui_gru": tui_gru, "other": tui_gru.Session(hidden_size=3)}
+    results = [eval(call, dict(names)) for call in calls]
     (opened,) = [result for result in results if isinstance(result, tui_gru.Session)]
     assert opened.position == names["s"].position
 

@@ -21,6 +21,7 @@ from tests.capture.runs import trained
 from tests.cli.test_mistakes import assert_one_line
 from tui_gru import Session
 from tui_gru.analysis.report import (
+    COMPARISON_WRITERS,
     WRITERS,
     Figure,
     FigureLine,
@@ -387,3 +388,68 @@ def test_mistakes(arguments, message, session, run, tmp_path, monkeypatch, capsy
     (tmp_path / "strange.txt").write_text("zzz")
     assert main(["report", *arguments]) == 2
     assert_one_line(capsys.readouterr().err, message)
+
+
+# Two runs beside each other
+
+
+@pytest.fixture(scope="module")
+def compared():
+    runs = []
+    for options in ({"hidden_size": 5, "learning_rate": 0.01}, {"hidden_size": 9, "learning_rate": 3.0, "cell": "lstm"}):
+        run = Session(text=TEXT, batch_size=4, seq_length=8, **options)
+        run.learning = True
+        run.step("epoch", 4)
+        runs.append(run)
+    return runs
+
+
+def test_a_comparison_has_what_differs_and_nothing_else(compared):
+    mine, other = compared
+    found = mine.compared(other, ("a", "b"))
+    differing = {name: (one, two) for name, one, two in found.differing}
+    assert differing["hidden-size"] == ("5", "9")
+    assert differing["learning-rate"] == ("0.01", "3.0")
+    assert differing["cell"] == ("gru", "lstm")
+    assert not {"batch-size", "seq-length", "seed", "text", "command", "written", "batches run"} & differing.keys()
+    options = [dict(run.report(whole=False).options) for run in compared]
+    for name in options[0].keys() | options[1].keys():
+        assert (name in differing) == (options[0].get(name) != options[1].get(name)), name
+    for line, run in zip(found.loss.lines, compared, strict=True):
+        losses = np.asarray(run.snapshot().losses)
+        assert [loss for _, loss in line.points] == losses.tolist()
+    names = [{finding.name for finding in run.findings()} for run in compared]
+    assert [{finding.name for finding in each} for each in found.findings] == [names[0] - names[1], names[1] - names[0]]
+    assert found.findings[1]
+    for i, run in enumerate(compared):
+        assert tuple(pair[i] for pair in found.samples) == run.report(whole=False).samples
+    same = mine.compared(mine)
+    assert (same.differing, same.findings) == ((), ((), ()))
+
+
+@pytest.mark.parametrize("suffix", COMPARISON_WRITERS)
+def test_two_runs_from_the_command_line(compared, suffix, tmp_path, capsys):
+    names = [tmp_path / "small.tui-gru", tmp_path / "large <b>.tui-gru"]
+    for run, path in zip(compared, names, strict=True):
+        run.save(path)
+    out = tmp_path / f"both{suffix}"
+    assert main(["report", *map(str, names), "-o", str(out), "--figures", str(tmp_path / "charts")]) == 0
+    written = out.read_text()
+    assert ("large &lt;b&gt;" if suffix != ".md" else "large <b>") in written
+    for words in ("small", "hidden-size", "lstm"):
+        assert words in written
+    (figure,) = (tmp_path / "charts").iterdir()
+    _, lines = places(figure.read_text())
+    assert len(lines) == 2
+    assert main(["report", *map(str, names), str(names[0])]) == 2
+    assert "compares two; there are 3" in capsys.readouterr().err
+
+
+def test_a_run_beside_a_recording(compared, tmp_path):
+    folder, path = tmp_path / "rec.gru", tmp_path / "run.tui-gru"
+    trained(folder)
+    compared[0].save(path)
+    assert main(["report", str(path), str(folder), "-o", str(tmp_path / "both.md")]) == 0
+    written = (tmp_path / "both.md").read_text()
+    assert "# run and rec.gru" in written
+    assert "| kept steps |  | " in written

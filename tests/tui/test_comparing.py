@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchesApart
+from tui_gru.tui.panels.story import RunsCompared
 from tui_gru.tui.panels.time import Header, LossCurve
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import Overview
@@ -311,3 +313,43 @@ async def test_losses_that_do_not_differ_yet_are_not_a_largest_difference() -> N
         assert "first difference" in shown
         assert "the losses of all batches that both have run are the same" in shown
         assert "largest difference" not in shown
+
+
+async def test_another_run_is_compared_whatever_its_sizes(tmp_path: Path) -> None:
+    other = Session(text="the cat sat on the mat " * 9, hidden_size=7, batch_size=3, seq_length=5)
+    other.learning = True
+    other.step("epoch", 2)
+    other.save(tmp_path / "cat.tui-gru")
+    before = (tmp_path / "cat.tui-gru").read_bytes()
+    session = forked()
+    app = app_of(session)
+    async with headless(app, (160, 50)) as pilot:
+        assert app.main is not None
+        eye = Eye(pilot, app.main)
+        await eye.order(f"compare {tmp_path / 'cat.tui-gru'}")
+        panel = eye.screen.overlay
+        assert isinstance(panel, RunsCompared)
+        assert panel.compared.differing == session.compared(other, ("this run", "cat")).differing
+        text = panel.plain_text()
+        assert text.startswith("this run beside cat")
+        for name, mine, theirs in panel.compared.differing:
+            assert any(line.split() == [*name.split(), *mine.split(), *theirs.split()] for line in text.splitlines()), name
+        for samples, at in ((panel.compared.samples, 0), (panel.compared.samples, 1)):
+            assert samples[-1][at][1].replace(" ", "␣") in text.replace(" ", "␣")
+        assert "findings of this run alone" in text
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "hidden-size" in panel.plain_text()
+        assert session.state.comparing is None
+        await eye.press("escape")
+        await eye.order("compare main")  # a branch
+        assert session.state.comparing == "main"
+    assert (tmp_path / "cat.tui-gru").read_bytes() == before
+
+
+async def test_what_is_neither_a_branch_nor_a_run_is_refused() -> None:
+    app = app_of(forked())
+    async with headless(app, (120, 36)):
+        assert app.main is not None
+        with pytest.raises(TuiGruError, match="there is no branch 'nowhere'"):
+            execute(app.main, "compare nowhere")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,52 @@ class RunReport:
 
     def __repr__(self) -> str:
         return f"<report on {self.title}: {counted(len(self.findings), 'finding')}, {counted(len(self.samples), 'sample')}>"
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """Two runs of any models beside each other, from their reports."""
+
+    mine: RunReport
+    other: RunReport
+
+    def __repr__(self) -> str:
+        return f"<{self.names[0]} beside {self.names[1]}: {counted(len(self.differing), 'difference')} of options and results>"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the runs are called: their titles, numbered if they are the same."""
+        one, other = (printable_text(report.title) for report in (self.mine, self.other))
+        return (one, other) if one != other else (f"{one} (1)", f"{other} (2)")
+
+    @property
+    def differing(self) -> tuple[tuple[str, str, str], ...]:
+        """The options and facts that differ: the name, and the value of each run, empty if it has none."""
+        one, other = (dict((*report.options, *report.facts)) for report in (self.mine, self.other))
+        names = dict.fromkeys((*one, *other))
+        rows = ((name, one.get(name, ""), other.get(name, "")) for name in names if name not in ("written", "command"))
+        return tuple(row for row in rows if row[1] != row[2])
+
+    @property
+    def loss(self) -> Figure:
+        """Both curves in one figure, with the baselines that both have."""
+        mine, other = self.mine, self.other
+        lines = tuple(FigureLine(name, report.curve) for name, report in zip(self.names, (mine, other), strict=True))
+        levels = tuple(each for each in mine.lines if each in other.lines)
+        of = mine.of if mine.of == other.of else "batches, or kept steps"
+        return Figure("loss", mine.loss.title, lines, levels, True, of, mine.epoch if mine.epoch == other.epoch else 0)
+
+    @property
+    def findings(self) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+        """The findings that only the first run has, and those that only the second one has."""
+        names = [{finding.name for finding in report.findings} for report in (self.mine, self.other)]
+        mine = tuple(finding for finding in self.mine.findings if finding.name not in names[1])
+        return mine, tuple(finding for finding in self.other.findings if finding.name not in names[0])
+
+    @property
+    def samples(self) -> tuple[tuple[tuple[str, str], tuple[str, str]], ...]:
+        """The samples of both over the training, each with when it was drawn; empty texts where one has fewer."""
+        return tuple(zip_longest(self.mine.samples, self.other.samples, fillvalue=("", "")))
 
 
 # ------------------------------------------------------------------------------
@@ -654,7 +700,11 @@ def as_html(report: RunReport) -> str:
     if report.samples:
         parts.append(_section("Samples", _table([(words, printable_text(drawn)) for words, drawn in report.samples])))
     parts.append(_section("Configuration", _table(report.options)))
-    head = f'<meta charset="utf-8"><title>{escape(printable_text(report.title))}</title><style>{_STYLE}</style>'
+    return _page(printable_text(report.title), parts)
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
@@ -860,5 +910,59 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [first, f"|{'---|' * len(head)}", *others]
 
 
+# Two runs beside each other
+
+
+def comparison_html(compared: RunComparison) -> str:
+    """Return a comparison as an HTML page."""
+    one, other = map(escape, compared.names)
+    parts = [f"<h1>{one} and {other}</h1>", _section("Loss", figure_svg(compared.loss))]
+    parts.append(_section("What differs", _wide_table([("", *compared.names), *compared.differing])))
+    for name, found in zip(compared.names, compared.findings, strict=True):
+        parts.append(_section(f"Findings of {name} alone: {len(found) or 'none'}", "".join(map(finding_html, found))))
+    rows = [(when, printable_text(mine), then, printable_text(theirs)) for (when, mine), (then, theirs) in compared.samples]
+    parts.append(_section("Samples", _wide_table([("", compared.names[0], "", compared.names[1]), *rows])))
+    return _page(f"{compared.names[0]} and {compared.names[1]}", parts)
+
+
+def _wide_table(rows: Sequence[Sequence[str]]) -> str:
+    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def comparison_svg(compared: RunComparison) -> str:
+    """Return the curves of a comparison as a picture, above what differs."""
+    drawn, y = [moved(chart(compared.loss), 0, 0)], CURVE_HEIGHT + 30
+    for name, mine, theirs in (("", *compared.names), *compared.differing):
+        drawn += [text(0, y, name, ink=_DIM), text(200, y, mine[:60]), text(580, y, theirs[:60])]
+        y += 16
+    background = f'<rect width="{WIDTH + 48}" height="{y + 24}" fill="#fbfaf6"/>'
+    label = " and ".join(compared.names)
+    return svg([background, moved(drawn, 24, 16)], WIDTH + 48, y + 24, label=label) + "\n"
+
+
+def comparison_markdown(compared: RunComparison) -> str:
+    """Return a comparison as Markdown."""
+    one, other = compared.names
+    out = [f"# {one} and {other}", "", "## What differs", "", *_rows(("", one, other), compared.differing), "", "## Loss", ""]
+    for name, report in zip(compared.names, (compared.mine, compared.other), strict=True):
+        finite = [loss for _, loss in report.curve if math.isfinite(loss)]
+        out += [f"    {_blocks(finite[:: max(1, len(finite) // 80)]) if finite else ''}  {name}"]
+    for name, found in zip(compared.names, compared.findings, strict=True):
+        out += [
+            "",
+            f"## Findings of {name} alone: {len(found) or 'none'}",
+            "",
+            *(f"- {finding.title}: {finding.meaning}" for finding in found),
+        ]
+    rows = [(when, printable_text(mine), then, printable_text(theirs)) for (when, mine), (then, theirs) in compared.samples]
+    return "\n".join([*out, "", "## Samples", "", *_rows(("", one, "", other), rows)]) + "\n"
+
+
 #: By the ending of the file name.
+COMPARISON_WRITERS: Mapping[str, Callable[[RunComparison], str]] = {
+    ".html": comparison_html,
+    ".svg": comparison_svg,
+    ".md": comparison_markdown,
+}
 WRITERS: Mapping[str, Callable[[RunReport], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}

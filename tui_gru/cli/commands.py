@@ -352,18 +352,20 @@ Examples:
   tui-gru report last -o - | less
   tui-gru report poem --held-out other.txt -o poem.svg
   tui-gru report poem -o poem.html --figures poem
+  tui-gru report poem other -o both.html
   tui-gru report run.gru -o run.html""",
 )
-@click.argument("session", metavar="NAME|PATH|RUN", shell_complete=completion.sessions)
+@click.argument("session", metavar="NAME|PATH|RUN …", nargs=-1, required=True, shell_complete=completion.sessions)
 @output_option("Output file, ending with .html, .svg or .md; default: Markdown to standard output.")
 @held_out_option
 @click.option("--figures", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write each chart into FOLDER, as an SVG.")
-def report(session: str, output: str, held_out: Path | None, figures: Path | None) -> None:
+def report(session: tuple[str, ...], output: str, held_out: Path | None, figures: Path | None) -> None:
     """Write a report of a session at its last position: loss curve and baselines, how gates, weights and gradients developed,
     findings, units, memory, sources of the loss, and samples.
 
     The report is one file without scripts. For RUN, the folder of a recording, the report has the losses and gradient norms, and
-    compares the output and p.grad of the last step with the derived ones.
+    compares the output and p.grad of the last step with the derived ones. Of two sessions or recordings, the report says what
+    differs: options, results, curves, findings and samples.
     """
     from tui_gru.cli.sessions import reported
 

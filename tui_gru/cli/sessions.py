@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -173,34 +173,41 @@ def _check_memory(config: Config, length: int) -> None:
         )
 
 
-def reported(name: str, output: str, held_out: Path | None, figures: Path | None = None) -> bytes:
-    """Return the report of a session, given by name or file, or of a recording, given by its folder.
+def reported(names: Sequence[str], output: str, held_out: Path | None, figures: Path | None = None) -> bytes:
+    """Return the report of a session, given by name or file, or of a recording, given by its folder; of two, their comparison.
 
     The format is that of the suffix of `output`. With `figures`, each chart is written into that folder as an SVG as well. The
-    session or recording is not changed. Raises `TuiGruError` for an unknown suffix or session, or a folder that cannot be written.
+    sessions and recordings are not changed. Raises `TuiGruError` for an unknown suffix or session, or a folder that cannot be
+    written.
     """
-    from tui_gru.analysis.report import WRITERS, figure_svg
+    from tui_gru.analysis.report import COMPARISON_WRITERS, WRITERS, figure_svg
     from tui_gru.capture.format import holds_a_recording
 
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
         raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output!r} has another suffix; name it report.html", option="o")
-    path = Path(name) if holds_a_recording(Path(name)) else existing(name)
+    if len(names) > 2:
+        raise TuiGruError(f"a report is of one session, or compares two; there are {len(names)}: {', '.join(names)}")
+    paths = [Path(name) if holds_a_recording(Path(name)) else existing(name) for name in names]
+    titles = [path.name if path.is_dir() else path.stem for path in paths]
     text = "" if held_out is None else read_held_out(held_out)
-    with closing(Session.open(path)) as session:
-        if path.is_dir():
-            session.seek(f"e1 b{session.config.num_batches}")
-            session.step("batch")
-        report = session.report(path.name if path.is_dir() else path.stem, held_out=text)
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(closing(opening.to_read(path))) for path in paths]
+        if len(sessions) == 1:
+            report = sessions[0].report(titles[0], held_out=text)
+            drawn, written = (report.loss, *report.figures), WRITERS[suffix](report)
+        else:
+            compared = sessions[0].compared(sessions[1], (titles[0], titles[1]))
+            drawn, written = (compared.loss,), COMPARISON_WRITERS[suffix](compared)
     if figures is not None:
         try:
             figures.mkdir(parents=True, exist_ok=True)
-            for figure in (report.loss, *report.figures):
+            for figure in drawn:
                 (figures / f"{figure.name}.svg").write_text(figure_svg(figure), encoding="utf-8")
         except OSError as error:
             words = f"cannot write into {figures}: {error.strerror}; name another folder"
             raise TuiGruError(words, option="figures") from None
-    return WRITERS[suffix](report).encode()
+    return written.encode()
 
 
 def pictured_at(at: str, session: Session) -> Session:

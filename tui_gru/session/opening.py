@@ -158,6 +158,15 @@ def on_recording(folder: str | PathLike[str], name: str | None = None, *, follow
     return _on(*(followed_run(Path(folder).expanduser(), name) if follow else recorded_run(open_recording(folder), name)))
 
 
+def to_read(path: Path) -> Session:
+    """Open a session to read it, at its last position, or a recording at its end; neither is changed. Raises `TuiGruError`."""
+    session = Session.open(path)
+    if path.is_dir():
+        session.seek(f"e1 b{session.config.num_batches}")
+        session.step("batch")
+    return session
+
+
 def with_newer_steps(session: Session, source: Imported) -> Session:
     """Return a session on a recording that has more steps than it had in `session`. It has the same breakpoints, watches and marks,
     and is at the same place; at the end, if `session` is.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
-    from tui_gru.analysis.report import RunReport
+    from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.summaries import Summary
     from tui_gru.analysis.trials import CureTrial, RateTrial
@@ -406,10 +406,24 @@ class Queries:
         run, check = self._run, partial(self._run.interrupts.check, "stopped before all cures were tried")
         return try_cures(run.timeline, run.moment, finding.cures, check=check, progress=progress)
 
-    def report(self, title: str = "a run", *, held_out: str = "", progress: SearchProgress | None = None) -> RunReport:
-        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`.
+    def compared(
+        self, other: Queries, names: tuple[str, str] = ("this run", "the other run"), *, progress: SearchProgress | None = None
+    ) -> RunComparison:
+        """Compare this run with that of another session, of any model, each up to its position: what differs in options and
+        results, both curves, the findings that only one has, and samples. Raises `TuiGruError` if it is interrupted.
+        """
+        from tui_gru.analysis.report import RunComparison
 
-        Raises `TuiGruError` if the held-out text does not fit or it is interrupted.
+        mine, theirs = (run.report(name, whole=False, progress=progress) for run, name in zip((self, other), names, strict=True))
+        return RunComparison(mine, theirs)
+
+    def report(
+        self, title: str = "a run", *, held_out: str = "", whole: bool = True, progress: SearchProgress | None = None
+    ) -> RunReport:
+        """Return the contents of a report on the run up to the position, to pass to one of `analysis.report.WRITERS`.
+
+        Without `whole`, it has what `compared` needs: options, facts, the curve, findings and samples. Raises
+        `TuiGruError` if the held-out text does not fit or it is interrupted.
         """
         from tui_gru.analysis.report import gather
 
@@ -417,7 +431,15 @@ class Queries:
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
         marks = run.state.marks.sorted
         return gather(
-            run.timeline, run.moment, self.samples, marks, title=title, held_out=unseen, monitor=monitor, progress=between
+            run.timeline,
+            run.moment,
+            self.samples,
+            marks,
+            title=title,
+            held_out=unseen,
+            monitor=monitor,
+            progress=between,
+            whole=whole,
         )
 
     def units(

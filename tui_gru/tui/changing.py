@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import compile_condition, compile_expression, in_screen_spelling
@@ -24,6 +25,7 @@ from tui_gru.tui.keys import Arguments, Step, example, sign_of_key, with_keys
 from tui_gru.tui.moving import go_to, run_on, without_learning
 
 if TYPE_CHECKING:
+    from tui_gru.analysis.report import RunComparison
     from tui_gru.analysis.what_if import BranchComparison
     from tui_gru.debugger.edits import JournalEntry
     from tui_gru.debugger.timeline import BranchInfo
@@ -295,8 +297,43 @@ async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
 
 
 def compare(screen: MainScreen, rest: Arguments) -> None:
-    """Compare with a branch, by default the nearest; `off` ends the comparison."""
-    compare_with(screen, None if rest == "off" else known(screen, rest) if rest else "")
+    """Compare with a branch, by default the nearest, or with another run: a session by name or file, a recording by its folder.
+
+    `off` ends the comparison with a branch.
+    """
+    if rest and rest != "off" and rest not in screen.snapshot.state.branches.names and (path := _run_at(rest)) is not None:
+        compare_with_run(screen, path)
+    else:
+        compare_with(screen, None if rest == "off" else known(screen, rest) if rest else "")
+
+
+def _run_at(name: Arguments) -> Path | None:
+    """Return the file of a session, or the folder of a recording; None if there is neither."""
+    from tui_gru.capture.format import holds_a_recording
+    from tui_gru.storage import store as library
+
+    path = permitted(name) if is_permitted(name) else None
+    if path is not None and path.is_dir():
+        return path if holds_a_recording(path) else None
+    found = library.find(str(name))
+    return found if found.exists() else None
+
+
+def compare_with_run(screen: MainScreen, path: Path) -> None:
+    """Compare this run with that of a session or a recording, which is read and not changed."""
+
+    def compare(progress: Any) -> RunComparison:
+        from tui_gru.session.opening import to_read
+
+        with closing(to_read(path)) as other:
+            return screen.session.compared(other, ("this run", path.stem), progress=progress)
+
+    def show(compared: RunComparison) -> None:
+        from tui_gru.tui.panels.story import RunsCompared
+
+        screen.overlays.cover(RunsCompared(compared))
+
+    screen.do(compare, batches=None, then=show, opens=True)
 
 
 def compare_with(screen: MainScreen, name: str | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -25,13 +25,16 @@ from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import printable
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, CellRow, SegmentRow, clip, from_rows, line
+from tui_gru.tui.draw import Box, CellRow, SegmentRow, TableColumn, clip, from_rows, line, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.panels.time import baselines_of
 from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, axis_of, joined, label, ticks
-from tui_gru.tui.theme import Palette, cut, transliterate
+from tui_gru.tui.theme import Palette, cut, folded, transliterate
 from tui_gru.tui.written import AnyArray
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.report import RunComparison
 
 # ------------------------------------------------------------------------------
 # The scale of all charts: batches on a logarithmic or a linear axis.
@@ -791,3 +794,70 @@ class RatesPanel(SnapshotPanel):
 def _times(ratio: float) -> str:
     """Return a ratio in words: `3.2 times`, `30 times`."""
     return f"{ratio:.1f} times" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f} times"
+
+
+# ------------------------------------------------------------------------------
+# This run beside another: what differs, both curves, findings that only one has, samples.
+
+
+_CURVES = 12  # rows of the chart of both losses
+
+
+class RunsCompared(SnapshotPanel):
+    """Two runs beside each other."""
+
+    ABOUT = "This run beside another one: options and results that differ, both curves, findings that only one has, samples."
+
+    def __init__(self, compared: RunComparison) -> None:
+        super().__init__()
+        self.compared = compared
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        """Return None: the content stays that of the moment at which the runs were compared."""
+        return None
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return Titles(" beside ".join(self.compared.names), [with_keys(self, "<stop> closes")])
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette, compared = self.palette, self.compared
+        one, other = compared.names
+        rows = [
+            [line(palette, (name, palette.dim)), line(palette, mine), line(palette, theirs)]
+            for name, mine, theirs in compared.differing
+        ]
+        heads = (TableColumn("what differs", gap=0), TableColumn(one, size=max((width - 24) // 2, 8), least=8), TableColumn(other))
+        found: list[SegmentRow] = [*table(palette, rows, heads, width), ()]
+        found.append((Segment("loss   "), Segment(f"{one}   ", palette.gate), Segment(other, palette.second)))
+        found += [*self._chart(width), ()]
+        for name, findings in zip(compared.names, compared.findings, strict=True):
+            found.append(line(palette, (f"findings of {name} alone: {len(findings) or 'none'}", palette.strong)))
+            found += [line(palette, part) for finding in findings for part in folded(f"{finding.title}: {finding.meaning}", width)]
+        found += [(), line(palette, ("samples", palette.strong))]
+        for samples in compared.samples:
+            for (when, drawn), ink in zip(samples, (palette.gate, palette.second), strict=True):
+                shown = cut(drawn.replace("\n", "⏎"), width - len(when) - 2, palette.glyphs)
+                found += [(Segment(f"{when}  ", palette.dim), Segment(shown, ink))] if when else []
+        return clip(palette, from_rows(found), width, len(found))
+
+    def _chart(self, width: int) -> Iterator[SegmentRow]:
+        """Yield both losses over the batches, on a logarithmic scale."""
+        palette, margin = self.palette, 8
+        drawn = [np.array([point for point in each.finite if point[1] > 0]) for each in self.compared.loss.lines]
+        known = [(points, ink) for points, ink in zip(drawn, (palette.gate, palette.second), strict=True) if len(points) > 1]
+        if not known or width < margin + 20:
+            return
+        last = round(max(points[-1, 0] for points, _ in known))
+        scale = BatchScale(last, width - margin - 1, logarithmic=False)
+        axis = axis_of([Envelope(points[:, 1]) for points, _ in known], Scale.LOG)
+        curves = [Curve(points[:, 1], ink, points[:, 0] - 1) for points, ink in known]
+        rows = line_chart(palette, scale, "loss", _CURVES, axis, curves, [Threshold(*level) for level in self.compared.loss.levels])
+        names = CellRow(scale.width)
+        for batch in ticks(1, last, 6, whole=True):
+            words = f"{batch:,.0f}"
+            column = min(max(scale.column(round(batch) - 1) - len(words) // 2, 0), scale.width - len(words))
+            if names.free(column, len(words)):
+                names.put(column, words, palette.dim)
+        for each in (*rows, ChartRow("", "", names)):
+            number = cut(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
+            yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
