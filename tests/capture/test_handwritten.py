@@ -278,6 +278,21 @@ def test_nothing_is_said_of_other_modules_if_a_cell_is_found():
     assert {call.module.name for call in steps[0].calls} == {"cell"}
 
 
+def test_what_is_no_cell_is_left_alone_after_its_first_call():
+    model = Script(nn.GRUCell(IN, H))
+    model.attention = Attention()
+    steps, running = capture(model)
+    assert hooks(model.attention)
+    model(torch.randn(T, B, IN)).sum().backward()
+    model.attention(torch.randn(B, IN), torch.randn(B, H))
+    assert not hooks(model.attention)
+    assert hooks(model.cell)
+    running.step()
+    running.close()
+    assert not hooks(model.cell)
+    assert len(sequences(steps[0])) == 1
+
+
 @pytest.mark.parametrize(
     ("cell", "why"),
     [

@@ -449,7 +449,9 @@ class Capture:
         if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
             self._emit(self._take_open())
         self.closed = True
-        unhook([*self._hooked, *([self._head] if self._head is not None else [])], self._handles)
+        unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
+        for part, handles in self._of_candidates.items():
+            unhook([part], handles)
         for call in (entry.call for entry in self._open.entries):
             if call is not None:
                 call.release()
@@ -544,13 +546,11 @@ class Capture:
 
     def _hook(self) -> list[Any]:
         handles = []
-        self._hooked = [*self._parts, *self._candidates]
         self._sharded = {part for part in self._parts if is_sharded(part)}
         for part, module in self._parts.items():
             needed = module.dropout or part in self._sharded or (module.is_cell and is_parametrized(part))
             handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
-        for part in self._candidates:
-            handles += hook_calls(part, None, self._after_cell)
+        self._of_candidates = {part: hook_calls(part, None, self._after_cell) for part in self._candidates}
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
         for optimizer in self._optimizers:
@@ -611,17 +611,17 @@ class Capture:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
             known = not isinstance(error, NoCellError), f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
             self._refused.append(known)
+            unhook([part], self._of_candidates.pop(part))
             if self._given_cell:
                 self._warn_of_refused()
             return
         self._parts[part], self._cells[part] = cell.module, cell
         self._parameters.add(part, cell.module, {weight: TogetherParameter(cell, weight, part) for weight in cell.gradients})
         inside = {id(inner) for inner in part.modules()}
-        self._candidates = {
-            other: own
-            for other, own in self._candidates.items()
-            if id(other) not in inside and all(inner is not part for inner in other.modules())
-        }
+        for other in list(self._candidates):
+            if id(other) in inside or any(inner is part for inner in other.modules()):
+                del self._candidates[other]
+                unhook([other], self._of_candidates.pop(other))
         self._on_cell()
 
     def _take_call(
