@@ -121,7 +121,14 @@ def test_a_recording_of_a_hand_written_cell(tmp_path):
 
 @pytest.mark.parametrize("damage", [{"reset": "between"}, {"kind": "lstm"}, {"order": "zz"}, {"more": 1}])
 def test_a_damaged_convention(tmp_path, damage):
-    trained(Chunked, begin=lambda model, optimizer: tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1))
+    recorders = []
+
+    def begin(model, optimizer):
+        recorders.append(tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1))
+        return recorders[0]
+
+    trained(Chunked, begin=begin)
+    recorders[0].close()
     about = json.loads((tmp_path / "run.gru" / "run.json").read_text())
     about["cells"][0]["convention"] |= damage
     (tmp_path / "run.gru" / "run.json").write_text(json.dumps(about))
