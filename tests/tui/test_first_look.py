@@ -16,6 +16,7 @@ from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.values import LossTerms, Samples
+from tui_gru.tui.terminal import drawn_lines
 
 
 @pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24)])
@@ -87,6 +88,43 @@ async def test_who_drags_over_text_is_told_that_shift_selects() -> None:
         d.screen._forward_event(MouseMove(listing, x + 12, y, 0, 0, 1, False, False, False, x + 12, y))  # noqa: SLF001
         await d.pilot.pause()
         assert d.says == ""  # once for each drag
+
+
+#: The questions of a learner; the keys that lead to where each comes up; at most two that answer it; what is then on the screen.
+QUESTIONS = (
+    (
+        "Why Mattttt?", ["l", "900e", ":sample 10 0"], ["!"],
+        "the sampler does not feed back its characters .* feeds the primer again at every step, so the model never reads",
+    ),
+    (
+        "Which of the four terms is the carry, and how much is each?", ["l", "3n", ":until any(dh_prev > -9)"], ["enter"],
+        r"dh_carry\[row 1, unit 1\] .* of the gradient passed back: carry \d+ %, candidate \d+ %, update \d+ %, reset \d+ %",
+    ),
+    ("Which row of Wz is M?", ["o"], ["enter"], "“M” picks row 4 of Wz"),
+    ("What is the loss of this epoch?", ["l", "3e"], ["?"], r"The mean of 3 batches of epoch 3 is 1\.3187"),
+    ("Where am I in the loops?", ["l", "4n", "s"], [], "epoch 2 batch 2/3 t 1/3 forward"),
+    (
+        "What is a row, what is t?", ["s"], ["?"],
+        "A batch has 2 rows: pieces of the text that are computed side by side. At each timestep t, of 3, every row reads one",
+    ),
+    (
+        "Why do rows not follow each other, and what do I do about it?", ["l", "2e"], ["!"],
+        "rows do not continue where they ended.* row 1 of batch 2 reads “thM” .* the state after “Mat”.* cure: --layout contiguous",
+    ),
+    ("Why is z what it is?", ["2n", "s", "o"], ["enter"], r"where does z\[row 1, unit 1\] come .* x Wz \S+ \d+% .* hₜ₋₁ Uz"),
+    ("What did the last step change most?", ["l", "3e"], ["%"], r"the largest: ΔWy\[unit 1, “a”\] = \+0\.00253"),
+    ("Which character caused that change?", ["l", "3e"], ["%"], "gradient from t 1, row 1, which reads “M” and wants “a”"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("question", "before", "keys", "answer"), QUESTIONS)
+async def test_a_learner_has_the_answer_within_two_keys(question: str, before: list[str], keys: list[str], answer: str) -> None:
+    assert len(keys) <= 2
+    async with driving((80, 24)) as d:
+        await d.type(*before, *keys)
+        rows = [re.sub(r"^.?[╭╮│╰╯─]+ ?│?|│.{0,3}$", " ", row.text) for row in drawn_lines(d.pilot.app.screen)]
+        shown = " ".join(" ".join(rows).split())
+        assert re.search(answer, shown), f"{question} {shown}"
 
 
 @pytest.mark.parametrize("theme", ["whiteboard", "blackboard"])

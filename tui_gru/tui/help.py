@@ -21,8 +21,11 @@ from textual.binding import BindingType
 from textual.screen import ModalScreen
 
 import tui_gru.tui.panels as panels
+from tui_gru.analysis.examined import counted
 from tui_gru.debugger.program import Program, spoken
-from tui_gru.engine.numbers import exact
+from tui_gru.engine.config import token_word
+from tui_gru.engine.numbers import exact, plain
+from tui_gru.engine.source import Ability
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot, View
@@ -507,6 +510,8 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
         yield "this panel", keys(words)
     if snapshot.line is not None:
         yield snapshot.line.text, _sentence(about_line(snapshot.program, snapshot.line))
+    if focused is None and snapshot.config.source.can(Ability.TEXT):
+        yield from _batch_here(snapshot)
     lines = (line.formula.walk() for line in snapshot.program.lines.values() if line.formula is not None)
     used = {node.function for nodes in lines for node in nodes if isinstance(node, Apply)}
     unused = {row.text for name, row in FUNCTIONS.items() if name not in used}
@@ -516,6 +521,17 @@ def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) 
         signs = [sign for sign in signs if sign.is_in(drawn)]
     for sign in signs:
         yield sign.sign.strip(), _sentence(keys(sign.meaning))
+
+
+def _batch_here(snapshot: Snapshot) -> Iterator[Explanation]:
+    """Yield what the rows and the timesteps of a batch are, and the loss of the epoch so far."""
+    config, at = snapshot.config, snapshot.position
+    words = f"A batch has {counted(config.batch_size, 'row')}: pieces of the text that are computed side by side."
+    yield "row, t", f"{words} At each timestep t, of {config.seq_length:,}, every row reads one {token_word(config.vocabulary)}."
+    losses = snapshot.losses[at.number - at.batch : at.number + 1]
+    if len(losses):
+        mean = plain(float(np.mean(losses)))
+        yield "loss", f"The mean of {counted(len(losses), 'batch')} of epoch {at.epoch + 1:,} is {mean}, nats for each prediction."
 
 
 def every_row(program: Program, keys: Keys) -> Iterator[Explanation]:

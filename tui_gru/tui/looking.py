@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.program import Program
     from tui_gru.engine.config import Text
     from tui_gru.engine.weights import Float64Array, Weights
+    from tui_gru.session.snapshot import Snapshot
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.panel import NumberAsked, PanelResult, SnapshotPanel
@@ -753,6 +754,24 @@ def _explain_line(screen: MainScreen) -> None:
     row = screen.view.row or 0
     index = tuple(row if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted)
     ask_about(screen, line.target, index, None)
+    if not screen.running and (words := _paths_of(screen.snapshot, line.target)):
+        screen.say(words)
+
+
+def _paths_of(snapshot: Snapshot, target: str) -> str:
+    """Return the shares of the paths of a gradient that is passed back to another timestep; empty for another value."""
+    from tui_gru.analysis.influence import flow_names, paths_of
+
+    program, t = snapshot.program, snapshot.timestep
+    if not snapshot.flowing:
+        return ""
+    state = next((each for each in program.model.page.states if flow_names(program, each).handed_on == target), None)
+    flow = None if state is None or t is None else snapshot.flow(state=state)[t]
+    shares = None if flow is None else flow.shares
+    if state is None or shares is None or len(shares) < 2:
+        return ""
+    paths = zip(paths_of(program, state), shares, strict=True)
+    return f"of the gradient passed back: {', '.join(f'{word} {share:.0%}'.replace('%', ' %') for (_, word), share in paths)}"
 
 
 # What-if

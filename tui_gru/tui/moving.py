@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.position import Level, Reader, TypedError, tick_of
+from tui_gru.debugger.program import printable
+from tui_gru.engine.source import Ability
+from tui_gru.errors import TuiGruError
 from tui_gru.session.answers import place_in_words
 from tui_gru.tui.keys import LARGEST_COUNT, Arguments, Step, with_keys
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.evaluate import Node
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panels.listing import Listing
     from tui_gru.tui.panels.time import TimeLine
@@ -233,7 +238,44 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
     from tui_gru.tui.panels.weights import WeightsPanel
 
-    _with_weights(screen, lambda: screen.say(screen.query_one(WeightsPanel).go_to_largest(sheet)))
+    def find() -> None:
+        panel = screen.query_one(WeightsPanel)
+        said = panel.go_to_largest(sheet)
+        screen.say(
+            " · ".join(filter(None, (said, "" if panel.found is None or screen.bottom.low else _most_of(screen, *panel.found))))
+        )
+
+    _with_weights(screen, find)
+
+
+def _most_of(screen: MainScreen, name: str, index: tuple[int, ...]) -> str:
+    """Say which timestep and row bring most of the gradient of a weight in this batch, and what is read there; empty if unknown."""
+    from tui_gru.debugger.evaluate import ValueRef
+
+    snapshot = screen.snapshot
+    if not snapshot.config.source.can(Ability.TEXT) or snapshot.gradient(name) is None:
+        return ""
+    try:
+        whole = screen.session.derive(ValueRef(f"d{name}", index, None, snapshot.position.tick))
+        steps = {int(found[1]): term for term in whole.terms if (found := re.fullmatch(r"t (\d+)", term.label))}
+        t, step = max(steps.items(), key=lambda item: _towards(whole, item[1]), default=(0, None))
+        parts = () if step is None else step.terms
+        rows = {int(found[1]): term for term in parts if (found := re.search(r"at row (\d+)$", term.label))}
+    except TuiGruError:  # a batch that cannot be read, or that was changed
+        return ""
+    if not steps:
+        return ""
+    row = max(rows, key=lambda row: _towards(whole, rows[row]), default=1)
+    read, wanted = (snapshot.value(kind, t - 1) for kind in ("char", "target"))
+    if read is None or wanted is None or len(read) < row:
+        return ""
+    one, other = (printable(each[row - 1]) for each in (read, wanted))
+    return f"most of its gradient from t {t}, row {row}, which reads “{one}” and wants “{other}”"
+
+
+def _towards(whole: Node, part: Node) -> float:
+    """Return how much a part of a sum moves it in the direction that the sum has."""
+    return float(part.value) * (1 if float(whole.value) > 0 else -1)
 
 
 def saturated(screen: MainScreen, rest: Arguments) -> None:

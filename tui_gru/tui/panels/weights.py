@@ -320,6 +320,9 @@ class WeightsPanel(PanelGroup):
     of the current line, until `<` and `>` choose another.
     """
 
+    #: The weight that `go_to_largest` has found, and its entry; None before, and if it has found none.
+    found: tuple[str, tuple[int, ...]] | None = None
+
     DEFAULT_CSS = "WeightsPanel > * { width: 1fr; height: 1fr; }"
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -371,7 +374,7 @@ class WeightsPanel(PanelGroup):
         from tui_gru.analysis.summaries import largest_entry
 
         snapshot, (kind,) = self.snapshot, _SHEETS[mode]
-        sizes = {}
+        sizes, self.found = {}, None
         for name in snapshot.program.parameters:
             array = kind.read(snapshot, name)
             if array is not None and (index := largest_entry(array)) is not None:
@@ -380,6 +383,7 @@ class WeightsPanel(PanelGroup):
             return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
+        self.found = name, index
         if self.region:  # if the panel is on another page, only the message is shown
             self.mode, self.chosen = mode, name
             self._update()
