@@ -128,7 +128,7 @@ def test_what_is_shown_is_data(console: Console) -> None:
     activity, _, probes = console.execute("units").data
     assert len(probes) == len(console.session.units().probes())
     assert activity["values"].shape == (20, 2)
-    influence, rows = console.execute("influence").data
+    influence, rows, *_ = console.execute("influence").data
     assert (influence["row"], rows["row"]) == (0, 0)
     rates = console.execute("rates").data
     assert [rate["rate"] for rate in rates] == sorted(rate["rate"] for rate in rates)

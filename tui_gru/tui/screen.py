@@ -155,6 +155,8 @@ class KeptWithSession:
         if mark is None or not isinstance(layout, dict) or layout.get("place") != [mark.branch, mark.tick]:
             return
         ScreenLayout.read(layout).apply(screen)
+        if screen.overlay is not None and screen.overlay is screen.focused:
+            return  # a list in which the mark was chosen
         match layout.get("focus"):
             case [str(kind), int(nth)]:
                 panels = [panel for panel in screen.query(Panel) if type(panel).__name__ == kind]
