@@ -625,7 +625,8 @@ def plot(
     longest = max(len(line) for line in lines)
     rows = height - 2
     if longest == 0 or rows < 1:
-        note = text(palette, placeholder, palette.dim)
+        newest = label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder  # there is no room for more
+        note = text(palette, newest, palette.dim)
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
     last = float(max(longest, 2))
     axis = axis_of(lines, scale)

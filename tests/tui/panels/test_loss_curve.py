@@ -190,3 +190,12 @@ async def test_where_branches_are_compared_the_batch_pointed_at_has_both_losses(
         assert str(curve.border_subtitle) == "loss 2.0000 (2.5000 on main) · e1 b2 · batch 2"
         await pilot.press("right")
         assert str(curve.border_subtitle) == "loss 1.0000 · e1 b3 · batch 3"
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 6])
+def test_a_low_panel_does_not_say_that_no_batch_is_finished(content, moment, height):
+    snapshot = moment("sgd")
+    assert "no batch finished yet" not in content(LossCurve(), snapshot, 40, height).text
+    assert "no batch finished yet" in content(LossCurve(), moment("start"), 40, height).text
+    if height < 3:
+        assert content(LossCurve(), snapshot, 40, height).text.strip() == f"{snapshot.losses[-1]:.3f}"
