@@ -159,7 +159,7 @@ class Runner:
     def _work(self, verb: RunFunction) -> None:
         """Execute a verb in this thread, and post its progress and its end."""
         screen, session = self._screen, self._screen.session
-        last = shown = yielded = time.monotonic()
+        last = shown = yielded = begun = time.monotonic()
         computed = time.thread_time()
 
         def passing(now: float) -> Snapshot | None:
@@ -178,7 +178,9 @@ class Runner:
             if now - yielded >= YIELD_EVERY:
                 time.sleep(YIELD_FOR)
                 yielded = time.monotonic()
-            if (found := passing(now)) is not None or now - last >= REPORT_EVERY:
+            found = passing(now)
+            # The words come with the pictures, so that both are about one batch, unless pictures are seldom.
+            if found is not None or now - last >= REPORT_EVERY * (4 if shown > begun else 1):
                 last = now
                 screen.post_message(Progressed(place, found))
 
