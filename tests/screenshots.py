@@ -149,6 +149,7 @@ PICTURES = (
     Picture("module", "n x x", (160, 50), session=debugged, rounded=True),
     Picture("recording", "^", (160, 50), session=recorded, rounded=True),
     Picture("text", f"l {TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
+    Picture("story", "l 3e H", options=TOPICS | EXACT),
     Picture("own", "l n n 5s 3o", options={"cell": "my.cell", "cell_text": CELL}),
 )
 

@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from pydoc_data.topics import topics
 from types import SimpleNamespace
 from typing import Any
 
@@ -233,6 +234,73 @@ async def test_the_commands_are_done(folder: Path) -> None:
             if d.pilot.app.screen is not d.screen:  # the help, over the main screen
                 await d.type("escape")
     assert (folder / "why.tex").stat().st_size
+
+
+def test_the_story_of_a_run_is_as_it_is_told() -> None:
+    page = MANUAL["story"]
+    (block,) = [block for block in blocks("python") if block in page]
+    every = "".join(topics[key] for key in sorted(topics))
+    unseen = "".join(char for char in every[26_000:32_000] if char in set(TOPICS["text"]))
+    names: dict[str, Any] = {"topics": TOPICS["text"], "unseen": unseen, "tui_gru": tui_gru}
+    exec(block, names)
+    session, story, memory, probes = (names[name] for name in ("s", "story", "memory", "probes"))
+    losses = np.asarray(story.columns["loss"])
+    means = np.convolve(losses, np.ones(20) / 20, "valid")
+
+    def told(pattern: str) -> list[float]:
+        (found,) = re.findall(pattern, " ".join(page.split()))
+        return [float(number) for number in ([found] if isinstance(found, str) else found)]
+
+    for batch, table in (
+        told(r"batch (\d+) \| how often.*?unigram table, ([\d.]+)"),
+        told(r"batch (\d+) \| which.*?bigram table, ([\d.]+)"),
+    ):
+        assert int(np.flatnonzero(means < table)[0]) + 20 == pytest.approx(batch, abs=8)
+    held_out = story.of(lambda moment: moment.held_out)
+    lowest, at_end, epoch_mean = told(r"is lowest, ([\d.]+); at the end it is ([\d.]+), and that of the epoch ([\d.]+)")
+    assert held_out.min() == pytest.approx(lowest, abs=0.05)
+    assert held_out[-1] == pytest.approx(at_end, abs=0.08)
+    assert held_out[-1] > held_out.min() + 0.05
+    epochs = story.epoch_means[1]
+    assert epochs[-1] == pytest.approx(epoch_mean, abs=0.05)
+    assert epochs[1] == pytest.approx(told(r"the epoch's mean is ([\d.]+)")[0], abs=0.05)
+    shares = [share.written(share.name) for share in story.shares]
+    by_batch = {moment.batch + 1: dict(zip(shares, moment.shares, strict=True)) for moment in story.moments}
+    saturated = told(r"at batch (\d+), (\d+) % of the entries of h")
+    assert by_batch[int(saturated[0])]["|h| above 0.8"] == pytest.approx(saturated[1] / 100, abs=0.08)
+    assert by_batch[41]["|h| above 0.8"] < 0.02
+    closed = told(r"at batch (\d+) it is (\d+) % of them")
+    assert by_batch[int(closed[0])]["z below 0.1"] == pytest.approx(closed[1] / 100, abs=0.05)
+    assert by_batch[1]["z below 0.1"] == 0
+    (finding,) = session.findings(held_out=unseen)
+    assert (finding.name, finding.title) == ("overfitting", "the loss on the held-out text has risen again")
+    assert finding.first_seen.epoch + 1 == told(r"where it was lowest, in epoch (\d+)\.")[0]
+    reach = story.of(lambda moment: float(np.flatnonzero(moment.reach >= moment.reach.max() / 10).max()))
+    assert reach[story.batches + 1 == 21] == 2
+    assert reach[story.batches >= 14 * 203].min() >= 10
+    for feature, now, before in (
+        ("first-letters", *told(r"begins a word with R² ([\d.]+), where it was ([\d.]+) before")),
+        ("next-spaces", *told(r"whether a space comes next, ([\d.]+), was ([\d.]+);")),
+        ("next-letters", *told(r"whether a letter comes next, ([\d.]+), was ([\d.]+)\.")),
+    ):
+        assert (probes[feature].r2, probes[feature].before) == (pytest.approx(now, abs=0.08), pytest.approx(before, abs=0.03))
+    one, four, eight = told(r"the loss is ([\d.]+), worse.*?with four it is ([\d.]+), with eight ([\d.]+), and with 16")
+    assert memory.losses[0] > memory.bigram
+    assert [memory.losses[i] for i in (0, 2, 3)] == [pytest.approx(loss, abs=0.15) for loss in (one, four, eight)]
+    assert memory.losses[4] == pytest.approx(memory.whole, abs=0.03)
+    units = session.units(without=True)
+    assert (units.without - units.loss).max() == pytest.approx(told(r"the loss is ([\d.]+) higher")[0], abs=0.08)
+
+
+def test_the_tutorials_story_is_as_it_is_told() -> None:
+    session = tui_gru.Session()
+    session.learning = True
+    session.step("epoch", 900)
+    wrong, right = (session.sample("Ma", 10, sampler=sampler, temperature=0) for sampler in ("tutorial", "fed-back"))
+    page = section(MANUAL["story"], "The tutorial's story")
+    assert f"“{wrong}”" in page
+    assert f"“{right}”" in page
+    assert [each.name for each in session.findings()] == ["sampler-without-feedback", "rows-do-not-continue"]
 
 
 async def test_the_first_walk_is_walked() -> None:
