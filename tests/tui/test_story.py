@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tui_gru
 from tests.tui.pressing import press
 from tests.tui.test_analysing import LARGE, TEXT, opened, started
-from tui_gru.analysis.trials import RateTrial, command_line
+from tui_gru.analysis.trials import Cure, RateTrial, command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import given, plain
+from tui_gru.tui.panels.lists import FindingsList
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
 from tui_gru.tui.plots import Dots
@@ -214,6 +216,36 @@ async def test_the_cures_of_a_finding_are_tried_and_listed_in_the_order_measured
         assert app.clipboard.endswith(expected[0].option)
         assert "--learning-rate 3" not in app.clipboard.removesuffix(expected[0].option)
         assert app.screen.session.position == app.screen.session.newest
+
+
+async def test_the_best_cure_is_kept_as_a_branch_that_equals_a_run_with_it() -> None:
+    async with started(TOO_LARGE, "l 100n ! t") as (app, pilot):
+        session = app.screen.session
+        best = session.try_cures(app.screen.overlay.findings[0])[0]
+        option, value = best.option.split()
+        assert option == "--learning-rate"
+        was = np.asarray(app.screen.snapshot.losses)
+        await press(pilot, "b")
+        assert app.screen.overlay is None
+        losses = np.asarray(app.screen.snapshot.losses)
+        alone = tui_gru.Session(**{**TOO_LARGE, "learning_rate": float(value)})
+        alone.learning = True
+        alone.step("batch", len(was))
+        assert len(was) == session.state.timeline.completed(session.position)
+        assert losses.tolist() == np.asarray(alone.snapshot().losses).tolist()
+        message = app.screen.query_one(BottomLine).message
+        assert f"with {best.option} the last loss is {losses[-1]:.4f} instead of {was[-1]:.4f} · on branch" in message
+        session.switch("main" if session.branch != "main" else next(name for name in session.branches if name != "main"))
+        assert np.asarray(session.snapshot().losses).tolist() == was.tolist()
+
+
+async def test_a_cure_that_no_branch_can_have_is_refused() -> None:
+    async with started({"layout": "contiguous"}, ":sample Ma 5 tutorial", "! b") as (app, pilot):
+        assert "no cure of this finding has been tried yet" in app.screen.query_one(BottomLine).message
+        app.screen.overlay.post_message(FindingsList.Kept(Cure("carry", "reset")))
+        await pilot.pause()
+        assert "--carry reset needs a new run" in app.screen.query_one(BottomLine).message
+        assert app.screen.session.branches == ("main",)
 
 
 async def test_a_finding_without_an_option_says_so() -> None:

@@ -332,6 +332,7 @@ class VerbScreen(MainScreen):
     on_check_report_every_batch = looking.every_batch_asked
     on_panel_result = looking.panel_result
     on_findings_list_copied = looking.cure_copied
+    on_findings_list_kept = looking.cure_kept
     on_findings_list_cures_asked = looking.cures_asked
     on_findings_list_chosen = looking.finding_chosen
     on_influence_map_asked = looking.influence_asked

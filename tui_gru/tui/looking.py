@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -284,6 +285,35 @@ def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
     command = command_line(screen.session.config, event.option)
     screen.app.copy_to_clipboard(command)
     screen.say(f"copied: {command}")
+
+
+def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
+    """Run the batches so far again with the best cure, on a branch; an option that only a new run can have is refused."""
+    cure, before = event.cure, screen.snapshot
+    if cure is None:
+        screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        return
+    setting = {"clip": "limit"}.get(cure.name, cure.name)
+    if setting not in before.settings.rule:
+        screen.say(f"{cure.typed} needs a new run, which no branch can be; y copies its command", warning=True)
+        return
+    count = screen.session.state.timeline.completed(before.position)
+
+    def run(progress: SearchProgress | None) -> None:
+        session = screen.session
+        session.seek(0)
+        session.edit(setting, cure.value)
+        session.learning = True
+        session.step("batch", count, progress=progress)
+
+    def say(_: object) -> None:
+        loss = screen.snapshot.losses[-1] if len(screen.snapshot.losses) else math.nan
+        was = before.losses[-1] if len(before.losses) else math.nan
+        words = f"with {cure.typed} the last loss is {loss:.4f} instead of {was:.4f}"
+        screen.answer(f"{words}{answers.branched(before, screen.snapshot)}")
+
+    screen.overlays.lift()
+    screen.do(run, batches=count, then=say)
 
 
 def rates(screen: MainScreen, rest: Arguments) -> None:

@@ -16,7 +16,7 @@ from textual.message import Message
 
 from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
-from tui_gru.analysis.trials import CureTrial
+from tui_gru.analysis.trials import Cure, CureTrial
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.position import as_typed, place_name, position_of
 from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
@@ -481,8 +481,8 @@ class FindingsList(ListOverlay):
         "each cure of a finding, y copies the command line of the best."
     )
 
-    ASKING = frozenset({"choose", "attempt"})
-    BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy")]
+    ASKING = frozenset({"choose", "attempt", "keep"})
+    BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy"), ("b", "keep")]
 
     @dataclass
     class Chosen(Message):
@@ -502,6 +502,12 @@ class FindingsList(ListOverlay):
         """Posted to copy the command line of a run with an option, as typed; with an empty one, to say that none was tried."""
 
         option: str
+
+    @dataclass
+    class Kept(Message):
+        """Posted to run the batches again with the option of a cure that was tried, on a branch; None if none was tried."""
+
+        cure: Cure | None
 
     def __init__(self, findings: Sequence[Finding], *, at: str = "") -> None:
         """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
@@ -525,6 +531,7 @@ class FindingsList(ListOverlay):
             hints.insert(1, "t tries its cures")
         if self._trials:
             hints.insert(1, "y copies the command")
+            hints.insert(2, "b keeps it as a branch")
         return Titles(f"findings: {words}", hints)
 
     def lines(self, width: int) -> Sequence[ListRow]:
@@ -620,6 +627,11 @@ class FindingsList(ListOverlay):
     def action_attempt(self) -> None:
         if (finding := self._cause) is not None:
             self.post_message(self.CuresAsked(finding))
+
+    def action_keep(self) -> None:
+        if (finding := self._cause) is not None:
+            best = next((trial.option for trial in self._trials.get(id(finding), ())), "")
+            self.post_message(self.Kept(next((cure for cure in finding.cures if cure.typed == best), None)))
 
     def action_copy(self) -> None:
         if (finding := self._cause) is not None:
