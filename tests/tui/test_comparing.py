@@ -351,5 +351,6 @@ async def test_what_is_neither_a_branch_nor_a_run_is_refused() -> None:
     app = app_of(forked())
     async with headless(app, (120, 36)):
         assert app.main is not None
-        with pytest.raises(TuiGruError, match="there is no branch 'nowhere'"):
-            execute(app.main, "compare nowhere")
+        for name in ("nowhere", "x" * 5000, "last"):  # too long for the name of a file; no session has been saved
+            with pytest.raises(TuiGruError, match=f"there is no branch '{name[:20]}"):
+                execute(app.main, f"compare {name}")

@@ -312,11 +312,13 @@ def _run_at(name: Arguments) -> Path | None:
     from tui_gru.capture.format import holds_a_recording
     from tui_gru.storage import store as library
 
-    path = permitted(name) if is_permitted(name) else None
-    if path is not None and path.is_dir():
-        return path if holds_a_recording(path) else None
-    found = library.find(str(name))
-    return found if found.exists() else None
+    with suppress(OSError, TuiGruError):  # such as a name that is too long for a file
+        path = permitted(name) if is_permitted(name) else None
+        if path is not None and path.is_dir():
+            return path if holds_a_recording(path) else None
+        found = library.find(str(name))
+        return found if found.exists() else None
+    return None
 
 
 def compare_with_run(screen: MainScreen, path: Path) -> None:
