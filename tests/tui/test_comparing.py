@@ -140,7 +140,7 @@ async def test_every_matrix_shows_this_branch_minus_the_other() -> None:
         for name in ("z", "h"):
             shown = eye.written(eye.gate(name))
             assert all(numbers.wide(x).strip() in shown for x in d[name].ravel())
-            assert str(eye.gate(name).border_title) == f"{name} − {name} main"
+            assert str(eye.gate(name).border_title) == f"→ {name} − {name} main"
             assert eye.gate(name).kind == "signed"
         assert all(numbers.wide(x).strip() in eye.panel(Softmax) for x in d["y_hat"].ravel())
         assert all(numbers.compact(x).strip() in eye.panel(Overview) for x in d["Wz"].ravel())
@@ -206,7 +206,7 @@ async def test_a_branch_that_is_deleted_or_undone_is_compared_with_no_more() -> 
         eye.screen.show_now()
         await eye.pilot.pause()
         assert "compared" not in eye.header
-        assert str(eye.gate("z").border_title) == "z  update"
+        assert str(eye.gate("z").border_title) == "→ z  update"
         assert eye.legend == "loss so far"
     async with looking() as eye:
         await eye.press("equals_sign", "u")

@@ -128,7 +128,7 @@ async def test_help_begins_with_what_has_the_focus(size: tuple[int, int]) -> Non
         assert help_text(d).index("Prediction: a probability") < help_text(d).index("one line of the program")
         assert "tab goes from panel to panel" in help_text(d)
         await d.type("escape")
-        gates = d.screen.query(ValueMatrix).first()
+        gates = next(matrix for matrix in d.screen.query(ValueMatrix) if matrix.value_name == "z")
         if gates.region:
             d.screen.set_focus(gates)
             await d.type("?")

@@ -132,7 +132,7 @@ async def test_a_panel_and_the_screen_as_text(tmp_path: Path) -> None:
         execute(d.screen, f"export {tmp_path / 'terms.txt'}")
         assert (tmp_path / "terms.txt").read_text("utf-8").startswith("loss, term by term\n\n")
         assert f"{d.session.loss:.4f}" in (tmp_path / "terms.txt").read_text("utf-8")
-        d.screen.set_focus(d.screen.query(ValueMatrix).first())
+        d.screen.set_focus(next(matrix for matrix in d.screen.query(ValueMatrix) if matrix.value_name == "z"))
         execute(d.screen, f"export {tmp_path / 'z.txt'}")
         table = np.loadtxt((tmp_path / "z.txt").read_text("utf-8").splitlines()[2:], dtype=np.float32)
         np.testing.assert_array_equal(table, d.session.value("z"))
@@ -146,7 +146,8 @@ async def test_a_panel_as_latex(tmp_path: Path) -> None:
             (ValueMatrix, [r"  z &= \begin{pmatrix} "]),
             (Overview, ["W_{z} &= ", "b_{y} &= "]),
         ):
-            d.screen.set_focus(d.screen.query(panel).first())
+            shown = d.screen.query(panel)
+            d.screen.set_focus(next((each for each in shown if getattr(each, "value_name", "z") == "z"), shown.first()))
             execute(d.screen, f"export! {tmp_path / 'a.tex'}")
             written = (tmp_path / "a.tex").read_text("utf-8")
             assert [name for name in names if name not in written] == []

@@ -21,7 +21,7 @@ from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import WhatIfPanel
-from tui_gru.tui.panels.values import Gates
+from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.session_screen import BottomLine, Card
 from tui_gru.tui.terminal import drawn_later
@@ -198,7 +198,7 @@ async def test_tab_completes_a_command_or_does_nothing() -> None:
 async def test_a_click_elsewhere_closes_the_command_line() -> None:
     async with driving() as d:
         await d.type(":", *"go")
-        await d.pilot.click(Gates)
+        await d.pilot.click(ValueMatrix)
         await d.pilot.pause()
         assert not d.screen.query_one(CommandLine).display
         await d.type("s")
@@ -460,7 +460,7 @@ async def test_every_sample_has_a_seed_of_its_own() -> None:
         assert sorted(set(seeds)) == list(range(8, 40))
 
 
-@pytest.mark.parametrize(("size", "pages"), [((160, 50), 1), ((120, 50), 1), ((120, 36), 2), ((80, 24), 3), ((40, 12), 4)])
+@pytest.mark.parametrize(("size", "pages"), [((160, 50), 1), ((160, 40), 2), ((120, 36), 3), ((80, 24), 3), ((40, 12), 4)])
 async def test_the_page_key_is_dim_where_there_is_one_page(size: tuple[int, int], pages: int) -> None:
     async with driving(size) as d:
         assert BY_ID["page"].applies(d.screen) is (pages > 1)

@@ -135,7 +135,7 @@ async def test_every_panel_can_be_asked() -> None:
 async def test_the_gates_and_the_line_at_work_can_be_asked() -> None:
     async with driving() as d:
         await d.type("s")
-        d.screen.query(ValueMatrix).first().focus()
+        next(matrix for matrix in d.screen.query(ValueMatrix) if matrix.value_name == "z").focus()
         await d.type("down", "right", "enter")
         assert (asked(d).name, asked(d).index) == ("z", (1, 1))
         await d.type("escape", "right", "left", "enter")  # the focus is back on the matrix

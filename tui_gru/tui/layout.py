@@ -91,7 +91,7 @@ def _prediction(snapshot: Snapshot) -> str:
 class PanelSlot:
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 
-    `tiny`, `narrow`, `middle` and `short` are the sizes of a screen that is too small for all panels. Each has the numbers of the
+    `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels. Each has the numbers of the
     pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
     w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page, or
     returns it. A panel that is `needed` only sometimes is made when it is needed for the first time.
@@ -102,8 +102,8 @@ class PanelSlot:
     name: str | Callable[[Snapshot], str] = ""
     tiny: str | None = None
     narrow: str | None = None
+    medium: str | None = None
     middle: str | None = None
-    short: str | None = None
     needed: Callable[[Snapshot], bool] | None = None
 
     def named(self, snapshot: Snapshot) -> str:
@@ -131,29 +131,65 @@ _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS:
 PLACES = (
     PanelSlot(Header, "head"),
     PanelSlot(Listing, "program", tiny="1 2 3 4"),
-    PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", needed=_watches),
-    PanelSlot(Log, "program", "log", tiny="5", narrow="4", needed=_logs),
-    PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", middle="1 2", short="1"),
-    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", middle="1 2", short="1", needed=_has_loss_terms),
-    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", middle="1 2", short="1 2"),
-    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", middle="1 2", short="1 2"),
-    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", middle="v p", short="v p", needed=_has_prediction),
-    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", middle="v p", short="v p", needed=_has_losses),
-    PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", middle="w 2", short="w 2"),
-    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", middle="w 2", short="w 2", needed=_has_samples),
+    PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", medium="4", needed=_watches),
+    PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", needed=_logs),
+    PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
+    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_has_loss_terms),
+    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1 2"),
+    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1 2"),
+    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p", needed=_has_prediction),
+    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p", needed=_has_losses),
+    PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
+    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", needed=_has_samples),
     PanelSlot(TimeLine, "foot"),
 )
 #: The panels that need only the results of a batch.
 ALL_RESULTS = Header, LossCurve, TimeLine
 #: The frames in a frame, which stand after its panels.
 FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
-#: The classes of screens with several pages; the first that a screen has decides.
-SIZES = ("-tiny", "-narrow", "-middle", "-short")
 
 
 def size_of(classes: Iterable[str]) -> str:
-    """Return the class that decides about the pages of a screen with these classes; empty if it shows all panels."""
-    return next((size for size in SIZES if size in classes), "")
+    """Return the size that decides about the pages of a screen with these classes; empty if it shows all panels.
+
+    A wide screen that is too low for the listing beside all others is laid out as a narrow one, so that the current line has all
+    its width.
+    """
+    found = set(classes)
+    if "-tiny" in found:
+        return "-tiny"
+    if "-narrow" in found or {"-wide", "-short"} <= found:
+        return "-narrow" if "-short" in found else "-medium"
+    return "-middle" if "-middle" in found else ""
+
+
+#: The rows of the batch above the blackboard at each size, as in screen.tcss, and the width of the listing beside it.
+_TOP, _LISTING = {"-narrow": 6, "-medium": 14, "-middle": 8, "": 8}, 48
+#: The least rows of the current line, the gates, the prediction with the curve, and the weights with the samples.
+_LEAST = {"line": 8, "gates": 7, "middle": 6, "bottom": 5}
+_SHORTEST = 4  # rows of the gates
+
+
+def shared(room: int, wanted: Mapping[str, int], first: Iterable[str]) -> dict[str, int]:
+    """Share the rows of the blackboard: to each its least, then to each what it wants, in order, with `first` before the others.
+
+    What is left goes to the last frame, so that a panel ends where its content ends.
+    """
+    heights = {name: min(_LEAST[name], rows) for name, rows in wanted.items()}
+    spare = room - sum(heights.values())
+    for name in dict.fromkeys((*first, *wanted)):
+        if name in heights:
+            more = max(min(wanted[name] - heights[name], spare), 0)
+            heights[name], spare = heights[name] + more, spare - more
+    for name in reversed(heights):
+        if spare > 0 and name in ("middle", "bottom") and heights[name]:
+            heights[name], spare = heights[name] + spare, 0
+        elif spare < 0:
+            less = min(-spare, heights[name] - 1)
+            heights[name], spare = heights[name] - less, spare + less
+    if 0 < heights.get("gates", 0) < _SHORTEST and "line" in heights:  # below a card: too few rows for a number
+        heights["line"], heights["gates"] = heights["line"] + heights["gates"], 0
+    return heights
 
 
 def following(snapshot: Snapshot) -> Following:
@@ -216,6 +252,7 @@ class PanelHost:
         self._panels: dict[PanelSlot, Shown] = {}
         self._frames: dict[str, PanelContainer] = {}
         self._arranged: object = None  # what the panels on screen were last chosen for
+        self._heights: dict[str, int] = {}  # of the rows of the blackboard
         self._behind = False  # some panels show the moment before the run that is under way
         self._borrowed = False  # the zoomed panel had no focus before and loses it after the zoom
 
@@ -229,8 +266,6 @@ class PanelHost:
     def _frame(self, name: str) -> PanelContainer:
         inside = [*self._made(name), *(self._frame(frame) for frame in FRAMES.get(name, ()))]
         self._frames[name] = PanelContainer(*inside, id=name)
-        if any(isinstance(panel, Gates) and panel.many for panel in inside):
-            self._frames[name].add_class("-many", update=False)
         return self._frames[name]
 
     def _made(self, frame: str) -> list[Shown]:
@@ -306,15 +341,20 @@ class PanelHost:
         at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
         needed = tuple(place.is_needed(snapshot) for place in self._panels)
         lacks = [name for place in PLACES if (name := _LACKS.get(place.panel)) and not place.is_needed(snapshot)]
-        if (size, self.page, at, needed) == self._arranged:
+        more = self._more(size, at) if self.page == 1 else frozenset()
+        heights = self._shares(size, at, more)
+        if heights != self._heights:
+            self._heights = heights
+            self._set_heights(update=update)
+        if (size, self.page, at, needed, more) == self._arranged:
             return
-        self._arranged = size, self.page, at, needed
+        self._arranged = size, self.page, at, needed, more
         before = screen.classes
         screen.remove_class(*before & LAID_OUT_BY, update=False)
         screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), *lacks, update=False)
         stale: list[Widget] = [*self._frames.values()]
         for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
-            shown = wanted and place.is_shown(size, self.page, at)
+            shown = wanted and (place.is_shown(size, self.page, at) or _row_of(place) in more)
             if shown is panel.has_class("-off") or (shown and screen.classes != before):
                 stale.append(panel)
             panel.set_class(not shown, "-off", update=False)
@@ -322,6 +362,67 @@ class PanelHost:
             frame.set_class(not self._has_panels(name), "-off", update=False)
         if update:
             screen.app.stylesheet.update_nodes(stale)  # what is in the panels looks the same on every page
+
+    def _room(self, size: str) -> Size:
+        """Return the size of the blackboard."""
+        width, height = self._screen.app.size
+        flat = size in ("-narrow", "-medium")
+        rows = height - 1 - self._screen.card_rows - _TOP[size] - (1 if height < LOW else 2) - (1 if flat else 2)
+        return Size(width if flat else width - _LISTING, rows)
+
+    def _own(self, size: str, at: Following, page: int) -> set[str]:
+        """Return the rows of the blackboard that a page is there for."""
+        return {_row_of(place) for place in self._panels if place.name and place.is_shown(size, page, at)}
+
+    def _more(self, size: str, at: Following) -> frozenset[str]:
+        """Return the rows of the blackboard for which the first page has room besides its own."""
+        if size in ("", "-tiny"):
+            return frozenset()
+        room, own, more = self._room(size), self._own(size, at, 1), set[str]()
+        used = sum(self._wanted(name, room.width, size, at) for name in _LEAST if name in own)
+        for name in _LEAST:
+            wanted = self._wanted(name, room.width, size, at)
+            if name not in own and 0 < wanted <= room.height - used:
+                more.add(name)
+                used += wanted
+        return frozenset(more)
+
+    def _shares(self, size: str, at: Following, more: frozenset[str]) -> dict[str, int]:
+        """Return the heights of the rows of the blackboard on this page; empty on a tiny screen, which shows one at a time."""
+        if size == "-tiny":
+            return {}
+        room, shown = self._room(size), self._own(size, at, self.page) | more
+        wanted = {name: self._wanted(name, room.width, size, at) for name in _LEAST if name in shown and self._in_row(name)}
+        if "gates" in wanted and not self._in_row("middle"):  # a model without losses gives their room to the gates
+            wanted["gates"] = room.height
+        first = {Following.WEIGHTS: ("bottom",), Following.PREDICTION: ("line", "middle")}.get(at, ())
+        return shared(room.height, wanted, first)
+
+    def _wanted(self, name: str, width: int, size: str, at: Following) -> int:
+        """Return the rows that a row of panels wants at this width: those that are on this page, or all if none is."""
+        snapshot = self._screen.snapshot
+        places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot)]
+        here = [place for place in places if place.is_shown(size, self.page, at)] or places
+        across = width if name in ("line", "gates") else width // 2
+        return max((self._panels[place].wanted(snapshot, across) for place in here), default=0)
+
+    def _set_heights(self, *, update: bool) -> None:
+        """Give the rows of the blackboard their heights. That of a panel that can be zoomed is `auto`, which the zoom replaces."""
+        for name in _LEAST:
+            rows, first = self._heights.get(name), next(iter(self._in_row(name)), None)
+            if first is None:
+                continue
+            if name == "line" and isinstance(first, CurrentLine):
+                first.allotted = rows or 0
+                if update:
+                    first.refresh(layout=True)
+            else:
+                widget = self._frames.get(name, first)
+                widget.styles.height = rows
+                widget.set_class(rows == 0, "-none", update=update)
+
+    def _in_row(self, name: str) -> list[Shown]:
+        return [panel for place, panel in self._panels.items() if _row_of(place) == name]
 
     def _has_panels(self, frame: str) -> bool:
         """Return True if a panel in a frame is on screen."""
@@ -375,7 +476,11 @@ class PanelHost:
     @property
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
         """The names of the panels on each page at this screen size."""
-        return pages_of(self._size, self._screen.snapshot, following(self._screen.snapshot))
+        snapshot, at, size = self._screen.snapshot, following(self._screen.snapshot), self._size
+        first, *rest = pages_of(size, snapshot, at)
+        more = self._more(size, at)
+        named = (place.named(snapshot) for place in PLACES if place.name and place.is_needed(snapshot) and _row_of(place) in more)
+        return (*first, *(name for name in named if name not in first)), *rest
 
     def turn_to(self, page: int) -> None:
         """Show the page of this number, from 1; the first page if there is no such page."""
@@ -413,6 +518,11 @@ class PanelHost:
         if self._borrowed:
             self._borrowed = False
             self._screen.set_focus(None)
+
+
+def _row_of(place: PanelSlot) -> str:
+    """Return the row of the blackboard in which a panel stands; empty for other panels."""
+    return {CurrentLine: "line", Gates: "gates"}.get(place.panel, place.frame if place.frame in _LEAST else "")
 
 
 def _compared(panel: object) -> Compared:

@@ -332,7 +332,7 @@ class MatrixView(Panel):
         if self.form != "map":
             return super().render_line(y)
         width = self.scrollable_content_region.width
-        return self._map_line(y, width).extend_cell_length(width).apply_style(self._ground)
+        return self._map_line(y, width).adjust_cell_length(width).apply_style(self._ground)
 
     def _summary_rows(self, width: int, height: int) -> Sequence[Strip]:
         """Draw a panel without room for a map: its summary. With the focus, the row and the place of the cursor come first."""

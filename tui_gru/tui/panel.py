@@ -415,6 +415,8 @@ class SnapshotPanel(Panel):
     #: The moment to which the content belongs, None if it belongs to every moment.
     read_at: Anchor | None = None
 
+    allotted = 0  # the outer height in cells, for `height: auto`
+
     _snapshot: Snapshot | None = None
     _view = View()
     _read: Hashable = None
@@ -430,6 +432,13 @@ class SnapshotPanel(Panel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         """Return True if the line just executed has computed what the panel shows."""
         return False
+
+    def wanted(self, snapshot: Snapshot, width: int) -> int:
+        """Return the outer height at which the content is shown in full, at this outer width, in cells."""
+        return 8
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return self.allotted - self.gutter.height if self.allotted else super().get_content_height(container, viewport, width)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """Return the content for a panel of this inner size, as `build` does."""
@@ -474,6 +483,10 @@ class PanelGroup(Container):
 
     _snapshot: Snapshot | None = None
     _view = View()
+
+    def wanted(self, snapshot: Snapshot, width: int) -> int:
+        """Return the outer height at which all panels show their content in full, at this outer width, in cells."""
+        return 13
 
     @property
     def snapshot(self) -> Snapshot:

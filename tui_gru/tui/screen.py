@@ -648,8 +648,8 @@ class MainScreen(SessionScreen):
 
     AUTO_FOCUS = ""
     BLANK = True  # Textual's name: it draws nothing itself
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 - as Textual has it
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (160, "-wide")]  # noqa: RUF012 - as Textual has it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-middle"), (50, "-tall")]  # noqa: RUF012
     ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList, Card"
 
     def __init__(self, session: Session) -> None:
@@ -768,6 +768,11 @@ class MainScreen(SessionScreen):
 
     # The card
 
+    @property
+    def card_rows(self) -> int:
+        """The rows that the card takes from the panels, 0 without one."""
+        return 0 if self._card is None else self._card.rows
+
     def _card_here(self) -> CardText | None:
         """Return what the card says; None if there is nothing to say, or no room for a card."""
         width, height = self.app.size
@@ -781,6 +786,7 @@ class MainScreen(SessionScreen):
         if self._card is not None:
             self._card.say(text)
             self.set_class(text is not None, "-with-card")
+            self.panels.resized()
 
     def say(self, message: str, *, warning: bool = False) -> None:
         super().say(message, warning=warning)

@@ -181,6 +181,11 @@ class SessionScreen(GuardedScreen):
         """Return the hints for the footer."""
         raise NotImplementedError
 
+    @property
+    def card_rows(self) -> int:
+        """The rows that a card takes from the panels, 0 without one."""
+        return 0
+
     def standing(self) -> str:
         """Return the words that stay above the keys: an open question, the texts of the marks at this place, the tour."""
         raise NotImplementedError
@@ -308,6 +313,12 @@ class Card(Panel, can_focus=False):
     def on_resize(self) -> None:
         super().on_resize()
         self._size_up()
+
+    @property
+    def rows(self) -> int:
+        """The rows that it takes, 0 while it is hidden."""
+        height = self.styles.height
+        return int(height.value) if self.text is not None and height is not None else 0
 
     def _size_up(self) -> None:
         """Set the height to that of the text at this width."""

@@ -365,10 +365,15 @@ class Palette:
     negative: Style
     positive: Style
     second: Style  # a second series in a plot
+    paths: tuple[Style, ...]  # the paths of the gradient through time
     cursor: Style
     signed_scale: tuple[Style, ...]  # LEVELS styles
     unit_scale: tuple[Style, ...]  # LEVELS styles
     glyphs: Glyphs = field(default=UNICODE)
+
+    def path(self, i: int) -> Style:
+        """Return the style of a path of the gradient, from 0."""
+        return self.paths[i % len(self.paths)]
 
     def signed(self, u: float) -> Style:
         """Return the style of u in −1 … 1, clipped; that of a warning if u is not finite."""
@@ -488,6 +493,7 @@ _DARK = Palette(
     negative=Style.parse("#79aef0"),
     positive=Style.parse("#f0a060"),
     second=Style.parse("#b58fe0"),
+    paths=tuple(map(Style.parse, ("#4fc1b0", "#f08fb4", "#b3a0f0", "#a6c96a"))),
     cursor=Style.parse("bold #111920 on #f2f5f6"),
     signed_scale=tints("#e8eef0", "#1f5a95", "#1a242d", "#94481a"),
     unit_scale=tints("#e8eef0", "#1a242d", "#1a655b"),
@@ -507,6 +513,7 @@ _LIGHT = Palette(
     negative=Style.parse("#1f5fa8"),
     positive=Style.parse("#a65300"),
     second=Style.parse("#7a3fa0"),
+    paths=tuple(map(Style.parse, ("#0b7a6d", "#b0305f", "#6a48b8", "#53701a"))),
     cursor=Style.parse("bold #fbfaf6 on #1d2429"),
     signed_scale=tints("#1d2429", "#8fbdf0", "#f1f0ea", "#f5b478"),
     unit_scale=tints("#1d2429", "#f1f0ea", "#8fd6c8"),
@@ -538,6 +545,7 @@ _ANSI_DARK = Palette(
     negative=Style.parse("bright_blue"),
     positive=Style.parse("yellow"),
     second=Style.parse("magenta"),
+    paths=tuple(map(Style.parse, ("cyan", "bright_magenta", "magenta", "green"))),
     cursor=Style.parse("bold reverse"),
     signed_scale=_steps((0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")),
     unit_scale=_steps((0.1, "default"), (0.6, "cyan"), (1, "bold cyan")),
@@ -550,6 +558,7 @@ _ANSI_LIGHT = replace(
     warning=Style.parse("bold red"),
     keyword=Style.parse("blue"),
     gate=Style.parse("green"),
+    paths=tuple(map(Style.parse, ("cyan", "red", "magenta", "green"))),
     negative=Style.parse("blue"),
     positive=Style.parse("red"),
     signed_scale=_steps((0.2, "bold blue"), (0.45, "blue"), (0.55, "default"), (0.8, "red"), (1, "bold red")),

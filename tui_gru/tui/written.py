@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger import program as names
-from tui_gru.debugger.evaluate import Factor, MomentNumbers, Terms, terms_of
+from tui_gru.debugger.evaluate import EVERY, Factor, MomentNumbers, Terms, terms_of
 from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text
@@ -99,6 +100,9 @@ def shown_indices(count: int, limit: int | None, focus: int | None = None) -> li
     return [0, None, *range(start, start + room), None, count - 1]
 
 
+_MARKED = Style(bold=True, underline=True)
+
+
 def matrix(
     palette: Palette,
     values: AnyArray | None,
@@ -114,14 +118,15 @@ def matrix(
     elide: tuple[int | None, int | None] = (None, None),
     focus: tuple[int | None, int | None] = (None, None),
     refs: Refs | None = None,
+    marked: tuple[int, int] | None = None,
 ) -> Box:
     """Draw a matrix, or a vector as one row, between tall brackets.
 
     If `values` is None, they are not computed yet and drawn as dots in the given `shape`. `scale` is the |x| of the strongest
     colour, by default the largest of the array. `fresh` is True for values just computed; zeros among them stay dimmed. `row` is
-    singled out: the others are dimmed. `cursor` marks one entry. `elide` is the most rows and columns to show, which include marked
-    entries and the row and column in `focus`; the full shape is then written beside the matrix. `refs` maps row and column to
-    references, at which a cursor can point.
+    singled out: the others are dimmed. `cursor` is on one entry, and the entry `marked` is underlined. `elide` is the most rows and
+    columns to show, which include marked entries and the row and column in `focus`; the full shape is then written beside the
+    matrix. `refs` maps row and column to references, at which a cursor can point.
     """
     table = None if values is None else np.atleast_2d(values)
     rows, columns = table.shape if table is not None else (shape or (1, 1))
@@ -146,6 +151,8 @@ def matrix(
             style = palette.quiet(style)
         elif fresh and value != 0:
             style = palette.fresh(style)
+        if marked == (i, j):
+            style += _MARKED
         return Cell.of(entry.write(value).rjust(width), style, None if refs is None else refs(i, j))
 
     gap = Segment(" ")
@@ -226,12 +233,21 @@ class Operand:
         return replace(self, values=self.values[row : row + 1], picks=self.picks[row : row + 1], refs=refs)
 
 
-class Operands:
-    """The operands of the line just executed in a snapshot."""
+#: A number in the place of one that is not computed yet.
+_STAND_IN = 0.5
 
-    def __init__(self, snapshot: Snapshot, line: ProgramLine) -> None:
-        self.snapshot, self.line = snapshot, line
+
+class Operands:
+    """The operands of the line just executed in a snapshot; with `ahead`, of a line that may not be executed yet.
+
+    Then only their shapes are right: what is not computed yet is replaced by numbers of one size.
+    """
+
+    def __init__(self, snapshot: Snapshot, line: ProgramLine, *, ahead: bool = False) -> None:
+        self.snapshot, self.line, self._ahead = snapshot, line, ahead
         self._known: dict[str, Operand] = {}
+        self._heads: dict[int | None, tuple[TermHead, ...]] = {}
+        self._shares: dict[int | None, list[float | None]] = {}
         self.numbers = MomentNumbers(snapshot.moment_read, snapshot.position.t)
 
     def read(self, name: str) -> Operand:
@@ -249,6 +265,7 @@ class Operands:
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
         if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
             every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
+            every = [_STAND_IN if value is None else value for value in every]
             return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
         operand = self._operand(name, self.numbers.read(name))
         if name != self.line.target or operand.refs is None:
@@ -258,6 +275,8 @@ class Operands:
 
     def _operand(self, name: str, value: Any) -> Operand:
         program = self.snapshot.program
+        if value is None and self._ahead:
+            value = np.full([self.numbers.size(axis) for axis in program.names[name].axes if axis != "T"], _STAND_IN)
         values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
         match program.names[name].counted:
             case ():
@@ -283,6 +302,55 @@ class Operands:
         rows, columns = program.names[name].counted
         return Operand(program.writer.text(part), self.numbers.recorded(name), rows, columns, kind_of(program, name))
 
+    def term(self, part: Expression) -> Operand:
+        """Return a term of the line as one matrix, such as a path of the gradient through time."""
+        program = self.snapshot.program
+        rows, columns = program.names[self.line.target].counted
+        if part.label in program.names:
+            return Operand(program.writer.text(part), self.numbers.recorded(part.label), rows, columns)
+        axes = self.numbers.axes(part)
+        with np.errstate(all="ignore"):
+            values = np.atleast_2d(self.numbers.value(part, (EVERY,) * len(axes)))
+        return Operand(program.writer.text(part), values, rows if len(axes) > 1 else "", columns)
+
+    @property
+    def body(self) -> Expression | None:
+        """The formula without the function that is applied to it: the sum of z, r and h̃."""
+        formula = self.line.formula
+        return formula.argument if isinstance(formula, Apply) and len(formula.parts) == 1 else formula
+
+    def heads(self, row: int | None) -> tuple[TermHead, ...]:
+        """Return the word and the share of each term of a sum of matrices, by their norms, of one row or of all rows of the batch.
+
+        Empty for other lines.
+        """
+        body, in_time = self.body, self.line.phase in ("forward", "backward")
+        if not isinstance(body, e.Sum) or not in_time or not self.numbers.axes(body):
+            return ()
+        if row not in self._heads:
+            words = enumerate(_words(self, body))
+            self._heads[row] = tuple(TermHead(word, path, partial(self._share, row, i)) for i, (word, path) in words)
+        return self._heads[row]
+
+    def _share(self, row: int | None, i: int) -> float | None:
+        """Return the share of a term; None if all are 0, or one is not finite."""
+        if row not in self._shares and isinstance(self.body, e.Sum):
+            norms = [self._norm(part, self.body, row) for part in self.body.parts]
+            total = sum(norms)
+            self._shares[row] = [norm / total if 0 < total < np.inf else None for norm in norms]
+        return self._shares[row][i]
+
+    def _norm(self, part: Expression, body: Expression, row: int | None) -> float:
+        """Return the Euclidean norm of a term, which counts once for each entry of the sum along an axis that the term lacks."""
+        axes, every = self.numbers.axes(part), self.numbers.axes(body)
+        with np.errstate(all="ignore"):
+            values = self.numbers.value(part, (EVERY,) * len(axes))
+            if row is not None and "B" in axes:
+                values = np.take(values, [row], axes.index("B"))
+            norm = math.sqrt(float(np.square(values, dtype=np.float64).sum()))
+        copies = math.prod(self.numbers.size(axis) for axis in every if axis not in axes and (row is None or axis != "B"))
+        return norm * math.sqrt(copies)
+
     @property
     def activation(self) -> Operand | None:
         """The argument of the line's function: az, ar or ah; None for other lines."""
@@ -294,6 +362,8 @@ class Operands:
     def before(self) -> Operand | None:
         """The target of += or −= before the line was executed; None for = and for the first summand of a gradient."""
         target = self.line.target
+        if self._ahead and self.line.op != "=":
+            return self._operand(target, None)
         if self.line.op == "+=":
             sofar = self.snapshot.gradient_before(target.removeprefix("d"))
             return None if sofar is None else replace(self._operand(target, sofar), refs=None)
@@ -333,6 +403,62 @@ class Operands:
         return self.snapshot.corpus.vocabulary
 
 
+class TermHead(NamedTuple):
+    """What stands above a term of a sum: a word, the number of its path if it has a colour, and what returns its share of all."""
+
+    word: str
+    path: int | None
+    share: Callable[[], float | None]
+
+    def ink(self, palette: Palette, other: Style) -> Style:
+        """Return the style of the path, or another for a term that is no path."""
+        return other if self.path is None else palette.path(self.path)
+
+
+def _words(operands: Operands, body: e.Sum) -> Sequence[tuple[str, int | None]]:
+    """Return a word for each term, and the number of its path if the terms are the paths of the gradient through time."""
+    return _known_words(operands.snapshot.program, operands.line, body, bool(operands.vocabulary))
+
+
+@lru_cache(maxsize=256)
+def _known_words(program: Program, line: ProgramLine, body: e.Sum, letters: bool) -> Sequence[tuple[str, int | None]]:
+    page = program.model.page
+    passed_on = next((state for state in page.states if line.target == f"d{page.before(state)}"), "")
+    if passed_on:
+        from tui_gru.analysis.influence import paths_of  # not loaded by a step forward
+
+        if len(paths := paths_of(program, passed_on)) == len(body.parts):
+            return [(word, i) for i, (_, word) in enumerate(paths)]
+    words = [_word(program, part, letters) for part in body.parts]
+    if "from later" in words:
+        words = [word or "from here" for word in words]
+    return [(word, None) for word in words]
+
+
+def _word(program: Program, term: Expression, letters: bool) -> str:
+    """Return a word for a term: what is read by the matrix of a product, or the last factor of an elementwise product."""
+    page = program.model.page
+    match term:
+        case e.Negative(argument=argument):
+            return _word(program, argument, letters)
+        case e.Product(left=left):
+            return _word(program, left, letters)
+        case e.Times(parts=parts):
+            return _word(program, parts[-1], letters)
+        case Name(name=name) if name in program.parameters:
+            return "bias" if len(program.names[name].axes) == 1 else ""
+        case Name(name=name) if name in page.inputs:
+            return "letter" if page.inputs[name].one_hot and letters else "input"
+        case Name(name=name):
+            for state, it in page.states.items():
+                if name == page.before(state):
+                    return "state after" if it.backwards else "state before"
+                if name == page.received(state):
+                    return "from later"
+            return next((line.label for line in page.lines if line.target == name), "")
+    return ""
+
+
 # ------------------------------------------------------------------------------
 # One entry of the result of a line, computed with recorded numbers: `z[…]: 0.1·0.2 + … = 0.3`.
 
@@ -362,6 +488,7 @@ class ExampleEntry:
     operands: Operands
     row: int
     pointed: Ref | None = None
+    single: int | None = None  # the row of the batch that is singled out
 
     def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
         """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
@@ -371,13 +498,22 @@ class ExampleEntry:
         i, j = self._place
         activation = operands.activation
         formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
-        terms = self._summands(Factor(formula, self.index))
+        heads = operands.heads(self.single)
+        if heads and isinstance(formula, e.Sum):
+            made = terms_of(formula, self.index, self._numbers)
+            terms, inks = list[str](), list[Style]()
+            for k, head in enumerate(heads):
+                more = self._summands(made.term(k)[0])
+                terms, inks = [*terms, *more], [*inks, *[head.ink(palette, palette.plain)] * len(more)]
+        else:
+            terms = self._summands(Factor(formula, self.index))
+            inks = [palette.plain] * (len(terms) + 1)
         if line.op == "+=":
             terms = [number(before.values[i, j]) if before is not None else "0", *terms]
         if line.op == "-=" and before is not None:
             terms = [number(before.values[i, j]), *map(_negated, terms)]
         pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
-        pieces += [(term, palette.plain) for term in joined(terms)]
+        pieces += zip(joined(terms), inks, strict=False)
         value = number(result.values if result.is_number else result.values[i, j])
         if activation is None:
             pieces.append((f"= {value}", palette.accent))

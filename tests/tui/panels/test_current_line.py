@@ -44,12 +44,13 @@ def panel_text(board, snapshot, size=(120, 12)):
 
 def test_the_candidate_of_the_tutorial():
     assert [line.rstrip() for line in text_of(at("h_tilde", 1), row=0).splitlines()] == [
-        "                  Wh 4×2",
-        "     ⎛  x 2×4    ⎛-0.4212 -0.5107⎞    r⊙hₜ₋₁ 2×2        Uh 2×2              bh 2 ⎞    h̃ 2×2",
-        "tanh ⎜ ⎛0 1 0 0⎞ ⎜-1.5727 -0.1232⎟ + ⎛+0.3282 -0.0938⎞ ⎛+0.1103 -2.2590⎞ + (0 0) ⎟ = ⎛-0.9207 -0.6919⎞",
-        "     ⎜ ⎝0 0 0 1⎠ ⎜+3.5870 -1.8313⎟   ⎝-0.0860 -0.1167⎠ ⎝+0.6067 -0.1383⎠         ⎟   ⎝+0.9084 -0.7882⎠",
-        "     ⎝           ⎝+1.5987 -1.2770⎠                                               ⎠",
-        "",
+        "      letter  68 %                   state before  32 %                   bias  0 %",
+        "      x 2×4      Wh 4×2              r⊙hₜ₋₁ 2×2       Uh 2×2              bh       h̃ 2×2",
+        "      h a t M     unit 1  unit 2      unit 1  unit 2   unit 1  unit 2     1 2       unit 1  unit 2",
+        "    ⎛         h ⎛-0.4212 -0.5107⎞                                             ⎞",
+        "tanh⎜⎛0 1 0 0⎞a ⎜-1.5727 -0.1232⎟ + ⎛+0.3282 -0.0938⎞⎛+0.1103 -2.2590⎞ + (0 0)⎟ = ⎛-0.9207 -0.6919⎞",
+        "    ⎜⎝0 0 0 1⎠t ⎜+3.5870 -1.8313⎟   ⎝-0.0860 -0.1167⎠⎝+0.6067 -0.1383⎠        ⎟   ⎝+0.9084 -0.7882⎠",
+        "    ⎝         M ⎝+1.5987 -1.2770⎠                                             ⎠",
         "row 1, unit 1: −1.5727 + 0.3282·0.1103 − 0.0938·0.6067 + 0 = −1.5934   tanh → −0.9207",
         "  the letter a picks row 2 of Wh",
     ]
@@ -60,6 +61,8 @@ def test_every_number_is_the_recorded_one(snapshot):
     text = text_of(snapshot, 160, 20)
     operands = Operands(snapshot, snapshot.line)
     shown = [operands.read(name) for name in snapshot.line.reads if name not in ("x", "y", "learning_rate")]
+    if snapshot.line.target == "dh_prev":  # its paths
+        shown = [operands.term(part) for part in snapshot.line.formula.parts]
     for operand in [*shown, operands.result]:
         write = numbers.unit if operand.kind == "unit" else numbers.wide
         if operand.values.any() and not operand.is_number:
@@ -157,7 +160,7 @@ def test_the_terms_of_the_worked_entry_are_those_of_the_equations(target):
 def test_a_gradient_grows_by_a_share():
     first, second = at("dUz", 2), at("dUz", 1)
     assert first.gradient_before("Uz") is None
-    assert text_of(first).splitlines()[1].startswith("0 + ")
+    assert any(line.lstrip().startswith("0 + ") for line in text_of(first).splitlines())
     np.testing.assert_array_equal(second.gradient_before("Uz"), at("dUz", 2).gradient("Uz"))
     share = second.value("h_prev").T @ second.value("daz")
     np.testing.assert_allclose(second.gradient_before("Uz") + share, second.gradient("Uz"), atol=1e-7)
@@ -192,9 +195,11 @@ def test_every_line_has_its_operands_on_small_screens(reset, width, height, row)
     for snapshot in every_line(tutorial, reset=reset):
         text = text_of(snapshot, width, height, row)
         if (reset, width, snapshot.line.target) == ("after", 36, "dh_prev"):  # four products, in four rows of 36 cells
-            assert text.lstrip().startswith("dhₜ₋₁")
+            assert text.lstrip().startswith(("dhₜ₋₁", "(")), text
             continue
         operands = Operands(snapshot, snapshot.line)
+        if snapshot.line.target == "dh_prev":
+            continue  # its paths in the place of its operands
         written = set(re.findall(r"[\d.]+(?:e-?\d+)?", text.replace("−", "-")))
         for name in {*snapshot.line.reads, snapshot.line.target} - {"x", "y", "learning_rate"}:
             operand = operands.read(name) if name in snapshot.line.reads else operands.result
@@ -205,7 +210,7 @@ def test_every_line_has_its_operands_on_small_screens(reset, width, height, row)
 
 
 #: The space for a line on the first page of an 80 × 24 screen, next to what is shown with it.
-NARROW = {Following.VALUES: (76, 9), Following.PREDICTION: (76, 7), Following.WEIGHTS: (76, 5)}
+NARROW = {Following.VALUES: (77, 7), Following.PREDICTION: (77, 6), Following.WEIGHTS: (77, 6)}
 
 
 @pytest.mark.parametrize("reset", ["before", "after"])
@@ -218,8 +223,12 @@ def test_every_line_has_its_operands_and_its_worked_entry_at_80x24(reset):
         pieces = ExampleEntry(operands, 0).pieces(P, brief=True)
         text, worked = (" ".join(" ".join(parts).split()) for parts in (lines, [piece for piece, _ in pieces]))
         matrices, entry, _ = text.rpartition(worked)
+        if snapshot.line.target in ("dWy", "Wy"):  # two lines of four columns each, with their names, leave no row for it
+            continue
         assert entry, (snapshot.line.text, text)
         written = set(re.findall(r"[\d.]+(?:e-?\d+)?", matrices))
+        if snapshot.line.target in ("dh", "dh_prev"):
+            folded = {*folded, *snapshot.line.reads}  # each term is one matrix
         for name in {*snapshot.line.reads, snapshot.line.target} - {"x", "y", "learning_rate"} - folded:
             operand = operands.read(name) if name in snapshot.line.reads else operands.result
             ways = {way for x in np.ravel(operand.values) for way in ways_of(abs(x))}
@@ -246,7 +255,7 @@ async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(bo
             assert lines[2].endswith(f"= ({h_tilde})")
             assert f"({' '.join(numbers.wide(x) for x in snapshot.parameter('Wh')[given])})" in lines[0]
             assert panel.subheading == f"row {shown + 1} of 2"
-        panel.show(at("h", 1), View())
+        panel.show(at("loss"), View())
         await pilot.pause()
         assert not panel.subheading
 

@@ -18,7 +18,7 @@ async def test_values_are_those_recorded_and_what_is_not_computed_is_dots(board,
         gates.show(snapshot, View())
         await pilot.pause()
         shown = texts(gates, written)
-        assert list(shown) == ["z", "r", "h_tilde", "h", "h_prev"]
+        assert list(shown) == ["h_prev", "r", "h_tilde", "z", "h"]
         for name in ("z", "r", "h_tilde", "h_prev"):
             write = numbers.unit if name in ("z", "r") else numbers.wide
             for row, line in zip(snapshot.value(name), shown[name].splitlines(), strict=False):
@@ -43,13 +43,15 @@ async def test_in_the_backward_phase_the_deltas_take_their_places(board, moment,
     async with board(gates).run_test(size=(120, 6)) as pilot:
         gates.show(snapshot, View())
         await pilot.pause()
+        assert str(gates.border_title) == "gradients of the gates — from the state after to the state before"
         shown = texts(gates, written)
-        assert list(shown) == ["dz", "dr", "dh_tilde", "dh", "dh_future"]
+        assert list(shown) == ["dh_future", "dh", "dz", "dh_tilde", "dr"]
         assert numbers.wide(snapshot.value("dz")[0, 1]) in shown["dz"]
         titles = [str(matrix.border_title) for matrix in gates.query(ValueMatrix)]
-        assert titles == ["dz", "dr", "dh\u0303", "dh", "dh←  from later"]
+        assert titles == ["dh←  from later", "→ dh", "→ dz", "→ dh\u0303", "→ dr"]
         gates.show(moment("sgd"), View())
-        assert str(gates.query(ValueMatrix).first().border_title) == "z  update"
+        assert str(gates.query(ValueMatrix).first().border_title) == "hₜ₋₁  before"
+        assert str(gates.border_title) == "gates — from the state before to the state after"
 
 
 async def test_a_cell_is_named_as_people_count(board, moment):
@@ -65,8 +67,9 @@ async def test_a_cell_is_named_as_people_count(board, moment):
         matrix = gates.query(ValueMatrix).first()
         matrix.focus()
         await pilot.press("down", "right", "enter")
-        assert str(matrix.border_subtitle).startswith("row 2, unit 2 = +0.48267")
-        assert chosen == [("z", 1, 1)]
+        assert str(matrix.border_subtitle).startswith("row 2, unit 2 = -0.20403")
+        assert str(gates.border_subtitle) == str(matrix.border_subtitle)
+        assert chosen == [("h_prev", 1, 1)]
         assert matrix.row == 1
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
@@ -16,18 +18,20 @@ def lines_of(snapshot, width=56, height=6, row=None, palette=P):
 
 def test_under_each_timestep_that_was_reached_stands_its_norm():
     snapshot = at("dh_prev", 1)
-    heading, *_, norms, bars, paths = lines_of(snapshot)
+    heading, *_, norms, shares, more = lines_of(snapshot)
     second, third = snapshot.flow()[1:]
     assert norms.split() == ["‖dh‖", "┃", "·", numbers.unit(second.dh), numbers.unit(third.dh)]
     for flow in (second, third):
         assert norms.index(numbers.unit(flow.dh)) == pytest.approx(heading.index(f"t {flow.t + 1}"), abs=2)
-    assert len(bars.split("┃")[1].split()) == 2
-    assert [len(part) for part in paths.split("┃")[1].split()] == [5, 5]
+    assert shares.startswith("share┃")
+    for flow, at_ in ((second, 1), (third, 2)):
+        written = [int(share) for share in re.findall("[a-z] *([0-9]+)", f"{shares[6 + 9 * at_ :][:8]} {more[6 + 9 * at_ :][:8]}")]
+        assert written == [round(100 * share) for share in flow.shares]
 
 
 def test_the_shares_are_there_once_their_line_has_been_executed():
     assert lines_of(at("dar", 1))[-1].split("┃")[1].split() == lines_of(at("dh_prev", 2))[-1].split("┃")[1].split()
-    assert len(lines_of(at("dh_prev", 0))[-1].split("┃")[1].split()) == 3
+    assert len(re.findall("z *[0-9]+", lines_of(at("dh_prev", 0))[-1])) == 3
 
 
 @pytest.mark.parametrize("snapshot", [start(), at("y_hat", 1), at("loss"), at("loss", learning=False), at("z", 1, batch=1)])

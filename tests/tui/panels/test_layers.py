@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.tui.panels.sessions import at, start
@@ -87,7 +89,7 @@ async def test_gates_are_those_of_the_layer(board) -> None:
             gates.show(snapshot, view)
             await pilot.pause()
             shown = [matrix.value_name for matrix in gates.query(ValueMatrix)]
-            assert shown == [f"{name}{suffix}" for name in ("f", "h_tilde", "h", "h_prev")]
+            assert shown == [f"{name}{suffix}" for name in ("h_prev", "f", "h_tilde", "h")]
 
 
 async def test_a_title_without_room_leaves_out_the_layer(board) -> None:
@@ -96,7 +98,16 @@ async def test_a_title_without_room_leaves_out_the_layer(board) -> None:
     async with board(gates).run_test(size=(80, 4)) as pilot:
         gates.show(snapshot, View())
         await pilot.pause()
-        assert [str(matrix.border_title) for matrix in gates.query(ValueMatrix)] == ["i", "f", "g", "q", "c", "h", "hₜ₊₁", "cₜ₊₁"]
+        assert [str(matrix.border_title) for matrix in gates.query(ValueMatrix)] == [
+            "hₜ₊₁",
+            "→ cₜ₊₁",
+            "→ f",
+            "→ i",
+            "→ g",
+            "→ c",
+            "→ q",
+            "→ h",
+        ]
 
 
 async def test_a_state_from_the_next_timestep_is_titled_as_after(board) -> None:
@@ -105,7 +116,7 @@ async def test_a_state_from_the_next_timestep_is_titled_as_after(board) -> None:
         for target, word in (("h_l0", "hₜ₋₁_l0  before"), ("h_l0_reverse", "hₜ₊₁_l0_reverse  after")):
             gates.show(at(target, 1, cell="rnn", bidirectional=True), View())
             await pilot.pause()
-            assert str(gates.query(ValueMatrix).last().border_title) == word
+            assert str(gates.query(ValueMatrix).first().border_title) == word
 
 
 @pytest.mark.parametrize(("size", "rows"), [((118, 8), 2), ((118, 4), 1), ((160, 12), 2), ((60, 16), 2), ((40, 16), 3)])
@@ -121,7 +132,7 @@ async def test_many_values_stand_in_two_rows_where_there_is_the_height(board, si
         if size[0] // -(-8 // rows) >= 20:
             assert all(matrix.as_numbers for matrix in matrices)
             words = [str(matrix.border_title).partition("  ")[2] for matrix in matrices]
-            assert words == ["input", "forget", "candidate", "expose", "state c", "state h", "before", "before"]
+            assert words == ["before", "before", "forget", "input", "candidate", "state c", "expose", "state h"]
 
 
 async def test_weights_are_those_of_the_layer_and_of_no_layer(board, written) -> None:
@@ -152,10 +163,16 @@ async def test_a_name_too_long_for_its_title_has_an_arrow_for_the_direction(boar
     async with board(gates).run_test(size=(80, 4)) as pilot:
         gates.show(snapshot, View())
         await pilot.pause()
-        assert [str(matrix.border_title) for matrix in gates.query(ValueMatrix)] == ["z_l0←", "r_l0←", "h̃_l0←", "h_l0←", "hₜ₊₁_l0←"]
+        assert [str(matrix.border_title) for matrix in gates.query(ValueMatrix)] == [
+            "hₜ₊₁_l0←",
+            "→ r_l0←",
+            "→ h̃_l0←",
+            "→ z_l0←",
+            "→ h_l0←",
+        ]
         await pilot.resize_terminal(160, 4)
         await pilot.pause()
-        assert str(gates.query(ValueMatrix).first().border_title) == "z_l0_reverse  update"
+        assert str(gates.query(ValueMatrix).first().border_title) == "hₜ₊₁_l0_reverse  after"
 
 
 # The gradient's flow
@@ -201,7 +218,7 @@ async def test_the_title_says_whose_gradient_flows(board) -> None:
         sequence.show(at("dr_l0", 1, layers=2), View(layer=1))
         assert sequence.heading == "sequence · gradient of layer 2 of 2"
         sequence.show(at("r_l0", 1, layers=2), View())
-        assert sequence.heading == "sequence"
+        assert sequence.heading == "sequence  batch ↓  time →"
     async with board(sequence).run_test(size=(38, 9)):
         sequence.show(at("dr_l0", 1, layers=2), View())
         assert sequence.heading == "sequence · layer 1 of 2"
@@ -220,7 +237,10 @@ def test_the_gradient_of_a_reverse_layer_flows_the_other_way() -> None:
     ]
     assert [row.split()[1] for row in rows[1:4]] == ["1", "2", "3"]
     assert "on to t+1" in rows[0]
-    assert lines_of(snapshot, View(layer=2))[-1].startswith("paths┃")
+    first, second = lines_of(snapshot, View(layer=2))[-2:]
+    assert first.startswith("share┃")
+    shares = [int(share) for share in re.findall("[a-z] *([0-9]+)", first + second)]
+    assert sum(shares) == pytest.approx(300, abs=6)  # of three timesteps, rounded
 
 
 @pytest.mark.parametrize("target", ["dc_prev_l0", "dh_next_l1_reverse", "dWi_l0_reverse"])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
-from math import isqrt
+from itertools import pairwise, product
 from textwrap import fill
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from tui_gru.debugger.program import ProgramLine
+from tui_gru.debugger.program import Program, ProgramLine
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text
 from tui_gru.engine.sampling import refused
@@ -24,11 +25,27 @@ from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, bracket, clip, explained, from_rows, hstack, pad, text, titled, vstack
+from tui_gru.tui.draw import (
+    EMPTY,
+    Box,
+    Cell,
+    Ref,
+    SegmentRow,
+    bracket,
+    clip,
+    explained,
+    from_rows,
+    hstack,
+    pad,
+    row_width,
+    shortened,
+    text,
+    vstack,
+)
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, ExampleEntry, Operand, Operands, matrix, shown_indices
+from tui_gru.tui.written import ENTRIES, ExampleEntry, Operand, Operands, TermHead, matrix, shown_indices
 
 # ------------------------------------------------------------------------------
 # The tokens of a written line: signs, matrices and brackets, whose sizes are known before drawing.
@@ -39,12 +56,18 @@ ONEHOT = 12
 
 
 class DrawingLimits(NamedTuple):
-    """How matrices are drawn: with at most `rows` and `columns` (None: all), short numbers if `compact`, and names above."""
+    """How matrices are drawn: with at most `rows` and `columns` (None: all), short numbers if `compact`, and rows above them.
+
+    These are, from below, the names of the columns (`columns_named`, which also names rows of characters), the names of the
+    matrices (`labels`), and the words and shares of the terms (`words`).
+    """
 
     columns: int | None = None
     rows: int | None = None
     compact: bool = False
     labels: bool = True
+    columns_named: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,7 @@ class OperatorToken:
 
     sign: str
     breaks: bool = False
+    head: TermHead | None = None
 
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
         return cell_len(self.sign), 1
@@ -73,14 +97,14 @@ class Matrix:
     fresh: bool = False
     focus: tuple[int | None, int | None] = (None, None)
     picked: bool = False
-    named: bool = False
     breaks: bool = False
+    head: TermHead | None = None
 
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
+        """Return the width, also of the name above, and the height without the rows above."""
         operand = self.operand
         if operand.is_number:
-            labelled = self.named and limits.labels
-            return max(len(self._number), cell_len(operand.label) if labelled else 0), 1 + labelled
+            return max(len(self._number), cell_len(operand.label) if limits.labels else 0), 1
         rows, columns = operand.values.shape
         note = 1 + len(f"{rows}×{columns}")
         if self._as_characters(limits):
@@ -91,43 +115,68 @@ class Matrix:
         else:
             height, across = min(rows, _most(limits.rows)), min(columns, _most(limits.columns))
             width = across * (self._entry(limits) + 1) + 1 + (note if height < rows or across < columns else 0)
-        if limits.labels:
-            return max(width, 1 + cell_len(operand.label)), height + 1
-        return width, height
+        width += self._lead(limits)
+        return max(width, self._lead(limits) + 1 + cell_len(operand.label)) if limits.labels else width, height
 
     def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
+        """Draw the number or the matrix, with the names of its rows but without the rows above."""
         operand = self.operand
         if operand.is_number:
             ink = palette.accent if self.fresh else palette.plain
-            number = from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
-            return titled(self._label(palette), number) if self.named and limits.labels else number
+            return from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
         if self._as_characters(limits):
-            box = self._characters(palette, limits, row)
-        else:
-            box = matrix(
-                palette,
-                operand.values,
-                kind="onehot" if self._all_zero else operand.kind,
-                fresh=self.fresh,
-                row=self.focus[0] if row is not None and (operand.rows == "row" or self.picked) else None,
-                focus=self.focus,
-                compact=limits.compact,
-                elide=(limits.rows, limits.columns),
-                refs=operand.refs,
-            )
-        if not limits.labels:
+            return self._characters(palette, limits, row)
+        box = matrix(
+            palette,
+            operand.values,
+            kind="onehot" if self._all_zero else operand.kind,
+            fresh=self.fresh,
+            row=self.focus[0] if row is not None and (operand.rows == "row" or self.picked) else None,
+            focus=self.focus,
+            compact=limits.compact,
+            elide=(limits.rows, limits.columns),
+            refs=operand.refs,
+        )
+        if not self._lead(limits):
             return box
-        label, shape = self._label(palette), self._shape(palette)
-        beside = label.width + 1 + shape.width < box.width
-        return titled(pad(hstack(label, shape) if beside else label, left=1), box)
+        shown = shown_indices(len(operand.values), limits.rows, self.focus[0])
+        names = ["" if i is None else written_char(self.vocabulary[i], palette.glyphs) for i in shown]
+        inks = [palette.strong if self.picked and i == self.focus[0] else palette.dim for i in shown]
+        lead = [
+            (Segment(" " * (widest(self.vocabulary) - cell_len(name))), Segment(name, ink))
+            for name, ink in zip(names, inks, strict=True)
+        ]
+        return hstack(from_rows(lead, box.axis), box, gap=1)
 
-    def _label(self, palette: Palette) -> Box:
-        return text(palette, self.operand.label, palette.accent if self.fresh else palette.dim)
+    def above(self, palette: Palette, limits: DrawingLimits, width: int) -> SegmentRow:
+        """Return the name, with its shape where both fit into `width`."""
+        operand, ink = self.operand, palette.accent if self.fresh else palette.strong
+        if operand.is_number:
+            return (Segment(operand.label, ink),)
+        rows, columns = operand.values.shape
+        shape = f" {rows}{palette.glyphs.by}{columns}" if operand.rows else f" {columns}"
+        lead, beside = Segment(" " * (self._lead(limits) + 1)), 1 + cell_len(operand.label) + len(shape) < width
+        return (lead, Segment(operand.label, ink), Segment(shape if beside else "", palette.dim))
 
-    def _shape(self, palette: Palette) -> Box:
-        """Return the shape beside the name: rows and columns, of a vector only its length."""
-        rows, columns = self.operand.values.shape
-        return text(palette, f"{rows}{palette.glyphs.by}{columns}" if self.operand.rows else str(columns), palette.dim)
+    def column_names(self, palette: Palette, limits: DrawingLimits) -> SegmentRow:
+        """Return the names of the columns, each at the right of its column; empty if the matrix has no columns."""
+        operand = self.operand
+        if operand.is_number or not operand.columns or self._as_characters(limits):
+            return ()
+        entry = self._entry(limits)
+        cells = []
+        for j in shown_indices(operand.values.shape[1], limits.columns, self.focus[1]):
+            name = "" if j is None else f"{operand.columns} {j + 1}"
+            if operand.columns == "character" and j is not None:
+                name = written_char(self.vocabulary[j], palette.glyphs) if self.vocabulary else str(j + 1)
+            name = name if cell_len(name) <= entry else str(j + 1 if j is not None else "")
+            cells.append(f"{' ' * (entry - cell_len(name))}{name}" if j is not None else " ")
+        return (Segment(" " * (self._lead(limits) + 1)), Segment(" ".join(cells), palette.dim))
+
+    def _lead(self, limits: DrawingLimits) -> int:
+        """Return the cells before a matrix whose rows are named by characters."""
+        named = limits.columns_named and self.operand.rows == "character" and bool(self.vocabulary)
+        return widest(self.vocabulary) + 1 if named and not self._as_characters(limits) else 0
 
     @cached_property
     def _number(self) -> str:
@@ -174,6 +223,7 @@ class Bracket:
     opening: bool
     suffix: str = ""
     breaks: bool = False
+    head: TermHead | None = None
 
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
         return 1 + len(self.suffix), 1  # the height of a bracket does not count for the line
@@ -183,8 +233,7 @@ class Bracket:
         return replace(self, inner=tuple(each for each in self.inner if each in tokens))
 
     def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
-        bare = limits._replace(labels=False)
-        height = max((each.size(bare)[1] for each in self.inner), default=1)
+        height = max((each.size(limits)[1] for each in self.inner), default=1)
         pair = bracket(palette, from_rows([()] * height, axis=(height - 1) // 2), palette.plain)
         side = 0 if self.opening else 1
         rows = [(line[side], Segment(self.suffix if i == 0 else "", palette.plain)) for i, line in enumerate(pair.rows)]
@@ -213,7 +262,7 @@ class LineWriter:
 
     `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix. `alone` shows only one row of every matrix that
     has a row per row of the batch, and the row that it picks of a matrix. `loose` allows line breaks within products and
-    differences too.
+    differences too. `terms` writes each term of a sum as one matrix.
     """
 
     def __init__(
@@ -225,15 +274,13 @@ class LineWriter:
         fold: bool = False,
         alone: bool = False,
         loose: bool = False,
+        terms: bool = False,
     ) -> None:
-        self._operands, self._row, self._glyphs = operands, row or 0, glyphs
-        self._fold, self._alone, self._loose = fold, alone, loose
+        self._operands, self._row, self._single, self._glyphs = operands, row or 0, row, glyphs
+        self._fold, self._alone, self._loose, self._terms = fold, alone, loose, terms
 
     def line(self) -> list[DrawnToken]:
-        """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target.
-
-        Numbers have their names above them if the line has no matrices.
-        """
+        """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target."""
         line, before = self._operands.line, self._operands.before
         assert line.formula is not None
         tokens: list[DrawnToken] = []
@@ -241,10 +288,7 @@ class LineWriter:
             tokens.append(self._sign("0") if before is None else self._matrix(before))
             tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
         tokens += self._tokens(line.formula)
-        tokens += [self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
-        if all(token.operand.is_number for token in tokens if isinstance(token, Matrix)):
-            return [replace(token, named=True) if isinstance(token, Matrix) else token for token in tokens]
-        return tokens
+        return [*tokens, self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
 
     def _sign(self, sign: str, *, breaks: bool = False) -> OperatorToken:
         return OperatorToken(operator(sign, self._glyphs), breaks)
@@ -289,12 +333,21 @@ class LineWriter:
                 first, *rest = self._inside(argument, 2)
                 yield replace(first, sign=f"−{first.sign}") if isinstance(first, OperatorToken) else self._sign("−")
                 yield from rest if isinstance(first, OperatorToken) else (first, *rest)
-            case e.Sum(parts=(first_part, *parts)):
-                yield from self._inside(first_part, 1)
-                for part in parts:
-                    minus = isinstance(part, e.Negative) and not part.label
-                    yield self._sign("−" if minus else "+", breaks=self._loose or not minus)
-                    yield from self._inside(part.argument, 2) if isinstance(part, e.Negative) and minus else self._inside(part, 1)
+            case e.Sum(parts=parts):
+                heads = self._operands.heads(self._single) if node is self._operands.body else ()
+                for i, part in enumerate(parts):
+                    minus = i > 0 and isinstance(part, e.Negative) and not part.label
+                    if i:
+                        yield self._sign("−" if minus else "+", breaks=self._loose or not minus)
+                    inside: Iterator[DrawnToken]
+                    inside = self._inside(part.argument, 2) if isinstance(part, e.Negative) and minus else self._inside(part, 1)
+                    if heads and (self._terms or (self._fold and heads[i].path is not None)):
+                        inside = iter(
+                            [self._matrix(self._operands.term(part.argument if isinstance(part, e.Negative) and minus else part))]
+                        )
+                    first, *rest = inside
+                    yield replace(first, head=heads[i]) if heads else first
+                    yield from rest
             case e.Product(left=Name(name=read), right=Name(name=name)) if self._operands.numbers.is_one_hot(read):
                 yield self._matrix(self._operands.read(read))
                 yield replace(self._matrix(self._operands.read(name), picked=True), breaks=self._loose)
@@ -347,19 +400,16 @@ class LineWriter:
         yield Bracket(inner, opening=False, suffix=suffix)
 
 
-#: The limits for matrices that do not fit, best first: the number of columns, and whether numbers are short.
-_ELIDED = ((8, False), (8, True), (6, False), (6, True), (5, True), (4, True), (3, True), (2, True))
+#: The numbers of columns of matrices that do not fit, best first, and whether numbers are short.
+_ELIDED = ((8, False), (6, False), (4, False), (3, False), (2, False), (2, True))
 #: The least number of rows of an elided matrix, if it has as many.
 _FEWEST = 2
 
 
-def fitted(
-    tokens: Sequence[DrawnToken], width: int, height: int, *, compact: bool = False, labels: bool = True
-) -> DrawingLimits | None:
-    """Return limits under which all numbers fit into the size, None if they do not fit."""
-    limits = DrawingLimits(compact=compact, labels=labels)
+def fitted(tokens: Sequence[DrawnToken], width: int, height: int, limits: DrawingLimits) -> DrawingLimits | None:
+    """Return the limits if the line fits into the size within them, otherwise None."""
     lines = _lines(tokens, limits, width)
-    return limits if lines and sum(map(_height_of, lines)) <= height else None
+    return limits if lines and sum(_height_of(line, limits) for line in lines) <= height else None
 
 
 def elided(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
@@ -395,9 +445,7 @@ def squeezed(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLi
     """Return limits under which at least one row of every matrix fits, None if not even that fits."""
     for columns, compact in _ELIDED:
         for rows in range(height, 0, -1):
-            limits = DrawingLimits(columns, rows, compact, labels=False)
-            lines = _lines(tokens, limits, width)
-            if lines and sum(map(_height_of, lines)) <= height:
+            if limits := fitted(tokens, width, height, DrawingLimits(columns, rows, compact, labels=False)):
                 return limits
     return None
 
@@ -405,8 +453,11 @@ def squeezed(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLi
 _Sized = tuple[DrawnToken, int, int]
 
 
-def _height_of(line: Sequence[_Sized]) -> int:
-    return max(height for _, _, height in line)
+def _height_of(line: Sequence[_Sized], limits: DrawingLimits) -> int:
+    """Return the height of a line with the rows above its matrices."""
+    words = limits.words and any(token.head for token, _, _ in line)
+    matrices = any(isinstance(token, Matrix) and not token.operand.is_number for token, _, _ in line)
+    return max(height for _, _, height in line) + limits.labels + words + (limits.columns_named and matrices)
 
 
 def _lines(tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int) -> list[list[_Sized]]:
@@ -434,7 +485,14 @@ def _lines(tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int) -> l
 
 
 def _width_of(piece: Sequence[_Sized]) -> int:
-    return sum(width for _, width, _ in piece) + GAP * (len(piece) - 1)
+    return sum(width for _, width, _ in piece) + sum(_gap(left[0], right[0]) for left, right in pairwise(piece))
+
+
+def _gap(left: DrawnToken, right: DrawnToken) -> int:
+    """Return the cells between two tokens of a piece: none inside of brackets, after a function, and in a product of matrices."""
+    inside = (isinstance(left, Bracket) and left.opening) or (isinstance(right, Bracket) and not right.opening)
+    applied = isinstance(left, OperatorToken) and left.sign.isalpha() and isinstance(right, Bracket)
+    return 0 if inside or applied or (isinstance(left, Matrix) and isinstance(right, Matrix)) else GAP
 
 
 def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int, row: int | None) -> Box:
@@ -442,10 +500,41 @@ def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits,
     lines = []
     for index, sized in enumerate(_lines(tokens, limits, width)):
         line = [token for token, _, _ in sized]
-        placed = [token.beside(line) if isinstance(token, Bracket) else token for token in line]
-        box = hstack(*(token.box(palette, limits, row) for token in placed), gap=GAP)
-        lines.append(pad(box, left=INDENT if index else 0))
+        boxes, starts, used = list[Box](), list[int](), 0
+        for i, (token, size, _) in enumerate(sized):
+            placed = token.beside(line) if isinstance(token, Bracket) else token
+            box, gap = placed.box(palette, limits, row), 0 if not i else GAP if token.breaks else _gap(line[i - 1], token)
+            starts.append(used + gap)
+            boxes.append(pad(box, left=gap, right=size - box.width))
+            used += gap + size
+        named = [(token, start, size) for (token, size, _), start in zip(sized, starts, strict=True) if isinstance(token, Matrix)]
+        heads = [(start, token.head) for token, start in zip(line, starts, strict=True) if token.head is not None]
+        above = [_at([(start, _head(palette, head)) for start, head in heads])] if limits.words and heads else []
+        if limits.labels:
+            above.append(_at([(start, token.above(palette, limits, size)) for token, start, size in named]))
+        if limits.columns_named and any(not token.operand.is_number for token, _, _ in named):
+            above.append(_at([(start, token.column_names(palette, limits)) for token, start, _ in named]))
+        lines.append(pad(vstack(from_rows(above), hstack(*boxes, gap=0)), left=INDENT if index else 0))
     return vstack(*lines)
+
+
+def _at(pieces: Sequence[tuple[int, SegmentRow]]) -> SegmentRow:
+    """Put pieces into a row, each from its cell on."""
+    row, used = list[Segment](), 0
+    for start, piece in pieces:
+        if piece:
+            row += [Segment(" " * max(start - used, 1 if used else 0)), *piece]
+            used = row_width(tuple(row))
+    return tuple(row)
+
+
+def _head(palette: Palette, head: TermHead) -> SegmentRow:
+    """Draw the word of a term, and its share in percent."""
+    part = head.share()
+    share = "" if part is None else f"{100 * part:.0f} %"
+    word = transliterate(head.word, palette.glyphs)
+    gap = "  " if word and share else ""
+    return (Segment(f" {word}{gap}", head.ink(palette, palette.dim)), Segment(share, head.ink(palette, palette.plain)))
 
 
 # ------------------------------------------------------------------------------
@@ -520,6 +609,10 @@ class CurrentLine(CellPanel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None
 
+    def wanted(self, snapshot: Snapshot, width: int) -> int:
+        """Return the outer height at which all lines of the current loop are shown with all their numbers, at this outer width."""
+        return wanted_rows(snapshot, self._view.row, self.palette.glyphs, max(width - 3, 1)) + 2
+
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         line = snapshot.line
         if line is None:
@@ -540,7 +633,15 @@ class CurrentLine(CellPanel):
         if row != self._alone:
             self._alone = row
             self.call_next(self.caption)
-        return clip(self.palette, written, width, height)
+        return cut_below(self.palette, clip(self.palette, written, width, written.height), width, height)
+
+
+def cut_below(palette: Palette, box: Box, width: int, height: int) -> Box:
+    """Return the first rows of a box; if some are left out, the last one ends in an ellipsis."""
+    if box.height <= height or height < 1:
+        return replace(box, rows=box.rows[: max(height, 0)])
+    last = shortened(palette, (*box.rows[height - 1], Segment(" " * width)), width)
+    return from_rows((*box.rows[: height - 1], last), box.axis)
 
 
 def _changed_since(snapshot: Snapshot) -> str | None:
@@ -556,7 +657,7 @@ def written_out(
     """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
     only one row of the batch."""
     operands = Operands(snapshot, line)
-    entry, badge = ExampleEntry(operands, view.row or 0, pointed), _badge(palette, snapshot, line)
+    entry, badge = ExampleEntry(operands, view.row or 0, pointed, view.row), _badge(palette, snapshot, line)
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]
     brief = [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
     for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
@@ -574,9 +675,9 @@ def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, w
     operands = Operands(snapshot, line)
     tokens = LineWriter(operands, view.row, palette.glyphs).line()
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
-    each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
-    limits = DrawingLimits(columns=each, rows=each)
-    worked = ExampleEntry(operands, view.row or 0, pointed).box(palette, width)
+    each = math.isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
+    limits = DrawingLimits(columns=each, rows=each, columns_named=True, words=True)
+    worked = ExampleEntry(operands, view.row or 0, pointed, view.row).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
@@ -596,37 +697,83 @@ def _choices(
 ) -> Iterator[_Choice]:
     """Yield the ways to draw a line, best first: from all numbers in full and the example entry (`rest`) to the result alone.
 
-    The example entry is included as long as there is room for its brief form (`brief`).
+    None shows less than a later one, so that more room never shows less: first the names of columns and what is in a part that
+    was recorded as a whole are left out, then words, then all rows but one, then digits, the example entry, and at last names.
     """
-    names, folded = (LineWriter(operands, row, glyphs, fold=fold).line() for fold in (False, True))
-    for gap in (1, 0):
-        room = _room(height, rest, gap)
-        yield _Choice(names, fitted(names, width, room), rest, gap)
-        yield _Choice(folded, fitted(folded, width, room), rest, gap)
-        yield _Choice(names, fitted(names, width, room, labels=False), rest, gap)
-        yield _Choice(folded, fitted(folded, width, room, labels=False), rest, gap)
-        yield _Choice(folded, fitted(folded, width, room, compact=True), rest, gap)
-        yield _Choice(folded, fitted(folded, width, room, compact=True, labels=False), rest, gap)
-    yield _Choice(folded, elided(folded, width, _room(height, rest, 1)), rest, 1)
+    in_full = _in_full(operands, row, glyphs)
+    folded, plain = in_full[-1]
+    for tokens, limits in in_full:
+        lines = _lines(tokens, limits, width)
+        rows = sum(_height_of(line, limits) for line in lines)
+        for gap in (1, 0) if lines else ():
+            yield _Choice(tokens, limits if rows <= _room(height, rest, gap) else None, rest, gap)
     loose = LineWriter(operands, row, glyphs, fold=True, loose=True).line()
     by_row = operands.result.rows == "row"
     alone = LineWriter(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
+    narrowest = DrawingLimits(compact=True, labels=False)
+    narrow = [tokens for tokens in (folded, loose, alone) if tokens and _lines(tokens, narrowest, width)]
+    named = plain._replace(words=True)
+    for beneath, compact in ((rest, False), (brief, False), (rest, True), (brief, True), ((), False), ((), True)):
+        if compact and beneath is rest and operands.heads(row) and narrow:
+            # each term as one matrix, before digits and the example entry are left out
+            terms = LineWriter(operands, row, glyphs, terms=True, loose=True).line()
+            for below in (rest, brief):
+                yield _Choice(terms, fitted(terms, width, _room(height, below, 0), named), below)
+        limits = plain._replace(compact=compact)
+        for tokens in narrow:
+            yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
     for beneath in (rest, brief, ()):
-        room = _room(height, beneath, 0)
-        yield _Choice(folded, elided(folded, width, room), beneath)
-        for compact in (False, True):
-            yield _Choice(loose, fitted(loose, width, room, compact=compact, labels=False), beneath)
-        for compact in (False, True) if alone else ():
-            yield _Choice(alone, fitted(alone, width, room, compact=compact, labels=False), beneath, alone=True)
-    for tokens in (alone, loose):
-        if tokens:
-            yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
-    result = [OperatorToken("="), names[-1]]
+        yield _Choice(folded, elided(folded, width, _room(height, beneath, 0)), beneath)
+    for beneath, compact in product((brief, ()), (False, True)):
+        limits = DrawingLimits(compact=compact, labels=False)
+        for tokens in narrow if narrow[:1] != [folded] else narrow[1:]:
+            yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
+    for tokens in filter(None, (alone, loose)):
+        yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
+    result = [OperatorToken("="), folded[-1]]
     room = _room(height, rest, 1)
-    yield _Choice(result, fitted(result, width, room), rest, 1)
+    yield _Choice(result, fitted(result, width, room, plain), rest, 1)
     if room < -1:  # no room for the example entry either
-        yield _Choice(result, fitted(result, width, height))
+        yield _Choice(result, fitted(result, width, height, plain))
         yield _Choice(result, elided(result, width, height))
+
+
+def _in_full(operands: Operands, row: int | None, glyphs: Glyphs) -> Sequence[tuple[list[DrawnToken], DrawingLimits]]:
+    """Return the ways to draw a line with all its numbers, best first."""
+    folded = LineWriter(operands, row, glyphs, fold=True).line()
+    paths = any(head.path is not None for head in operands.heads(row))
+    every = folded if paths else LineWriter(operands, row, glyphs).line()  # what makes a path is shown by its name
+    full, named = DrawingLimits(columns_named=True, words=True), DrawingLimits(words=True)
+    return (every, full), (folded, full), (folded, named), (folded, DrawingLimits(words=paths))
+
+
+#: The rows that suffice for the matrices of a line, the most that it wants if it needs more, and the rows below them: a blank,
+#: and two for the example entry.
+_SUFFICIENT, _MOST_WANTED, _BELOW = 7, 9, 3
+_wanted: WeakKeyDictionary[Program, dict[object, int]] = WeakKeyDictionary()
+
+
+def wanted_rows(snapshot: Snapshot, row: int | None, glyphs: Glyphs, width: int) -> int:
+    """Return the rows that the lines of the current loop want at this width, the same at each, so that a step moves no panel."""
+    line, program = snapshot.line, snapshot.program
+    if line is None or line.formula is None:
+        return _MOST_WANTED
+    known = _wanted.setdefault(program, {})
+    key = line.block, row is None, glyphs, width
+    if key not in known:
+        lines = [each for each in program.lines.values() if each.block == line.block and each.formula is not None]
+        known[key] = max(_wanted_by(Operands(snapshot, each, ahead=True), row, glyphs, width) for each in lines)
+    return known[key]
+
+
+def _wanted_by(operands: Operands, row: int | None, glyphs: Glyphs, width: int) -> int:
+    heights = []
+    for tokens, limits in _in_full(operands, row, glyphs):
+        if lines := _lines(tokens, limits, width):
+            heights.append(sum(_height_of(line, limits) for line in lines))
+            if heights[-1] <= _SUFFICIENT:
+                break
+    return min([*heights[-1:], _MOST_WANTED]) + _BELOW
 
 
 def _room(height: int, beneath: Sequence[Box], gap: int) -> int:

@@ -67,7 +67,9 @@ class Sequence(CellPanel):
                 on = on if cell_len(f"sequence · {on}") <= self.border_room else layer
             legend = flow_legend(snapshot, state, self.size.width) or None
         place = "" if snapshot.timestep is None else f"t {snapshot.timestep + 1} of {snapshot.config.seq_length}"
-        return Titles(f"sequence · {on}" if on else "sequence", legend or self._summed_up(snapshot), place)
+        ways = "sequence  batch ↓  time →"
+        title = f"sequence · {on}" if on else ways if len(ways) + 14 <= self.border_room < 10**6 else "sequence"
+        return Titles(title, legend or self._summed_up(snapshot), place)
 
     def on_resize(self) -> None:
         self._followed = None
@@ -414,7 +416,7 @@ NARROW = 7  # cells; a narrower column has no room for a number
 def inks(palette: Palette) -> tuple[Style, ...]:
     """Return the styles of the paths: solid colours, with letters in the colour of the background."""
     reverse = Style(reverse=True)
-    return tuple(ink + reverse for ink in (palette.gate, palette.positive, palette.negative, palette.second))
+    return tuple(ink + reverse for ink in palette.paths)
 
 
 def _paths(snapshot: Snapshot, state: str) -> abc.Sequence[tuple[str, str]]:
@@ -458,15 +460,23 @@ def columns(
     """Draw the flow below the columns of the sequence, in two `lines` or more.
 
     The lines are the norm of the gradient of each state, as a number or a bar (both if there is only one state), for as many
-    states as fit, then the shares of the paths of the first state.
+    states as fit, then the shares of the paths of the first state: in percent, two in a line, if there is room for all.
     """
     first, *others = flows
     paths = _paths(snapshot, first)
-    lines -= bool(paths)
+    pairs = -(-len(paths) // 2)
+    in_percent = at.numbered and bool(paths) and lines >= pairs + len(flows)
+    lines -= pairs if in_percent else bool(paths)
     rows: list[SegmentRow] = []
     for state in (first, *others[: lines - 1]):
         rows += _norms(palette, snapshot, state, flows[state], at, tall=lines > 1 and not others)
     if not paths:
+        return rows
+    if in_percent:
+        for pair in range(pairs):
+            shares = [() if (here := flows[first][t]) is None else here.shares or () for t in at.steps]
+            numbered = [_percent(palette, paths, each, 2 * pair, at.marked) for each in shares]
+            rows.append(_line(palette, snapshot, first, "" if pair else "share", numbered, at))
         return rows
     inner = at.marked - 2 if at.numbered else max(at.marked - 1, 1)
     spare = at.marked - inner
@@ -476,6 +486,15 @@ def columns(
         parts = stacked(palette, paths, None if here is None else here.shares, inner)
         cells.append((Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2))))
     return [*rows, _line(palette, snapshot, first, "paths", cells, at)]
+
+
+def _percent(palette: Palette, paths: abc.Sequence[tuple[str, str]], shares: abc.Sequence[float], i: int, width: int) -> SegmentRow:
+    """Draw the shares of two paths from the i-th on, `c 48 h 22`, each in its colour; blank without shares."""
+    row, each = list[Segment](), (width + 1) // 2
+    for k in range(i, min(i + 2, len(shares))):
+        number = f"{round(100 * shares[k])}".rjust(min(3, each - 2))
+        row.append(Segment(f"{paths[k][0]}{number}".ljust(each if k == i else width - each), palette.path(k)))
+    return (*row, Segment(" " * (width - sum(segment.cell_length for segment in row))))
 
 
 def _norms(

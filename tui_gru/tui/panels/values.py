@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -16,6 +16,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.geometry import Size
 
 from tui_gru.analysis.summaries import limits_of
@@ -51,7 +52,7 @@ from tui_gru.tui.draw import (
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
-from tui_gru.tui.theme import Palette, folded, transliterate, widest, written_char
+from tui_gru.tui.theme import ASCII, Palette, folded, palette_of, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kind_of, scale_of, shown_indices
 
 if TYPE_CHECKING:
@@ -62,14 +63,41 @@ if TYPE_CHECKING:
 
 
 def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
-    """Return the names of the values of a layer: its lines, then the states before the timestep.
+    """Return the names of the values of a layer in the order of the data: the states before the timestep, then its lines.
 
-    With `backward`, the gradients of the lines that have one, then the gradients that the states receive from other timesteps.
+    With `backward`, the gradients of the lines that have one, in the opposite order, after those that the states receive from
+    other timesteps.
     """
     page = program.model.page
+    lines = _in_order(program, layer)
     if not backward:
-        return [*layer.lines, *(page.before(state) for state in layer.states)]
-    return [*(f"d{name}" for name in layer.lines if f"d{name}" in program.names), *(page.received(state) for state in layer.states)]
+        return [*(page.before(state) for state in layer.states), *lines]
+    received = (page.received(state) for state in layer.states)
+    return [*received, *(f"d{name}" for name in reversed(lines) if f"d{name}" in program.names)]
+
+
+@lru_cache(maxsize=32)
+def _in_order(program: Program, layer: Layer) -> list[str]:
+    """Return the lines of a layer such that each follows what it reads, the longest way first: r, h̃, z, h."""
+    formulas = {line.target: line.formula for line in program.model.page.lines if line.target in layer.lines}
+    reads = {
+        target: [node.name for node in formula.walk() if isinstance(node, Name) and node.name in formulas]
+        for target, formula in formulas.items()
+    }
+    depths: dict[str, int] = {}
+    for target in layer.lines:  # a line reads only lines above it
+        depths[target] = 1 + max((depths[name] for name in reads.get(target, ())), default=0)
+    found: dict[str, None] = {}
+
+    def visit(target: str) -> None:
+        for name in sorted(dict.fromkeys(reads.get(target, ())), key=lambda name: -depths[name]):
+            visit(name)
+        found[target] = None
+
+    for target in reversed(layer.lines):
+        if target not in found:
+            visit(target)
+    return list(found)
 
 
 def word_for(program: Program, layer: Layer, name: str) -> str:
@@ -92,6 +120,7 @@ class ValueMatrix(MatrixView):
     def __init__(self, value_name: str, *, id: str) -> None:
         super().__init__(id=id)
         self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
+        self.after = False  # True for a value after another one in its row
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
@@ -117,10 +146,24 @@ class ValueMatrix(MatrixView):
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
             without_layer = split(name)[0]  # all beside this one are of the same layer
-            titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←"), without_layer]
-        glyphs = self.palette.glyphs
+            words = (word, f"{word[:3]}.") if word else ()
+            titles = [*(f"{name}  {each}" for each in words), name, name.replace("_reverse", "←"), without_layer]
+        arrow, glyphs = "→ " if self.after else "", self.palette.glyphs
+        titles = [f"{arrow}{title}" for title in titles]
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
         super().caption()
+        if isinstance(self.parent, Gates):
+            self.parent.caption()
+
+    @property
+    def heading(self) -> str:
+        """The whole title, for what is exported."""
+        return super().heading if self.minus or not self._word else f"{self._shown}  {self._word}"
+
+    @property
+    def border_room(self) -> int:
+        """The cells for the title, which is above the matrix without a border around it."""
+        return self.outer_size.width - 4 if self.outer_size.width else 10**6
 
     def name_cell(self, row: int, column: int) -> str:
         return f"row {row + 1}, unit {column + 1}"
@@ -133,24 +176,38 @@ class ValueMatrix(MatrixView):
 
 
 class Gates(PanelGroup):
-    """The values of one layer at this timestep: gates, candidate, states, and the previous states; or their gradients.
+    """The values of one layer at this timestep in the order of the data: the state before, gates, candidate, the state; or their
+    gradients.
 
     All are in one row if it is wide enough, otherwise in as few rows as possible. `many` is True if there are too many values to
     show numbers in one row.
     """
 
-    ABOUT = "The values of the layer at this timestep: a row for each row of the batch, a column for each unit."
+    ABOUT = (
+        "The values of the layer at this timestep, in the order in which they are computed: a row for each row of the batch, a "
+        "column for each unit."
+    )
+
+    BLANK = False  # Textual's name: it has a border
 
     DEFAULT_CSS = """
     Gates {
         layout: grid;
         grid-size: 5;
-        ValueMatrix { width: 1fr; height: 1fr; }
+        grid-gutter: 0 1;
+        border: round $border-blurred;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground-muted;
+        padding: 0 1;
+        &:focus-within { border: round $border; }
+        &.-ascii { border: ascii $border-blurred; }
+        &.-ascii:focus-within { border: ascii $border; }
+        ValueMatrix, ValueMatrix:focus { width: 1fr; height: 1fr; padding: 0; border: none; border-top: blank $background; }
     }
     """
 
-    #: The least outer width and height at which a panel shows something, in cells.
-    LEAST: ClassVar[tuple[int, int]] = (13, 4)
+    #: The least width and height of a value with its name, in cells.
+    LEAST: ClassVar[tuple[int, int]] = (11, 2)
     #: More values than this are put in two rows if the height allows, since one row has no room for their numbers.
     MOST_IN_A_ROW: ClassVar[int] = 6
 
@@ -168,25 +225,58 @@ class Gates(PanelGroup):
             name = names[min(number, len(names) - 1)]
             yield ValueMatrix(name, id=f"value-{number}")
 
+    def on_mount(self) -> None:
+        self.set_class(palette_of(self.app).glyphs is ASCII, "-ascii")
+
     def show(self, snapshot: Snapshot, view: View) -> None:
-        program = snapshot.program
-        names = shown_names(program, view.layer_of(snapshot), backward=snapshot.position.phase == "backward")
+        super().show(snapshot, view)
+        names = shown_names(snapshot.program, view.layer_of(snapshot), backward=snapshot.position.phase == "backward")
         for number, shown in enumerate(self.query_children(ValueMatrix)):
             shown.display = number < len(names)
             if number < len(names):
-                shown.value_name = names[number]
+                shown.value_name, shown.after = names[number], number > 0
                 shown.show(snapshot, view)
+        self.caption()
+
+    def caption(self) -> None:
+        """Set the texts of the border: what is shown, and the number under the cursor or the notes of heat maps."""
+        if self._snapshot is None or not self.is_attached:
+            return
+        snapshot, glyphs = self._snapshot, palette_of(self.app).glyphs
+        what, way = ("gradients of the gates", "after") if snapshot.position.phase == "backward" else ("gates", "before")
+        other = "before" if way == "after" else "after"
+        titles = [f"{what} — from the state {way} to the state {other}", what, ""]
+        room = self.outer_size.width - 6 if self.outer_size.width else 10**6
+        title = transliterate(next(title for title in titles if cell_len(title) <= max(room, 0)), glyphs)
+        matrices = self.query_children(ValueMatrix)
+        notes = [each.subheading for each in matrices if each.has_focus] or [each.subheading for each in matrices][:1]
+        note = transliterate(notes[0], glyphs) if notes and cell_len(notes[0]) <= room else ""
+        if str(self.border_title or "") != title:
+            self.border_title = Content(title)
+        if str(self.border_subtitle or "") != note:
+            self.border_subtitle = Content(note)
+
+    def wanted(self, snapshot: Snapshot, width: int) -> int:
+        """Return the outer height at which every value is shown with all its rows, at this outer width.
+
+        Values that are too wide for numbers are summarized, in two rows below their names.
+        """
+        width -= self.gutter.width
+        columns = self._columns(width, 10**6)
+        numbers_fit = snapshot.config.hidden_size * (ENTRIES["signed", True].width + 1) < width // columns
+        return -(-self._count // columns) * (1 + (snapshot.config.batch_size if numbers_fit else 2)) + 2
 
     def on_resize(self, event: events.Resize) -> None:
-        columns = self._columns(event.size.width, event.size.height)
+        columns = self._columns(*self.content_size)
         if columns != self.styles.grid_size_columns:  # setting the same value again would cause a new layout
             self.styles.grid_size_columns = columns
+        self.caption()
 
     def _columns(self, width: int, height: int) -> int:
         least_width, least_height = self.LEAST
         for lines in range(min(2, height // least_height) if self.many else 1, self._count + 1):
             columns = -(-self._count // lines)
-            if columns * least_width <= width and lines * least_height <= height:
+            if columns * (least_width + 1) - 1 <= width and lines * least_height <= height:
                 return columns
         return self._count
 
@@ -249,6 +339,10 @@ class Softmax(CellPanel):
         name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
         title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
         return Titles(title, note, f"t {snapshot.position.t + 1}")
+
+    def wanted(self, snapshot: Snapshot, width: int) -> int:
+        lines = -(-snapshot.config.batch_size // max(min((width - 4 + _GAP) // (_BLOCKS[1] + _GAP), 2), 1))
+        return min(lines * (snapshot.config.vocab_size + 1) + 1, 12)
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         target, line = snapshot.program.target, snapshot.line
@@ -605,10 +699,8 @@ class Samples(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, samples = self.palette, snapshot.state.samples[::-1]
         if not samples:
-            from tui_gru.engine.sampling import refused
-
-            reason = refused(snapshot.config)
-            words = with_keys(self, "<sample> draws a sample") if reason is None else f"no samples: {reason.words}"
+            reason = _refused(snapshot.program)
+            words = f"no samples: {reason}" if reason else with_keys(self, "<sample> draws a sample")
             lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
             return clip(palette, text(palette, lines, palette.dim), width, height)
         word = token_word(snapshot.config.vocabulary)
@@ -636,6 +728,15 @@ class Samples(SnapshotPanel):
 def _explained(snapshot: Snapshot) -> bool:
     """Return True if a finding says why the two samplers differ."""
     return any(finding.name == "sampler-without-feedback" for finding in snapshot.findings)
+
+
+@lru_cache(maxsize=4)
+def _refused(program: Program) -> str:
+    """Return why nothing can be drawn from a model, empty if samples can."""
+    from tui_gru.engine.sampling import refused
+
+    reason = refused(program.config)
+    return "" if reason is None else reason.words
 
 
 def _place(snapshot: Snapshot, sample: Sample) -> str:

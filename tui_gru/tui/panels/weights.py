@@ -19,7 +19,7 @@ from tui_gru.debugger.program import Program, along, spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, Refs, clip, flow, hstack, refs_of, text, titled, vstack
+from tui_gru.tui.draw import Box, CellRow, Refs, clip, flow, from_rows, hstack, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, PanelGroup, Titles
@@ -121,27 +121,76 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
 def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
-    boxes = {}
-    for entry, array in zip(entries, arrays, strict=True):
-        refs = kind.refs(program, entry.name)
-        box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs)
-        ink = palette.accent if entry.picked else palette.dim
-        title = text(palette, kind.sign + entry.name, ink)
-        above = len(program.names[entry.name].axes) == 2 and entry.name not in program.of_head
-        boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
-    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
-    vectors = [name for name in boxes if len(program.names[name].axes) != 2]
-    head = [boxes[name] for name in program.of_head if name not in vectors]
-    own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
-    together = _column(*own, *biases)
-    roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
-    beside = [_column(*biases)] if biases else []
-    ways = (
-        [*columns, _column(*head, together, leading=int(roomy))],
-        [*columns, *beside, _column(*head, *own)],
-        [*columns, *beside, *head, *own],
-    )
-    return min((flow(way, width, gap=2) for way in ways), key=lambda box: box.height)
+    largest = _largest(entries, arrays) if kind.sign else ("", (0, 0))
+    first = {name for names in program.matrices_by_gate[:1] for name in names} | set(program.of_head)
+
+    def arranged(*, named: bool) -> Box:
+        """Put the matrices side by side in the way that takes the fewest rows, with the names of rows and columns if `named`."""
+        boxes = {}
+        for entry, array in zip(entries, arrays, strict=True):
+            refs, name = kind.refs(program, entry.name), entry.name
+            marked = largest[1] if name == largest[0] else None
+            box = matrix(
+                palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs, marked=marked
+            )
+            ink = palette.accent if entry.picked else palette.dim
+            title = text(palette, kind.sign + name, ink)
+            of_matrix = len(program.names[name].axes) == 2
+            if named and of_matrix:
+                boxes[name] = _named(palette, program, entry, title, box, compact=compact, rows=name in first)
+            else:
+                above = of_matrix and name not in program.of_head
+                boxes[name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
+        columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
+        vectors = [name for name in boxes if len(program.names[name].axes) != 2]
+        head = [boxes[name] for name in program.of_head if name not in vectors]
+        own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
+        together = _column(*own, *biases)
+        roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
+        beside = [_column(*biases)] if biases else []
+        ways = (
+            [*columns, _column(*head, together, leading=int(roomy))],
+            [*columns, *beside, _column(*head, *own)],
+            [*columns, *beside, *head, *own],
+        )
+        return min((flow(way, width, gap=2) for way in ways), key=lambda box: box.height)
+
+    named, plain = arranged(named=True), arranged(named=False)
+    return named if named.height <= plain.height and named.width <= width else plain
+
+
+def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tuple[str, tuple[int, int]]:
+    """Return the name and the place of the entry of the largest magnitude; an empty name if there is none."""
+    sizes = [0.0 if array is None else float(np.nan_to_num(np.abs(array)).max(initial=0.0)) for array in arrays]
+    at = int(np.argmax(sizes)) if sizes else 0
+    array = arrays[at] if sizes and sizes[at] else None
+    if array is None:
+        return "", (0, 0)
+    row, column = divmod(int(np.nan_to_num(np.abs(array)).argmax()), array.shape[1])
+    return entries[at].name, (row, column)
+
+
+def _named(palette: Palette, program: Program, entry: _Entry, title: Box, box: Box, *, compact: bool, rows: bool) -> Box:
+    """Put the title of a matrix and the names of its columns above it, and with `rows` those of its rows before it."""
+
+    def short(axis: str, i: int) -> str:
+        vocabulary, (counted, at) = program.config.vocabulary, along(program, axis, i)
+        return written_char(vocabulary[at], palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
+
+    (down, across), (count, columns) = program.names[entry.name].axes, entry.shape
+    lead = [text(palette, short(down, i), palette.dim) for i in range(count)] if rows else []
+    width = max((each.width for each in lead), default=-1) + 1
+    head = CellRow(width + box.width)
+    for part in title.rows[0]:
+        head.put(width, part.text, part.style or palette.plain)
+    step = ENTRIES["signed", compact].width + 1
+    for j in range(columns):
+        name = short(across, j)
+        x = width + (j + 1) * step - cell_len(name)
+        if head.free(x - 1, cell_len(name) + 1):
+            head.put(x, name, palette.dim)
+    body = hstack(replace(vstack(*lead), axis=box.axis), box, gap=1) if lead else box
+    return titled(from_rows([tuple(head.strip())]), body)
 
 
 def _column(*boxes: Box, leading: int = 0) -> Box:
@@ -398,6 +447,10 @@ class WeightsPanel(PanelGroup):
         if self._roomy:
             self._overview.pointed = kind.refs(self.snapshot.program, self.chosen)(row, column)
             self.screen.set_focus(self._overview)
+            ref = self._overview.pointed
+            rows = [spot.y for spot in self._overview.spots if ref is not None and replace(spot.ref, index=ref.index) == ref]
+            if rows:  # the whole matrix
+                self._overview.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
         else:
             self._matrix.cursor = (row, column)
             self.screen.set_focus(self._matrix)
