@@ -1,5 +1,6 @@
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -310,3 +311,21 @@ def test_it_says_that_an_operand_was_changed_since(content):
     assert content(panel, session.snapshot(), 96, 10).note == "Wz changed since this line ran"
     session.step("op")
     assert not content(panel, session.snapshot(), 96, 10).note
+
+
+def shown_of(snapshot, width, height):
+    """Return how much of a line is shown: whether its matrices have names, all rows of the batch, and four decimals."""
+    box, alone = written_out(P, snapshot, snapshot.line, View(), width, height)
+    named = "×" in box.text or all(axis == () for axis in [Operands(snapshot, snapshot.line).result.values.shape])
+    return named, not alone, bool(re.search(r"\d\.\d{4}|\be-", box.text))
+
+
+@pytest.mark.parametrize("target", ["z", "h_tilde", "h", "logits", "term1", "dh", "dz", "dh_prev", "dWz", "Wz"])
+def test_more_room_never_shows_less_of_a_line(target):
+    snapshot = at(target, None if target == "Wz" else 1)
+    for height in (7, 10):
+        shown = [shown_of(snapshot, width, height) for width in range(60, 201)]
+        assert all(not (less and not more) for one, next_ in pairwise(shown) for less, more in zip(one, next_, strict=True)), height
+    for width in (77, 109, 117, 157):
+        shown = [shown_of(snapshot, width, height) for height in range(7, 25)]  # as many as at 80x24
+        assert all(not (less and not more) for one, next_ in pairwise(shown) for less, more in zip(one, next_, strict=True)), width

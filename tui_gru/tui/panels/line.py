@@ -716,11 +716,11 @@ def _choices(
     for beneath, compact in ((rest, False), (brief, False), (rest, True), (brief, True), ((), False), ((), True)):
         if compact and beneath is rest and operands.heads(row) and narrow:
             # each term as one matrix, before digits and the example entry are left out
-            terms = LineWriter(operands, row, glyphs, terms=True, loose=True).line()
+            terms = LineWriter(operands, row, glyphs, terms=True, alone=by_row, loose=True).line()
             for below in (rest, brief):
-                yield _Choice(terms, fitted(terms, width, _room(height, below, 0), named), below)
+                yield _Choice(terms, fitted(terms, width, _room(height, below, 0), named), below, alone=by_row)
         limits = plain._replace(compact=compact)
-        for tokens in narrow:
+        for tokens in [alone] if compact and alone in narrow else narrow:  # not all rows with fewer digits than one row has
             yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
     for beneath in (rest, brief, ()):
         yield _Choice(folded, elided(folded, width, _room(height, beneath, 0)), beneath)
