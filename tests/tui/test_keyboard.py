@@ -19,7 +19,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
 from tui_gru.tui.command import CommandLine
-from tui_gru.tui.headless import single_keys, until_idle
+from tui_gru.tui.headless import single_keys, until_checked, until_idle
 from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchList, StopsList
@@ -413,6 +413,7 @@ async def test_many_waiting_moves_are_one_move(opened: str, monkeypatch: pytest.
                 else:
                     d.screen.query_one(each).focus()
                     await settled(d)
+            await until_checked(d.pilot)  # what is computed in a thread changes the width of the map
             yield d
 
     one_by_one = []
