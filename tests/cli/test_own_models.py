@@ -209,7 +209,7 @@ CHARACTERS = ("--text", "MathMathMathMath", "--vocabulary", "hatM")
 IDS = ("--input", "ids.npy", "--tokens", "words.txt")
 
 
-@pytest.mark.parametrize(("given", "shown"), [(CHARACTERS, "M→a a→t t→h"), (IDS, "the cat sat")])
+@pytest.mark.parametrize(("given", "shown"), [(CHARACTERS, "M→a a→t t→h"), (IDS, "the→cat cat→sat sat→down")])
 def test_open_goes_on_to_predictions(language_model, monkeypatch, given, shown):
     monkeypatch.chdir(language_model)
     words = ("open", "m.pt", "--head", "fc", "--embedding", "embed", *given, "--seq-length", "3")

@@ -29,7 +29,7 @@ async def test_a_gate_is_supposed_otherwise_and_nothing_has_happened() -> None:
     async with driving() as d:
         await d.type("l", "n", "S", "s", "s", "N", "s", "o")
         z = d.session.value("z").copy()
-        d.screen.set_focus(d.screen.query(ValueMatrix).first())
+        d.screen.set_focus(next(each for each in d.screen.query(ValueMatrix) if each.value_name == "z"))
         await d.type("right", "i")
         assert d.screen.query_one(CommandLine).value == f"what-if z[row 1, unit 2] {z[0, 1]!s}"
         await retype(d, "0.9")
@@ -107,7 +107,7 @@ async def test_a_number_of_another_batch_is_not_nudged() -> None:
 async def test_only_the_value_is_edited_behind_a_command_that_a_key_has_begun() -> None:
     async with driving() as d:
         await d.type("s", "s")
-        d.screen.set_focus(d.screen.query(ValueMatrix).first())
+        d.screen.set_focus(next(each for each in d.screen.query(ValueMatrix) if each.value_name == "z"))
         await d.type("i")
         line = d.screen.query_one(CommandLine)
         begun = "what-if z[row 1, unit 1] "
