@@ -122,11 +122,12 @@ def matrix(
 ) -> Box:
     """Draw a matrix, or a vector as one row, between tall brackets.
 
-    If `values` is None, they are not computed yet and drawn as dots in the given `shape`. `scale` is the |x| of the strongest
-    colour, by default the largest of the array. `fresh` is True for values just computed; zeros among them stay dimmed. `row` is
-    singled out: the others are dimmed. `cursor` is on one entry, and the entry `marked` is underlined. `elide` is the most rows and
-    columns to show, which include marked entries and the row and column in `focus`; the full shape is then written beside the
-    matrix. `refs` maps row and column to references, at which a cursor can point.
+    If `values` is None, they are not computed yet and drawn as dots in the given `shape`. Otherwise `shape` is that of the
+    matrix of which `values` are a part. `scale` is the |x| of the strongest colour, by default the largest of the array.
+    `fresh` is True for values just computed; zeros among them stay dimmed. `row` is singled out: the others are dimmed.
+    `cursor` is on one entry, and the entry `marked` is underlined. `elide` is the most rows and columns to show, which include
+    marked entries and the row and column in `focus`; the full shape is then written beside the matrix. `refs` maps row and
+    column to references, at which a cursor can point.
     """
     table = None if values is None else np.atleast_2d(values)
     rows, columns = table.shape if table is not None else (shape or (1, 1))
@@ -173,7 +174,7 @@ def matrix(
     if labels:
         box = _with_column_labels(palette, box, shown_columns, labels, width)
     if None in shown_rows or None in shown_columns or len(shown_rows) < rows or len(shown_columns) < columns:
-        note = Segment(f" {rows}{glyphs.by}{columns}", palette.dim)
+        note = Segment(f" {glyphs.by.join(map(str, shape or (rows, columns)))}", palette.dim)
         box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
     return box
 
@@ -206,7 +207,8 @@ class Operand:
 
     `rows` and `columns` are the names of the axes: row, unit, character or timestep. `picks` has, for one-hot rows, the index of
     the 1 in each. `setting` is True for a number that was given instead of computed; it is written with the digits that were
-    given. `refs` maps row and column to a reference to that number of the run.
+    given. `refs` maps row and column to a reference to that number of the run. `whole` is the shape of the matrix of which
+    `values` are one row.
     """
 
     label: str
@@ -217,6 +219,13 @@ class Operand:
     picks: tuple[int, ...] = ()
     setting: bool = False
     refs: Refs | None = None
+    whole: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of the matrix, also where `values` are only one row of it."""
+        rows, columns = self.whole or self.values.shape
+        return rows, columns
 
     @property
     def is_number(self) -> bool:
@@ -225,12 +234,16 @@ class Operand:
     @property
     def T(self) -> Operand:
         refs = None if self.refs is None else lambda i, j, given=self.refs: given(j, i)
-        return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs)
+        whole = None if self.whole is None else self.whole[::-1]
+        return replace(
+            self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs, whole=whole
+        )
 
     def only_row(self, row: int) -> Operand:
         """Return the operand with only this row."""
         refs = None if self.refs is None else lambda i, j, given=self.refs: given(i + row, j)
-        return replace(self, values=self.values[row : row + 1], picks=self.picks[row : row + 1], refs=refs)
+        picks = self.picks[row : row + 1]
+        return replace(self, values=self.values[row : row + 1], picks=picks, refs=refs, whole=self.shape)
 
 
 #: A number in the place of one that is not computed yet.

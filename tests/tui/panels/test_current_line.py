@@ -261,6 +261,16 @@ async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(bo
         assert not panel.subheading
 
 
+@pytest.mark.parametrize(("make", "width", "height"), [(tutorial, 74, 7), (large, 74, 7), (large, 60, 5)])
+def test_one_row_is_written_with_the_shape_of_its_matrix(make, width, height):
+    snapshot = at("h_tilde", 1, make=make)
+    shapes = {f"{rows}×{columns}" for rows, columns in (np.shape(snapshot.value(name)) for name in ("x", "r", "h_tilde"))}
+    shapes |= {"{}×{}".format(*snapshot.parameter(name).shape) for name in ("Wh", "Uh")}
+    written = set(re.findall(r"\d+×\d+", text_of(snapshot, width, height)))
+    assert written
+    assert written - {f"1×{snapshot.config.hidden_size}"} <= shapes  # 1: the bias, a row
+
+
 async def test_the_panel_cuts_what_does_not_fit(board):
     for size in ((14, 4), (24, 5), (40, 6)):
         text = await panel_text(board, at("dh_prev", 1, make=large), size)

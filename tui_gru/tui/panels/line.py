@@ -106,7 +106,7 @@ class Matrix:
         if operand.is_number:
             return max(len(self._number), cell_len(operand.label) if limits.labels else 0), 1
         rows, columns = operand.values.shape
-        note = 1 + len(f"{rows}×{columns}")
+        note = 1 + len("×".join(map(str, operand.shape)))
         if self._as_characters(limits):
             shown = min(len(operand.picks), _most(limits.rows if operand.rows == "row" else limits.columns))
             cell = widest(self.vocabulary)
@@ -130,6 +130,7 @@ class Matrix:
             palette,
             operand.values,
             kind="onehot" if self._all_zero else operand.kind,
+            shape=operand.shape,
             fresh=self.fresh,
             row=self.focus[0] if row is not None and (operand.rows == "row" or self.picked) else None,
             focus=self.focus,
@@ -153,7 +154,7 @@ class Matrix:
         operand, ink = self.operand, palette.accent if self.fresh else palette.strong
         if operand.is_number:
             return (Segment(operand.label, ink),)
-        rows, columns = operand.values.shape
+        rows, columns = operand.shape
         shape = f" {rows}{palette.glyphs.by}{columns}" if operand.rows else f" {columns}"
         lead, beside = Segment(" " * (self._lead(limits) + 1)), 1 + cell_len(operand.label) + len(shape) < width
         return (lead, Segment(operand.label, ink), Segment(shape if beside else "", palette.dim))
@@ -210,7 +211,7 @@ class Matrix:
         else:
             box = hstack(*(from_rows([(cell,)]) for cell in cells))
         box = bracket(palette, box)
-        rows, columns = self.operand.values.shape
+        rows, columns = self.operand.shape
         note = Segment(f" {rows}{palette.glyphs.by}{columns}", palette.dim)
         return from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
 

@@ -146,8 +146,8 @@ class ValueMatrix(MatrixView):
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
             without_layer = split(name)[0]  # all beside this one are of the same layer
-            words = (word, f"{word[:3]}.") if word else ()
-            titles = [*(f"{name}  {each}" for each in words), name, name.replace("_reverse", "←"), without_layer]
+            words = (f"  {word}", f" {word}", f" {word[:4]}.", f" {word[:3]}.") if word else ()
+            titles = [*(f"{name}{each}" for each in words), name, name.replace("_reverse", "←"), without_layer]
         arrow, glyphs = "→ " if self.after else "", self.palette.glyphs
         titles = [f"{arrow}{title}" for title in titles]
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
