@@ -231,6 +231,27 @@ def test_a_unit_follows_the_feature_that_it_has_learned_and_not_the_one_that_it_
         assert found.gained == pytest.approx(gained[found.what])
 
 
+def test_values_that_are_not_computed_are_left_out_now_and_before_training_on_their_own():
+    """Values that depend on the next character have none after the last one; numbers that overflow differ now and before."""
+    text = "".join(DRAW.choice(list("ab1()"), 400))
+    values, before = DRAW.normal(0, 1, (400, 2)), DRAW.normal(0, 1, (300, 2))
+    values[:, 0] += [char == "1" for char in text]
+    values[[7, 399]] = before[[20, 21], 1] = np.nan
+    digits, computed = feature_of("digits"), [np.isfinite(each).all(axis=1) for each in (values, before)]
+    activity = Activity("y", values, text, before=Activity("y", before, text[:300]))
+    found = activity.goes_with([digits])
+    follows = np.asarray(digits.values(text), float)
+    for unit in range(2):
+        for r, units, kept in zip((found[unit].r, found[unit].before), (values, before), computed, strict=True):
+            assert r == pytest.approx(np.corrcoef(follows[: len(kept)][kept], units[kept, unit])[0, 1])
+    (probe,) = activity.probes([digits])
+    alone = [
+        Activity("y", units[kept], "".join(np.array(list(text))[: len(kept)][kept]))
+        for units, kept in zip((values, before), computed, strict=True)
+    ]
+    assert (probe.r2, probe.before) == tuple(each.probes([digits])[0].r2 for each in alone)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_probe_is_least_squares_on_text_that_was_not_fitted(dtype):
     text = "".join(DRAW.choice(list('ab 1()"\n'), 900))

@@ -303,10 +303,17 @@ class Activity:
         return arguments.whole("the unit", unit, least=0, most=self.units - 1)
 
     @cached_property
+    def _is_computed(self) -> Mask:
+        return np.asarray(np.isfinite(self.values).all(axis=1))
+
+    @cached_property
     def _computed_steps(self) -> Array:
-        """The computed timesteps, without a copy if all are computed."""
-        computed = np.isfinite(self.values).all(axis=1)
-        return self.values if computed.all() else self.values[computed]
+        return self.where_computed(self.values)
+
+    def where_computed(self, values: Array) -> Array:
+        """Return the computed timesteps of (n, k), without a copy if all are computed."""
+        computed = self._is_computed
+        return values[: len(computed)] if computed.all() else values[: len(computed)][computed]
 
     @cached_property
     def means(self) -> Float64Array:
@@ -350,7 +357,7 @@ class Activity:
 
         Raises `TuiGruError` for a model that reads no characters.
         """
-        found: Float64Array = self.with_each(self._feature_values([chosen]))[0]
+        found: Float64Array = self.with_each(self.where_computed(self._feature_values([chosen])))[0]
         return found
 
     def goes_with(self, features: Sequence[Feature] | None = None) -> list[Correlated]:
@@ -360,8 +367,8 @@ class Activity:
         character follows the classes of that character, whatever its weights are.
         """
         names, values = self._features(features)
-        found = self.with_each(values)
-        before = np.zeros_like(found) if self.before is None else self.before.with_each(values[: len(self.before.values)])
+        found = self.with_each(self.where_computed(values))
+        before = np.zeros_like(found) if self.before is None else self.before.with_each(self.before.where_computed(values))
         best = (np.abs(found) - np.abs(before)).argmax(axis=0)
         return [Correlated(names[k], float(found[k, unit]), float(before[k, unit])) for unit, k in enumerate(best.tolist())]
 
@@ -372,8 +379,8 @@ class Activity:
         as `PROBED` characters; R² is that on the last quarter.
         """
         names, values = self._features(features)
-        now = self.probed(values)
-        before = np.full(len(names), np.nan) if self.before is None else self.before.probed(values[: len(self.before.values)])
+        now = self.probed(self.where_computed(values))
+        before = np.full(len(names), np.nan) if self.before is None else self.before.probed(self.before.where_computed(values))
         found = [Probe(name, float(r2), float(was)) for name, r2, was in zip(names, now, before, strict=True)]
         return sorted(found, key=lambda probe: -np.nan_to_num(probe.r2, nan=-np.inf))
 
@@ -398,7 +405,7 @@ class Activity:
         return np.asarray(1 - unexplained)
 
     def _features(self, features: Sequence[Feature] | None) -> tuple[list[str], Array]:
-        """Return the names of features, all named ones for None, and their values at the computed timesteps, (n, k)."""
+        """Return the names of features, all named ones for None, and their values after every character, (n, k)."""
         chosen = FEATURES.values() if features is None else features
         return [each.name for each in chosen], self._named_values if features is None else self._feature_values(features)
 
@@ -412,7 +419,7 @@ class Activity:
         values = np.zeros((len(self.text), len(features)), np.float32)  # whole numbers up to `FARTHEST`
         for k, each in enumerate(features):
             values[:, k] = each.values(self.text)
-        return values[np.isfinite(self.values).all(axis=1)]
+        return values
 
     def with_each(self, others: Array) -> Float64Array:
         """Return Pearson's correlation of each column of `others` (n, k) with every unit, (k, units).
