@@ -323,3 +323,11 @@ def test_the_measure_that_agrees_with_the_loss_is_believed(gradient, occlusion, 
 def test_a_model_without_a_memory_of_characters_is_refused(options):
     with pytest.raises(TuiGruError, match="only a model that reads each row forwards"):
         Session(**options).memory()
+
+
+def test_weights_that_are_not_finite_remember_nothing():
+    session = Session(learning_rate=3e38)
+    session.learning = True
+    session.step("epoch", 4)
+    with pytest.raises(TuiGruError, match="the weights are not finite"):
+        session.memory()

@@ -20,6 +20,7 @@ import tui_gru
 from tests.capture.runs import trained
 from tests.cli.test_mistakes import assert_one_line
 from tui_gru import Session
+from tui_gru.analysis.influence import ContextMemory
 from tui_gru.analysis.report import (
     COMPARISON_WRITERS,
     WRITERS,
@@ -282,6 +283,12 @@ def test_weights_that_are_not_finite_leave_the_rest():
     session.step("epoch", 4)
     for write in WRITERS.values():
         assert "became infinite" in write(session.report())
+        assert "remember" not in write(session.report())
+
+
+def test_one_character_that_predictions_need_is_one(session):
+    memory = ContextMemory((1, 2), np.ones(2), np.zeros(2), 1.0, 1.0, np.ones(2), np.ones(2))
+    assert "Its predictions need 1 character. " in as_html(replace(session.report(), memory=memory))
 
 
 def test_each_chart_is_a_file_of_its_own(session, tmp_path, capsys):

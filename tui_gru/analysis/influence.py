@@ -332,12 +332,17 @@ def memory(program: Program, weights: Weights, text: Text, *, stop: StopRequeste
     """Return how far back a model remembers when it reads a text with these weights.
 
     Contexts are those of `CONTEXTS` that a quarter of the text has. Raises `TuiGruError` for a model that reads in both directions,
-    whose rows depend on each other or that has no loss per character, `StoppedError` if `stop` returns True.
+    whose rows depend on each other, that has no loss per character or whose weights are not finite, `StoppedError` if `stop`
+    returns True.
     """
     config, row = program.config, program.loss_names.row
     page = program.model.page
     if config.bidirectional or not row or not mixed(page, "B").isdisjoint([row]) or not mixed(page, "T").isdisjoint([row]):
         raise TuiGruError("only a model that reads each row forwards and has a loss per character has a memory of characters")
+    if not np.isfinite(weights.parameters).all():
+        raise TuiGruError(
+            "the weights are not finite, so how far back they remember is not known; go back to where they were finite"
+        )
     ids = indices_of(config, text)
     contexts = tuple(context for context in CONTEXTS if context <= max(len(ids) // 4, 1))
     last = np.arange(contexts[-1] - 1, len(ids) - 1)  # the last character read, of each prediction

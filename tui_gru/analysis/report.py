@@ -290,7 +290,7 @@ def gather(
     remembered = None
     if whole and has_text:
         say("measuring how far back it remembers")
-        with suppress(TuiGruError):  # a model that does not read forwards has no such memory
+        with suppress(TuiGruError):  # a model that does not read forwards, or weights that are not finite, have no such memory
             remembered = memory(program, moment.weights, text[:TEXT])
     say("drawing samples")
     return RunReport(
@@ -718,7 +718,7 @@ def _contexts(found: ContextMemory) -> list[tuple[str, float, str]]:
 def _remembers(found: ContextMemory) -> str:
     """Say how far back a model remembers, and how far the influence of a character reaches."""
     far = " and ".join(f"{found.reach(of).steps} back by {of}" for of in ("gradient", "occlusion"))
-    enough = f"{'' if found.ends else 'more than '}{found.characters} characters"
+    enough = f"{'' if found.ends else 'more than '}{counted(found.characters, 'character')}"
     believe = "" if found.agree else f" The loss by characters read agrees with {found.believed}."
     return f"Its predictions need {enough}. A character has a tenth of the largest influence, on average, up to {far}.{believe}"
 
