@@ -213,7 +213,7 @@ def test_what_cannot_be_held_is_refused():
     for name, why in (("az", "no line of its own computes them"), ("Wz", "'Wz' is not a value of every character")):
         with pytest.raises(TuiGruError, match=why):
             without_each_unit(session.program, weights, TEXT, name)
-    with pytest.raises(TuiGruError, match="no loss per character"):
+    with pytest.raises(TuiGruError, match="no character after the first one to predict"):
         without_each_unit(session.program, weights, "t", "h")
     with pytest.raises(TuiGruError, match="stopped"):
         without_each_unit(session.program, weights, TEXT, "h", stop=lambda: True)

@@ -156,7 +156,8 @@ def without_each_unit(
     """Return the mean loss of a text in nats, and for each unit of `name` that with the unit held at 0, (units).
 
     `seen` receives both after some units each, NaN for those that have not been held at 0 yet. Raises `TuiGruError` for
-    a model without a loss per character or a name whose units cannot be held at 0, `StoppedError` if `stop` returns True.
+    a model without a loss per character, a text without a second one or a name whose units cannot be held at 0, `StoppedError` if
+    `stop` returns True.
     """
     config, row = program.config, program.loss_names.row
     units = config.compiled.shape(config.model.axes.get(name, ("H",)))[-1]
@@ -167,8 +168,10 @@ def without_each_unit(
         means: Float64Array = loss_of_rows(program, found[row])[:, :-1].mean(axis=1)
         return means
 
-    if not row or len(text) < 2:
+    if not row:
         raise TuiGruError("this model has no loss per character, so there is none without a unit")
+    if len(text) < 2:
+        raise TuiGruError("the text has no character after the first one to predict", option="text")
     whole, found = float(mean(np.zeros((1, units), bool))[0]), np.full(units, np.nan)
     for first in range(0, units, _READINGS):
         found[first : first + _READINGS] = mean(held[first : first + _READINGS])
