@@ -246,6 +246,19 @@ def equal_units(value: float, other: float | None = None) -> Session:
     return session
 
 
+def test_saturated_units_are_not_identical():
+    """Two units whose weights differ are near 1 after the same characters, and near −1 after the others."""
+    session = Session(**{**LEARNED, **SGD, "cell": "rnn", "learning_rate": 1e-3})
+    session.learning = True
+    for unit, size in enumerate((50.0, 70.0)):
+        for char in range(session.config.vocab_size):
+            session.edit("Wh", (char, unit), size if char % 2 else -size)
+    session.step("batch", 20)
+    first, second = np.moveaxis(session.units().values, 1, 0)[:2]
+    assert (first == second).all()
+    assert "units-are-identical" not in names(session)
+
+
 def underflowing(bias: float) -> Session:
     """A model in which one character has a bias far below the others."""
     session = Session(**LEARNED)

@@ -495,9 +495,12 @@ def units_are_identical(x: RunFacts) -> Iterator[Finding]:
         order = np.argsort(values[0], kind="stable")  # equal units are neighbours
         scale = np.abs(values[:, order]).max(axis=0)  # of each unit, since small units are not equal because they are small
         alike = np.abs(np.diff(values[:, order], axis=1)).max(axis=0) <= _EQUAL * scale[1:]
-        if not (alike & (scale[1:] > 0)).any():  # units that are always 0 are dead
+        low, high = x.program.ranges[state]
+        inside = np.minimum(values - low, high - values)[:, order].max(axis=0) > _DEEP * (high - low)
+        # Units that are always 0 are dead; those that are only at the limits are saturated, whatever their weights are.
+        alike &= (scale[1:] > 0) & (inside[1:] | ~np.isfinite(high - low))
+        if not alike.any():
             continue
-        alike &= scale[1:] > 0
         start = int(np.argmax(alike))
         more = alike[start:]
         same = np.sort(order[start : start + 1 + (len(more) if more.all() else int(np.argmin(more)))])
