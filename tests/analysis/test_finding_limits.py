@@ -169,6 +169,30 @@ def test_a_rate_is_too_small_if_the_loss_hardly_falls(rate, batches, then, found
         assert ("a --learning-rate that is not 0" in words(session, "rate-too-small")) == (rate == 0)
 
 
+# How the loss goes on
+
+
+def jumping(text: str, batches: int, height: float) -> Session:
+    """One character a batch: a has the logit 1 and the others 0, so that the losses of a and of b differ by 1. After some batches
+    another logit makes all losses larger, by `height`."""
+    session = still(text, batches, {"by": first_bias(1.0, 8)}, vocabulary=LETTERS[:8], seq_length=1)
+    larger = math.log((math.e + 7) * math.exp(height) - math.e - 6)
+    set_weights(session, by=[1.0, 0.0, larger, *[0.0] * 5])
+    session.step("batch", 8)
+    return session
+
+
+@pytest.mark.parametrize(("times", "found"), [(4.05, True), (3.95, False)])
+def test_a_loss_jumps_by_more_than_the_noise_of_the_batches_before(times, found):
+    session = jumping(cycle(40, "ab"), 24, times / math.sqrt(2))  # the standard deviation of numbers that differ by 1
+    assert bool(titles(session, "loss-jumps")) == found
+
+
+def test_the_noise_is_that_of_the_last_64_batches_before():
+    """In all batches before, it would be 0.33, so that the loss would have to jump by 1.3."""
+    assert titles(jumping("ab" * 9 + "a" * 80, 80, 1.2), "loss-jumps")
+
+
 # The loss at the end
 
 

@@ -46,6 +46,7 @@ _REFINEMENTS = 4  # times that the places around the lowest loss are examined
 _RISEN = 0.1  # nats
 _LOW_BIAS = 2.0  # of a logit
 _JUMP_AFTER = 2  # windows that are compared with the next one
+_NOISE_OF, _NOISY = 64, 4.0  # batches before a jump; times their noise, which healthy runs of tiny batches do not reach
 
 
 def initial_loss(x: RunFacts) -> Iterator[Finding]:
@@ -106,6 +107,13 @@ def _windows(losses: ScalarRows) -> Float64Array:
     """Return the mean loss of consecutive windows of `_WINDOW` batches, ending with the last batch."""
     windows: Float64Array = losses[len(losses) % _WINDOW :].reshape(-1, _WINDOW).mean(axis=1)
     return windows
+
+
+def _noise(losses: ScalarRows) -> float:
+    """Return the standard deviation of losses from the differences of neighbouring batches, to which a slow fall adds little."""
+    steps = np.diff(losses)
+    steps = steps[np.isfinite(steps)]
+    return math.sqrt(float(np.square(steps).mean()) / 2) if len(steps) else 0.0
 
 
 def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
@@ -321,11 +329,16 @@ def loss_jumps(x: RunFacts) -> Iterator[Finding]:
     if len(windows) < _JUMP_AFTER + 1:
         return
     before = np.maximum.reduce([windows[i : len(windows) - _JUMP_AFTER + i] for i in range(_JUMP_AFTER)])
-    jumps = np.flatnonzero(windows[_JUMP_AFTER:] > 1.5 * before + 5 * _ABOVE)
-    if not len(jumps):
+    first = len(losses) % _WINDOW + _JUMP_AFTER * _WINDOW  # the first batch of the windows, among those that have learned
+    jumps = [
+        jump
+        for jump in np.flatnonzero(windows[_JUMP_AFTER:] > 1.5 * before + 5 * _ABOVE).tolist()
+        if windows[_JUMP_AFTER + jump] - before[jump] > _NOISY * _noise(losses[: first + jump * _WINDOW][-_NOISE_OF:])
+    ]
+    if not jumps:
         return
-    window = int(jumps[0]) + _JUMP_AFTER
-    start = len(losses) % _WINDOW + window * _WINDOW  # the first batch of the window, among those that have learned
+    window = jumps[0] + _JUMP_AFTER
+    start = first + jumps[0] * _WINDOW
     around = losses[start - _WINDOW : start + _WINDOW]
     batch = int(x.learned[start - _WINDOW + int(np.argmax(np.diff(around))) + 1])
     then, now = float(before[jumps[0]]), float(windows[window])
