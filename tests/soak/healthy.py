@@ -3,7 +3,7 @@
 python -m tests.soak.healthy --count 50 --seed 0
 
 A run has the default options for a user's own text, and random sizes. It is checked at the beginning, and after growing numbers of
-batches.
+batches. No run reads in both directions: it would read its targets, which is a finding.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tui_gru import Session
 from tui_gru.equations.page import names_of
 
 STOPS = (1, 8, 40, 150, 400)  # batches
+UNITS = 8  # for each prediction of a batch, at most: with more, the default rate is really too large, which is a finding
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
 
@@ -37,14 +38,13 @@ def random_options(seed: int) -> dict[str, Any]:
     rows, timesteps = chance.choice([1, 2, 4, 8, 16, 32]), chance.choice([2, 3, 4, 8, 16, 32, 64])
     return {
         "text": random_text(chance, chance.choice([2, 5, 20]) * rows * timesteps + chance.randint(200, 4000)),
-        "hidden_size": chance.choice([2, 4, 8, 16, 32, 64, 128]),
+        "hidden_size": min(chance.choice([2, 4, 8, 16, 32, 64, 128]), UNITS * rows * timesteps),
         "batch_size": rows,
         "seq_length": timesteps,
         "seed": seed,
         "cell": chance.choice(["gru", "gru", *names_of("cell")]),
         "layers": chance.choice([1, 1, 1, 2]),
         "embedding": chance.choice([0, 0, 0, 8]),
-        "bidirectional": chance.random() < 0.1,
         "dtype": chance.choice(["float32", "float32", "float64"]),
     }
 
