@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -392,7 +392,7 @@ class Operands:
         step = self.snapshot.last_step(self.line.target)
         return None if step is None else np.atleast_2d(step)
 
-    @property
+    @cached_property
     def result(self) -> Operand:
         """The result of the line."""
         target = self.line.target
@@ -506,27 +506,10 @@ class ExampleEntry:
     def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
         """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
         operands, line = self.operands, self.operands.line
-        assert line.formula is not None
-        result, before = operands.result, operands.before
+        result, activation = operands.result, operands.activation
         i, j = self._place
-        activation = operands.activation
-        formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
-        heads = operands.heads(self.single)
-        if heads and isinstance(formula, e.Sum):
-            made = terms_of(formula, self.index, self._numbers)
-            terms, inks = list[str](), list[Style]()
-            for k, head in enumerate(heads):
-                more = self._summands(made.term(k)[0])
-                terms, inks = [*terms, *more], [*inks, *[head.ink(palette, palette.plain)] * len(more)]
-        else:
-            terms = self._summands(Factor(formula, self.index))
-            inks = [palette.plain] * (len(terms) + 1)
-        if line.op == "+=":
-            terms = [number(before.values[i, j]) if before is not None else "0", *terms]
-        if line.op == "-=" and before is not None:
-            terms = [number(before.values[i, j]), *map(_negated, terms)]
         pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
-        pieces += zip(joined(terms), inks, strict=False)
+        pieces += ((term, palette.plain if head is None else head.ink(palette, palette.plain)) for term, head in self._terms)
         value = number(result.values if result.is_number else result.values[i, j])
         if activation is None:
             pieces.append((f"= {value}", palette.accent))
@@ -619,6 +602,28 @@ class ExampleEntry:
                     yield matrix
 
     # The terms of the entry
+
+    @cached_property
+    def _terms(self) -> list[tuple[str, TermHead | None]]:
+        """The summands with their signs, each with the head of the term of the line that it is of, None without heads."""
+        operands, line = self.operands, self.operands.line
+        assert line.formula is not None
+        before, (i, j) = operands.before, self._place
+        formula = line.formula.argument if operands.activation is not None and isinstance(line.formula, Apply) else line.formula
+        heads: Sequence[TermHead | None] = ()
+        if isinstance(formula, e.Sum) and (of_terms := operands.heads(self.single)):
+            made = terms_of(formula, self.index, self._numbers)
+            summands = [self._summands(made.term(k)[0]) for k in range(len(of_terms))]
+            terms = [term for each in summands for term in each]
+            heads = [head for head, each in zip(of_terms, summands, strict=True) for _ in each]
+        else:
+            terms = self._summands(Factor(formula, self.index))
+            heads = [None] * len(terms)
+        if line.op == "+=":
+            terms, heads = [number(before.values[i, j]) if before is not None else "0", *terms], [None, *heads]
+        if line.op == "-=" and before is not None:
+            terms, heads = [number(before.values[i, j]), *map(_negated, terms)], [None, *heads]
+        return list(zip(joined(terms), heads, strict=True))
 
     def _summands(self, part: Factor) -> list[str]:
         """Return the summands of an entry; a name or a number is its own single summand."""

@@ -86,6 +86,16 @@ def test_the_worked_entry_adds_up(model: str, row: int) -> None:
         assert made == pytest.approx(float(match[2]), abs=digits, rel=1e-3), words
 
 
+def test_a_gradient_that_is_a_sum_has_all_its_terms() -> None:
+    snapshot = after("own", "dUv")
+    assert snapshot.line is not None
+    assert snapshot.line.text.startswith("dUv += sₜ₋₁ᵀ (ds")
+    pieces = [piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), 0).pieces(P, brief=True)]
+    assert len(pieces) == 1 + 2 * snapshot.config.batch_size + 1  # what it was, two terms of each row of the batch, and the result
+    state, dv, w = (snapshot.value(name)[-1, 0] for name in ("s_prev", "dv", "w"))
+    assert pieces[-2] == f"+ {state:.4f}·{dv:.4f}·{w:.4f}".replace("+ -", "− ").replace("-", "−")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_line_fits_every_size(model: str) -> None:
     for snapshot, (width, height) in on_every_size(lines_of(model), ((36, 4), (76, 3), (114, 9))):
