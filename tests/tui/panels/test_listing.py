@@ -72,6 +72,13 @@ async def test_the_timestep_is_said_by_the_loop_one_is_in(board):
         assert not any(line.endswith(" t 3") for line in await shown(pilot, panel, at("loss")))
 
 
+def test_what_is_folded_is_written_once_for_all_lines():
+    program = start().program
+    one, other = ([row for row in folded_rows(program, arrow) if row.lines > 1] for arrow in (0, 5))
+    assert len(one) == 2
+    assert all(row is again for row, again in zip(one, other, strict=True))
+
+
 @pytest.mark.parametrize("size", [(14, 4), (24, 5), (40, 10), (48, 36), (48, 60)])
 @pytest.mark.parametrize("carry", ["notebook", "reset"])
 async def test_the_arrow_is_in_view_with_context(board, size, carry):

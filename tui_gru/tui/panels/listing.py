@@ -63,8 +63,7 @@ def folded_rows(program: Program, arrow: int) -> list[FoldedRow]:
         if last - first < _FOLDED or inside:
             found += [FoldedRow(program.rows[i], i) for i in range(first, last)]
         else:
-            text = _folded_text(program, [row.line for row in program.rows[first:last] if row.line is not None])
-            found.append(FoldedRow(program.rows[first]._replace(text=text), first, last - first))
+            found.append(_folded(program, first, last))
     return found
 
 
@@ -89,6 +88,13 @@ def _parameter(program: Program, line: ProgramLine) -> str:
         return line.target[1:] if line.target[1:] in program.parameters else ""
     ends = [name for name in program.parameters if f"_{line.target}".endswith(f"_{name}")]
     return max(ends, key=len, default="") if line.phase == "update" else ""
+
+
+@lru_cache(maxsize=64)
+def _folded(program: Program, first: int, last: int) -> FoldedRow:
+    """Return the rows from `first` to before `last` as one."""
+    text = _folded_text(program, [row.line for row in program.rows[first:last] if row.line is not None])
+    return FoldedRow(program.rows[first]._replace(text=text), first, last - first)
 
 
 def _folded_text(program: Program, lines: Sequence[ProgramLine]) -> str:
@@ -158,8 +164,8 @@ class Listing(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, arrow = self.palette, arrow_row(snapshot)
-        whole = [FoldedRow(row, i) for i, row in enumerate(snapshot.program.rows)]
-        rows = self._rows = whole if self.zoomed else folded_rows(snapshot.program, arrow)
+        every = enumerate(snapshot.program.rows)
+        rows = self._rows = [FoldedRow(row, i) for i, row in every] if self.zoomed else folded_rows(snapshot.program, arrow)
         width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(snapshot.program.rows)
