@@ -54,6 +54,20 @@ async def test_in_the_backward_phase_the_deltas_take_their_places(board, moment,
         assert str(gates.border_title) == "gates — from the state before to the state after"
 
 
+async def test_a_step_sets_the_texts_of_the_border_once(board, moment, monkeypatch):
+    gates, set_for = Gates(moment("computed").program), []
+    caption = Gates.caption
+    async with board(gates).run_test(size=(120, 6)) as pilot:
+        gates.show(moment("computed"), View())
+        await pilot.pause()
+        monkeypatch.setattr(Gates, "caption", lambda self: (set_for.append(self._snapshot), caption(self))[1])
+        gates.show(moment("backward"), View())
+        assert set_for == [moment("backward")]
+        gates.query(ValueMatrix).first().focus()
+        await pilot.pause()
+        assert str(gates.border_subtitle) == gates.query(ValueMatrix).first().subheading != ""
+
+
 async def test_a_cell_is_named_as_people_count(board, moment):
     gates = Gates(moment("computed").program)
     chosen = []

@@ -151,8 +151,9 @@ class ValueMatrix(MatrixView):
         arrow, glyphs = "→ " if self.after else "", self.palette.glyphs
         titles = [f"{arrow}{title}" for title in titles]
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
+        before = self.subheading
         super().caption()
-        if isinstance(self.parent, Gates):
+        if isinstance(self.parent, Gates) and self.subheading != before:
             self.parent.caption()
 
     @property
@@ -225,13 +226,17 @@ class Gates(PanelGroup):
             name = names[min(number, len(names) - 1)]
             yield ValueMatrix(name, id=f"value-{number}")
 
+    @property
+    def _matrices(self) -> list[ValueMatrix]:
+        return [child for child in self.children if isinstance(child, ValueMatrix)]
+
     def on_mount(self) -> None:
         self.set_class(palette_of(self.app).glyphs is ASCII, "-ascii")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
         names = shown_names(snapshot.program, view.layer_of(snapshot), backward=snapshot.position.phase == "backward")
-        for number, shown in enumerate(self.query_children(ValueMatrix)):
+        for number, shown in enumerate(self._matrices):
             shown.display = number < len(names)
             if number < len(names):
                 shown.value_name, shown.after = names[number], number > 0
@@ -248,9 +253,9 @@ class Gates(PanelGroup):
         titles = [f"{what} — from the state {way} to the state {other}", what, ""]
         room = self.outer_size.width - 6 if self.outer_size.width else 10**6
         title = transliterate(next(title for title in titles if cell_len(title) <= max(room, 0)), glyphs)
-        matrices = self.query_children(ValueMatrix)
-        notes = [each.subheading for each in matrices if each.has_focus] or [each.subheading for each in matrices][:1]
-        note = transliterate(notes[0], glyphs) if notes and cell_len(notes[0]) <= room else ""
+        matrices = self._matrices
+        note = next((each for each in matrices if each.has_focus), matrices[0]).subheading if matrices else ""
+        note = transliterate(note, glyphs) if cell_len(note) <= room else ""
         if str(self.border_title or "") != title:
             self.border_title = Content(title)
         if str(self.border_subtitle or "") != note:
