@@ -5,7 +5,10 @@ from tui_gru.engine import numbers
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import View
+from tui_gru.tui.panels import weights as sheets
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
+from tui_gru.tui.theme import BLACKBOARD, palette_for
+from tui_gru.tui.written import matrix
 
 
 def compact(array):
@@ -29,6 +32,14 @@ async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(bo
         assert sorted(values) == sorted(word for word in words(text) if word not in snapshot.program.parameters)
         accented = {s.text for strip in overview.drawn for s in strip if s.style == overview.palette.accent}
         assert accented == {"Wh", "Uh", "bh"}
+
+
+def test_a_sheet_draws_each_matrix_once(moment, monkeypatch):
+    drawn, snapshot = [], moment("sgd")
+    monkeypatch.setattr(sheets, "matrix", lambda *args, **options: (drawn.append(options), matrix(*args, **options))[1])
+    names = snapshot.program.parameters
+    sheets.sheet(palette_for(BLACKBOARD), snapshot, names, sheets.GRADIENTS, 777, compact=True)  # no other test has this width
+    assert len(drawn) == len(names)
 
 
 async def test_gradients_and_changes_come_where_there_is_room(board, moment, written):

@@ -123,18 +123,26 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
     largest = _largest(entries, arrays) if kind.sign else ("", (0, 0))
     first = {name for names in program.matrices_by_gate[:1] for name in names} | set(program.of_head)
+    matrices = [
+        matrix(
+            palette,
+            array,
+            shape=entry.shape,
+            scale=scale,
+            fresh=entry.fresh,
+            compact=compact,
+            refs=kind.refs(program, entry.name),
+            marked=largest[1] if entry.name == largest[0] else None,
+        )
+        for entry, array in zip(entries, arrays, strict=True)
+    ]
 
     def arranged(*, named: bool) -> Box:
         """Put the matrices side by side in the way that takes the fewest rows, with the names of rows and columns if `named`."""
         boxes = {}
-        for entry, array in zip(entries, arrays, strict=True):
-            refs, name = kind.refs(program, entry.name), entry.name
-            marked = largest[1] if name == largest[0] else None
-            box = matrix(
-                palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs, marked=marked
-            )
-            ink = palette.accent if entry.picked else palette.dim
-            title = text(palette, kind.sign + name, ink)
+        for entry, box in zip(entries, matrices, strict=True):
+            name = entry.name
+            title = text(palette, kind.sign + name, palette.accent if entry.picked else palette.dim)
             of_matrix = len(program.names[name].axes) == 2
             if named and of_matrix:
                 boxes[name] = _named(palette, program, entry, title, box, compact=compact, rows=name in first)
