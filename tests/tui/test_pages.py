@@ -6,7 +6,10 @@ import pytest
 from textual.widget import Widget
 
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui.keys import execute
 from tui_gru.tui.layout import page_words
+from tui_gru.tui.panel import SnapshotPanel
+from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_later
 
@@ -113,3 +116,38 @@ async def test_the_key_says_what_is_on_this_page_and_on_the_others() -> None:
 def test_every_page_is_named_once() -> None:
     words = page_words((("a",), ("a", "b"), ("c",)), 1)
     assert words == "page 1 of 3: a · 2: b · 3: c"
+
+
+async def test_what_is_on_the_first_page_does_not_depend_on_the_page_that_is_shown() -> None:
+    async with driving((80, 34)) as d:
+        await d.type("s")
+        first = d.screen.panels.on_pages[0]
+        assert "gates" in first
+        d.screen.panels.turn_to(2)
+        assert d.screen.panels.on_pages[0] == first
+
+
+async def test_the_key_of_the_weights_turns_no_page_where_the_first_has_room_for_them() -> None:
+    async with driving((110, 60)) as d:
+        await d.type("s")
+        assert "weights" in panels(d)
+        assert not d.screen.panels.show_page_of(WeightsPanel)
+        d.screen.panels.turn_to(2)
+        await d.pilot.pause()
+        assert "weights" not in panels(d)
+        assert d.screen.panels.show_page_of(WeightsPanel)
+        assert d.screen.panels.page == 1
+
+
+async def test_the_rows_of_the_panels_are_shared_for_the_card_at_its_new_width() -> None:
+    async with driving((160, 50)) as d:
+        execute(d.screen, f"mark a {'what to see here ' * 12}")
+        await d.pilot.pause()
+        wide = d.screen.card_rows
+        await d.pilot.resize_terminal(80, 38)
+        await d.pilot.pause()
+        assert d.screen.card_rows > wide
+        shown = {panel: panel.region for panel in d.screen.query(SnapshotPanel)}
+        d.screen.panels.resized()
+        await d.pilot.pause()
+        assert {panel: panel.region for panel in d.screen.query(SnapshotPanel)} == shown

@@ -379,9 +379,9 @@ class PanelHost:
         if size in ("", "-tiny"):
             return frozenset()
         room, own, more = self._room(size), self._own(size, at, 1), set[str]()
-        used = sum(self._wanted(name, room.width, size, at) for name in _LEAST if name in own)
+        used = sum(self._wanted(name, room.width, size, at, 1) for name in _LEAST if name in own)
         for name in _LEAST:
-            wanted = self._wanted(name, room.width, size, at)
+            wanted = self._wanted(name, room.width, size, at, 1)
             if name not in own and 0 < wanted <= room.height - used:
                 more.add(name)
                 used += wanted
@@ -392,17 +392,18 @@ class PanelHost:
         if size == "-tiny":
             return {}
         room, shown = self._room(size), self._own(size, at, self.page) | more
-        wanted = {name: self._wanted(name, room.width, size, at) for name in _LEAST if name in shown and self._in_row(name)}
+        rows = [name for name in _LEAST if name in shown and self._in_row(name)]
+        wanted = {name: self._wanted(name, room.width, size, at, self.page) for name in rows}
         if "gates" in wanted and not self._in_row("middle"):  # a model without losses gives their room to the gates
             wanted["gates"] = room.height
         first = {Following.WEIGHTS: ("bottom",), Following.PREDICTION: ("line", "middle")}.get(at, ())
         return shared(room.height, wanted, first)
 
-    def _wanted(self, name: str, width: int, size: str, at: Following) -> int:
-        """Return the rows that a row of panels wants at this width: those that are on this page, or all if none is."""
+    def _wanted(self, name: str, width: int, size: str, at: Following, page: int) -> int:
+        """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is."""
         snapshot = self._screen.snapshot
         places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot)]
-        here = [place for place in places if place.is_shown(size, self.page, at)] or places
+        here = [place for place in places if place.is_shown(size, page, at)] or places
         across = width if name in ("line", "gates") else width // 2
         return max((self._panels[place].wanted(snapshot, across) for place in here), default=0)
 
@@ -489,8 +490,10 @@ class PanelHost:
 
     def show_page_of(self, panel: type[object]) -> bool:
         """Turn to the first page with a panel, if this page does not show it. Return True if the page was turned."""
-        slot, at = next(place for place in PLACES if place.panel is panel), following(self._screen.snapshot)
-        shown = [page for page in range(1, self.pages + 1) if slot.is_shown(self._size, page, at)]
+        slot, at, size = next(place for place in PLACES if place.panel is panel), following(self._screen.snapshot), self._size
+        pages = range(1, self.pages + 1)
+        on_first = _row_of(slot) in self._more(size, at)
+        shown = [page for page in pages if slot.is_shown(size, page, at) or (page == 1 and on_first)]
         if not shown or self.page in shown:
             return False
         self.turn_to(shown[0])

@@ -686,6 +686,8 @@ class MainScreen(SessionScreen):
             self.set_interval(FOLLOWED / 2, self.newer.poll)
 
     def on_resize(self) -> None:
+        if self._card is not None:
+            self._card.size_up()  # before the panels, which get the rows that it leaves
         self.panels.resized()
         self.bottom.make_room()
         self._show_card()

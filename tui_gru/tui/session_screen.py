@@ -307,12 +307,8 @@ class Card(Panel, can_focus=False):
         self.text, self.display = text, text is not None
         if text is not None:
             self.set_titles(text.title, text.data, text.place, text.keys)
-        self._size_up()
+        self.size_up()
         self.refresh_content()
-
-    def on_resize(self) -> None:
-        super().on_resize()
-        self._size_up()
 
     @property
     def rows(self) -> int:
@@ -320,8 +316,8 @@ class Card(Panel, can_focus=False):
         height = self.styles.height
         return int(height.value) if self.text is not None and height is not None else 0
 
-    def _size_up(self) -> None:
-        """Set the height to that of the text at this width."""
+    def size_up(self) -> None:
+        """Set the height to that of the text at the width of the screen."""
         height = self._drawn(max(self.app.size.width - 4, 1)).height + 2
         if self.styles.height is None or self.styles.height.value != height:
             self.styles.height = height
