@@ -210,10 +210,21 @@ def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES) ->
 
     `at` is what the current line is about, which decides about the first page.
     """
-    places = [place for place in PLACES if place.name and place.on(size) is not None and place.is_needed(snapshot)]
-    last = max((int(page) for place in places for page in place.on(size) or "" if page.isdigit()), default=0)
-    pages = (tuple(place.named(snapshot) for place in places if place.is_shown(size, page, at)) for page in range(1, last + 1))
-    return tuple(pages) or (("all panels",),)
+    places = _on_pages(size, snapshot)
+    if not places:
+        return (("all panels",),)
+    numbers = range(1, count_of_pages(size, snapshot) + 1)
+    return tuple(tuple(place.named(snapshot) for place in places if place.is_shown(size, page, at)) for page in numbers)
+
+
+def count_of_pages(size: str, snapshot: Snapshot) -> int:
+    """Return the number of pages of a screen of this size."""
+    return max((int(page) for place in _on_pages(size, snapshot) for page in place.on(size) or "" if page.isdigit()), default=1)
+
+
+def _on_pages(size: str, snapshot: Snapshot) -> list[PanelSlot]:
+    """Return the panels that are only on some pages of a screen of this size."""
+    return [place for place in PLACES if place.name and place.on(size) is not None and place.is_needed(snapshot)]
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
@@ -472,7 +483,7 @@ class PanelHost:
     @property
     def pages(self) -> int:
         """The number of pages at this screen size."""
-        return len(self.on_pages)
+        return count_of_pages(self._size, self._screen.snapshot)
 
     @property
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
