@@ -377,7 +377,6 @@ class Panel(ScrollView, can_focus=True):
 # The base of all panels that show snapshots. Each declares what it reads of a snapshot, its titles and its content.
 
 
-#: The texts in the border: the title, and a note below. Of a list of hints, as many as fit are shown.
 class Titles(NamedTuple):
     """The texts in the border: the title, and at the right the place or shape; below, the keys, and at the right the data."""
 
