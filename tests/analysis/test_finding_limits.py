@@ -147,6 +147,27 @@ def test_a_rate_is_too_large_in_the_first_steps_or_in_the_last(rates, step, batc
         assert f"‖ΔW‖ / ‖W‖ over all weights is 0.2 in batch {batch} of epoch 1" in found
 
 
+@pytest.mark.parametrize(("last", "saved", "error", "found"), [("bbbbbbbb", 0.965, 0.131, True), ("bbbabbbb", 0.717, 0.282, False)])
+def test_another_rate_is_better_if_the_losses_of_the_same_batches_say_so_surely(last, saved, error, found):
+    """One character a batch. The logit of a grows, which suits the first characters, and not the last eight."""
+    text = "a" * 17 + last
+    session = still(text, 24, {"by": first_bias(0.5, 8)}, vocabulary=LETTERS[:8], seq_length=1, learning_rate=0.09)
+    losses = [
+        [losing(0.5 * (1 + rate) ** k, 8, float(char == "a")) for k, char in enumerate(text[1:])][16:] for rate in (0.09, 0.009)
+    ]
+    differences = np.subtract(*losses)
+    assert differences.mean() == pytest.approx(saved, abs=1e-3)
+    assert differences.std() / math.sqrt(8) == pytest.approx(error, abs=1e-3)
+    assert bool(titles(session, "rate-too-large")) == found
+
+
+def test_a_rate_with_which_the_last_loss_is_not_finite_is_too_large():
+    """The logit of a grows beyond the largest float64; a tenth of the rate would have kept it below."""
+    session = still("a" * 25, 24, {"by": first_bias(0.5, 8)}, vocabulary=LETTERS[:8], seq_length=1, learning_rate=1e14)
+    assert not math.isfinite(session.loss)
+    assert "with --learning-rate 1e+13 the first 24 batches end at 0, not inf" in words(session, "rate-too-large")
+
+
 @pytest.mark.parametrize(
     ("rate", "batches", "then", "found"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,16 @@ from tui_gru import errors as arguments
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
 from tui_gru.analysis.findings_of_training import exploding_gradient, of_steps
 from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
-from tui_gru.analysis.trials import LEAST_TRIED, Cure, larger_rates, loss_with, smaller_rates, trial_batches
+from tui_gru.analysis.trials import (
+    LEAST_TRIED,
+    Cure,
+    larger_rates,
+    last_losses,
+    loss_after,
+    losses_with,
+    smaller_rates,
+    trial_batches,
+)
 from tui_gru.analysis.units import read_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import Program, spoken
@@ -35,7 +44,7 @@ _WINDOW = 8  # the number of batches of a mean
 _STEPS = 3  # the first updates that are examined
 _HUGE, _LARGE, _SLOW, _SMALL = 0.5, 1e-1, 3e-3, 1e-5  # relative changes of the weights by a step
 _UP, _DOWN, _ABOVE = 1.2, 0.9, 0.1  # times a loss, times a loss, nats
-_HARMFUL = 0.3  # nats that another rate would have saved
+_HARMFUL, _SURE = 0.3, 3.0  # nats that another rate would have saved; times the standard error of that
 _BEGUN = 250  # batches after which a model should know the frequencies of the characters
 _CREEP = 60  # batches after which the loss should have moved
 _FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
@@ -127,18 +136,29 @@ def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
 
 
 def _saves(x: RunFacts, cures: tuple[Cure, ...]) -> tuple[Cure, Evidence] | None:
-    """Return the first of some options with which the run so far would have a loss lower by `_HARMFUL`, and the evidence."""
+    """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`, and the evidence."""
     count = min(len(x.learned), trial_batches(x.config))
     if not x.config.source.can(Ability.TRAIN) or count < LEAST_TRIED:
         return None
     # Not the losses of the run, which other changes may have raised.
-    own = loss_with(x.timeline, x.moment, None, count, check=x.check)
+    own = losses_with(x.timeline, x.moment, None, count, check=x.check)
     for cure in cures:
-        loss = loss_with(x.timeline, x.moment, cure, count, check=x.check)
-        if own is not None and loss is not None and loss < own - _HARMFUL:
-            words = f"with {cure.typed} the first {counted(count, 'batch')} end at {rounded(loss)}, not {rounded(own)}"
+        losses = losses_with(x.timeline, x.moment, cure, count, check=x.check)
+        if own is None or losses is None:
+            continue
+        without, loss = loss_after(own), loss_after(losses)
+        if loss < without - _HARMFUL and without - loss >= _SURE * _error_of_difference(own, losses):
+            words = f"with {cure.typed} the first {counted(count, 'batch')} end at {rounded(loss)}, not {rounded(without)}"
             return cure, Evidence(f"tried on a copy: {words}")
     return None
+
+
+def _error_of_difference(own: Sequence[float], losses: Sequence[float]) -> float:
+    """Return the standard error of the mean difference of two trials of the same batches at their end; 0 if `own` is not finite."""
+    if not math.isfinite(loss_after(own)):
+        return 0.0
+    differences = last_losses(own) - last_losses(losses)
+    return float(differences.std()) / math.sqrt(len(differences))
 
 
 def rate_too_large(x: RunFacts) -> Iterator[Finding]:

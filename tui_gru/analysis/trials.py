@@ -16,7 +16,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import OWN_TEXT, TUTORIAL_TEXT, Config
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 
 RATES = tuple(float(f"{10.0 ** (exponent / 2):.2g}") for exponent in range(-10, 3))  # 1e-05, 3.2e-05, … 3.2, 10
@@ -62,9 +62,14 @@ class CureTrial(NamedTuple):
     loss: float
 
 
+def last_losses(losses: Sequence[float] | ScalarRows) -> Float64Array:
+    """Return the losses of the last fifth of some batches, of `_FEW` at least."""
+    return np.asarray(losses, float)[-max(_FEW, len(losses) // _SHARE) :]
+
+
 def loss_after(losses: Sequence[float] | ScalarRows) -> float:
-    """Return the mean loss of the last fifth of some batches, of `_FEW` at least, in nats; infinite if one is not finite."""
-    last = np.asarray(losses, float)[-max(_FEW, len(losses) // _SHARE) :]
+    """Return the mean of `last_losses`, in nats; infinite if one is not finite."""
+    last = last_losses(losses)
     return float(last.mean()) if len(last) and np.isfinite(last).all() else math.inf
 
 
@@ -178,10 +183,11 @@ def trial_batches(config: Config) -> int:
     return min(MOST_TRIED, WORK // (config.parameter_count * config.batch_size * config.seq_length))
 
 
-def loss_with(
+def losses_with(
     timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None
-) -> float | None:
-    """Return the loss after the first `count` batches of the run with an option, or with its own options for None.
+) -> list[float] | None:
+    """Return the losses of the first `count` batches of the run with an option, or with its own options for None; fewer if one is
+    not finite.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
     settings of the update rule at the moment. None if the run has the option already, or it does not fit its other options.
@@ -200,7 +206,15 @@ def loss_with(
     if weights is None:
         weights = _with_layout(timeline.record(0).before, changed)
     trainer = Trainer(changed, corpus_of(changed))
-    return loss_after(_losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check))
+    return _losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check)
+
+
+def loss_with(
+    timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None
+) -> float | None:
+    """Return the loss after the batches of `losses_with`; None as there."""
+    losses = losses_with(timeline, moment, cure, count, check=check)
+    return None if losses is None else loss_after(losses)
 
 
 def try_cures(
