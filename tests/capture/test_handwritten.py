@@ -16,6 +16,7 @@ from tests.capture.test_borders import capture
 from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
+from tui_gru.capture import cells
 from tui_gru.capture.calls import Note
 from tui_gru.capture.hooks import Capture
 from tui_gru.errors import CaptureError
@@ -298,6 +299,94 @@ def test_what_is_no_cell_is_left_alone_after_its_first_call():
     running.close()
     assert not hooks(model.cell)
     assert len(sequences(steps[0])) == 1
+
+
+@pytest.mark.parametrize("rows", [0, B])
+def test_a_first_call_in_inference_mode_or_without_rows(rows):
+    torch.manual_seed(1)
+    model = Script(Chunked())
+    steps, running = capture(model)
+    with torch.inference_mode():
+        model(torch.randn(T, rows, IN))
+    model(torch.randn(T, B, IN)).sum().backward()
+    running.step()
+    running.close()
+    assert [call.x.shape for call in sequences(steps[0]) if call.learned] == [(T, B, IN)]
+
+
+class Storing(Chunked):
+    """It stores its last state, which has a graph."""
+
+    def forward(self, x, h):
+        self.last = {"states": [super().forward(x, h)]}
+        return self.last["states"][0]
+
+
+class Keywords(Chunked):
+    def forward(self, x, **states):
+        return super().forward(x, states["h"])
+
+
+@pytest.mark.parametrize("make", [Storing, Keywords])
+def test_a_cell_that_stores_its_state_or_takes_any_keyword(make):
+    torch.manual_seed(1)
+    model = make()
+    steps, running = capture(model)
+    h = torch.zeros(B, H)
+    for x in torch.randn(T, B, IN):
+        h = model(x, h=h)
+    h.sum().backward()
+    running.step()
+    running.close()
+    assert [call.x.shape for call in sequences(steps[0])] == [(T, B, IN)]
+
+
+class Unrolled(nn.Module):
+    """Computes many timesteps from one x and h, and returns all states."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h = nn.Linear(IN, H), nn.Linear(H, H)
+
+    def forward(self, x, h):
+        states = [h]
+        for _ in range(100):
+            states.append(torch.tanh(self.x2h(x) + self.h2h(states[-1])))
+        return states[1:]
+
+
+class ManyResults(Chunked):
+    def forward(self, x, h):
+        h = super().forward(x, h)
+        return [2 * h + i for i in range(100)]
+
+
+@pytest.mark.parametrize(("make", "most"), [(Unrolled, 0), (ManyResults, 13)])  # the last one, and the six at either end
+def test_of_a_module_with_many_products_or_results_few_readings_are_tried(make, most, monkeypatch):
+    read, tried = cells._read, []  # noqa: SLF001
+    monkeypatch.setattr(cells, "_read", lambda *args: tried.append(args) or read(*args))
+    model = nn.ModuleList([make()])
+    _, running = capture(model, cell="0")
+    with pytest.warns(UserWarning, match="is not captured: it"):
+        model[0](torch.randn(B, IN), torch.randn(B, H))
+    running.close()
+    assert len(tried) == most
+
+
+def test_a_named_module_that_returns_a_single_number():
+    class Summed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(IN, H)
+
+        def forward(self, x):
+            return self.linear(x).sum()
+
+    model = nn.ModuleList([Summed()])
+    _, running = capture(model, cell="0")
+    with pytest.warns(UserWarning, match=r"a cell computes one timestep, .* and was called with \(3, 4\)"):
+        model[0](torch.randn(B, IN))
+    running.close()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 
 MOST_MATRICES = 12  # of a module that is tried without being named
+MOST_RESULTS = 12  # of a call that are tried as states: the first and the last
+MOST_PRODUCTS = 64  # with parameters in one timestep; a module with more computes many timesteps
 
 
 def candidates(root: Module, others: Mapping[Module, GRUModule], name: str | None) -> dict[Module, str]:
@@ -247,7 +249,7 @@ def recognized(
             return torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
         if isinstance(value, tuple | list):
             return [drawn(each) for each in value] if isinstance(value, list) else tuple(map(drawn, value))
-        return value
+        return {key: drawn(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
     starts: list[Any] = [None]
     if absent:  # the first call of a loop often begins with no state
@@ -256,8 +258,11 @@ def recognized(
     attempts = list[_Attempt]()
     for start in starts:
         whole = arguments | {absent: start} if absent else arguments
-        with _own_generators(), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            other = copy.deepcopy(part).to("cpu", torch.float64)
+        # In inference mode, an operation such as linear would not be seen as the products and sums in it.
+        with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            # torch does not copy a tensor with a graph, such as a state that the module stores.
+            tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
+            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
             for module in other.modules():
                 module._forward_hooks.clear()
                 module._forward_pre_hooks.clear()
@@ -268,6 +273,8 @@ def recognized(
             bound = inspect.signature(other.forward).bind_partial()
             bound.arguments.update(called)
             products, added, result = observed(lambda own=other, b=bound: own.forward(*b.args, **b.kwargs), parameters)  # type: ignore[misc]
+        if len(products) > MOST_PRODUCTS:
+            break
         for x, states, ends, takes, gives, beside in _roles(tensors_in(called), tensors_in(result), given=given):
             cell, attempt = _read(part, name, products, added, x, states, ends, parameters)
             attempts.append(attempt)
@@ -331,8 +338,9 @@ def _absent_state(part: Module, arguments: Mapping[str, Any]) -> str:
 
 def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) -> Iterator[tuple[Any, ...]]:
     """Yield the ways to take the tensors of a call as x, states before and states after, with their positions."""
+    tried = [i for i in range(len(results)) if min(i, len(results) - 1 - i) < MOST_RESULTS // 2]
     for count in (1, 2):
-        for gives in [tuple(range(len(results)))[-count:], *permutations(range(len(results)), count)]:
+        for gives in [tuple(tried[-count:]), *permutations(tried, count)]:
             ends = [results[i] for i in gives]
             if len(ends) < count or any(end.shape != ends[0].shape for end in ends):
                 continue
@@ -341,9 +349,9 @@ def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) 
                 if all(state.shape == ends[0].shape for state in states) and x.shape[:-1] == ends[0].shape[:-1]:
                     yield x, states, ends, takes, gives, ""
     if given and len(inputs) == 1:
-        for i, end in enumerate(results):
-            H = end.shape[-1]
-            if inputs[0].shape[-1] > H:
+        for i, end in ((i, results[i]) for i in tried):
+            H = end.shape[-1] if end.dim() else 0
+            if H and inputs[0].dim() and inputs[0].shape[-1] > H:
                 for beside in ("xh", "hx"):
                     x, h = set_apart(inputs[0], beside, H)
                     yield x, [h], [end], (0,), (i,), beside

@@ -33,6 +33,7 @@ from tui_gru.capture.pending import (
     is_sharded,
     report_failure,
     seen,
+    tensors_in,
     tensors_used,
 )
 from tui_gru.errors import CaptureError, printable
@@ -604,6 +605,8 @@ class Capture:
         """Find out by a call whether a module is a cell."""
         if not all(map(has_numbers, part.parameters())):
             return  # traced, or not gathered yet
+        if not all(tensor.numel() for tensor in tensors_in([args, kwargs])):
+            return  # without rows, it shows nothing
         name = self._candidates.pop(part)
         try:
             cell = recognized(part, name, args, kwargs, output, given=self._given_cell)
