@@ -389,6 +389,16 @@ def test_a_named_module_that_returns_a_single_number():
     running.close()
 
 
+def test_a_wrong_name_of_a_cell_is_refused_again_in_a_later_call():
+    model = Script(Chunked())
+    assert tui_gru.debug(model, screen=False) is None
+    model(torch.randn(T, B, IN)).sum().backward()
+    for _ in range(2):
+        with pytest.raises(CaptureError, match="there is no module 'sell' in Script"):
+            tui_gru.debug(model, cell="sell", screen=False)
+    forget(model)
+
+
 @pytest.mark.parametrize(
     ("cell", "why"),
     [

@@ -30,13 +30,13 @@ class _Watched:
     """
 
     def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None, cell: str | None) -> None:
-        self.module, self.cell = module, cell
+        self.module = module
         self.step: CapturedStep | None = None
-        self.capture_with(optimizer, head)
+        self.capture_with(optimizer, head, cell)
 
-    def capture_with(self, optimizer: Optimizers, head: Linear | None) -> None:
-        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED, cell=self.cell)
-        self.optimizer, self.head = optimizer, head
+    def capture_with(self, optimizer: Optimizers, head: Linear | None, cell: str | None) -> None:
+        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED, cell=cell)
+        self.optimizer, self.head, self.cell = optimizer, head, cell
 
     def _ignore(self, step: CapturedStep) -> None:
         """Makes the capture hold this object; steps are taken with `Capture.cut`."""
@@ -93,8 +93,12 @@ def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear |
     new = {name: value for name, value in given.items() if value is not None and not _same(value, getattr(watched, name))}
     if not new:
         return ""
-    before, watched.cell = watched.capture, watched.cell if cell is None else cell
-    watched.capture_with(watched.optimizer if optimizer is None else optimizer, watched.head if head is None else head)
+    before = watched.capture
+    watched.capture_with(
+        watched.optimizer if optimizer is None else optimizer,
+        watched.head if head is None else head,
+        watched.cell if cell is None else cell,
+    )
     before.close()
     are, them = ("is", "it") if len(new) == 1 else ("are", "them")
     return f"The {' and the '.join(new)} of this call {are} captured from the next batch on; give {them} to the first call as well."
