@@ -19,7 +19,7 @@ from tests.rounding import of_call
 from tui_gru.capture import cells
 from tui_gru.capture.calls import Note
 from tui_gru.capture.hooks import Capture
-from tui_gru.errors import CaptureError
+from tui_gru.errors import CaptureError, RecordingError
 from tui_gru.imported.module import forget
 from tui_gru.imported.recompute import recompute, sequences
 
@@ -397,6 +397,16 @@ def test_a_wrong_name_of_a_cell_is_refused_again_in_a_later_call():
         with pytest.raises(CaptureError, match="there is no module 'sell' in Script"):
             tui_gru.debug(model, cell="sell", screen=False)
     forget(model)
+
+
+def test_a_recording_without_any_captured_call_says_so(tmp_path):
+    def begin(model, optimizer):
+        return tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1)
+
+    with pytest.warns(UserWarning, match="is not captured"):
+        trained(Normed, begin=begin)
+    with pytest.raises(RecordingError, match="its steps have no call of a recurrent module"):
+        tui_gru.Session.open(tmp_path / "run.gru")
 
 
 @pytest.mark.parametrize(

@@ -323,6 +323,11 @@ def _opened(folder: Path) -> Recording:
             raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
         damaged.append(reason)
         modules, ranks = _of_steps(folder, listing)
+        if not modules:
+            raise ModelFileError(
+                "its steps have no call of a recurrent module; the script was warned why, and cell= of tui_gru.record names a "
+                "hand-written cell"
+            ) from None
     here = listing.ranks
     return Recording(
         folder,
