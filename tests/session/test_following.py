@@ -158,6 +158,14 @@ def test_only_a_recording_is_followed(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "does not grow: it is no folder of a recording; leave the option out" in said
 
 
+def test_nobody_waits_for_a_recording_that_ended_without_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Writer(tmp_path / "run.gru").recorder.close()
+    assert main(["open", str(tmp_path / "run.gru"), "--follow"]) == 2
+    said = capsys.readouterr().err
+    assert "no step was kept in it" in said
+    assert "waiting" not in said
+
+
 SCRIPT = """
 import sys, time, torch, tui_gru
 model = torch.nn.GRU(3, 4)

@@ -458,9 +458,9 @@ def _opened(path: str, options: dict[str, Any], *, follow: bool = False) -> Sess
         raise TuiGruError("a recording has its own inputs and torch's convention; remove it", option=other)
     from tui_gru.session.opening import on_recording
 
-    if follow and not _has_a_step(path):
+    if follow and not _has_a_step_or_ended(path):
         print(f"waiting for the first step of {path}; ctrl+c ends", file=sys.stderr)
-        while not _has_a_step(path):
+        while not _has_a_step_or_ended(path):
             time.sleep(WAITING)
     return on_recording(path, options.get("name"), follow=follow)
 
@@ -468,10 +468,11 @@ def _opened(path: str, options: dict[str, Any], *, follow: bool = False) -> Sess
 WAITING = 0.2  # seconds
 
 
-def _has_a_step(folder: str) -> bool:
+def _has_a_step_or_ended(folder: str) -> bool:
     from tui_gru.imported.recordings import open_recording
 
-    return bool(open_recording(folder).steps)
+    recording = open_recording(folder)
+    return bool(recording.steps) or recording.closed
 
 
 @contextmanager
