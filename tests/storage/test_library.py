@@ -1,6 +1,7 @@
 """Sessions without a name: recorded on first use, listed, and the oldest ones deleted."""
 
 import os
+import shutil
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tests.session.acting import altered, assert_same, untouched
 from tui_gru import Session
 from tui_gru.session import opening
-from tui_gru.storage import recorder, store
+from tui_gru.storage import log_damage, recorder, store
 from tui_gru.storage import state as state_writer
 from tui_gru.storage import store as library
 from tui_gru.storage.file import SessionInUseError, SessionMissingError
@@ -224,6 +225,25 @@ def test_a_recording_is_newer_with_every_verb_whatever_the_clock_says(tmp_path, 
         monkeypatch.setattr(state_writer, "now", lambda: 10)
     with closing(Session.open(path, record=True)):
         assert store.written(path) == 61
+
+
+def test_the_log_of_a_killed_process_is_not_read_when_another_session_begins(tmp_path, monkeypatch):
+    """It can be large: reading it took seconds at the first key."""
+    session, live, killed = Session(), tmp_path / "live.tui-gru", automatic("killed")
+    with closing(session):
+        session.record_to(live)
+        session.step()
+        killed.parent.mkdir(parents=True)
+        for end in ("", "-wal", "-shm"):
+            shutil.copyfile(f"{live}{end}", f"{killed}{end}")
+    new = automatic("new")
+    with closing(Session()) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(log_damage, "damage_of", None)
+            other.record_to(new)
+            library.prune()
+        assert library.written(killed) < library.written(new)
+        assert library.find("last") == new
 
 
 def test_a_session_from_the_end_of_time_does_not_break_those_that_come_after_it():

@@ -309,6 +309,16 @@ def has_hard_links(path: Path) -> bool:
     return path.stat().st_nlink > 1
 
 
+def left_at(path: Path) -> int:
+    """Return the time, in microseconds since 1970, at which the log of a session was last written that was not closed, since its
+    process was killed; 0 if there is none. The log itself can be large, and is not read."""
+    log = _beside(path, LOG)
+    try:
+        return log.stat().st_mtime_ns // 1000 if _has_entries(log) and not is_recorded(path) else 0
+    except OSError:  # it was closed at this moment
+        return 0
+
+
 def sizes(path: Path) -> tuple[int, int]:
     """Return the sizes of a database and of its log, in bytes."""
     log = _beside(path, LOG)

@@ -155,7 +155,12 @@ def own_files(*folders: Path) -> list[Path]:
 
 def _newest(path: Path) -> int:
     """Return the time at which the newest session was written, if `path` is in one of the user's folders; otherwise 0."""
-    return max(map(written, own_files()), default=0) if is_own(path) else 0
+    return max(map(_left, own_files()), default=0) if is_own(path) else 0
+
+
+def _left(path: Path) -> int:
+    """Like `written`, in a time that does not grow with the size of the file: this is asked at the first key of a session."""
+    return session_file.left_at(path) or written(path)
 
 
 def is_own(path: Path) -> bool:
@@ -372,7 +377,7 @@ def _title(text: str) -> str:
 
 def prune() -> None:
     """Delete the oldest automatic recordings. Files that are not sessions, and sessions that are open, are not deleted."""
-    for path in sorted(own_files(automatic_folder()), key=written, reverse=True)[STAY:]:
+    for path in sorted(own_files(automatic_folder()), key=_left, reverse=True)[STAY:]:
         with suppress(session_file.SessionFileError):
             session_file.remove(path)
 
