@@ -257,7 +257,7 @@ def test_a_file_in_the_place_of_a_command(run, tmp_path, monkeypatch):
     Path("model.pt").touch()
     code, _, err = run("model.pt")
     assert code == 2
-    assert_one_line(err, "model.pt is not a command; open a session with --session model.pt")
+    assert_one_line(err, "model.pt is not a command; open a session with --session model.pt", "learn a text with --file model.pt")
 
 
 def test_an_empty_name_of_a_screenshot_is_one_line(run):

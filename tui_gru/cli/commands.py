@@ -99,7 +99,10 @@ class Commands(click.Group):
         if name not in self.commands and name.endswith(completion.SESSION_FILE):
             return open_command.name, open_command, arguments
         if name not in self.commands and os.path.exists(name):
-            context.fail(f"{name} is not a command; open a session with --session {name}, a model or a recording with open {name}")
+            context.fail(
+                f"{name} is not a command; open a session with --session {name}, a model or a recording with open {name}, "
+                f"learn a text with --file {name}"
+            )
         return super().resolve_command(context, arguments)
 
 
