@@ -290,6 +290,29 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
             assert_same(session, again)
 
 
+def test_no_checkpoint_is_written_that_is_removed_in_the_same_change(path, monkeypatch):
+    """The end of a long run waits until it is written."""
+    monkeypatch.setattr(state_writer, "MOST_CHECKPOINTS", 8)
+    put, written = session_file.SessionFile.put_arrays, []
+
+    def counted(file, key, arrays):
+        arrays = list(arrays)
+        if key.startswith("checkpoints/"):
+            written.extend(arrays)
+        put(file, key, arrays)
+
+    monkeypatch.setattr(session_file.SessionFile, "put_arrays", counted)
+    session = Session()
+    session.learning = True
+    with closing(session):
+        session.record_to(path)
+        for count in (100, 1, 300):
+            written.clear()
+            session.step("batch", count)
+            assert len(written) <= 8
+        assert_same(session, Session.open(path))
+
+
 def test_a_file_is_not_larger_than_its_contents(path, monkeypatch):
     """Checkpoints that are written and then thinned out leave free pages in the file."""
     monkeypatch.setattr(state_writer, "MOST_CHECKPOINTS", 16)

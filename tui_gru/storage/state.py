@@ -421,20 +421,28 @@ class StateWriter:
             self._write_size(file, number)
 
     def _write_checkpoints(self, file: SessionFile, segment: HistorySegment) -> None:
-        """Write the new checkpoints of a segment. If the file has too many, every second one is removed, as in memory."""
-        number, spacing = segment.number, self._spacing
-        count, last = self._checkpoints.get(number, _NONE)
-        self._fixed[number] = fixed = segment.checkpoints.fixed
-        new = [(batch, row) for batch, row in segment.checkpoints.after(last) if batch % spacing == 0 or batch in fixed]
-        if not new:
+        """Write the new checkpoints of a segment. If the file would have too many, every second one is removed, as in memory.
+
+        A long run keeps the user waiting with its end, so nothing is written that is removed at once.
+        """
+        checkpoints, number = segment.checkpoints, segment.number
+        _, last = self._checkpoints.get(number, _NONE)
+        self._fixed[number] = fixed = checkpoints.fixed
+
+        def due() -> list[int]:
+            return [batch for batch in checkpoints.batches_after(last) if batch % self._spacing == 0 or batch in fixed]
+
+        if not (new := due()):
             return
-        dtype = segment.trainer.config.dtype
-        file.put_arrays(f"checkpoints/{number}", ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
-        self._checkpoints[number] = count + len(new), new[-1][0]
-        fixed_ones = sum(map(len, self._fixed.values()))
-        while sum(count for count, _ in self._checkpoints.values()) - fixed_ones > _most_checkpoints(new[0][1]):
-            spacing *= 2
-            self._thin(file, spacing)
+        fixed_ones, most = sum(map(len, self._fixed.values())), _most_checkpoints(next(checkpoints.after(last))[1])
+        while sum(count for count, _ in self._checkpoints.values()) + len(new) - fixed_ones > most:
+            self._thin(file, self._spacing * 2)
+            new = due()
+        if new:
+            dtype, wanted = segment.trainer.config.dtype, set(new)
+            rows = ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in checkpoints.after(last) if batch in wanted)
+            file.put_arrays(f"checkpoints/{number}", rows)
+            self._checkpoints[number] = self._checkpoints.get(number, _NONE)[0] + len(new), new[-1]
 
     def _first_spacing(self, state: State) -> int:
         """Return the spacing of the checkpoints of a whole session. More are not written, since the file would keep their pages."""
