@@ -481,12 +481,12 @@ def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluenc
     program, row = screen.session.program, screen.session.program.loss_names.row
     # As for `memory`: a model that reads each row forwards, and on its own.
     panel.waiting = bool(influence.text) and bool(row) and not program.config.bidirectional
-    work = partial(_remember, screen, panel, screen.snapshot.moment.weights, screen.snapshot.corpus.text)
+    work = partial(_remember, screen, panel, program, screen.snapshot.moment.weights, screen.snapshot.corpus.text)
     start = partial(screen.run_worker, work, thread=True, group="memory", exit_on_error=True)
     screen.overlays.cover(panel, of_this_moment=True, then=start if panel.waiting else None)
 
 
-def _remember(screen: MainScreen, panel: InfluenceMap, weights: Weights, text: Text) -> None:
+def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights: Weights, text: Text) -> None:
     """Compute how far back the model remembers, in a thread, and tell the panel; end when the panel has been closed."""
     from tui_gru.analysis.influence import memory
     from tui_gru.analysis.units import PROBED
@@ -494,7 +494,7 @@ def _remember(screen: MainScreen, panel: InfluenceMap, weights: Weights, text: T
 
     found: ContextMemory | None = None
     with suppress(TuiGruError):  # the panel was closed, or the model has none
-        found = memory(screen.session.program, weights, text[:PROBED], stop=partial(_is_closed, screen, panel))
+        found = memory(program, weights, text[:PROBED], stop=partial(_is_closed, screen, panel))
 
     def show() -> None:
         panel.tell(found)

@@ -271,7 +271,7 @@ class Derivations:
 
         before = self._screen.session
 
-        def derive(progress: SearchProgress | None) -> Leaf:
+        def derive(progress: SearchProgress | None) -> tuple[Session, Leaf]:
             session = before
             root = session.derive(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
@@ -282,7 +282,7 @@ class Derivations:
                 from tui_gru.debugger.evaluate import ValueRef
                 from tui_gru.session.opening import other_module
 
-                session = self._show_other(other_module(session, link.module))
+                session = other_module(session, link.module)
                 end = (session.position.number + 1) * session.program.ticks
                 root = session.derive(ValueRef(link.name, root.number.index, link.t, end), progress=progress)
             assert root.number is not None
@@ -290,19 +290,23 @@ class Derivations:
             if follow:
                 session.seek(tick)
             _work_out(root)
-            return Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
+            return session, Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
 
         turn = partial(self._turn_to, before)
         self._screen.do(derive, batches=before.batches_to(number.tick), then=turn, opens=True)
 
-    def _show_other(self, session: Session) -> Session:
+    def _show_session(self, session: Session) -> None:
         """Turn the screen to a session. The panel, whose moment is of the one before, stays until it is turned as well."""
-        if self._panel is not None and session is not self._screen.session:
-            self._panel.read_at = None
-        self._screen.session = session
-        return session
+        if session is not self._screen.session:
+            if self._panel is not None:
+                self._panel.read_at = None
+            self._screen.session = session
+            self._screen.show_now()
 
-    def _turn_to(self, before: Session, leaf: Leaf) -> None:
+    def _turn_to(self, before: Session, found: tuple[Session, Leaf]) -> None:
+        session, leaf = found
+        self._screen.runner.result = leaf
+        self._show_session(session)
         panel = self._panel
         if panel is None:
             from tui_gru.tui.panels.derivation import DerivationPanel
@@ -325,12 +329,12 @@ class Derivations:
         *earlier, (session, leaf) = trail
         self._trail = tuple(earlier)
 
-        def go_back(progress: SearchProgress | None) -> None:
-            self._show_other(session)  # of another module, if the number was followed from there
-            session.seek(leaf.place)
+        def turn(_: object) -> None:
+            self._show_session(session)  # of another module, if the number was followed from there
+            panel.turn_to(leaf)
 
         batches = session.batches_to(leaf.place.tick)
-        self._screen.do(go_back, batches=batches, then=lambda _: panel.turn_to(leaf), opens=True)
+        self._screen.do(lambda progress: session.seek(leaf.place), batches=batches, then=turn, opens=True)
 
     def opened(self, event: DerivationPanel.Opened) -> None:
         panel = self._panel
