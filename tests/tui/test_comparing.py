@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from textual.content import Content
 from textual.pilot import Pilot
 
 from tui_gru.engine import numbers
@@ -92,7 +91,7 @@ class Eye:
 
     @property
     def legend(self) -> str:
-        return Content.from_markup(str(self.screen.query_one(LossCurve).border_title)).plain
+        return self.screen.query_one(LossCurve).heading
 
 
 @asynccontextmanager

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -159,7 +160,83 @@ def test_a_long_series_is_a_smooth_line_over_a_faint_band_and_a_short_one_is_its
         return {segment.style for row in plot(P, long_run(1.0)[:count], 70, 14).box.rows for segment in row}
 
     assert {P.faint, P.gate} <= styles(6000)
-    assert P.faint not in styles(300)
+    assert P.faint not in styles(100)
+
+
+def dots_of(drawn):
+    """Return the places of the dots of a drawn curve, (row, column) in dots from the top left, with their inks."""
+    found = {}
+    for y, row in enumerate(drawn.box.rows[:-2]):
+        x = -drawn.margin - 1
+        for segment in row:
+            for sign in segment.text:
+                bits = ord(sign) - 0x2800
+                for bit, (down, across) in enumerate(((0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 0), (3, 1))):
+                    if 0 < bits < 256 and bits >> bit & 1:
+                        found[4 * y + down, 2 * x + across] = segment.style
+                x += 1
+    return found
+
+
+def test_few_points_are_points_and_more_are_joined():
+    few = dots_of(plot(P, [1.0, 2.0] * 9, 60, 10))
+    assert len(few) == 2 * 18  # each is two dots wide, and nothing is between them
+    assert set(few.values()) == {P.gate}
+    assert {y for y, _ in few} == {min(few)[0], max(few)[0]}
+    assert len(dots_of(plot(P, [1.0, 2.0] * 10, 60, 10))) > 100
+
+
+def test_points_have_the_mean_of_each_whole_epoch_over_them():
+    means = np.array([1.5, 1.25, 1.0, 0.75])
+    series = np.append((means[:, None] + [0.2, 0.0, -0.2]).ravel(), 0.9)  # the last epoch has begun
+    drawn = plot(P, series, 80, 12, every=3)
+    dots = dots_of(drawn)
+    line = {x: y for (y, x), ink in dots.items() if ink == P.gate and (y, x + 1) in dots and (y, x - 1) in dots}
+    heights = [{y for x, y in line.items() if drawn.column(first) <= x // 2 <= drawn.column(first + 2)} for first in (0, 3, 6, 9)]
+    assert [len(each) for each in heights] == [1, 1, 1, 1]
+    rows = [each.pop() for each in heights]
+    assert np.ptp(np.diff(rows)) <= 1  # the means are evenly spaced
+    assert max(line) // 2 < drawn.column(12)
+    assert sum(ink == P.plain for ink in dots.values()) >= 12  # the batches that are not in a cell of the line
+
+
+def test_of_few_long_epochs_the_line_is_a_moving_average():
+    def level(every):
+        """Return whether the line is level within the second epoch."""
+        drawn = plot(P, np.linspace(3, 1, 600), 60, 12, every=every)
+        inside = range(2 * drawn.column(every) + 4, 2 * drawn.column(2 * every) - 4)
+        rows = [{y for (y, x), ink in dots_of(drawn).items() if x == at and ink == P.gate} for at in inside]
+        return len({*map(frozenset, rows)}) == 1
+
+    assert level(100)
+    assert not level(200)
+
+
+def test_of_two_series_with_epochs_only_the_means_are_drawn():
+    inks = set(dots_of(plot(P, [1.0, 2.0, 3.0] * 4, 60, 10, second=[2.0, 3.0, 4.0] * 4, every=3)).values())
+    assert inks == {P.gate, P.second}
+    assert len({y for y, _ in dots_of(plot(P, [1.0, 2.0, 3.0] * 4, 60, 10, second=[2.0, 3.0, 4.0] * 4, every=3))}) == 2
+
+
+def test_epochs_are_named_on_the_axis():
+    names = plot(P, np.linspace(2, 1, 39), 60, 9, every=3).box.text.splitlines()[-1].split()
+    assert names == ["e2", "e4", "e6", "e8", "e10", "e12"]
+    assert plot(P, np.linspace(2, 1, 39), 60, 9).box.text.splitlines()[-1].split()[0] == "5"
+
+
+@given(st.floats(-100, 100), st.floats(0.001, 100), st.integers(4, 16))
+def test_ticks_are_in_evenly_spaced_rows_and_hold_round_numbers(low, span, rows):
+    for palette in (P, PLAIN):
+        drawn = plot(palette, [low, low + span], 60, rows + 2)
+        tick = palette.glyphs.tick_vertical
+        found = [(y, line.split(tick)[0]) for y, line in enumerate(drawn.box.text.splitlines()[:rows]) if tick in line[:12]]
+        assert len(found) >= 2
+        assert len({y - x for (x, _), (y, _) in itertools.pairwise(found)}) == 1
+        steps = {
+            round(float(a) - float(b), 9) for (_, a), (_, b) in itertools.pairwise((y, text.replace(",", "")) for y, text in found)
+        }
+        assert {f"{step:.0e}"[0] for step in steps} <= {"1", "2", "5"}
+        assert drawn.standing_out == {}  # nothing has left the axis
 
 
 def test_the_points_of_a_column_hold_each_point_once():

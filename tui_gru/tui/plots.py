@@ -318,6 +318,33 @@ class Axis:
         return math.log10(value) if self.log else value
 
 
+def evened(axis: Axis, rows: int, per_row: int) -> tuple[Axis, list[tuple[float, str]]] | None:
+    """Change the margins of a linear axis such that its ticks, steps of 1, 2 or 5 times a power of ten, are in evenly spaced rows.
+
+    The curve has `rows` rows of `per_row` dots. Of all ways, that with the shortest range is chosen. Return the axis and the ticks
+    with their labels; None if there is no room for two.
+    """
+    spare, last = (axis.high - axis.low) * _SPARE / (1 + 2 * _SPARE), rows * per_row - 1
+    low, high = axis.low + spare, axis.high - spare
+    best: tuple[float, float, int, int, int, float] | None = None
+    for apart in range(1 if rows < 4 else 2, min(rows - 1, 5) + 1) if 0 < high - low < math.inf else ():
+        between = apart * per_row  # dots from one tick to the next
+        least = (high - low) / last * between  # with this step, the range is as long as that of the axis
+        power = 10.0 ** math.floor(math.log10(least))
+        for step in (m * power for m in (1, 2, 5, 10, 20) if m * power >= least * (1 - 1e-9)):
+            for above in range(min(between, last - between + 1)):  # dots above the highest tick
+                highest = math.ceil(high / step - above / between - 1e-9)
+                most = (highest + above / between) * step
+                if (left := low - (most - last / between * step)) >= -1e-9 * step:
+                    best = min(filter(None, (best, (step / between, abs(most - high - left), above, highest, between, step))))
+    if best is None:
+        return None
+    dot, _, above, highest, between, step = best
+    marks = [(highest - i) * step for i in range((last - above) // between + 1)]
+    top, rounding = (highest + above / between) * step, 1e-6 * dot
+    return Axis(top - last * dot - rounding, top + rounding), [(mark, label(mark, step)) for mark in marks]
+
+
 def axis_of(lines: Sequence[Envelope], scale: Scale = Scale.AUTO) -> Axis:
     """Return an axis for all of these series; 0 … 1 if none has a finite value."""
     spans = [line.span for line in lines if line.span is not None]
@@ -375,6 +402,8 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
 
 def label(value: float, step: float) -> str:
     """Return the label of a tick, with only the decimals that its step needs: `0.25`, `1,000`, `2e-06`."""
+    if not value and step < 1e-4:
+        return "0"
     if value and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.2g}"
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 2
@@ -385,6 +414,8 @@ def label(value: float, step: float) -> str:
 # The dots of curves, and what is written over and behind them: rules, levels, a pointer, and arrows for values off the axis.
 
 
+#: Columns of dots from one point to the next from which on each point is two dots wide.
+_APART = 6
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
@@ -411,9 +442,23 @@ class Dots:
         """
         self._write(self._runs(low, high, every), ink)
 
-    def draw_thin(self, parts: AnyArray, ink: Style) -> None:
-        """Draw a line of single dots through parts of the axis (n), over faint dots."""
-        self._write(self._runs(parts, parts, 1, overlap=-1), ink, instead=True)
+    def draw_thin(self, parts: AnyArray, ink: Style, every: int = 1, *, instead: bool = True) -> None:
+        """Draw a line of single dots through parts of the axis (n), over faint dots, or with `instead` in their place."""
+        self._write(self._runs(parts, parts, every, overlap=-1), ink, instead=instead)
+
+    def draw_points(self, parts: AnyArray, per_column: float, ink: Style | None) -> None:
+        """Draw each of the points (n,), parts of the axis, on its own; there are `per_column` points in a column of dots.
+
+        Where they are far apart, each is two dots wide. Without an ink, they are faint dots beneath a line.
+        """
+        at = np.flatnonzero(np.isfinite(parts))
+        y = np.rint((1 - np.clip(parts[at], 0, 1)) * (self._down - 1)).astype(np.intp)
+        x = np.minimum(np.rint(at / per_column).astype(np.intp), self.across - 1)
+        apart, dots = per_column * _APART <= 1, np.zeros_like(self._dots)
+        dots[y, x] = True
+        if apart and self.per_column > 1:
+            dots[y, x ^ 1] = True
+        self._write(dots, ink or (self._palette.plain if apart else self._palette.dim), faint=ink is None)
 
     def draw_long(
         self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, every: int, *, faint: bool
@@ -426,7 +471,7 @@ class Dots:
             self._write(runs, self._palette.faint, faint=True)
             runs[:, out == 0] = False
             self._write(runs, ink, instead=True)
-        self._write(self._runs(middle, middle, every), ink, instead=True)
+        self.draw_thin(middle, ink, every)
 
     def beyond(self, lowest: AnyArray, highest: AnyArray, low: AnyArray, high: AnyArray) -> None:
         """Register the values that are off the axis. All arrays are (n,); `low` and `high` are parts of the axis."""
@@ -511,6 +556,8 @@ def _put_level(row: CellRow, palette: Palette, name: str) -> range:
 # Smoothing of a long series by columns, and detection of outliers.
 
 
+#: A series of fewer points is drawn as points. Of longer epochs, there must be at least so many for a line of their means.
+POINTS, _EPOCHS = 20, 4
 #: A series is long from this number of points per column on.
 LONG = 4
 #: The part of the columns over which is averaged, and the number of columns on each side with which a column is compared.
@@ -532,6 +579,20 @@ def smooth(means: AnyArray) -> AnyArray:
     sums, counts = (np.convolve(each, window, "same") for each in (np.where(known, means, 0.0), known.astype(float)))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, sums / counts, np.nan)
+
+
+def epoch_means(line: Envelope, axis: Axis, edges: AnyArray, every: int | None) -> AnyArray | None:
+    """Return the mean over its epoch of `every` points for each column between edges (n+1,), as parts of the axis (n,).
+
+    A column after the last whole epoch has none, NaN. Return None where the moving average says as much, in columns that are wider
+    than an epoch, and where epochs are too long and too few to say how the series goes.
+    """
+    epochs = 0 if every is None else len(line) // every
+    if every is None or every < max(2, edges[1] - edges[0]) or epochs < (1 if every < POINTS else _EPOCHS):
+        return None
+    means = axis.parts(line.means(np.arange(epochs + 1) * every, lambda values: values))
+    epoch = np.floor(((edges[:-1] + edges[1:] + 1) / 2) / every).astype(np.intp)
+    return np.where(epoch < epochs, means[np.clip(epoch, 0, epochs - 1)], np.nan)
 
 
 def standing_out(low: AnyArray, high: AnyArray, means: AnyArray) -> AnyArray:
@@ -614,8 +675,9 @@ def plot(
     """Plot a series at x = 1, 2, 3 … in width × height cells, including the axes.
 
     `here` is an x marked on the axis, `pointed` an x at which a line is drawn. `second` is drawn dotted and in another colour
-    behind the first. A faint rule follows every `every` points, unless that is too dense. `levels` are names and values: those in
-    the range of the axis are drawn as dashed lines behind the series. Crosses on the axis mark values that are not finite.
+    behind the first. An epoch has `every` points: the line is then that of the means of epochs, over the points (`epoch_means`),
+    and a faint rule follows each epoch, unless that is too dense. `levels` are names and values: those in the range of the axis
+    are drawn as dashed lines behind the series. Crosses on the axis mark values that are not finite. Few points have no line.
 
     For a long series, each column of dots shows the range from lowest to highest, faint, with a smooth line over it; pass an
     `Envelope` to make that fast. Outliers are drawn in full colour, values off the axis as arrows at its edge, the furthest with
@@ -630,7 +692,8 @@ def plot(
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
     last = float(max(longest, 2))
     axis = axis_of(lines, scale)
-    marks = axis.ticks(max(rows // 3, min(rows // 2 + 1, 4)))
+    even = None if axis.log else evened(axis, rows, 4 if palette.glyphs.braille else 1)
+    axis, marks = even or (axis, axis.ticks(max(rows // 3, min(rows // 2 + 1, 4))))
     margin = max((len(name) for _, name in marks), default=0)
     columns = width - margin - 1
     if columns < 4:
@@ -638,12 +701,11 @@ def plot(
 
     dots = Dots(palette, rows, columns)
     per_dot = (last - 1) / max(dots.across - 1, 1)
-    broken = _draw(dots, palette, lines, axis, per_dot)
+    broken = _draw(dots, palette, lines, axis, per_dot, every)
     cells, glyphs, dim = dots.rows(), palette.glyphs, palette.dim
 
     def row_of(y: float) -> int:
-        part = float(axis.parts(np.array(y)))
-        return round((rows - 1) * (1 - part))
+        return dots.row_of(float(axis.parts(np.array(y))))
 
     named: dict[int, range] = {}  # of the levels; a second one in a row is left out
     for name, y in levels:
@@ -657,7 +719,8 @@ def plot(
                     row.put(column, glyphs.vertical_ellipsis, dim)
     if pointed is not None:  # over everything but dots in full colour and names
         at = _column(pointed, last, columns)
-        for y in np.flatnonzero((dots.ink[:, at] < 0) | dots.faint[:, at]).tolist():
+        covered = dots.faint[:, at] & (per_dot >= LONG)
+        for y in np.flatnonzero((dots.ink[:, at] < 0) | covered).tolist():
             if at not in named.get(y, ()):
                 cells[y].put(at, glyphs.axis_vertical, palette.strong)
     dots.put_arrows(cells)
@@ -668,25 +731,32 @@ def plot(
     ]
     curve = [(Segment(name, dim), Segment(tick, dim), *row.strip()) for (name, tick), row in zip(upright, cells, strict=True)]
     crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), dots.per_column)))
-    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, here, crosses)])
+    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, here, crosses, every)])
     return Plot(box, margin, columns, last, dots.standing_out)
 
 
-def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float) -> AnyArray:
-    """Draw the series, the first over the second. Return which columns of dots have a value that is not finite."""
+def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float, every: int | None) -> AnyArray:
+    """Draw the series, the first over the second. Return which columns of dots have a value that is not finite.
+
+    Of two series with means of epochs, only these are drawn.
+    """
     edges = (np.arange(dots.across + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
     broken = np.zeros(dots.across, bool)
     for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
         drawn = line.columns(edges)
         low, high = (axis.parts(values) for values in drawn[:2])
-        if per_dot < 1:
-            low, high = joined(line, axis, low, high, edges)
-        if per_dot >= LONG:
-            means = mean_parts(line, axis, edges)
-            out = standing_out(low, high, means)
-            dots.draw_long(low, high, smooth(means), out, ink, nth, faint=len(lines) == 1)
+        means, alone = epoch_means(line, axis, edges, every), len(lines) == 1
+        if per_dot >= (1 if means is None and len(line) >= POINTS else LONG):
+            parts = mean_parts(line, axis, edges)
+            out = standing_out(low, high, parts) if per_dot >= LONG else np.zeros(len(parts), int)
+            dots.draw_long(low, high, smooth(parts) if means is None else means, out, ink, nth, faint=alone)
         else:
-            dots.draw(low, high, ink, nth)
+            if alone and (means is not None or len(line) < POINTS):
+                dots.draw_points(axis.parts(np.asarray(line.values[:], np.float64)), per_dot, ink if means is None else None)
+            elif means is None:
+                dots.draw(*joined(line, axis, low, high, edges), ink, nth)
+            if means is not None:
+                dots.draw_thin(means, ink, nth, instead=False)
         broken |= drawn.broken
         dots.beyond(drawn.low, drawn.high, low, high)
     return broken
@@ -713,15 +783,20 @@ def _column(x: float, last: float, columns: int) -> int:
 
 
 def _x_axis(
-    palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray
+    palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray, every: int | None
 ) -> tuple[SegmentRow, SegmentRow]:
-    """Draw the axis with its ticks, and their labels below it."""
+    """Draw the axis with its ticks, and their labels below it: epochs if there are at least two, otherwise points."""
     glyphs, dim = palette.glyphs, palette.dim
     widest = max(cell_len(label(last, 1)) + 2, 4)
     line, names = CellRow(columns), CellRow(columns)
     line.fill(0, [glyphs.axis_horizontal] * columns, dim)
-    for mark in ticks(1, last, max(columns // (2 * widest), 2), whole=True):
-        column, name = _column(mark, last, columns), label(mark, 1)
+    most, epochs = max(columns // (2 * widest), 2), 0 if every is None else math.ceil(last / every)
+    if every is None or every < 2 or epochs < 3:
+        marks = [(mark, label(mark, 1)) for mark in ticks(1, last, most, whole=True)]
+    else:
+        marks = [((epoch - 1) * every + 1, f"e{label(epoch, 1)}") for epoch in ticks(1, epochs, most, whole=True)]
+    for mark, name in marks:
+        column = _column(mark, last, columns)
         line.put(column, glyphs.tick_horizontal, dim)
         names.put(min(max(column - len(name) // 2, 0), columns - len(name)), name, dim)
     for cross in crosses.tolist():

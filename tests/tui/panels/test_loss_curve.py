@@ -55,13 +55,29 @@ def test_new_losses_are_appended_to_the_known_ones():
     assert not series.follow(losses, 99_999, "main")
 
 
-def test_the_newest_loss_is_in_the_border_and_the_present_batch_marked(content, moment):
+def test_the_loss_of_the_epoch_is_in_the_border_and_the_present_batch_marked(content, moment):
     snapshot = moment("sgd")
     drawn = content(LossCurve(), snapshot, 56, 10)
-    assert drawn.note == f"{snapshot.losses[-1]:.4f} after 4 batches"
+    assert drawn.note == f"mean of epoch 2 so far {snapshot.losses[-1]:.4f}"
+    assert drawn.place == "4 batches, 2 epochs"
     assert "▲" in drawn.text
     assert drawn.lines[-1].split() == ["1", "2", "3", "4"]
     assert "⋮" in drawn.text  # the end of the first epoch
+
+
+def test_the_loss_of_an_epoch_in_the_past_is_that_of_all_its_batches(content):
+    losses = np.arange(1, 9) / 10
+    for number, note in ((0, "mean of epoch 1 0.2000"), (5, "mean of epoch 2 0.5000"), (6, "mean of epoch 3 so far 0.7500")):
+        assert content(LossCurve(), moment_of(losses, number), 56, 10).note == note
+    assert content(LossCurve(), moment_of(losses[:3], 3), 56, 10).note == "mean of epoch 1 0.2000"  # before the next batch has one
+    assert content(LossCurve(), moment_of([np.inf, -np.inf, 1.0], 2), 56, 10).note == "mean of epoch 1 nan"
+
+
+def test_a_run_without_epochs_has_its_newest_loss_in_the_border(content):
+    snapshot = moment_of([3.0, 2.0], 1)
+    snapshot.program.num_batches = 1
+    drawn = content(LossCurve(), snapshot, 56, 10)
+    assert (drawn.note, drawn.place) == ("2.0000", "2 batches")
 
 
 @pytest.mark.parametrize("name", ["start", "computed"])
@@ -117,7 +133,7 @@ async def test_the_arrows_go_from_batch_to_batch_and_find_the_one_that_stands_ou
         curve.blur()
         await pilot.pause()
         assert curve.pointed is None
-        assert str(curve.border_subtitle).endswith("after 6,000 batches")
+        assert str(curve.border_subtitle).startswith("mean of epoch 2,000 ")
 
 
 async def test_the_first_key_works_before_the_curve_is_drawn(board):

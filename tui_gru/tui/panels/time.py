@@ -665,7 +665,10 @@ class TimeLine(SnapshotPanel):
 
 
 class LossCurve(SnapshotPanel):
-    """The loss over batches, with a mark at the current batch, a rule after each epoch, and the newest loss in the border.
+    """The loss over batches, with a mark at the current batch, a rule after each epoch, and the mean of the epoch in the border.
+
+    Few batches are points, many a band from the lowest to the highest loss; the line over them has the mean of each epoch, or, of
+    few long epochs, the moving average.
 
     With the focus, the arrows move a cursor from batch to batch. The border shows the number and the loss of the batch under the
     cursor or the mouse. If a column has several batches, that is the outlier among them, otherwise the middle one.
@@ -677,8 +680,8 @@ class LossCurve(SnapshotPanel):
     """
 
     ABOUT = (
-        "The loss of every batch so far. Dashed lines: the losses of guessing and of counting characters. ← → go from batch to "
-        "batch, , changes the scale."
+        "The loss of every batch so far, as points or as a band; the line is the mean of each epoch. Dashed lines: the losses of "
+        "guessing and of counting characters. ← → go from batch to batch, , changes the scale."
     )
 
     MOVING = frozenset({"move"})
@@ -705,14 +708,23 @@ class LossCurve(SnapshotPanel):
         return self._versions, snapshot.position.number, _names(snapshot)
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        count, note = len(self._series), None
+        title = self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far"
+        count, each = len(self._series), _batches_of_epoch(snapshot)
         if self.pointed is not None:
-            note = self._described(snapshot, self.pointed)
-        elif count:
-            note = f"{numbers.plain(self._series.envelope.values[-1])} after {count:,} {'batch' if count == 1 else 'batches'}"
-            if self.scale is not Scale.AUTO:
-                note = f"{self.scale.value} · {note}"
-        return Titles(self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far", note)
+            return Titles(title, self._described(snapshot, self.pointed))
+        if not count:
+            return Titles(title)
+        batches = f"{count:,} {'batch' if count == 1 else 'batches'}"
+        scale = [] if self.scale is Scale.AUTO else [self.scale.value]
+        if each is None:
+            return Titles(title, [numbers.plain(self._series.envelope.values[-1]), *scale], batches)
+        first = min(snapshot.position.number, count - 1) // each * each
+        losses = np.asarray(self._series.envelope.values[first : first + each], np.float64)
+        with np.errstate(invalid="ignore"):
+            mean = numbers.plain(losses.mean())
+        so_far = " so far" if len(losses) < each else ""
+        epochs = "1 epoch" if count <= each else f"{-(-count // each):,} epochs"
+        return Titles(title, [f"mean of epoch {first // each + 1:,}{so_far} {mean}", *scale], f"{batches}, {epochs}")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, other = snapshot.position.number, snapshot.other
@@ -754,7 +766,7 @@ class LossCurve(SnapshotPanel):
             scale=self.scale,
             here=snapshot.position.number + 1,
             pointed=None if self.pointed is None else self.pointed + 1,
-            every=snapshot.program.num_batches,
+            every=_batches_of_epoch(snapshot),
             second=self._other.envelope if snapshot.other is not None else None,
             levels=baselines_of(snapshot) if len(self._series) else (),
             placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
@@ -830,6 +842,12 @@ def baselines_of(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
         return ()
     table = baselines(snapshot.corpus.text if config.source.can(Ability.TEXT) else "", config.vocab_size)
     return tuple((name, value) for name, value in table.lines if math.isfinite(value))
+
+
+def _batches_of_epoch(snapshot: Snapshot) -> int | None:
+    """Return the batches of an epoch; None if an epoch is one batch, or the run was recorded and has no epochs."""
+    count = snapshot.program.num_batches
+    return count if count > 1 and snapshot.config.source.can(Ability.TRAIN) else None
 
 
 def _names(snapshot: Snapshot) -> tuple[str, ...]:
