@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tests.debugger.plain import Plain
+from tests.debugger.plain import Plain, evaluated
 from tests.extent import examples
 from tests.session.acting import assert_same, bits, pack_record, portrait
 from tui_gru import Session, TuiGruError
+from tui_gru.analysis.losses import without_each_unit
+from tui_gru.analysis.units import read_silenced
 from tui_gru.debugger.edits import changeable, offset_of
 from tui_gru.debugger.program import ValueKind
 
@@ -406,3 +408,121 @@ def test_a_step_is_a_round_part_of_the_number(was, value, more, less):
     assert shown.nudged(1) == pytest.approx(more)
     assert shown.nudged(-1) == pytest.approx(less)
     assert shown.nudged(5) - value == pytest.approx(5 * (more - value))
+
+
+# A unit held at 0
+
+
+def held_loss(session, weights, record, mask):
+    """The loss of a batch by torch, by the equations of the GRU with the reset gate before the product, and h ⊙ mask."""
+    torch = pytest.importorskip("torch")
+    p = {name: torch.tensor(np.array(array), requires_grad=True) for name, array in weights.items()}
+    h = torch.tensor(record.border("h", end=False) * mask)
+    x, y = (torch.tensor(record.array(name).copy()) for name in ("x", "y"))
+    terms = []
+    for t in range(len(x)):
+        z = torch.sigmoid(x[t] @ p["Wz"] + h @ p["Uz"] + p["bz"])
+        r = torch.sigmoid(x[t] @ p["Wr"] + h @ p["Ur"] + p["br"])
+        new = torch.tanh(x[t] @ p["Wh"] + (r * h) @ p["Uh"] + p["bh"])
+        h = (z * h + (1 - z) * new) * torch.tensor(mask)
+        terms.append(-(torch.log_softmax(h @ p["Wy"] + p["by"], -1) * y[t]).sum(-1))
+    loss = torch.stack(terms).mean()
+    loss.backward()
+    return loss.item(), {name: each.grad.numpy() for name, each in p.items()}
+
+
+@pytest.mark.parametrize("unit", range(3))
+def test_a_silenced_unit_is_that_of_a_model_in_which_it_is_0(unit):
+    session = standing(**SIZES, dtype="float64")
+    before, rate = portrait(session), session.learning_rate
+    mask = 1.0 - np.eye(3)[unit]
+    record = session.snapshot().record
+    whole, _ = held_loss(session, record.before, record, np.ones(3))
+    loss, gradients = held_loss(session, record.before, record, mask)
+    assert session.loss == pytest.approx(whole, abs=1e-12)
+    session.silence("h", unit)
+    snapshot = session.snapshot()
+    assert session.loss == snapshot.value("loss") == pytest.approx(loss, abs=1e-12)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(session.gradient(name), gradient, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(snapshot.parameter(name), record.before[name] - rate * gradient, atol=1e-12, err_msg=name)
+    for t in range(session.config.seq_length):
+        for name in ("h", "h_prev"):
+            assert (snapshot.value(name, t)[:, unit] == 0).all()
+            assert (np.delete(snapshot.value(name, t), unit, axis=1) != 0).all()
+    session.silence()
+    assert portrait(session) == before
+
+
+@models.parametrize(*(name for name, model in models.MODELS.items() if model.get("carry") != "notebook"))
+def test_with_a_unit_at_0_all_other_lines_compute_what_the_listing_says(model):
+    session = standing(**{**model, "dtype": "float64"})
+    state, unit = session.program.main_state, session.config.hidden_size - 1
+    session.silence(unit=unit)
+    snapshot, held = session.snapshot(), Plain(session.config, session.snapshot().record)
+    assert (held.memory[state][..., unit] == 0).all()
+    for line in session.config.model.page.lines:
+        for t in range(session.config.seq_length) if held.is_timed(line.target) and line.target != state else ():
+            again = evaluated(line.formula, lambda name, t=t: held.read(name, t), held.sizes)
+            np.testing.assert_allclose(snapshot.value(line.target, t), again, rtol=1e-9, atol=1e-12, err_msg=line.target)
+
+
+def test_texts_are_read_without_the_silenced_unit():
+    session = standing(**SIZES)
+    config, weights, text = session.config, session.snapshot().moment.weights, session.config.text
+    found = read_silenced(config, weights, text, ["h"], "h", np.array([[False, True, False]]))
+    _, without = without_each_unit(session.program, weights, text, "h")
+    session.silence("h", 1)
+    assert np.array_equal(session.units().values, found["h"][0])
+    assert session.losses(text=text).mean == pytest.approx(without[1], abs=1e-6)
+    row = session.units(row=1)
+    assert (row.values[:, 1] == 0).all()
+    assert np.array_equal(row.values, np.stack([session.value("h", t)[1] for t in range(config.seq_length)]))
+
+
+def test_what_is_of_the_run_is_refused_while_a_unit_is_silenced():
+    session = standing(**SIZES)
+    session.silence("h", 1)
+    for ask in (
+        lambda: session.explain("h", (0, 0)),
+        lambda: session.what_if("Wz", (0, 0), 1.0),
+        session.check,
+        session.influence,
+        session.memory,
+        lambda: session.units(without=True),
+        lambda: session.sample("th", 3),
+    ):
+        with pytest.raises(TuiGruError, match=r"h\[unit 2\] is held at 0, and .* of the model with all units; end that first"):
+            ask()
+    session.silence()
+    assert session.explain("h", (0, 0)).value == session.value("h")[0, 0]
+
+
+def test_units_that_cannot_be_silenced_are_refused():
+    session = standing(**SIZES)
+    for name, unit, why in (
+        ("Wz", 0, "the units of Wz cannot be held at 0; those of z, r, h_tilde, h"),
+        ("hh", 0, "no value named 'hh'"),
+        ("h", 3, "the unit must be from 0 to 2, not 3"),
+    ):
+        with pytest.raises(TuiGruError, match=why):
+            session.silence(name, unit)
+    assert session.silent is None
+    notebook = standing(**models.MODELS["gru notebook"])
+    with pytest.raises(TuiGruError, match="with carry notebook the gradient goes into earlier batches"):
+        notebook.silence("h", 0)
+    assert notebook.silent is None
+
+
+def test_a_silenced_unit_stays_silent_from_batch_to_batch_and_ends_where_the_batch_was_edited():
+    session = standing(**SIZES)
+    session.silence("h", 0)
+    session.step("batch")
+    assert (session.value("h")[:, 0] == 0).all()
+    assert (session.snapshot().value("h")[:, 0] == 0).all()
+    session.step("timestep")
+    session.edit("h", (0, 1), 0.5)
+    snapshot = session.snapshot()
+    assert snapshot.silent is session.silent is None
+    assert snapshot.value("h")[0, 1] == 0.5
+    assert "h[unit 1] is no longer held at 0: a number was edited in this batch" in session.notice

@@ -9,7 +9,9 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.panels.derivation import WhatIfPanel
+from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.time import Header
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.panels.weights import Overview
 
@@ -211,3 +213,57 @@ async def test_what_would_follow_fits_the_screen(size: tuple[int, int]) -> None:
     async with driving(size) as d:
         await d.type("l", "s", ":what-if Wz[0,1] 0.5")
         assert panel(d).virtual_size.width <= panel(d).size.width
+
+
+# A unit held at 0 in all panels
+
+
+async def test_a_unit_of_the_map_is_silenced_in_all_panels_and_one_key_shows_the_run_again() -> None:
+    async with driving() as d:
+        await d.type("l", "5n", "4s", "h", "down")
+        before, unit = d.session.value("h").copy(), d.screen.overlay.unit
+        loss = d.session.loss
+        await d.type("-")
+        assert d.screen.overlay is None
+        assert d.session.silent == ("h", unit)
+        held = f"h[unit {unit + 1}] held at 0"
+        assert held in d.screen.query_one(Header).plain_text()
+        assert f"the loss is {d.session.loss:.4f}, not {loss:.4f}" in d.screen.bottom.message
+        assert d.session.loss != loss
+        for panel in d.screen.query(ValueMatrix):
+            shown = d.screen.snapshot.value(panel.value_name)
+            if panel.value_name in ("h", "h_prev"):
+                assert (shown[:, unit] == 0).all()
+                np.testing.assert_array_equal(panel.matrix, shown)
+        assert f"loss {d.session.loss:.4f}" in d.screen.query_one(Header).plain_text()
+        await d.type("o")
+        assert held in d.screen.query_one(Header).plain_text()
+        await d.type("enter")
+        assert "is held at 0, and derivations are of the model with all units" in d.screen.bottom.message
+        await d.type("O", "escape")
+        assert d.session.silent is None
+        assert "held at 0" not in d.screen.query_one(Header).plain_text()
+        np.testing.assert_array_equal(d.screen.snapshot.value("h"), before)
+
+
+async def test_a_unit_is_silenced_by_its_name_or_under_the_cursor() -> None:
+    async with driving() as d:
+        await d.type(":silence")
+        assert d.screen.bottom.message.startswith("put the cursor on a number of a unit first")
+        await d.type("l", "n", "s", ":silence z[unit 2]")
+        assert d.session.silent == ("z", 1)
+        assert (d.screen.snapshot.value("z")[:, 1] == 0).all()
+        await d.type(":silence")
+        assert d.session.silent is None
+        d.screen.set_focus(next(each for each in d.screen.query(ValueMatrix) if each.value_name == "h"))
+        await d.type("right", ":silence")
+        assert d.session.silent == ("h", 1)
+        await d.type(":silence h 2")
+        assert "a unit is counted from 1" in d.screen.bottom.message
+        assert d.session.silent == ("h", 1)
+
+
+async def test_a_line_whose_result_is_held_says_so() -> None:
+    async with driving() as d:
+        await d.type("l", "n", "4o", ":silence h[unit 1]")
+        assert "unit 1] is held at 0" in str(d.screen.query_one(CurrentLine).border_subtitle)

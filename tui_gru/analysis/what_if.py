@@ -1,4 +1,4 @@
-"""Compares a run with another: a batch with one number changed, or a branch with another branch."""
+"""Compares a run with another: a batch with one number changed or a unit held at 0, or a branch with another branch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from tui_gru import errors as arguments
+from tui_gru.analysis.units import can_be_silent
 from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference
@@ -18,9 +20,12 @@ from tui_gru.debugger.program import Program, Store, unknown_name
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Text, as_text
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Array
+from tui_gru.engine.training import compute
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
+from tui_gru.equations.page import SILENT
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -251,6 +256,81 @@ def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Itera
         if found is not None:
             index, entries = found
             yield LargestDifference(name, t, index, float(before[index]), float(after[index]), entries)
+
+
+# ------------------------------------------------------------------------------
+# The batch with a unit held at 0. The run is not changed: a copy of the batch is computed by the model with a mask after the line
+# of the unit, and its numbers are copied into a record of the model as it is, which every panel can draw.
+
+
+class SilentUnit(NamedTuple):
+    """A unit (0-based) of the value `name` that is held at 0 after every character."""
+
+    name: str
+    unit: int
+
+    def written(self, program: Program) -> str:
+        """Return the unit as on screen: h[unit 3]."""
+        return f"{program.writer.name(self.name)}[unit {self.unit + 1}]"
+
+
+def checked_silent(program: Program, name: str, unit: int) -> SilentUnit:
+    """Return a unit (0-based) that can be held at 0. Raises `TuiGruError` for any other."""
+    if name not in program.names:
+        raise TuiGruError(unknown_name(name, program.readable))
+    if not can_be_silent(program.model, name):
+        silent = [each for each in program.names if can_be_silent(program.model, each)]
+        raise TuiGruError(f"the units of {name} cannot be held at 0; those of {', '.join(silent)} can")
+    if not program.model.structure.loss:
+        raise TuiGruError("no unit can be held at 0 here: the loss of this batch is computed outside of the model, with all units")
+    units = program.config.compiled.shape(program.model.axes[name])[-1]
+    return SilentUnit(name, arguments.whole("the unit", unit, least=0, most=units - 1))
+
+
+def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment:
+    """Return the moment with a unit at 0: the batch as the model computes it from the same weights, inputs and other first states.
+
+    A state is 0 before the first timestep as well. Raises `TuiGruError` in a batch that has been edited after its beginning, and
+    if the gradient continues into earlier batches, whose values were computed with the unit.
+    """
+    program, record, name = here.program, here.record, silent.name
+    if program.earlier and here.learned:
+        raise TuiGruError("with carry notebook the gradient goes into earlier batches, which were computed with all units")
+    begin = here.position.number * program.ticks
+    if any(begin < segment.start <= here.position.tick and segment.edited for segment in timeline.segments):
+        raise TuiGruError("a number was edited in this batch after its beginning, and a unit is held at 0 in whole batches")
+    model = compiled(replace(program.model.structure, silent=name), record.compiled.sizes, program.config.dtype)
+    found, twin = BatchRecord(model), BatchRecord(record.compiled)
+    for given in program.model.page.inputs:
+        if given in record.one_hot:
+            found.set_one_hot(given, record.ids(given))
+        else:
+            found.array(given)[...] = record.array(given)
+    found.begin_with(record.states(end=False))
+    found.array(SILENT)[...] = np.arange(found.array(SILENT).shape[-1]) != silent.unit
+    if name in program.model.page.states:
+        found.border(name, end=False)[..., silent.unit] = 0
+    found.before = Weights(model.layout, record.before.flat, record.before.updates)
+    trains = timeline.segment_at(here.position.tick).trainer.trains
+    with NUMPY_SETTINGS:
+        compute(found, record.settings if trains else None, learn=here.learned)
+    _take(twin, found, record.before)
+    return replace(here, record=twin)
+
+
+def _take(twin: BatchRecord, found: BatchRecord, before: Weights) -> None:
+    """Copy a batch of the model with the mask into a record of the model without it."""
+    for given in twin.one_hot:
+        twin.set_one_hot(given, found.ids(given))
+    for name, operation in twin.compiled.schedule.named.items():
+        if operation.memory.kind not in ("ids", "parameter"):
+            twin.array(name)[...] = found.array(name)
+    for name, vector in found.vectors.items():
+        twin.vectors[name][...] = vector
+    twin.begin_with(found.states(end=False))
+    twin.before, twin.learned, twin.settings, twin.numbers = before, found.learned, found.settings, found.numbers
+    twin.loss, twin.grad_norm, twin.max_weight = found.loss, found.grad_norm, found.max_weight
+    twin.own_after.updates = found.own_after.updates
 
 
 # ------------------------------------------------------------------------------

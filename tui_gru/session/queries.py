@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from tui_gru.analysis.summaries import Summary
     from tui_gru.analysis.trials import CureTrial, RateTrial
     from tui_gru.analysis.units import Activity
-    from tui_gru.analysis.what_if import BranchComparison, WhatIf
+    from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
     from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.moment import Moment
     from tui_gru.engine.sampling import Sample
 
 
@@ -47,6 +48,8 @@ class Queries:
         self._run = run
         self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
         self._story: Story | None = None
+        self._silent: SilentUnit | None = None
+        self._silenced: tuple[object, Moment] | None = None  # the last batch with the unit at 0, and what it was computed for
 
     # The run and its program
 
@@ -173,6 +176,53 @@ class Queries:
     def _relative(self) -> str:
         return self.state.relative(self._run.tree.of(self.state.branches))
 
+    # A unit held at 0
+
+    @property
+    def silent(self) -> SilentUnit | None:
+        """The unit that `silence` holds at 0; None without one."""
+        return self._silent
+
+    def silence(self, name: str = "", unit: int | None = None) -> None:
+        """Hold a unit (0-based) of a value at 0 after every character in all that is read from here on; without arguments, no unit.
+
+        Values, gradients, the loss and snapshots are then those of the batch as the model computes it without the unit, from the
+        weights and the first states that the run has there; `units` and `losses` read texts without it. The run is not changed.
+        What is not computed without the unit is refused: derivations, what-ifs, checks, influence, memory, samples. `name` defaults
+        to the state of the last layer. Raises `TuiGruError` if the unit cannot be held at 0.
+        """
+        from tui_gru.analysis.what_if import checked_silent
+
+        before = self._silent
+        if unit is None:
+            self._silent = None
+            return
+        try:
+            self._silent = checked_silent(self.program, arguments.text("a name", name) or self.program.main_state, unit)
+            _ = self._moment
+        except TuiGruError:
+            self._silent = before
+            raise
+
+    @property
+    def _moment(self) -> Moment:
+        """The moment of the position, with the silenced unit at 0."""
+        here = self._run.moment
+        if self._silent is None:
+            return here
+        from tui_gru.analysis.what_if import without_unit
+
+        key = self._run.timeline, here.position.number, here.learned, self._silent
+        if self._silenced is None or self._silenced[0] != key:
+            self._silenced = key, without_unit(self._run.timeline, here, self._silent)
+        return replace(self._silenced[1], position=here.position)
+
+    def _check_whole(self, what: str) -> None:
+        """Raise `TuiGruError` while a unit is silenced, for what would be of the run."""
+        if self._silent is not None:
+            unit = self._silent.written(self.program)
+            raise TuiGruError(f"{unit} is held at 0, and {what} of the model with all units; end that first: silence")
+
     # Values
 
     def value(self, name: str, t: int | None = None) -> Any:
@@ -182,7 +232,7 @@ class Queries:
         an unknown name.
         """
         name = arguments.text("a name", name)
-        value = self._run.moment.value(name, self._timestep(t))
+        value = self._moment.value(name, self._timestep(t))
         return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
@@ -190,7 +240,7 @@ class Queries:
 
         Raises `TuiGruError` for an unknown name.
         """
-        value: Array = self._run.moment.value(self._parameter(name))
+        value: Array = self._moment.value(self._parameter(name))
         return value
 
     def gradient(self, name: str) -> Array | None:
@@ -198,12 +248,12 @@ class Queries:
 
         Raises `TuiGruError` for an unknown name.
         """
-        return self._run.moment.gradient(self._parameter(name))
+        return self._moment.gradient(self._parameter(name))
 
     @property
     def loss(self) -> float | None:
         """The loss of this batch, with the built-in loss the mean over its characters in nats; None until it has been computed."""
-        value: float | None = self._run.moment.value("loss")
+        value: float | None = self._moment.value("loss")
         return value
 
     @property
@@ -211,7 +261,7 @@ class Queries:
         """The output of this batch compared with the output of the original model; None if the latter is not known."""
         from tui_gru.analysis.check import expected_of
 
-        return expected_of(self._run.moment.record, self.config.source, self.position.batch)
+        return expected_of(self._moment.record, self.config.source, self.position.batch)
 
     def recorded_gradient(self, name: str) -> Array | None:
         """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
@@ -236,7 +286,7 @@ class Queries:
         from tui_gru.analysis.summaries import limits_of, summary
 
         name = arguments.text("a name", name)
-        value = self._run.moment.value(name, t)
+        value = self._moment.value(name, t)
         if value is None:
             return None
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
@@ -256,6 +306,7 @@ class Queries:
         The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
         `TuiGruError`.
         """
+        self._check_whole("derivations are")
         from tui_gru.debugger.evaluate import ValueRef
         from tui_gru.debugger.explain import Explainer
 
@@ -264,6 +315,7 @@ class Queries:
 
     def derive(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
+        self._check_whole("derivations are")
         from tui_gru.debugger.explain import Explainer
 
         run, stopped = self._run, "stopped before the derivation was complete"
@@ -277,6 +329,7 @@ class Queries:
 
         Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
         """
+        self._check_whole("what-ifs are")
         from tui_gru.analysis.what_if import what_if
         from tui_gru.debugger import edits
 
@@ -291,6 +344,7 @@ class Queries:
 
     def batch_check(self) -> Check:
         """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
+        self._check_whole("a check is")
         from tui_gru.analysis.check import prepare_check
 
         return prepare_check(self._run.timeline, self._run.moment)
@@ -464,7 +518,7 @@ class Queries:
 
         name = arguments.text("a name", name) or self.program.main_state
         if row is not None:
-            return activity.over_row(self._run.moment, name, row)
+            return activity.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
         found = activity.of_text(name, self._read(read, name, progress), read)
         before = self._run.timeline.record(0).before
@@ -474,6 +528,7 @@ class Queries:
             found = replace(found, before=activity.of_text(name, values, part))
         if not without:
             return found
+        self._check_whole("the loss without each unit is")
 
         def seen(_: float, without: Array) -> None:
             if progress is not None:
@@ -497,6 +552,7 @@ class Queries:
         `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
         included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
         """
+        self._check_whole("influence is")
         from tui_gru.analysis.influence import BACK, influence
 
         run, config = self._run, self.config
@@ -515,6 +571,7 @@ class Queries:
         Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
         that processes its rows independently. Raises `TuiGruError`.
         """
+        self._check_whole("influence is")
         from tui_gru.analysis.influence import influence_of_rows
 
         t = self.position.t if t is None else t
@@ -527,6 +584,7 @@ class Queries:
         `text` is by default the start of the training text. Raises `TuiGruError` for a model without a loss of characters or one
         that does not read each row forwards.
         """
+        self._check_whole("the memory is")
         from tui_gru.analysis.influence import memory
         from tui_gru.analysis.units import PROBED
 
@@ -543,7 +601,7 @@ class Queries:
 
         self.config.source.check(Ability.TEXT)
         if text is None:
-            return loss_places.of_batch(self._run.moment, self._corpus)
+            return loss_places.of_batch(self._moment, self._corpus)
         read, name = self._tokens(text), self.program.loss_names.row
         if not name:
             raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
@@ -576,8 +634,13 @@ class Queries:
         return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
 
     def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
-        from tui_gru.analysis.units import read_text
+        from tui_gru.analysis.units import read_silenced, read_text
 
+        config, weights, silent = self.config, self._run.moment.weights, self._silent
+        if silent is not None:
+            held = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
+            stop = self._run.interrupts.asked
+            found = read_silenced(config, weights, text, [name], silent.name, held[None], stop=stop)
+            return {each: values[0] for each, values in found.items()}
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
-        stop = self._run.interrupts.asked
-        return read_text(self.config, self._run.moment.weights, text, [name], progress=done_of, stop=stop)
+        return read_text(config, weights, text, [name], progress=done_of, stop=self._run.interrupts.asked)

@@ -139,14 +139,29 @@ class Session(Queries):
 
     def snapshot(self) -> Snapshot:
         """Return everything that a screen draws of this moment, immutable."""
-        return Snapshot.of(self._run, self.found)
+        found = Snapshot.of(self._run, self.found)
+        if self._silent is None:
+            return found
+        try:
+            return found.without(self._silent, self._moment, self._run)
+        except TuiGruError as error:
+            self.add_notice(f"{self._silent.written(self.program)} is no longer held at 0: {error}", warning=True)
+            self.silence()
+            return Snapshot.of(self._run, self.found)
 
     def passing(self) -> Snapshot | None:
         """Return the snapshot of the batch that a run forwards has just finished. To be called by its `progress`.
 
         None at any other time, and for a batch that is only replayed, which is not on the way of the run.
         """
-        return Snapshot.of_passing(self._run, self.found)
+        found = Snapshot.of_passing(self._run, self.found)
+        if self._silent is None or found is None or not found.has_arrays:
+            return found
+        from tui_gru.analysis.what_if import without_unit
+
+        with suppress(TuiGruError):  # said by `snapshot`, once the run has ended
+            return found.without(self._silent, without_unit(self._run.timeline, found.moment, self._silent), self._run)
+        return found
 
     def carry_over(self, state: State, marks: Marks) -> None:
         """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""
@@ -645,6 +660,7 @@ class Session(Queries):
         The sample is stored in the session; if interrupted, the characters drawn so far. Raises `TuiGruError` for invalid
         arguments, such as more than `LONGEST_SAMPLE` characters.
         """
+        self._check_whole("samples are")
         from tui_gru.engine.sampling import sample
 
         run = self._run

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import CheckTotals
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.influence import Flow
+    from tui_gru.analysis.what_if import SilentUnit
     from tui_gru.session.travel import Run
 
 # ------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ class Snapshot:
     the totals of the batch checks (None while they are disabled). `unrecorded` is True if the session is in memory only, although
     it should be recorded or the user was asked. `findings` are the last findings on this branch. `machine` says how far numbers are
     from those of the machine that recorded the run; None if it was this one. `passing` is True if a run is under way, which has
-    just finished this batch.
+    just finished this batch. `silent` is the unit that the moment is computed without; None if it is that of the run.
     """
 
     state: State
@@ -72,6 +73,7 @@ class Snapshot:
     findings: tuple[Finding, ...] = ()
     machine: MachineReport | None = None
     passing: bool = False
+    silent: SilentUnit | None = None
 
     @classmethod
     def of(cls, run: Run, findings: tuple[Finding, ...]) -> Snapshot:
@@ -109,6 +111,12 @@ class Snapshot:
         watched = WatchedValues(watches, lambda watch: watched_alone(stops.resolved(watch), moment), RLock())
         state = state.replaced(tick=tick, branches=state.branches.reached(tick))
         return cls._of(run, state, moment, findings, previous=None, watched=watched, passing=True)
+
+    def without(self, silent: SilentUnit, moment: Moment, run: Run) -> Snapshot:
+        """Return the snapshot with the moment that is computed without a unit."""
+        resolved = run.stops.resolved
+        watched = WatchedValues(self.state.stops.watches, lambda watch: watched_alone(resolved(watch), moment), RLock())
+        return replace(self, moment=moment, watched=watched, silent=silent)
 
     @classmethod
     def _of(cls, run: Run, state: State, moment: Moment, findings: tuple[Finding, ...], **more: Any) -> Snapshot:

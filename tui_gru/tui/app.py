@@ -344,6 +344,7 @@ class VerbScreen(MainScreen):
     on_story_panel_chosen = looking.story_chosen
     on_time_line_sought = moving.time_sought
     on_units_map_class_asked = looking.units_class_asked
+    on_units_map_silence_asked = looking.units_silence_asked
     on_units_map_place_asked = looking.units_place_asked
     on_units_map_row_asked = looking.units_row_asked
     on_what_if_panel_kept = looking.what_if_kept

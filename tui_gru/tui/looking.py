@@ -20,7 +20,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
-from tui_gru.tui.keys import Arguments, Verb, example, with_keys
+from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, Verb, example, with_keys
 from tui_gru.tui.moving import go_to
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ async def command(screen: MainScreen, rest: Arguments) -> None:
 
 
 def escape(screen: MainScreen, rest: Arguments) -> None:
-    """Stop a run; without one, end the first of these: a question, a count, play, zoom, an overlay, the focus, a message."""
+    """Stop a run; without one, end the first of these: a question, a count, play, zoom, an overlay, the focus, a unit held at 0,
+    a message."""
     if screen.running:
         screen.session.interrupt()
     elif screen.pending.withdraw():
@@ -201,6 +202,8 @@ def escape(screen: MainScreen, rest: Arguments) -> None:
         screen.overlays.lift()
     elif screen.focused is not None:
         screen.set_focus(None)
+    elif screen.session.silent is not None:
+        _end_silence(screen)
     elif not screen.kept.decline():
         screen.say("")
 
@@ -384,6 +387,7 @@ def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]
     panel = UnitsMap(activity, notes, probes, of=_when(screen))
     program = screen.session.program
     ablated = activity.row is None and bool(program.loss_names.row) and can_be_silent(program.model, activity.name)
+    ablated = ablated and screen.session.silent is None
     panel.waiting = ablated
     work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
     start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
@@ -444,6 +448,60 @@ def class_(screen: MainScreen, rest: Arguments) -> None:
         raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
     panel.go_with(feature_of(rest))
     screen.set_focus(panel)
+
+
+# A unit held at 0 in all panels
+
+
+def silence(screen: MainScreen, rest: Arguments) -> None:
+    """Show the model with a unit at 0: `NAME[unit UNIT]`, by default the one under the cursor; while one is held at 0, the run."""
+    session, program = screen.session, screen.session.program
+    if not rest and session.silent is not None:
+        _end_silence(screen)
+        return
+    name, unit = _unit_at_cursor(screen)
+    if rest:
+        usage = example(program, "silence $h[unit 3]")
+        reader = Reader(rest.translate(dict.fromkeys(map(ord, "[]"), " ")), usage)
+        name = program.code_name(reader.word())
+        if reader.word() != "unit":
+            raise reader.error("a unit is counted from 1")
+        unit = reader.whole("a unit", least=1) - 1
+        reader.end()
+    if unit is None:
+        words = "put the cursor on a number of a unit first, or on the unit in the map that <units> shows"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    before = screen.session.loss if session.silent is None else None
+
+    def say(_: object) -> None:
+        loss = session.loss
+        changed = f": the loss is {loss:.4f}, not {before:.4f}" if loss is not None and before is not None else ""
+        held = session.silent.written(program) if session.silent is not None else name
+        screen.answer(with_keys(screen, f"{held} is held at 0 in all panels{changed} · <stop> shows the run again"))
+
+    if screen.overlay is not None:
+        screen.overlays.lift()
+    screen.do(lambda progress: session.silence(name, unit), batches=1, then=say)
+
+
+def units_silence_asked(screen: MainScreen) -> None:
+    silence(screen, NO_ARGUMENTS)
+
+
+def _end_silence(screen: MainScreen) -> None:
+    screen.do(lambda progress: screen.session.silence(), batches=0, then=lambda _: screen.answer("all units, as the run has them"))
+
+
+def _unit_at_cursor(screen: MainScreen) -> tuple[str, int | None]:
+    """Return the value and the unit (0-based) under the cursor: in the map of units, or of a number with a unit."""
+    if screen.overlay is not None:
+        from tui_gru.tui.panels.units import UnitsMap
+
+        if isinstance(screen.overlay, UnitsMap):
+            return screen.overlay.activity.name, screen.overlay.unit
+    ref = under_cursor(screen)
+    return ("", None) if ref is None or not ref.index else (ref.name, ref.index[-1])
 
 
 # Influence on a prediction

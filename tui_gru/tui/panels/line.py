@@ -646,8 +646,11 @@ def cut_below(palette: Palette, box: Box, width: int, height: int) -> Box:
 
 
 def _changed_since(snapshot: Snapshot) -> str | None:
-    """Return a remark if operands have changed since the line was executed, so that its numbers do not add up."""
+    """Return a remark if operands have changed since the line was executed, or its result is held at 0, so that its numbers do not
+    add up."""
     line = snapshot.line
+    if line is not None and snapshot.silent is not None and snapshot.silent.name == line.target:
+        return f"{snapshot.silent.written(snapshot.program)} is held at 0"
     names = () if line is None else tuple(n for n in (*line.reads, line.target) if n in snapshot.changed)
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 

@@ -185,6 +185,8 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
     behind = snapshot.newest.tick - snapshot.position.tick
     if not snapshot.finite:
         add(f"{palette.glyphs.not_finite} not finite", palette.warning, 11)
+    if snapshot.silent is not None:
+        add(f"{snapshot.silent.written(snapshot.program)} held at 0", palette.warning, 10)
     if snapshot.unrecorded:
         add("unrecorded", palette.warning, 9)
     if (machine := snapshot.machine) is not None:

@@ -49,7 +49,7 @@ class UnitsMap(SnapshotPanel):
         "much the loss rises if the unit is held at 0."
     )
 
-    ASKING = frozenset({"choose", "row"})
+    ASKING = frozenset({"choose", "row", "silence"})
     MOVING = frozenset({"unit", "character", "page"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "unit(-1)"),
@@ -65,6 +65,7 @@ class UnitsMap(SnapshotPanel):
         ("slash", "class"),
         ("tab", "sort"),
         ("space", "pick"),
+        ("minus", "silence"),
         ("r", "row"),
         ("enter", "choose"),
     ]
@@ -75,6 +76,9 @@ class UnitsMap(SnapshotPanel):
 
         name: str
         row: int | None
+
+    class SilenceAsked(Message):
+        """Posted to hold the unit under the cursor at 0 in all panels, or to show the run again."""
 
     class ClassAsked(Message):
         """Posted to let the user type a feature."""
@@ -359,9 +363,10 @@ class UnitsMap(SnapshotPanel):
         hints = [
             f"tab: {sort}",
             "/ feature",
-            "< > highest places",
-            "r row or text",
+            "< > highest",
+            "r a row",
             "space pins",
+            "- silences",
             "enter goes there",
             with_keys(self, "<stop> closes"),
         ]
@@ -407,6 +412,9 @@ class UnitsMap(SnapshotPanel):
         else:
             self.picked = [*self.picked, self.unit][-_PICKED:]
         self.show_again()
+
+    def action_silence(self) -> None:
+        self.post_message(self.SilenceAsked())
 
     def action_class(self) -> None:
         self.post_message(self.ClassAsked())
