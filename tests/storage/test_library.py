@@ -412,3 +412,35 @@ def test_a_branch_and_the_marks_on_it_are_renamed_in_one_go(tmp_path, monkeypatc
         session.mark("b")
         assert states[-1] == (("main",), ["main"])
     assert session.marks == Session.open(path).marks
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_process_that_is_killed_in_a_long_run_loses_its_last_seconds_only(tmp_path, monkeypatch, stops):
+    monkeypatch.setattr(recorder, "RECORD_EVERY", 0)
+    monkeypatch.setattr(recorder, "RECORD_SHARE", 0)
+    session, path, killed = Session(), tmp_path / "live.tui-gru", tmp_path / "killed.tui-gru"
+    session.learning = True
+    if stops:
+        session.break_at(condition="loss < 0")
+    copied = []
+
+    def progress(place):
+        if place.number == 60:
+            copied.append(place)
+            for end in ("", "-wal", "-shm"):
+                shutil.copyfile(f"{path}{end}", f"{killed}{end}")
+
+    with closing(session):
+        session.record_to(path)
+        session.step("batch", 100, progress=progress)
+    assert len(copied) == 1
+    left, reference = Session.open(killed), Session()
+    assert left.newest.number == 59  # the one before
+    assert left.position.tick == (0 if stops else left.newest.tick)  # the run may still have stopped on the way
+    reference.learning = True
+    if stops:
+        reference.break_at(condition="loss < 0")
+    for each in (left, reference):
+        each.seek(0)
+        each.seek(left.newest)
+    assert_same(left, reference)

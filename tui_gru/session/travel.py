@@ -321,9 +321,13 @@ class Run:
         """Return a watch for numbers that stop a forward run; None for a reverse run, and if `stop_on_nan` is off."""
         return TroubleWatch(self.timeline, self.position) if forwards and self.state.stop_on_nan else None
 
-    def monitor(self, watch: TroubleWatch | None, progress: SearchProgress | None) -> Monitor:
-        """Return a monitor that reports each batch to `progress`, and stops the run if interrupted or if `watch` finds trouble."""
-        program, interrupts = self.program, self.interrupts
+    def monitor(self, watch: TroubleWatch | None, progress: SearchProgress | None, *, arrives: bool = False) -> Monitor:
+        """Return a monitor that reports each batch to `progress`, and stops the run if interrupted or if `watch` finds trouble.
+
+        It also records new batches of a long run while it is under way, with the position behind them if `arrives`; otherwise the
+        run may turn out to stop before.
+        """
+        program, interrupts, recorder = self.program, self.interrupts, self.recorder
 
         def visit(batch: int, record: BatchRecord) -> bool:
             if progress is not None:
@@ -332,7 +336,11 @@ class Run:
                     progress(position_of(program, (batch + 1) * program.ticks))
                 finally:
                     self.passing = None  # the record is used again, unless somebody else has it
-            return interrupts.asked() or (watch is not None and watch.sees(batch, record))
+            stopped = interrupts.asked() or (watch is not None and watch.sees(batch, record))
+            if not stopped and recorder.is_due and (tick := self.timeline.end_of(batch)) > self.state.branches.newest:
+                state = self.state.replaced(branches=self.state.branches.reached(tick))
+                recorder.record_passing(state.replaced(tick=tick, stride=StepMemory.begin("", tick)) if arrives else state)
+            return stopped
 
         return visit
 
@@ -365,7 +373,7 @@ class Run:
         forwards, checked = tick > here, None
         watch = self.watch(forwards)
         tick, _ = _before_trouble(watch, tick)
-        monitor = self.monitor(watch, progress)
+        monitor = self.monitor(watch, progress, arrives=True)
         if forwards and self.checks.totals is not None:
             tick, checked = self._checked(tick, monitor)
         # The moment is computed before the state changes, so that an interrupt, or an error in a replay, leaves the position as it

@@ -1,10 +1,11 @@
-"""Writes a session to its file after every verb, and reports of unexpected errors to the state folder."""
+"""Writes a session to its file after every verb and during long ones, and reports of unexpected errors to the state folder."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from tui_gru.storage.store import FileIdentity, OpenedSession, RecordedFile
 
 # ------------------------------------------------------------------------------
-# Writes the session file: once when the session is saved, or after every verb while it is recorded.
+# Writes the session file: once when the session is saved, or, while it is recorded, after every verb and during long ones.
 
 
 # SQLite and JSON are imported when a session is first written or read, since that takes a tenth of the start time.
 
 ATTEMPTS = 5  # to find a file that another program does not create at the same time
+# Seconds between writes during a verb; and how many times as long as the last write took the verb computes before the next one.
+RECORD_EVERY, RECORD_SHARE = 2.0, 20
 IN_MEMORY = "not recorded; the session continues in memory only"
 
 
@@ -70,6 +73,7 @@ class SessionRecorder:
         self._saved: set[str] = set()  # the files that the session was saved to
         self._pending: _Pending | None = None
         self._verb = 0  # the thread that executes a verb; 0 if none does
+        self._due = 0.0  # the time of the next write during the verb
         self._lock = RLock()  # `kept` may be written by another thread than the verbs
 
     def resume(self, opened: OpenedSession, file: RecordedFile | None) -> None:
@@ -86,7 +90,7 @@ class SessionRecorder:
             if self._verb == get_ident():
                 yield
                 return
-            self._verb = get_ident()
+            self._verb, self._due = get_ident(), time.monotonic() + RECORD_EVERY
             try:
                 yield
             finally:
@@ -154,6 +158,20 @@ class SessionRecorder:
                 self._begin(self._pending)
             elif self._file is not None:
                 self._fail(self._file.write(self._state(False)))
+
+    @property
+    def is_due(self) -> bool:
+        """True if a verb has run for so long that it should call `record_passing`."""
+        return self._file is not None and time.monotonic() >= self._due
+
+    def record_passing(self, state: State) -> None:
+        """During a verb, write the state that it has reached: a process that is killed in a long run loses its last seconds only,
+        and the end of the run does not wait until all of it is written."""
+        begun = time.monotonic()
+        with self._lock:
+            if self._file is not None:
+                self._fail(self._file.write(state))
+        self._due = time.monotonic() + max(RECORD_EVERY, RECORD_SHARE * (time.monotonic() - begun))
 
     def record_kept(self, *, begin: bool = True) -> None:
         """Write `kept` after it has changed; during a verb, this is done at the end of the verb.
