@@ -100,6 +100,16 @@ def shown_indices(count: int, limit: int | None, focus: int | None = None) -> li
     return [0, None, *range(start, start + room), None, count - 1]
 
 
+def named_rows(shown: Sequence[int | None], count: int, mark: str, word: str = "row ") -> list[str]:
+    """Return the names of the rows of the batch that are `shown` of `count`: `row 1`, and the mark where rows are left out.
+
+    Where `shown_indices` has no place for that, the mark is after the name of the row beside them.
+    """
+    ends = () if None in shown or not shown else ((shown[0], 0), (shown[-1], count - 1))
+    cut = {end for end, last in ends if end != last}
+    return [mark if i is None else f"{word}{i + 1}{mark if i in cut else ''}" for i in shown]
+
+
 _MARKED = Style(bold=True, underline=True)
 
 

@@ -65,6 +65,12 @@ def test_the_row_singled_out_stays_in_view():
     assert any(line.startswith("row 5") for line in lines_of(at("z", 3, make=large), row=4))
 
 
+@pytest.mark.parametrize(("target", "shown"), [("z", ["row 4⋮", "row 5", "row 6⋮"]), ("dz", ["row 5⋮"])])
+def test_rows_that_are_left_out_are_marked(target, shown):
+    lines = lines_of(at(target, 3, make=large), 33, 4, row=4)
+    assert [line[:6].strip("▐ ") for line in lines if line.startswith("row")] == shown
+
+
 @pytest.mark.parametrize("make", [tutorial, large])
 def test_every_size(make):
     for snapshot in (start(make), at("y_hat", 1, batch=1, make=make), at("dz", 2, batch=1, make=make)):

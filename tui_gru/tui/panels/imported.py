@@ -21,7 +21,7 @@ from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.theme import Palette, transliterate, written_char
-from tui_gru.tui.written import shown_indices
+from tui_gru.tui.written import named_rows, shown_indices
 
 _CELL = 5  # cells of a timestep
 _OFF = "off by"
@@ -52,15 +52,19 @@ def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, wid
     steps = range(start, start + count)
     current = snapshot.timestep
     heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
-    lines: list[SegmentRow] = [(Segment(" " * label), *(Segment(*head) for head in heads))] if height > 2 else []
+    before, after = (palette.glyphs.ellipsis if cut else "" for cut in (steps.start > 0, steps.stop < T))
+    ends = Segment(before.rjust(label), palette.dim), Segment(f" {after}" if after else "", palette.dim)
+    lines: list[SegmentRow] = [(ends[0], *(Segment(*head) for head in heads), ends[1])] if height > 2 else []
     each = len(_lines(palette, snapshot, 0, steps))
-    for i in shown_indices(snapshot.config.batch_size, max((height - len(lines)) // each, 1), row):
+    rows, mark = snapshot.config.batch_size, palette.glyphs.vertical_ellipsis
+    shown = shown_indices(rows, max((height - len(lines)) // each, 1), row)
+    for i, named in zip(shown, named_rows(shown, rows, mark), strict=True):
         if i is None:
-            lines.append((Segment(" " * label), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
+            lines.append((Segment(" " * label), Segment(mark, palette.dim)))
             continue
         ink = palette.plain if row in (None, i) else palette.dim
         for number, line in enumerate(_lines(palette, snapshot, i, steps)):
-            name = f"{f'row {i + 1}' if not number else '':<8}{line.name}".ljust(label)
+            name = f"{named if not number else '':<8}{line.name}".ljust(label)
             style = palette.dim if line.name != _OFF else palette.second
             cells = (Segment(cell.rjust(_CELL), ink if line.name != _OFF else style) for cell in line.cells)
             lines.append((Segment(name, style), *cells))

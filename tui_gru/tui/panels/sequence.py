@@ -25,7 +25,7 @@ from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bar, clip, from_rows
 from tui_gru.tui.panel import CellPanel, Titles, contents
 from tui_gru.tui.theme import Palette, transliterate, visible_text, widest, written_char
-from tui_gru.tui.written import shown_indices
+from tui_gru.tui.written import named_rows, shown_indices
 
 if TYPE_CHECKING:
     from tui_gru.analysis.influence import Flow
@@ -224,11 +224,12 @@ def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, heigh
     layout = _layout(snapshot, width, room, numbered=below > 0)
     columns = _columns(palette, snapshot, layout.steps)
     lines: list[SegmentRow] = [_heading(palette, snapshot, layout)] if headed else []
-    for i in shown_indices(snapshot.config.batch_size, max(room // layout.lines, 1), row):
+    shown, mark = shown_indices(snapshot.config.batch_size, max(room // layout.lines, 1), row), palette.glyphs.vertical_ellipsis
+    for i, name in zip(shown, named_rows(shown, snapshot.config.batch_size, mark, layout.word), strict=True):
         if i is None:
-            lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
+            lines.append((Segment(" " * (layout.label + 1)), Segment(mark, palette.dim)))
         else:
-            lines += _row(palette, snapshot, layout, columns, i, row)
+            lines += _row(palette, snapshot, layout, columns, i, row, name)
     if below:
         lines += _flow(palette, snapshot, view, layout, below, width, height - len(lines))
     if note and len(lines) < height:
@@ -335,12 +336,11 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
 
 
 def _row(
-    palette: Palette, snapshot: Snapshot, layout: _Layout, columns: list[_Column], index: int, singled: int | None
+    palette: Palette, snapshot: Snapshot, layout: _Layout, columns: list[_Column], index: int, singled: int | None, name: str
 ) -> list[SegmentRow]:
     """Draw a row of the batch, in as many lines as the layout gives it."""
     quiet = singled is not None and index != singled
-    name = f"{layout.word}{index + 1}".ljust(layout.label)
-    first: list[Segment] = [Segment(name, palette.strong if index == singled else palette.dim)]
+    first: list[Segment] = [Segment(name.ljust(layout.label), palette.strong if index == singled else palette.dim)]
     second: list[Segment] = [Segment(" " * layout.label)]
     gap = Segment(" " * layout.gap)
     for column in columns:

@@ -53,7 +53,7 @@ from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
 from tui_gru.tui.theme import ASCII, Palette, folded, palette_of, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kind_of, scale_of, shown_indices
+from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kind_of, named_rows, scale_of, shown_indices
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -517,12 +517,18 @@ class TermWriter(NamedTuple):
         room = max(height - badge.height, 1)
         heads = room >= _FIXED + 1
         rows = shown_indices(config.batch_size, max(room - _FIXED, 0), self.row) if heads else []
-        label = max(_NAMES, len(f"row {config.batch_size}"))
+        names = named_rows(rows, config.batch_size, palette.glyphs.vertical_ellipsis)
+        label = max([_NAMES, len(f"row {config.batch_size}"), *map(len, names)])
         steps = shown_indices(config.seq_length, max((width - label) // _TERM, 1), t)
         if None not in steps:  # too few to keep the first and the last
             first, last = steps[0] != 0, steps[-1] != config.seq_length - 1
             steps = [None] * first + steps[first : len(steps) - last] + [None] * last if len(steps) > 2 else steps
-        written = [self._line(self._name(i), [self._row_term(i, t) for t in steps], label) for i in rows]
+        written = [
+            self._line(
+                (name, palette.dim if i is None or i != self.row else palette.strong), [self._row_term(i, t) for t in steps], label
+            )
+            for i, name in zip(rows, names, strict=True)
+        ]
         words = width - label - _TERM * len(steps)
         if words >= _WORDS and written:
             written[0] = (*written[0], *line(palette, (f"   {self._written(self.names.row)}", palette.dim)))
@@ -549,12 +555,6 @@ class TermWriter(NamedTuple):
     def _written(self, name: str) -> str:
         return self.snapshot.program.writer.name(name)
 
-    def _name(self, i: int | None) -> tuple[str, Style]:
-        palette = self.palette
-        if i is None:
-            return palette.glyphs.vertical_ellipsis, palette.dim
-        return f"row {i + 1}", palette.strong if i == self.row else palette.dim
-
     def _line(self, name: tuple[str, Style], cells: list[SegmentRow], label: int) -> SegmentRow:
         """Draw a row of the table: each cell at the right of its column."""
         [head] = line(self.palette, name)
@@ -569,7 +569,8 @@ class TermWriter(NamedTuple):
             else line(palette, (f"t {t + 1}", palette.accent if t == current else palette.dim))
             for t in steps
         ]
-        return self._line(("", palette.dim), cells, label)
+        few = None not in steps and len(steps) < self.snapshot.config.seq_length  # no place for an ellipsis among them
+        return self._line((palette.glyphs.ellipsis if few else "", palette.dim), cells, label)
 
     def _row_term(self, i: int | None, t: int | None) -> SegmentRow:
         """Draw ② of a row at a timestep, on a colour that says its size."""
