@@ -153,9 +153,9 @@ def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
     return from_rows([line(palette, *parts)])
 
 
-def row_width(row: SegmentRow) -> int:
+def row_width(row: Iterable[Segment]) -> int:
     """Return the cells of a row."""
-    return sum(segment.cell_length for segment in row)
+    return sum(cell_len(text) for text, _, _ in row)
 
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
@@ -178,7 +178,7 @@ def pad(box: Box, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 
         *((*_space(left), *row, *_space(right)) for row in box.rows),
         *(_space(width) for _ in range(bottom)),
     )
-    return replace(box, rows=rows, width=width, axis=box.axis + top)
+    return Box(rows, width, box.axis + top)
 
 
 def hstack(*boxes: Box, gap: int = 1) -> Box:
@@ -217,7 +217,7 @@ def bracket(palette: Palette, box: Box, style: Style | None = None) -> Box:
         (Segment(opening, style), *row, Segment(closing, style))
         for opening, row, closing in zip(left, box.rows, right, strict=True)
     )
-    return replace(box, rows=rows, width=box.width + 2)
+    return Box(rows, box.width + 2, box.axis)
 
 
 def _bracket_column(parts: tuple[str, str, str], single: str, height: int) -> list[str]:
@@ -235,7 +235,7 @@ def clip(palette: Palette, box: Box, width: int, height: int) -> Box:
     """Cut the box to this size; rows that are cut off end in an ellipsis."""
     rows = box.rows[: max(height, 0)]
     if box.width <= width:
-        return replace(box, rows=rows)
+        return Box(rows, box.width, box.axis)
     mark = Segment(transliterate("…", palette.glyphs), palette.dim)
     return from_rows((_cut(row, width, mark) for row in rows), box.axis)
 

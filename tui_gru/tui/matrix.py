@@ -212,7 +212,7 @@ class MatrixView(Panel):
             self.shape = shape
         self.kind, self.row = kind, row
         self.scale = scale_of(self.values) if scale is None else scale
-        self.set_class(fresh, "-fresh")
+        self.fresh = fresh
         self.set_reactive(MatrixView.cursor, self.validate_cursor(self.cursor))
         self.caption()
         self.refresh_content()
@@ -260,7 +260,7 @@ class MatrixView(Panel):
             kind=self.kind,
             shape=self.shape,
             scale=self.scale,
-            fresh=self.has_class("-fresh"),
+            fresh=self.fresh,
             row=self.row,
             cursor=self.cursor if self.has_focus else None,
             compact=compact,

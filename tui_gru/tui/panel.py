@@ -69,7 +69,6 @@ class Panel(ScrollView, can_focus=True):
         padding: 0 1;
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 1;
-        &.-fresh { border-title-color: $accent; border-title-style: bold; }
         &:focus { border: round $border; border-title-style: bold; }
         &.-ascii { border: ascii $border-blurred; }
         &.-ascii:focus { border: ascii $border; }
@@ -101,6 +100,7 @@ class Panel(ScrollView, can_focus=True):
     _titles: tuple[str | Content | None, str | Content | None, str, str] = (None, None, "", "")
     _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
     _remark = ""
+    _fresh = False
     _edge: Region | None = None  # the row of the border that is being set
 
     @property
@@ -144,6 +144,24 @@ class Panel(ScrollView, can_focus=True):
         if (title, subtitle, place, keys) != self._titles:
             self._titles = (title, subtitle, place, keys)
             self._set_border()
+
+    @property
+    def fresh(self) -> bool:
+        """True if the line just executed has computed what the panel shows, which is marked by the colour of its title."""
+        return self._fresh
+
+    @fresh.setter
+    def fresh(self, fresh: bool) -> None:
+        if fresh is not self._fresh:
+            self._fresh = fresh
+            self._colour_title()
+
+    def _colour_title(self) -> None:
+        # Not by a class of the style sheet, for which Textual would look up all styles, and draw the whole panel again.
+        self._edge = Region(-self.gutter.left, -self.gutter.top, self.outer_size.width, 1)
+        self.styles.border_title_color = self.app.theme_variables["accent"] if self._fresh else None
+        self.styles.border_title_style = "bold" if self._fresh else None
+        self._edge = None
 
     def set_remark(self, remark: str) -> None:
         """Set a remark after the title in the border; empty for none."""
@@ -261,6 +279,8 @@ class Panel(ScrollView, can_focus=True):
 
     def notify_style_update(self) -> None:
         self._ground_known = False
+        if self._fresh:  # there may be another theme
+            self._colour_title()
         super().notify_style_update()
 
     def on_idle(self) -> None:
@@ -456,7 +476,7 @@ class SnapshotPanel(Panel):
         if read == self._read and not self.failed:
             return
         self._read = read
-        self.set_class(self.is_fresh(snapshot), "-fresh")
+        self.fresh = self.is_fresh(snapshot)
         self.show_again()
         self._follow()
 

@@ -24,7 +24,7 @@ async def test_values_are_those_recorded_and_what_is_not_computed_is_dots(board,
             for row, line in zip(snapshot.value(name), shown[name].splitlines(), strict=False):
                 assert line.strip().strip("⎛⎝⎞⎠").split() == [write(x).strip() for x in row]
         assert not any(digit in shown["h"] for digit in "0123456789")
-        assert [matrix.value_name for matrix in gates.query(ValueMatrix) if matrix.has_class("-fresh")] == ["h_tilde"]
+        assert [matrix.value_name for matrix in gates.query(ValueMatrix) if matrix.fresh] == ["h_tilde"]
 
 
 async def test_nothing_is_known_before_the_first_line(board, moment, written):

@@ -69,7 +69,7 @@ def rows_of(d: Driver) -> dict[str, Any]:
     """Return what the panels show, and whether a value has just been computed."""
     panels = [*d.screen.query(SnapshotPanel), *d.screen.query(MatrixView)]
     return {
-        f"{type(panel).__name__} {number}": ([list(row) for row in panel.drawn], panel.border_title, panel.has_class("-fresh"))
+        f"{type(panel).__name__} {number}": ([list(row) for row in panel.drawn], panel.border_title, panel.fresh)
         for number, panel in enumerate(panels)
         if panel.region
     }
@@ -103,5 +103,5 @@ async def test_what_is_shown_is_what_would_be_built(model: dict[str, Any]) -> No
                 panel.refresh_content()
             for panel in d.screen.query(SnapshotPanel):
                 panel.caption()
-                panel.set_class(panel.is_fresh(d.screen.panels.seen_by(panel)), "-fresh")
+                panel.fresh = panel.is_fresh(d.screen.panels.seen_by(panel))
             assert rows_of(d) == shown, key
