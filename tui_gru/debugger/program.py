@@ -424,6 +424,7 @@ class Program:
         self.blocks = tuple(blocks)
         self.ticks = blocks[-1].end
         self._starts = [block.start for block in blocks]
+        self._readable_from: dict[tuple[str, int], int | None] = {}
         self._place = {line.target: (block, i) for block in blocks for i, line in enumerate(block.lines)}
         self.names: Mapping[str, ProgramName] = named_values(
             self.model, schedule, self.update, backward=self.goes_back, upstream=bool(self.upstream)
@@ -703,7 +704,13 @@ class Program:
 
         This is when it is computed, or when the timestep that reads it begins.
         """
-        named, t = self.names[name], self.seq_length - 1 if t is None else t
+        key = name, self.seq_length - 1 if t is None else t
+        if key not in self._readable_from:  # panels ask for each number that they show at each step
+            self._readable_from[key] = self._begins_to_be_readable(*key)
+        return self._readable_from[key]
+
+    def _begins_to_be_readable(self, name: str, t: int) -> int | None:
+        named = self.names[name]
         if named.kind.is_read and not named.read_in:  # an input
             return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
         if named.read_in:

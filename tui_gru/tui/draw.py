@@ -402,6 +402,10 @@ class CellRow:
 
     def put(self, x: int, text: str, ink: Style) -> None:
         """Write a text from column x on. A character two cells wide is either written or covered as a whole."""
+        end = x + len(text)
+        if x >= 0 and end <= self.width and text.isascii() and text.isprintable() and "" not in self._signs[x : end + 1]:
+            self.fill(x, text, ink)  # one cell each, and no half of a wide one below or beside them
+            return
         for sign in text:
             width = cell_len(sign)
             if width == 0:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -44,9 +44,10 @@ _LEAST_GAP, _MOST_GAP = 4, 10_000
 # The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes.
 
 
-def _keys_coloured(keys: Content) -> Content:
+@lru_cache(maxsize=256)
+def _keys_coloured(keys: str) -> Content:
     """Return keys and their words, `i what if` after two blanks each, with the keys in their colour."""
-    parts = [part.partition(" ") for part in keys.plain.split("  ")]
+    parts = [part.partition(" ") for part in keys.split("  ")]
     words = [piece for key, blank, word in parts for piece in ("  ", (key, "$secondary"), f"{blank}{word}")]
     return Content.assemble(*words[1:])
 
@@ -174,7 +175,7 @@ class Panel(ScrollView, can_focus=True):
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
         title = self._across(title, None if place is None else place.stylize("not bold $foreground-muted"))
-        subtitle = self._across(None if keys is None else _keys_coloured(keys), subtitle, below=True)
+        subtitle = self._across(None if keys is None else _keys_coloured(keys.plain), subtitle, below=True)
         # Textual refreshes the whole widget when a text of its border is set. A step changes the texts of most panels, and the
         # content of few, so `refresh` is told to draw only the row of the border.
         before, self._bordered = self._bordered, (title, subtitle)

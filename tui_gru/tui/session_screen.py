@@ -127,8 +127,12 @@ class BottomLine(Widget):
     def _hints(self, room: int) -> list[Segment]:
         palette = palette_of(self.app)
         shown = [(hint, transliterate(hint.sign, palette.glyphs)) for hint in self._all_hints()]
-        while shown and sum(len(sign) + len(hint.label) + 3 for hint, sign in shown) > room:
-            shown.remove(max(reversed(shown), key=lambda item: (not item[0].applies, item[0].rank)))
+        used = sum(len(sign) + len(hint.label) + 3 for hint, sign in shown)
+        order = range(len(shown))
+        for item in [shown[i] for i in sorted(order, key=lambda i: (shown[i][0].applies, -shown[i][0].rank, -i))]:
+            if used > room:  # of equals, the last one goes first
+                shown.remove(item)
+                used -= len(item[1]) + len(item[0].label) + 3
         segments: list[Segment] = []
         for hint, sign in shown:
             segments.append(Segment(f" {sign}", palette.keyword if hint.applies else palette.dim))

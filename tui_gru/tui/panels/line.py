@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
@@ -663,7 +663,10 @@ def written_out(
     operands = Operands(snapshot, line)
     entry, badge = ExampleEntry(operands, view.row or 0, pointed, view.row), _badge(palette, snapshot, line)
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]
-    brief = [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
+
+    def brief() -> list[Box]:
+        return [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
+
     for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
         if choice.limits is not None:
             written = drawn(palette, choice.tokens, choice.limits, width, view.row)
@@ -697,9 +700,16 @@ class _Choice(NamedTuple):
 
 
 def _choices(
-    operands: Operands, row: int | None, glyphs: Glyphs, width: int, height: int, rest: Sequence[Box], brief: Sequence[Box]
+    operands: Operands,
+    row: int | None,
+    glyphs: Glyphs,
+    width: int,
+    height: int,
+    rest: Sequence[Box],
+    shorter: Callable[[], Sequence[Box]],
 ) -> Iterator[_Choice]:
-    """Yield the ways to draw a line, best first: from all numbers in full and the example entry (`rest`) to the result alone.
+    """Yield the ways to draw a line, best first: from all numbers in full and the example entry (`rest`, `shorter`) to the result
+    alone.
 
     None shows less than a later one, so that more room never shows less: first the names of columns and what is in a part that
     was recorded as a whole are left out, then words, then all rows but one, then digits, the example entry, and at last names.
@@ -711,6 +721,7 @@ def _choices(
         rows = sum(_height_of(line, limits) for line in lines)
         for gap in (1, 0) if lines else ():
             yield _Choice(tokens, limits if rows <= _room(height, rest, gap) else None, rest, gap)
+    brief = shorter()
     loose = LineWriter(operands, row, glyphs, fold=True, loose=True).line()
     by_row = operands.result.rows == "row"
     alone = LineWriter(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []

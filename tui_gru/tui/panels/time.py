@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -318,9 +319,15 @@ def _stretched(parts: AnyArray) -> AnyArray:
     return stretched
 
 
+@lru_cache(maxsize=4)
+def _batches(scale: TimeScale, batch_ticks: int) -> AnyArray:
+    """Return the batch of each column, (width,); not to be written to."""
+    return np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
+
+
 def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArray, AnyArray]:
     """Return the loss of the batch of each column, NaN if it has no finite loss, and whether it has one that is not finite."""
-    batches = np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
+    batches = _batches(scale, batch_ticks)
     known = batches < len(losses)
     values = np.full(scale.width, np.nan)
     values[known] = losses.at(batches[known])

@@ -363,11 +363,23 @@ class Softmax(CellPanel):
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
         tall = plan.count + plan.leading
+        values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
 
         @cache
         def drawn(line: int) -> Box:
             each = (width - _GAP * (plan.across - 1)) // plan.across
-            blocks = (self._block(snapshot, row, plan.count, each, alone=plan.across == 1) for row in lines[line])
+            blocks = (
+                self._block(
+                    snapshot,
+                    row,
+                    None if values is None else values[row],
+                    None if targets is None else targets[row],
+                    plan.count,
+                    each,
+                    alone=plan.across == 1,
+                )
+                for row in lines[line]
+            )
             return clip(palette, columns(*blocks, gap=_GAP), width, tall)
 
         def draw(index: int) -> SegmentRow:
@@ -376,12 +388,12 @@ class Softmax(CellPanel):
 
         return Box(RowsOnDemand(len(lines) * tall - plan.leading, draw), width)
 
-    def _block(self, snapshot: Snapshot, row: int, count: int, width: int, *, alone: bool) -> Box:
-        """Draw a row of the batch: its number and its bars."""
+    def _block(
+        self, snapshot: Snapshot, row: int, y_hat: AnyArray | None, char: str | None, count: int, width: int, *, alone: bool
+    ) -> Box:
+        """Draw a row of the batch: its number and its bars, with the target `char`."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
-        values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
-        y_hat: AnyArray | None = None if values is None else values[row]
-        target = None if targets is None else vocabulary.index(targets[row])
+        target = None if char is None else vocabulary.index(char)
         shown = _shown(y_hat, target, count, len(vocabulary))
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
