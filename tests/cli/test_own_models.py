@@ -94,6 +94,27 @@ def test_the_lines_of_python_write_what_check_compares(run, tmp_path, monkeypatc
     assert_the_lines_work(run, out, tmp_path, monkeypatch, {"model": model, "batch": torch.randn(6, 2, 3)})
 
 
+def test_check_says_what_explains_another_output(run, tmp_path):
+    torch.manual_seed(5)
+    module, x = torch.nn.GRU(3, 4, batch_first=True), torch.randn(6, 2, 3)  # rows, timesteps
+    torch.save(module.state_dict(), tmp_path / "m.pt")
+    y = module(x)[0].detach().numpy()
+    cases = (
+        (x.numpy(), y, "the batch and time axes are swapped: set batch_first=True in the module, or pass X.swapaxes(0, 1)"),
+        (np.full((6, 2, 3), np.nan, np.float32), y, "x is NaN in batch 1 of epoch 1: look for it in the data"),
+    )
+    for inputs, expected, why in cases:
+        np.save(tmp_path / "x.npy", inputs)
+        np.save(tmp_path / "y.npy", expected)
+        code, out, err = run("check", tmp_path / "m.pt", "--input", tmp_path / "x.npy", "--expect", tmp_path / "y.npy")
+        assert (code, err) == (1, "")
+        assert why in out
+    np.savez(tmp_path / "x.npz", x=x.numpy())
+    code, _, err = run("check", tmp_path / "m.pt", "--input", tmp_path / "x.npz", "--expect", tmp_path / "y.npy")
+    assert code == 2
+    assert "x.npz: it is not an array written by numpy.save: it is a zip of arrays (npz)" in err
+
+
 def assert_the_lines_work(run, out, folder, monkeypatch, names):
     """Run the lines of Python that inspect has printed, and then the command."""
     monkeypatch.chdir(folder)

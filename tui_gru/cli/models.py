@@ -412,7 +412,8 @@ def open_command(path: str, follow: bool, theme: str | None, ascii_only: bool | 
 def check_command(path: str, **options: Any) -> None:
     """Compare the output of the layers in a model file, as the file says that they are computed, with that of the original program.
 
-    Ends with 0 if they are equal to rounding, one step at a time; with 1 if not, and the line says which convention would fit.
+    Ends with 0 if they are equal to rounding, one step at a time; with 1 if not, and the line says which convention would fit, or
+    what else explains the difference.
     """
     from tui_gru.imported.files import compared
 
@@ -423,10 +424,18 @@ def check_command(path: str, **options: Any) -> None:
         session, fitting = _opened_on(*compared(path, options.pop("name"), convention, options))
     found = session.expected
     assert found is not None
-    words = found.sentence if found.agrees or not fitting else f"{found.sentence}; {fitting}"
+    words = found.sentence
+    if not found.agrees and (why := fitting or _cause(session)):
+        words += f"; {why}"
     with opened(STANDARD_OUTPUT) as out:
         out.write(f"{safe_text(words)}\n".encode(sys.stdout.encoding, "backslashreplace"))
     click.get_current_context().exit(0 if found.agrees else 1)
+
+
+def _cause(session: Session) -> str:
+    """Return what explains that the output is not the expected one, and the cure; "" if nothing is known to."""
+    cause = next((finding for finding in session.findings() if finding.name != "output-not-expected"), None)
+    return "" if cause is None else f"{cause.title}: {cause.cure}"
 
 
 def _opened_on(source: Imported, words: str) -> tuple[Session, str]:

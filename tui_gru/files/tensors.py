@@ -8,6 +8,7 @@ import math
 import os
 import struct
 import warnings
+import zipfile
 import zlib
 from collections.abc import Mapping
 from os import PathLike
@@ -228,8 +229,11 @@ def array_of(value: Any, option: str) -> AnyArray:
             reason = error.strerror or "it cannot be read"
             raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
         except (*UNREADABLE, EOFError) as error:
+            why = printable(error, 100)
+            if zipfile.is_zipfile(path):
+                why = "it is a zip of arrays (npz) or of a checkpoint; load it, and save the one array with numpy.save"
             raise ModelFileError(
-                f"{printable(path, 250)}: it is not an array written by numpy.save: {printable(error, 100)}", option=option
+                f"{printable(path, 250)}: it is not an array written by numpy.save: {why}", option=option
             ) from None
     else:
         try:
