@@ -49,7 +49,11 @@ def of_call(call):
     sizes = [
         _largest_sum([values[name + suffix] for name in names if name + suffix in values], (max(reads, state), state))
         for suffix in module.suffixes
+        if module.equations is None
     ]
+    if module.equations is not None:  # at most all of them in one sum
+        largest = [np.abs(value).reshape(-1, value.shape[-1]).sum(axis=0).max() for value in values.values()]
+        sizes = [max(reads, state) * float(sum(largest))]
     if call.head is not None:
         sizes.append(float(np.abs(call.head.weight).sum(axis=1).max()) * state)
     dtype = call.dtype if call.dtype in ("float32", "float64") else "float32"

@@ -490,3 +490,180 @@ def test_a_shared_matrix_is_refused(names):
     with pytest.warns(UserWarning, match="one part of a parameter for several gates"):
         steps, _ = captured(Shared)
     assert not steps[0].calls
+
+
+# Cells with equations of their own, as a script gives them
+
+MGU = """# Minimal gated unit (Zhou et al. 2016)
+state h : H
+parameters Wf Wg Uf Ug bf bg
+f = σ(x Wf + h_prev Uf + bf)             # forget gate
+g = tanh(x Wg + (f ⊙ h_prev) Ug + bg)    # candidate
+h = (1 − f) ⊙ h_prev + f ⊙ g
+"""
+
+
+class Gated(nn.Module):
+    """A minimal gated unit with matrices stored in four ways."""
+
+    def __init__(self, inputs=IN):
+        super().__init__()
+        self.W_f = nn.Linear(inputs, H)
+        self.U_f = nn.Linear(H, H, bias=False)
+        self.wg = nn.Parameter(torch.randn(inputs, H) / 2)
+        self.Ug = nn.Parameter(torch.randn(H, H) / 2)
+        self.bg = nn.Parameter(torch.randn(1, H))
+
+    def forward(self, x, h):
+        f = torch.sigmoid(self.W_f(x) + self.U_f(h))
+        return h + f * (torch.tanh(x @ self.wg + (f * h) @ self.Ug + self.bg) - h)
+
+
+class Peeping(nn.Module):
+    """A cell with a memory, and with weights that multiply element by element."""
+
+    def __init__(self, inputs=IN):
+        super().__init__()
+        self.w, self.u = nn.Linear(inputs, H), nn.Linear(H, H, bias=False)
+        self.peep = nn.Parameter(torch.randn(H))
+
+    def forward(self, x, states):
+        h, c = states
+        c = torch.sigmoid(self.w(x) + self.peep * c) * c + torch.tanh(self.u(h))
+        h = torch.tanh(c)
+        return h, c
+
+
+PEEPING = """state h : H, c : H
+parameters W U p b
+g = σ(x W + p ⊙ c_prev + b)
+c = g ⊙ c_prev + tanh(h_prev U)
+h = tanh(c)
+"""
+NAMES = {"W": "w.weight", "b": "w.bias", "p": "peep"}
+
+
+@pytest.fixture
+def mgu(tmp_path):
+    path = tmp_path / "mgu.cell"
+    path.write_text(MGU, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("inputs", [IN, H])
+def test_a_cell_is_captured_as_its_equations(mgu, inputs):
+    torch.manual_seed(4)
+    model = Script(Gated(inputs))
+    steps, running = capture(model, cell=str(mgu))
+    x = torch.randn(T, B, inputs)
+    model(x).square().sum().backward()
+    running.step()
+    (call,) = sequences(steps[0])
+    assert (call.module.name, call.module.equations.name, call.timesteps) == ("cell", "mgu.cell", T)
+    assert compare_outputs(call, recompute(call))[0].error < of_call(call)
+    compared = compare_gradients(steps)
+    assert compared.cause == "equal"
+    assert compared.error < of_call(call)
+    cell = model.cell
+    own = {"Wf": cell.W_f.weight, "bf": cell.W_f.bias, "Uf": cell.U_f.weight, "Wg": cell.wg, "Ug": cell.Ug, "bg": cell.bg}
+    for name, stored in own.items():
+        expected = stored.grad.numpy()
+        expected = expected.T if name in ("Wf", "Uf") else expected.reshape(steps[0].gradients[f"cell.{name}"].shape)
+        np.testing.assert_array_equal(steps[0].gradients[f"cell.{name}"], expected)
+    running.close()
+    assert not hooks(model)
+
+
+def test_a_cell_with_a_memory_is_captured_with_the_names_that_are_given(tmp_path):
+    torch.manual_seed(4)
+    (tmp_path / "peeping.cell").write_text(PEEPING, encoding="utf-8")
+    cell = Peeping()
+    steps, running = capture(cell, cell=(tmp_path / "peeping.cell", NAMES))
+    states = torch.zeros(B, H), torch.zeros(B, H)
+    total = 0
+    for x in torch.randn(T, B, IN):
+        states = cell(x, states)
+        total = total + states[0].square().sum()
+    total.backward()
+    running.step()
+    running.close()
+    (call,) = sequences(steps[0])
+    assert call.h0.shape == (2, B, H)
+    assert compare_outputs(call, recompute(call))[0].error < of_call(call)
+    compared = compare_gradients(steps)
+    assert (compared.cause, compared.error < of_call(call)) == ("equal", True)
+
+
+def test_equations_are_debugged_and_recorded(mgu, tmp_path):
+    torch.manual_seed(4)
+    model = Script(Gated())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    rec = tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1, cell=mgu)
+    assert tui_gru.debug(model, optimizer, screen=False, cell=str(mgu)) is None
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(torch.randn(T, B, IN)).square().sum()
+        loss.backward()
+        optimizer.step()
+        rec.step(loss)
+        session = tui_gru.debug(model, optimizer, screen=False, cell=str(mgu))
+    rec.close()
+    assert "Gated is hand-written, and read as mgu.cell: the output is the same to" in session.notice
+    session.step("batch")
+    opened = tui_gru.Session.open(tmp_path / "run.gru")
+    opened.seek(opened.program.ticks)
+    opened.step("batch")
+    for name in ("f", "h", "dWf", "dUg"):
+        np.testing.assert_array_equal(opened.value(name), session.value(name))
+    gradient = model.cell.U_f.weight.grad.numpy().T
+    assert np.abs(session.value("dUf") - gradient).max() < 1e-5 * np.abs(gradient).max()
+    forget(model)
+
+
+def test_equations_of_another_cell_say_so(mgu):
+    class Other(Gated):
+        def forward(self, x, h):
+            f = torch.sigmoid(self.W_f(x) + self.U_f(h))
+            return f * h + (1 - f) * torch.tanh(x @ self.wg + (f * h) @ self.Ug + self.bg)
+
+    torch.manual_seed(4)
+    model = Script(Other())
+    tui_gru.debug(model, screen=False, cell=str(mgu))
+    model(torch.randn(T, B, IN)).sum().backward()
+    session = tui_gru.debug(model, screen=False, cell=str(mgu))
+    assert "read as mgu.cell, which computes something else: its output is off by" in session.notice
+    forget(model)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "why"),
+    [
+        (MGU.replace("Ug", "Ux"), {}, r"no module has parameters for all of mgu.cell: .* has none for Ux, but "),
+        (MGU, {"Ug": "nowhere"}, r"has none for Ug, but .*; give the names, as in cell=\(\"mgu.cell\", \{\"Ug\": "),
+        (MGU, "Ug", "it must be the name of a module, a .cell file, or such a file with the names"),
+        ("h = ", {}, "mgu.cell"),
+    ],
+)
+def test_equations_that_do_not_fit_are_refused(mgu, text, names, why):
+    mgu.write_text(text, encoding="utf-8")
+    with pytest.raises(tui_gru.TuiGruError, match=why):
+        tui_gru.debug(Script(Gated()), screen=False, cell=(str(mgu), names))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            MGU.replace("state h : H", "state c : H, h : H").replace("h = (1", "c = c_prev ⊙ f\nh = (1"),
+            "the first state of mgu.cell",
+        ),
+        (MGU.replace("Wf + h_prev Uf", "Ug + h_prev Uf"), "does not fit"),
+    ],
+)
+def test_equations_that_do_not_fit_a_call_are_refused_with_a_warning(mgu, text, why):
+    mgu.write_text(text, encoding="utf-8")
+    model = Script(Gated())
+    _, running = capture(model, cell=str(mgu))
+    with pytest.warns(UserWarning, match=why):
+        model(torch.randn(T, B, IN))
+    running.close()

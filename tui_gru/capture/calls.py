@@ -12,6 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from tui_gru.equations import page as equations
+from tui_gru.equations.axes import infer_axes
+from tui_gru.equations.syntax import EquationError
+from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import Convention
 
@@ -66,9 +70,46 @@ _SENTENCES = {
 
 
 @dataclass(frozen=True)
+class CellEquations:
+    """The equations that a script gives for a hand-written cell: the name and text of their file, the shapes of their parameters at
+    the sizes of the cell, and their states, of which the first is the output."""
+
+    name: str
+    text: str
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    states: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, text: str, input_size: int, hidden_size: int) -> CellEquations:
+        """Read the equations. Raises `CaptureError` if they are invalid, or cannot be those of a captured cell."""
+        try:
+            cell = equations.read_page(text, name)
+            whole = equations.compose(equations.shipped("input", "dense"), cell).page
+            axes = infer_axes(whole)
+        except EquationError as error:
+            raise CaptureError(str(error), option="cell") from None
+        sizes, shapes = {"I": input_size, "H": hidden_size}, list[tuple[str, tuple[int, ...]]]()
+        for parameter in whole.parameters:
+            parts = [axis.split("+") for axis in axes[parameter]]
+            unknown = [each for part in parts for each in part if each not in sizes]
+            if unknown:
+                raise CaptureError(
+                    f"{parameter} of {name} has the axis {unknown[0]}; those of a captured cell are I and H", option="cell"
+                )
+            shapes.append((parameter, tuple(sum(sizes[each] for each in part) for part in parts)))
+        first, *others = cell.states
+        if first != cell.output or len(others) > 1:
+            raise CaptureError(
+                f"the first state of {name} must be its output, {cell.output}, and at most one other may follow", option="cell"
+            )
+        return cls(name, text, tuple(shapes), (first, *others))
+
+
+@dataclass(frozen=True)
 class GRUModule:
     """A recurrent module of the script, by its name in the captured module: a torch.nn.GRU, LSTM or RNN, a cell of them, or a
-    hand-written cell, whose `kind` is that of the cell of torch that has such weights, in a `convention` of its own."""
+    hand-written cell, whose `kind` is that of the cell of torch that has such weights, in a `convention` of its own, or "Cell" with
+    the `equations` that the script gives for it."""
 
     name: str
     kind: str  # the name of its class: "GRU", "LSTMCell" …
@@ -82,6 +123,7 @@ class GRUModule:
     nonlinearity: str = "tanh"  # of an RNN of torch, or "relu"
     convention: Convention | None = None  # of a hand-written cell
     written_as: str = ""  # the class of a hand-written cell
+    equations: CellEquations | None = None
 
     @property
     def is_cell(self) -> bool:
@@ -89,17 +131,19 @@ class GRUModule:
 
     @property
     def family(self) -> str:
-        """ "GRU", "LSTM" or "RNN"."""
+        """ "GRU", "LSTM" or "RNN"; "" of a cell with equations of its own."""
         return self.kind.removesuffix("Cell")
 
     @property
     def gates(self) -> str:
         """The letters of the blocks of its weights, in torch's order."""
-        return {"GRU": "rzn", "LSTM": "ifgo", "RNN": "h"}[self.family]
+        return {"GRU": "rzn", "LSTM": "ifgo", "RNN": "h", "": ""}[self.family]
 
     @property
     def states(self) -> int:
         """The number of states of a layer in one direction: h, and c of an LSTM."""
+        if self.equations is not None:
+            return len(self.equations.states)
         return 2 if self.family == "LSTM" else 1
 
     @property
@@ -108,7 +152,9 @@ class GRUModule:
 
     @property
     def weight_names(self) -> tuple[str, ...]:
-        """The names of its weights in torch, in torch's order."""
+        """The names of its weights in torch, in torch's order; or in its own equations."""
+        if self.equations is not None:
+            return tuple(name for name, _ in self.equations.shapes)
         roles = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
         return tuple(role + suffix for suffix in self.suffixes for role in roles)
 

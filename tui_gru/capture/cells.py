@@ -1,23 +1,27 @@
 """Hand-written cells: how a module of a script computes the next state from x and h, found by computing it with random numbers.
 
 A copy of the module with random weights, in float64, is called once. The products in it show which parts of which parameters
-multiply x and h; the formulas of all kinds of cells in all conventions are then tried on them.
+multiply x and h; the formulas of all kinds of cells in all conventions are then tried on them. Of a cell whose equations the script
+gives, they show how a parameter is stored.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import os
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import GRUModule, fresh
+from tui_gru.capture.calls import CellEquations, GRUModule, fresh
 from tui_gru.capture.pending import (
     Block,
     HandwrittenCell,
@@ -27,6 +31,8 @@ from tui_gru.capture.pending import (
     set_apart,
     tensors_in,
 )
+from tui_gru.equations.page import read_file, read_page
+from tui_gru.equations.syntax import EquationError
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, CellKind, Convention, canonical, step
@@ -44,7 +50,12 @@ MOST_RESULTS = 12  # of a call that are tried as states: the first and the last
 MOST_PRODUCTS = 64  # with parameters in one timestep; a module with more computes many timesteps
 
 
-def candidates(root: Module, others: Mapping[Module, GRUModule], name: str | None) -> dict[Module, str]:
+#: What a script gives as `cell`: the name of a module; or a `.cell` file with its equations, also with the names of the parameters
+#: of the module by those in the file.
+GivenCell: TypeAlias = "str | PathLike[str] | tuple[str | PathLike[str], Mapping[str, str]]"
+
+
+def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell | None) -> dict[Module, str]:
     """Return the modules that can be a cell, with their names: that called `name`, by default all of the script's own classes that
     have a few matrices. None of the `others` is in one of them, or has one of them.
 
@@ -88,6 +99,83 @@ def _is_own(part: Module) -> bool:
 
 def _matrices(part: Module) -> int:
     return sum(parameter.dim() == 2 for parameter in part.parameters())
+
+
+@dataclass(frozen=True)
+class WrittenCell:
+    """The equations of a cell in a file, and the names of the parameters of the module by those in the file, as far as they are
+    given; otherwise those that fit: `Wz` fits `W_z`, `cell.Wz.weight` and `wz`; `bz` also the bias of the linear layer `W_z`."""
+
+    name: str
+    text: str
+    parameters: tuple[str, ...]
+    given: Mapping[str, str]
+
+    @classmethod
+    def of(cls, root: Module, cell: GivenCell | None) -> WrittenCell | None:
+        """Return the equations that a script gives, None if it names a module or gives none. Raises a `TuiGruError`."""
+        path, names = cell if isinstance(cell, tuple | list) and len(cell) == 2 else (cell, dict[str, str]())
+        file = os.fspath(path) if isinstance(path, str | PathLike) else ""
+        is_file = file.endswith(".cell") and (file != cell or os.path.exists(os.path.expanduser(file)))
+        if not isinstance(cell, tuple | list | PathLike) and (not is_file or cell in dict(root.named_modules())):
+            return None
+        if not is_file or not isinstance(names, Mapping):
+            raise CaptureError(
+                "it must be the name of a module, a .cell file, or such a file with the names of its parameters in the module, "
+                'as in ("mine.cell", {"Wz": "update.weight"})',
+                option="cell",
+            )
+        text, name = read_file(file, "cell"), printable(os.path.basename(file), 60)
+        try:
+            parameters = tuple(read_page(text, name).parameters)
+        except EquationError as error:
+            raise CaptureError(str(error), option="cell") from None
+        return cls(name, text, parameters, {str(key): str(value) for key, value in names.items()})
+
+    def candidates(self, root: Module, others: Mapping[Module, GRUModule]) -> dict[Module, str]:
+        """Return the modules whose parameters fit, without those that have one of them inside. Raises `CaptureError` if there is
+        none."""
+        fitting: dict[Module, str] = {}
+        nearest: tuple[int, str, list[str], list[str]] | None = None
+        for own, part in root.named_modules():
+            _, missing = self.names_in(part)
+            if not missing:
+                for outer in [each for each in fitting if any(inner is part for inner in each.modules())]:
+                    del fitting[outer]
+                fitting[part] = own or "cell"
+            elif nearest is None or len(missing) < nearest[0]:
+                nearest = len(missing), own or type(root).__name__, missing, list(dict(part.named_parameters()))
+        if not fitting:
+            assert nearest is not None
+            _, own, missing, parameters = nearest
+            raise CaptureError(
+                f"no module has parameters for all of {self.name}: {own} has none for {', '.join(missing)}, but "
+                f"{printable(', '.join(parameters), 200) or 'no parameters'}; give the names, as in "
+                f'cell=("{self.name}", {{"{missing[0]}": "…"}})',
+                option="cell",
+            )
+        return {part: own for part, own in fitting.items() if part not in others}
+
+    def names_in(self, part: Module) -> tuple[dict[str, str], list[str]]:
+        """Return the names of the parameters of a module by those in the file, and those in the file that none fits."""
+        own = dict(part.named_parameters())
+        plain = dict[str, list[str]]()
+        for name in own:
+            *path, last = name.split(".")
+            layer = re.sub(r"[^0-9A-Za-z]", "", path[-1]) if path else ""
+            known = {"weight": layer, "bias": f"b{layer[1:]}"}.get(last) if layer else None
+            plain.setdefault(known or re.sub(r"[^0-9A-Za-z]", "", last), []).append(name)
+        found, missing = dict[str, str](), list[str]()
+        for wanted in self.parameters:
+            if wanted in self.given:
+                fits = [self.given[wanted]] if self.given[wanted] in own else []
+            else:
+                fits = plain.get(wanted, []) or [name for key in plain if key.lower() == wanted.lower() for name in plain[key]]
+            if len(fits) == 1:
+                found[wanted] = fits[0]
+            else:
+                missing.append(wanted)
+        return found, missing
 
 
 # ------------------------------------------------------------------------------
@@ -223,14 +311,20 @@ class _Attempt:
 
 
 def recognized(
-    part: Module, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, *, given: bool
+    part: Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    *,
+    given: bool,
+    written: WrittenCell | None = None,
 ) -> HandwrittenCell:
-    """Return how a module computes one timestep, from its first call. `given`: the script says that this module is a cell.
+    """Return how a module computes one timestep, from its first call. `given`: the script says that this module is a cell;
+    `written`: it gives its equations.
 
     The module itself is not called. Raises `CaptureError`, with the reason, if it is none.
     """
-    import torch
-
     if is_sharded(part):
         raise CaptureError("its parameters are shared among ranks")
     arguments, results = arguments_of(part, args, kwargs), tensors_in(output)
@@ -242,46 +336,23 @@ def recognized(
             f"a cell computes one timestep, from x (rows, numbers) and h (rows, units), and was called with {shapes}; move what it "
             "does in a timestep into a module of its own"
         )
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
-        if isinstance(value, tuple | list):
-            return [drawn(each) for each in value] if isinstance(value, list) else tuple(map(drawn, value))
-        return {key: drawn(each) for key, each in value.items()} if isinstance(value, Mapping) else value
-
-    starts: list[Any] = [None]
-    if absent:  # the first call of a loop often begins with no state
-        sized = [tensor for tensor in results if tensor.shape == results[-1].shape]
-        starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
     attempts = list[_Attempt]()
-    for start in starts:
-        whole = arguments | {absent: start} if absent else arguments
-        # In inference mode, an operation such as linear would not be seen as the products and sums in it.
-        with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            # torch does not copy a tensor with a graph, such as a state that the module stores.
-            tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
-            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
-            for module in other.modules():
-                module._forward_hooks.clear()
-                module._forward_pre_hooks.clear()
-            parameters = dict(other.named_parameters())
-            for parameter in parameters.values():
-                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-            called = {key: drawn(value) for key, value in whole.items()}
-            bound = inspect.signature(other.forward).bind_partial()
-            bound.arguments.update(called)
-            products, added, result = observed(lambda own=other, b=bound: own.forward(*b.args, **b.kwargs), parameters)  # type: ignore[misc]
-        if len(products) > MOST_PRODUCTS:
+    for called, result, products, added, parameters in _observations(part, arguments, results, absent or ""):
+        if len(products) > MOST_PRODUCTS and written is None:
             break
         for x, states, ends, takes, gives, beside in _roles(tensors_in(called), tensors_in(result), given=given):
+            if written is not None:
+                if found := _read_as_written(part, name, written, products, x, ends, parameters):
+                    return replace(found, takes=takes, gives=gives, beside=beside)
+                continue
             cell, attempt = _read(part, name, products, added, x, states, ends, parameters)
             attempts.append(attempt)
             if cell is not None and (given or cell.module.family != "RNN" or _sounds_recurrent(part)):
                 found = replace(cell, takes=takes, gives=gives, beside=beside)
                 _check(found, part, args, kwargs, output)
                 return found
+    if written is not None:
+        raise NoCellError(f"it does not return as many states as {written.name} has")
     tried = [attempt for attempt in attempts if attempt.error < np.inf]
     if not tried:
         raise NoCellError(
@@ -296,8 +367,92 @@ def recognized(
     kind = KINDS[best.convention.kind].words
     raise NoCellError(
         f"it computes another function than a GRU, an LSTM or a plain RNN: the nearest, {kind} with {best.convention}, is off by "
-        f"{best.error:.1g} on random numbers"
+        f'{best.error:.1g} on random numbers; give its equations, as in cell="mine.cell"'
     )
+
+
+def _observations(
+    part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str
+) -> Iterator[tuple[dict[str, Any], Any, list[ParameterProduct], list[tuple[Block, SumTerms]], dict[str, Tensor]]]:
+    """Yield calls of a copy of a module with random parameters, on random numbers: its arguments and result, and what is seen in
+    it. Where the state was not given, as the argument `absent`, there is a call with one state, and one with two."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
+        if isinstance(value, tuple | list):
+            return [drawn(each) for each in value] if isinstance(value, list) else tuple(map(drawn, value))
+        return {key: drawn(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+
+    starts: list[Any] = [None]
+    if absent:  # the first call of a loop often begins with no state
+        sized = [tensor for tensor in results if tensor.shape == results[-1].shape]
+        starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
+    for start in starts:
+        whole = arguments | {absent: start} if absent else arguments
+        # In inference mode, an operation such as linear would not be seen as the products and sums in it.
+        with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            # torch does not copy a tensor with a graph, such as a state that the module stores.
+            tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
+            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
+            for module in other.modules():
+                module._forward_hooks.clear()
+                module._forward_pre_hooks.clear()
+            parameters: dict[str, Tensor] = dict(other.named_parameters())
+            for parameter in parameters.values():
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            called = {key: drawn(value) for key, value in whole.items()}
+            bound = inspect.signature(other.forward).bind_partial()
+            bound.arguments.update(called)
+            products, added, result = observed(lambda own=other, b=bound: own.forward(*b.args, **b.kwargs), parameters)  # type: ignore[misc]
+        yield called, result, products, added, parameters
+
+
+def _read_as_written(
+    part: Module,
+    name: str,
+    written: WrittenCell,
+    products: Sequence[ParameterProduct],
+    x: Tensor,
+    ends: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
+) -> HandwrittenCell | None:
+    """Return the cell with the equations in a file, None if they have another number of states.
+
+    Raises `CaptureError` if a parameter has another shape than in the equations.
+    """
+    equations = CellEquations.of(written.name, written.text, int(x.shape[-1]), int(ends[0].shape[-1]))
+    if len(equations.states) != len(ends):
+        return None
+    names, _ = written.names_in(part)
+    values = {
+        weight: (_stored(names[weight], parameters[names[weight]], shape, products, f"{weight} of {written.name}"),)
+        for weight, shape in equations.shapes
+    }
+    module = GRUModule(
+        name,
+        "Cell",
+        int(x.shape[-1]),
+        int(ends[0].shape[-1]),
+        written_as=printable(type(part).__name__, 60),
+        equations=equations,
+    )
+    return HandwrittenCell(module, (), (), "", values, values)
+
+
+def _stored(name: str, parameter: Tensor, shape: tuple[int, ...], products: Sequence[ParameterProduct], weight: str) -> Block:
+    """Return how a parameter stores a weight: as it multiplied from the right, or else by its shape."""
+    as_used = next((p.matrix for p in products if p.matrix.name == name and p.matrix.shape == shape), None)
+    if as_used is not None:
+        return as_used
+    if tuple(parameter.shape) == shape[::-1] and tuple(parameter.shape) != shape:
+        return Block(name, shape, parameter.stride()[::-1], 0)
+    if tuple(size for size in parameter.shape if size != 1) == tuple(size for size in shape if size != 1):
+        return Block(name, shape, parameter.reshape(shape).stride(), 0)
+    raise CaptureError(f"{weight} has the shape {shape} with these inputs, and the parameter {name} {tuple(parameter.shape)}")
 
 
 def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:

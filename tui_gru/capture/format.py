@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, Note, WeightSet
-from tui_gru.errors import ModelFileError, printable
+from tui_gru.capture.calls import CapturedStep, CellEquations, GRUCall, GRUModule, HeadCall, Note, WeightSet
+from tui_gru.errors import ModelFileError, TuiGruError, printable
 from tui_gru.files import tensors as safetensors
 from tui_gru.files.arrays import AnyArray, OpenedFile, Tensor, open_file
 from tui_gru.files.kinds import KINDS, Convention
@@ -209,9 +209,8 @@ class _Decoder:
 
 
 def described_module(module: GRUModule) -> dict[str, Any]:
-    """Return a module for JSON; only a hand-written cell has a convention."""
-    about = asdict(module)
-    return about if module.convention is not None else {k: v for k, v in about.items() if k not in ("convention", "written_as")}
+    """Return a module for JSON; only a hand-written cell has a convention, or equations."""
+    return {name: value for name, value in asdict(module).items() if value is not None and (value or name != "written_as")}
 
 
 def module_of(entry: Mapping[str, Any]) -> GRUModule:
@@ -219,13 +218,14 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
     sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
     flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
     kind, nonlinearity = entry["kind"], entry.get("nonlinearity", "tanh")  # which earlier versions did not write
-    is_cell = kind in ("GRUCell", "LSTMCell", "RNNCell")
+    own = entry.get("equations")
+    is_cell = kind in ("GRUCell", "LSTMCell", "RNNCell") or (own is not None and kind == "Cell")
     fits = (is_cell or kind in ("GRU", "LSTM", "RNN")) and nonlinearity in ("tanh", "relu")
     fits &= sizes["layers"] <= (1 if is_cell else 1000) and not (is_cell and flags["bidirectional"])
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
         raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
     name, dropout, written_as = printable(entry["name"]), number(entry["dropout"]) or 0.0, printable(entry.get("written_as", ""))
-    convention = None if (own := entry.get("convention")) is None else Convention(**own)
+    convention = None if (given := entry.get("convention")) is None else Convention(**given)
     if convention is not None and not (is_cell and convention in KINDS[kind.removesuffix("Cell").lower()].conventions):
         raise ModelFileError(f"{name} has an impossible convention; the file is damaged")
     return GRUModule(
@@ -235,13 +235,25 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
         nonlinearity=nonlinearity,
         convention=convention,
         written_as=written_as,
+        equations=None
+        if own is None
+        else CellEquations.of(printable(own["name"]), str(own["text"]), sizes["input_size"], sizes["hidden_size"]),
         **sizes,  # type: ignore[arg-type]
         **flags,
     )
 
 
+def _equations(own: Mapping[str, Any], input_size: int, hidden_size: int) -> CellEquations:
+    try:
+        return CellEquations.of(printable(own["name"]), str(own["text"]), input_size, hidden_size)
+    except TuiGruError as error:
+        raise ModelFileError(f"the equations of its cell cannot be used: {error}") from None
+
+
 def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of torch's weights, by torch's names."""
+    """Return the shapes of torch's weights, by torch's names; or of those in the equations of a cell."""
+    if module.equations is not None:
+        return dict(module.equations.shapes)
     H, shapes = module.hidden_size, dict[str, tuple[int, ...]]()
     G = len(module.gates) * H
     for i, suffix in enumerate(module.suffixes):

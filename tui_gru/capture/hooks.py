@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh, joined
-from tui_gru.capture.cells import NoCellError, candidates, recognized
+from tui_gru.capture.cells import GivenCell, NoCellError, WrittenCell, candidates, recognized
 from tui_gru.capture.pending import (
     HandwrittenCell,
     Parameters,
@@ -54,9 +54,9 @@ Optimizers: TypeAlias = "Optimizer | Sequence[Any] | Mapping[str, Any] | None"
 # (deepcopy, pickle) is without them.
 
 
-def find_modules(module: Module, cell: str | None = None) -> tuple[dict[Module, GRUModule], dict[Module, str]]:
-    """Return every torch.nn.GRU, LSTM, RNN and cell of them in `module`, or it itself; and the modules that can be hand-written
-    cells, with their names: that called `cell`, by default all.
+def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, GRUModule], dict[Module, str], WrittenCell | None]:
+    """Return every torch.nn.GRU, LSTM, RNN and cell of them in `module`, or it itself; the modules that can be hand-written cells,
+    with their names: that called `cell`, or those that fit the equations in the file `cell`, by default all; and these equations.
 
     Raises `CaptureError` if there is none, or `cell` cannot be one.
     """
@@ -73,7 +73,8 @@ def find_modules(module: Module, cell: str | None = None) -> tuple[dict[Module, 
             found[part] = _described(part, name, kind)
         elif _is_recurrent(part):
             others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
-    possible = candidates(module, found, cell)
+    written = WrittenCell.of(module, cell)
+    possible = candidates(module, found, cell) if written is None else written.candidates(module, found)
     if not found and not possible:
         seen = f": {printable(others[0])}" if others else ""
         raise CaptureError(
@@ -81,7 +82,7 @@ def find_modules(module: Module, cell: str | None = None) -> tuple[dict[Module, 
             "or one that computes a timestep from x and h",
             option="module",
         )
-    return found, possible
+    return found, possible, written
 
 
 KINDS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell")
@@ -365,7 +366,7 @@ class Capture:
         rank: int | None = None,
         wanted: Callable[[int], bool] = lambda number: True,
         on_not_finite: Callable[[CapturedStep], None] | None = None,
-        cell: str | None = None,
+        cell: GivenCell | None = None,
         on_cell: Callable[[], None] = lambda: None,
     ) -> None:
         """Begin to capture.
@@ -375,10 +376,11 @@ class Capture:
         arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
         True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite` receives what is
         known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
-        off is emitted as far as it is. `cell` is the name of a hand-written cell; `on_cell` is called when the first call of one
-        has shown how it computes. Raises `CaptureError` if there is nothing to capture in `module`, or an argument does not fit.
+        off is emitted as far as it is. `cell` is the name of a hand-written cell, or its equations; `on_cell` is called when the
+        first call of one has shown how it computes. Raises `CaptureError` if there is nothing to capture in `module`, or an
+        argument does not fit.
         """
-        self._parts, self._candidates = find_modules(module, cell)
+        self._parts, self._candidates, self._written = find_modules(module, cell)
         self._cells: dict[Module, HandwrittenCell] = {}
         self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
         self._given_cell, self._on_cell = cell is not None, on_cell
@@ -609,7 +611,7 @@ class Capture:
             return  # without rows, it shows nothing
         name = self._candidates.pop(part)
         try:
-            cell = recognized(part, name, args, kwargs, output, given=self._given_cell)
+            cell = recognized(part, name, args, kwargs, output, given=self._given_cell, written=self._written)
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
             known = not isinstance(error, NoCellError), f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"

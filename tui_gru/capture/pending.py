@@ -231,13 +231,14 @@ class Block:
 
 @dataclass(frozen=True)
 class HandwrittenCell:
-    """A module that computes one timestep as a GRU, an LSTM or a plain RNN does.
+    """A module that computes one timestep as a GRU, an LSTM or a plain RNN does, or as equations of its own say.
 
     `takes` has the positions of x, h (and c) among the tensors of its arguments, `gives` those of h (and c) among its outputs.
     `beside` is "xh" or "hx" if x and h are one argument, side by side. `values` has the blocks of each weight of torch's cells,
     gate by gate in torch's order, None for zeros: matrices (I, H) or (H, H) that multiply from the right, and biases (H).
     `gradients` has, for each weight whose gradient is known, the blocks whose gradients make it up: two biases that are added have
-    the same gradient, so that of an absent one is the gradient of the other.
+    the same gradient, so that of an absent one is the gradient of the other. Of a cell with equations, both have one block a
+    weight, in the shape of the equations.
     """
 
     module: GRUModule
@@ -264,7 +265,7 @@ class HandwrittenCell:
         return found
 
     def weights(self, tensors: Sequence[Tensor], take: Take) -> dict[str, AnyArray]:
-        """Return its weights under the names and in the shapes of torch's cells, (G · H, I), from its parameters."""
+        """Return its weights under the names and in the shapes of torch's cells, (G · H, I), or of its equations."""
         by_name = dict(zip(self.parameters, tensors, strict=True))
         return {role: to_array(self._together(blocks, by_name), take) for role, blocks in self.values.items()}
 
@@ -281,6 +282,9 @@ class HandwrittenCell:
         like = next(iter(tensors.values()))
         zero = like.new_zeros(self.module.hidden_size)
         parts = (zero if block is None else block.of(tensors[block.name]) for block in blocks)
+        if self.module.equations is not None:
+            (own,) = parts
+            return own
         return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
 
     def seen(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
@@ -821,7 +825,9 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
         "training": part.training,
         # A cell computes h from the tensor that it returns as c, unless one kernel computes both.
-        "dc_through_h": module.kind == "LSTMCell" and (bool(module.written_as) or call.out.device.type not in ("cuda", "xpu")),
+        "dc_through_h": module.is_cell
+        and module.states == 2
+        and (bool(module.written_as) or call.out.device.type not in ("cuda", "xpu")),
     }
     pending = PendingCall(
         part,

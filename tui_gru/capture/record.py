@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from tui_gru.capture.calls import Buffers, CapturedStep, GRUCall, Note, all_finite, square_of
+from tui_gru.capture.cells import GivenCell
 from tui_gru.capture.format import (
     RUN,
     RecordingProgress,
@@ -222,7 +223,7 @@ class Recorder:
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
         overwrite: bool = False,
-        cell: str | None = None,
+        cell: GivenCell | None = None,
     ) -> None:
         """Begin to record. Raises a `CaptureError` that names the argument and says what to do, `TuiGruError` without PyTorch."""
         from tui_gru.torch_loading import require_torch
@@ -560,7 +561,7 @@ def record(
     on: str = "nan or loss > 3*mean(loss)",
     rank: int | None = None,
     overwrite: bool = False,
-    cell: str | None = None,
+    cell: GivenCell | None = None,
 ) -> Recorder:
     """Record what the GRUs in `module` compute while a script trains them, into a folder that `Session.open` opens.
 
@@ -575,7 +576,8 @@ def record(
     step, lr and nan (a number of the step is not finite), and mean, min, max and prev of them over the steps before. optimizer:
     one, a list of them, or a wrapper that has `.optimizer`. head: the torch.nn.Linear that reads the GRU's output. rank: the
     rank of this process, by default torch.distributed's. overwrite: replace a recording in the folder; otherwise the next free
-    name is taken, `run-2.gru`, and said (`rec.folder`). cell: the name of a hand-written cell, as of `debug`.
+    name is taken, `run-2.gru`, and said (`rec.folder`). cell: the name of a hand-written cell or its equations,
+    as of `debug`.
 
     Without `rec.step`, a step ends where the next one begins, and has no loss. Without `rec.close`, it is closed when the
     process ends, or gets SIGTERM or SIGHUP. Raises a `TuiGruError` that names the argument and says what to do; what it finds

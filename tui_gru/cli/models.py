@@ -34,6 +34,7 @@ from tui_gru.errors import CaptureError, TuiGruError, safe_text
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
+    from tui_gru.capture.cells import GivenCell
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.source import Imported
     from tui_gru.files.arrays import Findings, FoundGRU
@@ -523,7 +524,7 @@ def debug(
     head: Linear | None = None,
     screen: bool = True,
     name: str | None = None,
-    cell: str | None = None,
+    cell: GivenCell | None = None,
 ) -> Session | None:
     """Open the debugger on the batch that `module` has just computed; like breakpoint(), in a training script.
 
@@ -539,7 +540,9 @@ def debug(
     a notebook or without a terminal, no screen opens.
 
     A hand-written cell, a module that computes a timestep from x and h, is captured if it computes what a GRU, an LSTM or a plain
-    RNN does, in any convention: a copy of it is called once on random numbers. `cell` is its name, where it is not found.
+    RNN does, in any convention: a copy of it is called once on random numbers. `cell` is its name, where it is not found; or a
+    `.cell` file with its equations, where it computes something else, alone or with the names of the module's parameters by those
+    in the file where they differ: `("mine.cell", {"Wz": "update.weight"})`.
 
     Raises `TuiGruError` for a wrong argument, one line that names it and says what to do. If a batch cannot be shown, it warns and
     returns None.

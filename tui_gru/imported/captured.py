@@ -16,6 +16,7 @@ from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
+from tui_gru.engine.numbers import scientific
 from tui_gru.engine.source import Imported, ImportedBatch, ModuleLink
 from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Float64Array, Weights
@@ -32,7 +33,9 @@ from tui_gru.imported.recompute import (
     classes_of,
     compare_gradients,
     compiled_for,
+    difference,
     growth,
+    output_name,
     recompute,
     recorded_gradients,
     sequences,
@@ -382,6 +385,8 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
                 f"{module.written_as} is hand-written: it computes {kind}, {module.convention.without_order}, proved on random "
                 "numbers and on its first call."
             )
+        if module.equations is not None:
+            yield _of_equations(module, next(call for call in calls if call.module == module))
     if any(map(reads_last_output_of_both_directions, calls)):
         yield (
             "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
@@ -402,6 +407,17 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
         yield f"Between timesteps the script also reads {' and '.join(read)}, which gets a gradient from outside."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
+
+
+def _of_equations(module: GRUModule, call: GRUCall) -> str:
+    """Say whether the equations that the script gives for a cell compute what the cell computed."""
+    assert module.equations is not None
+    record = recompute(replace(call, dout=None, dhn=None, head=None))
+    found = difference("out", record.array(output_name(record)), call.out)
+    given = f"{module.written_as} is hand-written, and read as {module.equations.name}"
+    if found.error <= tolerance_of(call):
+        return f"{given}: the output is the same to {scientific(found.error)}."
+    return f"{given}, which computes something else: its output is off by {scientific(found.error)}."
 
 
 def _read_between(call: GRUCall) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from tui_gru.capture.calls import CapturedStep, GRUCall, Note
+from tui_gru.capture.cells import GivenCell
 from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
@@ -29,12 +30,12 @@ class _Watched:
     It belongs to the hooks on the modules in it, through the capture.
     """
 
-    def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None, cell: str | None) -> None:
+    def __init__(self, module: Module, optimizer: Optimizers, head: Linear | None, cell: GivenCell | None) -> None:
         self.module = module
         self.step: CapturedStep | None = None
         self.capture_with(optimizer, head, cell)
 
-    def capture_with(self, optimizer: Optimizers, head: Linear | None, cell: str | None) -> None:
+    def capture_with(self, optimizer: Optimizers, head: Linear | None, cell: GivenCell | None) -> None:
         self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED, cell=cell)
         self.optimizer, self.head, self.cell = optimizer, head, cell
 
@@ -46,10 +47,10 @@ _watched: WeakSet[_Watched] = WeakSet()  # a module lives no longer than in the 
 
 
 def last_run(
-    module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None, cell: str | None = None
+    module: Module, optimizer: Optimizers, head: Linear | None, name: str | None = None, cell: GivenCell | None = None
 ) -> tuple[Imported, str] | None:
     """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
-    `cell` is the name of a hand-written cell.
+    `cell` is the name of a hand-written cell, or its equations.
 
     Returns None on the first call, which begins the capture. A step can be asked for again while nothing new is computed, as for
     another module in it. Raises `CaptureError` for a wrong argument, with its name as `option`, and as `captured_run` does.
@@ -86,7 +87,7 @@ def _of(module: Module) -> _Watched | None:
     return next((watched for watched in _watched if watched.module is module), None)
 
 
-def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear | None, cell: str | None) -> str:
+def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear | None, cell: GivenCell | None) -> str:
     """Begin a new capture if the script gives an optimizer, a head or a cell that is not captured yet. Returns a sentence about it,
     or ""."""
     given = {"optimizer": optimizer, "head": head, "cell": cell}

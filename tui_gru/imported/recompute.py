@@ -365,7 +365,8 @@ def convention_of(module: GRUModule) -> Convention:
 
 def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool, inner: bool = False) -> Structure:
     """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
-    cell, text = cell_in(convention_of(module))
+    own = module.equations
+    cell, text = cell_in(convention_of(module)) if own is None else (own.name, own.text)
     return Structure(
         cell=cell,
         cell_text=text,
@@ -459,6 +460,10 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
     """Return arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
+    if module.equations is not None:
+        for name in module.weight_names:
+            weights[name][...] = arrays.get(name, missing)
+        return weights
     convention, G, H = convention_of(module), len(module.gates), module.hidden_size
     # The equations have the meaning of z, so no weights are negated; what is added to a bias is not in its gradient.
     convention = replace(convention, z="keeps", forget_bias=0 if math.isnan(missing) else convention.forget_bias)
@@ -481,6 +486,8 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
 
 def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, AnyArray]:
     """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
+    if call.module.equations is not None:
+        return {name: gradients[name] for name in call.module.weight_names}
     found: dict[str, AnyArray] = {}
     convention = convention_of(call.module)
     both, letters = convention.reset == "after", [KINDS[convention.kind].letters[gate] for gate in convention.order]
@@ -593,7 +600,8 @@ def upstream(call: GRUCall) -> GRUCall:
     h_only = replace(call, dhn=None if call.dout is None else np.zeros_like(call.dhn), dc_through_h=False)
     dhn = np.array(call.dhn, np.float64)
     if call.dout is not None:
-        dhn[1] -= recompute(h_only, "float64").array("dc")[0]
+        record = recompute(h_only, "float64")
+        dhn[1] -= record.array(f"d{record.compiled.states[1]}")[0]
     dhn[np.abs(dhn) <= ROUNDING * np.abs(call.dhn).max(initial=0)] = 0
     return replace(call, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
 

@@ -21,6 +21,7 @@ from tui_gru.storage.store import free_path, is_own
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
+    from tui_gru.capture.cells import GivenCell
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.equations.functions import Gate
     from tui_gru.files.kinds import ZMeaning
@@ -200,7 +201,7 @@ def on_module(
     optimizer: Optimizers = None,
     head: Linear | None = None,
     name: str | None = None,
-    cell: str | None = None,
+    cell: GivenCell | None = None,
 ) -> Session | None:
     """Open a session on the calls of `module` since the last call of this function. The first call starts watching it: None.
 
