@@ -64,6 +64,21 @@ async def have_their_panels(d: Driver) -> None:
     assert d.screen.panels.page == 1
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_overlay_covers_and_uncovers_the_blackboard(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("l", "n")
+        shown = panels(d)
+        for key in ("J", "B", "H", "J"):  # one after the other; H covers the listing too
+            await d.type(key)
+            assert d.screen.overlay is not None
+            assert d.screen.has_class("-whole") is (key == "H")
+            assert_styled(d)
+        await d.type("escape")
+        assert_styled(d)
+        assert panels(d) == shown
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (120, 30)])
 async def test_the_first_page_follows_the_line_at_work(size: tuple[int, int]) -> None:
     async with driving(size, seq_length=1) as d:

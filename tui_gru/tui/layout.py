@@ -295,6 +295,11 @@ class PanelHost:
         """The frame that overlays cover; None before the screen is composed."""
         return self._frames.get("blackboard")
 
+    def restyle(self) -> None:
+        """Style what looks different while an overlay covers the blackboard: the frames and what the blackboard contains."""
+        inside = () if self.board is None else self.board.children
+        self._screen.app.stylesheet.update_nodes(dict.fromkeys([*self._frames.values(), *inside]))
+
     @property
     def expecting(self) -> bool:
         """True while a panel waits for something that the next key may be meant for."""
@@ -629,9 +634,10 @@ class OverlayHost:
         if overlay is not self._wanted:  # closed or replaced meanwhile: then it must not get the focus
             return
         self._mounted = overlay
-        board.add_class("-covered", update=False)  # the next line updates it
-        screen.add_class("-overlaid")
-        screen.set_class(overlay.COVERS_ALL, "-whole")
+        board.add_class("-covered", update=False)
+        screen.add_class("-overlaid", update=False)
+        screen.set_class(overlay.COVERS_ALL, "-whole", update=False)
+        self._panels.restyle()
         overlay.show(screen.snapshot, screen.view)
         screen.set_focus(overlay)  # without delay, since the next key may be waiting already
         then, self._then = self._then, None
@@ -644,8 +650,9 @@ class OverlayHost:
         for overlay in self._on_board:
             overlay.remove()
         if (board := self._panels.board) is not None:
-            board.remove_class("-covered", update=False)  # the next line updates it
-        self._screen.remove_class("-overlaid", "-whole")
+            board.remove_class("-covered", update=False)
+        self._screen.remove_class("-overlaid", "-whole", update=False)
+        self._panels.restyle()
         came_from, self._came_from = self._came_from, None
         self._screen.set_focus(came_from)
         self._screen.call_after_refresh(self._leave_hidden, came_from)
