@@ -37,7 +37,7 @@ class Terminal:
         self.before = termios.tcgetattr(self.slave)
         self.output, self._unseen = bytearray(), bytearray()
         self._screen = pyte.Screen(columns, rows)
-        self._text = ""
+        self._rows, self._text = [""] * rows, ""
         self._stream = pyte.ByteStream(self._screen)
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another terminal
         environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables}
@@ -52,7 +52,12 @@ class Terminal:
         if self._unseen or not self._text:  # rendered only when it is read, since that takes longer than reading the output
             self._stream.feed(bytes(self._unseen))
             self._unseen.clear()
-            self._text = "\n".join(self._screen.display)
+            self._rows[self._screen.lines :] = [""] * (self._screen.lines - len(self._rows))
+            for y in self._screen.dirty.intersection(range(self._screen.lines)):
+                row = self._screen.buffer[y]  # `display` would look up the width of each character, and draw all rows
+                self._rows[y] = "".join([row[x].data for x in range(self._screen.columns)])
+            self._screen.dirty.clear()
+            self._text = "\n".join(self._rows)
         return self._text
 
     def type(self, keys: str) -> None:
