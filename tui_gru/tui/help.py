@@ -31,7 +31,7 @@ from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import manual
 from tui_gru.tui.about import TERMS, about, about_line, term
-from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
+from tui_gru.tui.draw import EMPTY, Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
 from tui_gru.tui.theme import UNICODE, Palette, folded, transliterate
@@ -151,6 +151,8 @@ class HelpPanel(Panel):
         self.sought, self._at = "", 0
         self.section: manual.Section | None = None
         self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
+        self._matches: dict[tuple[str, str], list[HelpEntry]] = {}  # by group and search text
+        self._drawn: tuple[object, Box] = None, EMPTY  # the content, and what it was drawn for
 
     def search(self, sought: str) -> None:
         """Show the rows that contain these words, all rows if the text is empty."""
@@ -241,8 +243,17 @@ class HelpPanel(Panel):
             self.set_titles("keys", HINTS)
 
     def build(self, width: int, height: int) -> Box:
+        key = self.sought, self._at, self.section, width, self.palette
+        if self._drawn[0] != key:  # it is asked for twice: the height depends on it
+            self._drawn = key, self._sought_out(width)
+            cursor = self.palette.cursor
+            rows = self._drawn[1].rows if self.section is None else ()
+            self._chosen_rows = [y for y, row in enumerate(rows) if any(piece.style == cursor for piece in row)]
+        return self._drawn[1]
+
+    def _sought_out(self, width: int) -> Box:
+        """Return the open section, or what contains the search text."""
         if self.section is not None:
-            self._chosen_rows = ()
             return manual.drawn(self.palette, self.section, width)
         explained = [row for row in self._here if self._fits(row)]
         groups = [(group, rows) for group in self._groups if (rows := self._matching(group))]
@@ -257,7 +268,6 @@ class HelpPanel(Panel):
             box = vstack(*([box] if box.height else []), self._explained("Explanations", others, width), gap=1)
         if sections:
             box = vstack(*([box] if box.height else []), self._manual(sections, width), gap=1)
-        self._chosen_rows = [y for y, row in enumerate(box.rows) if any(piece.style == self.palette.cursor for piece in row)]
         return box
 
     def _follow(self) -> None:
@@ -281,10 +291,14 @@ class HelpPanel(Panel):
 
     def _matching(self, group: str) -> list[HelpEntry]:
         """Return the entries of a group that match the search text."""
-        return [entry for entry in self._every_entry[group] if self._fits(entry[:2])]
+        key = group, self.sought
+        if key not in self._matches:
+            self._matches[key] = [entry for entry in self._every_entry[group] if self._fits(entry[:2])]
+        return self._matches[key]
 
     def _fits(self, row: Explanation) -> bool:
-        return all(word in " ".join(row).lower() for word in self.sought.lower().split())
+        text = " ".join(row).lower()
+        return all(word in text for word in self.sought.lower().split())
 
     def _explained(self, title: str, rows: Sequence[Explanation], width: int) -> Box:
         """Return a box with explanations, each below what it explains."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -81,9 +81,14 @@ def _sections_of(page: str) -> Iterator[Section]:
 
 def search(words: str) -> list[Section]:
     """Return the sections that contain all of these words, those with the words in their titles first."""
+    return list(_found(words))
+
+
+@lru_cache(maxsize=64)  # the help asks several times for each letter that is typed
+def _found(words: str) -> tuple[Section, ...]:
     sought = _sought(words)
     found = [section for section in sections() if all(word in _letters(section) for word in sought)]
-    return sorted(found, key=lambda section: _rank(section, sought), reverse=True) if sought else []
+    return tuple(sorted(found, key=lambda section: _rank(section, sought), reverse=True)) if sought else ()
 
 
 def _sought(words: str) -> list[str]:

@@ -143,8 +143,9 @@ def test_zoomed_every_sample_has_its_numbers(content):
     samples = Samples()
     samples.add_class("-maximized")
     drawn = content(samples, session.snapshot(), 56, 18)
+    text = drawn.text
     for sample in session.samples:
         for draw in sample.draws:
-            assert numbers.compact_unit(draw.uniform) in drawn.text
-    assert drawn.text.count("\np ") == drawn.text.count("\nu ") == 9 * -(-200 // ((56 - 4) // 5))
+            assert numbers.compact_unit(draw.uniform) in text
+    assert text.count("\np ") == text.count("\nu ") == 9 * -(-200 // ((56 - 4) // 5))
     assert drawn.box.height > 18  # so it can be scrolled
