@@ -172,6 +172,8 @@ def _space(width: int) -> SegmentRow:
 
 def pad(box: Box, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Box:
     """Return the box with blank cells around it. Its axis stays at the same content."""
+    if not (left or right or top or bottom):
+        return box
     width = left + box.width + right
     rows = (
         *(_space(width) for _ in range(top)),

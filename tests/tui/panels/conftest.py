@@ -1,5 +1,5 @@
-from functools import cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import pytest
 from textual.geometry import Size
@@ -70,7 +70,8 @@ def written():
     return read
 
 
-class Drawn(NamedTuple):
+@dataclass(frozen=True)
+class Drawn:
     """What a panel draws: the texts of its border, whether that is lit, and its content."""
 
     title: str
@@ -80,11 +81,11 @@ class Drawn(NamedTuple):
     place: str = ""
     keys: str = ""
 
-    @property
+    @cached_property
     def lines(self):
         return [strip.text.rstrip() for strip in self.box.strips]
 
-    @property
+    @cached_property
     def text(self):
         return "\n".join(self.lines)
 

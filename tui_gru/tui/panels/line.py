@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise, product
 from textwrap import fill
@@ -99,9 +99,15 @@ class Matrix:
     picked: bool = False
     breaks: bool = False
     head: TermHead | None = None
+    _sizes: dict[DrawingLimits, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
 
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
         """Return the width, also of the name above, and the height without the rows above."""
+        if limits not in self._sizes:  # each way to draw the line asks for it
+            self._sizes[limits] = self._size(limits)
+        return self._sizes[limits]
+
+    def _size(self, limits: DrawingLimits) -> tuple[int, int]:
         operand = self.operand
         if operand.is_number:
             return max(len(self._number), cell_len(operand.label) if limits.labels else 0), 1
