@@ -15,8 +15,8 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger import program as names
-from tui_gru.debugger.evaluate import EVERY, Factor, MomentNumbers, Terms, terms_of
-from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char
+from tui_gru.debugger.evaluate import EVERY, Factor, MomentNumbers, Terms, signed, terms_of
+from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char, spoken
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text
 from tui_gru.engine.model import GRADIENTS
@@ -26,8 +26,23 @@ from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply, Expression, Name
 from tui_gru.equations.writing import decimal
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Cell, Ref, Refs, SegmentRow, bracket, from_rows, refs_of
-from tui_gru.tui.theme import Palette, transliterate
+from tui_gru.tui.draw import (
+    Box,
+    Cell,
+    CellRow,
+    Ref,
+    Refs,
+    SegmentRow,
+    TableColumn,
+    bar,
+    bracket,
+    from_rows,
+    hstack,
+    line,
+    refs_of,
+    table,
+)
+from tui_gru.tui.theme import Palette, operator, transliterate, written_char
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 
@@ -623,11 +638,11 @@ class ExampleEntry:
         heads: Sequence[TermHead | None] = ()
         if isinstance(formula, e.Sum) and (of_terms := operands.heads(self.single)):
             made = terms_of(formula, self.index, self._numbers)
-            summands = [self._summands(made.term(k)[0]) for k in range(len(of_terms))]
+            summands = [self.summands(made.term(k)[0]) for k in range(len(of_terms))]
             terms = [term for each in summands for term in each]
             heads = [head for head, each in zip(of_terms, summands, strict=True) for _ in each]
         else:
-            terms = self._summands(Factor(formula, self.index))
+            terms = self.summands(Factor(formula, self.index))
             heads = [None] * len(terms)
         if line.op == "+=":
             terms, heads = [number(before.values[i, j]) if before is not None else "0", *terms], [None, *heads]
@@ -635,7 +650,7 @@ class ExampleEntry:
             terms, heads = [number(before.values[i, j]), *map(_negated, terms)], [None, *heads]
         return list(zip(joined(terms), heads, strict=True))
 
-    def _summands(self, part: Factor) -> list[str]:
+    def summands(self, part: Factor) -> list[str]:
         """Return the summands of an entry; a name or a number is its own single summand."""
         node = part.formula
         if isinstance(node, Name | e.Number | e.Size):
@@ -657,11 +672,11 @@ class ExampleEntry:
             case "sum" if made.over:
                 terms = self._each(made) or ["0"]
             case "sum":
-                terms = [each for k in range(made.size) for each in self._summands(made.term(k)[0])]
+                terms = [each for k in range(made.size) for each in self.summands(made.term(k)[0])]
             case "copy":
                 terms = [self._factor(made.term(0)[0])]
             case function:
-                inside = " ".join(joined([each for k in range(made.size) for each in self._summands(made.term(k)[0])]))
+                inside = " ".join(joined([each for k in range(made.size) for each in self.summands(made.term(k)[0])]))
                 terms = [f"{FUNCTIONS[function].text} {inside}" if _is_number(inside) else f"{FUNCTIONS[function].text}({inside})"]
         if abs(made.scale) not in (0.0, 1.0):
             terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
@@ -695,7 +710,7 @@ class ExampleEntry:
                 pass  # a function of one number is written as a function: log 0.1317
             case e.Times() | Apply() if node.label:
                 return number(self._value(part))
-        terms = self._summands(part)
+        terms = self.summands(part)
         return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
 
     def _value(self, part: Factor) -> float:
@@ -717,3 +732,207 @@ def _is_whole(term: str) -> bool:
 
 def _negated(term: str) -> str:
     return term[1:] if term.startswith("−") else f"−{term}"
+
+
+# ------------------------------------------------------------------------------
+# One entry of a long sum as a waterfall: its largest terms, what the others add up to, and how far the sum has come after each.
+
+
+#: A sum along an axis of more terms is drawn as a waterfall; the least of its terms that are drawn, and the least width of a bar.
+_MANY, _FEWEST, _BAR = 8, 2, 8
+#: The cells of the entry in every row of the batch, beside the waterfall, and those of its bars.
+_BESIDE, _ROW_BAR = 38, 12
+
+
+class Summand(NamedTuple):
+    """A summand of an entry: `values` (n,) are its terms, float64, in the order of its axis if there are several.
+
+    `word` says what it is, `factors` returns the numbers whose product a term is. `counted` is what the axis counts.
+    """
+
+    values: Array
+    word: str
+    factors: Callable[[int], SegmentRow]
+    counted: str = ""
+
+
+class Waterfall:
+    """Draws the entry that an `ExampleEntry` works out as a waterfall, for a line that has a sum along an axis."""
+
+    def __init__(self, palette: Palette, entry: ExampleEntry) -> None:
+        self._palette, self._entry, self.operands = palette, entry, entry.operands
+        self._numbers, self._program = entry.operands.numbers, entry.operands.snapshot.program
+
+    @cached_property
+    def summands(self) -> list[Summand]:
+        """The summands; empty if none is a long sum."""
+        body, index, operands = self.operands.body, self._entry.index, self.operands
+        if body is None or operands.line.op != "=" or len(index) != 2 or isinstance(operands.line.formula, e.Reduce):
+            return []
+        parts = body.parts if isinstance(body, e.Sum) else (body,)
+        if not any(isinstance(part, e.Product) for part in parts) or any(isinstance(part, Apply) for part in parts):
+            return []
+        heads = operands.heads(self._entry.single)
+        words = [head.word for head in heads] if heads else [""] * len(parts)
+        found = [self._summand(signed(part, body, index, self._numbers), word) for part, word in zip(parts, words, strict=True)]
+        return found if max(len(each.values) for each in found) > _MANY else []
+
+    def _summand(self, part: Factor, word: str) -> Summand:
+        palette, numbers_of, (i, j) = self._palette, self._numbers, self._entry.index
+        vocabulary, plain = self.operands.vocabulary, palette.dim
+        match part.formula:
+            case e.Product(left=Name(name=read), right=Name(name=weight)) if numbers_of.is_one_hot(read):
+                pick = int(numbers_of.read(read)[i].argmax())
+                value = part.sign * numbers_of.entry(weight, (pick, j))
+                char = vocabulary[pick] if vocabulary else str(pick)
+                letter = "letter" if char.isalpha() else "character" if vocabulary else "token"
+                spelled = spoken(self._program, weight, (pick, j))
+                refs = self.operands.read(weight).refs
+                cell = Cell.of(transliterate(spelled, palette.glyphs), plain, None if refs is None else refs(pick, j))
+                return Summand(np.array([value]), f"the {letter} {written_char(char, palette.glyphs)}", lambda _: (cell,))
+            case e.Product(left=left, right=right):
+                lefts = np.asarray(numbers_of.value(left, (i, EVERY)), np.float64)
+                rights = np.asarray(numbers_of.value(right, (EVERY, j)), np.float64)
+                of_left, of_right = self._operand(left), self._operand(right)
+                counted = of_right.rows if of_right is not None else "unit"
+                short = {"state before": "before", "state after": "after"}.get(word, word)
+
+                def factors(k: int) -> SegmentRow:
+                    cells = ((of_left, lefts[k], (i, k)), (of_right, rights[k], (k, j)))
+                    first, second = (
+                        Cell.of(
+                            transliterate(number(x), palette.glyphs), plain, None if of is None or of.refs is None else of.refs(*at)
+                        )
+                        for of, x, at in cells
+                    )
+                    return first, Segment(operator("·", palette.glyphs), plain), second
+
+                return Summand(part.sign * lefts * rights, short, factors, counted)
+        value = float(numbers_of.value(part.formula, part.at))
+        made = " ".join(joined(self._entry.summands(part))) if not isinstance(part.formula, Name) else ""
+        match part.formula:
+            case Name(name=name) if name in self._program.names:
+                made = spoken(self._program, name, part.at)
+        operand = self._operand(part.formula)
+        at = (*([0] * (2 - len(part.at))), *part.at)
+        ref = None if operand is None or operand.refs is None else operand.refs(at[0], at[1])
+        cell = Cell.of(transliterate(made, palette.glyphs), plain, ref)
+        return Summand(np.array([part.sign * value]), word or made, lambda _: (cell,))
+
+    def _operand(self, node: Expression) -> Operand | None:
+        """Return the operand that a factor is, None for an expression."""
+        match node:
+            case Name(name=name) if name in self._program.names:
+                return self.operands.read(name)
+            case e.Transpose(argument=Name(name=name)):
+                return self.operands.read(name).T
+        return None
+
+    def box(self, width: int, height: int) -> Box | None:
+        """Draw the waterfall in this size; None if the line has no long sum, or there is no room."""
+        palette, operands, entry = self._palette, self.operands, self._entry
+        long = [each for each in self.summands if len(each.values) > 1]
+        activation, fixed = operands.activation, len(self.summands) + (1 if operands.activation is None else 2)
+        count = height - fixed
+        if not long or count < _FEWEST:
+            return None
+        i, j = entry.index
+        every = np.concatenate([each.values for each in long])
+        sizes = np.where(np.isfinite(every), np.abs(every), np.inf)
+        chosen = set(np.argsort(-sizes, kind="stable")[:count].tolist())
+        terms, first = list[tuple[str, SegmentRow, float]](), 0
+        for each in self.summands:
+            if len(each.values) == 1:
+                terms.append((each.word, each.factors(0), float(each.values[0])))
+                continue
+            own = sorted((k for k in range(len(each.values)) if first + k in chosen), key=lambda k: -sizes[first + k])
+            words = (index_in_words(each.counted, k, operands.vocabulary) for k in own)
+            terms += [(f"{name} {each.word}", each.factors(k), float(each.values[k])) for name, k in zip(words, own, strict=True)]
+            if rest := len(each.values) - len(own):
+                name = (
+                    f"{rest} {'other ' if own else ''}{each.counted}{'' if rest == 1 else 's'} {each.word if len(long) > 1 else ''}"
+                )
+                terms.append((name, (Segment("their sum", palette.dim),), float(np.delete(each.values, own).sum())))
+            first += len(each.values)
+        scale = scale_of(np.array([value for *_, value in terms]))
+
+        total = float(activation.values[i, j]) if activation is not None else float(operands.result.values[i, j])
+        ends = np.cumsum([value for *_, value in terms])
+        rows = [
+            [line(palette, transliterate(name.rstrip(), palette.glyphs)), factors, self._value(value, scale)]
+            for name, factors, value in terms
+        ]
+        target, result = operands.line.target, operands.result
+        written = transliterate(spoken(self._program, target, entry.index), palette.glyphs)
+        cell = Cell.of(
+            ENTRIES[result.kind, False].write(float(result.values[i, j])).rjust(numbers.WIDE), palette.accent, self._ref(i)
+        )
+        made = ""
+        if activation is not None and isinstance(operands.line.formula, Apply):
+            function = FUNCTIONS[operands.line.formula.function].text
+            gets = transliterate(f"what {function} gets", palette.glyphs)
+            rows.append([line(palette, ("sum", palette.strong)), line(palette, (gets, palette.dim)), self._value(total, scale)])
+            made = transliterate(f"{function}({number(total)})", palette.glyphs)
+        rows.append([line(palette, (written, palette.accent)), line(palette, (made, palette.dim)), (cell,)])
+
+        columns = (TableColumn(gap=0, size=14), TableColumn(right=True), TableColumn(right=True))
+        drawn = from_rows(table(palette, rows, columns, width))
+        beside = width - drawn.width - 2 - _BESIDE >= _BAR and result.rows == "row"
+        room = width - drawn.width - 2 - (_BESIDE if beside else 0)
+        if drawn.width > width:
+            return None
+        if room >= _BAR:
+            drawn = hstack(drawn, from_rows(self._steps(ends, room, len(rows))), gap=2)
+        return hstack(drawn, from_rows(self._every_row(height)), gap=2) if beside else drawn
+
+    def _value(self, value: float, scale: float) -> SegmentRow:
+        return (Segment(numbers.wide(value).rjust(numbers.WIDE), entry_style(self._palette, "signed", value, scale)),)
+
+    def _ref(self, i: int) -> Ref | None:
+        refs = self.operands.result.refs
+        return None if refs is None else refs(i, self._entry.index[1])
+
+    def _steps(self, ends: Array, room: int, count: int) -> Iterator[SegmentRow]:
+        """Yield a row for each term with a bar from the sum before it to the sum after it, and one that marks the whole sum."""
+        palette = self._palette
+        begins = np.concatenate([[0.0], ends[:-1]])
+        finite = ends[np.isfinite(ends)]
+        low, high = min(finite.min(initial=0.0), 0.0), max(finite.max(initial=0.0), 0.0)
+        places = (room - 1) / ((high - low) or 1.0)
+        zero = round((0.0 - low) * places)
+        glyphs = palette.glyphs
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            row = CellRow(room)
+            row.put(zero, glyphs.vertical_ellipsis, palette.dim)
+            if math.isfinite(begin) and math.isfinite(end):
+                start, stop = sorted((round((begin - low) * places), round((end - low) * places)))
+                ink = palette.positive if end >= begin else palette.negative
+                row.put(start, glyphs.bar[-1] * max(stop - start, 1), ink)
+            yield tuple(row.strip())
+        if len(ends) < count and np.isfinite(ends[-1:]).all():
+            row = CellRow(room)
+            row.put(round((ends[-1] - low) * places), glyphs.here, palette.plain)
+            yield tuple(row.strip())
+
+    def _every_row(self, height: int) -> Iterator[SegmentRow]:
+        """Yield the entry of the same column in every row of the batch, with what the row reads."""
+        palette, operands, (i, j) = self._palette, self.operands, self._entry.index
+        result, vocabulary = operands.result, operands.vocabulary
+        column = result.values[:, j]
+        entry, scale = ENTRIES[result.kind, False], 1.0 if result.kind == "unit" else scale_of(column)
+        yield line(palette, (f"{index_in_words(result.columns, j, vocabulary)} in every row", palette.dim))
+        letters = bool(vocabulary) and kind_of(self._program, self._program.input) == "onehot"
+        for k in shown_indices(len(column), max(height - 1, 1), i):
+            if k is None:
+                yield (Segment(palette.glyphs.vertical_ellipsis, palette.dim),)
+                continue
+            value, ink = float(column[k]), palette.strong if k == i else palette.plain
+            char = written_char(vocabulary[operands.given(k)], palette.glyphs) if letters else ""
+            style = entry_style(palette, result.kind, value, scale)
+            tone = palette.gate if result.kind == "unit" else palette.positive if value >= 0 else palette.negative
+            yield (
+                *line(palette, (f"row {k + 1}".ljust(7), ink), (f"{char:<3}" if letters else "", ink)),
+                Cell.of(entry.write(value), palette.fresh(style), self._ref(k)),
+                Segment("  "),
+                Segment(bar(palette, abs(value) / scale, _ROW_BAR), tone),
+            )

@@ -9,11 +9,12 @@ from tests.debugger.deriving import walk
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
 from tui_gru.engine import numbers
 from tui_gru.session.session import Session
+from tui_gru.tui.draw import Ref
 from tui_gru.tui.layout import Following, following
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.line import CurrentLine, written_out
 from tui_gru.tui.theme import BLACKBOARD, palette_for
-from tui_gru.tui.written import ExampleEntry, Operands, number
+from tui_gru.tui.written import ExampleEntry, Operands, Waterfall, number
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]
@@ -261,7 +262,7 @@ async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(bo
         assert not panel.subheading
 
 
-@pytest.mark.parametrize(("make", "width", "height"), [(tutorial, 74, 7), (large, 74, 7), (large, 60, 5)])
+@pytest.mark.parametrize(("make", "width", "height"), [(tutorial, 74, 7), (large, 74, 9), (large, 60, 5)])
 def test_one_row_is_written_with_the_shape_of_its_matrix(make, width, height):
     snapshot = at("h_tilde", 1, make=make)
     shapes = {f"{rows}×{columns}" for rows, columns in (np.shape(snapshot.value(name)) for name in ("x", "r", "h_tilde"))}
@@ -284,8 +285,9 @@ def test_elision_keeps_the_target_in_view(target):
     wanted = snapshot.record.ids("y")[1, 3]
     value = snapshot.value(target)[3, wanted]
     ways = {write(value).strip() for write in (numbers.unit, numbers.wide, numbers.compact)}
-    matrices = text_of(snapshot, row=3).split("row 4")[0]
-    assert any(way in matrices for way in ways)
+    text = text_of(snapshot, row=3)
+    shown = text if target == "logits" else text.split("row 4")[0]  # a waterfall of that entry, or matrices
+    assert any(way in shown for way in ways)
 
 
 def test_elision_keeps_the_picked_row_in_view():
@@ -325,7 +327,7 @@ def test_it_says_that_an_operand_was_changed_since(content):
 
 def shown_of(snapshot, width, height):
     """Return how much of a line is shown: whether its matrices have names, all rows of the batch, and four decimals."""
-    box, alone = written_out(P, snapshot, snapshot.line, View(), width, height)
+    box, alone, _ = written_out(P, snapshot, snapshot.line, View(), width, height)
     named = "×" in box.text or all(axis == () for axis in [Operands(snapshot, snapshot.line).result.values.shape])
     return named, not alone, bool(re.search(r"\d\.\d{4}|\be-", box.text))
 
@@ -339,3 +341,100 @@ def test_more_room_never_shows_less_of_a_line(target):
     for width in (77, 109, 117, 157):
         shown = [shown_of(snapshot, width, height) for height in range(7, 25)]  # as many as at 80x24
         assert all(not (less and not more) for one, next_ in pairwise(shown) for less, more in zip(one, next_, strict=True)), width
+
+
+# ------------------------------------------------------------------------------
+# Waterfalls, in which one entry of a long sum is worked out.
+
+
+def fallen(target, width=110, height=12, row=None, pointed=None):
+    """Return the snapshot of a line of a large model, and the rows of its waterfall."""
+    snapshot = at(target, 1, make=large)
+    box, _, falls = written_out(P, snapshot, snapshot.line, View(row), width, height, pointed)
+    assert falls
+    assert box.height <= height
+    assert box.width <= width
+    return snapshot, box.text.splitlines()
+
+
+@pytest.mark.parametrize("row", [None, 3])
+def test_a_long_sum_is_a_waterfall_of_its_largest_terms(row):
+    snapshot, rows = fallen("r", row=row)
+    i = row or 0
+    before, weights = snapshot.value("h_prev", 1)[i].astype(float), snapshot.parameter("Ur")[:, 0].astype(float)
+    products = before * weights
+    largest = np.argsort(-np.abs(products), kind="stable")[:6]
+    pick = snapshot.record.ids("x")[1, i]
+    assert rows[0].split()[:4] == ["r", "8×64", "=", "σ("]
+    letter, *terms, rest, bias, whole, result = rows[1:]
+    assert letter.split("]")[1].split()[0] == numbers.wide(snapshot.parameter("Wr")[pick, 0]).strip()
+    for k, term in zip(largest, terms, strict=True):
+        assert term.startswith(f"unit {k + 1} before ")
+        assert f"{number(before[k])}·{number(weights[k])}  {numbers.wide(products[k])}" in term
+    assert rest.startswith("58 other units ")
+    assert numbers.wide(np.delete(products, largest).sum()) in rest
+    assert bias.startswith("bias ")
+    value = snapshot.value("r", 1)[i, 0]
+    assert numbers.wide(np.log(value / (1 - value)))[:6] in whole
+    assert result.split()[:3] == ["r[row", f"{i + 1},", "unit"]
+    assert f"{value:.4f}" in result
+
+
+def test_each_bar_of_a_waterfall_begins_where_the_one_before_it_ends():
+    for target in ("z", "h_tilde", "logits"):
+        _, rows = fallen(target, width=80, height=11)
+        bars = [(row.index("█"), row.rindex("█") + 1) for row in rows if "█" in row]
+        assert len(bars) >= 6
+        for one, other in pairwise(bars):
+            assert min(abs(end - begin) for end in one for begin in other) <= 1
+        assert any("▲" in row for row in rows[-2:])
+
+
+@pytest.mark.parametrize("target", ["z", "r", "h_tilde", "logits", "dh", "drh", "dh_prev"])
+def test_the_terms_of_a_waterfall_add_up(target):
+    snapshot = at(target, 1, make=large)
+    operands = Operands(snapshot, snapshot.line)
+    whole = operands.result if operands.activation is None else operands.activation
+    for row, unit in ((0, 0), (3, 5)):
+        summands = Waterfall(P, ExampleEntry(operands, row, Ref(target, (row, unit)))).summands
+        total = sum(each.values.sum() for each in summands)
+        largest = max(np.abs(each.values).max() for each in summands)
+        assert total == pytest.approx(whole.values[row, unit], abs=1e-5 * largest)
+        assert max(len(each.values) for each in summands) >= 16
+
+
+def test_each_of_several_long_sums_says_what_it_is():
+    _, rows = fallen("dh_prev", height=14)
+    words = [row.split("  ")[0] for row in rows[1:]]
+    assert words[:2] == ["carry", "candidate"]
+    assert sum(bool(re.match(r"\d+ (other )?units? (update|reset)$", word)) for word in words) == 2
+
+
+def test_without_room_for_a_waterfall_the_line_is_matrices():
+    snapshot = at("r", 1, make=large)
+    for width, height in ((110, 6), (40, 12)):
+        box, _, falls = written_out(P, snapshot, snapshot.line, View(), width, height)
+        assert not falls
+        assert box.height
+
+
+@pytest.mark.parametrize("make", [tutorial])
+def test_short_sums_are_no_waterfall(make):
+    for target in ("z", "dh_prev"):
+        snapshot = at(target, 1, make=make)
+        assert not any(written_out(P, snapshot, snapshot.line, View(), width, 8)[2] for width in range(20, 120, 9))
+
+
+async def test_the_arrows_go_from_entry_to_entry_of_a_waterfall(board):
+    panel = CurrentLine()
+    panel.styles.width, panel.styles.height = 120, 14
+    async with board(panel).run_test(size=(120, 14)) as pilot:
+        panel.show(at("r", 1, make=large), View())
+        panel.focus()
+        await pilot.pause()
+        for keys, index in ((["right", "right"], (0, 2)), (["down"], (1, 2)), (["left", "up", "up"], (0, 1))):
+            await pilot.press(*keys)
+            assert panel.pointed == Ref("r", index)
+            await pilot.pause()
+            assert f"r[row {index[0] + 1}, unit {index[1] + 1}]" in panel.plain_text()
+            assert panel.spot.ref == Ref("r", index)

@@ -45,7 +45,7 @@ from tui_gru.tui.draw import (
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, ExampleEntry, Operand, Operands, TermHead, matrix, shown_indices
+from tui_gru.tui.written import ENTRIES, ExampleEntry, Operand, Operands, TermHead, Waterfall, matrix, shown_indices
 
 # ------------------------------------------------------------------------------
 # The tokens of a written line: signs, matrices and brackets, whose sizes are known before drawing.
@@ -581,6 +581,7 @@ class CurrentLine(CellPanel):
     ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."
 
     _alone: int | None = None  # the row of the batch that is shown if there is room for only one
+    _falling = False  # True if one entry is shown as a waterfall
 
     def first_spot(self, spots: Sequence[Spot]) -> Spot:
         """Return the entry of the result that is worked out."""
@@ -594,6 +595,18 @@ class CurrentLine(CellPanel):
     def watch__cursor(self) -> None:
         super().watch__cursor()
         self.refresh_content()
+
+    def action_point(self, across: int, down: int) -> None:
+        """Move the cursor; in a waterfall, which shows one entry, from entry to entry of the result."""
+        self._ensure_built()
+        line = self.snapshot.line
+        if not self._falling or line is None:
+            super().action_point(across, down)
+            return
+        operands = Operands(self.snapshot, line)
+        row, column = ExampleEntry(operands, self._view.row or 0, self._followed, self._view.row).index
+        rows, columns = operands.result.values.shape
+        self.pointed = Ref(line.target, (min(max(row + down, 0), rows - 1), min(max(column + across, 0), columns - 1)))
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
@@ -633,9 +646,10 @@ class CurrentLine(CellPanel):
         if line.formula is None:
             words = _UPSTREAM if line in snapshot.program.upstream else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
+        self._falling = False
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width, self._followed)
-        written, alone = written_out(self.palette, snapshot, line, self._view, width, height, self._followed)
+        written, alone, self._falling = written_out(self.palette, snapshot, line, self._view, width, height, self._followed)
         row = (self._view.row or 0) if alone else None
         if row != self._alone:
             self._alone = row
@@ -663,11 +677,15 @@ def _changed_since(snapshot: Snapshot) -> str | None:
 
 def written_out(
     palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, height: int, pointed: Ref | None = None
-) -> tuple[Box, bool]:
-    """Draw the line as matrices, and below it, if there is room, the computation of one entry. Return this, and whether it shows
-    only one row of the batch."""
+) -> tuple[Box, bool, bool]:
+    """Draw the line as matrices, and below it, if there is room, the computation of one entry; a sum along an axis that is too
+    long for that as a waterfall. Return this, whether it shows only one row of the batch, and whether it is a waterfall."""
     operands = Operands(snapshot, line)
     entry, badge = ExampleEntry(operands, view.row or 0, pointed, view.row), _badge(palette, snapshot, line)
+    fall = Waterfall(palette, entry)
+    wide = not operands.result.is_number and operands.result.values.shape[1] * ENTRIES["unit", True].width > width
+    if wide and (box := _falling(palette, fall, view.row, width, height)) is not None:
+        return box, False, True  # before anything is drawn: not even the result would fit
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]
 
     def brief() -> list[Box]:
@@ -675,9 +693,40 @@ def written_out(
 
     for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
         if choice.limits is not None:
+            if not (choice.in_full or wide) and (box := _falling(palette, fall, view.row, width, height)) is not None:
+                return box, False, True
             written = drawn(palette, choice.tokens, choice.limits, width, view.row)
-            return vstack(written, *choice.beneath, gap=choice.gap), choice.alone
-    return vstack(*rest), False
+            return vstack(written, *choice.beneath, gap=choice.gap), choice.alone, False
+    return vstack(*rest), False, False
+
+
+def _falling(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int) -> Box | None:
+    """Draw an entry as a waterfall, below the line with the shapes of its matrices if there is room; None if it is no long sum."""
+    if not fall.summands:
+        return None
+    head = _with_shapes(palette, LineWriter(fall.operands, row, palette.glyphs, fold=True).line())
+    tall = fall.box(width, height - 1) if row_width(head) <= width else None
+    return fall.box(width, height) if tall is None else vstack(from_rows([head]), tall)
+
+
+def _with_shapes(palette: Palette, tokens: Sequence[DrawnToken]) -> SegmentRow:
+    """Write a line with the shape of each matrix after its name, the result first."""
+    parts: list[Segment] = []
+    for token in (tokens[-1], tokens[-2], *tokens[:-2]):
+        match token:
+            case Matrix(operand=operand):
+                shape = (
+                    ""
+                    if operand.is_number
+                    else palette.glyphs.by.join(map(str, operand.shape if operand.rows else operand.shape[1:]))
+                )
+                ink = palette.accent if token.fresh else palette.strong
+                parts += [Segment(f"{operand.label} ", ink), Segment(f"{shape}  " if shape else " ", palette.dim)]
+            case Bracket(opening=opening, suffix=suffix):
+                parts.append(Segment("( " if opening else f"){suffix} ", palette.plain))
+            case OperatorToken(sign=sign):
+                parts.append(Segment(f"{sign} " if not sign[-1].isalpha() or sign == "=" else sign, palette.plain))
+    return tuple(parts)
 
 
 def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, pointed: Ref | None = None) -> Box:
@@ -703,6 +752,11 @@ class _Choice(NamedTuple):
     beneath: Sequence[Box] = ()
     gap: int = 0
     alone: bool = False
+
+    @property
+    def in_full(self) -> bool:
+        """True if all numbers of the line are shown."""
+        return self.limits is not None and self.limits.columns is None and self.limits.rows is None
 
 
 def _choices(
