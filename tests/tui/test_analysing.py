@@ -191,6 +191,42 @@ async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_turned() -> Non
         assert not any(turned[1] for turned in signs.values() if len(turned) > 1)
 
 
+async def test_the_map_of_units_has_signs_only_where_there_are_no_colours() -> None:
+    async with started(LARGE, "l 3e h") as (app, pilot):
+        panel = app.screen.overlay
+
+        def signed() -> int:
+            """Return how many units have anything written between their names and their correlations."""
+            rows = [row for row in panel.plain_text().splitlines() if row.startswith("unit ")]
+            return sum(re.match(r"unit \d+ +(turned +)?[+-]\d\.\d\d ", row) is None for row in rows)
+
+        assert signed() == 0
+        app.no_color = True
+        panel.show_again()
+        assert signed() > 10
+        app.no_color, app.theme = False, "ansi-dark"  # which has no backgrounds
+        await pilot.pause()
+        assert signed() > 10
+
+
+async def test_the_columns_beside_the_map_of_units_have_heads() -> None:
+    async with started(LARGE, "l 3e h") as (app, pilot):
+        await until_checked(pilot)
+        head = app.screen.overlay.plain_text().splitlines()[2]
+        assert re.search(r"r untrained +r now +loss without$", head.rstrip())
+        await pilot.resize_terminal(80, 24)
+        await until_checked(pilot)
+        assert re.search(r"r now +without$", app.screen.overlay.plain_text().splitlines()[2].rstrip())
+
+
+async def test_a_click_on_the_map_of_units_goes_to_the_character_above() -> None:
+    async with started(LARGE, "l 3e h") as (app, _):
+        panel = app.screen.overlay
+        x = panel.plain_text().splitlines()[2].index("best")
+        assert panel.point_at(x, 3)
+        assert panel.at == TEXT.index("best")
+
+
 async def test_the_keys_of_the_units() -> None:
     async with started(LARGE, "l 1e h tab tab") as (app, pilot):
         panel = app.screen.overlay
@@ -353,6 +389,31 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
         await press(pilot, "up up left enter")
         leaf = app.screen.overlay.leaf
         assert (leaf.root.number.name, leaf.root.number.t) == ("y_hat", 4)
+
+
+async def test_the_influence_by_both_measures_is_under_one_text() -> None:
+    async with started(LARGE, "l 3n 5s r y") as (app, pilot):
+        panel = app.screen.overlay
+        for width in (160, 80):
+            await pilot.resize_terminal(width, 24)
+            rows = panel.plain_text().splitlines()
+            (at,) = [i for i, row in enumerate(rows) if row.startswith("gradient ")]
+            lead = len(rows[at - 1]) - len(rows[at - 1].lstrip())
+            shown = panel.influence.text.replace(" ", "␣")[: len(rows[at - 1]) - lead]
+            assert rows[at - 1][lead:] == shown
+            for name, row in zip(("gradient", "occlusion"), rows[at : at + 2], strict=True):
+                values = np.abs(np.nan_to_num(getattr(panel.influence, name)))
+                tenths = [min(int(10 * value), 9) for value in values / values.max()]
+                digits = "".join(str(tenth) if tenth else " " for tenth in tenths)
+                assert row.rstrip() == f"{name:<{lead}}{digits[: len(shown)]}".rstrip()
+
+        def ink() -> Any:
+            row = next(line for line in drawn_lines(app.screen) if "gradient " in line.text and "by" not in line.text)
+            return next(segment.style for segment in row if "gradient " in segment.text)
+
+        before = ink()
+        await press(pilot, "tab")
+        assert ink() != before  # the name of the measure that colours the text stands out
 
 
 async def test_influence_on_another_character_than_the_likeliest() -> None:

@@ -110,6 +110,12 @@ class Panel(ScrollView, can_focus=True):
         return palette_of(self.app)
 
     @property
+    def coloured(self) -> bool:
+        """True if the backgrounds of cells tell values apart, so that they need no signs."""
+        palette = self.palette
+        return palette.glyphs is not ASCII and palette.signed(1).bgcolor is not None and not self.app.no_color
+
+    @property
     def zoomed(self) -> bool:
         """True if the panel fills the screen; then its whole content is shown, scrolled if needed."""
         return self.has_class("-maximized")

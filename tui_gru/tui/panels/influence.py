@@ -31,6 +31,7 @@ from tui_gru.tui.theme import Palette, folded, in_context, one_cell, translitera
 
 _MEASURES = ("gradient", "occlusion")
 _MEMORY = "memory"
+_LEAD = 11  # cells of the name of a measure before its digits; without room for it, only its first letter is there
 
 
 class InfluenceMap(SnapshotPanel):
@@ -93,21 +94,16 @@ class InfluenceMap(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
-        draw = self._text if self.influence.text else self._timesteps
-        pictures = {measure: [*draw(palette, width, measure), ()] for measure in _MEASURES}
-        captions = {m: [*self._words(palette, f"by {m}: {self._said(self.influence.reach(m))}", width)] for m in _MEASURES}
         rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
-        rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
-        both = [row for measure in _MEASURES for row in (*captions[measure], *pictures[measure])]
-        said, drawn = [*self._memory_words(palette, width)], [*self._memory_rows(palette, width)]
-        if len(rows) + len(both) + len(rest) + len(said) + len(drawn) + 1 <= height:
-            rows += [*both, *rest, (), *said, *drawn]
+        for measure in _MEASURES:
+            rows += self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)
+        rows += [(), *(self._text if self.influence.text else self._timesteps)(palette, width), ()]
+        rows += [*self._other_rows(palette, width), (), *self._states(palette, width)]
+        memory = [*self._memory_words(palette, width), *self._memory_rows(palette, width)]
+        if memory and len(rows) + len(memory) + 1 <= height:
+            rows += [(), *memory]
         elif self.measure == _MEMORY:
-            rows = [*said, *drawn]
-        elif len(rows) + len(both) + len(rest) <= height:
-            rows += [*both, *rest]
-        else:
-            rows += [*pictures[self.measure], *captions[_MEASURES[0]], *captions[_MEASURES[1]], *rest]
+            rows = memory
         return clip(palette, from_rows(rows), width, len(rows))
 
     def _memory_words(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
@@ -177,30 +173,43 @@ class InfluenceMap(SnapshotPanel):
         parts: Float64Array = values / (values.max(initial=0.0) or 1.0)
         return parts
 
-    def _text(self, palette: Palette, width: int, measure: str) -> Iterator[SegmentRow]:
-        """Yield lines of characters, each with its influence below in tenths of the largest, such that colour is not needed."""
-        found, parts = self.influence, self._parts(measure)
+    def _lead(self, width: int) -> int:
+        """Return the cells before the text and before all that stands under its characters."""
+        return _LEAD if width >= 3 * _LEAD else 2
+
+    def _text(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
+        """Yield lines of characters in the colours of the chosen measure, each with its influence by both measures below it, in
+        tenths of the largest, such that colour is not needed."""
+        found, every = self.influence, {measure: self._parts(measure) for measure in _MEASURES}
+        parts = every.get(self.measure, every[_MEASURES[0]])
         tokens = not isinstance(found.text, str)
         signs = [(written_char if tokens else one_cell)(char, palette.glyphs) for char in found.text]
         cell = max(map(cell_len, signs)) + tokens
-        across = max(width // cell, 1)
+        lead = self._lead(width)
+        across = max((width - lead) // cell, 1)
         for first in range(0, len(signs), across):
-            chars, tenths = [], []
-            for i in range(first, min(first + across, len(signs))):
+            shown, chars = range(first, min(first + across, len(signs))), [Segment(" " * lead)]
+            for i in shown:
                 style = palette.unit(float(parts[i]))
                 if i > found.at and not found.backwards:
                     style = palette.blank
                 elif i == found.at:
                     style = style + Style(bold=True, underline=True)
                 chars += [Segment(signs[i], style), Segment(" " * (cell - cell_len(signs[i])))]
-                tenth = min(int(10 * parts[i]), 9)
-                tenths.append((str(tenth) if tenth else " ").ljust(cell))
             yield tuple(chars)
-            yield (Segment("".join(tenths), palette.dim),)
+            for measure in _MEASURES:
+                tenths = (min(int(10 * every[measure][i]), 9) for i in shown)
+                digits = "".join((str(tenth) if tenth else " ").ljust(cell) for tenth in tenths)
+                yield (
+                    Segment(measure[: lead - 1].ljust(lead) + digits, palette.plain if measure == self.measure else palette.dim),
+                )
 
-    def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[SegmentRow]:
-        """Yield the row for a model that reads numbers: a column per timestep."""
-        yield (Segment(column_signs(palette, self._parts(measure))[-width:], palette.gate),)
+    def _timesteps(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
+        """Yield the rows for a model that reads numbers: for each measure a column per timestep."""
+        lead = self._lead(width)
+        for measure in _MEASURES:
+            curve = column_signs(palette, self._parts(measure))[-max(width - lead, 1) :]
+            yield (Segment(measure[: lead - 1].ljust(lead), palette.dim), Segment(curve, palette.gate))
 
     def _said(self, reach: Reach) -> str:
         what = token_word(self.influence.text) if self.influence.text else "timestep"
@@ -226,13 +235,13 @@ class InfluenceMap(SnapshotPanel):
 
         The description is beside the columns, or above them if there is no room.
         """
-        program, found = self.snapshot.program, self.influence
+        program, found, lead = self.snapshot.program, self.influence, self._lead(width)
         for state, norms in found.states.items():
             reach = found.reach(state)
             far = f"reaches {'' if reach.falls else 'at least '}{reach.steps}"
             words = transliterate(f"∂/∂{program.writer.name(state)} {far}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
-            curve = Segment(column_signs(palette, norms / largest)[-max(width, 1) :], palette.gate)
+            curve = Segment(" " * lead + column_signs(palette, norms / largest)[-max(width - lead, 1) :], palette.gate)
             if len(curve.text) + cell_len(words) + 2 <= width:
                 yield (curve, Segment(f"  {words}", palette.dim))
             else:

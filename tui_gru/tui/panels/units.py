@@ -28,14 +28,15 @@ SORTS = ("by feature", "by variation", "by number", "like this one", "by loss wi
 _WIDE, _NARROW = 100, 60  # least width of the panel for names of features beside units, and for what is at the right of the map
 _FEATURE = 18  # cells of the name of a feature
 _OTHERS = "other units"  # those that follow no feature
+_TURNED = "turned"  # said of units that are drawn with the opposite sign
 _WIDEST = 6  # cells of a character at most
 _FOOT = 5  # rows below the map: the curve of the unit, and excerpts
 _PICKED = 4  # the most units whose curves are pinned
-_HALF = 0.5  # of the scale; from this part on, a cell has a sign, such that colour is not needed
+_HALF = 0.5  # of the scale; from this part on, a cell has a sign where there are no colours
 _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
-_COLUMNS = (("untrained", 11), ("now", 9), ("loss without", 14))  # at the right of a wide map
-_FEW_COLUMNS = (("now", 9), ("without", 9))
+_COLUMNS = (("r untrained", 13), ("r now", 9), ("loss without", 14))  # at the right of a wide map
+_FEW_COLUMNS = (("r now", 9), ("without", 9))
 
 
 class UnitsMap(SnapshotPanel):
@@ -102,6 +103,7 @@ class UnitsMap(SnapshotPanel):
         self._estimate: Float64Array | None = None
         self._first, self._top = 0, 0
         self._room, self._cell = (1, 1), 1  # the numbers of rows and characters in view, and the cells of a character
+        self._left = 0  # the cells before the map
         self._places: list[int] = []
         self.picked: list[int] = []
         self._sort = SORTS[0] if self.notes else SORTS[1]
@@ -194,7 +196,7 @@ class UnitsMap(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, wide = self.palette, width >= _WIDE and bool(self.notes)
-        label = self._label + wide * _FEATURE
+        label = self._left = self._label + (self._beside_names if wide else 0)
         columns = [*(_COLUMNS if wide else _FEW_COLUMNS if self.notes and width >= _NARROW else ())]
         if self._added is None:
             columns = columns[:-1]
@@ -213,7 +215,7 @@ class UnitsMap(SnapshotPanel):
         values = self.activity.values[here][:, [each for each in shown if isinstance(each, int)]].T
         signs = np.array([[-1 if self._is_turned(each) else 1] for each in shown if isinstance(each, int)])
         codes = iter(_codes(values * signs, scale, signed=bounded != (0, 1)))
-        table = _table(palette, self._cell, bounded == (0, 1))
+        table = _table(palette, self._cell, bounded == (0, 1), self.coloured)
         for each in shown:
             if isinstance(each, str):
                 rows.append((*self._heading(palette, each, label, here), gap, *self._probed(palette, each, columns, wide=wide)))
@@ -229,6 +231,14 @@ class UnitsMap(SnapshotPanel):
         """The cells before the map and its curves, without the name of a feature."""
         return len(f"curve {self.activity.units}") + 1
 
+    @property
+    def _beside_names(self) -> int:
+        """The cells beside the names of units: for what each follows, or for the names of features above the units."""
+        if self._sort != SORTS[0]:
+            return _FEATURE
+        names = [len(each) for each in self._lines if isinstance(each, str)]
+        return min(max(len(_TURNED), max(names, default=0) - self._label) + 1, _FEATURE)
+
     def _called(self, unit: int) -> str:
         return f"unit {unit + 1}"
 
@@ -242,7 +252,7 @@ class UnitsMap(SnapshotPanel):
         turned = self._is_turned(unit)
         yield Segment(self._called(unit).ljust(self._label), ink)
         if wide and self._sort == SORTS[0]:
-            yield Segment(("turned" if turned else "").ljust(_FEATURE), palette.dim)
+            yield Segment((_TURNED if turned else "").ljust(self._beside_names), palette.dim)
         elif wide:
             what = str(self.notes[unit].what) if self._is_followed(unit) else ""
             yield Segment(cut(what, _FEATURE - 1, palette.glyphs).ljust(_FEATURE), palette.dim)
@@ -260,7 +270,7 @@ class UnitsMap(SnapshotPanel):
     def _probed(self, palette: Palette, name: str, columns: Sequence[tuple[str, int]], *, wide: bool) -> Iterator[Segment]:
         """Draw R² of all units together for a feature in the columns of r, before training and now."""
         probe = next((each for each in self.probes if each.feature == name), None)
-        known = {"untrained": np.nan if probe is None else probe.before, "now": np.nan if probe is None else probe.r2}
+        known = {"r untrained": np.nan if probe is None else probe.before, "r now": np.nan if probe is None else probe.r2}
         for head, cells in columns:
             value = known.get(head, np.nan)
             words = "" if not np.isfinite(value) else f"R² {value:.2f}" if value >= 0 else "R² < 0"
@@ -271,9 +281,9 @@ class UnitsMap(SnapshotPanel):
         note, added = self.notes[unit] if self.notes else Correlated("", 0.0), self._added
         for head, cells in columns:
             words, ink = "", palette.dim
-            if head == "untrained" and self.activity.before is not None:
+            if head == "r untrained" and self.activity.before is not None:
                 words = f"{note.before:+.2f}"
-            elif head == "now":
+            elif head == "r now":
                 words, ink = f"{note.r:+.2f}", palette.plain
             elif head.endswith("without") and added is not None and np.isfinite(added[unit]):
                 computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
@@ -433,7 +443,7 @@ class UnitsMap(SnapshotPanel):
     def point_at(self, x: int, y: int) -> bool:
         if not 1 <= y <= self._room[0]:
             return False
-        self.at = min(max(self._first + (x - self._label) // self._cell, 0), len(self.activity.values) - 1)
+        self.at = min(max(self._first + (x - self._left) // self._cell, 0), len(self.activity.values) - 1)
         line = self._lines[min(self._top + y - 1, len(self._lines) - 1)]
         self._choose_unit(line if isinstance(line, int) else self.unit)
         return True
@@ -447,10 +457,13 @@ def _codes(values: Array, scale: float, *, signed: bool) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _table(palette: Palette, width: int, unit: bool) -> tuple[Segment, ...]:
-    """Return a segment for every code: the colours of the scale times three signs, then the one for missing values."""
+def _table(palette: Palette, width: int, unit: bool, coloured: bool) -> tuple[Segment, ...]:
+    """Return a segment for every code: the colours of the scale times three signs, then the one for missing values.
+
+    Where cells are coloured, they have no signs.
+    """
     scale = palette.unit_scale if unit else palette.signed_scale
-    found = [Segment(sign.center(width), tint) for tint in scale for sign in (" ", "+", "-")]
+    found = [Segment((" " if coloured else sign).center(width), tint) for tint in scale for sign in (" ", "+", "-")]
     return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
 
 
