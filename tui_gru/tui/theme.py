@@ -100,7 +100,7 @@ ASCII = Glyphs(
 
 #: Operators of formulas as typed in code. These, and names, have another width in ASCII.
 _FUNCTION_SIGNS = {row.text: name for name, row in FUNCTIONS.items() if not row.text.isascii()}
-_OPERATORS = {**_FUNCTION_SIGNS, "Σ": "sum", "·": "*", "ᵀ": ".T"}
+_OPERATORS = {**_FUNCTION_SIGNS, "Σ": "sum", "·": "*", "ᵀ": ".T", "Δ": "change "}  # beside dW, a DW could be taken for a gradient
 
 #: Other characters of text. Every entry keeps its width, so columns stay aligned.
 _TEXT = {
@@ -184,7 +184,7 @@ def _formula() -> re.Pattern[str]:
     """Return a pattern of names that have another spelling in code, symbols such as ①, and operators."""
     marks = "|".join(re.escape(symbol) for symbol in symbols() if not symbol.isascii())
     functions = "|".join(map(re.escape, _FUNCTION_SIGNS))
-    signs = rf"(?:{functions})(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # only in formulas: elsewhere they are letters, and a dot
+    signs = rf"(?:{functions})(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ|Δ(?=\w)"  # only in formulas: elsewhere they are letters, and a dot
     return re.compile(f"{MARKED}|{marks}|{signs}")
 
 

@@ -1,13 +1,16 @@
+import re
+
 import numpy as np
 import pytest
 
+from tests.tui.panels.sessions import at, large
 from tui_gru.engine import numbers
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels import weights as sheets
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
-from tui_gru.tui.theme import BLACKBOARD, palette_for
+from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for, transliterate
 from tui_gru.tui.written import matrix
 
 
@@ -171,3 +174,38 @@ async def test_what_the_line_has_just_computed_is_picked_out(board, moment, name
         overview.render_line(0)
         accented = {s.text for strip in overview.drawn for s in strip if s.style == overview.palette.accent}
         assert {snapshot.line.target, *snapshot.line.reads} & accented
+
+
+async def test_a_large_model_shows_the_weight_that_the_line_at_work_computes_or_reads(board):
+    weights = WeightsPanel()
+    lines = {
+        "z": "Wz",
+        "r": "Wr",
+        "h_tilde": "Wh",
+        "h": "Wh",
+        "logits": "Wy",
+        "y_hat": "Wy",
+    }
+    lines |= {"dh": "Wy", "drh": "Uh", "dUz": "Uz", "Ur": "Ur"}
+    async with board(weights).run_test(size=(90, 16)) as pilot:
+        for target, parameter in lines.items():
+            weights.show(at(target, None if target == "Ur" else 0, make=large), View())
+            await pilot.pause()
+            assert weights.query_one(ParameterMatrix).parameter == parameter
+        weights.action_choose(1)
+        assert weights.chosen == "Uh"
+        weights.show(at("z", 0, make=large), View())
+        assert weights.query_one(ParameterMatrix).parameter == "Uh"
+
+
+async def test_in_ascii_a_change_cannot_be_taken_for_a_gradient(board, moment, written):
+    weights = WeightsPanel()
+    async with board(weights, glyphs=ASCII).run_test(size=(78, 42)) as pilot:
+        weights.show(moment("sgd"), View())
+        await pilot.pause()
+        text = written(weights.query_one(Overview))
+        assert {"Wz", "dWz", "change Wz", "change bh"} <= set(re.findall(r"change \w+|\w+", text))
+        assert "DW" not in text
+        assert text.isascii()
+        message = weights.go_to_largest("changes")
+        assert transliterate(message, ASCII).startswith("the largest: change W")

@@ -374,7 +374,7 @@ class WeightsPanel(PanelGroup):
     """All parameters: values, gradients and the changes of the last SGD step.
 
     `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
-    of the current line, until `<` and `>` choose another.
+    which the current line computes or reads, until `<` and `>` choose another.
     """
 
     #: The weight that `go_to_largest` has found, and its entry; None before, and if it has found none.
@@ -391,6 +391,7 @@ class WeightsPanel(PanelGroup):
         super().__init__()
         self.mode = "all"
         self.chosen = ""
+        self._followed = ""  # the parameter of the current line, or of the last one that has one
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
     def compose(self) -> ComposeResult:
@@ -399,6 +400,9 @@ class WeightsPanel(PanelGroup):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
+        if (line := snapshot.line) is not None:
+            names = (line.target, line.target.removeprefix("d"), *line.reads)
+            self._followed = next((name for name in names if name in snapshot.program.parameters), self._followed)
         self._update()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -469,9 +473,8 @@ class WeightsPanel(PanelGroup):
     @property
     def _one(self) -> str:
         """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
-        names, line = self.snapshot.program.parameters, self.snapshot.line
-        wanted = (self.chosen, line.target.removeprefix("d") if line is not None else "")
-        return next((name for name in wanted if name in names), next(iter(names), ""))
+        names = self.snapshot.program.parameters
+        return next((name for name in (self.chosen, self._followed) if name in names), next(iter(names), ""))
 
     @property
     def _roomy(self) -> bool:
