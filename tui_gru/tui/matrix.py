@@ -18,7 +18,7 @@ from textual.strip import Strip
 from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, given
-from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs
+from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged
 from tui_gru.tui.panel import NumberAsked, Panel, contents
 from tui_gru.tui.theme import LEVELS, Palette, cut, fitting, transliterate
 from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, matrix, scale_of
@@ -108,6 +108,11 @@ class Ordering:
         self.by = ""
         self._orders: list[Sequence[int] | None] = [None, None]  # of rows and columns; None if not sorted
 
+    def follow(self, columns: Sequence[int] | None) -> None:
+        """Take an order of the columns from others, or their own if it is None; unless they are sorted."""
+        if not self.by:
+            self._orders[1] = columns
+
     def next(self, values: AnyArray | None) -> None:
         """Switch between rows, columns, both and neither sorted by the size of these values; without values, sort neither."""
         from tui_gru.analysis.summaries import by_size
@@ -138,13 +143,22 @@ class Ordering:
 
 #: Rows above a heat map (summary and column names), and the least height of a heat map.
 _HEAD, _LEAST_MAP = 2, 5
+#: The cells of the title before a matrix that is drawn in cells, of the shares after it, and the least between them.
+NAME, _SHARES, LEAST_CELLS = 17, 20, 24
+
+
+@lru_cache(maxsize=4096)
+def _halves(upper: Style, lower: Style) -> Style:
+    """Return the style of an upper half block in the background of one style, over that of another."""
+    return Style(color=upper.bgcolor, bgcolor=lower.bgcolor)
 
 
 class MatrixView(Panel):
     """Shows a two-dimensional array (a vector is one row), as dots if it is not computed yet.
 
     With the focus, arrow keys move a cursor, and the border shows the exact number under it. If the numbers do not fit, a heat map
-    with a summary line is shown; in a panel too low for a heat map, a histogram with shares.
+    with a summary line is shown; in a panel too low for a heat map, a histogram with shares. If `mapped`, it is drawn beside its
+    title in cells, one for each column, whose halves are two rows.
     """
 
     ASKING = frozenset({"choose"})
@@ -175,6 +189,7 @@ class MatrixView(Panel):
         self.scale = 1.0
         self.limits: ValueRange | None = None
         self.near_zero_shown = True
+        self.mapped = False
         self.captioned = ""
         self._shown_array: object = None  # what `show_array` was last given
         self._summary: Summary | None = None
@@ -220,7 +235,7 @@ class MatrixView(Panel):
     @property
     def as_numbers(self) -> bool:
         """True if the array is shown as numbers, False if as a heat map or a histogram."""
-        return self._entry_form(self.content_size) is not None
+        return not self._in_cells and self._entry_form(self.content_size) is not None
 
     def name_cell(self, row: int, column: int) -> str:
         """Return the name of an entry in the border, by default two 0-based indices."""
@@ -267,8 +282,10 @@ class MatrixView(Panel):
         )
 
     @property
-    def form(self) -> Literal["numbers", "map", "strips"]:
-        """The form of the drawing: numbers, a heat map, or, without room for its rows, a histogram with shares."""
+    def form(self) -> Literal["numbers", "map", "strips", "cells"]:
+        """The form of the drawing: cells, numbers, a heat map, or, without room for its rows, a histogram with shares."""
+        if self._in_cells:
+            return "cells"
         if self.as_numbers:
             return "numbers"
         return "map" if self.content_size.height >= _LEAST_MAP or not self._framed else "strips"
@@ -326,6 +343,8 @@ class MatrixView(Panel):
             self.call_next(self._set_virtual_size, wanted)
         if form == "strips":
             return Box([tuple(strip) for strip in self._summary_rows(width, height)], width)
+        if form == "cells":
+            return self._cells(width, height)
         return EMPTY  # a heat map is drawn line by line on demand
 
     def render_line(self, y: int) -> Strip:
@@ -333,6 +352,62 @@ class MatrixView(Panel):
             return super().render_line(y)
         width = self.scrollable_content_region.width
         return self._map_line(y, width).adjust_cell_length(width).apply_style(self._ground)
+
+    @property
+    def _in_cells(self) -> bool:
+        return self.mapped and not self.zoomed
+
+    def _cells(self, width: int, height: int) -> Box:
+        palette, signed = self.palette, self.kind == "signed"
+        ink = palette.accent if self.fresh else palette.strong if self.has_focus else palette.plain
+        title = cut(transliterate(self.title or "", palette.glyphs), NAME - 1, palette.glyphs)
+        lead, below = Segment(title + " " * (NAME - cell_len(title)), ink), Segment(" " * NAME)
+        if self.values is None:
+            return from_rows([(lead, Segment(palette.glyphs.blank, palette.blank))])
+        rows, columns = self.rows_in_cells(height), self._columns_in_cells(width)
+        finite, _, level = levels(self.values, self.scale if signed else 1.0, signed=signed)
+        scale = palette.signed_scale if signed else palette.unit_scale
+        styles = {
+            i: [scale[k] if good else palette.warning for good, k in zip(finite[i].tolist(), level[i].tolist(), strict=True)]
+            for i in rows
+        }
+        at = columns.index(self.cursor[1]) if self.has_focus and self.cursor[1] in columns else None
+        drawn = list[SegmentRow]()
+        for upper, *lower in (rows[y : y + 2] for y in range(0, len(rows), 2)):
+            tops = styles[upper]
+            inks = [_halves(tops[j], styles[lower[0]][j]) if lower else tops[j] for j in columns if j is not None]
+            signs = ["▀" if lower else " "] * len(inks)
+            if None in columns:
+                signs.insert(columns.index(None), palette.glyphs.ellipsis)
+                inks.insert(columns.index(None), palette.dim)
+            if at is not None and self.cursor[0] in (upper, *lower):  # the half of the other row is drawn in the ink of the cursor
+                signs[at] = " " if not lower else "▄" if self.cursor[0] == upper else "▀"
+                inks[at] = palette.cursor
+            drawn.append((below if drawn else lead, *merged(signs, inks)))
+        if (what := self.summary) is not None and width >= NAME + len(columns) + _SHARES:
+            words = list(_words(what, self.kind, self._where, short=True))
+            both = "  ".join(words[:2])
+            for y, word in enumerate(words[: len(drawn)] if len(drawn) > 1 or cell_len(both) > _SHARES else [both]):
+                drawn[y] = (
+                    *drawn[y],
+                    Segment(f"  {cut(transliterate(word, palette.glyphs), _SHARES, palette.glyphs)}", palette.dim),
+                )
+        return from_rows(drawn)
+
+    def rows_in_cells(self, height: int) -> list[int]:
+        """Return the rows of the matrix that cells show: that which is singled out, or as many as fit, with that of the cursor."""
+        if self.row is not None:
+            return [self.row]
+        count = min(2 * max(height, 1), self.shape[0])
+        first = min(max(self.cursor[0] - count + 1, 0) if self.has_focus else 0, self.shape[0] - count)
+        return list(range(first, first + count))
+
+    def _columns_in_cells(self, width: int) -> list[int | None]:
+        """Return the columns in their order; if they do not fit, the first and the last of them with None between."""
+        count, room = self.shape[1], max(width - NAME, LEAST_CELLS)
+        first = (room - 1) // 2
+        places = range(count) if count <= room else (*range(first), None, *range(count - (room - 1 - first), count))
+        return [None if place is None else self._ordering.entry(1, place) for place in places]
 
     def _summary_rows(self, width: int, height: int) -> Sequence[Strip]:
         """Draw a panel without room for a map: its summary. With the focus, the row and the place of the cursor come first."""
@@ -544,6 +619,10 @@ class MatrixView(Panel):
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
         """Return the entry at a position in the panel, None if there is none."""
+        if self._in_cells:
+            rows, columns = self.rows_in_cells(self.content_size.height), self._columns_in_cells(self.content_size.width)
+            chosen = columns[x - NAME] if 0 <= x - NAME < len(columns) else None
+            return (rows[2 * y], chosen) if chosen is not None and 2 * y < len(rows) else None
         compact = self._entry_form(self.content_size)
         if compact is not None:
             row, column = y, (x - 1) // (ENTRIES[self.kind, compact].width + 1)  # after the bracket
@@ -583,7 +662,7 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, 
     columns = min(_COLUMNS, width // 5)
     room = width - columns - 2
     bad = summary.entries - summary.finite
-    words = [*([f"{bad:,} not finite"] if bad else []), *_words(summary, kind, where, short=room < _WIDE)]
+    words = list(_words(summary, kind, where, short=room < _WIDE))
     all_of_it = " · ".join([_range(summary), *words])
     shown = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
     ink = palette.warning if bad else palette.dim
@@ -597,9 +676,8 @@ def strips(palette: Palette, summary: Summary | None, kind: NumberScale, where: 
         return [Strip([Segment(palette.glyphs.blank * width, palette.blank)], width)] * min(height, 1)
     found = [Strip([histogram(palette, summary, width)], width)]
     bad = summary.entries - summary.finite
-    words = [*([f"{bad:,} not finite"] if bad else []), *_words(summary, kind, where, short=True)]
     line = ""
-    for word in words:
+    for word in _words(summary, kind, where, short=True):
         longer = f"{line}  {word}" if line else word
         if line and cell_len(longer) > width:
             found.append(_line(palette, line, width, bad=bad > 0 and len(found) == 1))
@@ -620,7 +698,9 @@ def _range(summary: Summary) -> str:
 
 
 def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) -> Iterator[str]:
-    """Yield the shares of entries, the mean of a gate and the largest entry, the most important first."""
+    """Yield what is not finite, the shares of entries, the mean of a gate and the largest entry, the most important first."""
+    if bad := summary.entries - summary.finite:
+        yield f"{bad:,} not finite"
     limits = summary.limits
     if limits is not None and limits.low == 0:
         yield _share(summary, summary.low, "0", short)

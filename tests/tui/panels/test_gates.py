@@ -1,10 +1,16 @@
+from contextlib import asynccontextmanager
+
+import numpy as np
 import pytest
 
+from tests.tui.panels.sessions import at, large, start
 from tui_gru.engine import numbers
+from tui_gru.engine.numbers import exact
 from tui_gru.tui.headless import headless
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.values import Gates, ValueMatrix
+from tui_gru.tui.theme import ASCII
 
 
 def texts(gates, written):
@@ -96,3 +102,148 @@ async def test_as_many_in_a_row_as_fit(board, moment, size, rows):
         gates.show(moment("computed"), View())
         await pilot.pause()
         assert len({matrix.region.y for matrix in gates.query(MatrixView)}) == rows
+
+
+# ------------------------------------------------------------------------------
+# Values of many units, in cells.
+
+
+@asynccontextmanager
+async def mapped(board, snapshot, size=(112, 12), view=View(), **options):  # noqa: B008 - it is frozen
+    gates = Gates(snapshot.program)
+    gates.styles.height = size[1]
+    async with board(gates, **options).run_test(size=size) as pilot:
+        gates.show(snapshot, view)
+        await pilot.pause()
+        yield gates, pilot
+
+
+def order_of(snapshot, t):
+    return np.argsort(-snapshot.value("z", t).astype(float).mean(0), kind="stable")
+
+
+def matrix_of(gates, name):
+    return next(matrix for matrix in gates.query(ValueMatrix) if matrix.value_name == name)
+
+
+def cells_of(matrix):
+    """Return the styles of the cells after the name, row by row."""
+    return [[segment.style for segment in row for _ in segment.text][17:81] for row in matrix.drawn]
+
+
+async def test_values_of_many_units_are_cells_sorted_by_the_gate_that_keeps_the_old_state(board):
+    snapshot = at("h", 2, make=large)
+    async with mapped(board, snapshot) as (gates, _):
+        order, palette = order_of(snapshot, 2), matrix_of(gates, "z").palette
+        for name, scale in (("z", palette.unit_scale), ("h_prev", palette.signed_scale)):
+            values, cells = snapshot.value(name, 2), cells_of(matrix_of(gates, name))
+            assert len(cells) == 2  # four rows of the batch
+            for y, row in enumerate(cells):
+                for x in (0, 1, 31, 63):
+                    parts = [float(values[i, order[x]]) for i in (2 * y, 2 * y + 1)]
+                    parts = parts if name == "z" else [(part + 1) / 2 for part in parts]
+                    upper, lower = (scale[round(part * (len(scale) - 1))].bgcolor for part in parts)
+                    assert (row[x].color, row[x].bgcolor) == (upper, lower)
+        shown = [strip.text.split("▀")[0].split() for strip in (matrix.drawn[0] for matrix in gates.query(ValueMatrix))]
+        assert shown == [
+            ["hₜ₋₁", "before"],
+            ["→", "r", "reset"],
+            ["→", "h̃", "candidate"],
+            ["→", "z", "update"],
+            ["→", "h", "state"],
+        ]
+        assert "sat." in matrix_of(gates, "h").drawn[0].text
+        assert str(gates.border_title).endswith("rows 1–4 of 8, units sorted by z")
+
+
+async def test_before_the_gate_is_computed_the_one_before_it_sorts_the_units(board):
+    for t in (0, 3):
+        snapshot = at("z", t, make=large)
+        snapshot = snapshot if t else start(make=large)
+        async with mapped(board, snapshot) as (gates, _):
+            assert ("sorted by z" in str(gates.border_title)) == bool(t)
+
+
+async def test_what_is_not_computed_yet_is_one_quiet_sign(board):
+    async with mapped(board, at("r", 1, make=large)) as (gates, _):
+        for name in ("h_tilde", "h"):
+            assert [strip.text.split()[-1] for strip in matrix_of(gates, name).drawn] == ["·"]
+        assert matrix_of(gates, "r").drawn[0].text.count("▀") == 64
+
+
+async def test_the_cursor_is_seen_in_the_cells_and_goes_in_their_order(board):
+    snapshot = at("h", 2, make=large)
+    async with mapped(board, snapshot) as (gates, pilot):
+        matrix, order = matrix_of(gates, "r"), order_of(snapshot, 2)
+        matrix.cursor = (0, int(order[4]))
+        matrix.focus()
+        await pilot.press("right")
+        assert matrix.cursor == (0, order[5])
+        await pilot.press("down")
+        assert matrix.cursor == (1, order[5])
+        cells = cells_of(matrix)
+        assert [(y, x) for y, row in enumerate(cells) for x, style in enumerate(row) if style == matrix.palette.cursor] == [(0, 5)]
+        assert str(gates.border_subtitle) == f"row 2, unit {order[5] + 1} = {exact(snapshot.value('r', 2)[1, order[5]])}"
+        await pilot.press(*["down"] * 6)
+        assert matrix.cursor[0] == 7
+        assert sum(style == matrix.palette.cursor for row in cells_of(matrix) for style in row) == 1  # it stays in view
+        assert matrix.point_at(17 + 9, 0)
+        assert matrix.cursor[1] == order[9]
+        assert not matrix.point_at(3, 0)
+
+
+async def test_the_border_has_the_units_that_the_letter_has_changed_most(board):
+    snapshot = at("h", 2, make=large)
+    async with mapped(board, snapshot) as (gates, _):
+        before, after = snapshot.value("h_prev", 2)[0], snapshot.value("h", 2)[0]
+        most = np.argsort(-np.abs(after - before), kind="stable")[:3]
+        said = [f"unit {k + 1} {numbers.compact(before[k]).strip()} → {numbers.compact(after[k]).strip()}" for k in most]
+        assert str(gates.border_subtitle).startswith("“")
+        assert f"changed most in row 1: {', '.join(said)}" in str(gates.border_subtitle)
+    async with mapped(board, at("r", 2, make=large)) as (gates, _):
+        assert "changed" not in str(gates.border_subtitle)  # the state is not computed yet
+
+
+async def test_without_room_for_all_units_the_middle_is_left_out(board):
+    snapshot = at("h", 2, make=large)
+    async with mapped(board, snapshot, (66, 12)) as (gates, _):
+        matrix, order = matrix_of(gates, "z"), order_of(snapshot, 2)
+        (row, *_) = (strip.text[17:] for strip in matrix.drawn)
+        assert row.count("⋯") == 1
+        assert len(row) == 62 - 17
+        assert matrix.point_at(61, 0)
+        assert matrix.cursor[1] == order[63]
+        assert not matrix.point_at(17 + row.index("⋯"), 0)
+
+
+async def test_a_row_that_is_singled_out_is_alone_in_the_cells(board):
+    snapshot = at("h", 2, make=large)
+    async with mapped(board, snapshot, view=View(5)) as (gates, _):
+        cells = cells_of(matrix_of(gates, "z"))
+        palette, values = matrix_of(gates, "z").palette, snapshot.value("z", 2)[5]
+        assert len(cells) == 1
+        assert cells[0][0] == palette.unit(values[order_of(snapshot, 2)[0]])
+        assert "row 6:" in str(gates.border_subtitle)
+
+
+async def test_without_colours_values_of_many_units_have_histograms(board):
+    snapshot = at("h", 2, make=large)
+    async with mapped(board, snapshot, glyphs=ASCII) as (gates, _):
+        assert all(matrix.form != "cells" for matrix in gates.query(ValueMatrix))
+    async with mapped(board, at("h", 2)) as (gates, _):  # there is room for the numbers
+        assert all(matrix.form == "numbers" for matrix in gates.query(ValueMatrix))
+
+
+async def test_gradients_are_cells_in_the_same_order(board):
+    snapshot = at("dr", 2, make=large)
+    async with mapped(board, snapshot, (112, 22)) as (gates, _):
+        assert str(gates.border_title).startswith("gradients of the gates")
+        assert "sorted by z" in str(gates.border_title)
+        assert [matrix.form for matrix in gates.query(ValueMatrix) if matrix.display] == ["cells"] * 5
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 6, 9])
+async def test_any_height_has_room_for_a_form_of_the_values(board, height):
+    snapshot = at("h", 2, make=large, cell="lstm")
+    async with mapped(board, snapshot, (112, height)) as (gates, _):
+        assert {matrix.form for matrix in gates.query(ValueMatrix)} <= {"cells", "strips", "map"}

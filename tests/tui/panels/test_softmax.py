@@ -1,7 +1,11 @@
+import re
+
 import numpy as np
 
+from tests.tui.panels.sessions import at, large
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
+from tui_gru.tui.draw import Cell, Ref
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.values import Softmax
 
@@ -57,3 +61,48 @@ def test_a_row_singled_out_is_alone_where_not_all_fit_and_the_others_quiet_where
     shown = content(softmax, moment("large"), 26, 5, View(row=6)).text
     assert shown.startswith("row 7")
     assert shown.count("row") == 1
+
+
+# ------------------------------------------------------------------------------
+# A line of numbers for each row, where there is no room for more than two bars a row.
+
+
+def test_many_rows_have_a_line_each_with_chance_and_surprise(content):
+    snapshot = at("y_hat", 3, make=large)
+    y_hat, targets = snapshot.value("y_hat", 3), snapshot.record.ids("y")[3]
+    drawn = content(Softmax(), snapshot, 60, 10)
+    head, *rows = drawn.lines
+    assert head.split() == ["row", "wants", "chance", "surprise", "it", "says"]
+    assert len(rows) == 8
+    for i, row in enumerate(rows):
+        chance = y_hat[i, targets[i]]
+        numbers_shown = [f"{chance:.4f}", f"{-np.log(chance):.4f}", *(f"{p:.4f}" for p in np.sort(y_hat[i])[::-1][:2])]
+        assert [word for word in row.split() if re.fullmatch(r"\d\.\d{4}", word)][:4] == numbers_shown
+        assert row.split()[0] == str(i + 1)
+    assert "surprise: −log chance" in drawn.note
+    refs = {segment.ref for row in drawn.box.rows for segment in row if isinstance(segment, Cell)}
+    assert {Ref("y_hat", (i, targets[i])) for i in range(8)} <= refs
+
+
+def test_a_prediction_that_is_not_computed_yet_is_one_quiet_sign_a_row(content):
+    rows = content(Softmax(), at("r", 3, make=large), 60, 10).lines[1:]
+    assert [row.split()[-1] for row in rows] == ["·"] * 8
+    assert all(row.count("·") == 1 for row in rows)
+
+
+def test_before_it_is_computed_the_likeliest_have_one_sign_for_all(content):
+    text = content(Softmax(), at("r", 3, make=large), 60, 40).text
+    assert (text.count("·"), text.count("◂")) == (8, 8)
+
+
+def test_rows_that_are_left_out_are_marked(content):
+    snapshot = at("y_hat", 3, make=large)
+    assert [row.split()[0] for row in content(Softmax(), snapshot, 60, 4).lines[1:]] == ["1", "2", "3⋮"]
+    assert "surprise" not in content(Softmax(), snapshot, 60, 4, View(7)).text  # for one row alone there is room for bars
+
+
+def test_with_room_for_more_characters_a_row_has_bars(content):
+    snapshot = at("y_hat", 3, make=large)
+    assert content(Softmax(), snapshot, 60, 40).text.count("◂") == 8
+    assert "surprise" not in content(Softmax(), snapshot, 60, 40).text
+    assert "surprise" not in content(Softmax(), at("y_hat", 1), 60, 3).text  # of four characters, all are shown

@@ -136,7 +136,7 @@ async def test_a_large_model_is_a_heat_map_at_a_time(board, moment):
         assert matrix.display
         assert not matrix.as_numbers
         matrix.focus()
-        await pilot.press("<")
+        await pilot.press(">")
         assert matrix.display
         assert str(matrix.border_title).endswith("‹by›")
         assert len(str(matrix.border_title)) <= 34
@@ -195,7 +195,8 @@ async def test_a_large_model_shows_the_weight_that_the_line_at_work_computes_or_
         weights.action_choose(1)
         assert weights.chosen == "Uh"
         weights.show(at("z", 0, make=large), View())
-        assert weights.query_one(ParameterMatrix).parameter == "Uh"
+        assert weights.query_one(ParameterMatrix).parameter == "Uh"  # chosen
+    assert sheets.parameter_of(at("z", 0).program, "dlogits") == "Wy"  # neither this line nor those just before it have one
 
 
 async def test_in_ascii_a_change_cannot_be_taken_for_a_gradient(board, moment, written):

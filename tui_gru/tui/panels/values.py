@@ -50,7 +50,7 @@ from tui_gru.tui.draw import (
     vstack,
 )
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.matrix import MatrixView
+from tui_gru.tui.matrix import LEAST_CELLS, NAME, MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
 from tui_gru.tui.theme import ASCII, Palette, folded, palette_of, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kind_of, named_rows, scale_of, shown_indices
@@ -122,10 +122,12 @@ class ValueMatrix(MatrixView):
         self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
         self.after = False  # True for a value after another one in its row
 
-    def show(self, snapshot: Snapshot, view: View) -> None:
+    def show(self, snapshot: Snapshot, view: View, order: tuple[int, ...] | None = None) -> None:
+        """Show the value; `order` is that of its units if it is mapped."""
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
         self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
         self.refs = refs_of(program, name)
+        self._ordering.follow(order)
         bounded = program.ranges.get(name) == (-1, 1)  # a common scale, such that colours are comparable
         limits = None if self.minus else limits_of(program, name)
         self.show_array(
@@ -136,7 +138,7 @@ class ValueMatrix(MatrixView):
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
             limits=limits,
-            named=(self._shown, self._word, self.minus),
+            named=(self._shown, self._word, self.minus, order, self.mapped),
         )
 
     def caption(self) -> None:
@@ -149,8 +151,8 @@ class ValueMatrix(MatrixView):
             words = (f"  {word}", f" {word}", f" {word[:4]}.", f" {word[:3]}.") if word else ()
             titles = [*(f"{name}{each}" for each in words), name, name.replace("_reverse", "←"), without_layer]
         arrow, glyphs = "→ " if self.after else "", self.palette.glyphs
-        titles = [f"{arrow}{title}" for title in titles]
-        self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= self.border_room), titles[-1])
+        titles, room = [f"{arrow}{title}" for title in titles], NAME - 1 if self.form == "cells" else self.border_room
+        self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])
         before = self.subheading
         super().caption()
         if isinstance(self.parent, Gates) and self.subheading != before:
@@ -176,12 +178,17 @@ class ValueMatrix(MatrixView):
         return str(column + 1)
 
 
+#: The rows of a screen on which a value in cells wants two rows, each with two rows of the batch.
+_TALL = 56
+
+
 class Gates(PanelGroup):
     """The values of one layer at this timestep in the order of the data: the state before, gates, candidate, the state; or their
     gradients.
 
     All are in one row if it is wide enough, otherwise in as few rows as possible. `many` is True if there are too many values to
-    show numbers in one row.
+    show numbers in one row. Values of more units than there is room for numbers are drawn in cells, one below the other, with the
+    units sorted by the gate that keeps the old state.
     """
 
     ABOUT = (
@@ -204,6 +211,7 @@ class Gates(PanelGroup):
         &.-ascii { border: ascii $border-blurred; }
         &.-ascii:focus-within { border: ascii $border; }
         ValueMatrix, ValueMatrix:focus { width: 1fr; height: 1fr; padding: 0; border: none; border-top: blank $background; }
+        &.-mapped ValueMatrix, &.-mapped ValueMatrix:focus { border: none; }
     }
     """
 
@@ -236,11 +244,13 @@ class Gates(PanelGroup):
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
         names = shown_names(snapshot.program, view.layer_of(snapshot), backward=snapshot.position.phase == "backward")
+        self._map(snapshot, len(names))
+        order = self._order(snapshot, view) if self._mapped else None
         for number, shown in enumerate(self._matrices):
             shown.display = number < len(names)
             if number < len(names):
-                shown.value_name, shown.after = names[number], number > 0
-                shown.show(snapshot, view)
+                shown.value_name, shown.after, shown.mapped = names[number], number > 0, self._mapped
+                shown.show(snapshot, view, order)
         self.caption()
 
     def caption(self) -> None:
@@ -251,10 +261,15 @@ class Gates(PanelGroup):
         what, way = ("gradients of the gates", "after") if snapshot.position.phase == "backward" else ("gates", "before")
         other = "before" if way == "after" else "after"
         titles = [f"{what} — from the state {way} to the state {other}", what, ""]
+        if self._mapped and (notes := self._cells_words(snapshot)):
+            titles = [*(f"{title}, {', '.join(each)}" for title in titles[:2] for each in (notes, notes[:1])), *titles[1:]]
         room = self.outer_size.width - 6 if self.outer_size.width else 10**6
         title = transliterate(next(title for title in titles if cell_len(title) <= max(room, 0)), glyphs)
         matrices = self._matrices
-        note = next((each for each in matrices if each.has_focus), matrices[0]).subheading if matrices else ""
+        focused = next((each for each in matrices if each.has_focus), None)
+        note = (focused or matrices[0]).subheading if matrices else ""
+        if self._mapped and focused is None:
+            note = self._changed_most(snapshot, room) or note
         note = transliterate(note, glyphs) if cell_len(note) <= room else ""
         if str(self.border_title or "") != title:
             self.border_title = Content(title)
@@ -268,18 +283,95 @@ class Gates(PanelGroup):
         """
         width -= self.gutter.width
         columns = self._columns(width, 10**6)
-        numbers_fit = snapshot.config.hidden_size * (ENTRIES["signed", True].width + 1) < width // columns
+        numbers_fit = self._numbers_fit(snapshot, width // columns)
+        if not numbers_fit and self._cells_fit(width, self._count):
+            return self._count * min(-(-snapshot.config.batch_size // 2), 2 if self.app.size.height >= _TALL else 1) + 2
         return -(-self._count // columns) * (1 + (snapshot.config.batch_size if numbers_fit else 2)) + 2
 
-    def on_resize(self, event: events.Resize) -> None:
-        columns = self._columns(*self.content_size)
+    # Values in cells
+
+    _mapped = False
+    _sorted_by = ""  # the gate, as it is written
+
+    @staticmethod
+    def _numbers_fit(snapshot: Snapshot, width: int) -> bool:
+        return snapshot.config.hidden_size * (ENTRIES["signed", True].width + 1) < width
+
+    def _cells_fit(self, width: int, height: int) -> bool:
+        """Return True if there are colours, and a row of cells for each value."""
+        matrices = self._matrices
+        return bool(matrices) and matrices[0].coloured and height >= self._count and width >= NAME + LEAST_CELLS
+
+    def _map(self, snapshot: Snapshot, count: int) -> None:
+        """Draw the values in cells if there is no room for their numbers; otherwise side by side."""
+        width, height = self.content_size
+        columns = self._columns(width, height)
+        mapped = width > 0 and not self._numbers_fit(snapshot, width // columns) and self._cells_fit(width, height)
+        columns = 1 if mapped else columns
+        if mapped != self._mapped:
+            self._mapped = mapped
+            self.set_class(mapped, "-mapped")
         if columns != self.styles.grid_size_columns:  # setting the same value again would cause a new layout
             self.styles.grid_size_columns = columns
-        self.caption()
+
+    def _cells_words(self, snapshot: Snapshot) -> list[str]:
+        """Return which rows of the batch are in the cells if not all are, and by what the units are sorted."""
+        rows, count = (
+            self._matrices[0].rows_in_cells(max(self.content_size.height // max(self._count, 1), 1)),
+            snapshot.config.batch_size,
+        )
+        part = [f"rows {rows[0] + 1}–{rows[-1] + 1} of {count}"] if 1 < len(rows) < count else []
+        return [*part, *([f"units sorted by {self._sorted_by}"] if self._sorted_by else [])]
+
+    def _order(self, snapshot: Snapshot, view: View) -> tuple[int, ...] | None:
+        """Return the units in the order of the gate that keeps the old state, on average over the rows, the largest first.
+
+        Before it is computed, that of the timestep before decides. None if there is no gate.
+        """
+        program, layer = snapshot.program, view.layer_of(snapshot)
+        gates = [name for name in layer.lines if kind_of(program, name) == "unit"]
+        named = {word_for(program, layer, name): name for name in gates}
+        gate = named.get("update") or named.get("forget") or next(iter(gates), "")
+        t, values = snapshot.position.t, None
+        for at in (t, t - 1):
+            values = snapshot.value(gate, at) if gate and at >= 0 and values is None else values
+        self._sorted_by = program.writer.name(gate) if values is not None else ""
+        if values is None:
+            return None
+        return tuple(np.argsort(-np.nan_to_num(np.asarray(values, np.float64)).mean(0), kind="stable").tolist())
+
+    def _changed_most(self, snapshot: Snapshot, room: int) -> str:
+        """Return which units the input has changed most in a row, as many as fit; empty before the state is known."""
+        program, layer, row = snapshot.program, self._view.layer_of(snapshot), self._view.row or 0
+        if snapshot.position.phase != "forward" or not layer.states or snapshot.timestep is None:
+            return ""
+        state = layer.states[0]
+        before, after = snapshot.value(program.model.page.before(state)), snapshot.value(state)
+        if before is None or after is None or snapshot.minus:
+            return ""
+        change = np.nan_to_num(np.abs(np.asarray(after[row], np.float64) - before[row]))
+        what = "this input"
+        if program.input and kind_of(program, program.input) == "onehot" and (vocabulary := snapshot.corpus.vocabulary):
+            read = vocabulary[snapshot.record.ids(program.input)[snapshot.position.t, row]]
+            what = f"“{written_char(read, palette_of(self.app).glyphs)}”"
+        note = ""
+        for unit in np.argsort(-change, kind="stable")[:4].tolist():
+            was, now = (numbers.compact(x[row, unit]).strip() for x in (before, after))
+            longer = f"{f'{note},' if note else f'{what} changed most in row {row + 1}:'} unit {unit + 1} {was} → {now}"
+            if cell_len(longer) > room:
+                break
+            note = longer
+        return note
+
+    def on_resize(self, event: events.Resize) -> None:
+        if self._snapshot is not None:
+            self.show(self._snapshot, self._view)  # the form of the values may be another
+        else:
+            self.styles.grid_size_columns = self._columns(*self.content_size)
 
     def _columns(self, width: int, height: int) -> int:
         least_width, least_height = self.LEAST
-        for lines in range(min(2, height // least_height) if self.many else 1, self._count + 1):
+        for lines in range(max(min(2, height // least_height), 1) if self.many else 1, self._count + 1):
             columns = -(-self._count // lines)
             if columns * (least_width + 1) - 1 <= width and lines * least_height <= height:
                 return columns
@@ -297,6 +389,9 @@ _BLOCKS = (26, 17)
 _BESIDE = 60
 #: The least number of characters shown of a row: the likeliest and the target.
 _FEWEST = 2
+#: Of more characters than these, rows of which only two have room are lines of numbers; their cells before the likeliest ones.
+_MANY = 12
+_SAID = 3 + 2 + 5 + 2 + 6 + 2 + 8
 
 
 @dataclass(frozen=True)
@@ -338,7 +433,9 @@ class Softmax(CellPanel):
             return Titles(imported.title(snapshot), place=f"t {snapshot.position.t + 1}" if snapshot.program.target else "")
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         note = None
-        if plan.count < snapshot.config.vocab_size:
+        if self._in_rows(snapshot, plan, self.content_size.width):
+            note = f"surprise: −log chance, of {snapshot.config.vocab_size} possible"
+        elif plan.count < snapshot.config.vocab_size:
             which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
             note = f"{which} of {snapshot.config.vocab_size}"
         name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
@@ -360,6 +457,8 @@ class Softmax(CellPanel):
 
             return imported.beside_targets(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
+        if self._in_rows(snapshot, plan, width):
+            return from_rows(self._rows(snapshot, width, height))
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
         tall = plan.count + plan.leading
@@ -384,9 +483,41 @@ class Softmax(CellPanel):
 
         def draw(index: int) -> SegmentRow:
             line, row = divmod(index, tall)
-            return drawn(line).rows[row] if row < plan.count else ()
+            return drawn(line).rows[row] if row < drawn(line).height else ()
 
         return Box(RowsOnDemand(len(lines) * tall - plan.leading, draw), width)
+
+    def _in_rows(self, snapshot: Snapshot, plan: _Plan, width: int) -> bool:
+        """Return True if there is no room for more than two bars a row of the batch, and numbers in a line for each say more."""
+        few = plan.count <= _FEWEST and snapshot.config.vocab_size > _MANY and width >= _SAID and len(plan.rows) > 1
+        return few and snapshot.program.model.is_cross_entropy and not snapshot.minus and snapshot.value("target") is not None
+
+    def _rows(self, snapshot: Snapshot, width: int, height: int) -> list[SegmentRow]:
+        """Draw a line for each row of the batch: the target, its chance and its surprise, and the likeliest characters."""
+        palette, vocabulary, name = self.palette, snapshot.config.vocabulary, snapshot.program.loss_names.prediction
+        y_hat, targets, batch = snapshot.value(name), snapshot.value("target"), snapshot.config.batch_size
+        said = max(min((width - _SAID) // (widest(vocabulary) + 9), 3), 0)
+        heads = (TableColumn("row", gap=0, size=4), TableColumn("wants", gap=1, size=5), TableColumn("chance", fill=True, size=6))
+        columns = (*heads, TableColumn("surprise", right=True), *(TableColumn("" if k else "it says") for k in range(said)))
+        shown, rows = shown_indices(batch, max(height - 1, 1), self._view.row), list[list[SegmentRow]]()
+        for i, number in zip(shown, named_rows(shown, batch, palette.glyphs.vertical_ellipsis, ""), strict=True):
+            ink = palette.dim if self._view.row not in (None, i) else palette.plain
+            rows.append([line(palette, (number, palette.dim))])
+            if i is not None:
+                rows[-1].append(line(palette, (written_char(targets[i], palette.glyphs), palette.target)))
+            if i is not None and y_hat is not None:
+                target = vocabulary.index(targets[i])
+                chance = float(y_hat[i, target])
+                tint = ink if ink is palette.dim else palette.unit(chance)
+                rows[-1].append((Cell.of(numbers.unit(chance), tint, Ref(name, (i, target))),))
+                rows[-1].append(line(palette, (numbers.plain(-math.log(chance) if chance > 0 else math.inf), ink)))
+                for k in np.argsort(-np.nan_to_num(y_hat[i]), kind="stable")[:said].tolist():
+                    char = Segment(f"{written_char(vocabulary[k], palette.glyphs)} ", palette.strong if k == target else ink)
+                    rows[-1].append((char, Cell.of(numbers.unit(y_hat[i, k]), ink, Ref(name, (i, k)))))
+            elif i is not None:
+                rows[-1].append(line(palette, (palette.glyphs.blank, palette.blank)))
+            rows[-1] += [()] * (len(columns) - len(rows[-1]))
+        return table(palette, rows, columns, width)
 
     def _block(
         self, snapshot: Snapshot, row: int, y_hat: AnyArray | None, char: str | None, count: int, width: int, *, alone: bool
@@ -439,12 +570,12 @@ class Softmax(CellPanel):
 def _shown(y_hat: AnyArray | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
     """Return the indices of the characters to show: all, or the likeliest (largest if differences) including the target.
 
-    Before ŷ is computed, None is the place of a character that is not known yet.
+    Before ŷ is computed, the target alone stands for the likeliest; None if it is not known either.
     """
     if count >= vocabulary:
         return list(range(vocabulary))
     if y_hat is None:
-        return [*([] if target is None else [target]), *[None] * (count - (target is not None))]
+        return [target]
     likeliest: list[int | None] = np.argsort(-np.abs(y_hat), kind="stable")[:count].tolist()
     if target is not None and target not in likeliest:
         likeliest[-1] = target

@@ -370,6 +370,18 @@ class ParameterMatrix(MatrixView):
         return written_char(vocabulary[at], self.palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
 
 
+@lru_cache(maxsize=512)
+def parameter_of(program: Program, target: str) -> str:
+    """Return the parameter that a line computes or reads, or, if it has none, that of the nearest line before it that has one."""
+    found = ""
+    for line in program.lines.values():
+        names = (line.target, line.target.removeprefix("d"), *line.reads)
+        found = next((name for name in names if name in program.parameters), found)
+        if line.target == target:
+            break
+    return found
+
+
 class WeightsPanel(PanelGroup):
     """All parameters: values, gradients and the changes of the last SGD step.
 
@@ -391,7 +403,6 @@ class WeightsPanel(PanelGroup):
         super().__init__()
         self.mode = "all"
         self.chosen = ""
-        self._followed = ""  # the parameter of the current line, or of the last one that has one
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
     def compose(self) -> ComposeResult:
@@ -400,9 +411,6 @@ class WeightsPanel(PanelGroup):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
-        if (line := snapshot.line) is not None:
-            names = (line.target, line.target.removeprefix("d"), *line.reads)
-            self._followed = next((name for name in names if name in snapshot.program.parameters), self._followed)
         self._update()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -473,8 +481,10 @@ class WeightsPanel(PanelGroup):
     @property
     def _one(self) -> str:
         """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
-        names = self.snapshot.program.parameters
-        return next((name for name in (self.chosen, self._followed) if name in names), next(iter(names), ""))
+        snapshot = self.snapshot
+        names, line = snapshot.program.parameters, snapshot.line
+        wanted = (self.chosen, "" if line is None else parameter_of(snapshot.program, line.target))
+        return next((name for name in wanted if name in names), next(iter(names), ""))
 
     @property
     def _roomy(self) -> bool:
