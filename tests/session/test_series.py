@@ -183,7 +183,7 @@ async def test_the_screen_shows_classes_as_it_shows_characters() -> None:
         assert "◂ target" in d.screen.query_one(Softmax).plain_text()
         sequence = d.screen.query_one(Sequence).plain_text().splitlines()
         rows = [line.split() for line in sequence[3:6]]
-        assert [row[:3] for row in rows] == [["row", "1", "|x|"], ["y", *map(str, CLASSES[6:8])], ["p", *rows[2][1:3]]]
+        assert [row[:3] for row in rows] == [["row", "1⋮", "|x|"], ["y", *map(str, CLASSES[6:8])], ["p", *rows[2][1:3]]]
 
 
 @pytest.fixture
