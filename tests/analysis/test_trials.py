@@ -9,7 +9,7 @@ import pytest
 
 from tests.analysis.test_findings import LEARNED, SGD, run
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.trials import RATES, Cure, loss_after
+from tui_gru.analysis.trials import RATES, Cure, loss_after, tried_options
 
 
 def losses(session: Session, count: int) -> list[float]:
@@ -82,6 +82,39 @@ def test_an_option_that_the_run_has_is_not_tried():
     same = run(60, **LEARNED)
     assert session.program is not same.program
     assert not same.try_cures(found)
+
+
+OPTIONS = {
+    "clip": 0.05, "learning_rate": 0.1, "optimizer": "sgd", "init": "tutorial", "carry": "reset", "layout": "tutorial",
+    "seq_length": 4, "hidden_size": 5, "cell": "lstm", "dtype": "float64", "seed": 7, "batch_size": 2, "layers": 2,
+    "bidirectional": True,
+}  # fmt: skip
+
+
+def test_each_option_is_tried_as_if_the_run_had_been_started_with_it():
+    session = run(20, **LEARNED)
+    cures = [Cure(name, value) for name, value in OPTIONS.items()]
+    as_it_is, *tried = tried_options(session.state.timeline, session.snapshot().moment, cures)
+    assert as_it_is.cure is None
+    assert list(as_it_is.losses) == losses(run(100, **LEARNED), 100)
+    assert [each.cure for each in tried] == cures
+    for each in tried:
+        assert not each.refused
+        other = run(100, **{**LEARNED, each.cure.name: each.cure.value})
+        assert list(each.losses) == losses(other, 100), each.option
+        assert each.losses != as_it_is.losses, each.option
+
+
+def test_what_cannot_be_tried_says_why():
+    session = run(20, **LEARNED)
+    session.edit("learning_rate", 0.5)
+    moment, timeline = session.snapshot().moment, session.state.timeline
+    cures = [Cure("learning_rate", 0.5), Cure("learning_rate", 0.01), Cure("init", "torch"), Cure("seq_length", 10**6)]
+    _, *tried = tried_options(timeline, moment, cures)
+    assert [each.refused for each in tried[:3]] == ["the run has it", "", "the run has it"]
+    assert list(tried[1].losses) == losses(run(100, **LEARNED), 100)
+    assert "seq_length" in tried[3].refused or "timesteps" in tried[3].refused
+    assert not tried[3].losses
 
 
 def test_how_an_option_is_typed():

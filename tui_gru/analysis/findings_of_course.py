@@ -429,6 +429,7 @@ def target_is_read(x: RunFacts) -> Iterator[Finding]:
             ),
         ),
         x.end(batch),
+        (Cure("bidirectional", False),),
     )
 
 

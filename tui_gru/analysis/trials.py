@@ -13,7 +13,7 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import OWN_TEXT, TUTORIAL_TEXT, Config
+from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
 from tui_gru.engine.weights import Array, Float64Array, Weights
@@ -60,6 +60,24 @@ class CureTrial(NamedTuple):
     option: str
     without: float
     loss: float
+
+
+class TriedOption(NamedTuple):
+    """An option, or None for the run as it is, with the losses of a trial with it; or why it cannot be tried, in words."""
+
+    cure: Cure | None
+    losses: tuple[float, ...] = ()
+    refused: str = ""
+
+    @property
+    def option(self) -> str:
+        """The option as it is typed; empty for the run as it is."""
+        return "" if self.cure is None else self.cure.typed
+
+    @property
+    def loss(self) -> float:
+        """The loss after the trial; infinite if it is not finite."""
+        return loss_after(self.losses)
 
 
 def last_losses(losses: Sequence[float] | ScalarRows) -> Float64Array:
@@ -162,20 +180,26 @@ def larger_rates(settings: RuleSettings) -> tuple[Cure, ...]:
 # Cures of a finding, tried from the first batch on.
 
 
-_NEW_WEIGHTS = ("init", "seed", "cell", "hidden_size", "embedding", "layers", "bidirectional")
+_NEW_WEIGHTS = ("init", "seed", "dtype", "cell", "hidden_size", "embedding", "layers", "bidirectional")
 _TEXT_OF = {"cell": ("cell_text", "reset"), "optimizer": ("optimizer_text",)}  # options that belong to the value of another
 _SETTING_OF = {"clip": "limit"}  # the setting of the update rule that an option sets, where its name is another
 
 
 def cured(config: Config, cure: Cure) -> Config | None:
     """Return a config with one option changed; None if the run has that value already, or it does not fit the other options."""
+    changed = _changed(config, cure)
+    return changed if isinstance(changed, Config) else None
+
+
+def _changed(config: Config, cure: Cure) -> Config | str:
+    """Return a config with one option changed, or in words why it cannot be."""
     if getattr(config, cure.name) == cure.value:
-        return None
+        return "the run has it"
     options = {name: value for name, value in config.options.items() if name not in _TEXT_OF.get(cure.name, ())}
     try:
         return config.with_options({**options, cure.name: cure.value})
-    except TuiGruError:
-        return None
+    except TuiGruError as error:
+        return str(error)
 
 
 def trial_batches(config: Config) -> int:
@@ -187,62 +211,64 @@ def losses_with(
     timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None
 ) -> list[float] | None:
     """Return the losses of the first `count` batches of the run with an option, or with its own options for None; fewer if one is
-    not finite.
+    not finite. None if the run has the option already, or it does not fit its other options.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
-    settings of the update rule at the moment. None if the run has the option already, or it does not fit its other options.
+    settings of the update rule at the moment.
     """
     segment = timeline.segment_at(moment.position.tick)
-    config, rule = segment.trainer.config, segment.settings.rule
-    changed = config if cure is None else cured(config, cure)
-    if changed is None:
+    changed = segment.trainer.config if cure is None else _with(timeline, moment, cure)
+    if isinstance(changed, str):
         return None
-    settings = {name: rule.get(name, value) for name, value in changed.settings.items()}
+    settings = {name: segment.settings.rule.get(name, value) for name, value in changed.settings.items()}
     weights = None
     if cure is not None:
         name = _SETTING_OF.get(cure.name, cure.name)
-        settings |= {name: changed.settings[name]} if name in settings else {}
-        weights = initial_weights(changed) if cure.name in _NEW_WEIGHTS else None
+        settings |= {name: cure.value} if name in settings else {}
+        weights = initial_weights(changed) if cure.name in _NEW_WEIGHTS and changed.init != FROM_FILE else None
     if weights is None:
         weights = _with_layout(timeline.record(0).before, changed)
     trainer = Trainer(changed, corpus_of(changed))
     return _losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check)
 
 
-def loss_with(
-    timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None
-) -> float | None:
-    """Return the loss after the batches of `losses_with`; None as there."""
-    losses = losses_with(timeline, moment, cure, count, check=check)
-    return None if losses is None else loss_after(losses)
+def _with(timeline: Timeline, moment: Moment, cure: Cure) -> Config | str:
+    """Return the config of a run with an option, or in words why there is none. A setting of the update rule is compared with that
+    of the moment, which may have been changed since the run began."""
+    segment, name = timeline.segment_at(moment.position.tick), _SETTING_OF.get(cure.name, cure.name)
+    now, config = segment.settings.rule.get(name), segment.trainer.config
+    if now == cure.value:
+        return "the run has it"
+    if cure.name in _NEW_WEIGHTS and config.init == FROM_FILE and cure.name not in ("init", "dtype"):
+        return "the weights are from a file"
+    return config if now is not None and getattr(config, cure.name) == cure.value else _changed(config, cure)
 
 
-def try_cures(
-    timeline: Timeline,
-    moment: Moment,
-    cures: Sequence[Cure],
-    *,
-    check: Interruption | None = None,
-    progress: Callable[[tuple[CureTrial, ...]], object] | None = None,
-) -> tuple[CureTrial, ...]:
-    """Return the loss with each of the cures that lowers it, and without the cure, the lowest loss first.
+def tried_options(
+    timeline: Timeline, moment: Moment, cures: Sequence[Cure], *, check: Interruption | None = None
+) -> Iterator[TriedOption]:
+    """Yield the losses of the run as it is, then those with each of the cures.
 
-    Each trial trains from the first batch on with that option: as many batches as the run has, at least `LEAST_BATCHES` and at most
-    `MOST_BATCHES`. An option that the run has already, or that does not fit its other options, is left out. `progress` receives
-    the cures found so far after each trial. Raises `TuiGruError` for a run that cannot be trained.
+    Each trial trains from the first batch on: as many batches as the run has, at least `LEAST_BATCHES` and at most `MOST_BATCHES`.
+    Raises `TuiGruError` for a run that cannot be trained.
     """
     timeline.program.config.source.check(Ability.TRAIN)
     count = min(max(timeline.completed(moment.position), LEAST_BATCHES), MOST_BATCHES)
-    found, without = tuple[CureTrial, ...](), None
-    for cure in cures:
-        loss = loss_with(timeline, moment, cure, count, check=check)
-        if loss is not None and without is None:
-            without = loss_with(timeline, moment, None, count, check=check)
-        if loss is not None and without is not None and loss < without:
-            found = tuple(sorted((*found, CureTrial(cure.typed, without, loss)), key=lambda trial: trial.loss))
-        if progress is not None:
-            progress(found)
-    return found
+    for cure in (None, *cures):
+        losses = losses_with(timeline, moment, cure, count, check=check)
+        if losses is not None:
+            yield TriedOption(cure, tuple(losses))
+        elif cure is not None and isinstance(reason := _with(timeline, moment, cure), str):
+            yield TriedOption(cure, refused=reason)
+
+
+def better(tried: Sequence[TriedOption]) -> tuple[CureTrial, ...]:
+    """Return the options that have lowered the loss, the lowest first; the first of `tried` is the run as it is."""
+    if not tried:
+        return ()
+    without = tried[0].loss
+    found = (CureTrial(each.option, without, each.loss) for each in tried[1:] if not each.refused and each.loss < without)
+    return tuple(sorted(found, key=lambda trial: trial.loss))
 
 
 def command_line(config: Config, option: str = "") -> str:

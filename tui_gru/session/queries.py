@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.summaries import Summary
-    from tui_gru.analysis.trials import CureTrial, RateTrial
+    from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
     from tui_gru.analysis.units import Activity
     from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
     from tui_gru.debugger.evaluate import Node, ValueRef
@@ -455,10 +455,27 @@ class Queries:
         mean of the last fifth, in nats. `progress` receives the trials so far after each one. The run is not changed. Empty if
         no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
-        from tui_gru.analysis.trials import try_cures
+        from tui_gru.analysis.trials import better
 
-        run, check = self._run, partial(self._run.interrupts.check, "stopped before all cures were tried")
-        return try_cures(run.timeline, run.moment, finding.cures, check=check, progress=progress)
+        return better(self.tried_options(finding, progress=None if progress is None else lambda tried: progress(better(tried))))
+
+    def tried_options(
+        self, finding: Finding, *, progress: Callable[[tuple[TriedOption, ...]], object] | None = None
+    ) -> tuple[TriedOption, ...]:
+        """Return the losses of the run as it is, and those with each option that may remedy a finding, or why it cannot be tried.
+
+        The trials are those of `try_cures`. Raises `TuiGruError` as it does.
+        """
+        from tui_gru.analysis.trials import tried_options
+
+        run = self._run
+        found: tuple[TriedOption, ...] = ()
+        check = partial(run.interrupts.check, "stopped before all cures were tried")
+        for tried in tried_options(run.timeline, run.moment, finding.cures, check=check):
+            found = (*found, tried)
+            if progress is not None:
+                progress(found)
+        return found
 
     def compared(
         self, other: Queries, names: tuple[str, str] = ("this run", "the other run"), *, progress: SearchProgress | None = None

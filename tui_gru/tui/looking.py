@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
-    from tui_gru.analysis.trials import CureTrial, RateTrial
+    from tui_gru.analysis.trials import RateTrial, TriedOption
     from tui_gru.analysis.units import Activity, Correlated, Probe
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.program import Program
@@ -264,34 +264,34 @@ def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
     if not isinstance(panel, FindingsList):
         return
     if not finding.cures:
-        screen.say("this finding has no option to try; its cure is a change of the model or the text", warning=True)
+        screen.say(f"this finding has no option to try; its cure: {finding.cure}", warning=True)
         return
 
     def attempt(progress: SearchProgress | None) -> None:
-        def seen(trials: tuple[CureTrial, ...]) -> None:
+        def seen(tried: tuple[TriedOption, ...]) -> None:
             if progress is not None:
-                progress(f"trying cures: {len(trials)} found that lower the loss")
-            screen.post_message(PanelResult(panel, partial(panel.show_trials, finding, trials)))
+                progress(f"trying cures: {len(tried) - 1} of {len(finding.cures)}")
+            screen.post_message(PanelResult(panel, partial(panel.show_trials, finding, tried)))
 
-        seen(screen.session.try_cures(finding, progress=seen))
+        screen.session.tried_options(finding, progress=seen)
 
     screen.do(attempt, batches=None)
 
 
 def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
-    """Copy the command that starts a run with the best cure, and say it."""
+    """Copy the command that starts a run with a cure that was tried, and say it."""
     from tui_gru.analysis.trials import command_line
 
-    if not event.option:
+    if event.cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
         return
-    command = command_line(screen.session.config, event.option)
+    command = command_line(screen.session.config, event.cure.typed)
     screen.app.copy_to_clipboard(command)
     screen.say(f"copied: {command}")
 
 
 def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
-    """Run the batches so far again with the best cure, on a branch; an option that only a new run can have is refused."""
+    """Run the batches so far again with a cure, on a branch; an option that only a new run can have is refused."""
     cure, before = event.cure, screen.snapshot
     if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)

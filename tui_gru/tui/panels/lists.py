@@ -16,7 +16,7 @@ from textual.message import Message
 
 from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
-from tui_gru.analysis.trials import Cure, CureTrial
+from tui_gru.analysis.trials import Cure, TriedOption
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.position import as_typed, place_name, position_of
 from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
@@ -50,6 +50,7 @@ from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import histogram
 from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, contents
 from tui_gru.tui.panels.listing import just_changed, sign_of, written_value
+from tui_gru.tui.plots import plot
 from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate
 
 # ------------------------------------------------------------------------------
@@ -470,6 +471,7 @@ def _key(entry: StopOrMark) -> int | str:
 
 _NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
 _EARLY = "No batch has been finished yet, so there is little to look at."
+_CURVES, _LEAST_CURVES, _MOST_CURVES = 9, 40, 100  # rows of the curves of a trial; cells that they need, and that they take
 
 
 class FindingsList(ListOverlay):
@@ -477,8 +479,8 @@ class FindingsList(ListOverlay):
     its cures on copies, whose losses are listed below it as they are known."""
 
     ABOUT = (
-        "What is wrong with the run: the numbers that show it, why it matters, and how to fix it. t trains copies of the run with "
-        "each cure of a finding, y copies the command line of the best."
+        "What is wrong with the run: the numbers that show it, why it matters, and how to fix it. Enter on a cure, or t, trains "
+        "copies of the run with each option; enter on one of these keeps it as a branch, y copies its command line."
     )
 
     ASKING = frozenset({"choose", "attempt", "keep"})
@@ -499,13 +501,13 @@ class FindingsList(ListOverlay):
 
     @dataclass
     class Copied(Message):
-        """Posted to copy the command line of a run with an option, as typed; with an empty one, to say that none was tried."""
+        """Posted to copy the command line of a run with an option that was tried; None if none was."""
 
-        option: str
+        cure: Cure | None
 
     @dataclass
     class Kept(Message):
-        """Posted to run the batches again with the option of a cure that was tried, on a branch; None if none was tried."""
+        """Posted to run the batches again with an option that was tried, on a branch; None if none was."""
 
         cure: Cure | None
 
@@ -514,11 +516,22 @@ class FindingsList(ListOverlay):
         super().__init__()
         self.findings = tuple(findings)
         self._letters = {id(found): letter for letter, found in lettered(self.findings)}
-        self._trials: dict[int, tuple[CureTrial, ...]] = {}  # of the cures that were tried, by the `id` of their finding
-        self._entries: list[tuple[Finding, Evidence | None]] = [
-            entry for each in self.findings for entry in ((each, None), *((each, e) for e in each.evidence if e.number is not None))
-        ]
+        self._tried: dict[int, tuple[TriedOption, ...]] = {}  # the trials of its cures, by the `id` of a finding
         self.cursor = next((i for i, (finding, _) in enumerate(self._entries) if finding.name == at), 0)
+
+    @property
+    def _entries(self) -> list[tuple[Finding, Evidence | TriedOption | str | None]]:
+        """What the cursor can stand on, in order: a finding, the numbers that show it, its cure, and each option that was tried."""
+        found: list[tuple[Finding, Evidence | TriedOption | str | None]] = []
+        for each in self.findings:
+            found += [(each, None), *((each, evidence) for evidence in each.evidence if evidence.number is not None)]
+            if each.cures and each.cause is None:
+                found += [(each, each.cure), *((each, tried) for tried in self._ranked(each) if tried.cure is not None)]
+        return found
+
+    def _ranked(self, finding: Finding) -> list[TriedOption]:
+        """The trials of a finding, with that of the run as it is, the lowest loss first; without what could not be tried."""
+        return sorted((tried for tried in self._tried.get(id(finding), ()) if not tried.refused), key=lambda tried: tried.loss)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(self.findings)
@@ -528,8 +541,8 @@ class FindingsList(ListOverlay):
         if count:
             hints.insert(0, "enter goes there")
         if any(each.cures for each in self.findings):
-            hints.insert(1, "t tries its cures")
-        if self._trials:
+            hints.insert(1, "enter or t tries a cure")
+        if self._tried:
             hints.insert(1, "y copies the command")
             hints.insert(2, "b keeps it as a branch")
         return Titles(f"findings: {words}", hints)
@@ -560,8 +573,10 @@ class FindingsList(ListOverlay):
                 for i, words in enumerate(folded(evidence.words, width - len(lead) - 2)):
                     found.append(self._line(words, ink, own, f"{lead}{'  ' if i else '· '}"))
             if not effect:
-                found += [self._line(words, palette.gate, None, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
-                found += self._tried(each, width)
+                own = entry + 1 if each.cures else None
+                found += [self._line(words, palette.gate, own, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
+                found += self._trials(each, (own or 0) + 1, width)
+                entry += bool(each.cures) + sum(tried.cure is not None for tried in self._ranked(each))
             entry += 1
         return found
 
@@ -582,44 +597,62 @@ class FindingsList(ListOverlay):
             ending = (Segment(f"{room}{place}", palette.dim),) if place and i == len(rows) - 1 else ()
             yield ListRow((*row.row, *ending), entry)
 
-    def _tried(self, finding: Finding, width: int) -> Iterator[ListRow]:
-        """Yield the options that were tried, the best first, and the run without them: the loss of each, and a bar."""
-        trials, palette = self._trials.get(id(finding)), self.palette
-        if trials is None:
+    def _trials(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
+        """Yield the options that were tried and the run without them, the best first: the loss of each, and a bar; `entry` is that
+        of the first. Then what could not be tried, and the curves of the run and of the option under the cursor."""
+        ranked, palette = self._ranked(finding), self.palette
+        if not ranked:
             return
-        if not trials:
-            yield self._line("none of the options that were tried lowers the loss", palette.dim, None, "  ")
-            return
-        losses = [(trial.option, trial.loss) for trial in trials]
-        losses = sorted([*losses, ("as it is", trials[0].without)], key=lambda each: each[1])
-        most = max((loss for _, loss in losses if np.isfinite(loss)), default=1.0) or 1.0
+        most = max((each.loss for each in ranked if np.isfinite(each.loss)), default=1.0) or 1.0
         rows = []
-        for option, loss in losses:
-            own = option == "as it is"
-            ink = palette.warning if own else palette.strong if option == trials[0].option else palette.plain
-            part = loss / most if np.isfinite(loss) else 1.0
-            drawn = bar(palette, part, min(max(width // 4, 4), 30))
-            shown = numbers.plain(loss) if np.isfinite(loss) else "not finite"
-            rows.append(
-                [
-                    line(palette, (option, ink)),
-                    line(palette, (shown, ink)),
-                    line(palette, (drawn, palette.warning if own else palette.gate)),
-                ]
-            )
-        yield self._line("tried on copies, from the first batch on; the loss at the end", palette.dim, None, "  ")
+        for each in ranked:
+            own = each.cure is None
+            ink = palette.warning if own else palette.strong if each is ranked[0] else palette.plain
+            drawn = bar(palette, each.loss / most if np.isfinite(each.loss) else 1.0, min(max(width // 4, 4), 30))
+            shown = numbers.plain(each.loss) if np.isfinite(each.loss) else "not finite"
+            words = (each.option or "as it is", ink), (shown, ink), (drawn, palette.warning if own else palette.gate)
+            rows.append([line(palette, each) for each in words])
+        count = len(ranked[0].losses) if np.isfinite(ranked[0].loss) else len(max(ranked, key=lambda each: len(each.losses)).losses)
+        yield self._line(f"tried on copies, the first {count} batches; the loss at the end", palette.dim, None, "  ")
         shown_columns = TableColumn(gap=2, least=8), TableColumn(right=True), TableColumn(need=0)
-        yield from (ListRow(row) for row in table(palette, rows, shown_columns, width))
+        for each, row in zip(ranked, table(palette, rows, shown_columns, width), strict=True):
+            yield ListRow(row, None if each.cure is None else entry)
+            entry += each.cure is not None
+        if len(ranked) > 1 and ranked[0].cure is None:
+            yield self._line("none of the options that were tried lowers the loss", palette.dim, None, "  ")
+        for each in self._tried[id(finding)]:
+            if each.refused:
+                said = folded(f"not tried: {each.option}: {each.refused}", width - 2)
+                yield from (self._line(words, palette.dim, None, "  ") for words in said)
+        yield from self._curves(finding, width)
 
-    def show_trials(self, finding: Finding, trials: tuple[CureTrial, ...]) -> None:
-        """Show the cures of a finding that have been tried so far."""
-        self._trials[id(finding)] = trials
+    def _curves(self, finding: Finding, width: int) -> Iterator[ListRow]:
+        """Yield the losses of the run as it is, dotted, and of the option under the cursor, by default the best one."""
+        palette, chosen = self.palette, self._chosen(finding)
+        own = next((each for each in self._ranked(finding) if each.cure is None), None)
+        if own is None or chosen is None or width < _LEAST_CURVES:
+            return
+        drawn = plot(palette, chosen.losses, min(width - 2, _MOST_CURVES), _CURVES, second=own.losses)
+        heads = ("loss  ", palette.dim), (chosen.option, palette.gate), ("  as it is", palette.second)
+        yield ListRow(line(palette, "  ", *heads))
+        yield from (ListRow((Segment("  "), *row)) for row in drawn.box.rows)
+
+    def _chosen(self, finding: Finding) -> TriedOption | None:
+        """The option of a finding under the cursor, or the best one; None if none was tried."""
+        under = self._entries[self.cursor][1] if self.cursor < len(self._entries) else None
+        if isinstance(under, TriedOption) and under in self._tried.get(id(finding), ()):
+            return under
+        return next((each for each in self._ranked(finding) if each.cure is not None), None)
+
+    def show_trials(self, finding: Finding, tried: tuple[TriedOption, ...]) -> None:
+        """Show the options that have been tried so far for a finding."""
+        self._tried[id(finding)] = tried
         self.show_again()
 
     @property
     def _cause(self) -> Finding | None:
         """The finding under the cursor, or the one that it follows from; None without findings."""
-        if not self._entries:
+        if not self.findings:
             return None
         finding, _ = self._entries[self.cursor]
         return finding if finding.cause is None else next(each for each in self.findings if each.name == finding.cause.name)
@@ -630,17 +663,25 @@ class FindingsList(ListOverlay):
 
     def action_keep(self) -> None:
         if (finding := self._cause) is not None:
-            best = next((trial.option for trial in self._trials.get(id(finding), ())), "")
-            self.post_message(self.Kept(next((cure for cure in finding.cures if cure.typed == best), None)))
+            self.post_message(self.Kept(self._cure_of(finding)))
 
     def action_copy(self) -> None:
         if (finding := self._cause) is not None:
-            trials = self._trials.get(id(finding), ())
-            self.post_message(self.Copied(trials[0].option if trials else ""))
+            self.post_message(self.Copied(self._cure_of(finding)))
+
+    def _cure_of(self, finding: Finding) -> Cure | None:
+        chosen = self._chosen(finding)
+        return None if chosen is None else chosen.cure
 
     def choose(self) -> None:
-        finding, evidence = self._entries[self.cursor]
-        self.post_message(self.Chosen(finding, evidence))
+        finding, what = self._entries[self.cursor]
+        match what:
+            case TriedOption():
+                self.post_message(self.Kept(what.cure))
+            case str():
+                self.post_message(self.CuresAsked(finding))
+            case _:
+                self.post_message(self.Chosen(finding, what))
 
     def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
         return ListRow(line(self.palette, (f"{lead}{words}", ink)), entry)
