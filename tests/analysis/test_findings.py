@@ -19,9 +19,10 @@ from tests.debugger.models import parametrize
 from tests.soak.healthy import block
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding
-from tui_gru.analysis.findings import TABLE, by_cause
+from tui_gru.analysis.findings import TABLE, by_cause, find
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
+from tui_gru.session.answers import PlainResults
 from tui_gru.session.opening import on_recording
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
@@ -622,3 +623,39 @@ def test_nothing_is_found_in_a_recording_of_a_healthy_script(script):
     while session.position != session.end:
         session.step("batch")
         assert session.findings() == ()
+
+
+# What has gone again
+
+
+def test_what_has_gone_again_was_seen_when_it_says():
+    session = run(25, **{**LEARNED, "learning_rate": 1.0})
+    session.learning_rate = 0.01
+    session.step("batch", 275)
+    now, gone = {each.name for each in session.findings()}, session.gone()
+    assert [each.name for each in gone] == ["rate-too-large"]
+    assert session.found.gone == gone
+    timeline = session.state.timeline
+
+    def seen(batch: int) -> set[str]:
+        return {each.name for each in find(timeline, timeline.moment(timeline.end_of(batch)))}
+
+    for each in gone:
+        first, last = each.first_seen.number, each.last_seen.number
+        assert each.name not in now
+        assert each.name in seen(last)
+        assert each.name not in seen(last + 1)
+        assert all(each.name in seen(batch) for batch in range(first + 20, last, 15))
+    (data,) = [PlainResults(session.program).plain(each) for each in gone]
+    assert data["last_seen"]["batch"] == gone[0].last_seen.batch + 1
+
+
+def test_nothing_has_gone_from_a_healthy_run_and_what_is_there_has_not_gone():
+    session = run(200, **LEARNED)
+    assert session.gone() == session.found == ()
+    broken = run(60, **{**LEARNED, **SGD, "learning_rate": 100.0})
+    names = {each.name for each in broken.findings()}
+    assert "rate-too-large" in names
+    assert not names & {each.name for each in broken.gone()}
+    assert all(each.last_seen is None for each in broken.found)
+    assert run(0).gone() == run(1).gone() == ()

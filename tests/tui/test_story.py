@@ -19,6 +19,7 @@ from tui_gru.analysis.trials import Cure, RateTrial, command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import given, plain
+from tui_gru.tui.headless import until_checked
 from tui_gru.tui.panels.lists import FindingsList
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
@@ -255,6 +256,48 @@ async def test_a_finding_without_an_option_says_so() -> None:
         assert "no option to try" in app.screen.query_one(BottomLine).message
         await press(pilot, "y")
         assert "no cure of this finding has been tried yet" in app.screen.query_one(BottomLine).message
+
+
+async def test_the_cursor_goes_to_each_option_that_was_tried_with_its_curve_and_command() -> None:
+    async with started(TOO_LARGE, "l 100n !") as (app, pilot):
+        session, panel = app.screen.session, app.screen.overlay
+        finding = panel.findings[0]
+        places = sum(evidence.number is not None for evidence in finding.evidence)
+        await press(pilot, " ".join(["down"] * (places + 1)), "enter")  # on the cure
+        as_it_is, *tried = session.tried_options(finding)
+        kept = sorted((each for each in tried if not each.refused), key=lambda each: each.loss)
+        text = panel.plain_text()
+        assert "as it is" in text
+        for each in tried:
+            assert f"not tried: {each.option}: {each.refused}" in text if each.refused else plain(each.loss) in text
+        assert [each.option for each in tried if each.refused] == ["--clip 1"]
+        for each in kept:
+            await press(pilot, "down")
+            assert f"loss  {each.option}  as it is" in panel.plain_text()
+            await press(pilot, "y")
+            assert app.clipboard.endswith(each.option)
+        count = len(app.screen.snapshot.losses)
+        assert list(as_it_is.losses[:count]) == np.asarray(app.screen.snapshot.losses).tolist()
+        await press(pilot, "enter")
+        assert session.branch == "main~1"
+        assert np.asarray(session.snapshot().losses).tolist() == list(kept[-1].losses[:count])
+
+
+async def test_what_has_gone_again_is_listed_and_stands_in_the_story() -> None:
+    async with started({**TOO_LARGE, "learning_rate": 1.0}, "l 10n", ":set learning_rate 0.01", "99n 99n", "!") as (app, pilot):
+        await until_checked(pilot)
+        gone = app.screen.session.found.gone
+        assert gone
+        text = app.screen.overlay.plain_text()
+        for each in gone:
+            first, last = (f"e{at.epoch + 1} b{at.batch + 1}" for at in (each.first_seen, each.last_seen))
+            row = next(row for row in text.splitlines() if each.title in row)
+            assert row.endswith(f"seen {first} – {last}")
+        assert text.index("gone again") < text.index(gone[0].title)
+        await press(pilot, "H")
+        rows = app.screen.overlay.plain_text().splitlines()
+        at = next(i for i, row in enumerate(rows) if row.startswith("gone again"))
+        assert all(each.title in rows[at + i] and "──" in rows[at + i] for i, each in enumerate(gone))
 
 
 async def test_the_letters_of_findings_stand_on_the_time_line() -> None:

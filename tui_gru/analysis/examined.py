@@ -51,7 +51,7 @@ class Finding:
 
     `tick` is the place of the run that shows it best; None if the whole run does. `cures` are options that `Session.try_cures`
     tries. `cause` is the finding of which this one is a consequence, None for an independent one; `first_seen` is the position from
-    which on the run shows it.
+    which on the run shows it, `last_seen` the last one at which it does, None if it does now.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Finding:
     cures: tuple[Cure, ...] = ()
     cause: Finding | None = None
     first_seen: Position | None = None
+    last_seen: Position | None = None
 
     def __repr__(self) -> str:
         because = "" if self.cause is None else f", because of {self.cause.name}"
@@ -75,7 +76,9 @@ class Finding:
 
 
 class FoundProblems(tuple[Finding, ...]):
-    """The findings of a run, as a tuple that a notebook shows in full."""
+    """The findings of a run, as a tuple that a notebook shows in full. `gone` are those that only earlier moments show."""
+
+    gone: tuple[Finding, ...] = ()
 
     def _repr_html_(self) -> str:
         return "".join(each._repr_html_() for each in self) or "<p>no findings</p>"

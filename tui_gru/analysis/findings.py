@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 MOST_EXAMINATIONS = 12  # of earlier moments, to find out since when a run shows a finding
+EARLIER_MOMENTS = 6  # on a logarithmic scale of the batches, and half as many evenly, that are examined for what has gone again
 
 
 class FindingRule(NamedTuple):
@@ -134,22 +135,87 @@ def find(
     def facts(at: Moment) -> RunFacts:
         return RunFacts(timeline, at, samples, held_out, monitor)
 
-    examined, found, left_out = facts(moment), dict[FindingRule, list[Finding]](), set[str]()
+    examined = facts(moment)
     with np.errstate(all="ignore"):
-        for row in TABLE:
-            if row.name in left_out:
-                continue
-            if progress is not None:
-                progress(f"looking for {row.name}")
-            if own := list(row.find(examined)):
-                found[row] = own
-                left_out.update(row.instead_of)
+        found = _all(examined, progress)
         first = _FirstSeen(examined, facts, found)
         for row, own in found.items():
             if progress is not None:
                 progress(f"looking where {row.name} begins")
             found[row] = [replace(each, first_seen=timeline.position(first.tick(row, each))) for each in own]
     return tuple(by_cause(found))
+
+
+def _all(examined: RunFacts, progress: Callable[[str], object] | None = None) -> dict[FindingRule, list[Finding]]:
+    """Return the findings of each rule, in the order of the table, without those that another one stands for."""
+    found, left_out = dict[FindingRule, list[Finding]](), set[str]()
+    for row in TABLE:
+        if row.name in left_out:
+            continue
+        if progress is not None:
+            progress(f"looking for {row.name}")
+        if own := list(row.find(examined)):
+            found[row] = own
+            left_out.update(row.instead_of)
+    return found
+
+
+def gone_again(
+    timeline: Timeline,
+    moment: Moment,
+    now: Sequence[Finding],
+    *,
+    held_out: Text = "",
+    monitor: Monitor | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> tuple[Finding, ...]:
+    """Return the findings that earlier moments of a run show, and the moment not, each with when it was seen first and last.
+
+    `now` are the findings at the moment. About ten moments are examined, between them a finding may come and go; where it begins
+    and ends is found by bisection. Consequences are left out, and the batches of a recording, which are independent.
+    """
+    count = timeline.completed(moment.position)
+    if not timeline.program.config.source.can(Ability.TRAIN) or count < 2:
+        return ()
+    logarithmic, even = np.geomspace(1, count, EARLIER_MOMENTS + 1)[:-1], np.linspace(0, count, EARLIER_MOMENTS // 2 + 1)[1:-1]
+    counts = sorted({max(round(each), 1) for each in (*logarithmic.tolist(), *even.tolist())} - {count})
+    present = {each.name for each in now}
+    present |= {name for rule in TABLE if rule.name in present for name in rule.instead_of}
+
+    def facts(batches: int) -> RunFacts:
+        return RunFacts(timeline, timeline.moment(timeline.end_of(batches - 1)), (), held_out, monitor)
+
+    def border(rule: FindingRule, low: int, high: int) -> int:
+        """Return the last number of batches from `low` on with the same answer of a rule as there, where `high` has the other."""
+        there = next(rule.find(facts(low)), None) is not None
+        while high - low > 1:
+            middle = (low + high) // 2
+            same = (next(rule.find(facts(middle)), None) is not None) == there
+            low, high = (middle, high) if same else (low, middle)
+        return low
+
+    seen: list[dict[FindingRule, Finding]] = []
+    with np.errstate(all="ignore"):
+        for batches in counts:
+            if progress is not None:
+                progress(f"looking at batch {batches:,}")
+            found = _all(facts(batches))
+            causes = {each.name for each in by_cause(found) if each.cause is None}
+            seen.append({rule: own[0] for rule, own in found.items() if rule.name in causes - present})
+        gone: list[Finding] = []
+        for rule in dict.fromkeys(rule for found in seen for rule in found):
+            last = max(i for i, found in enumerate(seen) if rule in found)
+            first = last
+            while first and rule in seen[first - 1]:
+                first -= 1
+            begins = border(rule, counts[first - 1], counts[first]) + 1 if first else counts[0]
+            ends = border(rule, counts[last], counts[last + 1] if last + 1 < len(counts) else count)
+            finding, begin = seen[last][rule], timeline.end_of(begins - 1)
+            begin = min(begin, finding.tick) if rule.placed and finding.tick is not None else begin
+            gone.append(
+                replace(finding, first_seen=timeline.position(begin), last_seen=timeline.position(timeline.end_of(ends - 1)))
+            )
+    return tuple(gone)
 
 
 def by_cause(found: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:

@@ -222,6 +222,7 @@ class PlainResults:
             "cures": [cure.typed for cure in finding.cures],
             "cause": None if finding.cause is None else finding.cause.name,
             "first_seen": None if finding.first_seen is None else place_of(finding.first_seen),
+            **({} if finding.last_seen is None else {"last_seen": place_of(finding.last_seen)}),
             "place": None if finding.tick is None else place_of(position_of(self._program, finding.tick)),
             "evidence": self.plain(finding.evidence),
         }

@@ -382,6 +382,20 @@ class Queries:
         self._found = (run.timeline, found)
         return found
 
+    def gone(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
+        """Return the findings that the run has shown and does not show at the position, with `first_seen` and `last_seen`.
+
+        They are also kept as `found.gone`. Examines about ten earlier moments. Raises `TuiGruError` as `findings` does.
+        """
+        from tui_gru.analysis.examined import FoundProblems
+        from tui_gru.analysis.findings import gone_again
+
+        run, unseen, found = self._run, self._unseen(held_out), FoundProblems(self.found)
+        monitor, between = run.interrupts.monitors("stopped before the earlier moments were examined", progress)
+        found.gone = gone_again(run.timeline, run.moment, found, held_out=unseen, monitor=monitor, progress=between)
+        self._found = (run.timeline, found)
+        return found.gone
+
     def history(
         self, expression: str, points: int = 40, *, at: Sequence[int] | None = None
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -238,7 +238,14 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     def show(found: Sequence[Finding]) -> None:
         from tui_gru.tui.panels.lists import FindingsList
 
-        screen.overlays.cover(FindingsList(found))
+        panel = FindingsList(found)
+
+        def tell(gone: tuple[Finding, ...]) -> None:
+            screen.runner.result = found
+            panel.show_gone(gone)
+
+        look = partial(screen.do, screen.session.gone, batches=None, then=tell)
+        screen.overlays.cover(panel, then=look if screen.snapshot.config.source.can(Ability.TRAIN) else None)
 
     screen.do(screen.session.findings, batches=None, then=show, opens=True)
 
@@ -632,6 +639,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         also = [position_of(session.program, tick).number for tick in marks]
         told = session.story(also=also, progress=seen)
         found = session.found or (session.findings(progress=progress) if told.count else ())
+        session.gone(progress=progress)
         also += [min(each.first_seen.number, told.count - 1) for each in found if each.first_seen is not None]
         told = session.story(also=also)
         for expression in expressions:

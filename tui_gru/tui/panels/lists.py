@@ -515,6 +515,7 @@ class FindingsList(ListOverlay):
         """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
         super().__init__()
         self.findings = tuple(findings)
+        self.gone: tuple[Finding, ...] = getattr(findings, "gone", ())
         self._letters = {id(found): letter for letter, found in lettered(self.findings)}
         self._tried: dict[int, tuple[TriedOption, ...]] = {}  # the trials of its cures, by the `id` of a finding
         self.cursor = next((i for i, (finding, _) in enumerate(self._entries) if finding.name == at), 0)
@@ -527,7 +528,7 @@ class FindingsList(ListOverlay):
             found += [(each, None), *((each, evidence) for evidence in each.evidence if evidence.number is not None)]
             if each.cures and each.cause is None:
                 found += [(each, each.cure), *((each, tried) for tried in self._ranked(each) if tried.cure is not None)]
-        return found
+        return [*found, *((each, None) for each in self.gone)]
 
     def _ranked(self, finding: Finding) -> list[TriedOption]:
         """The trials of a finding, with that of the run as it is, the lowest loss first; without what could not be tried."""
@@ -552,7 +553,8 @@ class FindingsList(ListOverlay):
         if not self.findings:
             trains = self.snapshot.config.source.can(Ability.TRAIN)
             early = trains and self.snapshot.position.tick < self.snapshot.program.loss_tick
-            return [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
+            none = [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
+            return [*none, *self._gone(0, width)]
         found: list[ListRow] = []
         entry, follows = 0, False
         for each in self.findings:
@@ -578,7 +580,29 @@ class FindingsList(ListOverlay):
                 found += self._trials(each, (own or 0) + 1, width)
                 entry += bool(each.cures) + sum(tried.cure is not None for tried in self._ranked(each))
             entry += 1
-        return found
+        return [*found, *self._gone(entry, width)]
+
+    def _gone(self, entry: int, width: int) -> Iterator[ListRow]:
+        """Yield what earlier moments show and this one does not, with when it was seen; `entry` is that of the first."""
+        palette = self.palette
+        if self.gone:
+            yield ListRow(())
+            yield self._line("gone again", palette.dim)
+        for each in self.gone:
+            places = " – ".join(f"e{at.epoch + 1} b{at.batch + 1}" for at in (each.first_seen, each.last_seen) if at is not None)
+            place = transliterate(f"seen {places}", palette.glyphs)
+            rows = folded(each.title, width - 2)
+            if len(rows[-1]) + len(place) + 4 > width:
+                rows.append("")
+            for i, words in enumerate(rows):
+                said = place.rjust(width - 2 - len(words)) if i == len(rows) - 1 else ""
+                yield self._line(f"{words}{said}", palette.dim, entry, "  ")
+            entry += 1
+
+    def show_gone(self, gone: tuple[Finding, ...]) -> None:
+        """Show what has gone again, once it is known."""
+        self.gone = gone
+        self.show_again()
 
     def _titled(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
         """Yield the rows of a title, with the place where the run shows it first behind it."""
@@ -652,7 +676,7 @@ class FindingsList(ListOverlay):
     @property
     def _cause(self) -> Finding | None:
         """The finding under the cursor, or the one that it follows from; None without findings."""
-        if not self.findings:
+        if not self._entries:
             return None
         finding, _ = self._entries[self.cursor]
         return finding if finding.cause is None else next(each for each in self.findings if each.name == finding.cause.name)

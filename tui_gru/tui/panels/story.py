@@ -542,6 +542,7 @@ class StoryPanel(SnapshotPanel):
     def _findings(self, snapshot: Snapshot) -> Iterator[ChartRow]:
         """Draw a letter where each finding is first seen, with the titles for which there is room."""
         found = [(letter, each) for letter, each in lettered(snapshot.findings) if each.first_seen is not None]
+        yield from self._gone(getattr(snapshot.findings, "gone", ()))
         if not found:
             return
         row, palette = CellRow(self.scale.width), self.palette
@@ -557,6 +558,20 @@ class StoryPanel(SnapshotPanel):
                     break
         here = [letter for letter, each in found if self.moment is not None and self._batch_of(each) == self.moment.batch]
         yield ChartRow("findings", "", row, Said("".join(here), "first seen here" if here else ""), True)
+
+    def _gone(self, findings: Sequence[Finding]) -> Iterator[ChartRow]:
+        """Draw a line over the batches in which each finding was seen that has gone again, with its title."""
+        palette, scale = self.palette, self.scale
+        for i, each in enumerate(each for each in findings if each.first_seen is not None and each.last_seen is not None):
+            row = CellRow(scale.width)
+            first, last = (scale.column(at.number) for at in (each.first_seen, each.last_seen) if at is not None)
+            row.put(first, transliterate("─" * (last - first + 1), palette.glyphs), palette.dim)
+            words = f" {transliterate(each.title, palette.glyphs)} "
+            width = cell_len(words)
+            beside = [start for start in (last + 1, first - width) if row.free(start, width)]
+            if beside or width + 2 < last - first:
+                row.put(beside[0] if beside else first + 2, words, palette.dim)
+            yield ChartRow("" if i else "gone again", "", row)
 
     def _batch_of(self, finding: Finding) -> int:
         assert finding.first_seen is not None
