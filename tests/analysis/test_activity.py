@@ -16,7 +16,9 @@ from tui_gru.analysis.units import (
     FEATURES,
     Activity,
     Correlated,
+    OnUnit,
     TextPlace,
+    TextSpan,
     context,
     feature_of,
     of_text,
@@ -283,3 +285,75 @@ def test_numbers_have_no_features():
         Activity("h", VALUES, "").feature_correlations(feature_of("digits"))
     with pytest.raises(TuiGruError, match="unit must be from 0 to 5"):
         ACTIVITY.unit(6)
+
+
+# Where units are on, and the state space
+
+
+def on_by_brute_force(values, unit, at, threshold):
+    """The span around a character through which a unit is on, and the units that are on through all of it; by loops."""
+    if not abs(values[at, unit]) >= threshold:
+        return None
+    sign = 1 if values[at, unit] > 0 else -1
+    first, last, on = at, at, []
+    while first > 0 and sign * values[first - 1, unit] >= threshold:
+        first -= 1
+    while last + 1 < len(values) and sign * values[last + 1, unit] >= threshold:
+        last += 1
+    for each in range(values.shape[1]):
+        both = ((each, sign) for sign in (1, -1))
+        on += [(unit, sign) for unit, sign in both if all(sign * values[i, unit] >= threshold for i in range(first, last + 1))]
+    return first, last, tuple(on)
+
+
+def spans_by_brute_force(values, on, threshold):
+    found, begun = [], None
+    for i in range(len(values) + 1):
+        together = i < len(values) and all(sign * values[i, unit] >= threshold for unit, sign in on)
+        if together and begun is None:
+            begun = i
+        if not together and begun is not None:
+            found.append((begun, i - 1))
+            begun = None
+    return found
+
+
+@settings(max_examples=examples(60, soak=2000), deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 4), st.sampled_from([0.1, 0.5, 0.9]))
+def test_where_units_are_on_is_what_loops_find(seed, length, units, threshold):
+    draw = np.random.default_rng(seed)
+    values = np.clip(np.cumsum(draw.normal(0, 0.5, (length, units)), axis=0), -1, 1).astype(np.float32)
+    values[draw.random(length) < 0.05] = np.nan
+    activity = Activity("h", values, "x" * length)
+    for at in range(length):
+        unit = at % units
+        span, expected = activity.span_at(unit, at, threshold), on_by_brute_force(values, unit, at, threshold)
+        if expected is None:
+            assert span is None
+            continue
+        assert (span.first, span.last, span.on) == expected
+        assert OnUnit(unit, 1 if values[at, unit] > 0 else -1) in span.on
+        places = activity.spans_of(span.on, threshold)
+        assert [(each.first, each.last) for each in places] == spans_by_brute_force(values, span.on, threshold)
+        assert TextSpan(*expected[:2], span.on) in places
+
+
+@pytest.mark.parametrize(("activity", "error"), [(ACTIVITY, 1e-9), (NARROW, 1e-4)], ids=["float64", "float32"])
+def test_the_plane_is_that_of_numpys_svd(activity, error):
+    centred = VALUES - VALUES.mean(axis=0)
+    left, sizes, right = np.linalg.svd(centred, full_matrices=False)
+    plane = activity.plane
+    for axis in range(2):
+        sign = np.sign(right[axis, np.abs(right[axis]).argmax()])
+        assert plane.directions[axis] == pytest.approx(sign * right[axis], abs=error)
+        assert plane.at[:, axis] == pytest.approx(sign * left[:, axis] * sizes[axis], abs=20 * error)
+        assert plane.shares[axis] == pytest.approx(sizes[axis] ** 2 / (sizes**2).sum(), abs=error)
+
+
+def test_the_plane_of_one_unit_or_of_one_that_never_varies_has_no_second_direction():
+    plane = Activity("h", np.array([[1.0], [3.0], [np.nan]]), "abc").plane
+    assert plane.directions.tolist() == [[1.0], [0.0]]
+    assert plane.at[:2].tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert np.isnan(plane.at[2]).any()
+    assert plane.shares.tolist() == [1.0, 0.0]
+    assert Activity("h", np.full((3, 2), 0.5), "abc").plane.shares.tolist() == [0.0, 0.0]

@@ -299,6 +299,58 @@ async def test_a_closed_panel_no_longer_waits_for_the_loss_without_a_unit(monkey
         assert app.screen.overlay is None
 
 
+async def test_where_a_unit_is_on_is_selected_with_what_is_on_there_and_where_else_all_of_it_is() -> None:
+    async with started(LARGE, "l 3e h > > w") as (app, pilot):
+        panel = app.screen.overlay
+        activity, unit, at = panel.activity, panel.unit, panel.at
+        assert panel.span == activity.span_at(unit, at, 0.5)
+        assert panel.span.first <= at <= panel.span.last
+        lines = panel.plain_text().splitlines()
+        (said,) = [line for line in lines if line.startswith("on from 0.5 through ")]
+        units = [int(word.removeprefix("−")) - 1 for word in re.findall(r"−?\d+", said.partition(": unit")[2])]
+        assert units == [each.unit for each in panel.span.on]
+        assert unit in units
+        places = activity.spans_of(panel.span.on, 0.5)
+        count = len(places) - 1
+        assert any(line.startswith(f"all also at {count:,} other place") for line in lines)
+        further = [each.first for each in places if each.first > at]
+        await press(pilot, ">")
+        assert panel.at == (min(further) if further else at)
+        await press(pilot, "]")
+        assert panel.threshold == 6
+        assert panel.span == activity.span_at(unit, panel.at, 0.6)
+        await press(pilot, "[", "w")
+        assert panel.span is None or panel.threshold == 5
+        panel.span = None
+        await press(pilot, "home")
+        panel.threshold = 10
+        await press(pilot, "w")
+        assert panel.span is None
+        assert "not on here, less than 1 in magnitude" in panel.plain_text()
+
+
+async def test_the_states_stand_in_the_plane_of_their_main_directions() -> None:
+    async with started(LARGE, "l 3e h p") as (app, pilot):
+        panel, text = app.screen.overlay, LARGE["text"]
+        plane = panel.activity.plane
+        first, *rows = panel.plain_text().splitlines()[2:]
+        assert first.startswith(
+            "the state after each character, in its two main directions: "
+            f"{100 * plane.shares[0]:.0f} % and {100 * plane.shares[1]:.0f} % of the variance"
+        )
+        assert "after “I”" in rows[-1]
+        await press(pilot, "right")
+        assert panel.at == 1
+        assert f"after “{text[1]}”" in panel.plain_text()
+        # The character that is farthest in each direction stands at that edge.
+        drawn = panel.plain_text().splitlines()[3:-1]
+        top = next(row for row in drawn if row.strip())
+        highest = text[int(plane.at[:, 1].argmax())]
+        assert {" ": "␣", "\n": "⏎"}.get(highest, highest) in top
+        await press(pilot, "p")
+        assert "two main directions" not in panel.plain_text()
+
+
 async def test_curves_that_are_kept() -> None:
     async with started(LARGE, "h space down down space down") as (app, pilot):
         panel = app.screen.overlay

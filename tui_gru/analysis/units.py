@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import category
 
 import numpy as np
@@ -246,6 +246,37 @@ class TextPlace:
 
 
 @dataclass(frozen=True)
+class TextSpan:
+    """The characters `first` … `last` (0-based) of the text, and a characteristic of all of them: the units that are `on` there."""
+
+    first: int
+    last: int
+    on: tuple[OnUnit, ...] = ()
+
+    @property
+    def length(self) -> int:
+        return self.last - self.first + 1
+
+
+class OnUnit(NamedTuple):
+    """A unit (0-based) that is on: at least the threshold where `sign` is 1, at most its negative where it is −1."""
+
+    unit: int
+    sign: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The two directions along which the units vary most, (2, units), each of length 1 with its largest component positive: the
+    principal components. `at` (n, 2) are the states along them, from their mean, NaN if not computed; `shares` (2) the shares of
+    the variance."""
+
+    directions: Float64Array
+    at: Float64Array
+    shares: Float64Array
+
+
+@dataclass(frozen=True)
 class Correlated:
     """A unit (0-based) or a feature, and Pearson's correlation r with it; that `before` training, 0 if it is not known."""
 
@@ -448,6 +479,48 @@ class Activity:
         """Return True for each column that varies by more than the rounding of its mean."""
         tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(means))
         return np.asarray(deviations > tiny)
+
+    # Where units are on
+
+    def span_at(self, unit: int, at: int, threshold: float) -> TextSpan | None:
+        """Return the characters around `at` through which a unit is on, with all units that are on through all of them.
+
+        A unit is on where it is at least `threshold` in magnitude with the same sign. None if it is not on at `at`.
+        """
+        own = self.unit(unit)
+        sign = 1 if own[at] >= 0 else -1
+        if not sign * own[at] >= threshold:
+            return None
+        off = np.flatnonzero(~(sign * own >= threshold))
+        place = int(np.searchsorted(off, at))
+        first = int(off[place - 1]) + 1 if place else 0
+        last = int(off[place]) - 1 if place < len(off) else len(own) - 1
+        there = self.values[first : last + 1]
+        least, most = there.min(axis=0), there.max(axis=0)
+        on = (
+            OnUnit(int(each), 1 if least[each] > 0 else -1) for each in np.flatnonzero((least >= threshold) | (most <= -threshold))
+        )
+        return TextSpan(first, last, tuple(on))
+
+    def spans_of(self, on: Sequence[OnUnit], threshold: float) -> list[TextSpan]:
+        """Return all places of the text through which all of these units are on, in order."""
+        signs = np.array([each.sign for each in on], self.values.dtype)
+        together = (self.values[:, [each.unit for each in on]] * signs >= threshold).all(axis=1)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], together, [False]]).astype(np.int8)))
+        return [TextSpan(first, after - 1, tuple(on)) for first, after in edges.reshape(-1, 2).tolist()]
+
+    @cached_property
+    def plane(self) -> Plane:
+        """The two directions along which the units vary most, and the states along them. Fewer units than two give zeros."""
+        centred = self._computed_steps.astype(np.float64) - self.means
+        variances, directions = np.linalg.eigh(centred.T @ centred)
+        chosen = directions[:, ::-1][:, :2].T
+        chosen = chosen * np.sign(chosen[np.arange(len(chosen)), np.abs(chosen).argmax(axis=1)])[:, None]
+        found, shares = np.zeros((2, self.units)), np.zeros(2)
+        found[: len(chosen)] = chosen
+        if (total := variances.sum()) > 0:
+            shares[: len(chosen)] = np.maximum(variances[::-1][:2], 0) / total
+        return Plane(found, (self.values - self.means) @ found.T, shares)
 
     # Extremes
 

@@ -14,11 +14,11 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.units import FEATURES, Activity, Correlated, Feature, Probe, over_row
+from tui_gru.analysis.units import FEATURES, Activity, Correlated, Feature, Probe, TextSpan, over_row
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, column_signs, from_rows, merged
+from tui_gru.tui.draw import Box, CellRow, Ref, SegmentRow, clip, column_signs, from_rows, line, merged
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import levels
 from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles
@@ -35,6 +35,8 @@ _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign where there are no colours
 _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
+_TRAIL = 12  # states before that of the cursor that are marked in the plane
+_LETTERS = "aeiou"  # vowels, which have a colour of their own in the plane
 _COLUMNS = (("r untrained", 13), ("r now", 9), ("loss without", 14))  # at the right of a wide map
 _FEW_COLUMNS = (("r now", 9), ("without", 9))
 
@@ -67,6 +69,10 @@ class UnitsMap(SnapshotPanel):
         ("tab", "sort"),
         ("space", "pick"),
         ("minus", "silence"),
+        ("w", "span"),
+        ("left_square_bracket", "threshold(-1)"),
+        ("right_square_bracket", "threshold(1)"),
+        ("p", "plane"),
         ("r", "row"),
         ("enter", "choose"),
     ]
@@ -106,6 +112,10 @@ class UnitsMap(SnapshotPanel):
         self._left = 0  # the cells before the map
         self._places: list[int] = []
         self.picked: list[int] = []
+        self.span: TextSpan | None = None
+        self._is_off = False  # True after a selection at a character at which the unit is not on
+        self.threshold = 5  # tenths of the scale, from which on a unit is on
+        self.in_plane = False
         self._sort = SORTS[0] if self.notes else SORTS[1]
         self._order: list[int] = []
         self._lines: list[int | str] = []  # units, with the feature above those that follow it
@@ -115,7 +125,7 @@ class UnitsMap(SnapshotPanel):
     def show(self, snapshot: Snapshot, view: View) -> None:
         activity = self.activity
         if activity.row is not None and (self._snapshot is None or snapshot.moment is not self._snapshot.moment):
-            self.activity = over_row(snapshot.moment, activity.name, activity.row)
+            self.activity, self.span = over_row(snapshot.moment, activity.name, activity.row), None
             self.at = min(snapshot.position.t, len(self.activity.values) - 1)
         super().show(snapshot, view)
 
@@ -196,6 +206,8 @@ class UnitsMap(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, wide = self.palette, width >= _WIDE and bool(self.notes)
+        if self.in_plane:
+            return clip(palette, from_rows(self._plane(palette, width, height)), width, height)
         label = self._left = self._label + (self._beside_names if wide else 0)
         columns = [*(_COLUMNS if wide else _FEW_COLUMNS if self.notes and width >= _NARROW else ())]
         if self._added is None:
@@ -248,7 +260,7 @@ class UnitsMap(SnapshotPanel):
 
     def _named(self, palette: Palette, unit: int, label: int, *, wide: bool) -> Iterator[Segment]:
         """Draw the name of a unit; beside it, if there is room, what it follows, or that it is turned if that stands above it."""
-        ink = palette.strong if unit == self.unit else palette.plain
+        ink = palette.strong if unit == self.unit else palette.gate if unit in self._on else palette.plain
         turned = self._is_turned(unit)
         yield Segment(self._called(unit).ljust(self._label), ink)
         if wide and self._sort == SORTS[0]:
@@ -308,11 +320,12 @@ class UnitsMap(SnapshotPanel):
     def _characters(self, palette: Palette, here: slice) -> Iterator[Segment]:
         """Draw the characters over their cells, with the one under the cursor highlighted."""
         text = self.activity.text[here] if self.activity.text else "·" * len(self.activity.values[here])
-        shown = "".join(one_cell(char, palette.glyphs).center(self._cell) for char in text)
-        at, after = ((self.at - self._first + i) * self._cell for i in (0, 1))
-        yield Segment(shown[:at], palette.dim)
-        yield Segment(shown[at:after], palette.cursor)
-        yield Segment(shown[after:], palette.dim)
+        row, chosen = CellRow(len(text) * self._cell), self.span
+        for i, char in enumerate(text):
+            at = self._first + i
+            ink = palette.gate + Style(reverse=True) if chosen is not None and chosen.first <= at <= chosen.last else palette.dim
+            row.put(i * self._cell, one_cell(char, palette.glyphs).center(self._cell), palette.cursor if at == self.at else ink)
+        yield from row.strip()
 
     @property
     def _kept(self) -> list[int]:
@@ -336,10 +349,68 @@ class UnitsMap(SnapshotPanel):
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
         goes = f" · correlates with {note}" if (note := self._note(unit)) else ""
+        char += f": not on here, less than {self._limit:.2g} in magnitude" if self._is_off else ""
         yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
+        if self.span is not None:
+            yield from self._selected(palette, self.span, width)
+            return
         for head, places in (("highest at  ", activity.most(unit, 4)), ("lowest at   ", activity.least(unit, 4))):
             yield tuple(self._excerpts(palette, head, [place.at for place in places], width))
         yield ()
+
+    @property
+    def _limit(self) -> float:
+        """The value from which on a unit is on."""
+        return self._scale()[0] * self.threshold / 10
+
+    @property
+    def _on(self) -> frozenset[int]:
+        """The units that are on through the selected characters."""
+        return frozenset(each.unit for each in self.span.on) if self.span is not None else frozenset()
+
+    def _selected(self, palette: Palette, span: TextSpan, width: int) -> Iterator[SegmentRow]:
+        """Draw which units are on through the selected characters, and the other places where all of them are."""
+        units = ", ".join(f"{'−' if each.sign < 0 else ''}{each.unit + 1}" for each in span.on)
+        places = [each for each in self.activity.spans_of(span.on, self._limit) if each.first != span.first]
+        count = f"{span.length} character{'s' if span.length > 1 else ''}"
+        yield _line(palette, f"on from {self._limit:.2g} through {count}: unit{'s' if len(span.on) > 1 else ''} {units}", width, "")
+        nearest = sorted(places, key=lambda each: -each.length)
+        head = f"all also at {len(places):,} other place{'' if len(places) == 1 else 's'}  "
+        yield tuple(self._excerpts(palette, head, [place.first for place in nearest], width))
+        yield ()
+
+    def _plane(self, palette: Palette, width: int, height: int) -> Iterator[SegmentRow]:
+        """Draw the states in the plane of their two main directions: in each cell the character that was read most often there."""
+        activity, plane, rows = self.activity, self.activity.plane, max(height - 2, 1)
+        shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
+        yield line(palette, (f"the state after each character, in its two main directions: {shares} of the variance", palette.dim))
+        computed = np.flatnonzero(np.isfinite(plane.at).all(axis=1))
+        low = plane.at[computed].min(axis=0, initial=np.inf)
+        extent = plane.at[computed].max(axis=0, initial=-np.inf) - low
+        parts = (plane.at - low) / np.where(extent > 0, extent, 1.0)
+        places = np.zeros((len(plane.at), 2), np.intp)
+        places[computed] = np.rint(np.stack([parts[computed, 0] * (width - 1), (1 - parts[computed, 1]) * (rows - 1)], axis=1))
+        drawn = [CellRow(width) for _ in range(rows)]
+        known = [*activity.text] if activity.text else ["·"] * len(plane.at)
+        names, codes = np.unique(np.array(known, object).astype(str), return_inverse=True)
+        cells = (places[computed, 1] * width + places[computed, 0]) * len(names) + codes[computed]
+        found, counts = np.unique(cells, return_counts=True)
+        for key in found[np.argsort(counts, kind="stable")].tolist():  # the most frequent one is written last
+            cell, code = divmod(key, len(names))
+            char = str(names[code])
+            drawn[cell // width].put(cell % width, one_cell(char, palette.glyphs), self._ink_of(palette, char))
+        for at in range(max(self.at - _TRAIL, 0), self.at + 1):
+            if np.isfinite(plane.at[at]).all():
+                x, y = places[at].tolist()
+                drawn[y].put(x, one_cell(known[at], palette.glyphs), palette.cursor if at == self.at else palette.strong)
+        yield from (tuple(row.strip()) for row in drawn)
+        unit = "after “" + shown_char(known[self.at]) + "”" if activity.text else f"t {self.at + 1}"
+        yield _line(palette, f"{unit}; bright: the {_TRAIL} states before", width, "vowels, letters, blanks, other signs by colour")
+
+    def _ink_of(self, palette: Palette, char: str) -> Style:
+        if char.lower() in _LETTERS:
+            return palette.gate
+        return palette.plain if char.isalpha() else palette.dim if char.isspace() else palette.second
 
     def _excerpts(self, palette: Palette, head: str, places: Sequence[int], width: int) -> Iterator[Segment]:
         """Draw excerpts of the text at these places, each with its character highlighted, as many as fit."""
@@ -370,17 +441,21 @@ class UnitsMap(SnapshotPanel):
         activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
         of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
         sort = f"with {self._chosen.name}" if self._chosen and self._sort == SORTS[0] else self._sort
+        closes, count = with_keys(self, "<stop> closes"), f"{self.at + 1:,} of {len(activity.values):,}"
+        if self.in_plane:
+            return Titles(f"{name} over {of} · {count}", ["p map", "enter goes there", closes])
         hints = [
             f"tab: {sort}",
             "/ feature",
-            "< > highest",
+            "< > highest" if self.span is None else "< > places",
+            "w where on" if self.span is None else "[ ] threshold",
+            "p plane",
             "r a row",
             "space pins",
             "- silences",
             "enter goes there",
-            with_keys(self, "<stop> closes"),
+            closes,
         ]
-        count = f"{self.at + 1:,} of {len(activity.values):,}"
         return Titles(f"{name} over {of} · {count}", hints)
 
     # Keys
@@ -391,18 +466,21 @@ class UnitsMap(SnapshotPanel):
 
     def _choose_unit(self, unit: int) -> None:
         if unit != self.unit:
-            self.unit, self._places = unit, []
+            self.unit, self._places, self._is_off = unit, [], False
         self.show_again()
 
     def action_character(self, by: int) -> None:
-        self.at = min(max(self.at + by, 0), len(self.activity.values) - 1)
+        self.at, self._is_off = min(max(self.at + by, 0), len(self.activity.values) - 1), False
         self.show_again()
 
     def action_page(self, by: int) -> None:
         self.action_character(by * self._room[1])
 
     def action_place(self, by: int) -> None:
-        """Go to the next of the places where the unit is highest, in the order of the text."""
+        """Go to the next of the places where the unit is highest, or where the units of the selection are on, in the order of the
+        text."""
+        if not self._places and self.span is not None:
+            self._places = [place.first for place in self.activity.spans_of(self.span.on, self._limit)]
         self._places = self._places or sorted(place.at for place in self.activity.most(self.unit, 20))
         further = [at for at in self._places if (at - self.at) * by > 0]
         if further:
@@ -426,6 +504,23 @@ class UnitsMap(SnapshotPanel):
     def action_silence(self) -> None:
         self.post_message(self.SilenceAsked())
 
+    def action_span(self) -> None:
+        """Select the characters around the cursor through which the unit is on; none if it is off here, or they are selected."""
+        chosen = self.activity.span_at(self.unit, self.at, self._limit)
+        self.span, self._is_off = None if chosen == self.span else chosen, chosen is None
+        self._places = []
+        self.show_again()
+
+    def action_threshold(self, by: int) -> None:
+        """Select with a threshold that is a tenth of the scale higher or lower."""
+        self.threshold = min(max(self.threshold + by, 1), 10)
+        self.span, self._places = self.activity.span_at(self.unit, self.at, self._limit), []
+        self.show_again()
+
+    def action_plane(self) -> None:
+        self.in_plane = not self.in_plane
+        self.show_again()
+
     def action_class(self) -> None:
         self.post_message(self.ClassAsked())
 
@@ -441,7 +536,7 @@ class UnitsMap(SnapshotPanel):
             self.post_message(self.PlaceAsked(self.at))
 
     def point_at(self, x: int, y: int) -> bool:
-        if not 1 <= y <= self._room[0]:
+        if self.in_plane or not 1 <= y <= self._room[0]:
             return False
         self.at = min(max(self._first + (x - self._left) // self._cell, 0), len(self.activity.values) - 1)
         line = self._lines[min(self._top + y - 1, len(self._lines) - 1)]
