@@ -21,6 +21,7 @@ from tui_gru.analysis.units import (
     TextSpan,
     context,
     feature_of,
+    feature_of_numbers,
     of_text,
     over_row,
     read_text,
@@ -357,3 +358,94 @@ def test_the_plane_of_one_unit_or_of_one_that_never_varies_has_no_second_directi
     assert np.isnan(plane.at[2]).any()
     assert plane.shares.tolist() == [1.0, 0.0]
     assert Activity("h", np.full((3, 2), 0.5), "abc").plane.shares.tolist() == [0.0, 0.0]
+
+
+# Features with a number for each character
+
+
+def learned(**options):
+    session = Session(text="the cat sat on the mat; " * 6, hidden_size=5, batch_size=2, seq_length=6, **options)
+    session.learning = True
+    session.step("batch", 40)
+    return session
+
+
+def test_an_expression_is_computed_after_every_character():
+    session = learned()
+    text, h = session.config.text, session.units().values
+    z = session.units("z").values
+    before = np.concatenate([h[:1], h[:-1]])
+    for typed, expected in (
+        ("max(abs(h))", np.abs(h).max(axis=1)),
+        ("h[0, 3]", h[:, 3]),
+        ("h[0,1] - prev(h)[0,1]", h[:, 1] - before[:, 1]),
+        ("mean(z) * 2 + h[0,0]", 2 * z.mean(axis=1) + h[:, 0]),
+        ("any(z > 0.6)", (z > 0.6).any(axis=1)),
+        ("sum(h_prev)", np.concatenate([np.zeros((1, 5)), h[:-1]]).sum(axis=1)),
+    ):
+        found = session.feature(typed)
+        assert found.name == typed
+        assert np.asarray(found.values(text), float) == pytest.approx(np.asarray(expected, float), abs=1e-5), typed
+        r = [np.corrcoef(expected.astype(float), h[:, unit])[0, 1] for unit in range(5)]
+        assert session.units().feature_correlations(found) == pytest.approx(np.array(r), abs=1e-4)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".txt", ".csv"])
+def test_a_file_has_a_number_for_each_character_that_units_and_probes_use(ending, tmp_path):
+    session = learned()
+    text, h = session.config.text, session.units().values
+    numbers = np.round(3 * h[:, 2] - h[:, 4] + 0.5, 4).astype(float)  # of two units, which no named feature is
+    path = tmp_path / f"mine{ending}"
+    if ending == ".npy":
+        np.save(path, numbers)
+    else:
+        path.write_text((" " if ending == ".txt" else ",").join(map(str, numbers)) + "\n")
+    found = session.feature(str(path))
+    assert found.name == path.name
+    assert found.values(text) == pytest.approx(numbers)
+    activity = session.units()
+    assert [each.name for each in activity.own] == [path.name]
+    (probe,) = [each for each in activity.probes() if each.feature == path.name]
+    assert probe.r2 > 0.999
+    units = [each.what for each in activity.goes_with()]
+    best = np.array([abs(activity.feature_correlations(each)) for each in activity.known])
+    was = np.array([abs(activity.before.feature_correlations(each)) for each in activity.known])
+    assert units == [activity.known[i].name for i in (best - was).argmax(axis=0)]
+    with pytest.raises(TuiGruError, match="for the characters of another text"):
+        found.values("another")
+
+
+def test_numbers_that_are_no_feature_are_refused(tmp_path):
+    session = learned()
+    n = len(session.config.text)
+    np.save(tmp_path / "few.npy", np.zeros(3))
+    np.save(tmp_path / "wide.npy", np.zeros((n, 2)))
+    np.save(tmp_path / "none.npy", np.full(n, np.nan))
+    (tmp_path / "words.txt").write_text("one two")
+    for typed, why in (
+        (str(tmp_path / "few.npy"), rf"few.npy gives 3 numbers; a feature has one for each of the {n} characters"),
+        (str(tmp_path / "wide.npy"), f"wide.npy gives {n}x2 numbers"),
+        (str(tmp_path / "none.npy"), "none.npy has no finite number"),
+        (str(tmp_path / "words.txt"), "words.txt cannot be read as numbers, one for each character"),
+        (str(tmp_path / "nothing.npy"), "nothing.npy: no such file"),
+        (str(tmp_path / "nothing.txt"), "nothing.txt cannot be read as numbers"),
+        ("h * 2", r"h \* 2 is 5 numbers for each character; .* as in max\(abs\(h\)\); write \[h \* 2\] for the set"),
+        ("max(abs(hh))", "unknown name hh"),
+        ("loss + 1", "'loss' is not a value of every character"),
+    ):
+        with pytest.raises(TuiGruError, match=why):
+            session.feature(typed)
+    assert session.units().own == ()
+
+
+def test_what_is_no_expression_is_still_a_name_or_characters():
+    session = learned()
+    assert session.feature("vowels") is FEATURES["vowels"]
+    assert session.feature("a-e").values("a-de").tolist() == [True, True, False, True]
+    assert session.feature("[h(]").name == "[h(]"
+    assert session.feature("(").values("a(").tolist() == [False, True]
+
+
+def test_a_number_that_is_not_finite_counts_as_the_mean_of_the_others():
+    found = feature_of_numbers("mine", "", np.array([1.0, np.nan, 3.0, np.inf]), "abcd")
+    assert found.values("abcd").tolist() == [1, 2, 3, 2]

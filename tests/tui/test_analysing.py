@@ -299,6 +299,24 @@ async def test_a_closed_panel_no_longer_waits_for_the_loss_without_a_unit(monkey
         assert app.screen.overlay is None
 
 
+async def test_units_are_sorted_by_an_expression_or_a_file(tmp_path: Path) -> None:
+    async with started(LARGE, "l 3e h", ":feature max(abs(h))") as (app, pilot):
+        panel, session = app.screen.overlay, app.screen.session
+        values = np.abs(panel.activity.values).max(axis=1)
+        r = np.array([np.corrcoef(values, panel.activity.values[:, unit])[0, 1] for unit in range(24)])
+        assert panel.unit == int(np.abs(r).argmax())
+        text = panel.plain_text()
+        assert "max(abs(h))" in text
+        assert f"{r[panel.unit]:+.2f}" in text
+        np.save(tmp_path / "mine.npy", values)
+        await press(pilot, f":feature {tmp_path / 'mine.npy'}")
+        assert panel.unit == int(np.abs(r).argmax())
+        assert "mine.npy" in panel.plain_text()
+        await press(pilot, "escape", "h")
+        assert [each.name for each in app.screen.overlay.activity.own] == ["max(abs(h))", "mine.npy"]
+        assert session.position == app.screen.session.newest
+
+
 async def test_where_a_unit_is_on_is_selected_with_what_is_on_there_and_where_else_all_of_it_is() -> None:
     async with started(LARGE, "l 3e h > > w") as (app, pilot):
         panel = app.screen.overlay

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import category
 
@@ -217,6 +218,40 @@ def feature_of(typed: str) -> Feature:
     return Feature(f"[{''.join(map(shown_char, dict.fromkeys(chars)))}]", "these characters", _each(chosen.__contains__))
 
 
+def feature_of_numbers(name: str, words: str, numbers: Array, text: Text) -> Feature:
+    """Return the feature that has a given number for each character of a text; one that is not finite counts as the mean of the
+    others. Raises `TuiGruError` for another count of numbers, or if none is finite; so do its `values` for another text."""
+    numbers = np.asarray(numbers)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "biuf" or len(numbers) != len(text):
+        given = "x".join(map(str, numbers.shape)) or "one"
+        raise TuiGruError(f"{name} gives {given} numbers; a feature has one for each of the {len(text):,} characters of the text")
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        raise TuiGruError(f"{name} has no finite number, so no unit can follow it")
+    known = np.where(finite, numbers, numbers[finite].astype(np.float64).mean())
+
+    def values(asked: Text) -> NDArray[Any]:
+        if asked != text[: len(asked)]:
+            raise TuiGruError(f"{name} has numbers for the characters of another text")
+        return known[: len(asked)]
+
+    return Feature(name, words, values)
+
+
+def feature_of_file(path: Path, text: Text) -> Feature:
+    """Return the feature in a .npy file, or in a text file of numbers between blanks or commas. Raises `TuiGruError`."""
+    if path.suffix == ".npy":
+        from tui_gru.files.tensors import array_of
+
+        return feature_of_numbers(path.name, "a number from a file", array_of(path, path.name), text)
+    try:
+        words = path.read_text(encoding="utf-8").replace(",", " ").split()
+        numbers = np.array([float(word) for word in words])
+    except (OSError, ValueError) as error:
+        raise TuiGruError(f"{path.name} cannot be read as numbers, one for each character: {error}") from error
+    return feature_of_numbers(path.name, "a number from a file", numbers, text)
+
+
 def _unescaped(typed: str) -> str:
     found, signs = "", iter(typed)
     for sign in signs:
@@ -307,7 +342,7 @@ class Activity:
     `text` is empty for a model that reads no characters. `row` is the row of the batch (0-based), None for a whole text. Units that
     do not vary, and values that are not finite, have the correlation 0. If it was asked for, `without` (units) is the mean loss of
     the start of the text, in nats, with each unit held at 0 after every character, and `loss` that with none. `before` has the
-    values of the start of the text with the weights before training.
+    values of the start of the text with the weights before training. `own` are features that units may follow besides the named.
     """
 
     name: str
@@ -317,6 +352,7 @@ class Activity:
     loss: float = np.nan
     without: Float64Array | None = None
     before: Activity | None = None
+    own: tuple[Feature, ...] = ()
 
     def __repr__(self) -> str:
         of = "a text" if self.row is None else f"row {self.row + 1}"
@@ -436,13 +472,18 @@ class Activity:
         return np.asarray(1 - unexplained)
 
     def _features(self, features: Sequence[Feature] | None) -> tuple[list[str], Array]:
-        """Return the names of features, all named ones for None, and their values after every character, (n, k)."""
-        chosen = FEATURES.values() if features is None else features
+        """Return the names of features, all named ones and its own for None, and their values after every character, (n, k)."""
+        chosen = self.known if features is None else features
         return [each.name for each in chosen], self._named_values if features is None else self._feature_values(features)
+
+    @property
+    def known(self) -> tuple[Feature, ...]:
+        """The named features, and its own."""
+        return (*FEATURES.values(), *self.own)
 
     @cached_property
     def _named_values(self) -> Array:
-        return self._feature_values(list(FEATURES.values()))
+        return self._feature_values(self.known)
 
     def _feature_values(self, features: Sequence[Feature]) -> Array:
         if not self.text:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,11 +37,15 @@ if TYPE_CHECKING:
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.summaries import Summary
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
-    from tui_gru.analysis.units import Activity
+    from tui_gru.analysis.units import Activity, Feature
     from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
     from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.expressions import CompiledExpression
     from tui_gru.debugger.moment import Moment
     from tui_gru.engine.sampling import Sample
+
+
+_OPERATOR, _CALL = re.compile(r"[(\[+*/<>=−-]"), re.compile(r"\w[(\[]")  # what an expression has, and what nothing else has
 
 
 class Queries:
@@ -48,6 +55,7 @@ class Queries:
         self._run = run
         self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
         self._story: Story | None = None
+        self._features: dict[str, None] = {}  # the files and expressions that units may follow, as typed, the newest last
         self._silent: SilentUnit | None = None
         self._silenced: tuple[object, Moment] | None = None  # the last batch with the unit at 0, and what it was computed for
 
@@ -358,7 +366,7 @@ class Queries:
 
     @property
     def found(self) -> tuple[Finding, ...]:
-        """The result of the last call of `findings` on this branch; empty before the first."""
+        """The result of the last call of `findings` on this branch, with that of `gone` as `found.gone`; empty before the first."""
         timeline, found = self._found
         return found if timeline is self._run.timeline else ()
 
@@ -551,7 +559,9 @@ class Queries:
         if row is not None:
             return activity.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
-        found = activity.of_text(name, self._read(read, name, progress), read)
+        found = activity.of_text(name, self._read(read, [name], progress), read)
+        if text is None:
+            found = replace(found, own=tuple(self.feature(typed, progress=progress) for typed in self._features))
         before = self._run.timeline.record(0).before
         if self.position.tick and before is not self._run.moment.weights:
             part = read[: activity.PROBED]
@@ -568,6 +578,55 @@ class Queries:
         weights, part, stop = self._run.moment.weights, read[: losses.ABLATED], self._run.interrupts.asked
         loss, held = losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
         return replace(found, loss=loss, without=held)
+
+    def feature(self, typed: str, *, progress: SearchProgress | None = None) -> Feature:
+        """Return a feature of the training text: by its name, a class of the characters typed, or a number for each character.
+
+        The number comes from a file, .npy or text, or is that of an expression of conditions after each character, such as
+        `max(abs(h))` or `h[0, 3] - prev(h)[0, 3]`, in which a value has one row. `units` compares each unit with all of these from
+        then on. Raises `TuiGruError`; `ConditionError` for an expression that cannot be evaluated.
+        """
+        from tui_gru.analysis import units as activity
+
+        typed, path = arguments.text("a feature", typed).strip(), Path(typed.strip()).expanduser()
+        if path.suffix in (".npy", ".txt", ".csv") or (os.sep in typed and path.is_file()):
+            found = activity.feature_of_file(path, self._corpus.text)
+        elif typed[:1] != "[" and _OPERATOR.search(typed) and (compiled := self._compiled(typed)) is not None:
+            found = self._feature_of(compiled, progress)
+        else:
+            return activity.feature_of(typed)
+        self._features = {**{name: None for name in self._features if name != typed}, typed: None}
+        return found
+
+    def _compiled(self, typed: str) -> CompiledExpression | None:
+        """Return an expression that reads a value; None for other characters, which are a class."""
+        from tui_gru.debugger.expressions import ConditionError, compile_expression
+
+        try:
+            compiled = compile_expression(typed, self.program.spellings)
+        except ConditionError:
+            if _CALL.search(typed):
+                raise
+            return None
+        return compiled if compiled.names else None
+
+    def _feature_of(self, compiled: CompiledExpression, progress: SearchProgress | None) -> Feature:
+        """Return the value of an expression after each character of the training text."""
+        from tui_gru.analysis import units as activity
+
+        text, weights = self._corpus.text, self._run.moment.weights
+        read = [name for name in compiled.names if name not in weights.layout.places]
+        values = self._read(text, read, progress) if read else {}
+        now = {name: values[name][:, None] if name in values else weights[name][None] for name in compiled.names}
+        before = {name: np.concatenate([column[:1], column[:-1]]) if name in values else column for name, column in now.items()}
+        found = compiled.evaluate(compiled.moments(now, before, len(text)))
+        if found.shape[1:] not in ((), (1,)) or found.dtype.kind not in "biuf":
+            what = f"{found[0].size} numbers" if found.dtype.kind in "biuf" else "a character"
+            name = self.program.writer.name(self.program.main_state)
+            hint = f"a feature is one number, as in max(abs({name})); write [{compiled.source}] for the set of these characters"
+            raise TuiGruError(f"{compiled.source} is {what} for each character; {hint}")
+        numbers = np.broadcast_to(found.reshape(len(found), -1)[:, 0], len(text))
+        return activity.feature_of_numbers(compiled.source, "an expression", numbers, text)
 
     def influence(
         self,
@@ -636,7 +695,7 @@ class Queries:
         read, name = self._tokens(text), self.program.loss_names.row
         if not name:
             raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
-        return loss_places.of_text(self._read(read, name, progress), self.program, read)
+        return loss_places.of_text(self._read(read, [name], progress), self.program, read)
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default that of `hold_out`."""
@@ -664,14 +723,14 @@ class Queries:
     def _tokens(self, text: Text) -> Text:
         return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
 
-    def _read(self, text: Text, name: str, progress: SearchProgress | None) -> dict[str, Array]:
+    def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
         from tui_gru.analysis.units import read_silenced, read_text
 
         config, weights, silent = self.config, self._run.moment.weights, self._silent
         if silent is not None:
             held = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
             stop = self._run.interrupts.asked
-            found = read_silenced(config, weights, text, [name], silent.name, held[None], stop=stop)
+            found = read_silenced(config, weights, text, names, silent.name, held[None], stop=stop)
             return {each: values[0] for each, values in found.items()}
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
-        return read_text(config, weights, text, [name], progress=done_of, stop=self._run.interrupts.asked)
+        return read_text(config, weights, text, names, progress=done_of, stop=self._run.interrupts.asked)

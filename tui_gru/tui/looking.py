@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.trials import RateTrial, TriedOption
-    from tui_gru.analysis.units import Activity, Correlated, Probe
+    from tui_gru.analysis.units import Activity, Correlated, Feature, Probe
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.program import Program
     from tui_gru.engine.config import Text
@@ -236,16 +236,25 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     """List what is wrong with the run up to the current position."""
 
     def show(found: Sequence[Finding]) -> None:
+        from tui_gru.tui.panel import PanelResult
         from tui_gru.tui.panels.lists import FindingsList
 
         panel = FindingsList(found)
+        panel.waiting = screen.snapshot.config.source.can(Ability.TRAIN)
 
-        def tell(gone: tuple[Finding, ...]) -> None:
-            screen.runner.result = found
-            panel.show_gone(gone)
+        def look_back(progress: SearchProgress | None) -> Sequence[Finding]:
+            try:
+                screen.session.gone(progress=progress)
+            except TuiGruError:
+                screen.post_message(PanelResult(panel, partial(panel.show_gone, ())))
+                raise
+            return found
 
-        look = partial(screen.do, screen.session.gone, batches=None, then=tell)
-        screen.overlays.cover(panel, then=look if screen.snapshot.config.source.can(Ability.TRAIN) else None)
+        def tell(_: object) -> None:
+            panel.show_gone(getattr(screen.session.found, "gone", ()))
+
+        then = partial(screen.do, look_back, batches=None, then=tell)
+        screen.overlays.cover(panel, then=then if panel.waiting else None)
 
     screen.do(screen.session.findings, batches=None, then=show, opens=True)
 
@@ -447,14 +456,19 @@ def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
 
 def class_(screen: MainScreen, rest: Arguments) -> None:
     """Sort the shown units by their correlation with a feature of the text. Raises `TuiGruError` if no units are shown."""
-    from tui_gru.analysis.units import feature_of
     from tui_gru.tui.panels.units import UnitsMap
 
     panel = screen.overlay
     if not isinstance(panel, UnitsMap):
         raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
-    panel.go_with(feature_of(rest))
-    screen.set_focus(panel)
+
+    def show(chosen: Feature) -> None:
+        panel.go_with(chosen)
+        screen.set_focus(panel)
+
+    # A feature by its name, or of characters, is there at once; an expression reads the text.
+    batches = 1 if len(screen.snapshot.corpus.text) <= FEW_CHARACTERS or ("(" not in rest and "[" not in rest) else None
+    screen.do(partial(screen.session.feature, str(rest)), batches=batches, then=show, opens=True)
 
 
 # A unit held at 0 in all panels

@@ -516,6 +516,7 @@ class FindingsList(ListOverlay):
         super().__init__()
         self.findings = tuple(findings)
         self.gone: tuple[Finding, ...] = getattr(findings, "gone", ())
+        self.waiting = False  # True while earlier moments are examined
         self._letters = {id(found): letter for letter, found in lettered(self.findings)}
         self._tried: dict[int, tuple[TriedOption, ...]] = {}  # the trials of its cures, by the `id` of a finding
         self.cursor = next((i for i, (finding, _) in enumerate(self._entries) if finding.name == at), 0)
@@ -601,7 +602,7 @@ class FindingsList(ListOverlay):
 
     def show_gone(self, gone: tuple[Finding, ...]) -> None:
         """Show what has gone again, once it is known."""
-        self.gone = gone
+        self.gone, self.waiting = gone, False
         self.show_again()
 
     def _titled(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:

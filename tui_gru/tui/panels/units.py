@@ -14,7 +14,7 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.units import FEATURES, Activity, Correlated, Feature, Probe, TextSpan, over_row
+from tui_gru.analysis.units import Activity, Correlated, Feature, Probe, TextSpan, over_row
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.session.snapshot import Snapshot, View
@@ -273,7 +273,7 @@ class UnitsMap(SnapshotPanel):
         """Draw a feature over the text, above the units that follow it; its name comes after it where the label is narrow."""
         values = np.zeros(len(self.activity.values[here]))
         if name != _OTHERS:
-            feature = self._chosen if self._chosen is not None else FEATURES[name]
+            feature = self._chosen or next(each for each in self.activity.known if each.name == name)
             all_of = np.asarray(feature.values(self.activity.text), np.float64)
             values = all_of[here] / (all_of.max(initial=0.0) or 1.0)
         yield Segment(cut(name, label - 1, palette.glyphs).ljust(label), palette.gate + Style(bold=True))
@@ -448,13 +448,13 @@ class UnitsMap(SnapshotPanel):
             f"tab: {sort}",
             "/ feature",
             "< > highest" if self.span is None else "< > places",
-            "w where on" if self.span is None else "[ ] threshold",
+            "w on" if self.span is None else "[ ] threshold",
             "p plane",
-            "r a row",
-            "space pins",
+            "r row",
             "- silences",
             "enter goes there",
             closes,
+            "space pins",
         ]
         return Titles(f"{name} over {of} · {count}", hints)
 
