@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import datetime, timedelta
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tui_gru
+from tests import chromium
 from tests.capture.runs import trained
 from tests.cli.test_mistakes import assert_one_line
 from tui_gru import Session
@@ -259,6 +262,51 @@ def test_a_page_needs_no_script_and_no_other_file(session):
     assert not {"src", "href", "onload"} & {name for _, attributes in page.tags for name in attributes}
     assert "<script>alert(1)</script>" in page.words
     assert not re.search(r"url\(|@import", as_html(session.report()))
+
+
+def test_the_equations_are_set_as_mathematics_beside_their_text(session, tutorial):
+    for each in (session, tutorial):
+        report, written = each.report(), as_html(each.report())
+        lines = [line for _, lines in report.equations for line in lines]
+        assert [phase for phase, _ in report.equations] == ["forward", "loss", "backward", "update"]
+        listed = each.program_text()
+        for mathml, words in lines[: -len(each.config.model.rule.lines)]:
+            assert words in listed
+            assert ET.fromstring(mathml).get("alttext") == words
+            assert mathml in written
+            assert f"<td>{escape(words)}</td>" in written
+            assert f"    {words}\n" in as_markdown(report)
+        rule = each.config.model.rule.lines
+        assert [words.partition(" ")[0] for _, words in report.equations[-1][1]][-1] == "W"
+        assert len(report.equations[-1][1]) == len(rule)
+
+
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium")
+def test_a_browser_sets_the_equations(tutorial, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(as_html(tutorial.report()), encoding="utf-8")
+    page = chromium.Chromium(dark=False)
+    try:
+        page.open(path.as_uri(), "true")
+        every = "[...document.querySelectorAll('math')]"
+        (line,) = page.run(f"{every}.map(m => m.getAttribute('alttext')).filter(t => t.startsWith('h ='))")
+        assert line == "h = z⊙hₜ₋₁ + (1 − z)⊙h̃"
+        of = f"{every}.find(m => m.getAttribute('alttext') === {json.dumps(line)})"
+        box = "(e => { const b = e.getBoundingClientRect(); return [b.top, b.bottom, b.left, b.right] })"
+        top, bottom, _, right = page.run(f"{box}({of}.querySelector('msub > mi'))")
+        below, _, left, _ = page.run(f"{box}({of}.querySelector('msub > mrow'))")
+        assert top < below < bottom  # an index is set below its letter
+        assert left >= right - 2
+        page.run("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        over, under = (page.run(f"{box}(document.querySelector('mfrac').children[{i}])") for i in (0, 1))
+        assert over[1] <= under[0]
+        selected = page.run(
+            f"(() => {{ const r = document.createRange(); r.selectNode({of}.closest('tr')); getSelection().addRange(r); "
+            "return getSelection().toString() })()"
+        )
+        assert line in selected
+    finally:
+        page.close()
 
 
 def test_a_picture_is_a_picture(session, tutorial):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from unicodedata import normalize
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,74 @@ def test_a_shipped_line_reads_back_as_the_same_tree(kind, name):
     for line in piece.lines:
         (read,) = page(f"{symbols}\n{writer.line(line.target, line.op, line.formula)}").lines
         assert (read.target, read.op, read.formula) == (line.target, line.op, e.unlabelled(line.formula))
+
+
+def from_mathml(element):
+    """Return what an element of MathML says, as on-screen text with parentheses around fractions, powers and reductions."""
+    tag, parts = element.tag, [from_mathml(child) for child in element]
+    if tag in ("math", "mrow"):
+        if len(element) and element[0].tag == "munder":
+            sign, over = parts[0]
+            return f"({sign} {''.join(parts[1:])} over {over})"
+        return "".join(parts)
+    if tag == "mspace":
+        return " "
+    if tag == "munder":
+        return {"∑": "Σ"}.get(parts[0], parts[0]), parts[1]
+    if tag == "mfrac":
+        return f"(({parts[0]})/({parts[1]}))"
+    if tag == "msqrt":
+        return f"sqrt({''.join(parts)})"
+    if tag == "mover":
+        mark = {"~": "\u0303", "^": "\u0302", "¯": "\u0304"}.get(parts[1], parts[1])
+        return normalize("NFC", parts[0] + mark)
+    if tag == "msub":
+        return parts[0] + {"t−1": "ₜ₋₁", "t+1": "ₜ₊₁"}.get(parts[1], parts[1])
+    if tag == "msup" and element[1].tag == "mo":
+        assert parts[1] == "⊤"
+        return f"{parts[0]}ᵀ"
+    if tag == "msup" and element[1].tag == "mtext":
+        return f"{parts[0]}_{parts[1].replace(' ', '_')}"
+    if tag == "msup":
+        return f"(({parts[0]})^({parts[1]}))"
+    assert tag in ("mi", "mn", "mo", "mtext"), tag
+    return element.text
+
+
+@given(trees)
+@settings(max_examples=examples(100, soak=2000), derandomize=True)
+def test_the_mathml_of_a_formula_says_the_same_tree(tree):
+    written = ElementTree.fromstring(f"<mrow>{Writer(Symbols()).mathml(tree)}</mrow>")
+    assert formula(from_mathml(written)) == tree
+
+
+@pytest.mark.parametrize(("kind", "name"), PIECES)
+def test_the_mathml_of_a_shipped_line_says_its_text(kind, name):
+    piece = shipped(kind, name)
+    writer = Writer(Symbols(piece.symbols))
+    symbols = "\n".join(f"symbol {name} {text}" for name, (text, _) in piece.symbols.items())
+    for line in piece.lines:
+        math = ElementTree.fromstring(writer.line_mathml(line.target, line.op, line.formula))
+        assert math.get("alttext") == writer.line(line.target, line.op, line.formula)
+        (read,) = page(f"{symbols}\n{from_mathml(math)}").lines
+        assert (read.target, read.op, read.formula) == (line.target, line.op, e.unlabelled(line.formula))
+
+
+def test_names_are_set_with_what_stands_below_and_above_them():
+    symbols = Symbols({"logits": ("o<", "o")})
+    index, t = "<msub><mi>{}</mi><mi>{}</mi></msub>", "<mrow><mi>t</mi><mo>−</mo><mn>1</mn></mrow>"
+    for name, written in (
+        ("Wz", index.format("W", "z")),
+        ("bhn", index.format("b", "hn")),
+        ("h_prev", f"<msub><mi>h</mi>{t}</msub>"),
+        ("h_tilde", '<mover accent="true"><mi>h</mi><mo>~</mo></mover>'),
+        ("dh_prev", f"<msub><mrow><mi>d</mi><mi>h</mi></mrow>{t}</msub>"),
+        ("dWz", f"<mrow><mi>d</mi>{index.format('W', 'z')}</mrow>"),
+        ("Uz_l1_reverse", f"<msup>{index.format('U', 'z')}<mtext>l1 reverse</mtext></msup>"),
+        ("loss", "<mi>loss</mi>"),
+        ("logits", "<mi>o&lt;</mi>"),
+    ):
+        assert symbols.mathml(name) == written
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tui_gru.analysis.units import Activity, context, indices_of, of_text, read_
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
-from tui_gru.debugger.program import printable
+from tui_gru.debugger.program import Program, printable
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
@@ -94,7 +94,7 @@ class RunReport:
     """The contents of a report. `curve` has the last batch (from 1) and the mean loss of each point; `values` (units shown,
     characters) is the heat map of `name` over `text`, in the order of `units`. `of` is the word for what the curve counts, `unit`
     the unit of the loss, empty if it has none. `chapters` are the marks: the place, and the lines about it. `figures` are those of
-    the story besides the loss, `epoch` the batches of an epoch.
+    the story besides the loss, `epoch` the batches of an epoch. `equations` has the lines of each phase, as MathML and as text.
     """
 
     title: str
@@ -116,6 +116,7 @@ class RunReport:
     epoch: int = 0
     figures: tuple[Figure, ...] = ()
     memory: ContextMemory | None = None
+    equations: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
 
     @property
     def loss(self) -> Figure:
@@ -197,7 +198,20 @@ def of_source(timeline: Timeline, moment: Moment, source: Imported, title: str, 
         name=program.writer.name(program.main_state),
         of="kept steps" if source.steps else "batches",
         figures=_figures_of_columns(norms, of="kept steps" if source.steps else "batches"),
+        equations=tuple(_equations(program)),
     )
+
+
+def _equations(program: Program) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Yield the lines of each phase, each as MathML and as text; those of the update for all weights W."""
+    writer, phases = program.writer, dict[str, list[tuple[str, str]]]()
+    for line in (line for block in program.blocks if block.phase != "update" for line in block.lines):
+        if line.formula is not None:
+            phases.setdefault(line.phase, []).append((writer.line_mathml(line.target, line.op, line.formula), line.text))
+    for rule in program.model.rule.lines if program.update else ():
+        lines = writer.line_mathml(rule.target, rule.op, rule.formula), writer.line(rule.target, rule.op, rule.formula)
+        phases.setdefault("update", []).append(lines)
+    yield from ((phase, tuple(lines)) for phase, lines in phases.items())
 
 
 def _imported_options(config: Config, source: Imported) -> Iterator[tuple[str, str]]:
@@ -299,6 +313,7 @@ def gather(
         facts=(*_facts(moment, losses, accuracy), *_made_by(config)),
         figures=figures,
         memory=remembered,
+        equations=tuple(_equations(program)),
         epoch=program.num_batches,
         curve=tuple(_curve(losses)),
         lines=tuple((name, value) for name, value in compared if math.isfinite(value)),
@@ -671,6 +686,7 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } code, pre, td { font-family: ui-monospace, monospace; }
 table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem; }
 td:first-child { color: #566168; } svg { max-width: 100%; height: auto; } mark { background: #f4c542; }
+.equations td { color: inherit; vertical-align: middle; } math { font-size: 1.15em; }
 .finding { border-left: 4px solid #b3261e; padding-left: 1rem; margin: 1rem 0; } .finding ul { margin: .3rem 0; }
 """
 #: A command; or an option, with its value if that is a number or the last word of a clause.
@@ -699,8 +715,17 @@ def as_html(report: RunReport) -> str:
         parts.append(_section("Sources of the loss", _classes_html(report)))
     if report.samples:
         parts.append(_section("Samples", _table([(words, printable_text(drawn)) for words, drawn in report.samples])))
+    if report.equations:
+        parts.append(_section("Equations", "".join(_equations_html(*each) for each in report.equations)))
     parts.append(_section("Configuration", _table(report.options)))
     return _page(printable_text(report.title), parts)
+
+
+def _equations_html(phase: str, lines: Sequence[tuple[str, str]]) -> str:
+    """Return the equations of a phase, set by the browser, each beside its text; backward pass and update are folded."""
+    rows = "".join(f"<tr><td>{mathml}</td><td>{escape(words)}</td></tr>" for mathml, words in lines)
+    state = " open" if phase in ("forward", "loss") else ""
+    return f'<details{state}><summary>{phase}</summary><table class="equations">{rows}</table></details>'
 
 
 def _page(title: str, parts: Sequence[str]) -> str:
@@ -869,6 +894,8 @@ def as_markdown(report: RunReport) -> str:
         out += [*_rows(("class", report.unit or "mean", "share"), shares), ""]
     if report.samples:
         out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]
+    for phase, lines in report.equations:
+        out += [f"## Equations: {phase}", "", *(f"    {words}" for _, words in lines), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]
     return "\n".join(out) + "\n"
 

@@ -34,6 +34,7 @@ _WRITTEN = {"prev": ("ₜ₋₁", "_{t-1}"), "next": ("ₜ₊₁", "_{t+1}")}
 _ACCENTS = {"tilde": ("\u0303", r"\tilde"), "hat": ("\u0302", r"\hat"), "bar": ("\u0304", r"\bar")}
 _LONGEST = 3  # letters of a name that consists of a letter and an index, such as bhn; longer names are words
 _ARROWS = {"future": ("←", r"\overleftarrow"), "past": ("→", r"\overrightarrow")}
+_ABOVE = {"tilde": "~", "hat": "^", "bar": "¯", "future": "←", "past": "→"}  # in MathML
 _GREEK = {
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "ε": r"\epsilon", "η": r"\eta", "μ": r"\mu", "λ": r"\lambda", "ρ": r"\rho",
     "σ": r"\sigma",
@@ -73,8 +74,13 @@ def code_name(written: str) -> str:
     return name
 
 
+def xml_text(words: str) -> str:
+    """Return words for use inside an element or an attribute of XML."""
+    return words.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
 class Symbols:
-    """The on-screen and LaTeX spelling of names. `special` has the symbols that model files declare, as (text, LaTeX)."""
+    """The on-screen, LaTeX and MathML spelling of names. `special` has the symbols that model files declare, as (text, LaTeX)."""
 
     def __init__(self, special: Mapping[str, tuple[str, str]] | None = None) -> None:
         self._special = dict(special or {})
@@ -95,6 +101,28 @@ class Symbols:
             latex = self._base_latex(base)
             self._latex[name] = rf"{{{latex}}}^{{\mathrm{{{suffix[1:].replace('_', r' ')}}}}}" if suffix else latex
         return self._latex[name]
+
+    def mathml(self, name: str) -> str:
+        """Return the name as an element of MathML: an index below its letter, an accent or an arrow above it, the suffix of a layer
+        as an exponent."""
+        base, suffix = (name, "") if name in self._special else split(name)
+        written = self._base_mathml(base)
+        return f"<msup>{written}<mtext>{xml_text(suffix[1:].replace('_', ' '))}</mtext></msup>" if suffix else written
+
+    def _base_mathml(self, name: str) -> str:
+        if name in self._special:
+            return f"<mi>{xml_text(self._special[name][0])}</mi>"
+        stem, _, word = name.rpartition("_")
+        if stem and word in _WRITTEN:
+            sign = "−" if word == "prev" else "+"
+            return f"<msub>{self._base_mathml(stem)}<mrow><mi>t</mi><mo>{sign}</mo><mn>1</mn></mrow></msub>"
+        if self._is_gradient(name):
+            return f"<mrow><mi>d</mi>{self._base_mathml(name[1:])}</mrow>"
+        if stem and word in _ABOVE:
+            return f'<mover accent="true">{self._base_mathml(stem)}<mo>{_ABOVE[word]}</mo></mover>'
+        if "_" in name or len(name) == 1 or (len(name) > _LONGEST and name.isascii() and name.isalpha() and name.islower()):
+            return f"<mi>{xml_text(name)}</mi>"
+        return f"<msub><mi>{xml_text(name[0])}</mi><mi>{xml_text(name[1:])}</mi></msub>"
 
     def _base_text(self, name: str) -> str:
         if name in self._special:

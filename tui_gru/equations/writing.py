@@ -1,4 +1,4 @@
-"""Writing of expressions as on-screen text and as LaTeX."""
+"""Writing of expressions as on-screen text, as LaTeX and as MathML."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.syntax import WORDS, Expression, Symbols
+from tui_gru.equations.syntax import WORDS, Expression, Symbols, xml_text
 
 #: The precedence of a node. A node inside one of higher precedence is written in parentheses.
 _BINDS: dict[type[Expression], int] = {e.Sum: 1, e.Negative: 1, e.Times: 2, e.Quotient: 2, e.Product: 2, e.Power: 3}
@@ -77,6 +77,68 @@ class Writer:
     def line_latex(self, target: str, op: str, formula: Expression) -> str:
         """Return a line as LaTeX."""
         return f"{self.symbols.latex(target)} {_LATEX_SIGNS[op]} {self.latex(formula)}"
+
+    def line_mathml(self, target: str, op: str, formula: Expression) -> str:
+        """Return a line as a `math` element, which browsers set without a library; its text is the alternative."""
+        row = f"<mrow>{self.symbols.mathml(target)}<mo>{SIGNS[op]}</mo>{self.mathml(formula)}</mrow>"
+        return f'<math displaystyle="true" alttext="{xml_text(self.line(target, op, formula))}">{row}</math>'
+
+    def mathml(self, node: Expression) -> str:
+        """Return an expression as elements of MathML."""
+        match node:
+            case e.Name(name=name):
+                return self.symbols.mathml(name)
+            case e.Number(value=value):
+                return f"<mn>{decimal(value)}</mn>"
+            case e.Size(axes=axes):
+                return _in_brackets("<mo>·</mo>".join(f"<mi>{xml_text(axis)}</mi>" for axis in axes), len(axes) > 1)
+            case e.Sum(parts=(first, *rest)):
+                return self._set(first, 2 if isinstance(first, e.Sum) else 1) + "".join(map(self._added, rest))
+            case e.Spread(argument=argument):
+                return self.mathml(argument)
+            case e.Negative(argument=argument):
+                return f"<mo>−</mo>{self._set(argument, 2)}"
+            case e.Times(parts=parts):
+                return "<mo>⊙</mo>".join(self._set(part, 3 if isinstance(part, e.Times) else 2) for part in parts)
+            case e.Quotient(left=left, right=right):
+                return f"<mfrac>{self._row(left)}{self._row(right)}</mfrac>"
+            case e.Product(left=left, right=right):
+                left_set = self._set(left, 2 if isinstance(left, e.Product) else 3)
+                return f'{left_set}<mspace width="0.25em"></mspace>{self._set(right, 3)}'
+            case e.Power(left=left, right=right):
+                return f"<msup><mrow>{self._set(left, 4)}</mrow>{self._row(right)}</msup>"
+            case e.Transpose(argument=argument):
+                return f"<msup><mrow>{self._set(argument, 5 if not isinstance(argument, e.Name) else 0)}</mrow><mo>⊤</mo></msup>"
+            case e.Join(parts=parts):
+                return f"<mo>[</mo>{'<mo>,</mo>'.join(map(self.mathml, parts))}<mo>]</mo>"
+            case e.Slice(argument=argument, before=before, axes=axes):
+                place = f"{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}"
+                return f"<msub><mrow>{self._set(argument, 4)}</mrow><mtext>[{xml_text(place)}]</mtext></msub>"
+            case e.Reduce(argument=argument) if e.is_unwritten(node):
+                return self.mathml(argument)
+            case e.Reduce(argument=argument, kind=kind, over=over):
+                sign = "<mo>∑</mo>" if kind == "sum" else "<mo>mean</mo>"
+                return f"<mrow><munder>{sign}<mtext>{xml_text(self.over(over))}</mtext></munder>{self._set(argument, 3)}</mrow>"
+            case e.Apply(parts=(argument,), function="sqrt"):
+                return f"<msqrt>{self.mathml(argument)}</msqrt>"
+            case e.Apply(parts=parts, function=function):
+                row = FUNCTIONS[function]
+                bare = row.is_word and binds(parts[0]) >= 4
+                gap = '<mspace width="0.15em"></mspace>' if bare else ""
+                return f"<mi>{xml_text(row.text)}</mi>{gap}" + _in_brackets("<mo>,</mo>".join(map(self.mathml, parts)), not bare)
+        raise TypeError(node)
+
+    def _row(self, node: Expression) -> str:
+        return f"<mrow>{self.mathml(node)}</mrow>"
+
+    def _set(self, node: Expression, tightness: int) -> str:
+        return _in_brackets(self.mathml(node), binds(node) < tightness)
+
+    def _added(self, part: Expression) -> str:
+        """Return a term of a sum after the first, with its sign."""
+        if isinstance(part, e.Negative):
+            return f"<mo>−</mo>{self._set(part.argument, 2)}"
+        return f"<mo>+</mo>{self._set(part, 2 if isinstance(part, e.Sum) else 1)}"
 
     def text(self, node: Expression) -> str:
         """Return an expression as text."""
@@ -182,6 +244,10 @@ class Writer:
         if isinstance(part, e.Negative):
             return f" {minus} {self._inside(part.argument, 2, latex=latex)}"
         return f" + {self._term(part, latex=latex)}"
+
+
+def _in_brackets(written: str, are_needed: bool) -> str:
+    return f"<mo>(</mo>{written}<mo>)</mo>" if are_needed else written
 
 
 def applied_latex(function: str, arguments: str) -> str:
