@@ -19,6 +19,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Text
 from tui_gru.engine.source import Ability
+from tui_gru.engine.weights import NUMPY_SETTINGS
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -136,7 +137,7 @@ def find(
         return RunFacts(timeline, at, samples, held_out, monitor)
 
     examined = facts(moment)
-    with np.errstate(all="ignore"):
+    with NUMPY_SETTINGS:
         found = _all(examined, progress)
         first = _FirstSeen(examined, facts, found)
         for row, own in found.items():
@@ -195,7 +196,7 @@ def gone_again(
         return low
 
     seen: list[dict[FindingRule, Finding]] = []
-    with np.errstate(all="ignore"):
+    with NUMPY_SETTINGS:
         for batches in counts:
             if progress is not None:
                 progress(f"looking at batch {batches:,}")

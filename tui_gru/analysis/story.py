@@ -24,7 +24,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
 from tui_gru.engine.sampling import refused, sample
 from tui_gru.engine.source import Ability
-from tui_gru.engine.weights import Float64Array, Weights
+from tui_gru.engine.weights import NUMPY_SETTINGS, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 
 POINTS = 40
@@ -268,7 +268,7 @@ def story_moment(moment: Moment, shares: Sequence[LimitShare], held_out: Text) -
     """Return the numbers of a story at the end of a batch."""
     program, record, weights = moment.program, moment.record, moment.weights
     state = program.main_state
-    with np.errstate(all="ignore"):
+    with NUMPY_SETTINGS:
         steps = _steps(program, record)
         finite = bool(np.isfinite(weights.parameters).all())
         derived = record.learned and f"d{state}" in program.lines

@@ -476,6 +476,16 @@ class Activity:
         chosen = self.known if features is None else features
         return [each.name for each in chosen], self._named_values if features is None else self._feature_values(features)
 
+    def over_text(self, chosen: Feature) -> Array:
+        """Return the values of a feature after every character, (n); computed once."""
+        if chosen.name not in self._over_text:
+            self._over_text[chosen.name] = np.asarray(chosen.values(self.text), np.float64)
+        return self._over_text[chosen.name]
+
+    @cached_property
+    def _over_text(self) -> dict[str, Array]:
+        return {}
+
     @property
     def known(self) -> tuple[Feature, ...]:
         """The named features, and its own."""
@@ -554,7 +564,8 @@ class Activity:
     def plane(self) -> Plane:
         """The two directions along which the units vary most, and the states along them. Fewer units than two give zeros."""
         centred = self._computed_steps.astype(np.float64) - self.means
-        variances, directions = np.linalg.eigh(centred.T @ centred)
+        with NUMPY_SETTINGS:
+            variances, directions = np.linalg.eigh(centred.T @ centred)
         chosen = directions[:, ::-1][:, :2].T
         chosen = chosen * np.sign(chosen[np.arange(len(chosen)), np.abs(chosen).argmax(axis=1)])[:, None]
         found, shares = np.zeros((2, self.units)), np.zeros(2)

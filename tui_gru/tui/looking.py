@@ -389,7 +389,7 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
 
     def read(progress: Any) -> tuple[Activity, list[Correlated], list[Probe]]:
         activity = screen.session.units(name, progress=progress)
-        _ = activity.pairs  # such that no key waits for a correlation
+        _ = activity.pairs, activity.plane  # such that no key waits for them
         return activity, activity.goes_with(), activity.probes()
 
     few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
@@ -116,6 +117,8 @@ class UnitsMap(SnapshotPanel):
         self._is_off = False  # True after a selection at a character at which the unit is not on
         self.threshold = 5  # tenths of the scale, from which on a unit is on
         self.in_plane = False
+        self._drawn: tuple[object, list[CellRow], NDArray[np.intp]] | None = None  # the plane, and what it was drawn for
+        self._also: list[TextSpan] = []  # the other places where all units of the selection are on
         self._sort = SORTS[0] if self.notes else SORTS[1]
         self._order: list[int] = []
         self._lines: list[int | str] = []  # units, with the feature above those that follow it
@@ -274,7 +277,7 @@ class UnitsMap(SnapshotPanel):
         values = np.zeros(len(self.activity.values[here]))
         if name != _OTHERS:
             feature = self._chosen or next(each for each in self.activity.known if each.name == name)
-            all_of = np.asarray(feature.values(self.activity.text), np.float64)
+            all_of = self.activity.over_text(feature)
             values = all_of[here] / (all_of.max(initial=0.0) or 1.0)
         yield Segment(cut(name, label - 1, palette.glyphs).ljust(label), palette.gate + Style(bold=True))
         yield Segment(column_signs(palette, values, self._cell), palette.gate)
@@ -371,41 +374,55 @@ class UnitsMap(SnapshotPanel):
     def _selected(self, palette: Palette, span: TextSpan, width: int) -> Iterator[SegmentRow]:
         """Draw which units are on through the selected characters, and the other places where all of them are."""
         units = ", ".join(f"{'−' if each.sign < 0 else ''}{each.unit + 1}" for each in span.on)
-        places = [each for each in self.activity.spans_of(span.on, self._limit) if each.first != span.first]
         count = f"{span.length} character{'s' if span.length > 1 else ''}"
         yield _line(palette, f"on from {self._limit:.2g} through {count}: unit{'s' if len(span.on) > 1 else ''} {units}", width, "")
-        nearest = sorted(places, key=lambda each: -each.length)
-        head = f"all also at {len(places):,} other place{'' if len(places) == 1 else 's'}  "
-        yield tuple(self._excerpts(palette, head, [place.first for place in nearest], width))
+        head = f"all also at {len(self._also):,} other place{'' if len(self._also) == 1 else 's'}  "
+        yield tuple(self._excerpts(palette, head, [place.first for place in self._also], width))
         yield ()
 
     def _plane(self, palette: Palette, width: int, height: int) -> Iterator[SegmentRow]:
         """Draw the states in the plane of their two main directions: in each cell the character that was read most often there."""
-        activity, plane, rows = self.activity, self.activity.plane, max(height - 2, 1)
+        activity, plane = self.activity, self.activity.plane
         shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
         yield line(palette, (f"the state after each character, in its two main directions: {shares} of the variance", palette.dim))
-        computed = np.flatnonzero(np.isfinite(plane.at).all(axis=1))
-        low = plane.at[computed].min(axis=0, initial=np.inf)
-        extent = plane.at[computed].max(axis=0, initial=-np.inf) - low
-        parts = (plane.at - low) / np.where(extent > 0, extent, 1.0)
-        places = np.zeros((len(plane.at), 2), np.intp)
-        places[computed] = np.rint(np.stack([parts[computed, 0] * (width - 1), (1 - parts[computed, 1]) * (rows - 1)], axis=1))
-        drawn = [CellRow(width) for _ in range(rows)]
-        known = [*activity.text] if activity.text else ["·"] * len(plane.at)
-        names, codes = np.unique(np.array(known, object).astype(str), return_inverse=True)
-        cells = (places[computed, 1] * width + places[computed, 0]) * len(names) + codes[computed]
-        found, counts = np.unique(cells, return_counts=True)
-        for key in found[np.argsort(counts, kind="stable")].tolist():  # the most frequent one is written last
-            cell, code = divmod(key, len(names))
-            char = str(names[code])
-            drawn[cell // width].put(cell % width, one_cell(char, palette.glyphs), self._ink_of(palette, char))
+        key = activity, palette, width, max(height - 2, 1)
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = key, *self._all_states(palette, width, max(height - 2, 1))
+        _, rows, places = self._drawn
+        drawn = [row.copy() for row in rows]
         for at in range(max(self.at - _TRAIL, 0), self.at + 1):
             if np.isfinite(plane.at[at]).all():
                 x, y = places[at].tolist()
-                drawn[y].put(x, one_cell(known[at], palette.glyphs), palette.cursor if at == self.at else palette.strong)
+                drawn[y].put(x, one_cell(self._char(at), palette.glyphs), palette.cursor if at == self.at else palette.strong)
         yield from (tuple(row.strip()) for row in drawn)
-        unit = "after “" + shown_char(known[self.at]) + "”" if activity.text else f"t {self.at + 1}"
-        yield _line(palette, f"{unit}; bright: the {_TRAIL} states before", width, "vowels, letters, blanks, other signs by colour")
+        place = f"after “{shown_char(self._char(self.at))}”" if activity.text else f"t {self.at + 1}"
+        yield _line(
+            palette, f"{place}; bright: the {_TRAIL} states before", width, "vowels, letters, blanks, other signs by colour"
+        )
+
+    def _char(self, at: int) -> str:
+        return self.activity.text[at] if self.activity.text else "·"
+
+    def _all_states(self, palette: Palette, width: int, height: int) -> tuple[list[CellRow], NDArray[np.intp]]:
+        """Return the rows of the plane, and the column and row of each state, (n, 2)."""
+        plane, at = self.activity.plane, self.activity.plane.at
+        computed = np.flatnonzero(np.isfinite(at).all(axis=1))
+        low = at[computed].min(axis=0, initial=np.inf)
+        extent = at[computed].max(axis=0, initial=-np.inf) - low
+        parts = (plane.at[computed] - low) / np.where(extent > 0, extent, 1.0)
+        places = np.zeros((len(at), 2), np.intp)
+        places[computed] = np.rint(np.stack([parts[:, 0] * (width - 1), (1 - parts[:, 1]) * (height - 1)], axis=1))
+        known: dict[str, int] = {}
+        codes = np.array([known.setdefault(self._char(i), len(known)) for i in computed.tolist()], np.intp)
+        names = [*known]
+        cells = (places[computed, 1] * width + places[computed, 0]) * len(names) + codes
+        found, counts = np.unique(cells, return_counts=True)
+        rows = [CellRow(width) for _ in range(height)]
+        for key in found[np.argsort(counts, kind="stable")].tolist():  # the most frequent one is written last
+            cell, code = divmod(key, len(names))
+            char = names[code]
+            rows[cell // width].put(cell % width, one_cell(char, palette.glyphs), self._ink_of(palette, char))
+        return rows, places
 
     def _ink_of(self, palette: Palette, char: str) -> Style:
         if char.lower() in _LETTERS:
@@ -479,8 +496,6 @@ class UnitsMap(SnapshotPanel):
     def action_place(self, by: int) -> None:
         """Go to the next of the places where the unit is highest, or where the units of the selection are on, in the order of the
         text."""
-        if not self._places and self.span is not None:
-            self._places = [place.first for place in self.activity.spans_of(self.span.on, self._limit)]
         self._places = self._places or sorted(place.at for place in self.activity.most(self.unit, 20))
         further = [at for at in self._places if (at - self.at) * by > 0]
         if further:
@@ -507,14 +522,20 @@ class UnitsMap(SnapshotPanel):
     def action_span(self) -> None:
         """Select the characters around the cursor through which the unit is on; none if it is off here, or they are selected."""
         chosen = self.activity.span_at(self.unit, self.at, self._limit)
-        self.span, self._is_off = None if chosen == self.span else chosen, chosen is None
-        self._places = []
-        self.show_again()
+        self._is_off = chosen is None
+        self._select(None if chosen == self.span else chosen)
 
     def action_threshold(self, by: int) -> None:
         """Select with a threshold that is a tenth of the scale higher or lower."""
         self.threshold = min(max(self.threshold + by, 1), 10)
-        self.span, self._places = self.activity.span_at(self.unit, self.at, self._limit), []
+        self._select(self.activity.span_at(self.unit, self.at, self._limit))
+
+    def _select(self, span: TextSpan | None) -> None:
+        self.span, self._places, self._also = span, [], []
+        if span is not None:
+            places = self.activity.spans_of(span.on, self._limit)
+            self._places = [each.first for each in places]
+            self._also = sorted((each for each in places if each.first != span.first), key=lambda each: -each.length)
         self.show_again()
 
     def action_plane(self) -> None:
