@@ -152,3 +152,15 @@ async def test_what_changed_out_of_sight_is_drawn_when_it_is_shown_again(board):
         drawn_lines(pilot.app.screen)
         assert page.rows == [0, 1, 2, 3]
         assert shown(page)[0].rstrip() == "two"
+
+
+async def test_keys_alone_are_followed_by_the_line_of_the_border_to_its_end(board):
+    panel = Page()
+    panel.styles.width, panel.styles.height = 40, 5
+    async with board(panel).run_test(size=(40, 5)) as pilot:
+        for data, end in ((None, "─" * 20 + "╯"), ("data", "─ data ─╯"), (None, "─" * 20 + "╯")):
+            panel.set_titles("a title", data, keys="i what if")
+            await pilot.pause()
+            below = "".join(segment.text for segment in drawn_lines(panel.screen)[4])
+            assert below.startswith("╰─ i what if ─")
+            assert below.endswith(end)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline import Anchor
 
 #: The least cells between two texts in a row of the border, and more than any terminal has.
-_LEAST_GAP, _MOST_GAP = 4, 10_000
+BORDER_GAP, _MOST_GAP = 4, 10_000
 
 # ------------------------------------------------------------------------------
 # The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes.
@@ -181,32 +181,33 @@ class Panel(ScrollView, can_focus=True):
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
         title = self._across(title, None if place is None else place.stylize("not bold $foreground-muted"))
-        subtitle = self._across(None if keys is None else _keys_coloured(keys.plain), subtitle, below=True)
+        keys = None if keys is None else _keys_coloured(keys.plain)
+        left = bool(keys and not subtitle)  # Textual puts a text below at the right otherwise
+        subtitle = self._across(keys, subtitle, below=True)
         # Textual refreshes the whole widget when a text of its border is set. A step changes the texts of most panels, and the
         # content of few, so `refresh` is told to draw only the row of the border.
         before, self._bordered = self._bordered, (title, subtitle)
-        left, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
+        x, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
         if title != before[0]:
-            self._edge = Region(left, top, width, 1)
+            self._edge = Region(x, top, width, 1)
             self.border_title = title
         if subtitle != before[1]:
-            self._edge = Region(left, top + height - 1, width, 1)
+            self._edge = Region(x, top + height - 1, width, 1)
+            self.styles.border_subtitle_align = "left" if left else None
             self.border_subtitle = subtitle
         self._edge = None
 
     def _across(self, left: Content | None, right: Content | None, *, below: bool = False) -> Content | None:
-        """Return two texts of a row of the border with its line between them; without room for both, the title or, below, the data.
-
-        Textual puts a text below at the right, so that keys alone are followed by the line.
-        """
+        """Return two texts of a row of the border with its line between them; without room for both, the title or, below, the
+        data."""
         gap = self.border_room - sum(text.cell_length for text in (left, right) if text)
-        if gap > _MOST_GAP or not left or (not right and not below):
+        if gap > _MOST_GAP or not left or not right:
             return left or right
-        if gap < _LEAST_GAP:
-            return (right or left) if below else left
-        line = ("-" if self.palette.glyphs is ASCII else "─") * (gap - (2 if right else 1))
+        if gap < BORDER_GAP:
+            return right if below else left
+        line = ("-" if self.palette.glyphs is ASCII else "─") * (gap - 2)
         ink = "not bold $border" if self.has_focus else "not bold $border-blurred"
-        return Content.assemble(left, " ", (line, ink), *((" ", right) if right else ()))
+        return Content.assemble(left, " ", (line, ink), " ", right)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

@@ -259,7 +259,26 @@ async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(bo
             assert panel.subheading == f"row {shown + 1} of 2"
         panel.show(at("loss"), View())
         await pilot.pause()
-        assert not panel.subheading
+        assert "row" not in panel.subheading
+
+
+@pytest.mark.parametrize(
+    ("target", "width", "title", "below"),
+    [
+        ("h", 120, "h = z⊙hₜ₋₁ + (1 − z)⊙h\u0303 — hidden state: part old state, part candidate", ""),
+        ("h", 80, "h = z⊙hₜ₋₁ + (1 − z)⊙h\u0303", "hidden state: part old state, part candidate"),
+        ("y_hat", 80, "ŷ = softmax(o) — prediction: a probability for each character", ""),
+        ("h", 60, "h = z⊙hₜ₋₁ + (1 − z)⊙h\u0303", ""),
+        ("dz", 120, "dz = dh⊙(hₜ₋₁ − h\u0303)", ""),
+    ],
+)
+async def test_what_a_line_computes_is_said_in_words(board, target, width, title, below):
+    panel = CurrentLine()
+    async with board(panel).run_test(size=(width, 12)) as pilot:
+        panel.styles.height = 12
+        panel.show(at(target, 1), View())
+        await pilot.pause()
+        assert (panel.heading, panel.subheading) == (title, below)
 
 
 @pytest.mark.parametrize(("make", "width", "height"), [(tutorial, 74, 7), (large, 74, 9), (large, 60, 5)])

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.content import Content
 
 from tui_gru.debugger.program import Program, ProgramLine
 from tui_gru.engine import numbers
@@ -43,7 +44,7 @@ from tui_gru.tui.draw import (
     vstack,
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
-from tui_gru.tui.panel import CellPanel, Spot, Titles
+from tui_gru.tui.panel import BORDER_GAP, CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, ExampleEntry, Operand, Operands, TermHead, Waterfall, matrix, shown_indices
 
@@ -623,8 +624,14 @@ class CurrentLine(CellPanel):
         place = f"t {snapshot.position.t + 1}" if in_time else ""
         keys = with_keys(self, "<explain> explain  <suppose> what if") if line is not None else ""
         rows = snapshot.config.batch_size
-        row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
-        return Titles(title, _changed_since(snapshot) or row, place, keys)
+        data = _changed_since(snapshot) or (f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None)
+        note = "" if line is None or line.formula is None else line.note
+        if note and cell_len(f"{title} — {note}{place}") + BORDER_GAP <= self.border_room:
+            formula, words = (transliterate(each, self.palette.glyphs) for each in (title, f" — {note}"))
+            return Titles(Content.assemble(formula, (words, "not bold $foreground")), data, place, keys)
+        if note and data is None and cell_len(f"{keys}{note}") + BORDER_GAP <= self.border_room:
+            data = note
+        return Titles(title, data, place, keys)
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None
@@ -796,6 +803,9 @@ def _choices(
                 yield _Choice(terms, fitted(terms, width, _room(height, below, 0), named), below, alone=by_row)
         limits = plain._replace(compact=compact)
         for tokens in [alone] if compact and alone in narrow else narrow:  # not all rows with fewer digits than one row has
+            if tokens is alone and beneath is rest and not compact:  # rather all rows with a brief entry than one
+                for every in narrow[:-1]:
+                    yield _Choice(every, fitted(every, width, _room(height, brief, 0), limits), brief)
             yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
     for beneath in (rest, brief, ()):
         yield _Choice(folded, elided(folded, width, _room(height, beneath, 0)), beneath)
