@@ -8,12 +8,16 @@ from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
 from tui_gru import Session
+from tui_gru.tui.layout import shared
+from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import FindingsList
+from tui_gru.tui.panels.time import Header, TimeLine
 from tui_gru.tui.panels.values import Samples
 from tui_gru.tui.screen import steps_of
 from tui_gru.tui.verbs import KEYS
 
+ONE_ROW = Header, TimeLine
 WALK = [
     {"percent_sign": "%", "exclamation_mark": "!"}.get(key, key)
     for key in (KEYS[step.verb].split(",")[0] for step in steps_of(Session()))
@@ -69,6 +73,32 @@ async def test_each_key_does_what_the_card_says() -> None:
         assert "again before every letter: Matttttttttt. The other reads what it has just said: MathMathMath." in d.card
         await d.type("!")
         assert d.screen.maximized is None
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 36), (160, 50)])
+async def test_what_a_card_tells_of_is_on_screen(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("enter")
+        for step in steps_of(Session()):
+            assert step.verb == "stop" or d.screen.overlay is None
+            shown = [panel for panel in d.screen.query(SnapshotPanel) if panel.display and panel.region.height]
+            for kind in step.tells_of:
+                [told] = d.screen.query(kind)
+                assert told.region.height >= 5, kind
+            # no panel is squeezed to a border around nothing
+            assert all(panel.content_size.height >= 2 for panel in shown if not isinstance(panel, ONE_ROW)), step.head
+            await d.type({"percent_sign": "%", "exclamation_mark": "!"}.get(key := KEYS[step.verb].split(",")[0], key))
+
+
+def test_a_frame_without_room_is_left_out() -> None:
+    wanted = {"line": 12, "gates": 5, "middle": 8}
+    assert shared(30, wanted, ()) == {"line": 12, "gates": 5, "middle": 13}
+    assert shared(17, wanted, ()) == {"line": 8, "gates": 5, "middle": 4}
+    assert shared(15, wanted, ()) == {"line": 10, "gates": 5, "middle": 0}
+    assert shared(9, wanted, ()) == {"line": 9, "gates": 0, "middle": 0}
+    assert shared(15, wanted, ("line", "middle")) == {"line": 9, "gates": 0, "middle": 6}
+    assert shared(15, wanted, (), {"middle"}) == {"line": 0, "gates": 5, "middle": 10}
+    assert shared(3, wanted, ()) == {"line": 3, "gates": 0, "middle": 0}
 
 
 async def test_backspace_takes_back_what_the_last_key_did() -> None:

@@ -135,10 +135,10 @@ PLACES = (
     PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", needed=_logs),
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
     PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_has_loss_terms),
-    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1 2"),
+    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1"),
     PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1 2"),
-    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p", needed=_has_prediction),
-    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p", needed=_has_losses),
+    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", needed=_has_prediction),
+    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_has_losses),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
     PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", needed=_has_samples),
     PanelSlot(TimeLine, "foot"),
@@ -165,30 +165,34 @@ def size_of(classes: Iterable[str]) -> str:
 
 #: The rows of the batch above the blackboard at each size, as in screen.tcss, and the width of the listing beside it.
 _TOP, _LISTING = {"-narrow": 6, "-medium": 14, "-middle": 8, "": 8}, 48
-#: The least rows of the current line, the gates, the prediction with the curve, and the weights with the samples.
+#: The rows of the blackboard: the current line, the gates, the prediction with the curve, and the weights with the samples. What
+#: each needs before another gets what it wants, and what it must have: with fewer rows it would be a border around nothing.
 _LEAST = {"line": 8, "gates": 7, "middle": 6, "bottom": 5}
-_SHORTEST = 4  # rows of the gates
+_SHORTEST = {"line": 8, "gates": 4, "middle": 4, "bottom": 4}
 
 
-def shared(room: int, wanted: Mapping[str, int], first: Iterable[str]) -> dict[str, int]:
+def shared(room: int, wanted: Mapping[str, int], first: Iterable[str], told: Iterable[str] = ()) -> dict[str, int]:
     """Share the rows of the blackboard: to each its least, then to each what it wants, in order, with `first` before the others.
 
-    What is left goes to the last frame, so that a panel ends where its content ends.
+    A frame for which there is no room, as below a card, is left out: it has 0 rows. Those of which the card has `told` are shown
+    in full. What is left goes to the last frame, so that a panel ends where its content ends.
     """
-    heights = {name: min(_LEAST[name], rows) for name, rows in wanted.items()}
+    shortest = {name: rows if name in told else min(_SHORTEST[name], rows) for name, rows in wanted.items() if rows}
+    order: list[str] = []
+    for name in dict.fromkeys((*(name for name in wanted if name in told), *first, *wanted)):
+        if name in shortest and (not order or sum(shortest[each] for each in (*order, name)) <= room):
+            order.append(name)
+    heights = {name: min(_LEAST[name], wanted[name]) if name in order else 0 for name in wanted}
     spare = room - sum(heights.values())
-    for name in dict.fromkeys((*first, *wanted)):
-        if name in heights:
-            more = max(min(wanted[name] - heights[name], spare), 0)
-            heights[name], spare = heights[name] + more, spare - more
-    for name in reversed(heights):
-        if spare > 0 and name in ("middle", "bottom") and heights[name]:
-            heights[name], spare = heights[name] + spare, 0
-        elif spare < 0:
-            less = min(-spare, heights[name] - 1)
-            heights[name], spare = heights[name] - less, spare + less
-    if 0 < heights.get("gates", 0) < _SHORTEST and "line" in heights:  # below a card: too few rows for a number
-        heights["line"], heights["gates"] = heights["line"] + heights["gates"], 0
+    for name in order:
+        more = max(min(wanted[name] - heights[name], spare), 0)
+        heights[name], spare = heights[name] + more, spare - more
+    for name in reversed(order):
+        less = max(min(-spare, heights[name] - shortest[name]), 0)
+        heights[name], spare = heights[name] - less, spare + less
+    last = [name for name in heights if name in order and (name in ("middle", "bottom") or len(order) == 1)]
+    for name in last[-1:]:
+        heights[name] += spare
     return heights
 
 
@@ -412,8 +416,10 @@ class PanelHost:
         wanted = {name: self._wanted(name, room.width, size, at, self.page) for name in rows}
         if "gates" in wanted and not self._in_row("middle"):  # a model without losses gives their room to the gates
             wanted["gates"] = room.height
+        told = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
         first = {Following.WEIGHTS: ("bottom",), Following.PREDICTION: ("line", "middle")}.get(at, ())
-        return shared(room.height, wanted, first)
+        first = first if self.page == 1 else ("bottom",)
+        return shared(room.height, wanted, first, told)
 
     def _wanted(self, name: str, width: int, size: str, at: Following, page: int) -> int:
         """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is."""
@@ -429,14 +435,14 @@ class PanelHost:
             rows, first = self._heights.get(name), next(iter(self._in_row(name)), None)
             if first is None:
                 continue
+            widget: Widget = self._frames.get(name, first)
+            widget.set_class(rows == 0, "-none", update=update)
             if name == "line" and isinstance(first, CurrentLine):
                 first.allotted = rows or 0
                 if update:
                     first.refresh(layout=True)
             else:
-                widget = self._frames.get(name, first)
                 widget.styles.height = rows
-                widget.set_class(rows == 0, "-none", update=update)
 
     def _in_row(self, name: str) -> list[Shown]:
         return [panel for place, panel in self._panels.items() if _row_of(place) == name]

@@ -27,7 +27,8 @@ from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel
-from tui_gru.tui.panels.time import TimeLine
+from tui_gru.tui.panels.time import LossCurve, TimeLine
+from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
 from tui_gru.tui.running import Finished, Play, Progressed, Runner, look_after_run
 from tui_gru.tui.session_screen import LEAST_WIDTH, LOW, Card, CardText, Hint, SessionScreen, marked_here, offer_marks, texts_here
@@ -367,7 +368,8 @@ class TourStep(NamedTuple):
     """A step of the tour: the verb whose key goes on; what there is to see; and what the key does.
 
     With `command`, the key executes that, with other arguments than usual. With `again`, the verb is executed when the step is
-    shown once more. `alone` is the panel that a small screen shows alone.
+    shown once more. `tells_of` are the panels that are on screen while it is shown; with `alone`, a small screen shows only the
+    first of them.
     """
 
     verb: str
@@ -376,7 +378,8 @@ class TourStep(NamedTuple):
     press: str
     command: str = ""
     again: str = ""
-    alone: str = ""
+    tells_of: tuple[type[Widget], ...] = ()
+    alone: bool = False
 
 
 SECONDS, MOST_EPOCHS = 5, 900  # of the training in the tour; a guess from the size of the model, the same on every machine
@@ -397,32 +400,33 @@ def steps_of(session: Session) -> tuple[TourStep, ...]:
                  "At the left the loop; beside it the text, as rows of a batch.",
                  "<step.line> executes one line"),
         TourStep("explain", "The line just executed, with its numbers.",
-                 "A row for each row of the batch, a column for each unit; below, one of the numbers is written out.",
+                 "What it has read and computed, with a column for each unit; below, one of the numbers is written out.",
                  "<explain> shows where a number comes from"),
         TourStep("stop", "Where that number comes from.",
                  "Its terms, with their shares. Each can be followed.",
                  "<stop> closes the panel", again="explain"),
         TourStep("step.timestep", "Numbers appear when they are computed.",
                  "A dot stands for a number that does not exist yet.",
-                 "<step.timestep> executes the rest of this timestep: state, prediction, loss"),
+                 "<step.timestep> executes the rest of this timestep: state, prediction, loss", tells_of=(LossTerms, Gates)),
         TourStep("learn.sgd", "The prediction, and how wrong it was.",
                  "A bar is a probability, ◂ the letter that should come. The shorter its bar, the larger the loss.",
-                 "<learn.sgd> executes the backward pass and updates all weights"),
+                 "<learn.sgd> executes the backward pass and updates all weights", tells_of=(LossTerms, Softmax)),
         TourStep("largest.change", "The model has learned from one batch.",
                  "Each weight has moved a little, against its gradient.",
-                 "<largest.change> goes to the largest change of a weight"),
+                 "<largest.change> goes to the largest change of a weight", tells_of=(WeightsPanel,)),
         TourStep("learn.toggle", "The weight that changed most.",
                  "So far only one batch has changed the weights.",
-                 "<learn.toggle> turns learning on"),
+                 "<learn.toggle> turns learning on", tells_of=(WeightsPanel,)),
         TourStep("step.epoch", "Learning is on.",
                  "From here on each batch ends with an update. The screen follows, and <stop> stops it.",
                  f"<step.epoch> trains for {trained}; without the tour, for one", f"step {count} {level}"),
         TourStep("sample", "The loss is {loss} now.",
                  "It was {first} in the first batch. What does the model say?",
-                 f"<sample> draws {drawn}", draw),
+                 f"<sample> draws {drawn}", draw, tells_of=(LossCurve,)),
         TourStep("findings", "Same weights, two samplers." if tutorial else "What it has learned so far.",
                  "{samples}",
-                 f"<findings> shows {'why, with the numbers' if tutorial else 'what is wrong with this run'}", alone="Samples"),
+                 f"<findings> shows {'why, with the numbers' if tutorial else 'what is wrong with this run'}",
+                 tells_of=(Samples,), alone=True),
     )  # fmt: skip
     return tuple(step for step in steps if step.verb != "learn.toggle" or not session.learning)
 
@@ -507,18 +511,21 @@ class Tour:
 
     def _go(self, at: int | None, *, paused: bool = False) -> None:
         screen = self._screen
-        if screen.maximized is not None and self._alone:
+        if screen.maximized is not None and self.step is not None and self.step.alone:
             screen.minimize()
         self._at, self._paused = at, paused
-        if self._alone and not paused and screen.is_small and (panels := screen.query(self._alone)):
-            screen.panels.show_page_of(type(panels.first()))
-            screen.maximize(panels.first())
+        if self.step is not None and screen.is_small:
+            screen.panels.turn_to(1)
+            for panel in self.step.tells_of:
+                screen.panels.show_page_of(panel)
+            if self.step.alone:
+                screen.maximize(screen.query_one(self.step.tells_of[0]))
         screen.say("")
 
     @property
-    def _alone(self) -> str:
-        step = self._steps[self._at] if self._at is not None and self._at < len(self._steps) else None
-        return "" if step is None else step.alone
+    def step(self) -> TourStep | None:
+        """The step whose card is shown, None while the tour is paused and outside of it."""
+        return self._steps[self._at] if self._at is not None and self._at < len(self._steps) and not self._paused else None
 
     def take_key(self, event: events.Key) -> bool:
         """Go on with the key of this step, back with backspace, out with the key that stops. Return True if the key has no other
@@ -773,6 +780,9 @@ class MainScreen(SessionScreen):
         return " · ".join(filter(None, (self.kept.question, texts, "" if card is not None else self.tour.words)))
 
     # The card
+
+    def tells_of(self, panel: type[object]) -> bool:
+        return self.tour.step is not None and panel in self.tour.step.tells_of
 
     @property
     def card_rows(self) -> int:

@@ -190,6 +190,10 @@ class SessionScreen(GuardedScreen):
         """The rows that a card takes from the panels, 0 without one."""
         return 0
 
+    def tells_of(self, panel: type[object]) -> bool:
+        """Return True if a card tells of a panel, which therefore gets its rows before others."""
+        return False
+
     def standing(self) -> str:
         """Return the words that stay above the keys: an open question, the texts of the marks at this place, the tour."""
         raise NotImplementedError
