@@ -18,9 +18,9 @@ from tui_gru.storage.store import place_in
 from tui_gru.tui.about import about
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked, until_idle
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header
-from tui_gru.tui.panels.values import LossTerms, Samples, Softmax
+from tui_gru.tui.panels.values import LossTerms, Softmax
 from tui_gru.tui.session_screen import BottomLine
 
 T = np.arange(60)

@@ -11,8 +11,8 @@ from tests.tui.test_stopping import command
 from tui_gru import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import TimeLine
-from tui_gru.tui.panels.values import Samples
 from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 

@@ -16,7 +16,7 @@ Y_HAT = [0.4342, 0.1669, 0.1735, 0.2254]
 def test_bars_with_target():
     assert bars(P, Y_HAT, "hatM", 50, target=1).text.splitlines() == [
         "h 0.4342 █████████████▉                           ",
-        "a 0.1669 █████▍                           ◂ target",
+        "a 0.1669 █████▍ ◂ target                          ",
         "t 0.1735 █████▌                                   ",
         "M 0.2254 ███████▎                                 ",
     ]
@@ -40,6 +40,7 @@ def test_what_is_not_computed_takes_the_same_room_and_shows_no_number():
     assert (blank.width, blank.height) == (full.width, full.height)
     assert "0" not in blank.text
     assert "█" not in blank.text
+    assert blank.text.splitlines()[0].rstrip() == "h   ·    ◂ target"  # beside the place of the bar
 
 
 def test_where_there_is_no_room_the_numbers_stay():

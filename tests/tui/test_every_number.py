@@ -9,9 +9,9 @@ from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel
 from tui_gru.tui.panels.derivation import DerivationPanel
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import LossCurve
-from tui_gru.tui.panels.values import LossTerms, Samples, Softmax, ValueMatrix
+from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
 
 SIZES = [(160, 50), (80, 24), (40, 12)]
 

@@ -15,7 +15,8 @@ from tui_gru.tui.help import rows_here, signs_of
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.values import LossTerms, Samples
+from tui_gru.tui.panels.sequence import Samples
+from tui_gru.tui.panels.values import LossTerms
 from tui_gru.tui.terminal import drawn_lines
 
 

@@ -19,9 +19,9 @@ from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.imported import difference_shown
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve
-from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
+from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
 from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 

@@ -24,7 +24,8 @@ from tui_gru.tui.app import make_app, new_session
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panels.lists import StopsList
-from tui_gru.tui.panels.values import Gates, Samples, ValueMatrix
+from tui_gru.tui.panels.sequence import Samples
+from tui_gru.tui.panels.values import Gates, ValueMatrix
 from tui_gru.tui.screen import MainScreen, ScreenLayout
 
 

@@ -12,9 +12,9 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless
 from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.units import UnitsMap
-from tui_gru.tui.panels.values import Samples, Softmax
+from tui_gru.tui.panels.values import Softmax
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.theme import ASCII, UNICODE, in_context, visible_text, widest, written_char
 
@@ -52,7 +52,7 @@ async def test_steps_and_samples_show_tokens(size: tuple[int, int]) -> None:
             rows = text_of(pilot, Sequence)
             targets = main.session.value("target")
             assert all(written_char(str(token), UNICODE) in rows for token in targets)
-            assert "target" in text_of(pilot, Softmax)
+            assert "◂" in text_of(pilot, Softmax)
             sampled = text_of(pilot, Samples)
             assert "the cat" in sampled
             assert "interna…" in rows + text_of(pilot, Softmax) + sampled

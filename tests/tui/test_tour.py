@@ -12,8 +12,8 @@ from tui_gru.tui.layout import shared
 from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import FindingsList
+from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import Header, TimeLine
-from tui_gru.tui.panels.values import Samples
 from tui_gru.tui.screen import steps_of
 from tui_gru.tui.verbs import KEYS
 

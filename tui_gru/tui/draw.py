@@ -462,9 +462,9 @@ def bars(
 ) -> Box:
     """Draw for each label its value and a bar.
 
-    The target has a sign after its bar, with `word` it is also named if there is room; the largest value stands out. If `values` is
-    None, they are not computed yet and drawn as dots. `full` is the value of a bar of full length. With `signed`, the length of a
-    bar is the magnitude of its value and its colour the sign; zeros are dimmed. `refs` are the references of the values.
+    The target has a sign at the end of its bar, with `word` it is also named if there is room; the largest value stands out. If
+    `values` is None, they are not computed yet and drawn as dots. `full` is the value of a bar of full length. With `signed`, the
+    length of a bar is the magnitude of its value and its colour the sign; zeros are dimmed. `refs` are those of the values.
     """
     names = [transliterate(label, palette.glyphs) for label in labels]
     name_width = max(map(cell_len, names), default=0)
@@ -485,17 +485,18 @@ def bars(
             Segment(name, palette.strong if stands_out else palette.plain),
             Segment(" "),
         ]
+        shaft, ink = "", palette.gate
         if value is None:
-            row += [Segment(palette.glyphs.blank.center(number_width), palette.blank), Segment(" " * (length + 1))]
+            row += [Segment(palette.glyphs.blank.center(number_width), palette.blank), Segment(" ")]
         else:
             ink = palette.negative if signed and value < 0 else palette.positive if signed else palette.gate
             number = palette.fresh(palette.plain) if fresh else palette.strong if stands_out else palette.plain
             number = palette.dim if signed and not value else number if math.isfinite(value) else palette.warning
-            row.append(Cell.of(write(value), number, None if refs is None else refs[index]))
-            row.append(Segment(" "))
-            row.append(Segment(bar(palette, abs(value / full) if signed else value / full, length), ink))
-        row.append(Segment(f" {palette.glyphs.target_end}" if chosen else "  ", palette.target))
-        row.append(Segment((_WORD if chosen else " " * len(_WORD)) if word else "", palette.target))
+            row += [Cell.of(write(value), number, None if refs is None else refs[index]), Segment(" ")]
+            shaft = bar(palette, abs(value / full) if signed else value / full, length).rstrip(" ")
+        mark = f"{' ' if shaft else ''}{palette.glyphs.target_end}{_WORD if word else ''}" if chosen else ""
+        blank = length + 2 + (len(_WORD) if word else 0) - cell_len(shaft) - cell_len(mark)
+        row += [Segment(shaft, ink), Segment(mark, palette.target), Segment(" " * blank)]
         rows.append(row)
     return from_rows(rows)
 

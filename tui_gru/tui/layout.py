@@ -19,9 +19,9 @@ from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing, Log, Watches
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
-from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
+from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
 from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.session_screen import LOW, SessionScreen
 
@@ -167,7 +167,7 @@ def size_of(classes: Iterable[str]) -> str:
 _TOP, _LISTING = {"-narrow": 6, "-medium": 14, "-middle": 8, "": 8}, 48
 #: The rows of the blackboard: the current line, the gates, the prediction with the curve, and the weights with the samples. What
 #: each needs before another gets what it wants, and what it must have: with fewer rows it would be a border around nothing.
-_LEAST = {"line": 8, "gates": 7, "middle": 6, "bottom": 5}
+_LEAST = {"line": 8, "gates": 8, "middle": 6, "bottom": 5}
 _SHORTEST = {"line": 8, "gates": 4, "middle": 4, "bottom": 4}
 
 
@@ -416,6 +416,8 @@ class PanelHost:
         wanted = {name: self._wanted(name, room.width, size, at, self.page) for name in rows}
         if "gates" in wanted and not self._in_row("middle"):  # a model without losses gives their room to the gates
             wanted["gates"] = room.height
+        elif "gates" in wanted and "line" not in wanted:  # on a page without the line, of which they show the digits
+            wanted["gates"] = self._screen.query_one(Gates).wanted(self._screen.snapshot, room.width, digits=True)
         told = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
         first = {Following.WEIGHTS: ("bottom",), Following.PREDICTION: ("line", "middle")}.get(at, ())
         first = first if self.page == 1 else ("bottom",)

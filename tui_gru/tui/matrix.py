@@ -258,26 +258,31 @@ class MatrixView(Panel):
 
     # Drawing
 
+    @property
+    def in_view(self) -> range:
+        """The rows that are shown if there is room for numbers: all."""
+        return range(self.shape[0])
+
     def _entry_form(self, room: Size) -> bool | None:
         """Return whether entries are written compactly, None if not even those fit."""
-        rows, columns = self.shape
+        columns = self.shape[1]
         for compact in (False, True):
             width = columns * (ENTRIES[self.kind, compact].width + 1) + 1
-            if rows <= room.height and width <= room.width:
+            if len(self.in_view) <= room.height and width <= room.width:
                 return compact
         return None
 
     def build(self, width: int, height: int) -> Box:
-        compact = self._entry_form(Size(width, height)) or False
+        compact, rows = self._entry_form(Size(width, height)) or False, self.in_view
         return matrix(
             self.palette,
-            self.values,
+            None if self.values is None else self.values[rows.start : rows.stop],
             kind=self.kind,
-            shape=self.shape,
+            shape=(len(rows), self.shape[1]),
             scale=self.scale,
             fresh=self.fresh,
-            row=self.row,
-            cursor=self.cursor if self.has_focus else None,
+            row=None if self.row is None else self.row - rows.start,
+            cursor=(self.cursor[0] - rows.start, self.cursor[1]) if self.has_focus else None,
             compact=compact,
         )
 
@@ -562,6 +567,11 @@ class MatrixView(Panel):
             region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + self._head)
             self.scroll_to_region(region, animate=False, force=True)
 
+    @property
+    def note_room(self) -> int:
+        """The cells for the text below, by default in its own border."""
+        return self.border_room
+
     def caption(self) -> None:
         """Set the title, and below the number under the cursor or, without the focus, the shape and the scale of a heat map."""
         if not self.is_attached:
@@ -570,10 +580,13 @@ class MatrixView(Panel):
         self.captioned = self.form
         if self.has_focus and self.shape[0] and self.shape[1]:
             note = f"{self.name_cell(*self.cursor)} = {self.exact}"
-            if len(note) > self.border_room:
+            if len(note) > self.note_room:
                 note = self.exact  # the digits matter more than the place, which is in view
         elif not self.as_numbers:
             note = self._map_notes()
+        elif len(shown := self.in_view) < self.shape[0]:
+            rows = f"row {shown.start + 1}" if len(shown) == 1 else f"rows {shown.start + 1} to {shown.stop}"
+            note = f"{rows} of {self.shape[0]}"
         self.set_titles(self.title, note)
 
     def _map_notes(self) -> list[str]:
@@ -625,7 +638,8 @@ class MatrixView(Panel):
             return (rows[2 * y], chosen) if chosen is not None and 2 * y < len(rows) else None
         compact = self._entry_form(self.content_size)
         if compact is not None:
-            row, column = y, (x - 1) // (ENTRIES[self.kind, compact].width + 1)  # after the bracket
+            row = y + self.in_view.start if y < len(self.in_view) else -1
+            column = (x - 1) // (ENTRIES[self.kind, compact].width + 1)  # after the bracket
         elif self.form == "map" and y >= self._head and x >= self._gutter:
             row, column = y - self._head + self.scroll_offset.y, (x - self._gutter) // CELL + self.scroll_offset.x // CELL
         else:

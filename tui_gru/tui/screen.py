@@ -27,8 +27,9 @@ from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, SnapshotPanel
+from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import LossCurve, TimeLine
-from tui_gru.tui.panels.values import Gates, LossTerms, Samples, Softmax
+from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
 from tui_gru.tui.running import Finished, Play, Progressed, Runner, look_after_run
 from tui_gru.tui.session_screen import LEAST_WIDTH, LOW, Card, CardText, Hint, SessionScreen, marked_here, offer_marks, texts_here

@@ -115,14 +115,18 @@ def shown_indices(count: int, limit: int | None, focus: int | None = None) -> li
     return [0, None, *range(start, start + room), None, count - 1]
 
 
-def named_rows(shown: Sequence[int | None], count: int, mark: str, word: str = "row ") -> list[str]:
-    """Return the names of the rows of the batch that are `shown` of `count`: `row 1`, and the mark where rows are left out.
+def window(count: int, limit: int, focus: int | None = None) -> range:
+    """Return which of `count` rows or timesteps to show in `limit` places: those around the one in focus."""
+    limit = min(max(limit, 1), count)
+    start = min(max((focus or 0) - limit // 2, 0), count - limit)
+    return range(start, start + limit)
 
-    Where `shown_indices` has no place for that, the mark is after the name of the row beside them.
-    """
-    ends = () if None in shown or not shown else ((shown[0], 0), (shown[-1], count - 1))
-    cut = {end for end, last in ends if end != last}
-    return [mark if i is None else f"{word}{i + 1}{mark if i in cut else ''}" for i in shown]
+
+def named_rows(shown: range, count: int, mark: str, word: str = "row ") -> list[str]:
+    """Return the names of the rows of the batch that are `shown` of `count`, with a mark after those beside which rows are left
+    out: `row 3⋮`."""
+    cut = [row for row, beside in ((shown.start, shown.start - 1), (shown.stop - 1, shown.stop)) if 0 <= beside < count]
+    return [f"{word}{i + 1}{mark if i in cut else ''}" for i in shown]
 
 
 _MARKED = Style(bold=True, underline=True)

@@ -3,14 +3,15 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from tests.tui.panels.sessions import at, large, start
+from tests.tui.panels.sessions import at, large, start, tutorial
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact
 from tui_gru.tui.headless import headless
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.values import Gates, ValueMatrix
-from tui_gru.tui.theme import ASCII
+from tui_gru.tui.terminal import drawn_lines
+from tui_gru.tui.theme import ASCII, UNICODE
 
 
 def texts(gates, written):
@@ -54,7 +55,7 @@ async def test_in_the_backward_phase_the_deltas_take_their_places(board, moment,
         assert list(shown) == ["dh_future", "dh", "dz", "dh_tilde", "dr"]
         assert numbers.wide(snapshot.value("dz")[0, 1]) in shown["dz"]
         titles = [str(matrix.border_title) for matrix in gates.query(ValueMatrix)]
-        assert titles == ["dh←  from later", "→ dh", "→ dz", "→ dh\u0303", "→ dr"]
+        assert titles == ["dh←  from later", "→ dh  state", "→ dz  update", "→ dh\u0303  candidate", "→ dr  reset"]
         gates.show(moment("sgd"), View())
         assert str(gates.query(ValueMatrix).first().border_title) == "hₜ₋₁  before"
         assert str(gates.border_title) == "gates — from the state before to the state after"
@@ -102,6 +103,61 @@ async def test_as_many_in_a_row_as_fit(board, moment, size, rows):
         gates.show(moment("computed"), View())
         await pilot.pause()
         assert len({matrix.region.y for matrix in gates.query(MatrixView)}) == rows
+
+
+async def test_names_and_words_are_whole_on_a_small_screen(board, moment):
+    gates = Gates(moment("computed").program)
+    async with board(gates).run_test(size=(80, 5)) as pilot:
+        gates.show(moment("computed"), View())
+        await pilot.pause()
+        titles = [str(matrix.border_title).split() for matrix in gates.query(ValueMatrix)]
+        words = [["hₜ₋₁", "before"], ["→", "r", "reset"], ["→", "h\u0303", "candidate"], ["→", "z", "update"], ["→", "h", "state"]]
+        assert titles == words
+        for matrix, title in zip(gates.query(ValueMatrix), titles, strict=True):
+            top = "".join(segment.text for segment in drawn_lines(gates.screen)[matrix.region.y])
+            assert " ".join(title) in " ".join(top.split())
+
+
+async def test_the_values_have_no_border_each_in_ascii_either(board, moment):
+    for glyphs in (UNICODE, ASCII):
+        gates = Gates(moment("computed").program)
+        async with board(gates, glyphs=glyphs).run_test(size=(120, 5)) as pilot:
+            gates.show(moment("computed"), View())
+            await pilot.pause()
+            gates.query(ValueMatrix).first().focus()
+            await pilot.pause()
+            assert {matrix.gutter.totals for matrix in gates.query(ValueMatrix)} == {(0, 1)}
+            assert gates.gutter.height == 2
+
+
+@pytest.mark.parametrize(
+    ("height", "row", "shown", "note"),
+    [
+        (7, None, [0, 1, 2, 3], "rows 1 to 4 of 8"),
+        (4, None, [0], "row 1 of 8"),
+        (5, 5, [5, 6], "rows 6 to 7 of 8"),
+        (12, 5, range(8), None),
+    ],
+)
+async def test_of_too_many_rows_some_are_shown_as_numbers(board, written, height, row, shown, note):
+    session = tutorial(batch_size=8, text="MathMathMathMathMath" * 4)
+    session.step("timestep")
+    snapshot = session.snapshot()
+    gates = Gates(session.program)
+    async with board(gates).run_test(size=(90, height)) as pilot:
+        gates.show(snapshot, View(row=row))
+        await pilot.pause()
+        z = next(matrix for matrix in gates.query(ValueMatrix) if matrix.value_name == "z")
+        lines = [line.strip(" ⎛⎜⎝()⎞⎟⎠").split() for line in written(z).splitlines()]
+        assert lines == [[numbers.unit(x).strip() for x in snapshot.value("z")[i]] for i in shown]
+        assert (str(gates.border_subtitle) if gates.border_subtitle else None) == note
+        z.focus()
+        await pilot.press("down", "down", "down", "down", "down", "down")
+        assert f"row 7, unit 1 = {numbers.exact(snapshot.value('z')[6, 0])}" == str(gates.border_subtitle)
+        assert numbers.unit(snapshot.value("z")[6, 0]) in written(z)
+        last = len(written(z).splitlines()) - 1
+        assert z.point_at(1, last)
+        assert written(z).splitlines()[last].strip(" ⎛⎜⎝(").startswith(numbers.unit(snapshot.value("z")[z.cursor]))
 
 
 # ------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.sequence import Sequence, flow_legend, sequence, stacked, table
+from tui_gru.tui.panels.sequence import Sequence, flow_legend, flow_table, sequence, stacked
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
@@ -76,7 +76,7 @@ def test_the_carry_cuts_it_or_lets_it_through(board):
 
 def test_where_there_is_room_every_number_is_there():
     snapshot = at("dh_prev", 1)
-    rows = ["".join(segment.text for segment in row) for row in table(P, snapshot, "h", snapshot.flow(), 140, 20)]
+    rows = ["".join(segment.text for segment in row) for row in flow_table(P, snapshot, "h", snapshot.flow(), 140, 20)]
     for flow, row in zip(reversed(snapshot.flow()), rows[1:], strict=False):
         if flow is None:
             assert row.split() == ["t", "1", "·"]
@@ -124,6 +124,11 @@ def test_the_legend_is_as_long_as_there_is_room():
     snapshot = start()
     assert [len(flow_legend(snapshot, "h", width)) <= width - 6 for width in range(28, 80)] == [True] * 52
     assert flow_legend(snapshot, "h", 80).startswith("shares")
+    assert [flow_legend(snapshot, "h", width) for width in (20, 25, 35)] == [
+        "c, h, z, r",
+        "c carry · h z r",
+        "c carry · h candidate · z r",
+    ]
 
 
 PICTURES = {

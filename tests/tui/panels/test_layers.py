@@ -12,7 +12,7 @@ from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Listing, arrow_row, folded_rows
-from tui_gru.tui.panels.sequence import Sequence, flow_legend, sequence, table
+from tui_gru.tui.panels.sequence import Sequence, flow_legend, flow_table, sequence
 from tui_gru.tui.panels.values import Gates, ValueMatrix
 from tui_gru.tui.panels.weights import WEIGHTS, Overview, WeightsPanel, fits, sheet
 from tui_gru.tui.theme import BLACKBOARD, palette_for
@@ -195,7 +195,7 @@ def test_each_state_has_its_norms() -> None:
 def test_a_single_path_is_not_divided() -> None:
     snapshot = at("dc_prev", 1, cell="lstm")
     assert flow_legend(snapshot, "c", 80) == ""
-    rows = ["".join(segment.text for segment in row) for row in table(P, snapshot, "c", snapshot.flow(state="c"), 140, 20)]
+    rows = ["".join(segment.text for segment in row) for row in flow_table(P, snapshot, "c", snapshot.flow(state="c"), 140, 20)]
     assert "here" in rows[0]
     assert not any("%" in row for row in rows)
     simple = at("dh_prev", 1, cell="rnn")
@@ -233,7 +233,7 @@ def test_the_gradient_of_a_reverse_layer_flows_the_other_way() -> None:
     assert norms.split()[-2] == "·"
     rows = [
         "".join(segment.text for segment in row)
-        for row in table(P, snapshot, "h_l1_reverse", snapshot.flow(state="h_l1_reverse"), 140, 20)
+        for row in flow_table(P, snapshot, "h_l1_reverse", snapshot.flow(state="h_l1_reverse"), 140, 20)
     ]
     assert [row.split()[1] for row in rows[1:4]] == ["1", "2", "3"]
     assert "on to t+1" in rows[0]

@@ -5,7 +5,7 @@ import pytest
 from tests.tui.test_main_screen import driving
 from tui_gru.engine import numbers
 from tui_gru.session.session import Session
-from tui_gru.tui.panels.values import Samples
+from tui_gru.tui.panels.sequence import Samples
 
 
 def test_the_newest_first_with_the_numbers_that_chose_it(content, moment):
@@ -20,7 +20,7 @@ def test_the_newest_first_with_the_numbers_that_chose_it(content, moment):
     older = [line for line in lines[5:] if line.startswith(("tutorial", "fed"))]
     assert [line.split()[-1] for line in older] == [sample.text for sample in snapshot.state.samples[1::-1]]
     assert [line.split()[0] for line in older] == ["tutorial", "fed"]
-    assert drawn.note == "temp 1 · seed 5"
+    assert drawn.note == "temperature 1 · seed 5"
     styles = [segment.style for segment in drawn.box.rows[0]][1:]
     assert styles[:3] == [samples.palette.dim, samples.palette.dim, samples.palette.strong]
 

@@ -56,7 +56,7 @@ def test_a_row_that_does_not_continue_is_said_unless_the_state_starts_anew():
 def test_the_current_column_stays_in_view(t):
     heading, *rows = lines_of(at("z", t, make=large), 40, 7)
     assert str(t + 1) in heading.replace("⋯", "").split()
-    assert sum("▌" in row for row in rows) == 5
+    assert sum("▌" in row for row in rows) == 6
     assert heading.endswith("⋯") == (t < 15)
     assert heading.lstrip().startswith("⋯") == (t > 0)
 

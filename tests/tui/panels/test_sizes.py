@@ -5,8 +5,9 @@ from textual.containers import Horizontal
 
 from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import Panel, View
+from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import LossCurve
-from tui_gru.tui.panels.values import Gates, Samples, Softmax
+from tui_gru.tui.panels.values import Gates, Softmax
 from tui_gru.tui.panels.weights import Overview, WeightsPanel
 from tui_gru.tui.theme import ASCII, UNICODE
 

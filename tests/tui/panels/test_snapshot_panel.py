@@ -15,8 +15,9 @@ from tui_gru.tui.headless import until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import SnapshotPanel, Titles
+from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import LossCurve
-from tui_gru.tui.panels.values import LossTerms, Samples, Softmax
+from tui_gru.tui.panels.values import LossTerms, Softmax
 from tui_gru.tui.panels.weights import Overview
 
 

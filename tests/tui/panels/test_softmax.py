@@ -20,7 +20,7 @@ def test_every_probability_of_every_row_and_the_target_marked(content, moment):
         assert f" {snapshot.config.vocabulary[char]} {numbers.unit(snapshot.value('y_hat')[row, char])}" in line
         target = snapshot.value("target")[row] == snapshot.config.vocabulary[char]
         assert (line.count("◂"), line.count("target")) == (target,) * 2
-    assert (drawn.title, drawn.place, drawn.fresh) == ("ŷ  softmax", "t 2", True)
+    assert (drawn.title, drawn.place, drawn.fresh) == ("ŷ — what comes next", "t 2", True)
 
 
 def test_before_its_line_there_are_dots_and_never_the_timestep_before(content, moment):
@@ -61,6 +61,13 @@ def test_a_row_singled_out_is_alone_where_not_all_fit_and_the_others_quiet_where
     shown = content(softmax, moment("large"), 26, 5, View(row=6)).text
     assert shown.startswith("row 7")
     assert shown.count("row") == 1
+
+
+def test_with_a_single_row_the_probability_of_the_target_is_shown(content, moment):
+    """Not the first of two rows, with the other cut off."""
+    snapshot = moment("predicted")
+    drawn = content(Softmax(), snapshot, 76, 1)
+    assert (drawn.box.height, drawn.text.count("◂"), drawn.note) == (1, 2, "the likeliest 1 of 4")
 
 
 # ------------------------------------------------------------------------------

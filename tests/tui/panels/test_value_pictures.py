@@ -4,8 +4,9 @@ import pytest
 from textual.containers import Horizontal
 
 from tui_gru.tui.panel import View
+from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import Header, LossCurve
-from tui_gru.tui.panels.values import Gates, Samples, Softmax
+from tui_gru.tui.panels.values import Gates, Softmax
 from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.theme import ASCII, UNICODE
 

@@ -21,7 +21,7 @@ from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.theme import Palette, transliterate, written_char
-from tui_gru.tui.written import named_rows, shown_indices
+from tui_gru.tui.written import named_rows, window
 
 _CELL = 5  # cells of a timestep
 _OFF = "off by"
@@ -47,21 +47,15 @@ def whole_size(palette: Palette, snapshot: Snapshot) -> Size:
 def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     """Draw as many rows as fit, with the timesteps around the current one."""
     T, label = snapshot.config.seq_length, _label(snapshot)
-    count = max(min((width - label) // _CELL, T), 1)
-    start = min(max(snapshot.position.t - count // 2, 0), T - count)
-    steps = range(start, start + count)
+    steps = window(T, (width - label) // _CELL, snapshot.position.t)
     current = snapshot.timestep
     heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
     before, after = (palette.glyphs.ellipsis if cut else "" for cut in (steps.start > 0, steps.stop < T))
     ends = Segment(before.rjust(label), palette.dim), Segment(f" {after}" if after else "", palette.dim)
     lines: list[SegmentRow] = [(ends[0], *(Segment(*head) for head in heads), ends[1])] if height > 2 else []
     each = len(_lines(palette, snapshot, 0, steps))
-    rows, mark = snapshot.config.batch_size, palette.glyphs.vertical_ellipsis
-    shown = shown_indices(rows, max((height - len(lines)) // each, 1), row)
-    for i, named in zip(shown, named_rows(shown, rows, mark), strict=True):
-        if i is None:
-            lines.append((Segment(" " * label), Segment(mark, palette.dim)))
-            continue
+    shown = window(snapshot.config.batch_size, (height - len(lines)) // each, row)
+    for i, named in zip(shown, named_rows(shown, snapshot.config.batch_size, palette.glyphs.vertical_ellipsis), strict=True):
         ink = palette.plain if row in (None, i) else palette.dim
         for number, line in enumerate(_lines(palette, snapshot, i, steps)):
             name = f"{named if not number else '':<8}{line.name}".ljust(label)

@@ -1,12 +1,13 @@
-"""The batch as text with its targets, and the flow of the gradient back through time."""
+"""The batch as text with its targets, the flow of the gradient back through time, and the samples that were drawn."""
 
 from __future__ import annotations
 
 import math
 from collections import abc
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from functools import partial
-from itertools import cycle
+from functools import lru_cache, partial
+from itertools import cycle, pairwise
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,20 +16,37 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
-from tui_gru.debugger.program import shown_char
+from tui_gru.debugger.position import place_name, position_of
+from tui_gru.debugger.program import Program, shown_char
 from tui_gru.engine import numbers
-from tui_gru.engine.config import Text
+from tui_gru.engine.config import Text, token_word
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import given
 from tui_gru.engine.source import Ability
 from tui_gru.equations.syntax import split
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bar, clip, from_rows
-from tui_gru.tui.panel import CellPanel, Titles, contents
-from tui_gru.tui.theme import Palette, transliterate, visible_text, widest, written_char
-from tui_gru.tui.written import named_rows, shown_indices
+from tui_gru.tui.draw import (
+    Box,
+    Cell,
+    Ref,
+    SegmentRow,
+    TableColumn,
+    bar,
+    clip,
+    from_rows,
+    line,
+    table,
+    text,
+    vstack,
+)
+from tui_gru.tui.keys import with_keys
+from tui_gru.tui.panel import CellPanel, Compared, SnapshotPanel, Titles, contents
+from tui_gru.tui.theme import Palette, folded, transliterate, visible_text, widest, written_char
+from tui_gru.tui.written import ENTRIES, EntryFormat, named_rows, window
 
 if TYPE_CHECKING:
     from tui_gru.analysis.influence import Flow
+    from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
 # The batch as text: its rows by timestep, with the probability of each target and the flow of the gradient.
@@ -159,14 +177,22 @@ class _Layout(NamedTuple):
         return self.marked >= NARROW
 
 
+_NAMED = 30  # cells; the least width for the word `row`
+
+
 def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = False) -> _Layout:
     """Return the most detailed layout that fits. If none fits all timesteps, return one of those around the current timestep.
 
-    `numbered` is True if numbers are drawn below the columns.
+    `numbered` is True if numbers are drawn below the columns. The names of rows have their word where that costs no number.
     """
+    named, bare = (_layout_with(snapshot, width, height, word, numbered) for word in ("row ", ""))
+    return named if width >= _NAMED and (named.form, named.cell) == (bare.form, bare.cell) else bare
+
+
+def _layout_with(snapshot: Snapshot, width: int, height: int, word: str, numbered: bool) -> _Layout:
+    """Return the most detailed layout that fits, with this word in the names of rows."""
     rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
     char = widest(snapshot.corpus.vocabulary)
-    word = "row " if width >= 30 else ""
     label = len(f"{word}{rows}") + 1
     roomy = 2 * rows <= height
     text = 2 * steps * _spaced(snapshot.corpus.vocabulary) + 5
@@ -183,9 +209,8 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
         if (lines == 1 or roomy) and used <= width:
             return _Layout(form, lines, cell, gap, word, label, range(steps), form == "pair" and used + text <= width)
     form, lines = ("over", 2) if roomy else ("input", 1)
-    count = min(max((width - label - 1) // (char + 2), 1), steps)
-    start = min(max(snapshot.position.t - count // 2, 0), steps - count)
-    return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
+    count = (width - label - 1) // (char + 2)
+    return _Layout(form, lines, char, 0, word, label, window(steps, count, snapshot.position.t), False)
 
 
 def _spaced(vocabulary: Text) -> int:
@@ -224,12 +249,11 @@ def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, heigh
     layout = _layout(snapshot, width, room, numbered=below > 0)
     columns = _columns(palette, snapshot, layout.steps)
     lines: list[SegmentRow] = [_heading(palette, snapshot, layout)] if headed else []
-    shown, mark = shown_indices(snapshot.config.batch_size, max(room // layout.lines, 1), row), palette.glyphs.vertical_ellipsis
-    for i, name in zip(shown, named_rows(shown, snapshot.config.batch_size, mark, layout.word), strict=True):
-        if i is None:
-            lines.append((Segment(" " * (layout.label + 1)), Segment(mark, palette.dim)))
-        else:
-            lines += _row(palette, snapshot, layout, columns, i, row, name)
+    shown = window(snapshot.config.batch_size, room // layout.lines, row)
+    for i, name in zip(
+        shown, named_rows(shown, snapshot.config.batch_size, palette.glyphs.vertical_ellipsis, layout.word), strict=True
+    ):
+        lines += _row(palette, snapshot, layout, columns, i, row, name)
     if below:
         lines += _flow(palette, snapshot, view, layout, below, width, height - len(lines))
     if note and len(lines) < height:
@@ -240,14 +264,15 @@ def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, heigh
 #: The most lines of the flow below the columns; if there is room for many more, it is drawn as a table.
 _MOST_LINES = 3
 _TABLE = 96  # cells; the least width of the table
+_SHARE, _LEAST_REST = 9, 24  # cells of a column of shares, and of the two bars beside one another
 
 
 def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
     """Return the number of lines for the flow of the gradient, 0 if there is no room for it."""
     rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
     table = min(steps, 8) + 4
-    if width >= _TABLE and height >= min(rows, 8) + 1 + table:
-        return max(height - 1 - 2 * rows, table) if 2 * rows + 1 + table <= height else table
+    if width >= _TABLE and height >= 2 * rows + 1 + table:
+        return max(height - 1 - 2 * rows, table)
     with_probabilities = height - 1 - 2 * rows
     if with_probabilities >= 2:
         return min(with_probabilities, _MOST_LINES)
@@ -262,7 +287,7 @@ def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lin
         rows: list[SegmentRow] = []
         for state, flow in flows.items():
             if not rows or room - len(rows) >= len(flow) + 4:
-                rows += [(), *table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
+                rows += [(), *flow_table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
         return rows
     return columns(palette, snapshot, flows, layout, lines=lines)
 
@@ -436,22 +461,19 @@ def flow_into_earlier(snapshot: Snapshot, flows: abc.Sequence[Flow | None]) -> s
 
 
 def flow_legend(snapshot: Snapshot, state: str, width: int) -> str:
-    """Return what the letters mean, as detailed as the width of the border allows; empty if there is only one path."""
+    """Return what the letters mean, of as many as the width of the border allows; empty if there is only one path."""
     paths = _paths(snapshot, state)
     if not paths:
         return ""
-    whole = " · ".join(_both(letter, word) for letter, word in paths)
-    short = (" ".join(_both(letter, _short(word, length)) for letter, word in paths) for length in (4, 3))
-    forms = (f"shares by norm: {whole}", whole, *short)
-    return next((words for words in forms if len(words) + 6 <= width), ", ".join(letter for letter, _ in paths))
+    letters, both = ([each(*path) for path in paths] for each in (lambda letter, word: letter, _both))
+    whole = " · ".join(both)
+    fewer = (" · ".join((*both[:named], " ".join(letters[named:]))) for named in range(len(paths) - 1, 0, -1))
+    forms = (f"shares by norm: {whole}", whole, *fewer)
+    return next((words for words in forms if len(words) + 6 <= width), ", ".join(letters))
 
 
 def _both(letter: str, word: str) -> str:
     return letter if word == letter else f"{letter} {word}"
-
-
-def _short(word: str, width: int) -> str:
-    return word if len(word) <= width + 1 else f"{word[:width]}."
 
 
 def columns(
@@ -468,7 +490,7 @@ def columns(
     in_percent = at.numbered and bool(paths) and lines >= pairs + len(flows)
     lines -= pairs if in_percent else bool(paths)
     rows: list[SegmentRow] = []
-    for state in (first, *others[: lines - 1]):
+    for state in (first, *others)[:lines]:
         rows += _norms(palette, snapshot, state, flows[state], at, tall=lines > 1 and not others)
     if not paths:
         return rows
@@ -540,20 +562,22 @@ def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: ab
     return tuple(row)
 
 
-def table(
+def flow_table(
     palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], width: int, height: int
 ) -> list[SegmentRow]:
     """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
     from tui_gru.analysis.influence import flow_names
 
-    steps = _shown(snapshot, len(flows), height - 3)
+    steps = window(len(flows), height - 3, snapshot.timestep)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
     names, paths = flow_names(snapshot.program, state), _paths(snapshot, state)
-    fixed = label + 3 * 8 + 8 + len(paths) * 8 + 6
-    rest = max(width - fixed, 12)
+    fixed = label + 3 * 8 + 8 + 6
+    wide = max([_SHARE, *(len(f" {_both(*path)} ") for path in paths)])  # a share with its word above it
+    wide = wide if fixed + len(paths) * wide + _LEAST_REST <= width else _SHARE
+    rest = max(width - fixed - len(paths) * (wide - 1), 12)
     stack = rest - rest // 2 - 1 if paths else 0
     bar_length = rest - 2 - stack
-    scale = f"a full bar: {DECADES} powers of ten"
+    scale = f"bar: {DECADES} powers of ten"
     scale = scale if len(scale) < bar_length else ""
     on_to, from_side = ("t−1", "future") if names.way < 0 else ("t+1", "past")
     head = f"{'':{label}}{_name(snapshot, names.delta):>7} {scale:<{bar_length}}"
@@ -561,8 +585,8 @@ def table(
     head += f"{own:>8}{from_side:>8}{f'on to {on_to}':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
     for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
-        word = "" if word == letter else word if len(word) <= 6 else _short(word, 4)
-        heading += [Segment(" "), Segment(letter, ink), Segment(f" {word:<6}", palette.dim)]
+        word = "" if word == letter or len(word) > wide - 3 else word  # the border has all of them
+        heading += [Segment(" "), Segment(letter, ink), Segment(f" {word}".ljust(wide - 2), palette.dim)]
     rows: list[SegmentRow] = [tuple(heading)]
     for t in steps[:: names.way]:
         here, current = flows[t], t == snapshot.timestep
@@ -579,7 +603,7 @@ def table(
             row += [_number(palette, here.handed_on, 11, palette.plain, left=False), Segment(" ")]
             row += stacked(palette, paths, here.shares, stack)
             for share in (here.shares or ()) if paths else ():
-                row.append(Segment(f" {share * 100:5.1f} %".ljust(9), palette.plain))
+                row.append(Segment(f" {share * 100:5.1f} %".ljust(wide), palette.plain))
         rows.append(tuple(row))
     if (0 if names.way < 0 else len(flows) - 1) in steps:
         rows.append(_end(palette, snapshot, state, flows, label, width))
@@ -604,14 +628,6 @@ def _divided(shares: abc.Sequence[float], width: int) -> list[int]:
     for i in order[: width - sum(whole)]:
         whole[i] += 1
     return whole
-
-
-def _shown(snapshot: Snapshot, count: int, room: int) -> range:
-    """Return the timesteps around the current one that fit."""
-    room = max(min(room, count), 1)
-    current = snapshot.timestep if snapshot.timestep is not None else 0
-    start = min(max(current - room // 2, 0), count - room)
-    return range(start, start + room)
 
 
 def _end(palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], label: int, width: int) -> SegmentRow:
@@ -647,3 +663,199 @@ def _part(norm: float, most: float) -> float:
 def _column(palette: Palette, part: float) -> str:
     glyphs = palette.glyphs.column
     return glyphs[math.ceil(min(max(part, 0), 1) * (len(glyphs) - 1))]
+
+
+# ------------------------------------------------------------------------------
+# The samples, newest first: what the model said, what it had read before each character, and what chose the character.
+
+
+_SAMPLERS = {"fed-back": "fed back"}
+_LABEL = max(map(len, _SAMPLERS.values())) + 2
+#: What a sampler reads, `{0}` the primer and `{1}` the word for a character; the longest that there is room for is shown.
+_READS = {
+    "tutorial": ("reads “{0}” again before every {1}", "reads “{0}” before each {1}", "reads “{0}” again"),
+    "fed-back": ("reads the {1} that it has just said", "reads what it has just said", "reads what it said"),
+}
+#: The rows of a table of draws, the most needed first; the cells before its columns; and the most cells of what was read.
+_ROWS = ("says", "read", "p", "u")
+_LEAD, _MOST_READ = 5, 3
+_WIDE = 30  # cells of the border; with less room, the temperature is named shortly beside the keys
+
+
+class Samples(SnapshotPanel):
+    """The samples drawn so far: the newest, and that of the other sampler with the same dice, with what was read before each
+    character and, if there is room, its probability and the random number. Of older ones, the texts."""
+
+    ABOUT = (
+        "Texts drawn from the model. Under each character what the model had read just before; p, the probability that the "
+        "character had; and u, the random number from 0 to 1 that chose it: the range from 0 to 1 is divided by the probabilities "
+        "of the characters, and u falls into the part of one of them."
+    )
+
+    COMPARED = Compared.BOTH
+
+    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
+        return id(snapshot.state.samples), _explained(snapshot)  # as long as the panel has them, no others have this id
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        """Return the title; the place, the temperature and the seed of the newest sample; and the keys."""
+        if not snapshot.state.samples:
+            return Titles("samples")
+        newest = snapshot.state.samples[-1]
+        word = "temperature" if self.border_room >= _WIDE else "temp"
+        data = [
+            f"{word} {given(newest.temperature)}",
+            *([f"seed {newest.seed}"] if newest.temperature else ["always the likeliest"]),
+        ]
+        keys = "<sample> draw  <findings> why they differ" if _explained(snapshot) else "<sample> draw"
+        return Titles("samples", data[:1] if _explained(snapshot) else data, _place(snapshot, newest), with_keys(self, keys))
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette, samples = self.palette, snapshot.state.samples[::-1]
+        if not samples:
+            reason = _refused(snapshot.program)
+            words = f"no samples: {reason}" if reason else with_keys(self, "<sample> draws a sample")
+            lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
+            return clip(palette, text(palette, lines, palette.dim), width, height)
+        word = token_word(snapshot.config.vocabulary)
+        newest = samples[: 2 if len(samples) > 1 and _same_dice(*samples[:2]) else 1]
+        detailed, room = (samples, 10**6) if self.zoomed else (newest, height)
+        most = room if self.zoomed else max(room // (1 + len(newest)), 1)
+        texts = [_text(palette, sample, width, word, most=most) for sample in detailed]
+        room -= sum(box.height + 1 for box in texts) - 1
+        needs = {n: sum(_height(sample, width, n) for sample in detailed) for n in (4, 3, 2)}
+        rows = next((n for n, need in needs.items() if need <= room), 2)
+        share = room if needs[rows] <= room else room // len(detailed)  # as many of both, so that they can be compared
+        tables = [_draws(palette, sample, width, share, rows) for sample in detailed]
+        blocks = [vstack(*block) for block in zip(texts, tables, strict=True)]
+        room -= sum(box.height for box in tables)
+        if len(newest) == 2 and (parted := _parted(palette, newest, width, word)).height < room:
+            blocks.insert(2, parted)
+        shown = vstack(*blocks, gap=1)
+        for after, sample in pairwise(samples[len(detailed) - 1 :]):
+            place = _place(snapshot, sample) if sample.tick != after.tick else ""
+            older = _text(palette, sample, width, word, most=1, newest=False)
+            shown = vstack(shown, *([text(palette, place, palette.dim)] if place else []), older)
+        return clip(palette, shown, width, 10**6)
+
+
+def _explained(snapshot: Snapshot) -> bool:
+    """Return True if a finding says why the two samplers differ."""
+    return any(finding.name == "sampler-without-feedback" for finding in snapshot.findings)
+
+
+@lru_cache(maxsize=4)
+def _refused(program: Program) -> str:
+    """Return why nothing can be drawn from a model, empty if samples can."""
+    from tui_gru.engine.sampling import refused
+
+    reason = refused(program.config)
+    return "" if reason is None else reason.words
+
+
+def _place(snapshot: Snapshot, sample: Sample) -> str:
+    """Return where a sample was drawn as `e12 b3 t2`, or as `e12 b3` outside of the loops over t; empty if that is unknown."""
+    if sample.tick is None:
+        return ""
+    position = position_of(snapshot.program, sample.tick)
+    return place_name(position).removesuffix(f" {position.phase}")
+
+
+def _same_dice(one: Sample, other: Sample) -> bool:
+    """Return True if two samples differ only in the sampler."""
+    drawn = [(each.primer, each.temperature, each.seed, each.tick) for each in (one, other)]
+    return drawn[0] == drawn[1] and one.sampler != other.sampler
+
+
+def _text(palette: Palette, sample: Sample, width: int, word: str, *, most: int, newest: bool = True) -> Box:
+    """Draw the sampler and the text of a sample, with the primer dimmed, in at most `most` lines; of a new one, in what room is
+    left, what the sampler reads."""
+    name, ink = _SAMPLERS.get(sample.sampler, sample.sampler), palette.strong if newest else palette.plain
+    label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
+    rows: list[list[Segment]] = []
+    row, used = [Segment(label, palette.plain if newest else palette.dim)], len(label)
+    for i, char in enumerate(sample.tokens):
+        written = (sample.between if i else "") + (char if char == " " else written_char(char, palette.glyphs))
+        if used + cell_len(written) > width:
+            if len(rows) + 1 == most:
+                row.append(Segment(written, ink))  # too long: the box is clipped, and marked as cut off
+                break
+            rows.append(row)
+            row, used = [Segment(" " * len(label))], len(label)
+        row.append(Segment(written, palette.dim if i < len(sample.primer) else ink))
+        used += cell_len(written)
+    if newest and sample.draws and not rows:
+        primer = sample.between.join(written_char(char, palette.glyphs) for char in sample.primer)
+        sentences = (transliterate(words, palette.glyphs).format(primer, word) for words in _READS.get(sample.sampler, ()))
+        row.append(Segment(next((f"  {words}" for words in sentences if used + 2 + cell_len(words) <= width), ""), palette.dim))
+    return from_rows([*rows, row])
+
+
+def _read(palette: Palette, sample: Sample, i: int) -> tuple[str, Style]:
+    """Return what the model read just before it said a character: the primer, of a long one the end, or what it had said."""
+    if i and sample.sampler != "tutorial":
+        return written_char(sample.draws[i - 1].char, palette.glyphs), palette.gate
+    if isinstance(sample.primer, str):
+        written = [written_char(char, palette.glyphs) for char in sample.primer]
+        if sum(map(cell_len, written)) <= _MOST_READ:
+            return "".join(written), palette.dim
+    return written_char(sample.primer[-1], palette.glyphs), palette.dim
+
+
+def _draws(palette: Palette, sample: Sample, width: int, height: int, rows: int) -> Box:
+    """Draw a table of the draws: each character, what was read before it, its probability p, and the uniform random number u if one
+    was used; as many `rows` of these.
+
+    Only the lines that fit are drawn, with a blank row between them, and an ellipsis at the end if there are more.
+    """
+    draws, (entry, size, across) = sample.draws, _fields(sample, width, rows)
+    names, lines = _names(sample, rows), list[Box]()
+    fit = max(height + 1, 0) // (len(names) + 1)
+    cut = fit * across if fit * across < len(draws) else None
+    for start in range(0, min(len(draws), fit * across), across):
+        shown = range(start, min(start + across, len(draws)))
+        cells = {
+            "says": [(written_char(draws[i].char, palette.glyphs), palette.strong) for i in shown],
+            "read": [_read(palette, sample, i) for i in shown],
+            "p": [(entry.write(draws[i].y_hat[draws[i].index]), palette.gate) for i in shown],
+            "u": [(entry.write(draws[i].uniform or 0.0), palette.plain) for i in shown],
+        }
+        if cut is not None and shown[-1] + 1 == cut:
+            for each in cells.values():
+                each[-1] = transliterate("…", palette.glyphs), palette.dim
+        lined = [[line(palette, (name, palette.dim)), *((Segment(*each),) for each in cells[name])] for name in names]
+        of_draw = TableColumn(gap=1, right=True, size=size - 1)
+        lines.append(from_rows(table(palette, lined, (TableColumn(gap=0, size=_LEAD - 1), *[of_draw] * len(shown)), width)))
+    return vstack(*lines, gap=1)
+
+
+def _names(sample: Sample, rows: int) -> tuple[str, ...]:
+    """Return the rows of a table; the likeliest character needs no random number."""
+    return _ROWS[: min(rows, 4 if any(draw.uniform is not None for draw in sample.draws) else 3)]
+
+
+def _fields(sample: Sample, width: int, rows: int) -> tuple[EntryFormat, int, int]:
+    """Return the format of the numbers in a table of draws, the width of a draw with the blank before it, and how many are side by
+    side."""
+    read = _MOST_READ - 1 if isinstance(sample.primer, str) and len(sample.primer) == 2 else 1
+    chars = max(read, widest((*sample.primer, *(draw.char for draw in sample.draws))))
+    sizes = {each: 1 + max(chars, each.width if rows > 2 else 0) for each in (ENTRIES["unit", False], ENTRIES["unit", True])}
+    entry = next((each for each, size in sizes.items() if len(sample.draws) * size + _LEAD - 1 <= width), ENTRIES["unit", True])
+    return entry, sizes[entry], max((width - _LEAD + 1) // sizes[entry], 1)
+
+
+def _height(sample: Sample, width: int, rows: int) -> int:
+    """Return the rows of the whole table."""
+    lines = -(-len(sample.draws) // _fields(sample, width, rows)[2])
+    return max(lines * (len(_names(sample, rows)) + 1) - 1, 0)
+
+
+def _parted(palette: Palette, samples: abc.Sequence[Sample], width: int, word: str) -> Box:
+    """Say at which character two samples with the same dice differ, and what was read there."""
+    one, other = samples
+    at = next((i for i, pair in enumerate(zip(one.draws, other.draws, strict=False)) if pair[0].index != pair[1].index), None)
+    if at is None:
+        return text(palette, "\n".join(folded("Both have said the same.", width)), palette.dim)
+    reads = [_read(palette, sample, at)[0] for sample in sorted(samples, key=lambda sample: sample.sampler != "tutorial")]
+    words = f"They part at {word} {at + 1}: one has read {reads[0]} again, the other {reads[1]}."
+    return text(palette, "\n".join(folded(transliterate(words, palette.glyphs), width)), palette.dim)

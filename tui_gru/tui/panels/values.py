@@ -1,4 +1,4 @@
-"""The values of a timestep: gates, prediction, terms of the loss; and the samples."""
+"""The values of a timestep: gates, prediction, terms of the loss."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from itertools import pairwise
-from textwrap import fill
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,11 +18,8 @@ from textual.content import Content
 from textual.geometry import Size
 
 from tui_gru.analysis.summaries import limits_of
-from tui_gru.debugger.position import place_name, position_of
 from tui_gru.debugger.program import LossNames, Program
 from tui_gru.engine import numbers
-from tui_gru.engine.config import token_word
-from tui_gru.engine.numbers import given
 from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Name, Reduce, split
 from tui_gru.session.snapshot import Snapshot, View
@@ -49,14 +44,13 @@ from tui_gru.tui.draw import (
     text,
     vstack,
 )
-from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import LEAST_CELLS, NAME, MatrixView
-from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, SnapshotPanel, Titles, contents
-from tui_gru.tui.theme import ASCII, Palette, folded, palette_of, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, AnyArray, EntryFormat, entry_style, kind_of, named_rows, scale_of, shown_indices
+from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, Titles, contents
+from tui_gru.tui.theme import ASCII, Palette, palette_of, transliterate, widest, written_char
+from tui_gru.tui.written import ENTRIES, AnyArray, entry_style, kind_of, named_rows, scale_of, window
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    pass
 
 # ------------------------------------------------------------------------------
 # The values of one timestep side by side: gates, candidate and states, in the backward phase their gradients.
@@ -109,6 +103,8 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
         return "after" if page.states[state].backwards else "before"
     if any(name == page.received(state) for state in layer.states):
         return "from later"
+    if name[:1] == "d" and (value := name[1:]) in (*layer.states, *layer.lines):  # a gradient has the word of its value
+        return word_for(program, layer, value)
     return next((line.label for line in page.lines if line.target == name), "")
 
 
@@ -144,14 +140,18 @@ class ValueMatrix(MatrixView):
     def caption(self) -> None:
         """Set the title: the name, with a word or the compared branch if there is room."""
         name, word = self._shown, self._word
+        without_layer = split(name)[0]  # all beside this one are of the same layer
         if self.minus:
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
-            without_layer = split(name)[0]  # all beside this one are of the same layer
-            words = (f"  {word}", f" {word}", f" {word[:4]}.", f" {word[:3]}.") if word else ()
+            words = (f"  {word}", f" {word}") if word else ()
             titles = [*(f"{name}{each}" for each in words), name, name.replace("_reverse", "←"), without_layer]
-        arrow, glyphs = "→ " if self.after else "", self.palette.glyphs
-        titles, room = [f"{arrow}{title}" for title in titles], NAME - 1 if self.form == "cells" else self.border_room
+        glyphs = self.palette.glyphs
+        # columns differ by a cell, and all leave out the layer or none
+        room = NAME - 1 if self.form == "cells" else self.border_room - (name != without_layer)
+        titles = [f"→ {title}" for title in titles] if self.after else titles
+        if self.after and len(titles) > 1 and self._word:  # rather without a blank than without its word
+            titles.insert(2, titles[1].replace(" ", "", 1))
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])
         before = self.subheading
         super().caption()
@@ -166,7 +166,19 @@ class ValueMatrix(MatrixView):
     @property
     def border_room(self) -> int:
         """The cells for the title, which is above the matrix without a border around it."""
-        return self.outer_size.width - 4 if self.outer_size.width else 10**6
+        return self.outer_size.width - 2 if self.outer_size.width else 10**6
+
+    @property
+    def note_room(self) -> int:
+        return max(self.parent.outer_size.width - 6, 0) if isinstance(self.parent, Gates) else super().note_room
+
+    @property
+    def in_view(self) -> range:
+        """The rows that are shown as numbers: as many as there is room for, from that under the cursor or singled out on."""
+        rows, most = self.shape[0], max(self.content_size.height, 1)
+        first = self.cursor[0] if self.has_focus else self.row or 0
+        first = min(max(first - (most - 1) // 2, 0), max(rows - most, 0))
+        return range(first, min(first + most, rows))
 
     def name_cell(self, row: int, column: int) -> str:
         return f"row {row + 1}, unit {column + 1}"
@@ -210,7 +222,9 @@ class Gates(PanelGroup):
         &:focus-within { border: round $border; }
         &.-ascii { border: ascii $border-blurred; }
         &.-ascii:focus-within { border: ascii $border; }
-        ValueMatrix, ValueMatrix:focus { width: 1fr; height: 1fr; padding: 0; border: none; border-top: blank $background; }
+        ValueMatrix, ValueMatrix:focus, ValueMatrix.-ascii, ValueMatrix.-ascii:focus {
+            width: 1fr; height: 1fr; padding: 0; border: none; border-top: blank $background;
+        }
         &.-mapped ValueMatrix, &.-mapped ValueMatrix:focus { border: none; }
     }
     """
@@ -276,26 +290,24 @@ class Gates(PanelGroup):
         if str(self.border_subtitle or "") != note:
             self.border_subtitle = Content(note)
 
-    def wanted(self, snapshot: Snapshot, width: int) -> int:
-        """Return the outer height at which every value is shown with all its rows, at this outer width.
+    def wanted(self, snapshot: Snapshot, width: int, *, digits: bool = False) -> int:
+        """Return the outer height at which every value is shown with all its rows, with `digits` also with all its digits, at this
+        outer width.
 
         Values that are too wide for numbers are summarized, in two rows below their names.
         """
-        width -= self.gutter.width
-        columns = self._columns(width, 10**6)
-        numbers_fit = self._numbers_fit(snapshot, width // columns)
-        if not numbers_fit and self._cells_fit(width, self._count):
-            return self._count * min(-(-snapshot.config.batch_size // 2), 2 if self.app.size.height >= _TALL else 1) + 2
-        return -(-self._count // columns) * (1 + (snapshot.config.batch_size if numbers_fit else 2)) + 2
+        rows, units, width = snapshot.config.batch_size, snapshot.config.hidden_size, width - self.gutter.width
+        across = self._across(width)
+        numbered = [count for count in across if self._numbers(units, count, width, compact=not digits)]
+        numbered = numbered or [count for count in across if self._numbers(units, count, width, compact=True)]
+        if not numbered and self._cells_fit(width, self._count):
+            return self._count * min(-(-rows // 2), 2 if self.app.size.height >= _TALL else 1) + 2
+        return -(-self._count // (numbered or across)[0]) * (1 + (rows if numbered else 2)) + 2
 
     # Values in cells
 
     _mapped = False
     _sorted_by = ""  # the gate, as it is written
-
-    @staticmethod
-    def _numbers_fit(snapshot: Snapshot, width: int) -> bool:
-        return snapshot.config.hidden_size * (ENTRIES["signed", True].width + 1) < width
 
     def _cells_fit(self, width: int, height: int) -> bool:
         """Return True if there are colours, and a row of cells for each value."""
@@ -306,7 +318,11 @@ class Gates(PanelGroup):
         """Draw the values in cells if there is no room for their numbers; otherwise side by side."""
         width, height = self.content_size
         columns = self._columns(width, height)
-        mapped = width > 0 and not self._numbers_fit(snapshot, width // columns) and self._cells_fit(width, height)
+        mapped = (
+            width > 0
+            and not self._numbers(snapshot.config.hidden_size, columns, width, compact=True)
+            and self._cells_fit(width, height)
+        )
         columns = 1 if mapped else columns
         if mapped != self._mapped:
             self._mapped = mapped
@@ -369,13 +385,27 @@ class Gates(PanelGroup):
         else:
             self.styles.grid_size_columns = self._columns(*self.content_size)
 
+    def _across(self, width: int) -> Sequence[int]:
+        """Return how many values can be side by side, the most first."""
+        counts = dict.fromkeys(-(-self._count // lines) for lines in range(2 if self.many else 1, self._count + 1))
+        return [count for count in counts if count * (self.LEAST[0] + 1) - 1 <= width] or [1]
+
+    def _numbers(self, units: int, across: int, width: int, *, compact: bool) -> bool:
+        """Return True if there is room for the numbers of a row, with so many values side by side in at most two lines."""
+        return across * 2 >= self._count and units * (ENTRIES["signed", compact].width + 1) + 1 <= (width + 1) // across - 1
+
     def _columns(self, width: int, height: int) -> int:
-        least_width, least_height = self.LEAST
-        for lines in range(max(min(2, height // least_height), 1) if self.many else 1, self._count + 1):
-            columns = -(-self._count // lines)
-            if columns * (least_width + 1) - 1 <= width and lines * least_height <= height:
-                return columns
-        return self._count
+        """Return how many values are side by side: the most with which all digits, the numbers or at least the names are shown."""
+        rows, units = self._matrices[0].shape if self._matrices else (1, 1)
+        tall = [count for count in self._across(width) if -(-self._count // count) * self.LEAST[1] <= height]
+        for compact in (False, True):
+            for count in tall:
+                if -(-self._count // count) * (1 + rows) <= height and self._numbers(units, count, width, compact=compact):
+                    return count
+        for count in tall:
+            if self._numbers(units, count, width, compact=True):
+                return count
+        return max(tall, default=self._count)
 
 
 # ------------------------------------------------------------------------------
@@ -385,6 +415,8 @@ class Gates(PanelGroup):
 _GAP = 2
 #: The least width of rows side by side: with bars, and with numbers only.
 _BLOCKS = (26, 17)
+#: From this width on, the number of a row has its word.
+_NAMED = 22
 #: From this width on, rows are side by side where they could also stand below each other.
 _BESIDE = 60
 #: The least number of characters shown of a row: the likeliest and the target.
@@ -439,7 +471,7 @@ class Softmax(CellPanel):
             which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
             note = f"{which} of {snapshot.config.vocab_size}"
         name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
-        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
+        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name} — what comes next"
         return Titles(title, note, f"t {snapshot.position.t + 1}")
 
     def wanted(self, snapshot: Snapshot, width: int) -> int:
@@ -499,7 +531,7 @@ class Softmax(CellPanel):
         said = max(min((width - _SAID) // (widest(vocabulary) + 9), 3), 0)
         heads = (TableColumn("row", gap=0, size=4), TableColumn("wants", gap=1, size=5), TableColumn("chance", fill=True, size=6))
         columns = (*heads, TableColumn("surprise", right=True), *(TableColumn("" if k else "it says") for k in range(said)))
-        shown, rows = shown_indices(batch, max(height - 1, 1), self._view.row), list[list[SegmentRow]]()
+        shown, rows = window(batch, height - 1, self._view.row), list[list[SegmentRow]]()
         for i, number in zip(shown, named_rows(shown, batch, palette.glyphs.vertical_ellipsis, ""), strict=True):
             ink = palette.dim if self._view.row not in (None, i) else palette.plain
             rows.append([line(palette, (number, palette.dim))])
@@ -529,7 +561,7 @@ class Softmax(CellPanel):
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
         number = str(row + 1).rjust(len(str(snapshot.config.batch_size)))
-        name = text(palette, f"row {number}" if width >= _BLOCKS[0] else number, palette.dim)
+        name = text(palette, f"row {number}" if width >= _NAMED else number, palette.dim)
         drawn = bars(
             palette,
             None if y_hat is None else [float(y_hat[i]) for i in shown if i is not None],
@@ -555,16 +587,20 @@ class Softmax(CellPanel):
             lines = -(-len(rows) // across)
             if lines * vocabulary <= height:
                 return _Plan(rows, across, vocabulary, leading=int(lines * (vocabulary + 1) - 1 <= height))
-        for across in most:
-            lines = -(-len(rows) // across)
-            count = (height + 1) // lines - 1
-            leading = int(count >= _FEWEST)
-            count = count if leading else height // lines
-            if count >= _FEWEST:
-                return _Plan(rows, across, count, leading)
+        plans = [_Plan(rows, across, *_fitting(height, -(-len(rows) // across))) for across in most]
+        if self._view.row is None and self._in_rows(snapshot, plans[0], width):
+            return plans[0]
+        if (plan := max(plans, key=lambda plan: plan.count)).count >= _FEWEST:  # with bars where that costs no character
+            return plan
         if self._view.row is not None:
             return _Plan((self._view.row,), 1, min(max(height, 1), vocabulary), 0)
-        return _Plan(rows, max(most), min(_FEWEST, vocabulary), 0)
+        return _Plan(rows, max(most), min(_FEWEST, vocabulary, max(height, 1)), 0)
+
+
+def _fitting(height: int, lines: int) -> tuple[int, int]:
+    """Return how many characters of each row fit in so many lines of rows, and the blank rows between the lines."""
+    count = (height + 1) // lines - 1
+    return (count, 1) if count >= max(height // lines, _FEWEST) else (height // lines, 0)
 
 
 def _shown(y_hat: AnyArray | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
@@ -659,19 +695,16 @@ class TermWriter(NamedTuple):
         badge = self._badge()
         room = max(height - badge.height, 1)
         heads = room >= _FIXED + 1
-        rows = shown_indices(config.batch_size, max(room - _FIXED, 0), self.row) if heads else []
+        rows = window(config.batch_size, room - _FIXED, self.row) if heads else range(0)
         names = named_rows(rows, config.batch_size, palette.glyphs.vertical_ellipsis)
         label = max([_NAMES, len(f"row {config.batch_size}"), *map(len, names)])
-        steps = shown_indices(config.seq_length, max((width - label) // _TERM, 1), t)
-        if None not in steps:  # too few to keep the first and the last
-            first, last = steps[0] != 0, steps[-1] != config.seq_length - 1
-            steps = [None] * first + steps[first : len(steps) - last] + [None] * last if len(steps) > 2 else steps
-        written = [
-            self._line(
-                (name, palette.dim if i is None or i != self.row else palette.strong), [self._row_term(i, t) for t in steps], label
-            )
-            for i, name in zip(rows, names, strict=True)
-        ]
+        steps = window(config.seq_length, (width - label) // _TERM, t)
+        if len(steps) < config.seq_length:  # with an ellipsis at the end
+            steps = window(config.seq_length, (width - label - 2) // _TERM, t)
+        written = []
+        for i, name in zip(rows, names, strict=True):
+            ink = palette.strong if i == self.row else palette.dim
+            written.append(self._line((name, ink), [self._row_term(i, t) for t in steps], label))
         words = width - label - _TERM * len(steps)
         if words >= _WORDS and written:
             written[0] = (*written[0], *line(palette, (f"   {self._written(self.names.row)}", palette.dim)))
@@ -704,22 +737,16 @@ class TermWriter(NamedTuple):
         blank = Segment(" " * (label - cell_len(head.text)))
         return (head, blank, *(segment for cell in cells for segment in (Segment(" " * (_TERM - row_width(cell))), *cell)))
 
-    def _heads(self, steps: list[int | None], label: int) -> SegmentRow:
+    def _heads(self, steps: range, label: int) -> SegmentRow:
         palette, current = self.palette, self.snapshot.timestep
-        cells = [
-            line(palette, (palette.glyphs.ellipsis, palette.dim))
-            if t is None
-            else line(palette, (f"t {t + 1}", palette.accent if t == current else palette.dim))
-            for t in steps
-        ]
-        few = None not in steps and len(steps) < self.snapshot.config.seq_length  # no place for an ellipsis among them
-        return self._line((palette.glyphs.ellipsis if few else "", palette.dim), cells, label)
+        cells = [line(palette, (f"t {t + 1}", palette.accent if t == current else palette.dim)) for t in steps]
+        ends = steps.start > 0, steps.stop < self.snapshot.config.seq_length
+        before, after = (palette.glyphs.ellipsis if cut else "" for cut in ends)
+        return (*self._line((before, palette.dim), cells, label), *line(palette, (f" {after}" if after else "", palette.dim)))
 
-    def _row_term(self, i: int | None, t: int | None) -> SegmentRow:
+    def _row_term(self, i: int, t: int) -> SegmentRow:
         """Draw ② of a row at a timestep, on a colour that says its size."""
         palette, name = self.palette, self.names.row
-        if i is None or t is None:
-            return ()
         values = self.snapshot.value(name, t)
         if values is None:
             return (Cell.of(palette.glyphs.blank.rjust(3), palette.blank, Ref(name, (i,), t)), Segment("  "))
@@ -738,9 +765,7 @@ class TermWriter(NamedTuple):
             return 2 * math.log(max(self.snapshot.config.sizes["V"], 2))
         return scale_of(self.snapshot.value(self.names.row))
 
-    def _timestep_term(self, t: int | None) -> SegmentRow:
-        if t is None:
-            return ()
+    def _timestep_term(self, t: int) -> SegmentRow:
         number = self._number(self.names.timestep, t, fresh=t == self.snapshot.position.t)
         return (number,) if isinstance(number, Cell) else (number, Segment("  "))
 
@@ -803,194 +828,3 @@ class TermWriter(NamedTuple):
             return Segment(palette.glyphs.blank, palette.blank)
         style = palette.accent if fresh and self._fresh(name) else palette.strong if value else palette.dim
         return Cell.of(numbers.plain(value), style if math.isfinite(value) else palette.warning, Ref(name, (), t))
-
-
-# ------------------------------------------------------------------------------
-# The samples, newest first: what the model said, what it had read before each character, and what chose the character.
-
-
-_SAMPLERS = {"fed-back": "fed back"}
-_LABEL = max(map(len, _SAMPLERS.values())) + 2
-#: What a sampler reads, `{0}` the primer and `{1}` the word for a character; the longest that there is room for is shown.
-_READS = {
-    "tutorial": ("reads “{0}” again before every {1}", "reads “{0}” before each {1}", "reads “{0}” again"),
-    "fed-back": ("reads the {1} that it has just said", "reads what it has just said", "reads what it said"),
-}
-#: The rows of a table of draws, the most needed first; the cells before its columns; and the most cells of what was read.
-_ROWS = ("says", "read", "p", "u")
-_LEAD, _MOST_READ = 5, 3
-
-
-class Samples(SnapshotPanel):
-    """The samples drawn so far: the newest, and that of the other sampler with the same dice, with what was read before each
-    character and, if there is room, its probability and the random number. Of older ones, the texts."""
-
-    ABOUT = (
-        "Texts drawn from the model. Under each character what the model had read just before; p, the probability that the "
-        "character had; and u, the random number from 0 to 1 that chose it: the range from 0 to 1 is divided by the probabilities "
-        "of the characters, and u falls into the part of one of them."
-    )
-
-    COMPARED = Compared.BOTH
-
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        return id(snapshot.state.samples), _explained(snapshot)  # as long as the panel has them, no others have this id
-
-    def titles(self, snapshot: Snapshot) -> Titles:
-        """Return the title; the place, the temperature and the seed of the newest sample; and the keys."""
-        if not snapshot.state.samples:
-            return Titles("samples")
-        newest = snapshot.state.samples[-1]
-        data = [f"temp {given(newest.temperature)}", *([f"seed {newest.seed}"] if newest.temperature else ["always the likeliest"])]
-        keys = "<sample> draw  <findings> why they differ" if _explained(snapshot) else "<sample> draw"
-        return Titles("samples", data[:1] if _explained(snapshot) else data, _place(snapshot, newest), with_keys(self, keys))
-
-    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        palette, samples = self.palette, snapshot.state.samples[::-1]
-        if not samples:
-            reason = _refused(snapshot.program)
-            words = f"no samples: {reason}" if reason else with_keys(self, "<sample> draws a sample")
-            lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
-            return clip(palette, text(palette, lines, palette.dim), width, height)
-        word = token_word(snapshot.config.vocabulary)
-        newest = samples[: 2 if len(samples) > 1 and _same_dice(*samples[:2]) else 1]
-        detailed, room = (samples, 10**6) if self.zoomed else (newest, height)
-        most = room if self.zoomed else max(room // (1 + len(newest)), 1)
-        texts = [_text(palette, sample, width, word, most=most) for sample in detailed]
-        room -= sum(box.height + 1 for box in texts) - 1
-        needs = {n: sum(_height(sample, width, n) for sample in detailed) for n in (4, 3, 2)}
-        rows = next((n for n, need in needs.items() if need <= room), 2)
-        share = room if needs[rows] <= room else room // len(detailed)  # as many of both, so that they can be compared
-        tables = [_draws(palette, sample, width, share, rows) for sample in detailed]
-        blocks = [vstack(*block) for block in zip(texts, tables, strict=True)]
-        room -= sum(box.height for box in tables)
-        if len(newest) == 2 and (parted := _parted(palette, newest, width, word)).height < room:
-            blocks.insert(2, parted)
-        shown = vstack(*blocks, gap=1)
-        for after, sample in pairwise(samples[len(detailed) - 1 :]):
-            place = _place(snapshot, sample) if sample.tick != after.tick else ""
-            older = _text(palette, sample, width, word, most=1, newest=False)
-            shown = vstack(shown, *([text(palette, place, palette.dim)] if place else []), older)
-        return clip(palette, shown, width, 10**6)
-
-
-def _explained(snapshot: Snapshot) -> bool:
-    """Return True if a finding says why the two samplers differ."""
-    return any(finding.name == "sampler-without-feedback" for finding in snapshot.findings)
-
-
-@lru_cache(maxsize=4)
-def _refused(program: Program) -> str:
-    """Return why nothing can be drawn from a model, empty if samples can."""
-    from tui_gru.engine.sampling import refused
-
-    reason = refused(program.config)
-    return "" if reason is None else reason.words
-
-
-def _place(snapshot: Snapshot, sample: Sample) -> str:
-    """Return where a sample was drawn as `e12 b3 t2`, or as `e12 b3` outside of the loops over t; empty if that is unknown."""
-    if sample.tick is None:
-        return ""
-    position = position_of(snapshot.program, sample.tick)
-    return place_name(position).removesuffix(f" {position.phase}")
-
-
-def _same_dice(one: Sample, other: Sample) -> bool:
-    """Return True if two samples differ only in the sampler."""
-    drawn = [(each.primer, each.temperature, each.seed, each.tick) for each in (one, other)]
-    return drawn[0] == drawn[1] and one.sampler != other.sampler
-
-
-def _text(palette: Palette, sample: Sample, width: int, word: str, *, most: int, newest: bool = True) -> Box:
-    """Draw the sampler and the text of a sample, with the primer dimmed, in at most `most` lines; of a new one, in what room is
-    left, what the sampler reads."""
-    name, ink = _SAMPLERS.get(sample.sampler, sample.sampler), palette.strong if newest else palette.plain
-    label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
-    rows: list[list[Segment]] = []
-    row, used = [Segment(label, palette.plain if newest else palette.dim)], len(label)
-    for i, char in enumerate(sample.tokens):
-        written = (sample.between if i else "") + (char if char == " " else written_char(char, palette.glyphs))
-        if used + cell_len(written) > width:
-            if len(rows) + 1 == most:
-                row.append(Segment(written, ink))  # too long: the box is clipped, and marked as cut off
-                break
-            rows.append(row)
-            row, used = [Segment(" " * len(label))], len(label)
-        row.append(Segment(written, palette.dim if i < len(sample.primer) else ink))
-        used += cell_len(written)
-    if newest and sample.draws and not rows:
-        primer = sample.between.join(written_char(char, palette.glyphs) for char in sample.primer)
-        sentences = (transliterate(words, palette.glyphs).format(primer, word) for words in _READS.get(sample.sampler, ()))
-        row.append(Segment(next((f"  {words}" for words in sentences if used + 2 + cell_len(words) <= width), ""), palette.dim))
-    return from_rows([*rows, row])
-
-
-def _read(palette: Palette, sample: Sample, i: int) -> tuple[str, Style]:
-    """Return what the model read just before it said a character: the primer, of a long one the end, or what it had said."""
-    if i and sample.sampler != "tutorial":
-        return written_char(sample.draws[i - 1].char, palette.glyphs), palette.gate
-    if isinstance(sample.primer, str):
-        written = [written_char(char, palette.glyphs) for char in sample.primer]
-        if sum(map(cell_len, written)) <= _MOST_READ:
-            return "".join(written), palette.dim
-    return written_char(sample.primer[-1], palette.glyphs), palette.dim
-
-
-def _draws(palette: Palette, sample: Sample, width: int, height: int, rows: int) -> Box:
-    """Draw a table of the draws: each character, what was read before it, its probability p, and the uniform random number u if one
-    was used; as many `rows` of these.
-
-    Only the lines that fit are drawn, with a blank row between them, and an ellipsis at the end if there are more.
-    """
-    draws, (entry, size, across) = sample.draws, _columns(sample, width, rows)
-    names, lines = _names(sample, rows), list[Box]()
-    fit = max(height + 1, 0) // (len(names) + 1)
-    cut = fit * across if fit * across < len(draws) else None
-    for start in range(0, min(len(draws), fit * across), across):
-        shown = range(start, min(start + across, len(draws)))
-        cells = {
-            "says": [(written_char(draws[i].char, palette.glyphs), palette.strong) for i in shown],
-            "read": [_read(palette, sample, i) for i in shown],
-            "p": [(entry.write(draws[i].y_hat[draws[i].index]), palette.gate) for i in shown],
-            "u": [(entry.write(draws[i].uniform or 0.0), palette.plain) for i in shown],
-        }
-        if cut is not None and shown[-1] + 1 == cut:
-            for each in cells.values():
-                each[-1] = transliterate("…", palette.glyphs), palette.dim
-        lined = [[line(palette, (name, palette.dim)), *((Segment(*each),) for each in cells[name])] for name in names]
-        of_draw = TableColumn(gap=1, right=True, size=size - 1)
-        lines.append(from_rows(table(palette, lined, (TableColumn(gap=0, size=_LEAD - 1), *[of_draw] * len(shown)), width)))
-    return vstack(*lines, gap=1)
-
-
-def _names(sample: Sample, rows: int) -> tuple[str, ...]:
-    """Return the rows of a table; the likeliest character needs no random number."""
-    return _ROWS[: min(rows, 4 if any(draw.uniform is not None for draw in sample.draws) else 3)]
-
-
-def _columns(sample: Sample, width: int, rows: int) -> tuple[EntryFormat, int, int]:
-    """Return the format of the numbers in a table of draws, the width of a draw with the blank before it, and how many are side by
-    side."""
-    read = _MOST_READ - 1 if isinstance(sample.primer, str) and len(sample.primer) == 2 else 1
-    chars = max(read, widest((*sample.primer, *(draw.char for draw in sample.draws))))
-    sizes = {each: 1 + max(chars, each.width if rows > 2 else 0) for each in (ENTRIES["unit", False], ENTRIES["unit", True])}
-    entry = next((each for each, size in sizes.items() if len(sample.draws) * size + _LEAD - 1 <= width), ENTRIES["unit", True])
-    return entry, sizes[entry], max((width - _LEAD + 1) // sizes[entry], 1)
-
-
-def _height(sample: Sample, width: int, rows: int) -> int:
-    """Return the rows of the whole table."""
-    lines = -(-len(sample.draws) // _columns(sample, width, rows)[2])
-    return max(lines * (len(_names(sample, rows)) + 1) - 1, 0)
-
-
-def _parted(palette: Palette, samples: Sequence[Sample], width: int, word: str) -> Box:
-    """Say at which character two samples with the same dice differ, and what was read there."""
-    one, other = samples
-    at = next((i for i, pair in enumerate(zip(one.draws, other.draws, strict=False)) if pair[0].index != pair[1].index), None)
-    if at is None:
-        return text(palette, "\n".join(folded("Both have said the same.", width)), palette.dim)
-    reads = [_read(palette, sample, at)[0] for sample in sorted(samples, key=lambda sample: sample.sampler != "tutorial")]
-    words = f"They part at {word} {at + 1}: one has read {reads[0]} again, the other {reads[1]}."
-    return text(palette, "\n".join(folded(transliterate(words, palette.glyphs), width)), palette.dim)

@@ -1,0 +1,101 @@
+"""More room never shows less: no panel loses numbers, digits or rows that it had on a smaller screen."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from tests.tui.panels.sessions import at, large
+from tui_gru import Session
+from tui_gru.tui.app import make_app
+from tui_gru.tui.draw import Cell
+from tui_gru.tui.headless import headless
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.panels.sequence import Samples, Sequence
+from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
+from tui_gru.tui.panels.weights import Overview
+
+MOMENTS = {
+    "z": at("z", 1),
+    "loss": at("loss"),
+    "backward": at("dz", 1),
+    "large": at("y_hat", 3, make=large),
+    "large backward": at("dz", 3, make=large),
+}
+
+
+def shown_in(rows):
+    """Return how many numbers of the run and letters of the batch rows show, and the digits of the shortest decimal."""
+    cells = [segment for row in rows for segment in row if isinstance(segment, Cell)]
+    decimals = [cell.text for cell in cells if re.search(r"\d\.\d", cell.text)]
+    return len({cell.ref for cell in cells}), min((len(re.sub(r"\D", "", text)) for text in decimals), default=0)
+
+
+def no_less(shown, sizes, name=""):
+    for smaller, larger in pairwise(sizes):
+        for few, many in zip(shown[smaller], shown[larger], strict=True):
+            assert many >= few, (name, smaller, shown[smaller], larger, shown[larger])
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("kind", [Softmax, LossTerms, Sequence, Samples])
+def test_in_a_panel(content, kind, moment):
+    panel, snapshot, shown = kind(), MOMENTS[moment], {}
+    for widths, heights in ((range(30, 160), (4, 14)), ((33, 54, 110), range(4, 31))):
+        for size in ((width, height) for width in widths for height in heights if (width, height) not in shown):
+            shown[size] = shown_in(content(panel, snapshot, *size).box.rows[: size[1]])
+        if len(widths) > len(heights):
+            for height in heights:
+                no_less(shown, [(width, height) for width in widths])
+        else:
+            for width in widths:
+                no_less(shown, [(width, height) for height in heights])
+
+
+WIDTHS = [(width, height) for height in (24, 36) for width in (60, 70, 79, 80, 99, 100, 119, 120, 140, 159, 160, 180, 200)]
+#: On a narrow screen with fewer than 23 rows, the line has the first page for itself.
+HEIGHTS = [(width, height) for width in (80, 160) for height in (20, 23, 24, 29, 30, 36, 42, 48, 60) if width > 80 or height > 20]
+
+
+@pytest.mark.parametrize(("target", "options"), [("z", {}), ("dz", {}), ("h", {"cell": "lstm"})])
+async def test_on_the_pages_of_a_screen(target, options):
+    """Of each panel, the page is taken that shows the most of it. The weights, whose gradients and changes come beside them where
+    there is room, are shown in parts on a larger screen, and can be scrolled."""
+    session = Session(**options)
+    session.learning = True
+    session.step("op", session.program.tick_of(target, 1))
+    app, shown = make_app(session), {}
+    async with headless(app, WIDTHS[0]) as pilot:
+        for size in (*WIDTHS, *HEIGHTS):
+            await pilot.resize_terminal(*size)
+            shown[size] = await most_on_any_page(app, pilot)
+    names = {name for of_size in shown.values() for name in of_size}
+    for sizes in (WIDTHS, HEIGHTS):
+        for smaller, larger in pairwise(sizes):
+            if smaller[0] == larger[0] or smaller[1] == larger[1]:
+                for name in names:
+                    of_panel = {size: shown[size].get(name, (0, 0)) for size in (smaller, larger)}
+                    no_less(of_panel, [smaller, larger], name)
+
+
+async def most_on_any_page(app, pilot):
+    most = {}
+    for page in range(app.screen.panels.pages, 0, -1):
+        app.screen.panels.turn_to(page)
+        await pilot.pause()
+        for panel in app.screen.query(Panel):
+            if not panel.region.height or isinstance(panel, Overview):
+                continue
+            top, height = panel.scroll_offset.y, panel.content_size.height
+            name = getattr(panel, "value_name", type(panel).__name__)
+            texts = [strip.text for strip in panel.drawn[top : top + height]]
+            if isinstance(panel, ValueMatrix):
+                numbers = re.findall(r"\d\.\d+|·|\b0\b", "\n".join(texts)) if panel.as_numbers else []
+                digits = [len(number) for number in numbers if "." in number]
+                found = len(numbers), min(digits, default=0)
+            else:
+                found = shown_in(panel.drawn[top : top + height])
+            most[name] = max(most.get(name, (0, 0)), found)
+    return most
