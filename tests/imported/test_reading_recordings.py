@@ -333,6 +333,7 @@ def reshape(name, shape):
     return change
 
 
+EQUATIONS = {"name": "mine.cell", "text": "h = "}
 HOSTILE = {
     "no input": (delete("calls.0.x"), "its description of the calls is damaged"),
     "no output": (delete("calls.0.out"), r"calls\.0\.out is missing"),
@@ -353,6 +354,12 @@ HOSTILE = {
     ),
     "a billion layers": (set_about(["modules", 0, "layers"], 10**9), "has an impossible description"),
     "another kind": (set_about(["modules", 0, "kind"], "Transformer"), "has an impossible description"),
+    "equations of a module of torch": (set_about(["modules", 0, "equations"], EQUATIONS), "has an impossible description"),
+    "a cell without equations": (set_about(["modules", 0, "kind"], "Cell"), "has an impossible description"),
+    "equations that cannot be read": (
+        lambda header, about: about["modules"][0].update(kind="Cell", equations=EQUATIONS),
+        r"the equations of its cell cannot be used: mine\.cell:1",
+    ),
     "a cell of layers": (set_about(["modules", 0], {}), "its description of the calls is damaged"),
     "a module that is not there": (set_about(["calls", 0, "module"], 7), "its description of the calls is damaged"),
     "a negative place": (set_about(["calls", 0, "weights"], -1), "-1 is not a whole number"),

@@ -219,14 +219,16 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
     flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
     kind, nonlinearity = entry["kind"], entry.get("nonlinearity", "tanh")  # which earlier versions did not write
     own = entry.get("equations")
-    is_cell = kind in ("GRUCell", "LSTMCell", "RNNCell") or (own is not None and kind == "Cell")
+    is_cell = kind in ("GRUCell", "LSTMCell", "RNNCell", "Cell")
     fits = (is_cell or kind in ("GRU", "LSTM", "RNN")) and nonlinearity in ("tanh", "relu")
+    fits &= (own is not None) == (kind == "Cell")
     fits &= sizes["layers"] <= (1 if is_cell else 1000) and not (is_cell and flags["bidirectional"])
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
         raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
     name, dropout, written_as = printable(entry["name"]), number(entry["dropout"]) or 0.0, printable(entry.get("written_as", ""))
     convention = None if (given := entry.get("convention")) is None else Convention(**given)
-    if convention is not None and not (is_cell and convention in KINDS[kind.removesuffix("Cell").lower()].conventions):
+    conventions = KINDS[kind.removesuffix("Cell").lower()].conventions if is_cell and own is None else ()
+    if convention is not None and convention not in conventions:
         raise ModelFileError(f"{name} has an impossible convention; the file is damaged")
     return GRUModule(
         name=name,
@@ -235,9 +237,7 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
         nonlinearity=nonlinearity,
         convention=convention,
         written_as=written_as,
-        equations=None
-        if own is None
-        else CellEquations.of(printable(own["name"]), str(own["text"]), sizes["input_size"], sizes["hidden_size"]),
+        equations=None if own is None else _equations(own, sizes["input_size"], sizes["hidden_size"]),
         **sizes,  # type: ignore[arg-type]
         **flags,
     )

@@ -17,7 +17,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
-from tui_gru.errors import TuiGruError
+from tui_gru.errors import LARGEST, TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
 from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, Verb, example, with_keys
@@ -476,6 +476,8 @@ def class_(screen: MainScreen, rest: Arguments) -> None:
 
 def silence(screen: MainScreen, rest: Arguments) -> None:
     """Show the model with a unit at 0: `NAME[unit UNIT]`, by default the one under the cursor; while one is held at 0, the run."""
+    from tui_gru.analysis.units import can_be_silent
+
     session, program = screen.session, screen.session.program
     if not rest and session.silent is not None:
         _end_silence(screen)
@@ -487,7 +489,9 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
         name = program.code_name(reader.word())
         if reader.word() != "unit":
             raise reader.error("a unit is counted from 1")
-        unit = reader.whole("a unit", least=1) - 1
+        silenced = name in program.names and can_be_silent(program.model, name)
+        most = program.config.compiled.shape(program.model.axes[name])[-1] if silenced else LARGEST
+        unit = reader.whole("a unit", least=1, most=most) - 1
         reader.end()
     if unit is None:
         words = "put the cursor on a number of a unit first, or on the unit in the map that <units> shows"
