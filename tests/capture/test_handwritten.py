@@ -199,12 +199,6 @@ class Dropped(Chunked):
         return nn.functional.dropout(super().forward(x, h), 0.5)
 
 
-class Whole(Chunked):
-    def forward(self, x):
-        h, step = x.new_zeros(x.shape[1], H), super().forward
-        return torch.stack([h := step(one, h) for one in x])
-
-
 class Attention(nn.Module):
     """Computes what a plain RNN does, and is none."""
 
@@ -246,16 +240,6 @@ def test_what_is_no_cell_is_said_once_and_the_script_goes_on(make):
     assert ours[0].endswith("training continues")
     assert result == trained(make)[1]
     assert not any(step.calls for step in steps)
-
-
-def test_a_loop_inside_of_the_module():
-    model = Whole()
-    steps, running = capture(model)
-    model(torch.randn(T, B, IN)).sum().backward()
-    with pytest.warns(UserWarning, match="one timestep, .* and was called with .*; move what it does in a timestep into a module"):
-        running.step()
-    running.close()
-    assert not steps[0].calls
 
 
 def test_a_named_cell_is_taken_where_others_compute_the_same():

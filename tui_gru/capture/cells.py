@@ -1,4 +1,5 @@
-"""Hand-written cells: how a module of a script computes the next state from x and h, found by computing it with random numbers.
+"""Hand-written cells: how a module of a script computes the next state from x and h, or loops over all timesteps, found by
+computing it with random numbers.
 
 A copy of the module with random weights, in float64, is called once. The products in it show which parts of which parameters
 multiply x and h; the formulas of all kinds of cells in all conventions are then tried on them. Of a cell whose equations the script
@@ -13,29 +14,34 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import permutations
+from itertools import product as combined
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CellEquations, GRUModule, fresh
-from tui_gru.capture.pending import (
+from tui_gru.capture.call_tensors import (
+    ABSENT,
     Block,
     HandwrittenCell,
+    LastState,
+    LoopForm,
+    OneTimestepForm,
     arguments_of,
-    autocast_type,
-    is_sharded,
     set_apart,
     tensors_in,
 )
+from tui_gru.capture.calls import CellEquations, GRUModule, fresh
+from tui_gru.capture.pending import autocast_type, is_sharded
 from tui_gru.equations.page import read_file, read_page
 from tui_gru.equations.syntax import EquationError
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
-from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, CellKind, Convention, canonical, step
+from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, Cell, CellKind, Convention, canonical, step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,6 +116,7 @@ class WrittenCell:
     text: str
     parameters: tuple[str, ...]
     given: Mapping[str, str]
+    states: int
 
     @classmethod
     def of(cls, root: Module, cell: GivenCell | None) -> WrittenCell | None:
@@ -127,10 +134,11 @@ class WrittenCell:
             )
         text, name = read_file(file, "cell"), printable(os.path.basename(file), 60)
         try:
-            parameters = tuple(read_page(text, name).parameters)
+            page = read_page(text, name)
         except EquationError as error:
             raise CaptureError(str(error), option="cell") from None
-        return cls(name, text, parameters, {str(key): str(value) for key, value in names.items()})
+        given = {str(key): str(value) for key, value in names.items()}
+        return cls(name, text, tuple(page.parameters), given, len(page.states))
 
     def candidates(self, root: Module, others: Mapping[Module, GRUModule]) -> dict[Module, str]:
         """Return the modules whose parameters fit, without those that have one of them inside. Raises `CaptureError` if there is
@@ -201,6 +209,7 @@ def observed(
 ) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]], Any]:
     """Return the products of a computation, the biases that were added apart from them with what they were added to, and the
     result."""
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
@@ -246,6 +255,8 @@ def observed(
     class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
+                result = result.double()  # such as a state of zeros that the module makes in its own type
             alive.append(result)  # so that no memory is used again
             name = function.name().removeprefix("aten::")
             if name in ("mm", "bmm"):
@@ -329,6 +340,8 @@ def recognized(
         raise CaptureError("its parameters are shared among ranks")
     arguments, results = arguments_of(part, args, kwargs), tensors_in(output)
     inputs = tensors_in(arguments)
+    if inputs and inputs[0].dim() == 3:
+        return _recognized_loop(part, name, arguments, args, kwargs, output, written)
     absent = len(inputs) == 1 and bool(results) and _absent_state(part, arguments)
     if (not absent and next(_roles(inputs, results, given=given), None) is None) or any(tensor.dim() > 2 for tensor in inputs[:1]):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "no tensor of floats"
@@ -337,45 +350,66 @@ def recognized(
             "does in a timestep into a module of its own"
         )
     attempts = list[_Attempt]()
-    for called, result, products, added, parameters in _observations(part, arguments, results, absent or ""):
-        if len(products) > MOST_PRODUCTS and written is None:
+    for seen in _observations(part, arguments, results, absent or ""):
+        if len(seen.products) > MOST_PRODUCTS and written is None:
             break
-        for x, states, ends, takes, gives, beside in _roles(tensors_in(called), tensors_in(result), given=given):
+        for x, states, ends, takes, gives, beside in _roles(tensors_in(seen.called), tensors_in(seen.result), given=given):
             if written is not None:
-                if found := _read_as_written(part, name, written, products, x, ends, parameters):
-                    return replace(found, takes=takes, gives=gives, beside=beside)
+                if found := _read_as_written(part, name, written, seen.products, x, ends, seen.parameters):
+                    return replace(found, form=OneTimestepForm(takes, gives, beside))
                 continue
-            cell, attempt = _read(part, name, products, added, x, states, ends, parameters)
+            gates = _gates(seen.products, seen.added, x, states[0], ends[0])
+            cell, attempt = _read(part, name, gates, _Timesteps.of([x], states, [ends]), seen.parameters)
             attempts.append(attempt)
             if cell is not None and (given or cell.module.family != "RNN" or _sounds_recurrent(part)):
-                found = replace(cell, takes=takes, gives=gives, beside=beside)
+                found = replace(cell, form=OneTimestepForm(takes, gives, beside))
                 _check(found, part, args, kwargs, output)
                 return found
-    if written is not None:
-        raise NoCellError(f"it does not return as many states as {written.name} has")
+    raise _refused(attempts) if written is None else NoCellError(f"it does not return as many states as {written.name} has")
+
+
+def _refused(attempts: Sequence[_Attempt]) -> NoCellError:
+    """Return the reason why none of the attempts to read a module found a cell."""
     tried = [attempt for attempt in attempts if attempt.error < np.inf]
     if not tried:
-        raise NoCellError(
+        return NoCellError(
             "its products with x and with h are not those of a cell: of each there are 3 in a GRU, 4 in an LSTM, 1 in a plain RNN, "
             "as wide as h"
         )
     best = min(tried, key=lambda attempt: attempt.error)
     if best.error <= TOLERANCE and best.following < APART:
-        raise NoCellError("it uses one part of a parameter for several gates, whose gradients cannot be told apart")
+        return NoCellError("it uses one part of a parameter for several gates, whose gradients cannot be told apart")
     if best.error <= TOLERANCE:
-        raise NoCellError(f"it computes {KINDS[best.convention.kind].words}, which other modules do as well; name it with cell=")
+        return NoCellError(f"it computes {KINDS[best.convention.kind].words}, which other modules do as well; name it with cell=")
     kind = KINDS[best.convention.kind].words
-    raise NoCellError(
+    return NoCellError(
         f"it computes another function than a GRU, an LSTM or a plain RNN: the nearest, {kind} with {best.convention}, is off by "
         f'{best.error:.1g} on random numbers; give its equations, as in cell="mine.cell"'
     )
 
 
-def _observations(
-    part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str
-) -> Iterator[tuple[dict[str, Any], Any, list[ParameterProduct], list[tuple[Block, SumTerms]], dict[str, Tensor]]]:
-    """Yield calls of a copy of a module with random parameters, on random numbers: its arguments and result, and what is seen in
-    it. Where the state was not given, as the argument `absent`, there is a call with one state, and one with two."""
+@dataclass(frozen=True)
+class _Observation:
+    """A call of a copy of a module with random parameters, on random numbers: its arguments and result, and what is seen in it."""
+
+    copied: Module
+    called: dict[str, Any]
+    result: Any
+    products: list[ParameterProduct]
+    added: list[tuple[Block, SumTerms]]
+    parameters: dict[str, Tensor]
+
+    def again(self, called: dict[str, Any]) -> Any:
+        """Return the result of another call of the copy, with its graph."""
+        import torch
+
+        with _own_generators(), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            return observed(lambda: _call(self.copied, called), self.parameters)[2]
+
+
+def _observations(part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str) -> Iterator[_Observation]:
+    """Yield observations of a module. Where the state was not given, as the argument `absent`, there is one with one state, and
+    one with two, unless the module does not take so many. Raises what the module raises if it takes neither."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -391,7 +425,8 @@ def _observations(
     if absent:  # the first call of a loop often begins with no state
         sized = [tensor for tensor in results if tensor.shape == results[-1].shape]
         starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
-    for start in starts:
+    failure: Exception | None = None
+    for start in list(starts):
         whole = arguments | {absent: start} if absent else arguments
         # In inference mode, an operation such as linear would not be seen as the products and sums in it.
         with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
@@ -405,10 +440,20 @@ def _observations(
             for parameter in parameters.values():
                 parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
             called = {key: drawn(value) for key, value in whole.items()}
-            bound = inspect.signature(other.forward).bind_partial()
-            bound.arguments.update(called)
-            products, added, result = observed(lambda own=other, b=bound: own.forward(*b.args, **b.kwargs), parameters)  # type: ignore[misc]
-        yield called, result, products, added, parameters
+            try:
+                products, added, result = observed(partial(_call, other, called), parameters)
+            except Exception as error:
+                failure, starts = error, [each for each in starts if each is not start]
+                continue
+        yield _Observation(other, called, result, products, added, parameters)
+    if failure is not None and not starts:
+        raise failure
+
+
+def _call(part: Module, arguments: Mapping[str, Any]) -> Any:
+    bound = inspect.signature(part.forward).bind_partial()
+    bound.arguments.update(arguments)
+    return part.forward(*bound.args, **bound.kwargs)
 
 
 def _read_as_written(
@@ -440,7 +485,7 @@ def _read_as_written(
         written_as=printable(type(part).__name__, 60),
         equations=equations,
     )
-    return HandwrittenCell(module, (), (), "", values, values)
+    return HandwrittenCell(module, OneTimestepForm((), ()), values, values)
 
 
 def _stored(name: str, parameter: Tensor, shape: tuple[int, ...], products: Sequence[ParameterProduct], weight: str) -> Block:
@@ -455,27 +500,35 @@ def _stored(name: str, parameter: Tensor, shape: tuple[int, ...], products: Sequ
     raise CaptureError(f"{weight} has the shape {shape} with these inputs, and the parameter {name} {tuple(parameter.shape)}")
 
 
+MOST_CHECKED = 8  # timesteps of the first call: later, rounding can have been amplified
+
+
 def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
     """Compare what the first call computed with the formulas. Raises `NoCellError`, as where dropout draws in the cell."""
-    call, module = cell.seen(part, args, dict(kwargs), output), cell.module
-    assert call is not None
+    calls, module = cell.calls(part, args, kwargs, output), cell.module
+    assert calls
     assert module.convention is not None
-    found, H = cell.weights(cell.tensors(part), fresh), module.hidden_size
+    first, last, H = calls[0], calls[-1], module.hidden_size
+    found = cell.weights(cell.tensors(part), fresh)
     G = len(module.gates)
     W, U = (found[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
     b, b_h = (np.asarray(found.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
-    ends = [_rows(end) for end in (call.out, call.cn) if end is not None]
-    begins = [np.zeros_like(ends[0]) if begin is None else _rows(begin) for begin in (call.h0, call.c0)][: len(ends)]
-    with np.errstate(all="ignore"):
-        ours = step(_rows(call.x), tuple(begins), canonical(Blocks(W, U, b, b_h), module.convention), module.convention)
-        errors = [
-            np.abs(own - end).max(initial=0) / max(1.0, np.abs(end).max(initial=0)) for own, end in zip(ours, ends, strict=True)
-        ]
-    half = call.out.element_size() < 4 or bool(autocast_type(call.out.device.type))
-    if max(errors) > (HALF_TOLERANCE if half else TOLERANCE):
+    xs, outs = (
+        np.concatenate([call.layout.array(tensor, fresh) for call, tensor in pairs]).astype(np.float64)
+        for pairs in ([(call, call.x) for call in calls], [(call, call.out) for call in calls])
+    )
+    begins = [np.zeros_like(outs[0]) if begin is None else _rows(begin) for begin in (first.h0, first.c0)][: module.states]
+    ends: list[tuple[AnyArray, ...]] = [(out,) for out in outs]
+    if last.cn is not None:
+        ends[-1] = outs[-1], _rows(last.cn)
+    largest = max([1.0, *(float(np.abs(end).max(initial=0)) for each in ends for end in each)])
+    checked = _Timesteps(tuple(xs[:MOST_CHECKED]), tuple(begins), tuple(ends[:MOST_CHECKED]))
+    error = max(checked.errors(canonical(Blocks(W, U, b, b_h), module.convention), module.convention)) / largest
+    half = first.out.element_size() < 4 or bool(autocast_type(first.out.device.type))
+    if error > (HALF_TOLERANCE if half else TOLERANCE):
         raise NoCellError(
             f"on random numbers it computes {KINDS[module.convention.kind].words}, {module.convention.without_order}, but its "
-            f"first call is off by {max(errors):.1g}; it may draw numbers, or depend on more than x and h"
+            f"first call is off by {error:.1g}; it may draw numbers, or depend on more than x and h"
         )
 
 
@@ -512,32 +565,51 @@ def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) 
                     yield x, [h], [end], (0,), (i,), beside
 
 
+@dataclass(frozen=True)
+class _Timesteps:
+    """Consecutive timesteps: x of each, (B, I), the states before the first, and those after each as far as they are known, (B, H)
+    each."""
+
+    xs: tuple[AnyArray, ...]
+    begins: tuple[AnyArray, ...]
+    ends: tuple[tuple[AnyArray, ...], ...]
+
+    @classmethod
+    def of(cls, xs: Sequence[Tensor], begins: Sequence[Tensor], ends: Sequence[Sequence[Tensor]]) -> _Timesteps:
+        return cls(tuple(map(_rows, xs)), tuple(map(_rows, begins)), tuple(tuple(map(_rows, each)) for each in ends))
+
+    def errors(self, cell: Cell, convention: Convention) -> Iterator[float]:
+        """Yield the largest difference of each known state from that which a cell computes; infinite if one is not finite."""
+        states = self.begins
+        with np.errstate(all="ignore"):
+            for x, ends in zip(self.xs, self.ends, strict=True):
+                states = step(x, states, cell, convention)
+                for own, end in zip(states, ends):  # noqa: B905 - c is not known at every timestep
+                    yield float(np.nan_to_num(np.abs(own - end), nan=np.inf).max(initial=0))
+
+
 def _read(
     part: Module,
     name: str,
-    products: Sequence[ParameterProduct],
-    added: Sequence[tuple[Block, SumTerms]],
-    x: Tensor,
-    states: Sequence[Tensor],
-    ends: Sequence[Tensor],
+    gates: tuple[list[_Gate], list[_Gate]] | None,
+    timesteps: _Timesteps,
     parameters: Mapping[str, Tensor],
 ) -> tuple[HandwrittenCell | None, _Attempt]:
-    """Return the cell that computes the states `ends` from x and states, None if none does; and the best attempt."""
+    """Return the cell that computes the timesteps, None if none does; and the best attempt. How it is called is left open."""
     none = _Attempt(np.inf, Convention("h"))
-    gates = _gates(products, added, x, states[0], ends[0])
     if gates is None or len(gates[0]) != len(gates[1]) or len(gates[0]) not in BY_BLOCKS:
         return None, none
     kind = BY_BLOCKS[len(gates[0])]
-    if len(kind.states) != len(states):
+    if len(kind.states) != len(timesteps.begins):
         return None, none
-    attempt = _attempt(kind, gates, x, states, ends, parameters)
+    attempt = _attempt(kind, gates, timesteps, parameters)
     if attempt.error > TOLERANCE or attempt.following < APART:
         return None, attempt
     module = GRUModule(
         name,
         f"{kind.name.upper()}Cell",
-        int(x.shape[-1]),
-        int(ends[0].shape[-1]),
+        timesteps.xs[0].shape[1],
+        timesteps.begins[0].shape[1],
         bias=any(gate.bias is not None for side in gates for gate in side),
         convention=attempt.convention,
         written_as=printable(type(part).__name__, 60),
@@ -550,7 +622,7 @@ def _read(
     W, U = [gates[0][k] for k in order], [gates[1][attempt.order[k]] for k in order]
     values, gradients = _weights(module, W, U)
     convention = replace(attempt.convention, order=found)
-    return HandwrittenCell(replace(module, convention=convention), (), (), "", values, gradients), attempt
+    return HandwrittenCell(replace(module, convention=convention), OneTimestepForm((), ()), values, gradients), attempt
 
 
 def _gates(
@@ -602,17 +674,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _attempt(
-    kind: CellKind,
-    gates: tuple[Sequence[_Gate], Sequence[_Gate]],
-    x: Tensor,
-    states: Sequence[Tensor],
-    ends: Sequence[Tensor],
-    parameters: Mapping[str, Tensor],
+    kind: CellKind, gates: tuple[Sequence[_Gate], Sequence[_Gate]], timesteps: _Timesteps, parameters: Mapping[str, Tensor]
 ) -> _Attempt:
     """Try every convention, and every order of the products with h unless they are those with x, on the numbers of a call."""
-    xs, *before = (_rows(tensor) for tensor in (x, *states))
-    after = [_rows(tensor) for tensor in ends]
-    H = before[0].shape[1]
+    H = timesteps.begins[0].shape[1]
 
     def arrays(side: Sequence[_Gate]) -> tuple[AnyArray, AnyArray]:
         zero = np.zeros(H)
@@ -627,9 +692,7 @@ def _attempt(
     for order in [identity] if together else permutations(identity):
         blocks = Blocks(W, U[list(order)], b, b_h[list(order)])
         for convention in kind.conventions:
-            with np.errstate(all="ignore"):
-                ours = step(xs, tuple(before), canonical(blocks, convention), convention)
-            error = max(float(np.nan_to_num(np.abs(a - o), nan=np.inf).max()) for a, o in zip(ours, after, strict=True))
+            error = max(timesteps.errors(canonical(blocks, convention), convention))
             if error < found.error:
                 following, found = found.error, _Attempt(error, convention, order)
             else:
@@ -663,3 +726,166 @@ def _weights(
         gradients["bias_ih"], gradients["bias_hh"] = (tuple(side) for side in zip(*filled, strict=True))
     known = {role: blocks for role, blocks in gradients.items() if any(values[role])}
     return values, {role: tuple(filter(None, blocks)) for role, blocks in known.items() if all(blocks)}
+
+
+# ------------------------------------------------------------------------------
+# Modules that loop over the timesteps themselves.
+
+
+OBSERVED_TIMESTEPS, OBSERVED_ROWS, MOST_OBSERVED = 3, 4, 100
+
+
+def _recognized_loop(
+    part: Module,
+    name: str,
+    arguments: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    written: WrittenCell | None,
+) -> HandwrittenCell:
+    """Return how a module computes all timesteps of x (T, B, I) or (B, T, I). Raises `CaptureError` if it is no loop of a cell."""
+    import torch
+
+    x_name = next((key for key, value in arguments.items() if isinstance(value, torch.Tensor) and value.dim() == 3), None)
+    if x_name is None:
+        raise CaptureError("a loop over timesteps has x as a tensor, with the shape (T, B, numbers) or (B, T, numbers)")
+    x, results, attempts, failure = arguments[x_name], tensors_in(output), list[_Attempt](), ""
+    states = tensors_in(arguments)[1:]
+    absent = "" if states else _absent_state(part, arguments)
+    for axis in (0, 1):
+        rows = x.shape[1 - axis] if states else min(x.shape[1 - axis], OBSERVED_ROWS)
+        for T in dict.fromkeys((OBSERVED_TIMESTEPS, x.shape[axis])):
+            if not 2 <= T <= MOST_OBSERVED or any(state.numel() % rows for state in states):
+                continue
+            called = arguments | {x_name: x.new_zeros((T, rows, x.shape[2]) if axis == 0 else (rows, T, x.shape[2]))}
+            try:
+                for seen in _observations(part, called, results, ""):
+                    cell = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
+            except CaptureError:
+                raise
+            except Exception as error:  # in the module itself, which can know its number of timesteps
+                failure = f"{type(error).__name__}: {printable(error, 200)}"
+                continue
+            if cell is None:
+                break
+            with suppress(Exception):  # where given states go is seen only if it takes some
+                ends = [result[..., :rows, :] for result in results]
+                for seen in _observations(part, called, ends, absent) if absent else ():
+                    given = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
+                    cell = given or cell
+            if written is None:
+                _check(cell, part, args, kwargs, output)
+            return cell
+    if failure and not attempts:
+        raise NoCellError(f"a copy of it could not be called with {OBSERVED_TIMESTEPS} timesteps ({failure})")
+    if written is not None:
+        raise NoCellError(f"its output is not the states of {written.name} at all timesteps of x")
+    raise _refused(attempts)
+
+
+def _loop_in(
+    seen: _Observation,
+    part: Module,
+    name: str,
+    x_name: str,
+    written: WrittenCell | None,
+    attempts: list[_Attempt],
+    *,
+    batch_first: bool,
+) -> HandwrittenCell | None:
+    """Return the cell whose timesteps a module computed, None if there is none; one with the equations in a file is not compared
+    with its numbers. Adds its attempts to `attempts`.
+
+    Raises `NoCellError` for a loop of which not all states are known.
+    """
+    (x, *states), results = tensors_in(seen.called), tensors_in(seen.result)
+    xs = x.unbind(1 if batch_first else 0)
+    T, B = len(xs), len(xs[0])
+    for at, outs in _outputs(results, T, B, batch_first=batch_first):
+        H = outs[0].shape[-1]
+        if any(state.numel() != B * H for state in states):
+            continue
+        products, added = _of_timestep(seen.products, seen.added, xs, 1)
+        gates = _gates(products, added, xs[1], outs[0], outs[1])
+        if written is not None:
+            count = written.states if any(_has_columns(product.operand, xs[1]) for product in products) else 0
+        else:
+            count = 0 if gates is None or len(gates[0]) not in BY_BLOCKS else len(BY_BLOCKS[len(gates[0])].states)
+        ends = [i for i, each in enumerate(results) if i not in at and each.numel() == B * H]
+        h_end = next((i for i in reversed(ends) if _same(results[i].reshape(B, H), outs[-1])), ABSENT)
+        c_ends = [i for i in ends if i != h_end] if count == 2 else []
+        for takes, c_end in combined(permutations(range(len(states))), [*c_ends, ABSENT]):
+            known: list[tuple[Tensor, ...]] = [(out,) for out in outs]
+            if c_end != ABSENT:
+                known[-1] = outs[-1], results[c_end].reshape(B, H)
+            begins = [states[i].reshape(B, H) for i in takes] or [outs[0].new_zeros(B, H)] * count
+            if written is None:
+                cell, attempt = _read(part, name, gates, _Timesteps.of(xs, begins, known), seen.parameters)
+                attempts.append(attempt)
+            else:
+                fits = 0 < count == len(begins)
+                cell = _read_as_written(part, name, written, products, xs[1], [outs[1]] * count, seen.parameters) if fits else None
+            if cell is None:
+                continue
+            if count == 2 and (c_end == ABSENT or len(at) > 1):
+                what = "of each timestep" if len(at) > 1 else "with its output"
+                raise NoCellError(f"it has two states, h and c, and does not return c {what}; let it return the output and (h, c)")
+            last = LastState.APART if h_end == ABSENT or len(at) > 1 else _last_state(seen, x_name, at[0], h_end)
+            gives = (0,) if len(at) > 1 else (at[0], h_end, c_end)[: 1 + count]
+            return replace(cell, form=LoopForm((0, *(1 + i for i in takes)), gives, batch_first, len(at) > 1, last))
+    return None
+
+
+def _has_columns(operand: Tensor, x: Tensor) -> bool:
+    """Return True if an operand is x, or x and something else side by side."""
+    size = x.shape[1]
+    return any(_same(part, x) for part in (operand[:, :size], operand[:, -size:]))
+
+
+def _outputs(results: Sequence[Tensor], T: int, B: int, *, batch_first: bool) -> Iterator[tuple[tuple[int, ...], Sequence[Tensor]]]:
+    """Yield the results that can be the output: the positions, and the output (B, H) of each timestep."""
+    for i, result in enumerate(results):
+        if result.dim() == 3 and result.shape[:2] == ((B, T) if batch_first else (T, B)):
+            yield (i,), result.unbind(1 if batch_first else 0)
+    if len(results) >= T and all(result.dim() == 2 and len(result) == B for result in results[:T]):
+        yield tuple(range(T)), results[:T]
+
+
+def _of_timestep(
+    products: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]], xs: Sequence[Tensor], t: int
+) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]]]:
+    """Return the products of timestep `t`, and what was added to them: of each matrix the product with that number, or the only
+    one, if it multiplied x of all timesteps at once."""
+    import torch
+
+    by_matrix = dict[Block, list[ParameterProduct]]()
+    for each in products:
+        by_matrix.setdefault(each.matrix, []).append(each)
+    own = [each[t] for each in by_matrix.values() if len(each) == len(xs)]
+    in_time, in_rows = (torch.stack(list(xs), k).flatten(0, 1) for k in (0, 1))
+    at_once = [each for each, *more in by_matrix.values() if not more and any(_same(each.operand, x) for x in (in_time, in_rows))]
+    for each in at_once:
+        each.operand = xs[t]
+    of_t = [
+        (bias, terms) for bias, terms in added if any(term in own for term, _ in terms) or all(term in at_once for term, _ in terms)
+    ]
+    # A bias that is added to the product of all timesteps in each of them is the same every time.
+    alike = {(bias, tuple((id(term), at) for term, at in terms)): (bias, terms) for bias, terms in of_t}
+    return own + at_once, list(alike.values())
+
+
+def _last_state(seen: _Observation, x_name: str, out: int, h_end: int) -> LastState:
+    """Return how the last state hangs together with the output, by the graph of autograd."""
+    import torch
+
+    called = seen.called | {x_name: seen.called[x_name].clone().requires_grad_()}
+    results = tensors_in(seen.again(called))
+
+    def leads(one: Tensor, to: Tensor) -> bool:
+        with torch.enable_grad():
+            return torch.autograd.grad(to.sum(), one, retain_graph=True, allow_unused=True)[0] is not None
+
+    if leads(results[h_end], results[out]):
+        return LastState.IN_OUTPUT
+    return LastState.OF_OUTPUT if leads(results[out], results[h_end]) else LastState.APART

@@ -15,25 +15,20 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tui_gru.capture.call_tensors import HandwrittenCell, Seen, TogetherParameter, has_numbers, seen, tensors_in
 from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh, joined
 from tui_gru.capture.cells import GivenCell, NoCellError, WrittenCell, candidates, recognized
 from tui_gru.capture.pending import (
-    HandwrittenCell,
     Parameters,
     PendingCall,
-    Seen,
-    TogetherParameter,
     UsedWeights,
     begun,
     computed_once,
     draws_on_cpu,
     harmless,
-    has_numbers,
     is_parametrized,
     is_sharded,
     report_failure,
-    seen,
-    tensors_in,
     tensors_used,
 )
 from tui_gru.errors import CaptureError, printable
@@ -594,8 +589,9 @@ class Capture:
         if part in self._candidates and (self._open.wanted or not self._explicit):
             self._recognize(part, args, kwargs, output)
         cell = self._cells.get(part)
-        if cell is not None and (call := cell.seen(part, args, kwargs, output)) is not None:
-            self._take_call(part, cell.module, call, None, None)
+        if cell is not None:
+            for call in cell.calls(part, args, kwargs, output):
+                self._take_call(part, cell.module, call, None, None)
 
     def _warn_of_refused(self) -> None:
         """Warn, if nothing is captured, why the module is not that is most like a cell."""

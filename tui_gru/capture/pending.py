@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tui_gru.capture.call_tensors import HandwrittenCell, Packed, Padded, Seen, TogetherParameter, to_array
 from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Take, WeightSet
 from tui_gru.errors import printable
 from tui_gru.files.arrays import AnyArray
@@ -21,7 +21,6 @@ from tui_gru.files.arrays import AnyArray
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear, Module
-    from torch.nn.utils.rnn import PackedSequence
 
 
 # ------------------------------------------------------------------------------
@@ -50,313 +49,6 @@ def report_failure(error: Exception) -> None:
     if text not in _warned:
         _warned.add(text)
         warnings.warn(text, stacklevel=2)
-
-
-# ------------------------------------------------------------------------------
-# The tensors of a call as its hook receives them, and their conversion to arrays, time first: from batch first, without a batch,
-# or packed sequences.
-
-
-SMALL = 1 << 14  # entries; memory for larger arrays is worth reusing
-
-
-def to_array(tensor: Tensor, take: Take) -> AnyArray:
-    """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
-    exactly."""
-    import torch
-
-    tensor = tensor.detach()
-    if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) and tensor.numel() < SMALL:
-        # A copy by torch takes half the time of one into an array. The tensor itself must not become an array: FSDP frees weights
-        # by resizing their memory, which torch refuses once NumPy has it.
-        return tensor.clone(memory_format=torch.contiguous_format).numpy()
-    array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
-    torch.from_numpy(array).copy_(tensor)
-    return array
-
-
-@dataclass(frozen=True)
-class Padded:
-    """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
-
-    turned: str = ""  # "", "batch first", "no batch"
-    lengths: AnyArray | None = None
-
-    def array(self, tensor: Tensor, take: Take) -> AnyArray:
-        """Return the numbers (T, B, ·)."""
-        if self.turned == "batch first":
-            tensor = tensor.transpose(0, 1)
-        elif self.turned == "no batch":
-            tensor = tensor.unsqueeze(1)
-        return to_array(tensor, take)
-
-    def state(self, tensor: Tensor, take: Take) -> AnyArray:
-        """Return a state (layers · directions, B, H)."""
-        return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
-
-
-@dataclass(frozen=True)
-class OneTimestep(Padded):
-    """The input or output of a cell, (B, ·) or (·)."""
-
-    no_batch: bool = False
-
-    def array(self, tensor: Tensor, take: Take) -> AnyArray:
-        """Return the numbers (1, B, ·)."""
-        return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
-
-    def state(self, tensor: Tensor, take: Take) -> AnyArray:
-        """Return the state (1, B, H), which a cell outputs."""
-        return self.array(tensor, take)
-
-
-@dataclass(frozen=True, eq=False)
-class Packed:
-    """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
-
-    batch_sizes: AnyArray  # batch sizes (T)
-    order: AnyArray  # (B): the script's row at each place
-
-    @cached_property
-    def lengths(self) -> AnyArray:
-        """The row lengths (B), in the script's order of rows."""
-        lengths = np.empty(len(self.order), np.int64)
-        lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
-        return lengths
-
-    @cached_property
-    def _places(self) -> tuple[AnyArray, AnyArray]:
-        t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
-        return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
-
-    def array(self, tensor: Tensor, take: Take) -> AnyArray:
-        """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
-        data = to_array(tensor, take)
-        array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
-        array[...] = 0
-        array[self._places] = data
-        return array
-
-    def state(self, tensor: Tensor, take: Take) -> AnyArray:
-        """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
-        return to_array(tensor, take)
-
-
-def packed_layout(sequence: PackedSequence) -> Packed:
-    """Return the layout of a PackedSequence."""
-    sizes = sequence.batch_sizes.numpy().astype(np.int64)
-    order = sequence.sorted_indices
-    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
-
-    x: Tensor
-    h0: Tensor | None
-    out: Tensor
-    hn: Tensor
-    layout: Padded | Packed
-    c0: Tensor | None = None
-    cn: Tensor | None = None
-
-    @property
-    def has_graph(self) -> bool:
-        """True if the call can receive a gradient."""
-        return self.out.requires_grad or self.hn.requires_grad
-
-
-def has_numbers(tensor: Tensor) -> bool:
-    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
-    import torch
-
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    if tensor.is_meta or wrapped or type(tensor).__name__ in ("FakeTensor", "DTensor"):
-        return False
-    reach = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return not tensor.numel() or reach * tensor.element_size() < tensor.untyped_storage().nbytes()
-
-
-def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
-    """Return the tensors of a call; None unless it is a call of a GRU's own forward. Subclasses differ, and a call can have raised
-    an error."""
-    import torch
-    from torch.nn.utils.rnn import PackedSequence
-
-    x = args[0] if args else kwargs.get("input")
-    given = args[1] if len(args) > 1 else kwargs.get("hx")
-    h0, c0 = given if module.states == 2 and given is not None else (given, None)
-    if module.is_cell:
-        last = output
-        out = last[0] if module.states == 2 and type(last) is tuple else last
-    elif type(output) is tuple and len(output) == 2:
-        out, last = output
-    else:
-        return None
-    hn, cn = last if module.states == 2 and type(last) is tuple and len(last) == 2 else (last, None)
-    if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
-        return Seen(x.data, h0, out.data, hn, packed_layout(x), c0, cn)
-    if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):
-        return None
-    if module.is_cell:
-        layout: Padded = OneTimestep(no_batch=out.dim() == 1)
-    else:
-        layout = Padded("no batch" if out.dim() == 2 else "batch first" if module.batch_first else "")
-    return Seen(x, h0, out, hn, layout, c0, cn)
-
-
-# ------------------------------------------------------------------------------
-# The weights of a hand-written cell: parts of its parameters, put together as torch's cells have them.
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a parameter: the name of the parameter in its module, and the shape, strides and offset of the part."""
-
-    name: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-
-    def of(self, parameter: Tensor) -> Tensor:
-        """Return the part of a parameter, or of its gradient."""
-        whole = parameter.detach().contiguous()
-        return whole.as_strided(self.shape, self.stride, whole.storage_offset() + self.offset)
-
-    def cut(self, axis: int, begin: int, size: int) -> Block:
-        shape = tuple(size if k == axis else length for k, length in enumerate(self.shape))
-        return replace(self, shape=shape, offset=self.offset + begin * self.stride[axis])
-
-
-@dataclass(frozen=True)
-class HandwrittenCell:
-    """A module that computes one timestep as a GRU, an LSTM or a plain RNN does, or as equations of its own say.
-
-    `takes` has the positions of x, h (and c) among the tensors of its arguments, `gives` those of h (and c) among its outputs.
-    `beside` is "xh" or "hx" if x and h are one argument, side by side. `values` has the blocks of each weight of torch's cells,
-    gate by gate in torch's order, None for zeros: matrices (I, H) or (H, H) that multiply from the right, and biases (H).
-    `gradients` has, for each weight whose gradient is known, the blocks whose gradients make it up: two biases that are added have
-    the same gradient, so that of an absent one is the gradient of the other. Of a cell with equations, both have one block a
-    weight, in the shape of the equations.
-    """
-
-    module: GRUModule
-    takes: tuple[int, ...]
-    gives: tuple[int, ...]
-    beside: str
-    values: Mapping[str, tuple[Block | None, ...]]
-    gradients: Mapping[str, tuple[Block, ...]]
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The names of its parameters in its module."""
-        return tuple(dict.fromkeys(block.name for blocks in self.values.values() for block in blocks if block is not None))
-
-    def tensors(self, part: Module) -> list[Tensor]:
-        """Return its parameters, in the order of their names."""
-        found = []
-        for name in self.parameters:
-            *path, last = name.split(".")
-            owner = part
-            for each in path:
-                owner = owner._modules[each]  # type: ignore[assignment]
-            found.append(getattr(owner, last))
-        return found
-
-    def weights(self, tensors: Sequence[Tensor], take: Take) -> dict[str, AnyArray]:
-        """Return its weights under the names and in the shapes of torch's cells, (G · H, I), or of its equations."""
-        by_name = dict(zip(self.parameters, tensors, strict=True))
-        return {role: to_array(self._together(blocks, by_name), take) for role, blocks in self.values.items()}
-
-    def gradient(self, role: str, by_name: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the gradient of a weight from p.grad of the parameters; None if one of them has none."""
-        blocks = self.gradients[role]
-        grads = {block.name: by_name[block.name].grad for block in blocks}
-        found = {name: grad for name, grad in grads.items() if grad is not None}
-        return self._together(blocks, found) if len(found) == len(grads) else None
-
-    def _together(self, blocks: Sequence[Block | None], tensors: Mapping[str, Tensor]) -> Tensor:
-        import torch
-
-        like = next(iter(tensors.values()))
-        zero = like.new_zeros(self.module.hidden_size)
-        parts = (zero if block is None else block.of(tensors[block.name]) for block in blocks)
-        if self.module.equations is not None:
-            (own,) = parts
-            return own
-        return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
-
-    def seen(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
-        """Return the tensors of a call; None if it is a call of another kind, as with other arguments."""
-        given, results = inputs_of(part, args, kwargs), tensors_in(output)
-        states = self._states(given)
-        if states is None or max(self.gives) >= len(results):
-            return None
-        x, *begins = states
-        ends = [results[i] for i in self.gives]
-        H, I = self.module.hidden_size, self.module.input_size  # noqa: E741
-        sized = all(each.shape[-1] == H for each in (*ends, *(state for state in begins if state is not None)))
-        if not sized or x.shape[-1] != I or ends[0].dim() > 2:
-            return None
-        layout = OneTimestep(no_batch=ends[0].dim() == 1)
-        return Seen(x, begins[0], ends[0], ends[0], layout, *((begins[1], ends[1]) if len(ends) > 1 else ()))
-
-    def _states(self, given: Sequence[Tensor]) -> tuple[Tensor, *tuple[Tensor | None, ...]] | None:
-        """Return x, and the states that a call begins with; None where it was given none."""
-        if self.beside:
-            if len(given) <= self.takes[0]:
-                return None
-            return set_apart(given[self.takes[0]], self.beside, self.module.hidden_size)
-        x, *states = (given[i] if i < len(given) else None for i in self.takes)
-        return None if x is None else (x, *states)
-
-
-def set_apart(both: Tensor, beside: str, hidden_size: int) -> tuple[Tensor, Tensor]:
-    """Return x and h, which are side by side."""
-    at = hidden_size if beside == "hx" else both.shape[-1] - hidden_size
-    first, second = both[..., :at], both[..., at:]
-    return (first, second) if beside == "xh" else (second, first)
-
-
-class TogetherParameter:
-    """A weight of a hand-written cell as if it were a parameter: what its parameters have for it."""
-
-    def __init__(self, cell: HandwrittenCell, role: str, part: Module) -> None:
-        self._cell, self._role, self._part = cell, role, part
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        """The parameters by name."""
-        names = {block.name for block in self._cell.gradients[self._role]}
-        return {n: p for n, p in zip(self._cell.parameters, self._cell.tensors(self._part), strict=True) if n in names}
-
-    @property
-    def requires_grad(self) -> bool:
-        return all(parameter.requires_grad for parameter in self.parameters.values())
-
-    @property
-    def grad(self) -> Tensor | None:
-        return self._cell.gradient(self._role, self.parameters)
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """Return the tensors of numbers in nested tuples, lists and dicts, in their order."""
-    import torch
-
-    if isinstance(values, torch.Tensor):
-        return [values] if values.is_floating_point() else []
-    inner = values.values() if isinstance(values, Mapping) else values if isinstance(values, tuple | list) else ()
-    return [tensor for value in inner for tensor in tensors_in(value)]
-
-
-def inputs_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """Return the tensors of a call's arguments, in the order of the signature."""
-    return tensors_in(arguments_of(part, args, kwargs)) if kwargs else tensors_in(args)
-
-
-def arguments_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(inspect.signature(part.forward).bind(*args, **kwargs).arguments)
 
 
 # ------------------------------------------------------------------------------
@@ -625,6 +317,7 @@ class PendingCall:
     step: int = 0  # identifies the step that the call belongs to
     graph: list[weakref.ref[Any]] = field(default_factory=list)  # all dead once the script has freed the graph of the call
     in_loop: bool = False  # True if it begins with the states with which the call before it ended
+    out_has_hn: bool = False  # True if the gradient of hn has that of the output at the last timestep
 
     @property
     def can_learn(self) -> bool:
@@ -763,6 +456,8 @@ class PendingCall:
         """Return what has been collected of the call."""
         head = None if self.head is None else HeadCall(**vars(self.head))
         h0, hn, dhn = self.h0, self.hn, self.dhn
+        if self.out_has_hn and dhn is not None and self.dout is not None:
+            dhn = dhn - self.dout[-1]
         if self.c0 is not None and self.cn is not None:
             h0, hn = self.begins, self.ends
             if dhn is not None or self.dcn is not None:
@@ -841,6 +536,7 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         tuple(call.out.shape),
         facts,
     )
+    pending.out_has_hn = call.out_has_hn
     pending.watch(call)
     if call.cn is not None:
         pending.cn = layout.state(call.cn, take)

@@ -592,16 +592,15 @@ def growth(call: GRUCall) -> float:
 
 def upstream(call: GRUCall) -> GRUCall:
     """Return a call with the gradients from outside only: a loop without what comes from the next timestep, and the last c of an
-    LSTMCell without the part through h of the same call. Any other call is returned as it is."""
+    LSTMCell, or of a hand-written LSTM, without the part through h of the same timestep. Any other call is returned as it is."""
     if call.flows is not None:
         return _from_outside(call)
     if not call.dc_through_h or call.dhn is None:
         return replace(call, dc_through_h=False) if call.dc_through_h else call
-    h_only = replace(call, dhn=None if call.dout is None else np.zeros_like(call.dhn), dc_through_h=False)
     dhn = np.array(call.dhn, np.float64)
-    if call.dout is not None:
-        record = recompute(h_only, "float64")
-        dhn[1] -= record.array(f"d{record.compiled.states[1]}")[0]
+    if call.dout is not None or dhn[0].any():
+        record = recompute(replace(call, dhn=np.stack([call.dhn[0], np.zeros_like(call.dhn[1])]), dc_through_h=False), "float64")
+        dhn[1] -= record.array(f"d{record.compiled.states[1]}")[-1]
     dhn[np.abs(dhn) <= ROUNDING * np.abs(call.dhn).max(initial=0)] = 0
     return replace(call, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
 

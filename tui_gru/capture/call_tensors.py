@@ -1,0 +1,405 @@
+"""The tensors of a call of a recurrent module: where they are among its arguments and results, and what weights it used."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.capture.calls import GRUModule, Take
+from tui_gru.files.arrays import AnyArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+    from torch.nn.utils.rnn import PackedSequence
+
+
+# ------------------------------------------------------------------------------
+# The tensors of a call as its hook receives them, and their conversion to arrays, time first: from batch first, without a batch,
+# or packed sequences.
+
+
+SMALL = 1 << 14  # entries; memory for larger arrays is worth reusing
+
+
+def to_array(tensor: Tensor, take: Take) -> AnyArray:
+    """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
+    exactly."""
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) and tensor.numel() < SMALL:
+        # A copy by torch takes half the time of one into an array. The tensor itself must not become an array: FSDP frees weights
+        # by resizing their memory, which torch refuses once NumPy has it.
+        return tensor.clone(memory_format=torch.contiguous_format).numpy()
+    array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
+    torch.from_numpy(array).copy_(tensor)
+    return array
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
+
+    turned: str = ""  # "", "batch first", "no batch"
+    lengths: AnyArray | None = None
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·)."""
+        if self.turned == "batch first":
+            tensor = tensor.transpose(0, 1)
+        elif self.turned == "no batch":
+            tensor = tensor.unsqueeze(1)
+        return to_array(tensor, take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H)."""
+        return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
+
+
+@dataclass(frozen=True)
+class OneTimestep(Padded):
+    """The input or output of a cell, (B, ·) or (·)."""
+
+    no_batch: bool = False
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (1, B, ·)."""
+        return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the state (1, B, H), which a cell outputs."""
+        return self.array(tensor, take)
+
+
+@dataclass(frozen=True)
+class Looped(Padded):
+    """The sequences of a module that loops over the timesteps itself: its states are (B, H) or (1, B, H)."""
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the state (1, B, H)."""
+        return to_array(tensor.reshape(1, *tensor.shape[-2:]), take)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
+
+    batch_sizes: AnyArray  # batch sizes (T)
+    order: AnyArray  # (B): the script's row at each place
+
+    @cached_property
+    def lengths(self) -> AnyArray:
+        """The row lengths (B), in the script's order of rows."""
+        lengths = np.empty(len(self.order), np.int64)
+        lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
+        return lengths
+
+    @cached_property
+    def _places(self) -> tuple[AnyArray, AnyArray]:
+        t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
+        return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
+        data = to_array(tensor, take)
+        array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
+        array[...] = 0
+        array[self._places] = data
+        return array
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
+        return to_array(tensor, take)
+
+
+def packed_layout(sequence: PackedSequence) -> Packed:
+    """Return the layout of a PackedSequence."""
+    sizes = sequence.batch_sizes.numpy().astype(np.int64)
+    order = sequence.sorted_indices
+    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
+
+    x: Tensor
+    h0: Tensor | None
+    out: Tensor
+    hn: Tensor
+    layout: Padded | Packed
+    c0: Tensor | None = None
+    cn: Tensor | None = None
+    out_has_hn: bool = False  # True if the output was put together from hn and others, so that the gradient of hn has that of it
+
+    @property
+    def has_graph(self) -> bool:
+        """True if the call can receive a gradient."""
+        return self.out.requires_grad or self.hn.requires_grad
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
+    import torch
+
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.is_meta or wrapped or type(tensor).__name__ in ("FakeTensor", "DTensor"):
+        return False
+    reach = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return not tensor.numel() or reach * tensor.element_size() < tensor.untyped_storage().nbytes()
+
+
+def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
+    """Return the tensors of a call; None unless it is a call of a GRU's own forward. Subclasses differ, and a call can have raised
+    an error."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence
+
+    x = args[0] if args else kwargs.get("input")
+    given = args[1] if len(args) > 1 else kwargs.get("hx")
+    h0, c0 = given if module.states == 2 and given is not None else (given, None)
+    if module.is_cell:
+        last = output
+        out = last[0] if module.states == 2 and type(last) is tuple else last
+    elif type(output) is tuple and len(output) == 2:
+        out, last = output
+    else:
+        return None
+    hn, cn = last if module.states == 2 and type(last) is tuple and len(last) == 2 else (last, None)
+    if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
+        return Seen(x.data, h0, out.data, hn, packed_layout(x), c0, cn)
+    if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):
+        return None
+    if module.is_cell:
+        layout: Padded = OneTimestep(no_batch=out.dim() == 1)
+    else:
+        layout = Padded("no batch" if out.dim() == 2 else "batch first" if module.batch_first else "")
+    return Seen(x, h0, out, hn, layout, c0, cn)
+
+
+# ------------------------------------------------------------------------------
+# The weights of a hand-written cell: parts of its parameters, put together as torch's cells have them.
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a parameter: the name of the parameter in its module, and the shape, strides and offset of the part."""
+
+    name: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """Return the part of a parameter, or of its gradient."""
+        whole = parameter.detach().contiguous()
+        return whole.as_strided(self.shape, self.stride, whole.storage_offset() + self.offset)
+
+    def cut(self, axis: int, begin: int, size: int) -> Block:
+        shape = tuple(size if k == axis else length for k, length in enumerate(self.shape))
+        return replace(self, shape=shape, offset=self.offset + begin * self.stride[axis])
+
+
+@dataclass(frozen=True)
+class OneTimestepForm:
+    """How a module that computes one timestep is called: `takes` has the positions of x, h (and c) among the tensors of its
+    arguments, `gives` those of h (and c) among its results. `beside` is "xh" or "hx" if x and h are one argument, side by side."""
+
+    takes: tuple[int, ...]
+    gives: tuple[int, ...]
+    beside: str = ""
+
+    def calls(self, module: GRUModule, given: Sequence[Tensor], results: Sequence[Tensor]) -> list[Seen]:
+        """Return the call as a list; an empty one if it is a call of another kind, as with other arguments."""
+        states = self._states(module, given)
+        if states is None or max(self.gives) >= len(results):
+            return []
+        x, *begins = states
+        ends = [results[i] for i in self.gives]
+        sized = all(each.shape[-1] == module.hidden_size for each in (*ends, *(state for state in begins if state is not None)))
+        if not sized or x.shape[-1] != module.input_size or ends[0].dim() > 2:
+            return []
+        layout = OneTimestep(no_batch=ends[0].dim() == 1)
+        return [Seen(x, begins[0], ends[0], ends[0], layout, *((begins[1], ends[1]) if len(ends) > 1 else ()))]
+
+    def _states(self, module: GRUModule, given: Sequence[Tensor]) -> tuple[Tensor, *tuple[Tensor | None, ...]] | None:
+        """Return x, and the states that a call begins with; None where it was given none."""
+        if self.beside:
+            if len(given) <= self.takes[0]:
+                return None
+            return set_apart(given[self.takes[0]], self.beside, module.hidden_size)
+        x, *states = (given[i] if i < len(given) else None for i in self.takes)
+        return None if x is None else (x, *states)
+
+
+ABSENT = -1  # the position of a state that a module does not return
+
+
+class LastState(StrEnum):
+    """How the last state that a module returns hangs together with its output, by the graph of autograd."""
+
+    APART = ""
+    IN_OUTPUT = "in the output"  # the output was put together from it and the states before it
+    OF_OUTPUT = "of the output"  # it was taken from the output, whose gradient has that of it
+
+
+@dataclass(frozen=True)
+class LoopForm:
+    """How a module that loops over all timesteps itself is called.
+
+    x and the output are (T, B, ·), or (B, T, ·) if `batch_first`; states are (B, H) or (1, B, H). `takes` has the positions of x,
+    h (and c) among the tensors of its arguments, as far as they are known; `gives` those of the output, and of the last h (and c)
+    among its results. If `out_is_list`, the states are a list, with which the results begin.
+    """
+
+    takes: tuple[int, ...]
+    gives: tuple[int, ...]
+    batch_first: bool
+    out_is_list: bool
+    last: LastState
+
+    def calls(self, module: GRUModule, given: Sequence[Tensor], results: Sequence[Tensor]) -> list[Seen]:
+        """Return the call as a list, of each timestep where the output is a list; an empty one if it is a call of another kind."""
+        tensors = [given[i] if i < len(given) else None for i in self.takes]
+        x, begins = tensors[0], tensors[1:] + [None] * (module.states + 1 - len(tensors))
+        if x is None or x.dim() != 3 or len(given) > len(self.takes) or x.shape[-1] != module.input_size or not x.numel():
+            return []
+        in_time = x.detach().transpose(0, 1) if self.batch_first else x.detach()
+        T, B, _ = in_time.shape
+        state = B, module.hidden_size
+        out_at, *end_at = self.gives
+        if any(i >= len(results) for i in self.gives):
+            return []
+        ends = [None if i == ABSENT else results[i] for i in end_at]
+        if any(each is not None and each.numel() != math.prod(state) for each in (*begins, *ends)):
+            return []
+        if self.out_is_list:
+            outs = list(results[:T])
+            if len(outs) < T or any(out.shape != state for out in outs):
+                return []
+            # Each is a state that the next timestep reads, as in the calls of a cell.
+            return [Seen(x_t, h, out, out, OneTimestep()) for x_t, h, out in zip(in_time, [begins[0], *outs], outs, strict=False)]
+        out = results[out_at]
+        if out.shape != (*x.shape[:2], module.hidden_size):
+            return []
+        hn = ends[0]
+        if hn is None or self.last is LastState.OF_OUTPUT:
+            hn = (out[:, -1] if self.batch_first else out[-1]).detach()
+        layout = Looped("batch first" if self.batch_first else "")
+        c0, cn = (begins[1], ends[1]) if module.states == 2 else (None, None)
+        return [Seen(x, begins[0], out, hn, layout, c0, cn, out_has_hn=self.last is LastState.IN_OUTPUT)]
+
+
+@dataclass(frozen=True)
+class HandwrittenCell:
+    """A module that computes as a GRU, an LSTM or a plain RNN does, or as equations of its own say, and how it is called.
+
+    `values` has the blocks of each weight of torch's cells, gate by gate in torch's order, None for zeros: matrices (I, H) or
+    (H, H) that multiply from the right, and biases (H). `gradients` has, for each weight whose gradient is known, the blocks whose
+    gradients make it up: two biases that are added have the same gradient, so that of an absent one is the gradient of the other.
+    Of a cell with equations, both have one block a weight, in the shape of the equations.
+    """
+
+    module: GRUModule
+    form: OneTimestepForm | LoopForm
+    values: Mapping[str, tuple[Block | None, ...]]
+    gradients: Mapping[str, tuple[Block, ...]]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters in its module."""
+        return tuple(dict.fromkeys(block.name for blocks in self.values.values() for block in blocks if block is not None))
+
+    def tensors(self, part: Module) -> list[Tensor]:
+        """Return its parameters, in the order of their names."""
+        found = []
+        for name in self.parameters:
+            *path, last = name.split(".")
+            owner = part
+            for each in path:
+                owner = owner._modules[each]  # type: ignore[assignment]
+            found.append(getattr(owner, last))
+        return found
+
+    def weights(self, tensors: Sequence[Tensor], take: Take) -> dict[str, AnyArray]:
+        """Return its weights under the names and in the shapes of torch's cells, (G · H, I), or of its equations."""
+        by_name = dict(zip(self.parameters, tensors, strict=True))
+        return {role: to_array(self._together(blocks, by_name), take) for role, blocks in self.values.items()}
+
+    def gradient(self, role: str, by_name: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the gradient of a weight from p.grad of the parameters; None if one of them has none."""
+        blocks = self.gradients[role]
+        grads = {block.name: by_name[block.name].grad for block in blocks}
+        found = {name: grad for name, grad in grads.items() if grad is not None}
+        return self._together(blocks, found) if len(found) == len(grads) else None
+
+    def _together(self, blocks: Sequence[Block | None], tensors: Mapping[str, Tensor]) -> Tensor:
+        import torch
+
+        like = next(iter(tensors.values()))
+        zero = like.new_zeros(self.module.hidden_size)
+        parts = (zero if block is None else block.of(tensors[block.name]) for block in blocks)
+        if self.module.equations is not None:
+            (own,) = parts
+            return own
+        return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
+
+    def calls(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+        """Return the tensors of a call of the module, as one call or one for each timestep; an empty list if it is a call of
+        another kind, as with other arguments."""
+        return self.form.calls(self.module, inputs_of(part, args, kwargs), tensors_in(output))
+
+
+def set_apart(both: Tensor, beside: str, hidden_size: int) -> tuple[Tensor, Tensor]:
+    """Return x and h, which are side by side."""
+    at = hidden_size if beside == "hx" else both.shape[-1] - hidden_size
+    first, second = both[..., :at], both[..., at:]
+    return (first, second) if beside == "xh" else (second, first)
+
+
+class TogetherParameter:
+    """A weight of a hand-written cell as if it were a parameter: what its parameters have for it."""
+
+    def __init__(self, cell: HandwrittenCell, role: str, part: Module) -> None:
+        self._cell, self._role, self._part = cell, role, part
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+        names = {block.name for block in self._cell.gradients[self._role]}
+        return {n: p for n, p in zip(self._cell.parameters, self._cell.tensors(self._part), strict=True) if n in names}
+
+    @property
+    def requires_grad(self) -> bool:
+        return all(parameter.requires_grad for parameter in self.parameters.values())
+
+    @property
+    def grad(self) -> Tensor | None:
+        return self._cell.gradient(self._role, self.parameters)
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """Return the tensors of numbers in nested tuples, lists and dicts, in their order."""
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return [values] if values.is_floating_point() else []
+    inner = values.values() if isinstance(values, Mapping) else values if isinstance(values, tuple | list) else ()
+    return [tensor for value in inner for tensor in tensors_in(value)]
+
+
+def inputs_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors of a call's arguments, in the order of the signature."""
+    return tensors_in(arguments_of(part, args, kwargs)) if kwargs else tensors_in(args)
+
+
+def arguments_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(inspect.signature(part.forward).bind(*args, **kwargs).arguments)
