@@ -16,6 +16,7 @@ from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.terminal import drawn_later
 
 MOMENTS = {
     "z": at("z", 1),
@@ -68,9 +69,11 @@ async def test_on_the_pages_of_a_screen(target, options):
     session.step("op", session.program.tick_of(target, 1))
     app, shown = make_app(session), {}
     async with headless(app, WIDTHS[0]) as pilot:
-        for size in (*WIDTHS, *HEIGHTS):
-            await pilot.resize_terminal(*size)
-            shown[size] = await most_on_any_page(app, pilot)
+        for size in dict.fromkeys((*WIDTHS, *HEIGHTS)):
+            with drawn_later(app):
+                await pilot.resize_terminal(*size)
+                shown[size] = await most_on_any_page(app, pilot)
+            app.screen.draw()
     names = {name for of_size in shown.values() for name in of_size}
     for sizes in (WIDTHS, HEIGHTS):
         for smaller, larger in pairwise(sizes):
@@ -82,13 +85,16 @@ async def test_on_the_pages_of_a_screen(target, options):
 
 async def most_on_any_page(app, pilot):
     most = {}
-    for page in range(app.screen.panels.pages, 0, -1):
-        app.screen.panels.turn_to(page)
-        await pilot.pause()
+    panels = app.screen.panels
+    for page in (panels.page, *({*range(1, panels.pages + 1)} - {panels.page})):
+        if page != panels.page:
+            panels.turn_to(page)
+            await pilot.pause()
         for panel in app.screen.query(Panel):
             if not panel.region.height or isinstance(panel, Overview):
                 continue
             top, height = panel.scroll_offset.y, panel.content_size.height
+            panel.render_line(0)  # builds it, if it is not drawn yet
             name = getattr(panel, "value_name", type(panel).__name__)
             texts = [strip.text for strip in panel.drawn[top : top + height]]
             if isinstance(panel, ValueMatrix):
