@@ -142,7 +142,7 @@ async def test_every_matrix_shows_this_branch_minus_the_other() -> None:
             assert str(eye.gate(name).border_title) == f"→ {name} − {name} main"
             assert eye.gate(name).kind == "signed"
         assert all(numbers.wide(x).strip() in eye.panel(Softmax) for x in d["y_hat"].ravel())
-        assert all(numbers.compact(x).strip() in eye.panel(Overview) for x in d["Wz"].ravel())
+        assert all(numbers.wide(x).strip() in eye.panel(Overview) for x in d["Wz"].ravel())
         assert eye.screen.query_one(Softmax).heading == "ŷ − ŷ main"
         assert eye.screen.query_one(Overview).heading == "weights − main"
         assert eye.screen.query_one(LossTerms).heading == "terms of the loss − main"

@@ -186,6 +186,7 @@ async def test_panels_come_with_a_session_that_fills_them(opened: Callable[..., 
         await d.pilot.pause()
         assert [type(panel) for panel in d.screen.query("#middle > *")] == [Softmax, LossCurve]
         assert [type(panel) for panel in d.screen.query("#bottom > *")] == [WeightsPanel, Samples]
+        await d.type("p")
         assert all(panel.size.width for panel in d.screen.query("#middle > *, #bottom > *, #top > *"))
         assert d.screen.query_one(Gates).size.height <= gates
 

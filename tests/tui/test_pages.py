@@ -9,7 +9,8 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.keys import execute
 from tui_gru.tui.layout import page_words
 from tui_gru.tui.panel import SnapshotPanel
-from tui_gru.tui.panels.weights import WeightsPanel
+from tui_gru.tui.panels.sequence import Samples
+from tui_gru.tui.panels.weights import Overview, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_later
 
@@ -47,7 +48,7 @@ def footer(d: Driver) -> str:
 async def test_each_page_has_the_panels_that_it_is_said_to_have(size: tuple[int, int]) -> None:
     async with driving(size) as d:
         await have_their_panels(d)
-        await d.type(":watch loss", ":break loss log {loss}")
+        await d.type(":watch loss", ":break loss log {loss}", "p")
         await have_their_panels(d)
 
 
@@ -57,7 +58,8 @@ async def have_their_panels(d: Driver) -> None:
     for number, page in enumerate(pages, 1):
         await d.pilot.pause()
         shown = panels(d) - ({"watches", "log"} if page != ("watches", "log") else set())
-        assert shown == (set(WORDS.values()) - {"watches", "log"} if page == ("all panels",) else set(page)), number
+        everything = set(WORDS.values()) - {"watches", "log", *(() if d.session.samples else ("samples",))}
+        assert shown == (everything if page == ("all panels",) else set(page)), number
         assert_styled(d)
         assert (f"v view {number}/{len(pages)}" in footer(d)) is (len(pages) > 1)
         await d.type("v")
@@ -123,9 +125,9 @@ async def test_other_pages_stay_as_they_are() -> None:
 async def test_the_key_says_what_is_on_this_page_and_on_the_others() -> None:
     async with driving((80, 24)) as d:
         await d.type("v")
-        assert d.says == (
-            "page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the current line · 3: sequence, weights, samples"
-        )
+        assert d.says == ("page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the current line · 3: sequence, weights")
+        await d.type("p", "v")
+        assert d.says.startswith("page 3 of 3: sequence, weights, samples · ")
 
 
 def test_every_page_is_named_once() -> None:
@@ -152,6 +154,26 @@ async def test_the_key_of_the_weights_turns_no_page_where_the_first_has_room_for
         assert "weights" not in panels(d)
         assert d.screen.panels.show_page_of(WeightsPanel)
         assert d.screen.panels.page == 1
+
+
+@pytest.mark.parametrize(("size", "cell"), [((160, 50), "gru"), ((160, 50), "lstm"), ((120, 40), "gru"), ((80, 24), "gru")])
+async def test_the_samples_give_their_room_to_the_weights_until_the_first_one(size: tuple[int, int], cell: str) -> None:
+    async with driving(size, cell=cell) as d:
+        await d.type("s")
+        d.screen.panels.show_page_of(WeightsPanel)
+        await d.pilot.pause()
+        weights, samples = d.screen.query_one(WeightsPanel), d.screen.query_one(Samples)
+        blackboard = d.screen.query_one("#blackboard")
+        assert weights.region.width == blackboard.region.width
+        overview = weights.query_one(Overview)
+        assert overview.virtual_size.height <= overview.size.height  # nothing to scroll
+        rows = weights.region.height
+        await d.type("p")
+        assert samples.region.width >= 20
+        assert weights.region.width == blackboard.region.width - samples.region.width
+        await d.type("o", "s", "n")  # no step moves it back
+        assert samples.region.right == blackboard.region.right
+        assert weights.region.height >= rows
 
 
 async def test_the_rows_of_the_panels_are_shared_for_the_card_at_its_new_width() -> None:

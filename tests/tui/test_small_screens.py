@@ -185,7 +185,7 @@ async def test_every_panel_of_a_tiny_screen_has_room_and_stays_on_it(page: int, 
     async with driving(TINY) as d:
         await command(d, "watch loss")
         await command(d, "break loss log {loss:.3f}")
-        await d.type("l", "n", *"v" * (page - 1))
+        await d.type("l", "n", "p", *"v" * (page - 1))
         await d.pilot.pause()
         shown = [panel for panel in d.screen.query(Panel) if panel.region and not isinstance(panel, Header)]
         names = [type(panel).__name__.replace("ParameterMatrix", "Overview") for panel in shown]

@@ -67,8 +67,12 @@ def _has_losses(snapshot: Snapshot) -> bool:
     return snapshot.config.source.can(Ability.LOSS)
 
 
-def _has_samples(snapshot: Snapshot) -> bool:
+def _can_sample(snapshot: Snapshot) -> bool:
     return snapshot.config.source.can(Ability.TEXT)
+
+
+def _has_samples(snapshot: Snapshot) -> bool:
+    return bool(snapshot.state.samples)
 
 
 def _loss(snapshot: Snapshot) -> str:
@@ -94,7 +98,8 @@ class PanelSlot:
     `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels. Each has the numbers of the
     pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
     w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page, or
-    returns it. A panel that is `needed` only sometimes is made when it is needed for the first time.
+    returns it. A panel that is `needed` only sometimes is made when it is `expected`, or needed for the first time. While it has
+    nothing to show, others have its room: it comes with what the user asks for, as a sample or a watch, and a step moves nothing.
     """
 
     panel: type[Shown]
@@ -105,6 +110,7 @@ class PanelSlot:
     medium: str | None = None
     middle: str | None = None
     needed: Callable[[Snapshot], bool] | None = None
+    expected: Callable[[Snapshot], bool] | None = None
 
     def named(self, snapshot: Snapshot) -> str:
         """Return the word for the panel in the description of a page."""
@@ -113,6 +119,10 @@ class PanelSlot:
     def is_needed(self, snapshot: Snapshot) -> bool:
         """Return True if the panel has something to show."""
         return self.needed is None or self.needed(snapshot)
+
+    def is_made(self, snapshot: Snapshot) -> bool:
+        """Return True if there is a panel, which may have nothing to show yet."""
+        return self.is_needed(snapshot) or (self.expected is not None and self.expected(snapshot))
 
     def is_shown(self, size: str, page: int, at: Following) -> bool:
         """Return True if the panel is on a page, from 1, of a screen of a size."""
@@ -140,7 +150,9 @@ PLACES = (
     PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", needed=_has_prediction),
     PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_has_losses),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
-    PanelSlot(Samples, "bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", needed=_has_samples),
+    PanelSlot(
+        Samples, "bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", needed=_has_samples, expected=_can_sample
+    ),
     PanelSlot(TimeLine, "foot"),
 )
 #: The panels that need only the results of a batch.
@@ -165,6 +177,7 @@ def size_of(classes: Iterable[str]) -> str:
 
 #: The rows of the batch above the blackboard at each size, as in screen.tcss, and the width of the listing beside it.
 _TOP, _LISTING = {"-narrow": 6, "-medium": 14, "-middle": 8, "": 8}, 48
+_WEIGHTS = 80  # the width of the weights beside the samples
 #: The rows of the blackboard: the current line, the gates, the prediction with the curve, and the weights with the samples. What
 #: each needs before another gets what it wants, and what it must have: with fewer rows it would be a border around nothing.
 _LEAST = {"line": 8, "gates": 8, "middle": 6, "bottom": 5}
@@ -284,10 +297,10 @@ class PanelHost:
         return self._frames[name]
 
     def _made(self, frame: str) -> list[Shown]:
-        """Create the panels of a frame that are needed now."""
+        """Create the panels of a frame that are needed now, or expected."""
         screen, made = self._screen, list[Shown]()
         for place in PLACES:
-            if place.frame == frame and place.is_needed(screen.snapshot):
+            if place.frame == frame and place.is_made(screen.snapshot):
                 kind = place.panel
                 panel = kind(screen.session.program) if issubclass(kind, Gates) else kind()
                 self._panels[place] = panel
@@ -340,10 +353,10 @@ class PanelHost:
                 panel.set_remark(remark)
 
     def _mount_needed(self) -> None:
-        """Mount the panels that have something to show for the first time."""
+        """Mount the panels that have, or will have, something to show for the first time."""
         before: dict[str, Shown] = {}
         for place in PLACES:
-            if place not in self._panels and place.is_needed(self._screen.snapshot):
+            if place not in self._panels and place.is_made(self._screen.snapshot):
                 self._panels[place] = place.panel()
                 frame, after = self._frames[place.frame], before.get(place.frame)
                 first = 0 if after is None and frame.children else None
@@ -419,8 +432,9 @@ class PanelHost:
         elif "gates" in wanted and "line" not in wanted:  # on a page without the line, of which they show the digits
             wanted["gates"] = self._screen.query_one(Gates).wanted(self._screen.snapshot, room.width, digits=True)
         told = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
-        first = {Following.WEIGHTS: ("bottom",), Following.PREDICTION: ("line", "middle")}.get(at, ())
-        first = first if self.page == 1 else ("bottom",)
+        first: tuple[str, ...] = ("line", "gates", "bottom")  # the curve takes what it gets
+        if at is not Following.VALUES or self.page > 1:
+            first = ("line", "middle") if at is Following.PREDICTION and self.page == 1 else ("bottom",)
         return shared(room.height, wanted, first, told)
 
     def _wanted(self, name: str, width: int, size: str, at: Following, page: int) -> int:
@@ -428,7 +442,8 @@ class PanelHost:
         snapshot = self._screen.snapshot
         places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot)]
         here = [place for place in places if place.is_shown(size, page, at)] or places
-        across = width if name in ("line", "gates") else width // 2
+        alone = name in ("line", "gates") or (name == "bottom" and len(here) == 1)
+        across = width if alone else _WEIGHTS if name == "bottom" and size in ("", "-middle") else width // 2
         return max((self._panels[place].wanted(snapshot, across) for place in here), default=0)
 
     def _set_heights(self, *, update: bool) -> None:

@@ -25,12 +25,6 @@ def test_the_newest_first_with_the_numbers_that_chose_it(content, moment):
     assert styles[:3] == [samples.palette.dim, samples.palette.dim, samples.palette.strong]
 
 
-def test_a_hint_while_there_is_none(content, moment):
-    drawn = content(Samples(), moment("sgd"), 36, 6)
-    assert drawn.text.strip() == "p draws a sample"
-    assert drawn.title == "samples"
-
-
 def test_greedy_samples_have_no_uniform_number(content):
     session = Session()
     session.sample("Ma", 5, temperature=0)

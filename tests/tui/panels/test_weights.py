@@ -57,11 +57,18 @@ async def test_gradients_and_changes_come_where_there_is_room(board, moment, wri
         await pilot.resize_terminal(78, 12)
         await pilot.pause()
         assert "dWz" not in written(weights.query_one(Overview))
-        await pilot.resize_terminal(160, 12)
+        await pilot.resize_terminal(110, 12)
         await pilot.pause()
-        shown = written(weights.query_one(Overview)).splitlines()[0]
-        assert "Wz" in shown
-        assert "dWz" in shown
+        shown = written(weights.query_one(Overview))
+        assert "dWz" not in shown
+        for row in snapshot.parameter("Wy"):
+            assert " ".join(f"{x:+.4f}" for x in row) in shown
+        await pilot.resize_terminal(180, 12)
+        await pilot.pause()
+        shown = written(weights.query_one(Overview))
+        assert "Wz" in shown.splitlines()[0]
+        assert "dWz" in shown.splitlines()[0]
+        assert " ".join(f"{x:+.4f}" for x in snapshot.parameter("Wy")[0]) in shown
 
 
 async def test_a_gradient_that_is_not_there_yet_is_dots(board, moment, written):

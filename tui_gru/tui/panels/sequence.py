@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections import abc
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from itertools import cycle, pairwise
-from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from rich.style import Style
 from textual.geometry import Region, Size
 
 from tui_gru.debugger.position import place_name, position_of
-from tui_gru.debugger.program import Program, shown_char
+from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text, token_word
 from tui_gru.engine.data import Corpus
@@ -26,6 +25,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.equations.syntax import split
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import (
+    EMPTY,
     Box,
     Cell,
     Ref,
@@ -712,11 +712,8 @@ class Samples(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, samples = self.palette, snapshot.state.samples[::-1]
-        if not samples:
-            reason = _refused(snapshot.program)
-            words = f"no samples: {reason}" if reason else with_keys(self, "<sample> draws a sample")
-            lines = fill(transliterate(words, palette.glyphs), max(width, 1)) if reason else words
-            return clip(palette, text(palette, lines, palette.dim), width, height)
+        if not samples:  # the others have its room
+            return EMPTY
         word = token_word(snapshot.config.vocabulary)
         newest = samples[: 2 if len(samples) > 1 and _same_dice(*samples[:2]) else 1]
         detailed, room = (samples, 10**6) if self.zoomed else (newest, height)
@@ -742,15 +739,6 @@ class Samples(SnapshotPanel):
 def _explained(snapshot: Snapshot) -> bool:
     """Return True if a finding says why the two samplers differ."""
     return any(finding.name == "sampler-without-feedback" for finding in snapshot.findings)
-
-
-@lru_cache(maxsize=4)
-def _refused(program: Program) -> str:
-    """Return why nothing can be drawn from a model, empty if samples can."""
-    from tui_gru.engine.sampling import refused
-
-    reason = refused(program.config)
-    return "" if reason is None else reason.words
 
 
 def _place(snapshot: Snapshot, sample: Sample) -> str:

@@ -167,6 +167,14 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
     return named if named.height <= plain.height and named.width <= width else plain
 
 
+@lru_cache(maxsize=64)
+def _rows(palette: Palette, program: Program, names: tuple[str, ...], width: int) -> int:
+    """Return the rows of the weights at this width."""
+    shapes = {name: (1, *program.config.compiled.layout.shapes[name])[-2:] for name in names}
+    entries = tuple(_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items())
+    return _drawn(palette, WEIGHTS, program, entries, width, True).height
+
+
 def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tuple[str, tuple[int, int]]:
     """Return the name and the place of the entry of the largest magnitude; an empty name if there is none."""
     sizes = [0.0 if array is None else float(np.nan_to_num(np.abs(array)).max(initial=0.0)) for array in arrays]
@@ -270,15 +278,21 @@ class Overview(CellPanel):
         full = self._sheet(snapshot, kind, width, compact=False)
         return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
 
+    def _in_full(self, snapshot: Snapshot, kind: Sheet, width: int) -> Box:
+        """Draw a sheet, with full numbers if it needs no more rows with them."""
+        full, compact = (self._sheet(snapshot, kind, width, compact=compact) for compact in (False, True))
+        return full if full.width <= width and full.height <= compact.height else compact
+
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        """Draw the weights, and as many of the other sheets as fit. If only one fits, it is the one being computed."""
-        first = shown = self._sheet(snapshot, WEIGHTS, width)
+        """Draw the weights, with full numbers if they fit, and as many of the other sheets as fit. If only one fits, it is the one
+        being computed."""
+        first = shown = self._in_full(snapshot, WEIGHTS, width)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
-        across = max((width + _GAP) // (first.width + _GAP), 1)
+        across = 1 + max(width - first.width, 0) // (self._sheet(snapshot, WEIGHTS, width).width + _GAP)
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         if room < 2 and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
-            return self._sheet(snapshot, GRADIENTS, width)
+            return self._in_full(snapshot, GRADIENTS, width)
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
@@ -408,6 +422,12 @@ class WeightsPanel(PanelGroup):
     def compose(self) -> ComposeResult:
         yield self._overview
         yield self._matrix
+
+    def wanted(self, snapshot: Snapshot, width: int) -> int:
+        """Return the outer height at which all weights of a small model are shown, or a summary of one of a large model."""
+        program, room = snapshot.program, width - self._overview.gutter.width
+        names = program.parameters_with(self._view.layer_of(snapshot))
+        return (_rows(self._overview.palette, program, names, room) if fits(program, names, room) else 3) + 2
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
