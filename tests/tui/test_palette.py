@@ -6,7 +6,10 @@ import pytest
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES
 
+from tests.tui.test_main_screen import driving
+from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.matrix import heat_row
+from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
 
 LEGIBLE = 4.5  # WCAG 2.2, level AA
@@ -17,6 +20,7 @@ def ratio(style: Style, ground: str) -> float:
     """Return the contrast ratio of a style, from 1 to 21 (WCAG 2.2, relative luminance)."""
     ink = style.color.get_truecolor()
     back = style.bgcolor.get_truecolor() if style.bgcolor else rgb(ground)
+    assert not style.dim
     darker, lighter = sorted((luminance(ink), luminance(back)))
     return (lighter + 0.05) / (darker + 0.05)
 
@@ -40,6 +44,25 @@ def test_every_ink_is_legible_on_every_ground(theme):
         styles |= {f"heat {kind} {u:.3f}": segment.style for u, segment in zip(every, row, strict=True)}
     faint = {name: ratio(style, theme.background) for name, style in styles.items()}
     assert {name: value for name, value in faint.items() if value < LEGIBLE} == {}
+
+
+SOLID = [name for name, theme in BUILTIN_THEMES.items() if not theme.ansi]
+
+
+@pytest.mark.parametrize("keys", [("p", "tab", "tab"), ("B", ":no-such"), ("?",), ("!",), ("enter",)], ids=" ".join)
+async def test_all_text_on_the_screen_is_legible_in_every_theme(keys):
+    async with driving((120, 36), learning_rate=0.3) as d:
+        await d.type("l", "n", "s", "o", "o", "o", *keys)
+        for name in [*(theme.name for theme in THEMES), *SOLID]:
+            d.pilot.app.theme = name
+            await d.pilot.pause()
+            screen = d.pilot.app.screen
+            region = next((panel.region for panel in screen.query(HelpPanel)), screen.region)  # what is behind is faint
+            rows = [row.crop(region.x, region.right) for row in drawn_lines(screen)[region.y : region.bottom]]
+            words = [segment for row in rows for segment in row if any(map(str.isalnum, segment.text))]
+            assert len(words) > 50
+            faint = {(s.style.color.name, s.style.bgcolor.name, s.text) for s in words if ratio(s.style, "") < LEGIBLE}
+            assert not faint, name
 
 
 @pytest.mark.parametrize("theme", THEMES, ids=lambda t: t.name)

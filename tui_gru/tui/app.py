@@ -41,7 +41,17 @@ from tui_gru.tui import changing, looking, moving
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
-from tui_gru.tui.theme import ASCII, BLACKBOARD, Glyphs, PlainLines, SafeLines, checked_theme, glyphs_for, register_themes
+from tui_gru.tui.theme import (
+    ASCII,
+    BLACKBOARD,
+    Glyphs,
+    PlainLines,
+    SafeLines,
+    checked_theme,
+    glyphs_for,
+    register_themes,
+    with_legible_text,
+)
 from tui_gru.tui.verbs import BY_ID, KEYS, STEPS, VERBS
 
 # ------------------------------------------------------------------------------
@@ -384,7 +394,10 @@ class TuiGruApp(GuardedApp):
 
     def get_css_variables(self) -> dict[str, str]:
         """Return the colours of the theme; nothing in the constructor of Textual, which asks for those of its own theme."""
-        return super().get_css_variables() if self._themed else {}
+        if not self._themed:
+            return {}
+        self.theme_variables = with_legible_text(self.current_theme, super().get_css_variables())
+        return self.theme_variables
 
     def get_driver_class(self) -> type[Driver]:
         try:

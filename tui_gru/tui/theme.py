@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -468,6 +468,7 @@ WHITEBOARD = Theme(
         "footer-background": "#ecebe4",
         "footer-key-foreground": "#0b6b60",
         "footer-description-foreground": "#566168",
+        "foreground-muted": "#5e6a71",
         "scrollbar": "#b5bbba",
         "scrollbar-background": "#ecebe4",
         "scrollbar-background-hover": "#ecebe4",
@@ -565,7 +566,11 @@ _ANSI_LIGHT = replace(
     unit_scale=_steps((0.1, "default"), (0.6, "green"), (1, "bold green")),
 )
 
-_PALETTES: dict[tuple[bool, bool, str], Palette] = {}
+#: The least contrast of text with what is behind it (WCAG 2.2, level AA), and the colours of a theme of Textual that are text.
+LEGIBLE = 4.5
+_TEXT_COLOURS = "accent", "secondary", "foreground-muted"
+
+_PALETTES: dict[tuple[str, str], Palette] = {}
 #: The palettes of themes by name. Textual merges its themes with ours at each look-up.
 _BY_NAME: dict[tuple[str, str], Palette] = {}
 
@@ -583,13 +588,55 @@ def checked_theme(app: App[Any], name: str) -> str:
     return name
 
 
+def contrast(one: Color, other: Color) -> float:
+    """Return the contrast ratio of two colours, from 1 to 21 (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: Color) -> float:
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour.normalized)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def legible(theme: Theme, variables: Mapping[str, str], ink: Color) -> Color:
+    """Return a colour for text, mixed with as much white or black as it needs to be legible on the grounds of a theme."""
+    grounds = [Color.parse(variables[name]) for name in ("background", "surface")]
+    solid, end = grounds[0] + ink, Color.parse("white" if theme.dark else "black")
+    mixed = (solid.blend(end, part / 20) for part in range(20))
+    return next((each for each in mixed if all(contrast(each, ground) >= LEGIBLE for ground in grounds)), end)
+
+
+def with_legible_text(theme: Theme, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a theme of Textual with legible colours of text. Rows of another ground, which are the header and
+    the keys, have one near to that of the panels."""
+    if theme.name in OWN_THEMES:
+        return dict(variables)
+    texts = {name: legible(theme, variables, Color.parse(variables[name])).hex for name in _TEXT_COLOURS}
+    return {**variables, **texts, "panel": variables["surface"], "footer-background": variables["surface"]}
+
+
 def palette_for(theme: Theme, glyphs: Glyphs = UNICODE) -> Palette:
-    """Return the palette of a theme, always the same object. For a theme of Textual, `dark` and `ansi` decide."""
-    key = (theme.dark, theme.ansi, glyphs.name)
+    """Return the palette of a theme, always the same object. For a theme of Textual, `dark` and `ansi` decide; its inks are made
+    legible on the grounds of the theme."""
+    key = (theme.name, glyphs.name)
     if key not in _PALETTES:
         by_kind = {(True, False): _DARK, (False, False): _LIGHT, (True, True): _ANSI_DARK, (False, True): _ANSI_LIGHT}
-        _PALETTES[key] = replace(by_kind[theme.dark, theme.ansi], glyphs=glyphs)
+        palette = replace(by_kind[theme.dark, theme.ansi], glyphs=glyphs)
+        _PALETTES[key] = palette if theme.name in OWN_THEMES else _made_legible(palette, theme)
     return _PALETTES[key]
+
+
+def _made_legible(palette: Palette, theme: Theme) -> Palette:
+    variables = theme.to_color_system().generate()
+
+    def mixed(style: Style) -> Style:
+        if style.color is None or style.bgcolor is not None:
+            return style
+        return style + Style(color=legible(theme, variables, Color.from_rich_color(style.color)).rich_color)
+
+    inks = {each.name: mixed(style) for each in fields(Palette) if isinstance(style := getattr(palette, each.name), Style)}
+    return replace(palette, **inks, paths=tuple(map(mixed, palette.paths)))  # type: ignore[arg-type]
 
 
 def palette_of(app: App[Any]) -> Palette:
