@@ -12,6 +12,8 @@ from tui_gru.tui.panels.lists import StopsList
 from tui_gru.tui.panels.time import LossCurve, TimeLine
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix
+from tui_gru.tui.session_screen import BottomLine
+from tui_gru.tui.terminal import drawn_lines
 
 
 async def footer_on(d: Driver, panel: type[Panel]) -> str:
@@ -40,6 +42,25 @@ async def test_the_keys_that_choose_a_parameter_are_there_where_one_is_shown() -
         assert "< > parameter" in await footer_on(d, ParameterMatrix)
     async with driving((160, 50)) as d:
         assert "parameter" not in await footer_on(d, Overview)
+
+
+async def test_the_footer_is_drawn_again_only_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    render_line = BottomLine.render_line
+    monkeypatch.setattr(BottomLine, "render_line", lambda line, y: rows.append(y) or render_line(line, y))
+    async with driving((260, 50)) as d:
+        await d.type("s")
+        drawn_lines(d.screen)
+        inks = []
+        for key, drawn in (("s", False), ("a", True), ("s", True), ("s", False), ("u", True)):
+            await d.type(key)
+            rows.clear()
+            shown = drawn_lines(d.screen)[-1].simplify()
+            assert bool(rows) is drawn, key
+            footer = d.screen.query_one(BottomLine)
+            assert list(shown) == list(render_line(footer, footer.size.height - 1).simplify())
+            inks.append(next(segment.style for segment in shown if "undo" in segment.text))
+        assert inks[0] == inks[4] != inks[1] == inks[3]  # dimmed while there is nothing to undo
 
 
 async def test_a_list_has_its_keys_in_its_border_and_the_footer_the_others() -> None:

@@ -1,7 +1,10 @@
 import pytest
 from textual.content import Content
 from textual.geometry import Size
+from textual.scroll_view import ScrollView
 
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
 from tui_gru.tui.draw import text
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.terminal import drawn_lines
@@ -135,6 +138,28 @@ async def test_only_the_rows_that_differ_are_drawn(board):
         page.refresh()
         assert await drawn() == [0, 1, 2, 3]
         assert [line.rstrip() for line in shown(page)] == ["one", "zwei", "three", "four"]
+
+
+@pytest.mark.parametrize(("theme", "ascii"), [("blackboard", False), ("whiteboard", True), ("ansi-dark", False)])
+async def test_rows_are_drawn_as_textual_draws_them(theme, ascii):
+    """Both are drawn: what the keys have left, and then everything anew, by Textual."""
+    app = make_app(Config.of(), theme=theme, ascii=ascii)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        for keys in ("oos", "sn", ["tab", "down", "z", "right"], ["z", "tab", "r", "a"], ["h", "down"], ["escape", "!", "down"]):
+            for key in keys:
+                await pilot.press(key)
+            await pilot.pause()
+            panels = [panel for panel in app.screen.query(Panel) if panel.region]
+            assert panels
+            drawn = [lines(panel.render_lines(panel.outer_size.region)) for panel in panels]
+            for panel in panels:
+                panel.refresh()
+            assert drawn == [lines(ScrollView.render_lines(panel, panel.outer_size.region)) for panel in panels]
+
+
+def lines(strips):
+    return [[(segment.text, segment.style) for segment in strip.simplify()] for strip in strips]
 
 
 async def test_what_changed_out_of_sight_is_drawn_when_it_is_shown_again(board):

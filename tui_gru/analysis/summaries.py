@@ -156,7 +156,10 @@ class Summary:
 
 
 def summary(values: Array, limits: ValueRange | None = None, *, bins: int = BINS) -> Summary:
-    """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
+    """Return the summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`.
+
+    Without `bins`, its histogram is empty.
+    """
     whole = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
     good = None if whole else np.isfinite(values)
     numbers = values if good is None else values[good]
@@ -189,6 +192,8 @@ def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDAr
 
     If all entries are equal, they are in the middle of a range around them.
     """
+    if not bins:
+        return np.empty(0, np.intp), np.empty(0)
     if not numbers.size:
         low, high = 0.0, 1.0
     elif high - low <= _ROUNDING * max(abs(low), abs(high)):

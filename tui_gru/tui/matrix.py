@@ -192,7 +192,7 @@ class MatrixView(Panel):
         self.mapped = False
         self.captioned = ""
         self._shown_array: object = None  # what `show_array` was last given
-        self._summary: Summary | None = None
+        self._summary: tuple[str, Summary] | None = None  # with the form that it is for
         self._widest_name: int | None = None
         self._ordering = Ordering()
         self._rank = 0  # of the entry to which `go_to_largest` moved last
@@ -310,13 +310,17 @@ class MatrixView(Panel):
     @property
     def summary(self) -> Summary | None:
         """The summary of the array, or of the selected row in a panel without room for a map; None if it is not computed yet."""
-        if self._summary is None and self.values is not None:
+        form = self.form
+        if self.values is not None and (self._summary is None or self._summary[0] != form):
             from tui_gru.analysis.summaries import summary
 
-            one = self.row is not None and self.row < len(self.values) and self.form == "strips"
+            one = self.row is not None and self.row < len(self.values) and form == "strips"
             values = self.values[self.row : self.row + 1] if one and self.row is not None else self.values
-            self._summary = summary(values, self.limits, bins=BINS)
-        return self._summary
+            self._summary = (
+                form,
+                summary(values, self.limits, bins=0 if form == "cells" else BINS),
+            )  # a histogram is half of the time
+        return None if self._summary is None else self._summary[1]
 
     @property
     def _gutter(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache, partial
@@ -19,6 +20,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.containers import Container
 from textual.content import Content
 from textual.geometry import Region, Size
@@ -31,7 +33,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows, row_width
-from tui_gru.tui.terminal import KeptLines, guarded
+from tui_gru.tui.terminal import guarded
 from tui_gru.tui.theme import ASCII, Palette, fitting, folded, palette_of, transliterate
 
 if TYPE_CHECKING:
@@ -50,6 +52,20 @@ def _keys_coloured(keys: str) -> Content:
     parts = [part.partition(" ") for part in keys.split("  ")]
     words = [piece for key, blank, word in parts for piece in ("  ", (key, "$secondary"), f"{blank}{word}")]
     return Content.assemble(*words[1:])
+
+
+@contextmanager
+def edge_alone(widget: Panel | PanelGroup, *, below: bool = False) -> Iterator[None]:
+    """Draw only the first row of a widget again, or the last, for what is set in this context.
+
+    For a text of the border Textual draws all of a widget again. A step changes the texts of most panels, and the content of few.
+    """
+    y, gutter = widget.outer_size.height - 1 if below else 0, widget.gutter
+    widget.edge = Region(-gutter.left, y - gutter.top, widget.outer_size.width, 1)
+    try:
+        yield
+    finally:
+        widget.edge = None
 
 
 @guarded
@@ -89,12 +105,13 @@ class Panel(ScrollView, can_focus=True):
     #: True if the content could not be built.
     failed = False
 
-    #: The lines drawn last; None if they must be drawn again.
-    lines_kept: KeptLines | None = None
+    #: The row of the border that is being set, which is all that is drawn again.
+    edge: Region | None = None
 
     _version = 0
     _ground = Style()  # the style beneath the content
     _ground_known = False
+    _around: tuple[SegmentRow, SegmentRow, Color] | None = None  # what is at the left and the right of each row, and behind it
     _built_for: tuple[int, object] = (-1, None)  # the version of the content, and the space for which it was built
     _box = EMPTY
     _scrolls = False  # True if the content was larger than the panel when last built
@@ -102,7 +119,10 @@ class Panel(ScrollView, can_focus=True):
     _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
     _remark = ""
     _fresh = False
-    _edge: Region | None = None  # the row of the border that is being set
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        self._rows_drawn: dict[int, Strip] = {}  # the rows with their frame, from that at the top, until they must be drawn again
+        super().__init__(id=id, classes=classes)
 
     @property
     def palette(self) -> Palette:
@@ -165,10 +185,9 @@ class Panel(ScrollView, can_focus=True):
 
     def _colour_title(self) -> None:
         # Not by a class of the style sheet, for which Textual would look up all styles, and draw the whole panel again.
-        self._edge = Region(-self.gutter.left, -self.gutter.top, self.outer_size.width, 1)
-        self.styles.border_title_color = self.app.theme_variables["accent"] if self._fresh else None
-        self.styles.border_title_style = "bold" if self._fresh else None
-        self._edge = None
+        with edge_alone(self):
+            self.styles.border_title_color = self.app.theme_variables["accent"] if self._fresh else None
+            self.styles.border_title_style = "bold" if self._fresh else None
 
     def set_remark(self, remark: str) -> None:
         """Set a remark after the title in the border; empty for none."""
@@ -184,18 +203,14 @@ class Panel(ScrollView, can_focus=True):
         keys = None if keys is None else _keys_coloured(keys.plain)
         left = bool(keys and not subtitle)  # Textual puts a text below at the right otherwise
         subtitle = self._across(keys, subtitle, below=True)
-        # Textual refreshes the whole widget when a text of its border is set. A step changes the texts of most panels, and the
-        # content of few, so `refresh` is told to draw only the row of the border.
         before, self._bordered = self._bordered, (title, subtitle)
-        x, top, width, height = -self.gutter.left, -self.gutter.top, *self.outer_size
         if title != before[0]:
-            self._edge = Region(x, top, width, 1)
-            self.border_title = title
+            with edge_alone(self):
+                self.border_title = title
         if subtitle != before[1]:
-            self._edge = Region(x, top + height - 1, width, 1)
-            self.styles.border_subtitle_align = "left" if left else None
-            self.border_subtitle = subtitle
-        self._edge = None
+            with edge_alone(self, below=True):
+                self.styles.border_subtitle_align = "left" if left else None
+                self.border_subtitle = subtitle
 
     def _across(self, left: Content | None, right: Content | None, *, below: bool = False) -> Content | None:
         """Return two texts of a row of the border with its line between them; without room for both, the title or, below, the
@@ -215,9 +230,7 @@ class Panel(ScrollView, can_focus=True):
         self._set_border()
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
-        """Refresh as Textual does; while a text of the border is set, only its row."""
-        if self._edge is not None and not regions:
-            regions = (self._edge,)
+        regions = (self.edge,) if self.edge is not None and not regions else regions
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _border_text(self, text: str | Content | None) -> Content | None:
@@ -295,15 +308,49 @@ class Panel(ScrollView, can_focus=True):
         if 0 <= self._built_for[0] != self._version and self.region:
             self._ensure_built()
 
+    def forget(self, *regions: Region) -> None:
+        """Draw these regions again, which count from the first cell inside the frame; by default everything."""
+        if not regions:
+            self._around = None
+            self._rows_drawn.clear()
+        top = self.gutter.top if regions else 0
+        for region in regions:
+            for y in region.line_range:
+                self._rows_drawn.pop(y + top, None)
+
     def render_lines(self, crop: Region) -> list[Strip]:
-        # Textual asks for the same lines again whenever anything on the screen is drawn: they are kept until they change.
+        # Textual asks for all rows of all panels whenever anything on the screen is drawn, and takes twice as long to put a frame
+        # around a row as the row itself takes. So rows are kept until they change, and share what is at their sides.
         self._ensure_built()
         if not self._ground_known:  # for each line it would take an eighth of the time
             self._ground, self._ground_known = self.rich_style, True
-        if self.lines_kept is None or self.lines_kept[0] != crop:
-            lines = super().render_lines(crop)
-            self.lines_kept = crop, lines  # afterwards, since drawing may mark a part of it
-        return self.lines_kept[1]
+        (width, height), gutter = self.outer_size, self.gutter
+        if crop != Region(0, 0, width, height) or any(self.scrollbars_enabled):
+            return super().render_lines(crop)
+        inside, strips = range(gutter.top, height - gutter.bottom), list[Strip]()
+        for y in range(height):
+            strip = self._rows_drawn.get(y)
+            if strip is None:
+                inner = y in inside and self._around is not None
+                strip = self._framed_row(y - gutter.top) if inner else super().render_lines(Region(0, y, width, 1))[0]
+                self._rows_drawn[y] = strip  # afterwards, since drawing may mark it
+                if y in inside and self._around is None:
+                    self._around = (
+                        tuple(strip.crop(0, gutter.left)),
+                        tuple(strip.crop(width - gutter.right)),
+                        self.background_colors[1],
+                    )
+            strips.append(strip)
+        return strips
+
+    def _framed_row(self, y: int) -> Strip:
+        """Return a row of the content in its frame."""
+        assert self._around is not None
+        left, right, background = self._around
+        strip = Strip([*left, *self.render_line(y), *right], self.outer_size.width)
+        for each in self.get_line_filters():
+            strip = strip.apply_filter(each, background)
+        return strip
 
     def render_line(self, y: int) -> Strip:
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
@@ -508,6 +555,9 @@ class PanelGroup(Container):
     BLANK = True  # Textual's name: it draws nothing itself
     COMPARED: ClassVar[Compared] = Compared.DIFFERENCES
 
+    #: The row of the border that is being set, which is all that is drawn again.
+    edge: Region | None = None
+
     _snapshot: Snapshot | None = None
     _view = View()
 
@@ -520,6 +570,10 @@ class PanelGroup(Container):
         """The snapshot that is shown."""
         assert self._snapshot is not None
         return self._snapshot
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        regions = (self.edge,) if self.edge is not None and not regions else regions
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Show this snapshot in this view. Subclasses show it on their panels."""

@@ -762,7 +762,7 @@ class MainScreen(SessionScreen):
     def _show(self) -> None:
         self._due = False
         self.panels.show()
-        self.bottom.refresh()
+        self.bottom.refresh_hints()
         if self.session.steps:  # a recording
             self.call_after_refresh(self._prefetch)
 

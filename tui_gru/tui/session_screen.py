@@ -74,6 +74,12 @@ class BottomLine(Widget):
     def __init__(self, hints: Callable[[], Sequence[Hint]]) -> None:
         super().__init__()
         self._all_hints = hints
+        self._drawn: Sequence[Hint] = ()
+
+    def refresh_hints(self) -> None:
+        """Draw the hints again if they have changed."""
+        if self._all_hints() != self._drawn:
+            self.refresh()
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Show a message until `say('')`, in as many lines as it needs at this width, at most `MOST_LINES`."""
@@ -125,8 +131,8 @@ class BottomLine(Widget):
         return strip.adjust_cell_length(width, Style()).apply_style(ground)
 
     def _hints(self, room: int) -> list[Segment]:
-        palette = palette_of(self.app)
-        shown = [(hint, transliterate(hint.sign, palette.glyphs)) for hint in self._all_hints()]
+        palette, self._drawn = palette_of(self.app), self._all_hints()
+        shown = [(hint, transliterate(hint.sign, palette.glyphs)) for hint in self._drawn]
         used = sum(len(sign) + len(hint.label) + 3 for hint, sign in shown)
         order = range(len(shown))
         for item in [shown[i] for i in sorted(order, key=lambda i: (shown[i][0].applies, -shown[i][0].rank, -i))]:

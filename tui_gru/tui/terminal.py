@@ -39,12 +39,10 @@ from textual.worker import WorkerFailed
 # ------------------------------------------------------------------------------
 # An app, a screen and scroll views that report errors of message handlers, on which Textual would end the program.
 #
-# The app can also suspend drawing, and a view keeps its lines until a part of it must be drawn again.
+# The app can also suspend drawing, and a view is told what of it must be drawn again.
 
 
 V = TypeVar("V", bound=ScrollView)
-#: Lines, and the region of a view that they show.
-KeptLines = tuple[Region, list[Strip]]
 
 
 class GuardedApp(App[None]):
@@ -122,12 +120,8 @@ class GuardedScreen(Screen[None]):
 
 
 def guarded(kind: type[V]) -> type[V]:
-    """Decorate the class of a scroll view: its screen reports its errors, and `lines_kept` is set to None once Textual marks a part
-    of it to be drawn again.
-
-    Whenever any widget is drawn, Textual asks all those on the screen for their lines. It keeps these too, but puts them together
-    anew each time, which takes longer than all that has changed.
-    """
+    """Decorate the class of a scroll view: its screen reports its errors, and `forget` is called with what Textual marks
+    to be drawn again, without regions for all of it."""
     dispatch, set_dirty = kind._dispatch_message, kind._set_dirty
 
     async def dispatch_and_report(view: V, message: Message) -> None:
@@ -140,8 +134,8 @@ def guarded(kind: type[V]) -> type[V]:
             screen.failed(error, f"{doing(message)} in {type(view).__name__}")
 
     def forget_lines(view: Any, *regions: Region) -> None:
-        view.lines_kept = None
         set_dirty(view, *regions)
+        view.forget(*regions)
 
     kind._dispatch_message, kind._set_dirty = dispatch_and_report, forget_lines  # type: ignore[assignment]
     return kind

@@ -2,6 +2,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from textual.strip import Strip
 
 from tests.tui.panels.sessions import at, large, start, tutorial
 from tui_gru.engine import numbers
@@ -210,6 +211,19 @@ async def test_values_of_many_units_are_cells_sorted_by_the_gate_that_keeps_the_
         ]
         assert "sat." in matrix_of(gates, "h").drawn[0].text
         assert str(gates.border_title).endswith("rows 1–4 of 8, units sorted by z")
+
+
+async def test_a_new_note_draws_the_last_row_of_the_frame_alone(board, monkeypatch):
+    rows = []
+    monkeypatch.setattr(Gates, "render_line", lambda gates, y: rows.append(y) or Strip.blank(gates.content_size.width))
+    async with mapped(board, at("h", 1, make=large)) as (gates, pilot):
+        drawn_lines(pilot.app.screen)
+        note = str(gates.border_subtitle)
+        rows.clear()
+        gates.show(at("h", 2, make=large), View())
+        await pilot.pause()
+        assert note != str(gates.border_subtitle) in drawn_lines(pilot.app.screen)[-1].text
+        assert rows == []
 
 
 async def test_before_the_gate_is_computed_the_one_before_it_sorts_the_units(board):

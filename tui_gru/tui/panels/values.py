@@ -45,7 +45,7 @@ from tui_gru.tui.draw import (
     vstack,
 )
 from tui_gru.tui.matrix import LEAST_CELLS, NAME, MatrixView
-from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, Titles, contents
+from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, Titles, contents, edge_alone
 from tui_gru.tui.theme import ASCII, Palette, palette_of, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, entry_style, kind_of, named_rows, scale_of, window
 
@@ -286,9 +286,11 @@ class Gates(PanelGroup):
             note = self._changed_most(snapshot, room) or note
         note = transliterate(note, glyphs) if cell_len(note) <= room else ""
         if str(self.border_title or "") != title:
-            self.border_title = Content(title)
+            with edge_alone(self):
+                self.border_title = Content(title)
         if str(self.border_subtitle or "") != note:
-            self.border_subtitle = Content(note)
+            with edge_alone(self, below=True):
+                self.border_subtitle = Content(note)
 
     def wanted(self, snapshot: Snapshot, width: int, *, digits: bool = False) -> int:
         """Return the outer height at which every value is shown with all its rows, with `digits` also with all its digits, at this
