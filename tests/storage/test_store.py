@@ -313,6 +313,32 @@ def test_no_checkpoint_is_written_that_is_removed_in_the_same_change(path, monke
         assert_same(session, Session.open(path))
 
 
+def test_a_run_writes_few_checkpoints_at_once_and_loses_no_batch(path, monkeypatch):
+    """The end of a long run waits until it is written."""
+    monkeypatch.setattr(state_writer, "AT_ONCE", 8)
+    session = Session()
+    session.learning = True
+
+    def written(file):
+        again = Session.open(file)
+        assert_same(session, again)
+        return [batch for batch, _ in again.state.branches.timeline.last.checkpoints.after(0)]
+
+    with closing(session):
+        session.record_to(path)
+        session.step("batch", 100)
+        assert written(path) == [*range(16, 100, 16)]
+        session.step("batch", 4)
+        assert written(path)[6:] == [*range(97, 104)]
+        session.seek(50 * session.program.ticks)
+        again = Session.open(path)
+        again.seek(50 * again.program.ticks)
+        assert_same(session, again)
+        whole = path.with_name("whole.tui-gru")
+        session.save(whole)
+        assert written(whole) == [*range(1, 104)]
+
+
 def test_a_file_is_not_larger_than_its_contents(path, monkeypatch):
     """Checkpoints that are written and then thinned out leave free pages in the file."""
     monkeypatch.setattr(state_writer, "MOST_CHECKPOINTS", 16)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5  # to find a file that another program does not create at the same time
 # Seconds between writes during a verb; and how many times as long as the last write took the verb computes before the next one.
-RECORD_EVERY, RECORD_SHARE = 2.0, 20
+RECORD_EVERY, RECORD_SHARE = 1.0, 20
 IN_MEMORY = "not recorded; the session continues in memory only"
 
 

@@ -256,6 +256,7 @@ def data_of(state: State, verb: State) -> dict[str, Any]:
 
 PIECE = 256  # batches whose scalars are written together
 MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # limits for a session
+AT_ONCE, BYTES_AT_ONCE = 2**11, 2**22  # limits for what a step or a run adds to it
 _NONE = 0, -1
 
 
@@ -295,15 +296,15 @@ class StateWriter:
     def write(self, file: SessionFile, state: State) -> None:
         """Update the file to this state, in one transaction. After an error, the writer must not be used again."""
         with file.transaction():
-            before = file.changes
-            if not self._lengths:
+            before, whole = file.changes, not self._lengths
+            if whole:
                 file.clear()
                 self._write_run(file, state)
                 self._spacing = self._first_spacing(state)
             for branch in self._branches(state):
                 self._write_segments(file, branch.timeline.last)
             for segment in self._grown | {state.branches.timeline.last}:
-                self._write_history(file, segment)
+                self._write_history(file, segment, whole=whole)
             self._grown = {state.branches.timeline.last}
             self._write_changes(file, "done", state.branches.done)
             self._write_changes(file, "undone", state.branches.undone)
@@ -407,7 +408,7 @@ class StateWriter:
         self._lengths[segment.number] = 0
         self._grown.add(segment)
 
-    def _write_history(self, file: SessionFile, segment: HistorySegment) -> None:
+    def _write_history(self, file: SessionFile, segment: HistorySegment, *, whole: bool) -> None:
         number, length = segment.number, segment.checkpoints.length
         written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
         if written < length:
@@ -416,25 +417,33 @@ class StateWriter:
             self._lengths[number] = length
         runs = segment.machines or ((segment.first_batch, None),)
         self._machines[number] = tuple((batch, self._numbers_of[machine]) for batch, machine in runs)
-        self._write_checkpoints(file, segment)
+        self._write_checkpoints(file, segment, whole=whole)
         if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
             self._write_size(file, number)
 
-    def _write_checkpoints(self, file: SessionFile, segment: HistorySegment) -> None:
+    def _write_checkpoints(self, file: SessionFile, segment: HistorySegment, *, whole: bool) -> None:
         """Write the new checkpoints of a segment. If the file would have too many, every second one is removed, as in memory.
 
-        A long run keeps the user waiting with its end, so nothing is written that is removed at once.
+        A long run keeps the user waiting with its end, so nothing is written that is removed at once; and of many new ones, unless
+        the `whole` session is written, every second or fourth …: the batches between are replayed once the file is opened again.
         """
         checkpoints, number = segment.checkpoints, segment.number
         _, last = self._checkpoints.get(number, _NONE)
         self._fixed[number] = fixed = checkpoints.fixed
-
-        def due() -> list[int]:
-            return [batch for batch in checkpoints.batches_after(last) if batch % self._spacing == 0 or batch in fixed]
-
-        if not (new := due()):
+        if not (batches := checkpoints.batches_after(last)):
             return
-        fixed_ones, most = sum(map(len, self._fixed.values())), _most_checkpoints(next(checkpoints.after(last))[1])
+        row = next(checkpoints.after(last))[1]
+        at_once = len(batches) if whole else _most(row, AT_ONCE, BYTES_AT_ONCE)
+
+        def due() -> Sequence[int]:
+            new, spacing = batches, self._spacing
+            while True:
+                new = [batch for batch in new if batch % spacing == 0 or batch in fixed]
+                if sum(batch not in fixed for batch in new) <= at_once:
+                    return new
+                spacing *= 2
+
+        new, fixed_ones, most = due(), sum(map(len, self._fixed.values())), _most(row, MOST_CHECKPOINTS, CHECKPOINT_BYTES)
         while sum(count for count, _ in self._checkpoints.values()) + len(new) - fixed_ones > most:
             self._thin(file, self._spacing * 2)
             new = due()
@@ -454,7 +463,9 @@ class StateWriter:
                 segment = segment.before
         batches = [b for segment in segments for b in segment.checkpoints.batches_after(-1) if b not in segment.checkpoints.fixed]
         first, spacing = state.branches.timeline.beginning.checkpoints.at(0), 1
-        while first is not None and sum(batch % spacing == 0 for batch in batches) > _most_checkpoints(first):
+        while first is not None and sum(batch % spacing == 0 for batch in batches) > _most(
+            first, MOST_CHECKPOINTS, CHECKPOINT_BYTES
+        ):
             spacing *= 2
         return spacing
 
@@ -505,8 +516,9 @@ class StateWriter:
         file.put_arrays("counts", enumerate(counts))
 
 
-def _most_checkpoints(row: bytes) -> int:
-    return max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(row)))
+def _most(row: bytes, count: int, size: int) -> int:
+    """Return how many checkpoints like `row` are at most `count`, and together at most `size` bytes; at least 2."""
+    return max(2, min(count, size // len(row)))
 
 
 def _same(old: Sequence[BranchChange], new: Sequence[BranchChange]) -> int:
