@@ -14,9 +14,20 @@ from tests.analysis.test_loss_places import timestep
 from tests.analysis.torch_model import TorchModel
 from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.influence import ContextMemory, Differentiable, Reach, influence, influence_of_rows, memory, prediction, reach
+from tui_gru.analysis.influence import (
+    ContextMemory,
+    Differentiable,
+    Jacobian,
+    Reach,
+    influence,
+    influence_of_rows,
+    memory,
+    prediction,
+    reach,
+)
 from tui_gru.analysis.units import StoppedError
 from tui_gru.engine.model import Model
+from tui_gru.equations.syntax import split
 
 #: Rows that depend on each other, which no layer of a network should do.
 MIXING_CELL = """\
@@ -323,6 +334,91 @@ def test_the_measure_that_agrees_with_the_loss_is_believed(gradient, occlusion, 
 def test_a_model_without_a_memory_of_characters_is_refused(options):
     with pytest.raises(TuiGruError, match="only a model that reads each row forwards"):
         Session(**options).memory()
+
+
+def autograds(session, found, row, t):
+    """Return the derivative of `found.states` of a row after timestep `t` by those before it, by PyTorch's autograd."""
+    record, page, config = session.snapshot().record, session.program.model.page, session.config
+    table = record.before["E"] if config.embedding else np.eye(config.vocab_size)
+    read = np.asarray(table[record.ids(session.program.input)[t, row]], np.float64)[None, None]
+    begin = {state: record.array(page.before(state))[t, row : row + 1] for state in page.states}
+    model = in_torch(session, read, begin)
+    for state in found.states:
+        model.states[state].requires_grad_()
+    before = [model.states[state] for state in found.states]
+    after = torch.cat([model.value(state, 0)[0] for state in found.states])
+    rows = [torch.autograd.grad(entry, before, retain_graph=True, allow_unused=True, materialize_grads=True) for entry in after]
+    return np.array([np.concatenate([part[0].numpy() for part in parts]) for parts in rows])
+
+
+@parametrize()
+def test_the_derivative_of_the_state_is_autograds(model):
+    session = stopped_at(**model)
+    page, T, B = session.program.model.page, session.config.seq_length, session.config.batch_size
+    of_layers = {split(state)[1]: state for state in page.states}
+    for suffix, state in of_layers.items():
+        for t, row in {(0, B - 1), (T - 1, 0)}:
+            found = session.jacobian(state, row=row, t=t)
+            assert found.states == tuple(each for each in page.states if split(each)[1] == suffix)
+            assert found.matrix == pytest.approx(autograds(session, found, row, t), abs=1e-12)
+
+
+def test_the_derivative_of_a_state_with_a_unit_held_at_0_is_that_without_the_unit():
+    session = stopped_at(30, hidden_size=4, cell="lstm")
+    whole = session.jacobian(t=2).matrix
+    session.silence("h", 1)
+    found = session.jacobian(t=2)
+    expected = autograds(session, found, 0, 2)  # of the same states, in which the unit is 0, as if it went on from there
+    expected[1] = 0
+    assert found.matrix == pytest.approx(expected, abs=1e-12)
+    assert np.abs(found.matrix - whole).max() > 1e-3
+
+
+ROTATION = np.array([[0.6, 0.8], [-0.8, 0.6]])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "timesteps", "words"),
+    [
+        (np.diag([0.5, 0.93]), [13.78, 1.4427], "the slowest direction keeps 36 % after 14 timesteps"),
+        (0.5 * ROTATION, [1.4427] * 2, "the slowest direction keeps 50 % after one timestep"),
+        (np.diag([0.1, 0.2]), [0.621, 0.434], "the slowest direction keeps 20 % after one timestep; 2 of 2 fade within a timestep"),
+        (np.zeros((2, 2)), [0, 0], "nothing of the state before is left after a timestep"),
+        (np.array([[0.0, 5.0], [0.0, 0.0]]), [0, 0], "nothing of the state before is left after a timestep"),
+        (
+            np.diag([1.0, 0.0]),
+            [np.inf, 0],
+            "the slowest direction keeps all: it does not fade; 1 of 2 fade within a timestep",
+        ),
+        (ROTATION, [np.inf] * 2, "the slowest direction keeps all: it does not fade; 2 of 2 do not fade"),
+        (
+            np.diag([-1.25, 0.9]),
+            [np.inf, 9.491],
+            "the slowest direction does not fade: it grows to 125 % in a timestep",
+        ),
+    ],
+)
+def test_eigenvalues_are_time_scales(matrix, timesteps, words):
+    found = Jacobian(("h",), matrix)
+    assert found.timesteps == pytest.approx(timesteps, rel=1e-3)
+    assert np.abs(found.eigenvalues) == pytest.approx(sorted(np.abs(np.linalg.eigvals(matrix)), reverse=True))
+    assert found.words == words
+
+
+def test_a_state_whose_derivative_is_not_of_one_row_of_one_timestep_is_refused():
+    with pytest.raises(TuiGruError, match="depends on other rows or timesteps"):
+        stopped_at(cell="mixing.cell", cell_text=MIXING_CELL).jacobian()
+    session = stopped_at(1)
+    with pytest.raises(TuiGruError, match="no layer with a state computes nothing; those of h have one"):
+        session.jacobian("nothing")
+    session.step("timestep")
+    with pytest.raises(TuiGruError, match="timestep 3 of this batch has not been computed yet"):
+        session.jacobian(t=2)
+    session = Session(learning_rate=3e38)
+    session.learning = True
+    session.step("epoch", 4)
+    with pytest.raises(TuiGruError, match="the derivative of the state is not finite"):
+        session.jacobian()
 
 
 def test_weights_that_are_not_finite_remember_nothing():

@@ -20,11 +20,14 @@ from torch import nn
 
 import tui_gru
 from tests.analysis.test_influence import first_states, in_torch, read_by
+from tests.analysis.torch_model import TorchModel
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
 from tui_gru.analysis import losses
 from tui_gru.analysis.units import feature_of
 from tui_gru.engine.config import Config
+from tui_gru.engine.model import Model
+from tui_gru.equations.syntax import split
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless, until_checked
 from tui_gru.tui.panels.derivation import DerivationPanel
@@ -367,6 +370,48 @@ async def test_the_states_stand_in_the_plane_of_their_main_directions() -> None:
         assert {" ": "␣", "\n": "⏎"}.get(highest, highest) in top
         await press(pilot, "p")
         assert "two main directions" not in panel.plain_text()
+
+
+def moduli_in_torch(session: Any, text: str) -> list[float]:
+    """Return the moduli of the eigenvalues, without conjugates, of ∂state/∂state before the last character of a text, of the last
+    layer."""
+    model, weights = Model(replace(session.config.structure, input="dense", loss="")), session.snapshot().moment.weights
+    x = torch.eye(session.config.vocab_size, dtype=torch.float64)[[session.config.vocabulary.index(char) for char in text]][:, None]
+    states = {state: torch.zeros(1, session.config.hidden_size, dtype=torch.float64) for state in model.page.states}
+    for at in range(len(text) - 1):
+        step = TorchModel(model, weights, x[at : at + 1], {name: state.numpy() for name, state in states.items()})
+        states = {state: step.value(state, 0) for state in states}
+    step = TorchModel(model, weights, x[-1:], {name: state.numpy() for name, state in states.items()})
+    own = [state for state in states if split(state)[1] == split(session.program.main_state)[1]]
+    before = [step.states[state].requires_grad_() for state in own]
+    after = torch.cat([step.value(state, 0)[0] for state in own])
+    rows = [torch.cat(torch.autograd.grad(entry, before, retain_graph=True), dim=1)[0] for entry in after]
+    found = np.linalg.eigvals(torch.stack(rows).numpy())
+    return sorted((abs(value) for value in found if value.imag >= 0), reverse=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm", "layers": 2}])
+async def test_beside_the_plane_stand_the_time_scales_at_the_cursor(options: dict[str, Any]) -> None:
+    async with started(LARGE | options, "l 3e h p") as (app, pilot):
+        panel, session, text = app.screen.overlay, app.screen.session, LARGE["text"]
+        for at, key in [(0, "home"), (40, ""), (len(text) - 1, "end")]:
+            panel.at = at
+            await press(pilot, key or "right")
+            await until_checked(pilot)
+            moduli = moduli_in_torch(session, text[: panel.at + 1])
+            rows = panel.plain_text().splitlines()
+            after = max(round(-1 / np.log(moduli[0])), 1)
+            fades = f"keeps {100 * moduli[0] ** after:.2g} % after"
+            grows = f"does not fade: it grows to {100 * moduli[0]:.4g} % in a timestep"
+            assert f"the slowest direction {fades if moduli[0] < 1 else grows}" in rows[-1]
+            (top,) = [i for i, row in enumerate(rows) if "timesteps to 37 %" in row]
+            column = rows[top].index("   |λ|")
+            shown = [float(row[column:][:6]) for row in rows[top + 1 : -1] if row[column:][:6].strip()]
+            assert len(shown) > 10
+            assert shown == pytest.approx(moduli[: len(shown)], abs=1e-3)
+        await press(pilot, "r", "p")
+        await until_checked(pilot)
+        assert session.jacobian(row=0).words in app.screen.overlay.plain_text()
 
 
 async def test_curves_that_are_kept() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from tui_gru import errors as arguments
 from tui_gru.analysis.losses import baselines, loss_of_rows
 from tui_gru.analysis.units import StoppedError, StopRequested, indices_of, read_text, read_windows
+from tui_gru.analysis.what_if import SilentUnit, read_with_silent
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
@@ -25,6 +27,7 @@ from tui_gru.engine.model import model_of
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations.backward import mixed
+from tui_gru.equations.page import SILENT
 from tui_gru.equations.syntax import Name, split, with_word
 from tui_gru.errors import TuiGruError
 
@@ -35,12 +38,13 @@ from tui_gru.errors import TuiGruError
 class Differentiable:
     """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output.
 
-    With `width` its inputs are numbers (T, B, width), whatever the model reads, so that an input can be zero.
+    With `width` its inputs are numbers (T, B, width), whatever the model reads, so that an input can be zero. The units of the
+    value `silent` can be held at 0.
     """
 
-    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int = 0) -> None:
+    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int = 0, *, silent: str = "") -> None:
         self._program = program
-        structure = replace(program.config.structure, loss="", input_gradient=True)
+        structure = replace(program.config.structure, loss="", input_gradient=True, silent=silent)
         sizes = program.config.sizes | {"T": timesteps, "B": rows}
         if width:
             structure, sizes = replace(structure, input="dense", input_gradient=False), sizes | {"I": width}
@@ -389,6 +393,130 @@ def _by_distance(
             without = [prediction(program, outputs[row], character)[0] for row, (_, character) in enumerate(found)]
             occlusion[back] = np.abs(np.array(without) - [value for value, _ in found]).mean()
     return gradient, occlusion
+
+
+# ------------------------------------------------------------------------------
+# The derivative of the state of a layer by that before the timestep. Its eigenvalues are time scales.
+#
+# It is what the derived backward pass of one timestep makes of the identity matrix: row i of the batch receives 1 for entry i of
+# the state after the timestep.
+
+
+ROUNDED = 1e-9  # by which the modulus of an eigenvalue can differ from 1 by rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Jacobian:
+    """The derivative of the state of a layer after a timestep by that before it: `matrix[i, j]` is that of entry i by entry j.
+
+    The N entries are those of `states`, one after the other: of an LSTM first h, then c.
+    """
+
+    states: tuple[str, ...]
+    matrix: Float64Array
+
+    def __repr__(self) -> str:
+        return f"<∂state/∂state before, {' and '.join(self.states)}: {self.words}>"
+
+    @cached_property
+    def eigenvalues(self) -> NDArray[np.complex128]:
+        """The eigenvalues λ, (N), the largest in modulus first.
+
+        If each later timestep were like this one, n of them would leave the part |λ|ⁿ of a small change along its direction.
+        """
+        found = np.linalg.eigvals(self.matrix).astype(np.complex128)
+        return found[np.argsort(-np.abs(found), kind="stable")]
+
+    @cached_property
+    def timesteps(self) -> Float64Array:
+        """The timesteps after which 1/e of a small change is left, −1/ln|λ| of each eigenvalue, (N): 0 for λ = 0, infinite for
+        |λ| ≥ 1."""
+        moduli = np.abs(self.eigenvalues)
+        moduli[np.abs(moduli - 1) <= ROUNDED] = 1
+        with np.errstate(divide="ignore"):
+            return np.where(moduli < 1, -1 / np.log(np.minimum(moduli, 1)), np.inf)
+
+    @property
+    def words(self) -> str:
+        """What is left of a small change of the state, in one sentence."""
+        lasts, largest = self.timesteps, float(np.abs(self.eigenvalues[0]))
+        after = max(round(float(lasts[0])), 1) if np.isfinite(lasts[0]) else 1
+        if largest == 0:
+            return "nothing of the state before is left after a timestep"
+        if np.isfinite(lasts[0]):
+            counted = "one timestep" if after == 1 else f"{after:,} timesteps"
+            words = f"the slowest direction keeps {100 * largest**after:.2g} % after {counted}"
+        elif largest > 1 + ROUNDED:
+            words = f"the slowest direction does not fade: it grows to {100 * largest:.4g} % in a timestep"
+        else:
+            words = "the slowest direction keeps all: it does not fade"
+        endless, brief = int(np.isinf(lasts).sum()), int((lasts < 1).sum())
+        words += f"; {endless:,} of {len(lasts):,} do not fade" if endless > 1 else ""  # one is the slowest
+        return words + (f"; {brief:,} of {len(lasts):,} fade within a timestep" if brief else "")
+
+
+def jacobian_of_row(moment: Moment, name: str, row: int, t: int, silent: SilentUnit | None = None) -> Jacobian:
+    """Return the derivative of the state of the layer that computes `name`, of a row at timestep `t` of the batch (both 0-based).
+
+    The weights are those of the batch. `silent` is the unit that the moment is computed without. Raises `TuiGruError` as
+    `jacobian`, or if the timestep has not been computed yet.
+    """
+    program, record, page = moment.program, moment.record, moment.program.model.page
+    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
+    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    if not all(moment.is_readable(each, t) for each in (*page.states, *map(page.before, page.states))):
+        raise TuiGruError(f"timestep {t + 1} of this batch has not been computed yet; step on first")
+    inputs = {each: record.ids(each) if given.one_hot else record.array(each) for each, given in page.inputs.items()}
+    before = {state: record.array(page.before(state))[t, row] for state in page.states}
+    return jacobian(program, record.before, name, {each: array[t, row] for each, array in inputs.items()}, before, silent)
+
+
+def states_before(program: Program, weights: Weights, text: Text, silent: SilentUnit | None = None) -> dict[str, Array]:
+    """Return the states of all layers before each of n characters of a text, read with these weights, (n, ·) by state."""
+    before = {state: program.model.page.before(state) for state in program.model.page.states}
+    found = read_with_silent(program.config, weights, text, [*before.values()], silent)
+    return {state: found[name] for state, name in before.items()}
+
+
+def jacobian(
+    program: Program,
+    weights: Weights,
+    name: str,
+    inputs: Mapping[str, Any],
+    before: Mapping[str, Array],
+    silent: SilentUnit | None = None,
+) -> Jacobian:
+    """Return the derivative of the state of the layer and direction that computes `name` by that before a timestep.
+
+    `inputs` are those of the timestep, an index or numbers (·) each, and `before` has the states of all layers before it, (·) each.
+    Raises `TuiGruError` if the layer has no state, or if its rows depend on each other or its timesteps on later ones.
+    """
+    page = program.model.page
+    states = tuple(state for state in page.states if split(state)[1] == split(name)[1])
+    if name not in program.names or not states:
+        raise TuiGruError(f"no layer with a state computes {name}; those of {', '.join(page.states)} have one")
+    if any(not mixed(page, axis).isdisjoint(states) for axis in "BT"):
+        raise TuiGruError(f"{name} depends on other rows or timesteps, so one row of one timestep has no derivative of its own")
+    sizes = [before[state].size for state in states]
+    with NUMPY_SETTINGS:
+        reader = Differentiable(program, weights, 1, sum(sizes), silent=silent.name if silent else "")
+        record = reader.record
+        for each, given in reader.compiled.model.page.inputs.items():
+            if each == SILENT and silent is not None:
+                record.array(each)[...] = np.arange(record.array(each).shape[-1]) != silent.unit
+            elif given.one_hot:
+                record.set_one_hot(each, np.full((1, sum(sizes)), inputs[each]))
+            else:
+                record.array(each)[...] = inputs[each]
+        _begin(record, before)
+        rows = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+        for state, flow in zip(record.compiled.states, record.flows_in, strict=True):
+            flow[...] = rows[states.index(state)] if state in states else 0
+        reader.backward(np.zeros(()))
+        matrix = np.concatenate([record.array(f"d{page.before(state)}")[0] for state in states], axis=1)
+    if not np.isfinite(matrix).all():
+        raise TuiGruError("the derivative of the state is not finite; go back to where the weights and values were finite")
+    return Jacobian(states, matrix)
 
 
 # ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tui_gru import errors as arguments
-from tui_gru.analysis.units import can_be_silent
+from tui_gru.analysis.units import ReadingProgress, StopRequested, can_be_silent, read_silenced, read_text
 from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference
@@ -21,7 +21,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.config import Text, as_text
+from tui_gru.engine.config import Config, Text, as_text
 from tui_gru.engine.numbers import same
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
@@ -316,6 +316,24 @@ def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment
         compute(found, record.settings if trains else None, learn=here.learned)
     _take(twin, found, record.before)
     return replace(here, record=twin)
+
+
+def read_with_silent(
+    config: Config,
+    weights: Weights,
+    text: Text,
+    names: Sequence[str],
+    silent: SilentUnit | None,
+    *,
+    progress: ReadingProgress | None = None,
+    stop: StopRequested | None = None,
+) -> dict[str, Array]:
+    """Return the values of `names` after each character, as `read_text`, with a unit held at 0 or, for None, with all."""
+    if silent is None:
+        return read_text(config, weights, text, names, progress=progress, stop=stop)
+    held = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
+    found = read_silenced(config, weights, text, names, silent.name, held[None], stop=stop)
+    return {name: values[0] for name, values in found.items()}
 
 
 def _take(twin: BatchRecord, found: BatchRecord, before: Weights) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import Check, Expected
     from tui_gru.analysis.check import CheckResult as CheckReport
     from tui_gru.analysis.examined import Finding
-    from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
+    from tui_gru.analysis.influence import ContextMemory, Influence, Jacobian, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story
@@ -667,6 +667,18 @@ class Queries:
         t = self.position.t if t is None else t
         return influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
 
+    def jacobian(self, name: str = "", *, row: int = 0, t: int | None = None) -> Jacobian:
+        """Return the derivative of the state of the layer that computes `name` by that before timestep `t` (0-based; default: the
+        position's), in a row of this batch: `matrix` (N, N), with h and c of an LSTM one after the other.
+
+        Its `eigenvalues` are time scales, in `timesteps`. `name` defaults to the state of the last layer. Raises `TuiGruError` if
+        the timestep has not been computed yet, or its rows or timesteps depend on others.
+        """
+        from tui_gru.analysis.influence import jacobian_of_row
+
+        name, t = arguments.text("a name", name) or self.program.main_state, self.position.t if t is None else t
+        return jacobian_of_row(self._moment, name, row, t, self._silent)
+
     def memory(self, *, text: str | None = None) -> ContextMemory:
         """Return how far back the model remembers, with the current weights: the loss by the number of characters read, and the
         mean influence of a character by its distance.
@@ -724,13 +736,8 @@ class Queries:
         return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
 
     def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
-        from tui_gru.analysis.units import read_silenced, read_text
+        from tui_gru.analysis.what_if import read_with_silent
 
-        config, weights, silent = self.config, self._run.moment.weights, self._silent
-        if silent is not None:
-            held = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
-            stop = self._run.interrupts.asked
-            found = read_silenced(config, weights, text, names, silent.name, held[None], stop=stop)
-            return {each: values[0] for each, values in found.items()}
+        config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.asked
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
-        return read_text(config, weights, text, names, progress=done_of, stop=self._run.interrupts.asked)
+        return read_with_silent(config, weights, text, names, self._silent, progress=done_of, stop=stop)

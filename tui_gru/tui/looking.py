@@ -404,7 +404,7 @@ def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]
     program = screen.session.program
     ablated = activity.row is None and bool(program.loss_names.row) and can_be_silent(program.model, activity.name)
     ablated = ablated and screen.session.silent is None
-    panel.waiting = ablated
+    panel.ablating = ablated
     work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
     start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
     screen.overlays.cover(panel, of_this_moment=activity.row is None, then=start if ablated else None)

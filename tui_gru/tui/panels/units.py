@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import zip_longest
 from typing import ClassVar
 
 import numpy as np
@@ -15,14 +16,16 @@ from rich.style import Style
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.analysis.units import Activity, Correlated, Feature, Probe, TextSpan, over_row
+from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, states_before
+from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
 from tui_gru.debugger.program import shown_char
-from tui_gru.engine.weights import Array, Float64Array
+from tui_gru.engine.weights import Array, Float64Array, Weights
+from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, CellRow, Ref, SegmentRow, clip, column_signs, from_rows, line, merged
+from tui_gru.tui.draw import Box, CellRow, Ref, SegmentRow, bar, clip, column_signs, from_rows, line, merged
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import levels
-from tui_gru.tui.panel import NumberAsked, SnapshotPanel, Titles
+from tui_gru.tui.panel import NumberAsked, PanelResult, SnapshotPanel, Titles
 from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
 
 SORTS = ("by feature", "by variation", "by number", "like this one", "by loss without")
@@ -37,6 +40,7 @@ _HALF = 0.5  # of the scale; from this part on, a cell has a sign where there ar
 _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
 _TRAIL = 12  # states before that of the cursor that are marked in the plane
+_SCALES = 36  # cells of the time scales beside the plane
 _LETTERS = "aeiou"  # vowels, which have a colour of their own in the plane
 _COLUMNS = (("r untrained", 13), ("r now", 9), ("loss without", 14))  # at the right of a wide map
 _FEW_COLUMNS = (("r now", 9), ("without", 9))
@@ -45,7 +49,7 @@ _FEW_COLUMNS = (("r now", 9), ("without", 9))
 class UnitsMap(SnapshotPanel):
     """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed.
 
-    `waiting` is True while the loss without each unit is computed.
+    `ablating` is True while the loss without each unit is computed.
     """
 
     ABOUT = (
@@ -106,7 +110,7 @@ class UnitsMap(SnapshotPanel):
         self.notes, self.probes = list(notes), list(probes)
         self._chosen: Feature | None = None
         self.unit, self.at = 0, 0
-        self.waiting = False
+        self.ablating = False
         self._estimate: Float64Array | None = None
         self._first, self._top = 0, 0
         self._room, self._cell = (1, 1), 1  # the numbers of rows and characters in view, and the cells of a character
@@ -118,6 +122,10 @@ class UnitsMap(SnapshotPanel):
         self.threshold = 5  # tenths of the scale, from which on a unit is on
         self.in_plane = False
         self._drawn: tuple[object, list[CellRow], NDArray[np.intp]] | None = None  # the plane, and what it was drawn for
+        self._scales: tuple[object, Jacobian | str] | None = None  # of which state, and what they are or why there are none
+        self._deriving = False  # True while a thread computes them
+        self._read_with: Weights | None = None  # the weights with which a whole text was read
+        self._states: dict[str, Array] = {}  # before each character of it
         self._also: list[TextSpan] = []  # the other places where all units of the selection are on
         self._sort = SORTS[0] if self.notes else SORTS[1]
         self._order: list[int] = []
@@ -130,7 +138,50 @@ class UnitsMap(SnapshotPanel):
         if activity.row is not None and (self._snapshot is None or snapshot.moment is not self._snapshot.moment):
             self.activity, self.span = over_row(snapshot.moment, activity.name, activity.row), None
             self.at = min(snapshot.position.t, len(self.activity.values) - 1)
+        self._read_with = self._read_with or snapshot.moment.weights
         super().show(snapshot, view)
+
+    def show_again(self) -> None:
+        super().show_again()
+        if self.in_plane and not self._deriving and self.is_attached and (self._scales is None or self._scales[0] != self._state):
+            self._deriving = True
+            work = partial(self._derive, self._state, self.snapshot)
+            self.run_worker(work, thread=True, group="time scales", exit_on_error=True)
+
+    @property
+    def waiting(self) -> bool:
+        """True while a thread computes something for the map."""
+        return self.ablating or self._deriving
+
+    @property
+    def _state(self) -> tuple[Activity, int]:
+        """The state under the cursor, for which time scales are computed."""
+        return self.activity, self.at
+
+    def _derive(self, state: tuple[Activity, int], snapshot: Snapshot) -> None:
+        """Compute the time scales at a state, in a thread, and tell the panel; of many units, that takes longer than a key."""
+        found: Jacobian | str
+        try:
+            found = self._jacobian(*state, snapshot)
+            _ = found.eigenvalues
+        except TuiGruError as error:
+            found = str(error)
+        self.post_message(PanelResult(self, partial(self._tell_scales, state, found)))
+
+    def _jacobian(self, activity: Activity, at: int, snapshot: Snapshot) -> Jacobian:
+        program, silent, weights = snapshot.program, snapshot.silent, self._read_with
+        if activity.row is not None or weights is None:
+            return jacobian_of_row(snapshot.moment, activity.name, activity.row or 0, at, silent)
+        if at >= len(next(iter(self._states.values()), ())):  # the text is read as far as is needed
+            self._states = states_before(program, weights, activity.text[: (at // PROBED + 1) * PROBED], silent)
+        inputs = {program.input: indices_of(program.config, activity.text[at : at + 1])[0]}
+        return jacobian(
+            program, weights, activity.name, inputs, {name: values[at] for name, values in self._states.items()}, silent
+        )
+
+    def _tell_scales(self, state: tuple[Activity, int], found: Jacobian | str) -> None:
+        self._scales, self._deriving = (state, found), False
+        self.show_again()
 
     def go_with(self, chosen: Feature) -> None:
         """Sort by the correlation with a feature and show it for each unit.
@@ -152,7 +203,7 @@ class UnitsMap(SnapshotPanel):
             self.activity = replace(self.activity, loss=loss, without=without)
         else:
             self._estimate = without - loss
-        self.waiting = not done
+        self.ablating = not done
         if self._sort == "by loss without":
             self._arrange()
         self.show_again()
@@ -383,22 +434,46 @@ class UnitsMap(SnapshotPanel):
     def _plane(self, palette: Palette, width: int, height: int) -> Iterator[SegmentRow]:
         """Draw the states in the plane of their two main directions: in each cell the character that was read most often there."""
         activity, plane = self.activity, self.activity.plane
+        beside = self._time_scales(palette, height - 2) if width >= _WIDE else []
+        map_width = width - _SCALES - 2 if beside else width
         shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
         yield line(palette, (f"the state after each character, in its two main directions: {shares} of the variance", palette.dim))
-        key = activity, palette, width, max(height - 2, 1)
+        key = activity, palette, map_width, max(height - 2, 1)
         if self._drawn is None or self._drawn[0] != key:
-            self._drawn = key, *self._all_states(palette, width, max(height - 2, 1))
+            self._drawn = key, *self._all_states(palette, map_width, max(height - 2, 1))
         _, rows, places = self._drawn
         drawn = [row.copy() for row in rows]
         for at in range(max(self.at - _TRAIL, 0), self.at + 1):
             if np.isfinite(plane.at[at]).all():
                 x, y = places[at].tolist()
                 drawn[y].put(x, one_cell(self._char(at), palette.glyphs), palette.cursor if at == self.at else palette.strong)
-        yield from (tuple(row.strip()) for row in drawn)
+        for row, scale in zip_longest(drawn, beside):
+            yield tuple(row.strip()) + ((Segment("  "), Segment(*scale)) if scale is not None else ())
         place = f"after “{shown_char(self._char(self.at))}”" if activity.text else f"t {self.at + 1}"
+        found = self._scales[1] if self._scales is not None and self._scales[0] == self._state else None
+        words = found.words if isinstance(found, Jacobian) else found or "…"
         yield _line(
-            palette, f"{place}; bright: the {_TRAIL} states before", width, "vowels, letters, blanks, other signs by colour"
+            palette, f"{place}: {words}", width, f"bright: the {_TRAIL} states before; colours: vowels, letters, blanks, others"
         )
+
+    def _time_scales(self, palette: Palette, height: int) -> list[tuple[str, Style]]:
+        """Return the rows beside the plane: the modulus of each eigenvalue, the slowest first, and what is left when."""
+        if self._scales is None or isinstance(found := self._scales[1], str):
+            return []
+        ink = palette.plain if self._scales[0] == self._state else palette.dim  # those of the last state until it is known
+        names = ", ".join(map(self.snapshot.program.writer.name, found.states))
+        names = f"({names})" if len(found.states) > 1 else names
+        heads = "   |λ|  timesteps to 37 %   turns in"
+        rows = [(f"eigenvalues of ∂{names}/∂{names} before", palette.dim), (heads, palette.dim)]
+        longest = max(found.timesteps[np.isfinite(found.timesteps)], default=0.0) or 1.0
+        for value, lasts in zip(found.eigenvalues.tolist(), found.timesteps.tolist(), strict=True):
+            if value.imag < 0:  # one of a pair
+                continue
+            drawn = bar(palette, min(lasts / longest, 1.0), 8)
+            written = f"{lasts:7.1f}" if np.isfinite(lasts) else "no end"
+            turns = f"{2 * np.pi / abs(np.angle(value)):.1f} ×2" if value.imag else ""
+            rows.append((f"{abs(value):6.3f}  {drawn:<8}{written:>7}   {turns:>8}", ink))
+        return [(transliterate(words, palette.glyphs), each) for words, each in rows[:height]]
 
     def _char(self, at: int) -> str:
         return self.activity.text[at] if self.activity.text else "·"
