@@ -16,7 +16,7 @@ from tests.analysis import test_findings_of_scripts as of_scripts
 from tests.capture.runs import recorded
 from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
-from tests.soak.healthy import block
+from tests.soak.healthy import block, random_options
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding
 from tui_gru.analysis.findings import TABLE, by_cause, find
@@ -659,3 +659,18 @@ def test_nothing_has_gone_from_a_healthy_run_and_what_is_there_has_not_gone():
     assert not names & {each.name for each in broken.gone()}
     assert all(each.last_seen is None for each in broken.found)
     assert run(0).gone() == run(1).gone() == ()
+
+
+def test_a_gradient_that_vanishes_while_only_pairs_of_characters_are_learned_is_not_seen_as_gone():
+    options = random_options(700194) | {"cell": "minimal-rnn", "optimizer": "adam", "learning_rate": 0.01}
+    session = run(150, **options)
+    timeline = session.state.timeline
+    assert "vanishing-gradient" in {each.name for each in find(timeline, timeline.moment(timeline.end_of(54)))}
+    assert session.findings() == session.gone() == ()
+
+
+def test_a_first_loss_of_few_targets_is_high_by_chance():
+    text = "".join(chr(ord("a") + i * 7 % 26) for i in range(400))
+    session = run(1, text=text, hidden_size=1, batch_size=1, seq_length=2, seed=92, cell="rnn")
+    assert session.loss > np.log(26) + 1.2
+    assert session.findings() == ()

@@ -63,7 +63,7 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
     if not x.count or not x.program.model.is_cross_entropy:
         return
     loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
-    above = loss > guess + _FAR
+    above = min(loss, _loss_of_all(x)) > guess + _FAR
     below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS and _has_new_weights(x)
     if not (above or below):
         return
@@ -90,6 +90,12 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
         x.end(0),
         (Cure("init", "torch"),) if above else (),
     )
+
+
+def _loss_of_all(x: RunFacts) -> float:
+    """Return the loss of the first batch if all characters were as frequent in it: that of few targets can be far by chance."""
+    chances = x.record(0).array(x.program.loss_names.prediction)
+    return float(-np.log(np.maximum(chances, np.finfo(chances.dtype).tiny)).mean())
 
 
 def _has_new_weights(x: RunFacts) -> bool:
