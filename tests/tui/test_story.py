@@ -243,14 +243,42 @@ async def test_the_best_cure_is_kept_as_a_branch_that_equals_a_run_with_it() -> 
 async def test_a_cure_that_no_branch_can_have_is_refused() -> None:
     async with started({"layout": "contiguous"}, ":sample Ma 5 tutorial", "! b") as (app, pilot):
         assert "no cure of this finding has been tried yet" in app.screen.query_one(BottomLine).message
-        app.screen.overlay.post_message(FindingsList.Kept(Cure("carry", "reset")))
+        panel = app.screen.overlay
+        panel.post_message(FindingsList.Kept(panel.findings[0], Cure("carry", "reset")))
         await pilot.pause()
         assert "--carry reset needs a new run" in app.screen.query_one(BottomLine).message
         assert app.screen.session.branches == ("main",)
 
 
+async def test_another_sampler_is_tried_from_the_same_weights_with_the_same_random_numbers() -> None:
+    async with started({"layout": "contiguous"}, "l 300e", ":sample Ma 20 0.8 tutorial", "l 9e !") as (app, pilot):
+        session, panel = app.screen.session, app.screen.overlay
+        finding = panel.findings[0]
+        drawn = session.samples[-1]
+        await press(pilot, "t")
+        again = tui_gru.Session(text=session.config.text, layout="contiguous", hidden_size=2, batch_size=2, seq_length=3)
+        again.learning = True
+        again.step("epoch", 300)
+        fed = again.sample("Ma", 20, temperature=0.8, seed=drawn.seed)
+        assert again.sample("Ma", 20, sampler="tutorial", temperature=0.8, seed=drawn.seed) == drawn.text
+        as_it_is, tried = session.tried_options(finding)
+        assert (as_it_is.text, tried.text) == (drawn.text, fed)
+        for each in (as_it_is, tried):
+            losses = again.losses(text=each.text).values[1:]  # of what is predicted after Ma, a, …
+            assert each.losses == pytest.approx(losses, abs=1e-5)
+        assert tried.loss < as_it_is.loss
+        text = panel.plain_text()
+        assert text.index(fed) < text.index(drawn.text, text.index("--sampler fed-back"))
+        assert "sampled with the same weights and random numbers; the loss of 20 characters when the model reads them" in text
+        assert session.try_cures(finding)[0].option == "--sampler fed-back"
+        await press(pilot, "y")
+        assert app.screen.query_one(BottomLine).message == "copied: :sample Ma 20 0.8 fed-back"
+        await press(pilot, "b")
+        assert (session.samples[-1].sampler, session.samples[-1].tick) == ("fed-back", session.position.tick)
+
+
 async def test_a_finding_without_an_option_says_so() -> None:
-    async with started({"layout": "contiguous"}, ":sample Ma 5 tutorial", "!") as (app, pilot):
+    async with started({"layout": "contiguous", "vocabulary": "Math!"}, "l 9n !") as (app, pilot):
         assert not app.screen.overlay.findings[0].cures
         await press(pilot, "t")
         assert "no option to try" in app.screen.query_one(BottomLine).message

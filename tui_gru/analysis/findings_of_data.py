@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
 from tui_gru.analysis.influence import influence_of_rows
 from tui_gru.analysis.summaries import largest_entry
-from tui_gru.analysis.trials import Cure
+from tui_gru.analysis.trials import LONGEST_AGAIN, Cure, tried_samplers
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import spoken
-from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import given, percent, rounded
-from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.sampling import Sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import syntax as e
@@ -27,42 +26,44 @@ from tui_gru.errors import TuiGruError
 
 _BLOCKS, _BLOCK = 8, 200  # parts of an epoch that are compared, at most; characters of each, at least
 _APART = 0.15  # nats between a part and the whole
-_LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
+
+
+def _ignored(drawn: Sample) -> int:
+    """Return how many sampled characters the model did not read next."""
+    return sum(tuple(drawn.primer) != (draw.char,) for draw in drawn.draws[:-1]) if drawn.sampler == "tutorial" else 0
+
+
+def without_feedback(samples: Sequence[Sample]) -> Sample | None:
+    """Return the newest sample whose characters the model did not read next."""
+    return next((drawn for drawn in reversed(samples) if _ignored(drawn)), None)
 
 
 def sampler_without_feedback(x: RunFacts) -> Iterator[Finding]:
     """Find the newest sample whose characters the model did not read next."""
-    for drawn in reversed(x.samples):
-        chosen = [draw.char for draw in drawn.draws[:-1]]
-        ignored = sum(tuple(drawn.primer) != (char,) for char in chosen)
-        if drawn.sampler != "tutorial" or not ignored:
-            continue
-        primer, length = x.config.as_string(drawn.primer), min(len(drawn.draws), _LONGEST_AGAIN)
-        evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(primer)} was read again")]
-        weights, texts = _weights_of(x, drawn), dict[str, str]()
-        for sampler in SAMPLERS:
-            if weights is None:
-                break
-            with suppress(TuiGruError):  # weights that are not finite
-                texts[sampler] = sample(
-                    x.config, weights, primer, length,
-                    sampler=sampler, temperature=drawn.temperature, seed=drawn.seed,
-                ).text  # fmt: skip
-        same, other = texts.get("tutorial", ""), texts.get("fed-back", "")
-        if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
-            evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
-        evidence += _where_it_is_right(x, drawn)
-        primer = primer.replace(" ", "' '")
-        yield Finding(
-            "sampler-without-feedback",
-            "the sampler does not feed back its characters",
-            "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
-            "never reads the sampled characters, and its prediction changes with the state only.",
-            f":sample {primer} {length} {given(drawn.temperature)} fed-back",
-            tuple(evidence),
-            drawn.tick,
-        )
+    if (drawn := without_feedback(x.samples)) is None:
         return
+    primer, length = x.config.as_string(drawn.primer), min(len(drawn.draws), LONGEST_AGAIN)
+    ignored, of = _ignored(drawn), len(drawn.draws) - 1
+    evidence = [Evidence(f"{ignored} of {of} choices were not read next: {x.quoted(primer)} was read again")]
+    cure, texts = Cure("sampler", "fed-back"), list[str]()
+    if (weights := _weights_of(x, drawn)) is not None:
+        with suppress(TuiGruError):  # weights that are not finite
+            texts = [each.text for each in tried_samplers(x.config, weights, drawn, cure)]
+    again = bool(texts) and drawn.text.startswith(texts[0])  # otherwise it was drawn on another branch
+    if again and texts[0] != texts[1]:
+        evidence.append(Evidence(f"it says {x.quoted(texts[0])}; fed back, the same weights say {x.quoted(texts[1])}"))
+    evidence += _where_it_is_right(x, drawn)
+    primer = primer.replace(" ", "' '")
+    yield Finding(
+        "sampler-without-feedback",
+        "the sampler does not feed back its characters",
+        "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
+        "never reads the sampled characters, and its prediction changes with the state only.",
+        f":sample {primer} {length} {given(drawn.temperature)} fed-back",
+        tuple(evidence),
+        drawn.tick,
+        (cure,) if again else (),
+    )
 
 
 def _where_it_is_right(x: RunFacts, drawn: Sample) -> Iterator[Evidence]:

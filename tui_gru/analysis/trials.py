@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tui_gru.analysis.units import read_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config
+from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config, as_text
+from tui_gru.engine.sampling import Sample, sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
 from tui_gru.engine.weights import Array, Float64Array, Weights
@@ -24,6 +26,7 @@ RATE_BATCHES = 60  # that each learning rate is tried for
 LEAST_BATCHES, MOST_BATCHES = 100, 500  # that a cure is tried for
 LEAST_TRIED, MOST_TRIED = 20, 300  # batches of a trial while findings are looked for
 WORK = 10**9  # products of a weight and a character that such a trial may compute
+LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 _SHOWN_TEXT = 80  # characters of a text on a command line, at most
 _FEW = 8  # batches that the loss after a trial is the mean of, at least
 _SHARE = 5  # it is the mean of the last fifth of the trial
@@ -33,7 +36,7 @@ Interruption = Callable[[], object]
 
 
 class Cure(NamedTuple):
-    """An option of `Config.of` with a value that may remedy a finding."""
+    """An option of `Config.of`, or the sampler of a text, with a value that may remedy a finding."""
 
     name: str
     value: Any
@@ -63,11 +66,15 @@ class CureTrial(NamedTuple):
 
 
 class TriedOption(NamedTuple):
-    """An option, or None for the run as it is, with the losses of a trial with it; or why it cannot be tried, in words."""
+    """An option, or None for the run as it is, with the losses of a trial with it; or why it cannot be tried, in words.
+
+    For a sampler, `text` is what it has sampled, and the losses are those of its characters when the model reads them.
+    """
 
     cure: Cure | None
     losses: tuple[float, ...] = ()
     refused: str = ""
+    text: str = ""
 
     @property
     def option(self) -> str:
@@ -76,8 +83,8 @@ class TriedOption(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """The loss after the trial; infinite if it is not finite."""
-        return loss_after(self.losses)
+        """The loss after the trial, or of the whole text; infinite if it is not finite."""
+        return float(np.mean(self.losses)) if self.text else loss_after(self.losses)
 
 
 def last_losses(losses: Sequence[float] | ScalarRows) -> Float64Array:
@@ -260,6 +267,21 @@ def tried_options(
             yield TriedOption(cure, tuple(losses))
         elif cure is not None and isinstance(reason := _with(timeline, moment, cure), str):
             yield TriedOption(cure, refused=reason)
+
+
+def tried_samplers(config: Config, weights: Weights, drawn: Sample, *cures: Cure) -> Iterator[TriedOption]:
+    """Yield a text as it was sampled, then as other samplers sample it with the same weights and random numbers.
+
+    Of a long text, the first `LONGEST_AGAIN` characters are sampled. Raises `TuiGruError` for weights that are not finite.
+    """
+    primer, length, name = config.as_string(drawn.primer), min(len(drawn.draws), LONGEST_AGAIN), config.model.prediction
+    for each in (None, *cures):
+        sampler = drawn.sampler if each is None else each.value
+        found = sample(config, weights, primer, length, sampler=sampler, temperature=drawn.temperature, seed=drawn.seed)
+        chances = read_text(config, weights, as_text(found.tokens, config.vocabulary), [name])[name]
+        chosen = chances[np.arange(length) + len(found.primer) - 1, [draw.index for draw in found.draws]]
+        losses = -np.log(np.maximum(chosen.astype(np.float64), np.finfo(np.float64).tiny))
+        yield TriedOption(each, tuple(losses.tolist()), text=found.text)
 
 
 def better(tried: Sequence[TriedOption]) -> tuple[CureTrial, ...]:

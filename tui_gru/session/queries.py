@@ -486,14 +486,20 @@ class Queries:
     ) -> tuple[TriedOption, ...]:
         """Return the losses of the run as it is, and those with each option that may remedy a finding, or why it cannot be tried.
 
-        The trials are those of `try_cures`. Raises `TuiGruError` as it does.
+        The trials are those of `try_cures`; another sampler is tried at the moment of the sample, with its random numbers. Raises
+        `TuiGruError` as it does.
         """
-        from tui_gru.analysis.trials import tried_options
+        from tui_gru.analysis.findings_of_data import without_feedback
+        from tui_gru.analysis.trials import tried_options, tried_samplers
 
         run = self._run
         found: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
-        for tried in tried_options(run.timeline, run.moment, finding.cures, check=check):
+        trials = tried_options(run.timeline, run.moment, finding.cures, check=check)
+        if finding.name == "sampler-without-feedback" and (drawn := without_feedback(self.samples)) is not None:
+            moment = run.moment if drawn.tick is None else run.timeline.moment(drawn.tick)
+            trials = tried_samplers(self.config, moment.weights, drawn, *finding.cures)
+        for tried in trials:
             found = (*found, tried)
             if progress is not None:
                 progress(found)

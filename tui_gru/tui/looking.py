@@ -20,7 +20,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.errors import LARGEST, TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
-from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, Verb, example, with_keys
+from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, Verb, example, execute, with_keys
 from tui_gru.tui.moving import go_to
 
 if TYPE_CHECKING:
@@ -301,16 +301,20 @@ def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
     if event.cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
         return
-    command = command_line(screen.session.config, event.cure.typed)
+    sampled = event.cure.name == "sampler"
+    command = event.finding.cure if sampled else command_line(screen.session.config, event.cure.typed)
     screen.app.copy_to_clipboard(command)
     screen.say(f"copied: {command}")
 
 
 def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
-    """Run the batches so far again with a cure, on a branch; an option that only a new run can have is refused."""
+    """Run the batches so far again with a cure, on a branch, or sample with it; what only a new run can have is refused."""
     cure, before = event.cure, screen.snapshot
     if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        return
+    if cure.name == "sampler":
+        execute(screen, event.finding.cure)
         return
     setting = {"clip": "limit"}.get(cure.name, cure.name)
     if setting not in before.settings.rule:
@@ -326,10 +330,9 @@ def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
         session.step("batch", count, progress=progress)
 
     def say(_: object) -> None:
-        loss = screen.snapshot.losses[-1] if len(screen.snapshot.losses) else math.nan
-        was = before.losses[-1] if len(before.losses) else math.nan
-        words = f"with {cure.typed} the last loss is {loss:.4f} instead of {was:.4f}"
-        screen.answer(f"{words}{answers.branched(before, screen.snapshot)}")
+        now, was = (each.losses[-1] if len(each.losses) else math.nan for each in (screen.snapshot, before))
+        branch = answers.branched(before, screen.snapshot)
+        screen.answer(f"with {cure.typed} the last loss is {now:.4f} instead of {was:.4f}{branch}")
 
     screen.overlays.lift()
     screen.do(run, batches=count, then=say)
@@ -400,11 +403,9 @@ def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]
     from tui_gru.analysis.units import can_be_silent
     from tui_gru.tui.panels.units import UnitsMap
 
-    panel = UnitsMap(activity, notes, probes, of=_when(screen))
-    program = screen.session.program
-    ablated = activity.row is None and bool(program.loss_names.row) and can_be_silent(program.model, activity.name)
-    ablated = ablated and screen.session.silent is None
-    panel.ablating = ablated
+    panel, program = UnitsMap(activity, notes, probes, of=_when(screen)), screen.session.program
+    ablated = activity.row is None and screen.session.silent is None and bool(program.loss_names.row)
+    panel.ablating = ablated = ablated and can_be_silent(program.model, activity.name)
     work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
     start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
     screen.overlays.cover(panel, of_this_moment=activity.row is None, then=start if ablated else None)

@@ -51,7 +51,7 @@ from tui_gru.tui.matrix import histogram
 from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, contents
 from tui_gru.tui.panels.listing import just_changed, sign_of, written_value
 from tui_gru.tui.plots import plot
-from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate
+from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate, visible_text
 
 # ------------------------------------------------------------------------------
 # The list of branches as a tree: for each the place where it left its source, its newest place and its last loss.
@@ -501,14 +501,16 @@ class FindingsList(ListOverlay):
 
     @dataclass
     class Copied(Message):
-        """Posted to copy the command line of a run with an option that was tried; None if none was."""
+        """Posted to copy the command line of a run with an option that was tried for a finding; None if none was."""
 
+        finding: Finding
         cure: Cure | None
 
     @dataclass
     class Kept(Message):
-        """Posted to run the batches again with an option that was tried, on a branch; None if none was."""
+        """Posted to run the batches again with an option that was tried for a finding, on a branch; None if none was."""
 
+        finding: Finding
         cure: Cure | None
 
     def __init__(self, findings: Sequence[Finding], *, at: str = "") -> None:
@@ -623,8 +625,8 @@ class FindingsList(ListOverlay):
             yield ListRow((*row.row, *ending), entry)
 
     def _trials(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
-        """Yield the options that were tried and the run without them, the best first: the loss of each, and a bar; `entry` is that
-        of the first. Then what could not be tried, and the curves of the run and of the option under the cursor."""
+        """Yield the options that were tried and the run without them, the best first: the loss of each, a bar, and what it sampled;
+        `entry` is that of the first. Then what could not be tried, and the curves of the run and of the option under the cursor."""
         ranked, palette = self._ranked(finding), self.palette
         if not ranked:
             return
@@ -638,10 +640,15 @@ class FindingsList(ListOverlay):
             words = (each.option or "as it is", ink), (shown, ink), (drawn, palette.warning if own else palette.gate)
             rows.append([line(palette, each) for each in words])
         count = len(ranked[0].losses) if np.isfinite(ranked[0].loss) else len(max(ranked, key=lambda each: len(each.losses)).losses)
-        yield self._line(f"tried on copies, the first {count} batches; the loss at the end", palette.dim, None, "  ")
+        head = f"tried on copies, the first {count} batches; the loss at the end"
+        if ranked[0].text:
+            head = f"sampled with the same weights and random numbers; the loss of {count} characters when the model reads them"
+        yield from (self._line(words, palette.dim, None, "  ") for words in folded(head, width - 2))
         shown_columns = TableColumn(gap=2, least=8), TableColumn(right=True), TableColumn(need=0)
         for each, row in zip(ranked, table(palette, rows, shown_columns, width), strict=True):
             yield ListRow(row, None if each.cure is None else entry)
+            said = folded(visible_text(each.text, palette.glyphs), width - 4)
+            yield from (self._line(words, palette.plain, None if each.cure is None else entry, "    ") for words in said)
             entry += each.cure is not None
         if len(ranked) > 1 and ranked[0].cure is None:
             yield self._line("none of the options that were tried lowers the loss", palette.dim, None, "  ")
@@ -655,7 +662,7 @@ class FindingsList(ListOverlay):
         """Yield the losses of the run as it is, dotted, and of the option under the cursor, by default the best one."""
         palette, chosen = self.palette, self._chosen(finding)
         own = next((each for each in self._ranked(finding) if each.cure is None), None)
-        if own is None or chosen is None or width < _LEAST_CURVES:
+        if own is None or chosen is None or own.text or width < _LEAST_CURVES:
             return
         drawn = plot(palette, chosen.losses, min(width - 2, _MOST_CURVES), _CURVES, second=own.losses)
         heads = ("loss  ", palette.dim), (chosen.option, palette.gate), ("  as it is", palette.second)
@@ -688,11 +695,11 @@ class FindingsList(ListOverlay):
 
     def action_keep(self) -> None:
         if (finding := self._cause) is not None:
-            self.post_message(self.Kept(self._cure_of(finding)))
+            self.post_message(self.Kept(finding, self._cure_of(finding)))
 
     def action_copy(self) -> None:
         if (finding := self._cause) is not None:
-            self.post_message(self.Copied(self._cure_of(finding)))
+            self.post_message(self.Copied(finding, self._cure_of(finding)))
 
     def _cure_of(self, finding: Finding) -> Cure | None:
         chosen = self._chosen(finding)
@@ -702,7 +709,7 @@ class FindingsList(ListOverlay):
         finding, what = self._entries[self.cursor]
         match what:
             case TriedOption():
-                self.post_message(self.Kept(what.cure))
+                self.post_message(self.Kept(finding, what.cure))
             case str():
                 self.post_message(self.CuresAsked(finding))
             case _:
