@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,10 +18,11 @@ from tests.analysis import test_findings_of_scripts as of_scripts
 from tests.capture.runs import recorded
 from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
-from tests.soak.healthy import block, random_options
+from tests.soak.healthy import block, random_options, random_text
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding
 from tui_gru.analysis.findings import TABLE, by_cause, find
+from tui_gru.debugger.position import batch_in_words
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
 from tui_gru.session.answers import PlainResults
@@ -44,6 +47,7 @@ parameters Wh Uh bh
 
 h = relu(ah: x Wh + h_prev Uh + bh − 9)
 """
+RELU_CELL = OFF_CELL.replace(" − 9", "")
 FORGETFUL_CELL = """\
 reads x
 state h : H
@@ -659,6 +663,44 @@ def test_nothing_has_gone_from_a_healthy_run_and_what_is_there_has_not_gone():
     assert not names & {each.name for each in broken.gone()}
     assert all(each.last_seen is None for each in broken.found)
     assert run(0).gone() == run(1).gone() == ()
+
+
+def test_a_rate_that_harms_only_what_was_learned_before_is_tried_from_its_change_on():
+    """From the first batch on, the rate of 0.3 learns the text as well as a smaller one."""
+    options = {"hidden_size": 32, "cell": "lstm", "batch_size": 8, "seq_length": 16, "seed": 2}
+    session = run(300, text=random_text(random.Random(2), 4000), **options)
+    session.learning_rate = 0.3
+    session.step("batch", 100)
+    (found,) = session.findings()
+    assert found.name == "rate-too-large"
+    (tried,) = [each.words for each in found.evidence if "tried on a copy" in each.words]
+    begin, end, without = re.fullmatch(
+        r"tried on a copy: with --learning-rate 0.03 100 batches from (.*) on end at (.*), not (.*)", tried
+    ).groups()
+    assert begin == batch_in_words(*divmod(300, session.config.num_batches))
+    copy = run(300, text=session.config.text, **options)
+    copy.learning_rate = 0.03
+    copy.step("batch", 100)
+    for run_of, said in ((copy, end), (session, without)):
+        assert float(said) == pytest.approx(run_of.snapshot().losses[-20:].mean(), rel=0.01)
+    near = run(300, text=session.config.text, **options)
+    near.learning_rate = 0.02
+    near.step("batch", 100)
+    assert near.findings() == ()
+
+
+def test_numbers_that_are_not_finite_because_the_state_grows_follow_from_that():
+    session = Session(text=random_text(random.Random(5), 900), cell="relu.cell", cell_text=RELU_CELL, hidden_size=8, seq_length=32)
+    session.learning, session.stop_on_nan = True, False
+    for i in range(8):
+        for j in range(8):
+            session.edit("Uh", (i, j), 1.6 * (i == j))
+    session.step("batch", 40)
+    found = session.findings()
+    assert not np.isfinite(session.loss)
+    assert found[0].name == "exploding-gradient"
+    assert {each.cause.name for each in found[1:]} == {"exploding-gradient"}
+    assert "not-finite" in {each.name for each in found}
 
 
 def test_a_gradient_that_vanishes_while_only_pairs_of_characters_are_learned_is_not_seen_as_gone():

@@ -218,12 +218,19 @@ class RunFacts:
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
 
     @cached_property
+    def last_finite(self) -> int | None:
+        """The last completed batch with a finite loss; None if there is none."""
+        finite = np.flatnonzero(np.isfinite(self.losses))
+        return int(finite[-1]) if len(finite) else None
+
+    @cached_property
     def last_prediction(self) -> dict[str, Float64Array]:
         """The norm, over rows and units, of the gradient of the last timestep's loss with respect to each state, by name, (T).
 
-        It is that of the last batch, after each of its timesteps. Empty if there is no batch, or no character to be predicted.
+        It is that of the last batch with a finite loss, after each of its timesteps. Empty if there is none, or no character to be
+        predicted.
         """
-        return last_prediction_gradient(self.program, self.recent[-1][1]) if self.recent else {}
+        return {} if self.last_finite is None else last_prediction_gradient(self.program, self.record(self.last_finite))
 
     @cached_property
     def expected(self) -> Expected | None:

@@ -99,7 +99,11 @@ TABLE = (
     ),
     FindingRule("target-is-read", course.target_is_read),
     FindingRule("gradient-ascent", course.gradient_ascent, effects=("rate-too-large", *_OF_LARGE_STEPS)),
-    FindingRule("exploding-gradient", training.exploding_gradient, effects=("mostly-clipped", "softmax-underflow")),
+    FindingRule(
+        "exploding-gradient",
+        training.exploding_gradient,
+        effects=("not-finite", "mostly-clipped", "softmax-underflow"),
+    ),
     FindingRule("initial-loss", course.initial_loss, effects=(*_OF_LARGE_WEIGHTS, "rate-too-large")),
     FindingRule("rate-too-large", course.rate_too_large, ("loss-rises", "rate-too-small"), _OF_LARGE_STEPS, placed=True),
     FindingRule("mostly-clipped", training.mostly_clipped, effects=("rate-too-small", "worse-than-a-table")),

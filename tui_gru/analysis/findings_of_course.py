@@ -28,6 +28,7 @@ from tui_gru.debugger.program import Program, spoken
 from tui_gru.debugger.segment import checkpoint_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import INITS, Config, Text, cut, token_word
+from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import initial_weights
@@ -63,7 +64,7 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
     if not x.count or not x.program.model.is_cross_entropy:
         return
     loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
-    above = min(loss, _loss_of_all(x)) > guess + _FAR
+    above = min(loss, _loss_of_epoch(x)) > guess + _FAR
     below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS and _has_new_weights(x)
     if not (above or below):
         return
@@ -92,10 +93,14 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
     )
 
 
-def _loss_of_all(x: RunFacts) -> float:
-    """Return the loss of the first batch if all characters were as frequent in it: that of few targets can be far by chance."""
-    chances = x.record(0).array(x.program.loss_names.prediction)
-    return float(-np.log(np.maximum(chances, np.finfo(chances.dtype).tiny)).mean())
+def _loss_of_epoch(x: RunFacts) -> float:
+    """Return the loss of the first predictions if their targets were those of a whole epoch of text: that of few targets can be far
+    from it by chance."""
+    if not isinstance(x.corpus, Corpus):
+        return math.inf
+    frequencies = np.bincount(x.corpus.targets.ravel(), minlength=x.config.vocab_size) / x.corpus.targets.size
+    chances = x.record(0).array(x.program.loss_names.prediction).reshape(-1, x.config.vocab_size)
+    return float(-np.log(np.maximum(chances, np.finfo(chances.dtype).tiny)).mean(axis=0) @ frequencies)
 
 
 def _has_new_weights(x: RunFacts) -> bool:
@@ -143,19 +148,29 @@ def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
 
 def _saves(x: RunFacts, cures: tuple[Cure, ...]) -> tuple[Cure, Evidence] | None:
     """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`, and the evidence."""
-    count = min(len(x.learned), trial_batches(x.config))
-    if not x.config.source.can(Ability.TRAIN) or count < LEAST_TRIED:
+    if not x.config.source.can(Ability.TRAIN):
         return None
-    # Not the losses of the run, which other changes may have raised.
-    own = losses_with(x.timeline, x.moment, None, count, check=x.check)
-    for cure in cures:
-        losses = losses_with(x.timeline, x.moment, cure, count, check=x.check)
-        if own is None or losses is None:
+    # A rate that was changed may do harm only to what was learned before: it is tried from there on, too.
+    changed, since_change = _with_same_rate(x), 0
+    if 0 < len(changed) < len(x.learned):
+        change = x.timeline.segment_at(x.end(int(changed[0]))).start
+        since_change = x.timeline.completed(x.timeline.position(change))
+    for since in dict.fromkeys((0, since_change)):
+        count = min(int((x.learned >= since).sum()), trial_batches(x.config))
+        if count < LEAST_TRIED:
             continue
-        without, loss = loss_after(own), loss_after(losses)
-        if loss < without - _HARMFUL and without - loss >= _SURE * _error_of_difference(own, losses):
-            words = f"with {cure.typed} the first {counted(count, 'batch')} end at {rounded(loss)}, not {rounded(without)}"
-            return cure, Evidence(f"tried on a copy: {words}")
+        # Not the losses of the run, which other changes may have raised.
+        own = losses_with(x.timeline, x.moment, None, count, since=since, check=x.check)
+        for cure in cures:
+            losses = losses_with(x.timeline, x.moment, cure, count, since=since, check=x.check)
+            if own is None or losses is None:
+                continue
+            without, loss = loss_after(own), loss_after(losses)
+            if loss < without - _HARMFUL and without - loss >= _SURE * _error_of_difference(own, losses):
+                counts = counted(count, "batch")
+                batches = f"{counts} from {x.at(since)} on" if since else f"the first {counts}"
+                words = f"with {cure.typed} {batches} end at {rounded(loss)}, not {rounded(without)}"
+                return cure, Evidence(f"tried on a copy: {words}")
     return None
 
 
@@ -168,8 +183,8 @@ def _error_of_difference(own: Sequence[float], losses: Sequence[float]) -> float
 
 
 def rate_too_large(x: RunFacts) -> Iterator[Finding]:
-    """Find steps that change the weights by more than a tenth while the loss rises; or by more than a half, or after which the loss
-    rises again, if a smaller rate is better.
+    """Find steps that change the weights by more than a tenth while the loss rises; or at the beginning, or by more than a half, or
+    after which the loss rises again, if a smaller rate is better.
 
     Where numbers are not finite any more, the steps before that are examined.
     """
@@ -185,7 +200,8 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     now, best = (float(windows[-1]), min(began, *windows[:-1])) if len(windows) > 1 else (math.inf, began)
     risen = now > _UP * (best if batch == last or ratio <= _LARGE else began) + _ABOVE
     tried = None
-    if not (risen and ratio > _LARGE):
+    # The first step of Adam is large by itself: where only that is, a smaller rate has to be better, as soon as one can be tried.
+    if not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
         if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
             return
         tried = _saves(x, smaller_rates(x.moment.record.settings)[:3])

@@ -231,7 +231,9 @@ def _about_flow(
     cures: tuple[Cure, ...],
 ) -> Finding:
     T, B = x.program.seq_length, x.config.batch_size
-    batch, record = x.recent[-1]
+    batch = x.last_finite
+    assert batch is not None  # `x.last_prediction` is that of this batch
+    record = x.record(batch)
     evidence = [
         Evidence(
             f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {rounded(norms[0])} at t {T}, "

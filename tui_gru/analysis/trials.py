@@ -215,13 +215,13 @@ def trial_batches(config: Config) -> int:
 
 
 def losses_with(
-    timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, check: Interruption | None = None
+    timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, since: int = 0, check: Interruption | None = None
 ) -> list[float] | None:
     """Return the losses of the first `count` batches of the run with an option, or with its own options for None; fewer if one is
     not finite. None if the run has the option already, or it does not fit its other options.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
-    settings of the update rule at the moment.
+    settings of the update rule at the moment. With `since` it begins at that batch, as a trial of a learning rate can.
     """
     segment = timeline.segment_at(moment.position.tick)
     changed = segment.trainer.config if cure is None else _with(timeline, moment, cure)
@@ -232,6 +232,9 @@ def losses_with(
     if cure is not None:
         name = _SETTING_OF.get(cure.name, cure.name)
         settings |= {name: cure.value} if name in settings else {}
+    if since:
+        return _Beginning(timeline, timeline.moment(timeline.end_of(since - 1))).losses(settings, count, check)
+    if cure is not None:
         weights = initial_weights(changed) if cure.name in _NEW_WEIGHTS and changed.init != FROM_FILE else None
     if weights is None:
         weights = _with_layout(timeline.record(0).before, changed)
