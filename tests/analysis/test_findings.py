@@ -22,6 +22,7 @@ from tests.soak.healthy import block, random_options, random_text
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding
 from tui_gru.analysis.findings import TABLE, by_cause, find
+from tui_gru.analysis.losses import baselines
 from tui_gru.debugger.position import batch_in_words
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
@@ -687,6 +688,23 @@ def test_a_rate_that_harms_only_what_was_learned_before_is_tried_from_its_change
     near.learning_rate = 0.02
     near.step("batch", 100)
     assert near.findings() == ()
+
+
+def test_gates_that_are_shut_in_a_model_that_predicts_well_are_no_finding():
+    """In long healthy runs, nearly all reset gates of a large GRU close, and the loss is as low as before."""
+
+    def with_shut(gate: str, value: float) -> Session:
+        session = run(200, **LEARNED)
+        for unit in range(8):
+            session.edit(gate, (unit,), value)
+        session.step("batch", 300)
+        return session
+
+    session = with_shut("br", -20.0)
+    assert all(session.value("r", t=t).max() < 0.01 for t in range(8))
+    assert session.loss < baselines(TEXT, session.config.vocab_size).bigram
+    assert session.findings() == ()
+    assert "saturated-gate" in {each.name for each in with_shut("bz", 20.0).findings()}
 
 
 def test_numbers_that_are_not_finite_because_the_state_grows_follow_from_that():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
+from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.trials import Cure, cured
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.history import ScalarRows
@@ -22,6 +23,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
+from tui_gru.engine.data import AnyCorpus, Corpus
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Array, Float64Array
@@ -29,7 +31,6 @@ from tui_gru.imported.captured import CapturedBatch, RecordedBatches
 from tui_gru.imported.convention import Fit, Port
 
 if TYPE_CHECKING:
-    from tui_gru.engine.data import AnyCorpus
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
@@ -108,6 +109,7 @@ def listed(words: list[str], most: int = 4) -> str:
 
 RECENT = 8  # batches that are examined completely
 RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
+SPACING = 64  # batches between those that are examined in the middle of a long run
 ENOUGH = 32  # entries of a unit that a finding needs
 
 
@@ -130,6 +132,21 @@ class RunFacts:
         self.program, self.config = timeline.program, timeline.program.config
         trains = self.config.source.can(Ability.TRAIN)
         self.count = timeline.completed(moment.position) if trains else self.program.num_batches
+
+    @classmethod
+    def after(
+        cls,
+        timeline: Timeline,
+        batches: int,
+        samples: Sequence[Sample] = (),
+        held_out: Text = "",
+        monitor: Monitor | None = None,
+    ) -> RunFacts:
+        """Return the facts of a run after some batches, at least one. The recent ones are replayed on the way to the last."""
+        recent = _recent(timeline, batches, monitor)
+        found = cls(timeline, timeline.moment(timeline.end_of(batches - 1)), samples, held_out, monitor)
+        found.recent = recent
+        return found
 
     @property
     def corpus(self) -> AnyCorpus:
@@ -194,11 +211,15 @@ class RunFacts:
         """Return the complete record of a batch."""
         return self.timeline.record(batch, self._monitor)
 
+    @staticmethod
+    def about(batch: int) -> int:
+        """Return a batch at or not far before one, to which a replay is short: checkpoints are at multiples of powers of two."""
+        return batch - batch % SPACING if batch >= 8 * SPACING else batch
+
     @cached_property
     def recent(self) -> tuple[tuple[int, BatchRecord], ...]:
         """The last batches with their records, in order."""
-        count = min(RECENT, max(1, RECENT_BYTES // self.config.record_bytes), self.count)
-        return tuple((batch, self.record(batch)) for batch in range(self.count - count, self.count))
+        return _recent(self.timeline, self.count, self._monitor)
 
     @cached_property
     def recently_learned(self) -> tuple[tuple[int, BatchRecord], ...]:
@@ -216,6 +237,13 @@ class RunFacts:
         inputs = [inputs_of(self.program, record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
+
+    @cached_property
+    def knows_more_than_pairs(self) -> bool:
+        """True if the recent losses are below that of a table of the pairs of characters of the text."""
+        if not isinstance(self.corpus, Corpus) or not self.program.model.is_cross_entropy:
+            return False
+        return bool(self.losses[-RECENT:].mean() < baselines(self.corpus.text, self.config.vocab_size).bigram)
 
     @cached_property
     def last_finite(self) -> int | None:
@@ -293,3 +321,9 @@ class RunFacts:
     def values(self) -> tuple[str, ...]:
         """The values that the forward pass computes at every timestep."""
         return self.program.names_of(ValueKind.VALUE)
+
+
+def _recent(timeline: Timeline, count: int, monitor: Monitor | None) -> tuple[tuple[int, BatchRecord], ...]:
+    """Return the last of the first `count` batches with their records, in order."""
+    few = min(RECENT, max(1, RECENT_BYTES // timeline.program.config.record_bytes), count)
+    return tuple((batch, timeline.record(batch, monitor)) for batch in range(count - few, count))

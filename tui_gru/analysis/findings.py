@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -140,13 +141,10 @@ def find(
     `progress` receives a description of each part. The run and its records are not changed.
     """
 
-    def facts(at: Moment) -> RunFacts:
-        return RunFacts(timeline, at, samples, held_out, monitor)
-
-    examined = facts(moment)
+    examined = RunFacts(timeline, moment, samples, held_out, monitor)
     with NUMPY_SETTINGS:
         found = _all(examined, progress)
-        first = _FirstSeen(examined, facts, found)
+        first = _FirstSeen(examined, partial(RunFacts.after, timeline, samples=samples, held_out=held_out, monitor=monitor), found)
         for row, own in found.items():
             if progress is not None:
                 progress(f"looking where {row.name} begins")
@@ -190,8 +188,7 @@ def gone_again(
     present = {each.name for each in now}
     present |= {name for rule in TABLE if rule.name in present for name in rule.instead_of}
 
-    def facts(batches: int) -> RunFacts:
-        return RunFacts(timeline, timeline.moment(timeline.end_of(batches - 1)), (), held_out, monitor)
+    facts = partial(RunFacts.after, timeline, held_out=held_out, monitor=monitor)
 
     def border(rule: FindingRule, low: int, high: int) -> int:
         """Return the last number of batches from `low` on with the same answer of a rule as there, where `high` has the other."""
@@ -253,7 +250,7 @@ def _root(row: FindingRule, causes: dict[FindingRule, FindingRule]) -> FindingRu
 class _FirstSeen:
     """Finds since when a run shows the findings of some rules, by bisection over its batches."""
 
-    def __init__(self, examined: RunFacts, facts: Callable[[Moment], RunFacts], rules: Iterable[FindingRule]) -> None:
+    def __init__(self, examined: RunFacts, facts: Callable[[int], RunFacts], rules: Iterable[FindingRule]) -> None:
         self._examined, self._facts, self._timeline = examined, facts, examined.timeline
         # The batches of a recording or a model file are independent: their findings begin where they are shown best.
         examinable = examined.config.source.can(Ability.TRAIN) and examined.count > 0
@@ -277,6 +274,6 @@ class _FirstSeen:
     def _after(self, count: int) -> set[str]:
         """Return which findings the run shows after a number of batches."""
         if count not in self._known:  # the names are kept, not the facts, which hold records
-            facts = self._facts(self._timeline.moment(self._timeline.end_of(count - 1)))
+            facts = self._facts(count)
             self._known[count] = {rule.name for rule in self._rules if next(rule.find(facts), None) is not None}
         return self._known[count]

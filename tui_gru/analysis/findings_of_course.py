@@ -146,13 +146,15 @@ def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
     return learned[other[-1] + 1 if len(other) else 0 :]
 
 
-def _saves(x: RunFacts, cures: tuple[Cure, ...]) -> tuple[Cure, Evidence] | None:
-    """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`, and the evidence."""
+def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_change: bool = False) -> tuple[Cure, Evidence] | None:
+    """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`, and the evidence.
+
+    With `also_from_change` they are tried from the last change of the learning rate on as well.
+    """
     if not x.config.source.can(Ability.TRAIN):
         return None
-    # A rate that was changed may do harm only to what was learned before: it is tried from there on, too.
     changed, since_change = _with_same_rate(x), 0
-    if 0 < len(changed) < len(x.learned):
+    if also_from_change and 0 < len(changed) < len(x.learned):
         change = x.timeline.segment_at(x.end(int(changed[0]))).start
         since_change = x.timeline.completed(x.timeline.position(change))
     for since in dict.fromkeys((0, since_change)):
@@ -204,7 +206,8 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     if not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
         if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
             return
-        tried = _saves(x, smaller_rates(x.moment.record.settings)[:3])
+        # A rate that was changed may do harm only to what was learned before the change.
+        tried = _saves(x, smaller_rates(x.moment.record.settings)[:3], also_from_change=True)
         if tried is None:
             return
         batch, ratio = (last, at_last) if at_last > at_first else (first, at_first)

@@ -346,7 +346,7 @@ def saturated_gate(x: RunFacts) -> Iterator[Finding]:
     """Find values of which most units are nearly always near a limit: with the initial weights, or, very near, in the last batches.
 
     A trained network uses the flat parts of its functions as well: in healthy runs up to 0.8 of the units of a gate are within a
-    tenth of a limit, and up to 0.65 within a hundredth.
+    tenth of a limit, and up to 0.65 within a hundredth; in a large GRU that predicts well, nearly all reset gates may be shut.
     """
     for name in saturating(x.program):
         limits = limits_of(x.program, name)
@@ -359,8 +359,9 @@ def saturated_gate(x: RunFacts) -> Iterator[Finding]:
         elif (
             x.varied
             and made.function != "tanh"  # a gate
+            and not x.knows_more_than_pairs
             and (stuck := _stuck(last, deep, _DEEPLY)) is not None
-            and _stuck(x.record(x.count * 3 // 4).array(name), deep, _DEEPLY) is not None  # not for a moment only
+            and _stuck(x.record(x.about(x.count * 3 // 4)).array(name), deep, _DEEPLY) is not None  # not for a moment only
         ):
             yield _saturated(x, name, deep, last, stuck, x.count - 1, len(x.recent))
 
@@ -460,7 +461,7 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
         low, high = x.program.ranges[state]
         scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
         shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
-        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # dead there as well?
+        earlier = [x.record(x.about(x.count // 2)), *([x.record(0)] if x.count < _SHORT else [])]  # dead there as well?
         whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
         dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
         if len(dead) <= _RARE * values.shape[-1]:
