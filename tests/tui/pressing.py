@@ -9,7 +9,8 @@ from textual.events import Paste
 from textual.pilot import Pilot
 
 from tui_gru.tui.headless import type_keys
-from tui_gru.tui.terminal import drawn_once
+from tui_gru.tui.panel import Panel
+from tui_gru.tui.terminal import drawn_later
 
 
 async def press(pilot: Pilot[Any], *typed: str) -> None:
@@ -18,10 +19,11 @@ async def press(pilot: Pilot[Any], *typed: str) -> None:
 
 
 async def press_each(pilot: Pilot[Any], tokens: Iterable[str]) -> None:
-    """Type keys, as `type_keys` reads them, and draw once. A token that is a command is pasted, so that the screen need not answer
-    each of its letters, and entered."""
+    """Type keys, as `type_keys` reads them, and draw the visible panels. The screen is composed of them when something reads it:
+    that takes most of a drawing. A token that is a command is pasted, so that the screen need not answer each of its letters, and
+    entered."""
     keys: list[str] = []
-    with drawn_once(pilot.app):
+    with drawn_later(pilot.app):
         for token in tokens:
             if token.startswith(":") and token != ":":
                 await type_keys(pilot, [*keys, ":"])
@@ -30,3 +32,7 @@ async def press_each(pilot: Pilot[Any], tokens: Iterable[str]) -> None:
             else:
                 keys.append(token)
         await type_keys(pilot, keys)
+        for panel in pilot.app.screen.walk_children(Panel) if pilot.app.screen_stack else ():
+            if panel.region:
+                panel.plain_text()
+        await pilot.pause()

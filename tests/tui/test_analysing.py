@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.debugger.models import parametrize
 from tests.tui.pressing import press
 from tui_gru.analysis import losses
 from tui_gru.analysis.units import feature_of
+from tui_gru.debugger.state import State
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import Model
 from tui_gru.equations.syntax import split
@@ -48,14 +50,23 @@ TEXT = (
 LARGE = {"text": TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12, "seed": 2}
 
 
-def opened(options: dict[str, Any]) -> Any:
-    return make_app(Config.of(**options))
+@cache
+def learned(epochs: int) -> State:
+    """The large model after so many epochs, of which no test wants to wait for the first ones."""
+    session = tui_gru.Session(**LARGE)
+    session.learning = True
+    session.step("epoch", epochs)
+    return session.state
+
+
+def opened(options: dict[str, Any], epochs: int = 0) -> Any:
+    return make_app(tui_gru.Session(state=learned(epochs)) if epochs else Config.of(**options))
 
 
 @asynccontextmanager
-async def started(options: dict[str, Any], *typed: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """Run the app at 160x50, type, and return the app and its pilot."""
-    app = opened(options)
+async def started(options: dict[str, Any], *typed: str, epochs: int = 0) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
+    """Run the app at 160x50, after epochs of the large model if there are any, type, and return the app and its pilot."""
+    app = opened(options, epochs)
     async with headless(app, (160, 50), drawn=False) as pilot:
         await press(pilot, *typed)
         yield app, pilot
@@ -114,7 +125,7 @@ async def test_findings_are_looked_for_after_sampling() -> None:
         await press(pilot, ":sample Ma 5 tutorial")
         assert "1 finding" in header(app)
         assert [each.name for each in app.screen.snapshot.findings] == ["sampler-without-feedback"]
-    async with started(LARGE, "l 1e", ":sample 10 tutorial") as (app, pilot):
+    async with started(LARGE, ":sample 10 tutorial", epochs=1) as (app, pilot):
         assert "1 finding" in header(app)
         await press(pilot, "! down enter")
         assert app.screen.session.position == app.screen.session.newest
@@ -144,7 +155,7 @@ def header(app: Any) -> str:
 
 
 async def test_units_over_the_text_stand_under_the_feature_that_they_follow() -> None:
-    async with started(LARGE, "l 3e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=3) as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, UnitsMap)
         activity = app.screen.session.units()
@@ -180,7 +191,7 @@ async def test_units_over_the_text_stand_under_the_feature_that_they_follow() ->
 
 
 async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_turned() -> None:
-    async with started(LARGE, "l 3e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=3) as (app, pilot):
         panel = app.screen.overlay
         await press(pilot, f"/ {' '.join('vowels')} enter")
         signs = {}
@@ -195,7 +206,7 @@ async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_turned() -> Non
 
 
 async def test_the_map_of_units_has_signs_only_where_there_are_no_colours() -> None:
-    async with started(LARGE, "l 3e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=3) as (app, pilot):
         panel = app.screen.overlay
 
         def signed() -> int:
@@ -213,7 +224,7 @@ async def test_the_map_of_units_has_signs_only_where_there_are_no_colours() -> N
 
 
 async def test_the_columns_beside_the_map_of_units_have_heads() -> None:
-    async with started(LARGE, "l 3e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=3) as (app, pilot):
         await until_checked(pilot)
         head = app.screen.overlay.plain_text().splitlines()[2]
         assert re.search(r"r untrained +r now +loss without$", head.rstrip())
@@ -223,7 +234,7 @@ async def test_the_columns_beside_the_map_of_units_have_heads() -> None:
 
 
 async def test_a_click_on_the_map_of_units_goes_to_the_character_above() -> None:
-    async with started(LARGE, "l 3e h") as (app, _):
+    async with started(LARGE, "h", epochs=3) as (app, _):
         panel = app.screen.overlay
         x = panel.plain_text().splitlines()[2].index("best")
         assert panel.point_at(x, 3)
@@ -231,7 +242,7 @@ async def test_a_click_on_the_map_of_units_goes_to_the_character_above() -> None
 
 
 async def test_the_keys_of_the_units() -> None:
-    async with started(LARGE, "l 1e h tab tab") as (app, pilot):
+    async with started(LARGE, "h tab tab", epochs=1) as (app, pilot):
         panel = app.screen.overlay
         assert panel.plain_text().splitlines()[3].startswith("unit 1 ")  # they are sorted by number
         await press(pilot, f"{'up ' * 24} down right right")
@@ -248,7 +259,7 @@ async def test_the_keys_of_the_units() -> None:
 
 
 async def test_the_loss_without_each_unit_is_shown_and_sorts_them() -> None:
-    async with started(LARGE, "l 3e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=3) as (app, pilot):
         found = app.screen.session.units(without=True)
         added = found.without - found.loss
         await until_checked(pilot)
@@ -264,7 +275,7 @@ async def test_the_loss_without_each_unit_is_shown_and_sorts_them() -> None:
 
 
 async def test_an_estimate_is_shown_until_the_loss_without_a_unit_is_computed() -> None:
-    async with started(LARGE, "l 1e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=1) as (app, pilot):
         await until_checked(pilot)
         panel = app.screen.overlay
         without = np.full(24, np.nan)
@@ -303,7 +314,7 @@ async def test_a_closed_panel_no_longer_waits_for_the_loss_without_a_unit(monkey
 
 
 async def test_units_are_sorted_by_an_expression_or_a_file(tmp_path: Path) -> None:
-    async with started(LARGE, "l 3e h", ":feature max(abs(h))") as (app, pilot):
+    async with started(LARGE, "h", ":feature max(abs(h))", epochs=3) as (app, pilot):
         panel, session = app.screen.overlay, app.screen.session
         values = np.abs(panel.activity.values).max(axis=1)
         r = np.array([np.corrcoef(values, panel.activity.values[:, unit])[0, 1] for unit in range(24)])
@@ -321,7 +332,7 @@ async def test_units_are_sorted_by_an_expression_or_a_file(tmp_path: Path) -> No
 
 
 async def test_where_a_unit_is_on_is_selected_with_what_is_on_there_and_where_else_all_of_it_is() -> None:
-    async with started(LARGE, "l 3e h > > w") as (app, pilot):
+    async with started(LARGE, "h > > w", epochs=3) as (app, pilot):
         panel = app.screen.overlay
         activity, unit, at = panel.activity, panel.unit, panel.at
         assert panel.span == activity.span_at(unit, at, 0.5)
@@ -351,7 +362,7 @@ async def test_where_a_unit_is_on_is_selected_with_what_is_on_there_and_where_el
 
 
 async def test_the_states_stand_in_the_plane_of_their_main_directions() -> None:
-    async with started(LARGE, "l 3e h p") as (app, pilot):
+    async with started(LARGE, "h p", epochs=3) as (app, pilot):
         panel, text = app.screen.overlay, LARGE["text"]
         plane = panel.activity.plane
         first, *rows = panel.plain_text().splitlines()[2:]
@@ -425,7 +436,7 @@ async def test_curves_that_are_kept() -> None:
 
 
 async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
-    async with started(LARGE, "l 1e h right right right right right enter") as (app, _):
+    async with started(LARGE, "h right right right right right enter", epochs=1) as (app, _):
         session, corpus = app.screen.session, app.screen.snapshot.corpus
         batch, t, row = corpus.cell_of(5)
         assert (session.position.epoch, session.position.batch, session.position.t) == (0, batch, t)
@@ -462,7 +473,7 @@ async def test_commands_that_are_refused() -> None:
 
 
 async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
-    async with started(LARGE, "l 1e h") as (app, pilot):
+    async with started(LARGE, "h", epochs=1) as (app, pilot):
         panel = app.screen.overlay
         best = app.screen.session.units().goes_with()[panel.unit]
         await press(pilot, "tab")
@@ -541,7 +552,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
 
 
 async def test_how_far_back_the_model_remembers() -> None:
-    async with started(LARGE, "l 3e 2n 3s y") as (app, pilot):
+    async with started(LARGE, "2n 3s y", epochs=3) as (app, pilot):
         await until_checked(pilot)
         panel, memory = app.screen.overlay, app.screen.session.memory()
         assert panel.memory.losses.tolist() == memory.losses.tolist()
@@ -580,7 +591,7 @@ async def test_a_model_that_reads_both_ways_has_no_memory_of_characters() -> Non
 
 
 async def test_where_the_loss_is_made() -> None:
-    async with started(LARGE, "l 1e d") as (app, pilot):
+    async with started(LARGE, "d", epochs=1) as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, LossPlaces)
         losses = app.screen.session.losses(text=LARGE["text"])
@@ -629,7 +640,7 @@ async def test_the_next_saturated_unit() -> None:
 
 
 async def test_keys_to_what_matters_in_a_matrix() -> None:
-    async with started(LARGE, "l 1e *") as (app, pilot):
+    async with started(LARGE, "*", epochs=1) as (app, pilot):
         weights, session = app.screen.query_one(WeightsPanel), app.screen.session
         matrix = weights.matrix
         values = np.atleast_2d(session.parameter(matrix.refs(0, 0).name))  # of the parameter that the current line updates
@@ -702,12 +713,12 @@ async def test_every_panel_of_any_model(model: dict[str, Any], rate: float) -> N
 # Pictures
 
 PICTURES = {
-    "findings": ({}, "l 300e", ":sample Ma 10 0.0", "! down"),
-    "units": (LARGE, "l 3e h down right right"),
-    "row": (LARGE, "l 3e 8s", ":units h row 1"),
-    "influence": (LARGE, "l 3e 2n 9s y"),
-    "losses": (LARGE, "l 3e d"),
-    "arrays": (LARGE, "l 3e 9s W"),
+    "findings": ({}, 0, "l 300e", ":sample Ma 10 0.0", "! down"),
+    "units": (LARGE, 3, "h down right right"),
+    "row": (LARGE, 3, "8s", ":units h row 1"),
+    "influence": (LARGE, 3, "2n 9s y"),
+    "losses": (LARGE, 3, "d"),
+    "arrays": (LARGE, 3, "9s W"),
 }
 
 
@@ -719,15 +730,15 @@ async def finished(pilot: Pilot[Any], typed: Iterable[str]) -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(snap_compare: Any, name: str) -> None:
-    options, *typed = PICTURES[name]
-    assert snap_compare(opened(options), terminal_size=(120, 36), run_before=lambda pilot: finished(pilot, typed))
+    options, epochs, *typed = PICTURES[name]
+    assert snap_compare(opened(options, epochs), terminal_size=(120, 36), run_before=lambda pilot: finished(pilot, typed))
 
 
 @pytest.mark.parametrize("size", [(160, 50), (80, 24), (120, 36)], ids=["wide", "narrow", "ascii"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_texts(snap_text: Any, request: Any, name: str, size: tuple[int, int]) -> None:
-    options, *typed = PICTURES[name]
-    app = opened(options)
+    options, epochs, *typed = PICTURES[name]
+    app = opened(options, epochs)
     if request.node.callspec.id.endswith("ascii"):
         app.glyphs = ASCII
     snap_text(app, terminal_size=size, run_before=lambda pilot: finished(pilot, typed))

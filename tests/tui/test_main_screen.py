@@ -24,7 +24,6 @@ from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.values import ValueMatrix
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.session_screen import BottomLine, Card
-from tui_gru.tui.terminal import drawn_later
 from tui_gru.tui.verbs import BY_ID
 
 
@@ -35,14 +34,8 @@ class Driver:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def type(self, *tokens: str) -> None:
-        """Type keys, and commands such as `:go e3`, and draw the visible panels. The screen is composed of them at the end: that
-        takes most of a drawing."""
-        with drawn_later(self.pilot.app):
-            await press_each(self.pilot, tokens)
-            for panel in self.pilot.app.screen.walk_children(Panel):
-                if panel.region:
-                    panel.plain_text()
-            await self.pilot.pause()
+        """Type keys, and commands such as `:go e3`."""
+        await press_each(self.pilot, tokens)
 
     @property
     def where(self) -> tuple[int, int, int, str]:

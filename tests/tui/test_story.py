@@ -27,7 +27,7 @@ from tui_gru.tui.plots import Dots
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.theme import ASCII, BLACKBOARD, UNICODE, palette_for
 
-SHOWN = "l 20e H left left"
+SHOWN = "H left left"
 
 
 def panel_of(app: Any) -> StoryPanel:
@@ -37,7 +37,7 @@ def panel_of(app: Any) -> StoryPanel:
 
 
 async def test_the_story_of_a_run_is_told_up_to_the_newest_moment() -> None:
-    async with started(LARGE, "l 2e", ":go e1 b3", "H") as (app, pilot):
+    async with started(LARGE, ":go e1 b3", "H", epochs=2) as (app, pilot):
         panel, session = panel_of(app), app.screen.session
         assert panel.story is not None
         assert panel.story.count == session.newest.number + 1
@@ -63,7 +63,7 @@ async def test_the_story_of_a_run_is_told_up_to_the_newest_moment() -> None:
 
 
 async def test_the_cursor_goes_from_moment_to_moment_and_enter_goes_there() -> None:
-    async with started(LARGE, "l 2e H home") as (app, pilot):
+    async with started(LARGE, "H home", epochs=2) as (app, pilot):
         panel, session = panel_of(app), app.screen.session
         assert panel.story is not None
         assert panel.at_batch == 0
@@ -79,7 +79,7 @@ async def test_the_cursor_goes_from_moment_to_moment_and_enter_goes_there() -> N
 
 
 async def test_a_click_moves_the_cursor_to_the_nearest_moment() -> None:
-    async with started(LARGE, "l 2e H ,") as (app, pilot):
+    async with started(LARGE, "H ,", epochs=2) as (app, pilot):
         panel = panel_of(app)
         await pilot.click(StoryPanel, offset=(100, 6))
         await pilot.pause()
@@ -112,7 +112,7 @@ async def test_letters_of_findings_and_marks_stand_where_they_are_first_seen() -
 
 
 async def test_an_expression_becomes_a_chart_until_it_is_plotted_again() -> None:
-    async with started(LARGE, "l 2e", ":plot norm(Uz)") as (app, pilot):
+    async with started(LARGE, ":plot norm(Uz)", epochs=2) as (app, pilot):
         panel, session = panel_of(app), app.screen.session
         (plotted,) = panel.plotted
         assert plotted.batches.tolist() == panel.story.batches.tolist() if panel.story is not None else False
@@ -130,7 +130,7 @@ async def test_an_expression_becomes_a_chart_until_it_is_plotted_again() -> None
 
 async def test_the_numbers_of_the_story_are_exported(tmp_path: Path) -> None:
     path = tmp_path / "story.csv"
-    async with started(LARGE, "l 2e", f":export {path}") as (app, pilot):
+    async with started(LARGE, f":export {path}", epochs=2) as (app, pilot):
         assert "only the story of the run" in app.screen.query_one(BottomLine).message
         await press(pilot, ":plot norm(Uz)", f":export {path}", f":export {tmp_path / 'story.svg'}")
         story = panel_of(app).story
@@ -184,12 +184,12 @@ def test_timesteps_are_grouped() -> None:
 
 
 def test_picture(snap_compare: Any) -> None:
-    assert snap_compare(opened(LARGE), terminal_size=(160, 50), run_before=lambda pilot: press(pilot, SHOWN))
+    assert snap_compare(opened(LARGE, 20), terminal_size=(160, 50), run_before=lambda pilot: press(pilot, SHOWN))
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24), (121, 36)], ids=["normal", "narrow", "ascii"])
 def test_texts(snap_text: Any, request: Any, size: tuple[int, int]) -> None:
-    app = opened(LARGE)
+    app = opened(LARGE, 20)
     if request.node.callspec.id == "ascii":
         app.glyphs = ASCII
     snap_text(app, terminal_size=size, run_before=lambda pilot: press(pilot, SHOWN))
