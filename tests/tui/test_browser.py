@@ -171,15 +171,25 @@ class Site:
         return self.process.returncode
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A server of one debugger at a time, in whose folder a page may write; a link in it leads to another folder."""
-    (tmp_path / "course").mkdir()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "course" / "link").symlink_to(tmp_path / "other")
-    site = Site("--debuggers", "1", "--hidden-size", "3", cwd=tmp_path / "course")
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which pages may write, with a link that leads to another one."""
+    folder = tmp_path_factory.mktemp("site")
+    for name in ("course", "other", "state"):
+        (folder / name).mkdir()
+    (folder / "course" / "link").symlink_to(folder / "other")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folders: Path) -> Iterator[Site]:
+    """A server of one debugger at a time."""
+    state = {"XDG_STATE_HOME": str(folders / "state"), "XDG_CONFIG_HOME": str(folders / "state" / "config")}
+    site = Site("--debuggers", "1", "--hidden-size", "3", cwd=folders / "course", env=os.environ | state)
     try:
         yield site
+        assert site.close() == 0
+        assert [path.read_text() for path in folders.glob("state/tui-gru/reports/*")] == []
     finally:
         site.process.kill()
         site.process.communicate()
@@ -201,6 +211,13 @@ class Terminal:
                 message = await self._socket.receive()
                 assert isinstance(message.data, bytes), "\n".join(self._screen.display)
                 self._stream.feed(message.data)
+
+    async def ends(self) -> None:
+        """Quit, and wait until the server has closed the socket."""
+        await self.type("q")
+        async with asyncio.timeout(PATIENCE):
+            while isinstance((await self._socket.receive()).data, bytes):
+                pass
 
 
 async def test_only_its_own_pages_with_the_token_are_let_in(site: Site) -> None:
@@ -226,7 +243,6 @@ async def test_only_its_own_pages_with_the_token_are_let_in(site: Site) -> None:
         for headers in ({}, {"Origin": site.base.rstrip("/")}, {"Host": site.base[7:-1].replace("127.0.0.1", "localhost")}):
             paths = (f"?token={site.token}", f"static/{site.token}/js/textual.js", f"static/{site.token}/server.py")
             assert [await status(path, **headers) for path in paths] == [200, 200, 404]
-    assert site.close() == 0
 
 
 async def test_a_page_has_its_debugger_and_one_too_many_is_told(site: Site) -> None:
@@ -249,16 +265,15 @@ async def test_a_page_has_its_debugger_and_one_too_many_is_told(site: Site) -> N
             await socket_.send_str('["resize", {"width": "wide"}]')
             await terminal.type("s")
             await terminal.shows("batch 1 of 3  t 1 of 3 ")
-            await terminal.type("q")
-            assert (await socket_.receive()).type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.CLOSE)
+            await terminal.ends()
         async with http.get(site.address) as answer:
             assert answer.status == 200
 
 
-async def test_a_page_writes_reads_and_lists_in_one_folder(site: Site, tmp_path: Path) -> None:
+async def test_a_page_writes_reads_and_lists_in_one_folder(site: Site, folders: Path) -> None:
     import aiohttp
 
-    course, other = tmp_path / "course", tmp_path / "other"
+    course, other = folders / "course", folders / "other"
     Session().save(other / "secret.tui-gru")
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{site.base}ws/{site.token}?width=100&height=30") as socket_:
         terminal = Terminal(socket_)
@@ -273,6 +288,7 @@ async def test_a_page_writes_reads_and_lists_in_one_folder(site: Site, tmp_path:
         await terminal.shows("is outside of")
         await terminal.type("o:save walk\r")
         await terminal.shows("saved to")
+        await terminal.ends()
     assert sorted(path.name for path in course.iterdir()) == ["here.txt", "link", "walk.tui-gru"]
     assert [path.name for path in other.iterdir()] == ["secret.tui-gru"]
 
