@@ -38,22 +38,17 @@ async def test_commands_are_abbreviated_as_in_gdb() -> None:
             execute(d.screen, "brexk z")
 
 
-@pytest.mark.parametrize("word", ["nats", "perplexity", "Temperature", "seed", "occlusion", "BPTT", "norms", "cross-entropy"])
-async def test_the_help_knows_the_words_of_the_field(word: str) -> None:
+async def test_the_help_knows_panels_and_the_words_of_the_field_and_suggests_the_word_that_was_meant() -> None:
     async with driving() as d:
-        await d.type(f":help {word}")
-        assert d.says in TERMS.values()
-
-
-@pytest.mark.parametrize(("word", "panel"), [("findings", "FindingsList"), ("gates", "Gates"), ("units", "UnitsMap")])
-async def test_the_help_explains_a_panel_before_a_word_of_the_field(word: str, panel: str) -> None:
-    async with driving() as d:
-        await d.type(f":help {word}")
-        assert d.says == with_keys(d.screen, explanations()[panel])
-
-
-async def test_the_help_suggests_the_word_that_was_meant() -> None:
-    async with driving() as d:
+        said = set()
+        for word in ("nats", "perplexity", "Temperature", "seed", "occlusion", "BPTT", "norms", "cross-entropy"):
+            await d.type(f":help {word}")
+            assert d.says in TERMS.values(), word
+            said.add(d.says)
+        assert len(said) == 8
+        for word, panel in (("findings", "FindingsList"), ("gates", "Gates"), ("units", "UnitsMap")):  # before a word of the field
+            await d.type(f":help {word}")
+            assert d.says == with_keys(d.screen, explanations()[panel])
         await d.type(":help perplexty")
         assert "did you mean perplexity" in d.says
 

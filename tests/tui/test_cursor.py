@@ -61,7 +61,7 @@ async def line_of(d: Driver, text: str) -> CurrentLine:
         await d.type("o")
     line = d.screen.query_one(CurrentLine)
     line.focus()
-    await d.pilot.pause()
+    await d.type()
     return line
 
 
@@ -87,7 +87,7 @@ async def test_down_never_goes_up() -> None:
         for start in range(len(line.spots)):
             spot = line.spots[start]
             line.put_cursor(spot)
-            await d.pilot.pause()
+            await d.type()
             below = [line.spot.y if line.spot is not None else -1]
             for _ in range(4):
                 await d.type("down")

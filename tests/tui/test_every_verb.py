@@ -33,7 +33,11 @@ def drawn(d: Driver) -> list[list[Segment]]:
 
 async def plain(d: Driver) -> None:
     """Leave whatever is open: a help screen, the command line, a letter or answer that is awaited, an overlay, zoom, focus."""
-    await d.type(*["escape"] * 5)
+    await d.type("escape")
+    for _ in range(4):
+        if d.pilot.app.screen is d.screen and (d.screen.focused, d.screen.overlay, d.screen.maximized) == (None, None, None):
+            break
+        await d.type("escape")
     d.screen.say("")
     await d.type()
     assert d.pilot.app.screen is d.screen

@@ -45,11 +45,13 @@ def footer(d: Driver) -> str:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_each_page_has_the_panels_that_it_is_said_to_have(size: tuple[int, int]) -> None:
+async def test_each_page_has_the_panels_that_it_is_said_to_have_and_overlays_cover_them(size: tuple[int, int]) -> None:
     async with driving(size) as d:
         await have_their_panels(d)
         await d.type(":watch loss", ":break loss log {loss}", "p")
         await have_their_panels(d)
+        await d.type("l", "n")
+        await are_covered_and_uncovered(d)
 
 
 async def have_their_panels(d: Driver) -> None:
@@ -66,19 +68,17 @@ async def have_their_panels(d: Driver) -> None:
     assert d.screen.panels.page == 1
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_an_overlay_covers_and_uncovers_the_blackboard(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        await d.type("l", "n")
-        shown = panels(d)
-        for key in ("J", "B", "H", "J"):  # one after the other; H covers the listing too
-            await d.type(key)
-            assert d.screen.overlay is not None
-            assert d.screen.has_class("-whole") is (key == "H")
-            assert_styled(d)
-        await d.type("escape")
+async def are_covered_and_uncovered(d: Driver) -> None:
+    """Open and close overlays over the panels."""
+    shown = panels(d)
+    for key in ("J", "B", "H", "J"):  # one after the other; H covers the listing too
+        await d.type(key)
+        assert d.screen.overlay is not None
+        assert d.screen.has_class("-whole") is (key == "H")
         assert_styled(d)
-        assert panels(d) == shown
+    await d.type("escape")
+    assert_styled(d)
+    assert panels(d) == shown
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 36), (120, 30)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_answers import SIZES, seen
-from tests.tui.test_main_screen import driving
+from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru import Session
 from tui_gru.tui.layout import shared
@@ -14,7 +14,7 @@ from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import FindingsList
 from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import Header, TimeLine
-from tui_gru.tui.screen import steps_of
+from tui_gru.tui.screen import TourStep, steps_of
 from tui_gru.tui.verbs import KEYS
 
 ONE_ROW = Header, TimeLine
@@ -24,19 +24,20 @@ WALK = [
 ]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, (100, 30)])
 async def test_the_tour_is_offered_and_goes_through_ten_keys(size: tuple[int, int]) -> None:
     async with driving(size) as d:
         assert "enter a tour of ten keys" in " ".join(d.screen.query_one(CurrentLine).plain_text().split())
         await d.type("enter")
         assert len(WALK) == 10
-        for number, key in enumerate(WALK, 1):
+        for number, (key, step) in enumerate(zip(WALK, steps_of(Session()), strict=True), 1):
             if size[1] < 20:
                 assert f"tour {number}/10 · " in d.says
                 assert seen(d).endswith(d.says.split()[-1])  # there is room for all of it
             else:
                 assert d.card.startswith(f"tour {number} of 10 ")
                 assert "tour" not in d.says
+                assert_shown(d, step)
             await d.type(key)
         assert d.session.learning
         assert [sample.text for sample in d.session.samples] == ["MathMathMath", "Matttttttttt"]
@@ -48,6 +49,16 @@ async def test_the_tour_is_offered_and_goes_through_ten_keys(size: tuple[int, in
         await d.type("s")
         assert d.card == ""
         assert "tour" not in d.says
+
+
+def assert_shown(d: Driver, step: TourStep) -> None:
+    """Assert that what a card tells of is on the screen, and that no panel is squeezed to a border around nothing."""
+    assert step.verb == "stop" or d.screen.overlay is None
+    for kind in step.tells_of:
+        [told] = d.screen.query(kind)
+        assert told.region.height >= 5, kind
+    shown = [panel for panel in d.screen.query(SnapshotPanel) if panel.display and panel.region.height]
+    assert all(panel.content_size.height >= 2 for panel in shown if not isinstance(panel, ONE_ROW)), step.head
 
 
 async def test_each_key_does_what_the_card_says() -> None:
@@ -73,21 +84,6 @@ async def test_each_key_does_what_the_card_says() -> None:
         assert "again before every letter: Matttttttttt. The other reads what it has just said: MathMathMath." in d.card
         await d.type("!")
         assert d.screen.maximized is None
-
-
-@pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 36), (160, 50)])
-async def test_what_a_card_tells_of_is_on_screen(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        await d.type("enter")
-        for step in steps_of(Session()):
-            assert step.verb == "stop" or d.screen.overlay is None
-            shown = [panel for panel in d.screen.query(SnapshotPanel) if panel.display and panel.region.height]
-            for kind in step.tells_of:
-                [told] = d.screen.query(kind)
-                assert told.region.height >= 5, kind
-            # no panel is squeezed to a border around nothing
-            assert all(panel.content_size.height >= 2 for panel in shown if not isinstance(panel, ONE_ROW)), step.head
-            await d.type({"percent_sign": "%", "exclamation_mark": "!"}.get(key := KEYS[step.verb].split(",")[0], key))
 
 
 def test_a_frame_without_room_is_left_out() -> None:

@@ -53,7 +53,7 @@ async def test_a_panel_that_cannot_be_zoomed_says_so() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_whole_batch_is_in_a_zoomed_sequence_and_the_current_timestep_in_view(size: tuple[int, int]) -> None:
+async def test_the_whole_batch_with_its_loss_and_predictions_is_in_zoomed_panels(size: tuple[int, int]) -> None:
     async with driving(size, **LARGE) as d:
         await d.type("40s")
         panel = await zoomed(d, Sequence)
@@ -63,10 +63,21 @@ async def test_the_whole_batch_is_in_a_zoomed_sequence_and_the_current_timestep_
         for t in range(40):
             y_hat, targets = d.screen.snapshot.value("y_hat", t), d.screen.snapshot.record.ids("y")[t]
             assert all(numbers.unit(p) in text for p in y_hat[np.arange(16), targets])
-        assert "▐" in panel.render_line(1).text
+        assert "▐" in panel.render_line(1).text  # the current timestep is in view
         await d.type("3s")
         await d.pilot.pause()
         assert "▐" in panel.render_line(1).text
+        assert reaches_its_end(panel)
+        await d.type("z", "5s")
+        panel = await zoomed(d, LossTerms)
+        text = panel.plain_text()
+        assert all(numbers.plain(d.screen.snapshot.value("term3", t)) in text for t in range(48))
+        assert all(numbers.plain(-x) in text for t in range(48) for x in d.screen.snapshot.value("term2", t))
+        assert reaches_its_end(panel)
+        await d.type("z")
+        panel = await zoomed(d, Softmax)
+        text = panel.plain_text()
+        assert all(numbers.unit(p) in text for p in np.ravel(d.session.value("y_hat")))
         assert reaches_its_end(panel)
 
 
@@ -106,31 +117,6 @@ async def test_of_a_very_large_line_as_much_is_shown_as_can_be_drawn_in_time() -
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_loss_and_the_predictions_are_there_in_full(size: tuple[int, int]) -> None:
-    async with driving(size, **LARGE) as d:
-        await d.type("48s")
-        panel = await zoomed(d, LossTerms)
-        text = panel.plain_text()
-        assert all(numbers.plain(d.screen.snapshot.value("term3", t)) in text for t in range(48))
-        assert all(numbers.plain(-x) in text for t in range(48) for x in d.screen.snapshot.value("term2", t))
-        assert reaches_its_end(panel)
-        await d.type("z")
-        panel = await zoomed(d, Softmax)
-        text = panel.plain_text()
-        assert all(numbers.unit(p) in text for p in np.ravel(d.session.value("y_hat")))
-        assert reaches_its_end(panel)
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_no_line_of_a_zoomed_listing_is_cut(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        await d.type("s")
-        panel = await zoomed(d, Listing)
-        text = panel.plain_text()
-        assert all(row.text in text for row in d.session.program.rows)
-
-
-@pytest.mark.parametrize("size", SIZES)
 async def test_no_watch_and_no_log_line_of_a_zoomed_panel_is_cut(size: tuple[int, int]) -> None:
     async with driving(size, hidden_size=8, text="the quick brown fox " * 9) as d:
         await command(d, "watch h * 1 + h * 0 + h * 0 + h * 0 - 0")
@@ -149,27 +135,30 @@ async def test_no_watch_and_no_log_line_of_a_zoomed_panel_is_cut(size: tuple[int
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_zoomed_weights_have_their_gradients_and_changes_beside_them(size: tuple[int, int]) -> None:
+async def test_zoomed_panels_of_a_small_model(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        await d.type("a")
+        await answers_and_the_command_line_are_seen(d)
+        await d.type("s")
+        text = (await zoomed(d, Listing)).plain_text()
+        assert all(row.text in text for row in d.session.program.rows)  # no line is cut
+        await d.type("z", "a")
         panel = await zoomed(d, Overview)
         text = panel.plain_text()
-        assert all(sign in text for sign in ("dWz", "ΔWz"))
+        assert all(sign in text for sign in ("dWz", "ΔWz"))  # gradients and changes beside the weights
         assert reaches_its_end(panel)
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_answers_and_the_command_line_are_seen_beside_a_zoomed_panel(size: tuple[int, int]) -> None:
-    async with driving(size) as d:
-        await d.type("z")
-        assert d.screen.maximized is d.screen.query_one(CurrentLine)
-        assert d.screen.focused is d.screen.maximized
-        await command(d, "go e5")
-        assert seen(d) == "at the end of epoch 4: epoch 5 begins with the next line"
-        bottom = d.screen.query_one("BottomLine")
-        assert bottom.region.bottom == size[1]
-        await d.type(":")
-        assert d.screen.query_one("CommandLine").region.bottom == size[1]
-        await d.type("escape", "escape")
-        assert d.screen.maximized is None
-        assert d.screen.focused is None
+async def answers_and_the_command_line_are_seen(d: Driver) -> None:
+    """Type a command while the current line is zoomed."""
+    await d.type("z")
+    assert d.screen.maximized is d.screen.query_one(CurrentLine)
+    assert d.screen.focused is d.screen.maximized
+    await command(d, "go e5")
+    assert seen(d) == "at the end of epoch 4: epoch 5 begins with the next line"
+    height = d.pilot.app.size.height
+    assert d.screen.query_one("BottomLine").region.bottom == height
+    await d.type(":")
+    assert d.screen.query_one("CommandLine").region.bottom == height
+    await d.type("escape", "escape")
+    assert d.screen.maximized is None
+    assert d.screen.focused is None

@@ -271,16 +271,17 @@ class UnseenScreen:
 
     async def _serve(self, view: View, size: tuple[int, int]) -> None:
         app = TuiGruApp(self.session, theme=None, glyphs=UNICODE, own_keys={})
-        async with headless(app, size) as pilot:
+        async with headless(app, size, drawn=False) as pilot:
             assert app.main is not None
             app.main.set_view(view)
             self._ready.set_result(asyncio.get_running_loop())
-            while (command := await self._commands.get()) is not None:
-                typed, done = command
-                try:
-                    done.set_result(await self._carry_out(pilot, app.main, typed))
-                except Exception as error:
-                    done.set_exception(error)
+            with drawn_later(app):  # panels are built where they are read; nobody sees the screen
+                while (command := await self._commands.get()) is not None:
+                    typed, done = command
+                    try:
+                        done.set_result(await self._carry_out(pilot, app.main, typed))
+                    except Exception as error:
+                        done.set_exception(error)
 
     async def _carry_out(self, pilot: Pilot[None], main: MainScreen, typed: UnseenCommand) -> tuple[str, str, Any]:
         times, key, line = typed
