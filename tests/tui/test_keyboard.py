@@ -16,6 +16,7 @@ from textual import events
 
 from tests.extent import examples
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru.session.session import Session
 from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
 from tui_gru.tui.command import CommandLine
@@ -459,7 +460,7 @@ async def test_many_waiting_steps_are_taken_in_one_run(keys: str, stops: bool, m
         d.screen.show_now()
         await d.type(keys[-1])
         one_by_one = found(d)
-    async with driving() as d:
+        d.screen.session = d.session = Session()
         prepare(d)
         shown = Shown(d, monkeypatch)
         d.pilot.app.post_message(TypedText(keys))
