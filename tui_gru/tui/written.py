@@ -536,7 +536,7 @@ class ExampleEntry:
         """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
         operands, line = self.operands, self.operands.line
         result, activation = operands.result, operands.activation
-        i, j = self._place
+        i, j = self.place
         pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
         pieces += ((term, palette.plain if head is None else head.ink(palette, palette.plain)) for term, head in self._terms)
         value = number(result.values if result.is_number else result.values[i, j])
@@ -581,7 +581,7 @@ class ExampleEntry:
         return tuple(at for _, at in self._axes)
 
     @property
-    def _place(self) -> tuple[int, int]:
+    def place(self) -> tuple[int, int]:
         """The row and the column of the entry in the result as it is drawn."""
         result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
         place = {"row": self.row, "character": given}.get(result.rows, 0), target if result.columns == "character" else 0
@@ -604,7 +604,7 @@ class ExampleEntry:
     @property
     def _axes(self) -> list[tuple[str, int]]:
         result = self.operands.result
-        return [(axis, at) for axis, at in zip((result.rows, result.columns), self._place, strict=True) if axis]
+        return [(axis, at) for axis, at in zip((result.rows, result.columns), self.place, strict=True) if axis]
 
     def _where(self) -> str:
         return ", ".join(index_in_words(axis, at, self.operands.vocabulary) for axis, at in self._axes)
@@ -637,7 +637,7 @@ class ExampleEntry:
         """The summands with their signs, each with the head of the term of the line that it is of, None without heads."""
         operands, line = self.operands, self.operands.line
         assert line.formula is not None
-        before, (i, j) = operands.before, self._place
+        before, (i, j) = operands.before, self.place
         formula = line.formula.argument if operands.activation is not None and isinstance(line.formula, Apply) else line.formula
         heads: Sequence[TermHead | None] = ()
         if isinstance(formula, e.Sum) and (of_terms := operands.heads(self.single)):
@@ -881,13 +881,18 @@ class Waterfall:
 
         columns = (TableColumn(gap=0, size=14), TableColumn(right=True), TableColumn(right=True))
         drawn = from_rows(table(palette, rows, columns, width))
-        beside = width - drawn.width - 2 - _BESIDE >= _BAR and result.rows == "row"
-        room = width - drawn.width - 2 - (_BESIDE if beside else 0)
         if drawn.width > width:
             return None
+        beside = self.every_row(width - drawn.width - 2 - _BAR, height)
+        room = width - drawn.width - 2 - (0 if beside is None else _BESIDE)
         if room >= _BAR:
             drawn = hstack(drawn, from_rows(self._steps(ends, room, len(rows))), gap=2)
-        return hstack(drawn, from_rows(self._every_row(height)), gap=2) if beside else drawn
+        return drawn if beside is None else hstack(drawn, beside, gap=2)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The row and the column of the entry in the result as it is drawn."""
+        return self._entry.place
 
     def _value(self, value: float, scale: float) -> SegmentRow:
         return (Segment(numbers.wide(value).rjust(numbers.WIDE), entry_style(self._palette, "signed", value, scale)),)
@@ -918,9 +923,14 @@ class Waterfall:
             row.put(round((ends[-1] - low) * places), glyphs.here, palette.plain)
             yield tuple(row.strip())
 
+    def every_row(self, width: int, height: int) -> Box | None:
+        """Draw the entry of the same column in every row of the batch, with what the row reads; None without room or rows."""
+        if self.operands.result.rows != "row" or width < _BESIDE:
+            return None
+        return from_rows(self._every_row(height))
+
     def _every_row(self, height: int) -> Iterator[SegmentRow]:
-        """Yield the entry of the same column in every row of the batch, with what the row reads."""
-        palette, operands, (i, j) = self._palette, self.operands, self._entry.index
+        palette, operands, (i, j) = self._palette, self.operands, self.place
         result, vocabulary = operands.result, operands.vocabulary
         column = result.values[:, j]
         entry, scale = ENTRIES[result.kind, False], 1.0 if result.kind == "unit" else scale_of(column)

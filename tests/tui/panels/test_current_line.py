@@ -7,9 +7,10 @@ import pytest
 
 from tests.debugger.deriving import walk
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, on_every_size, start, tutorial
+from tui_gru.debugger.program import index_in_words
 from tui_gru.engine import numbers
 from tui_gru.session.session import Session
-from tui_gru.tui.draw import Ref
+from tui_gru.tui.draw import Cell, Ref
 from tui_gru.tui.layout import Following, following
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.line import CurrentLine, written_out
@@ -305,8 +306,41 @@ def test_elision_keeps_the_target_in_view(target):
     value = snapshot.value(target)[3, wanted]
     ways = {write(value).strip() for write in (numbers.unit, numbers.wide, numbers.compact)}
     text = text_of(snapshot, row=3)
-    shown = text if target == "logits" else text.split("row 4")[0]  # a waterfall of that entry, or matrices
-    assert any(way in shown for way in ways)
+    if target != "logits":  # a waterfall of that entry, otherwise the largest entries
+        name = index_in_words("character", wanted, snapshot.config.vocabulary)
+        text = next(row for row in text.splitlines() if row.startswith(name))
+    assert any(way in text for way in ways)
+
+
+@pytest.mark.parametrize("size", [(60, 5), (76, 7), (109, 12)])
+@pytest.mark.parametrize("target", ["h", "y_hat", "dz", "daz", "dh_tilde"])
+def test_a_line_with_an_entry_from_each_place_is_a_table_of_its_largest_entries(target, size):
+    """Where only parts of its matrices would fit, each row of the table is the whole computation of an entry."""
+    snapshot = at(target, 1, make=large)
+    drawn, alone, falling = written_out(P, snapshot, snapshot.line, View(2), *size)
+    assert (alone, falling) == (True, False)
+    assert drawn.width <= size[0]
+    assert drawn.height == size[1]
+    assert drawn.rows[0][0].text.strip() == "largest"
+    found = []
+    for row in drawn.rows[1:]:
+        cells = [segment for segment in row if isinstance(segment, Cell) and segment.ref is not None]
+        place = next(cell.ref.index for cell in cells if cell.ref.name == target)
+        read = [name for name in snapshot.line.reads if name in snapshot.program.names and np.ndim(snapshot.value(name)) == 2]
+        entries = {cell.ref.name.removesuffix("_prev"): cell.text.strip() for cell in cells if cell.ref.index == place}
+        assert {target, *(name.removesuffix("_prev") for name in read)} <= set(entries)
+        value = snapshot.value(target)[place]
+        assert entries[target] in {numbers.wide(value).strip(), numbers.unit(value).strip()}
+        assert place[0] == 2
+        found.append(abs(value))
+    largest = np.sort(np.abs(snapshot.value(target)[2]))[::-1]
+    np.testing.assert_array_equal(found[:-1], largest[: len(found) - 1])  # the last is the one in focus, if it is none of them
+
+
+def test_an_entry_of_a_softmax_is_not_said_to_be_one_of_a_number():
+    text = text_of(at("y_hat", 1, make=large), row=3)
+    assert "softmax" not in text
+    assert " → " in text
 
 
 def test_elision_keeps_the_picked_row_in_view():

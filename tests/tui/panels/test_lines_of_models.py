@@ -151,6 +151,9 @@ def test_the_example_of_a_vector_has_its_place_on_a_low_panel() -> None:
     session.step("batch")
     snapshot = session.snapshot()
     assert snapshot.line is not None
-    written = written_out(P, snapshot, snapshot.line, View(), 76, 5)[0].text.splitlines()
-    assert written[-2].startswith("“"), written  # the character whose bias is computed, below the matrices
-    assert "a step of" in written[-1]
+    written = written_out(P, snapshot, snapshot.line, View(), 110, 5)[0].text.splitlines()
+    assert written[0].split() == ["largest", "step", "by", "m̂_by", "v̂_by", "by", "step"]
+    steps = [abs(float(row.split()[-2])) for row in written[1:-1]]  # the last is of the entry in focus
+    assert sorted(steps, reverse=True) == steps == [max(steps)] * len(steps)
+    assert written_out(P, snapshot, snapshot.line, View(), 76, 5)[0].text.splitlines()[0].rstrip().endswith(" by")
+    assert all(row.startswith("“") for row in written[1:])  # the characters whose biases are computed

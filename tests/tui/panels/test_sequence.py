@@ -71,6 +71,16 @@ def test_rows_that_are_left_out_are_marked(target, shown):
     assert [line[:6].strip("▐ ") for line in lines if line.startswith("row")] == shown
 
 
+def test_a_timestep_is_worth_more_than_a_word():
+    text = "the quick brown fox jumps over the lazy dog " * 6
+    heads = {}
+    for width in (53, 55):
+        heading, first, *_ = lines_of(at("z", 3, make=large, text=text), width, 6)
+        heads[width] = heading.split(), first.split()[0]
+    numbers = [str(t) for t in range(1, 17)]
+    assert heads == {53: (numbers, "1"), 55: (numbers, "row")}
+
+
 @pytest.mark.parametrize("make", [tutorial, large])
 def test_every_size(make):
     for snapshot in (start(make), at("y_hat", 1, batch=1, make=make), at("dz", 2, batch=1, make=make)):

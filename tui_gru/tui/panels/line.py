@@ -16,14 +16,14 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.content import Content
 
-from tui_gru.debugger.program import Program, ProgramLine
+from tui_gru.debugger.program import Program, ProgramLine, index_in_words
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.syntax import Expression, Name
+from tui_gru.equations.syntax import Apply, Expression, Name
 from tui_gru.equations.writing import binds, decimal
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import (
@@ -32,6 +32,8 @@ from tui_gru.tui.draw import (
     Cell,
     Ref,
     SegmentRow,
+    TableColumn,
+    bar,
     bracket,
     clip,
     explained,
@@ -40,13 +42,25 @@ from tui_gru.tui.draw import (
     pad,
     row_width,
     shortened,
+    table,
     text,
     vstack,
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import BORDER_GAP, CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
-from tui_gru.tui.written import ENTRIES, ExampleEntry, Operand, Operands, TermHead, Waterfall, matrix, shown_indices
+from tui_gru.tui.written import (
+    ENTRIES,
+    ExampleEntry,
+    Operand,
+    Operands,
+    TermHead,
+    Waterfall,
+    entry_style,
+    matrix,
+    scale_of,
+    shown_indices,
+)
 
 # ------------------------------------------------------------------------------
 # The tokens of a written line: signs, matrices and brackets, whose sizes are known before drawing.
@@ -691,8 +705,8 @@ def written_out(
     entry, badge = ExampleEntry(operands, view.row or 0, pointed, view.row), _badge(palette, snapshot, line)
     fall = Waterfall(palette, entry)
     wide = not operands.result.is_number and operands.result.values.shape[1] * ENTRIES["unit", True].width > width
-    if wide and (box := _falling(palette, fall, view.row, width, height)) is not None:
-        return box, False, True  # before anything is drawn: not even the result would fit
+    if wide and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
+        return instead  # before anything is drawn: not even the result would fit
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]
 
     def brief() -> list[Box]:
@@ -700,11 +714,108 @@ def written_out(
 
     for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
         if choice.limits is not None:
-            if not (choice.in_full or wide) and (box := _falling(palette, fall, view.row, width, height)) is not None:
-                return box, False, True
+            cut = not (choice.in_full or wide)
+            if cut and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
+                return instead
             written = drawn(palette, choice.tokens, choice.limits, width, view.row)
             return vstack(written, *choice.beneath, gap=choice.gap), choice.alone, False
     return vstack(*rest), False, False
+
+
+def _instead_of_parts(
+    palette: Palette, fall: Waterfall, badge: Box, row: int | None, width: int, height: int
+) -> tuple[Box, bool, bool] | None:
+    """Draw a line of which only parts would fit in another way: an entry as a waterfall, or the largest entries. Return this as
+    `written_out` does, None if the line can be drawn in neither."""
+    if (box := _falling(palette, fall, row, width, height)) is not None:
+        return box, False, True
+    tables = (_largest(palette, fall, row, width, height - badge.height, fold=fold) for fold in (False, True))
+    box = next((each for each in tables if each is not None), None)
+    return (
+        None
+        if box is None
+        else (vstack(*[each for each in (badge, box) if each.height]), fall.operands.result.rows == "row", False)
+    )
+
+
+#: The least rows and the most cells of the bars of a table of the largest entries.
+_LEAST_ENTRIES, _LONGEST_BAR = 3, 16
+
+
+def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int, *, fold: bool) -> Box | None:
+    """Draw the largest entries of the result as a table, each with the numbers that it is computed from; of a result that has rows
+    of the batch, those of one row. None if an entry is computed from others than those at its place, or without room."""
+    operands, result = fall.operands, fall.operands.result
+    formula, shape = operands.line.formula, result.values.shape
+    if result.is_number:
+        return None
+    i, j = fall.place
+    tokens = LineWriter(operands, row, palette.glyphs, fold=fold).line()
+    if isinstance(formula, Apply) and formula.function == "softmax":  # an entry of it depends on the whole row
+        tokens = [tokens[-3], OperatorToken(operator("→", palette.glyphs)), tokens[-1]]
+    matrices = [token.operand for token in tokens if isinstance(token, Matrix) and not token.operand.is_number]
+    elsewhere = formula is None or any(isinstance(node, e.Product | e.Reduce | e.Join | e.Slice) for node in formula.walk())
+    count = min(height - 1, shape[1] if result.rows == "row" else result.values.size)
+    if elsewhere or count < _LEAST_ENTRIES or any(each.values.shape != shape for each in matrices):
+        return None
+    step = operands.step
+    compared = (result.values if step is None else step).astype(np.float64)
+    sizes = np.nan_to_num(np.abs(compared), nan=np.inf)
+    sizes = sizes[i] if result.rows == "row" else sizes.ravel()
+    own = j if result.rows == "row" else i * shape[1] + j
+    chosen = np.argsort(-sizes, kind="stable")[:count].tolist()
+    chosen = chosen if own in chosen else [*chosen[:-1], own]
+    places = [(i, k) if result.rows == "row" else divmod(k, shape[1]) for k in chosen]
+    scales = {id(each): scale_of(each.values) if each.kind == "signed" else 1.0 for each in matrices}
+
+    def cell(token: Matrix, at: tuple[int, int]) -> SegmentRow:
+        operand, value = token.operand, float(token.operand.values[at])
+        style = entry_style(palette, operand.kind, value, scales[id(operand)])
+        ref = None if operand.refs is None else operand.refs(*at)
+        return (Cell.of(ENTRIES[operand.kind, False].write(value), palette.fresh(style) if token.fresh else style, ref),)
+
+    def part(token: DrawnToken) -> SegmentRow | Matrix:
+        """Return a matrix, or a token that is the same in each row of the table as it is drawn."""
+        match token:
+            case Matrix(operand=operand) if not operand.is_number:
+                return token
+            case Bracket(opening=opening, suffix=suffix):
+                return (Segment("(" if opening else f"){suffix}", palette.plain),)
+        return token.box(palette, DrawingLimits(), row).rows[0]
+
+    parts = [part(token) for token in tokens]
+    heads: list[SegmentRow] = [(Segment("largest" if step is None else "largest step", palette.dim),)]
+    columns = [TableColumn(gap=0)]
+    for (before, token), each in zip(pairwise((None, *tokens)), parts, strict=True):
+        shown = each if isinstance(each, Matrix) else None
+        ink = palette.accent if shown is not None and shown.fresh else palette.strong
+        heads.append(() if shown is None else (Segment(shown.operand.label, ink),))
+        inside = (isinstance(before, Bracket) and before.opening) or (isinstance(token, Bracket) and not token.opening)
+        columns.append(TableColumn(gap=0 if inside else 1, right=shown is not None))
+    rows = [heads]
+    for at in places:
+        axes = zip((result.rows, result.columns), at, strict=True)
+        name = ", ".join(index_in_words(axis, k, operands.vocabulary) for axis, k in axes if axis and axis != "row")
+        ink = palette.strong if at == (i, j) else palette.plain
+        named = (Segment(transliterate(name, palette.glyphs), ink),)
+        rows.append([named, *(cell(each, at) if isinstance(each, Matrix) else each for each in parts)])
+        if step is not None:
+            rows[-1].append((Segment(numbers.wide(float(step[at])), palette.dim),))
+    if step is not None:
+        heads.append((Segment("step", palette.dim),))
+        columns.append(TableColumn(right=True, need=1))
+    drawn = from_rows(table(palette, rows, columns, width))
+    if drawn.width > width:
+        return None
+    beside = fall.every_row(width - drawn.width - 2, height)
+    room = min(width - drawn.width - 2 - (0 if beside is None else beside.width + 2), _LONGEST_BAR)
+    if room >= _LEAST_ENTRIES:
+        values = [float(compared[at]) for at in places]
+        full = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+        inks = [palette.gate if result.kind == "unit" else palette.positive if value >= 0 else palette.negative for value in values]
+        bars = [(Segment(bar(palette, abs(value) / full, room), ink),) for value, ink in zip(values, inks, strict=True)]
+        drawn = hstack(drawn, from_rows([(), *bars]), gap=2)
+    return drawn if beside is None else hstack(drawn, beside, gap=2)
 
 
 def _falling(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int) -> Box | None:

@@ -183,10 +183,13 @@ _NAMED = 30  # cells; the least width for the word `row`
 def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = False) -> _Layout:
     """Return the most detailed layout that fits. If none fits all timesteps, return one of those around the current timestep.
 
-    `numbered` is True if numbers are drawn below the columns. The names of rows have their word where that costs no number.
+    `numbered` is True if numbers are drawn below the columns. The names of rows have their word where that costs no number and
+    not the last timesteps.
     """
     named, bare = (_layout_with(snapshot, width, height, word, numbered) for word in ("row ", ""))
-    return named if width >= _NAMED and (named.form, named.cell) == (bare.form, bare.cell) else bare
+    alike = (named.form, named.cell) == (bare.form, bare.cell)
+    whole = len(bare.steps) == len(named.steps) or len(bare.steps) < snapshot.config.seq_length
+    return named if width >= _NAMED and alike and whole else bare
 
 
 def _layout_with(snapshot: Snapshot, width: int, height: int, word: str, numbered: bool) -> _Layout:

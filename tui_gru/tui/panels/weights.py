@@ -168,11 +168,12 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
 
 
 @lru_cache(maxsize=64)
-def _rows(palette: Palette, program: Program, names: tuple[str, ...], width: int) -> int:
-    """Return the rows of the weights at this width."""
+def size_of(palette: Palette, program: Program, names: tuple[str, ...], width: int, *, compact: bool) -> Size:
+    """Return the size of a sheet of these parameters at this width, whatever their numbers are."""
     shapes = {name: (1, *program.config.compiled.layout.shapes[name])[-2:] for name in names}
     entries = tuple(_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items())
-    return _drawn(palette, WEIGHTS, program, entries, width, True).height
+    drawn = _drawn(palette, WEIGHTS, program, entries, width, compact)
+    return Size(drawn.width, drawn.height)
 
 
 def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tuple[str, tuple[int, int]]:
@@ -275,24 +276,25 @@ class Overview(CellPanel):
         """Draw one sheet, with full numbers if they fit."""
         kind = _SHEETS[self.mode][0]
         self._caption(kind.name)
-        full = self._sheet(snapshot, kind, width, compact=False)
-        return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
+        full = self._sheet_size(snapshot, width, compact=False)
+        return self._sheet(snapshot, kind, width, compact=full.width > width or full.height > height)
 
-    def _in_full(self, snapshot: Snapshot, kind: Sheet, width: int) -> Box:
-        """Draw a sheet, with full numbers if it needs no more rows with them."""
-        full, compact = (self._sheet(snapshot, kind, width, compact=compact) for compact in (False, True))
-        return full if full.width <= width and full.height <= compact.height else compact
+    def _sheet_size(self, snapshot: Snapshot, width: int, *, compact: bool) -> Size:
+        names = snapshot.program.parameters_with(self._view.layer_of(snapshot))
+        return size_of(self.palette, snapshot.program, names, width, compact=compact)
 
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """Draw the weights, with full numbers if they fit, and as many of the other sheets as fit. If only one fits, it is the one
         being computed."""
-        first = shown = self._in_full(snapshot, WEIGHTS, width)
+        compact, full = (self._sheet_size(snapshot, width, compact=compact) for compact in (True, False))
+        short = full.width > width or full.height > compact.height
+        first = shown = self._sheet(snapshot, WEIGHTS, width, compact=short)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
-        across = 1 + max(width - first.width, 0) // (self._sheet(snapshot, WEIGHTS, width).width + _GAP)
+        across = 1 + max(width - first.width, 0) // (compact.width + _GAP)
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         if room < 2 and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
-            return self._in_full(snapshot, GRADIENTS, width)
+            return self._sheet(snapshot, GRADIENTS, width, compact=short)
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
@@ -427,7 +429,9 @@ class WeightsPanel(PanelGroup):
         """Return the outer height at which all weights of a small model are shown, or a summary of one of a large model."""
         program, room = snapshot.program, width - self._overview.gutter.width
         names = program.parameters_with(self._view.layer_of(snapshot))
-        return (_rows(self._overview.palette, program, names, room) if fits(program, names, room) else 3) + 2
+        if not fits(program, names, room):
+            return 5
+        return size_of(self._overview.palette, program, names, room, compact=True).height + 2
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
