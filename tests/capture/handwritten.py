@@ -162,6 +162,34 @@ class EightMatrices(nn.Module):
         return h, (h, c)
 
 
+class Expanded(nn.Module):
+    """Its bias is expanded to all rows, and added by addmm."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight_ih, self.weight_hh, self.bias = parameter(IN, 4 * H), parameter(H, 4 * H), parameter(4 * H)
+
+    def forward(self, x, h, c):
+        bias = self.bias.unsqueeze(0).expand(len(h), -1)
+        f, i, o, g = torch.split(torch.addmm(bias, h, self.weight_hh) + x @ self.weight_ih, H, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+class OwnLSTMCell(nn.LSTMCell):
+    """A cell of torch with another forward, which computes the same with gates in another order."""
+
+    def __init__(self):
+        super().__init__(IN, H)
+
+    def forward(self, x, states):
+        h, c = states
+        gates = functional.linear(x, self.weight_ih, self.bias_ih) + functional.linear(h, self.weight_hh, self.bias_hh)
+        f, i, g, o = gates.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
 class SideBySide(nn.Module):
     """x and h are one argument."""
 
@@ -189,6 +217,10 @@ def loop(cell, x, start=None):
                 c, h = cell(one, (c, h))
             case EightMatrices():
                 _, (h, c) = cell(one, h, c)
+            case Expanded():
+                h, c = cell(one, h, c)
+            case nn.LSTMCell():
+                h, c = cell(one, (h, c))
             case SideBySide():
                 h = cell(torch.cat([one, h], 1))
             case Functional():
@@ -220,5 +252,7 @@ FORMS = {
     "a plain RNN": (NamedRNN, IN, Convention("h", z="", gate="tanh", kind="rnn")),
     "an LSTM": (WrittenLSTM, IN, Convention("ifgo", z="", kind="lstm", forget_bias=1)),
     "an LSTM of eight matrices": (EightMatrices, IN, LSTM),
+    "an LSTM with an expanded bias": (Expanded, IN, LSTM),
+    "an LSTMCell with a forward of its own": (OwnLSTMCell, IN, LSTM),
     "x and h side by side": (SideBySide, IN, gru("before", "keeps")),
 }

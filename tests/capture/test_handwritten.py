@@ -199,6 +199,21 @@ class Dropped(Chunked):
         return nn.functional.dropout(super().forward(x, h), 0.5)
 
 
+class NormedLSTMCell(nn.LSTMCell):
+    """A cell of torch with another forward, which normalises the products."""
+
+    def __init__(self):
+        super().__init__(IN, H)
+        self.norm = nn.LayerNorm(4 * H)
+
+    def forward(self, x, states):
+        h, c = states
+        gates = self.norm(nn.functional.linear(x, self.weight_ih, self.bias_ih)) + self.norm(h @ self.weight_hh.T)
+        i, f, g, o = gates.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
 class Attention(nn.Module):
     """Computes what a plain RNN does, and is none."""
 
@@ -225,6 +240,7 @@ class Peepholes(nn.Module):
 WHY = {
     Normed: "another function than a GRU, an LSTM or a plain RNN: the nearest, a GRU with gates",
     Dropped: "is off by",
+    NormedLSTMCell: "another function than a GRU, an LSTM or a plain RNN: the nearest, an LSTM with gates",
     Attention: "a plain RNN, which other modules do as well; name it with cell=",
     Peepholes: "3 in a GRU, 4 in an LSTM, 1 in a plain RNN",
 }
@@ -240,6 +256,47 @@ def test_what_is_no_cell_is_said_once_and_the_script_goes_on(make):
     assert ours[0].endswith("training continues")
     assert result == trained(make)[1]
     assert not any(step.calls for step in steps)
+
+
+class Wrapped(nn.LSTM):
+    """Does something beside what torch's forward does."""
+
+    def forward(self, x, hx=None):
+        self.flatten_parameters()
+        return super().forward(x, hx)
+
+
+class ReturningStates(nn.GRU):
+    """Returns another output than torch's forward."""
+
+    def forward(self, x, hx=None, scale=None):
+        out, h = super().forward(x, hx)
+        return out if scale is None else out * scale, h
+
+
+def test_a_subclass_is_torchs_if_its_forward_computes_what_torchs_does(tmp_path):
+    model = nn.ModuleDict({"wrapped": Wrapped(IN, H, 2, bidirectional=True), "other": ReturningStates(IN, H)})
+    recorder = tui_gru.record(tmp_path / "run.gru", model, every=1)
+    x, scale = torch.randn(T, B, IN), torch.rand(T, B, H)
+    with pytest.warns(UserWarning, match=r"tui_gru: other \(ReturningStates\) is not captured: "):
+        scaled = model["other"](x, scale=scale)[0]
+    (model["wrapped"](x)[0].sum() + scaled.sum()).backward()
+    recorder.step(1.0)
+    recorder.close()
+    about = json.loads((tmp_path / "run.gru" / "run.json").read_text())
+    assert [module["name"] for module in about["modules"]] == ["wrapped"]
+    assert about["cells"] == []
+    s = tui_gru.Session.open(tmp_path / "run.gru")
+    s.seek(s.end)
+    assert s.expected.agrees
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_nothing_compiled_by_torchscript_is_tried():
+    """A call of a copy would count as one of the script's, after which TorchScript computes in another way."""
+    model = nn.ModuleDict({"rnn": nn.GRU(IN, H), "own": Chunked()})
+    model["own"].x2h = torch.jit.script(model["own"].x2h)
+    assert Capture(model).names == ["rnn"]
 
 
 def test_a_named_cell_is_taken_where_others_compute_the_same():

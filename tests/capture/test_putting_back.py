@@ -174,6 +174,15 @@ def test_the_state_of_the_module_is_not_changed():
         torch.save(model.state_dict(), buffer)
 
 
+class OneLayer(nn.Module):
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn, self.head = rnn, nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -182,7 +191,10 @@ def test_the_state_of_the_module_is_not_changed():
             lambda: nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 3, proj_size=1)),
             r"in Sequential: 1 has a projection \(proj_size 1\), which cannot be shown; give a module that has one",
         ),
-        (lambda: torch.jit.script(nn.GRU(2, 3)), r"in RecursiveScriptModule: it is torch\.jit\._script\.RecursiveScriptModule"),
+        (
+            lambda: OneLayer(torch.jit.script(nn.GRU(2, 3))),
+            r"in OneLayer: rnn is GRU, compiled by TorchScript; run the script with PYTORCH_JIT=0, so that it is computed",
+        ),
         (lambda: "gru", r"module must be a torch\.nn\.Module, not str"),
     ],
     ids=["no GRU", "a projection", "scripted", "no module"],

@@ -117,6 +117,11 @@ def by_mask(t, h):
     return h * torch.tensor([1.0, 0.0, 1.0])[:, None] if t == 3 else h
 
 
+def with_other_zeros(t, h):
+    """0 and -0 are equal; a mask that is 1 everywhere can make one of the other."""
+    return h * torch.where(h == 0, -1.0, 1.0)
+
+
 KINDS = {
     "GRU": lambda: nn.GRU(IN, H),
     "GRU of two layers": lambda: nn.GRU(IN, H, 2),
@@ -127,6 +132,7 @@ KINDS = {
     "GRUCell": lambda: nn.GRUCell(IN, H),
     "LSTMCell": lambda: nn.LSTMCell(IN, H),
     "RNNCell": lambda: nn.RNNCell(IN, H),
+    "RNNCell with relu": lambda: nn.RNNCell(IN, H, nonlinearity="relu"),
 }
 BETWEEN = {
     "attached": (lambda t, h: h, 0),
@@ -136,6 +142,7 @@ BETWEEN = {
     "in place": (in_place, B),
     "by copy": (by_copy, 1),
     "by mask": (by_mask, 1),
+    "with other zeros": (with_other_zeros, 0),
 }
 
 

@@ -448,8 +448,8 @@ class _EndsByNumbers:
 
 
 def _rows(state: AnyArray) -> Iterator[tuple[int, bytes]]:
-    """Yield each row of states (S, B, H) by its number and its bytes."""
-    by_row = np.ascontiguousarray(state.transpose(1, 0, 2))
+    """Yield each row of states (S, B, H) by its number and its bytes; -0 has those of 0, which it is once a script has added 0."""
+    by_row = np.ascontiguousarray(state.transpose(1, 0, 2)) + 0
     return ((b, row.tobytes()) for b, row in enumerate(by_row))
 
 

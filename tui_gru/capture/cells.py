@@ -36,7 +36,7 @@ from tui_gru.capture.call_tensors import (
     tensors_in,
 )
 from tui_gru.capture.calls import CellEquations, GRUModule, fresh
-from tui_gru.capture.pending import autocast_type, is_sharded
+from tui_gru.capture.pending import autocast_type, is_scripted, is_sharded
 from tui_gru.equations.page import read_file, read_page
 from tui_gru.equations.syntax import EquationError
 from tui_gru.errors import CaptureError, printable
@@ -99,8 +99,9 @@ def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell
 
 
 def _is_own(part: Module) -> bool:
-    """Return True for a module of a class that is not torch's."""
-    return not type(part).__module__.startswith("torch.")
+    """Return True for a module of a class that is not torch's, and in which nothing is compiled by TorchScript, which counts the
+    calls of its copies too and then computes in another way."""
+    return not type(part).__module__.startswith("torch.") and not any(map(is_scripted, part.modules()))
 
 
 def _matrices(part: Module) -> int:
@@ -222,7 +223,10 @@ def observed(
         return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
 
     def bias(tensor: Any) -> Block | None:
-        found = block(tensor) if hasattr(tensor, "untyped_storage") and tensor.numel() == tensor.shape[-1:].numel() else None
+        if not hasattr(tensor, "untyped_storage"):
+            return None
+        leading = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
+        found = block(tensor) if all(size == 1 or not stride for size, stride in leading) else None  # also expanded to all rows
         return None if found is None else replace(found, shape=found.shape[-1:], stride=found.stride[-1:])
 
     def terms(tensor: Any) -> SumTerms:
@@ -687,12 +691,18 @@ def _attempt(
 
     (W, b), (U, b_h) = map(arrays, gates)
     identity = tuple(range(len(W)))
-    together = [gate.place for gate in gates[0]] == [gate.place for gate in gates[1]]
+    # All gates in one product with x and one with h, or in the same ones, are in one order.
+    together = all(len({place for place, _ in (gate.place for gate in side)}) == 1 for side in gates)
+    together |= [gate.place for gate in gates[0]] == [gate.place for gate in gates[1]]
     found, following = _Attempt(np.inf, kind.conventions[0]), np.inf
     for order in [identity] if together else permutations(identity):
         blocks = Blocks(W, U[list(order)], b, b_h[list(order)])
         for convention in kind.conventions:
-            error = max(timesteps.errors(canonical(blocks, convention), convention))
+            error = 0.0
+            for of_state in timesteps.errors(canonical(blocks, convention), convention):
+                error = max(error, of_state)
+                if error > following:
+                    break
             if error < found.error:
                 following, found = found.error, _Attempt(error, convention, order)
             else:

@@ -27,6 +27,7 @@ from tui_gru.capture.pending import (
     draws_on_cpu,
     harmless,
     is_parametrized,
+    is_scripted,
     is_sharded,
     report_failure,
     tensors_used,
@@ -61,17 +62,20 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
         raise CaptureError(f"module must be a torch.nn.Module, not {type(module).__name__}", option="module")
     found, others = dict[torch.nn.Module, GRUModule](), list[str]()
     for name, part in module.named_modules():
-        kind = next((kind for kind in KINDS if isinstance(part, getattr(torch.nn, kind))), None)
+        kind = _kind_of(part)
         if isinstance(part, torch.nn.LSTM) and part.proj_size:
             others.append(f"{name or 'it'} has a projection (proj_size {part.proj_size}), which cannot be shown")
         elif kind is not None:
             found[part] = _described(part, name, kind)
+        elif _is_recurrent(part) and is_scripted(part):
+            what = f"{name or 'it'} is {part.original_name}, compiled by TorchScript"
+            others.append(f"{what}; run the script with PYTORCH_JIT=0, so that it is computed in Python")
         elif _is_recurrent(part):
             others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
     written = WrittenCell.of(module, cell)
     possible = candidates(module, found, cell) if written is None else written.candidates(module, found)
     if not found and not possible:
-        seen = f": {printable(others[0])}" if others else ""
+        seen = f": {printable(others[0], 200)}" if others else ""
         raise CaptureError(
             f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{seen}; give a module that has one, "
             "or one that computes a timestep from x and h",
@@ -81,6 +85,17 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
 
 
 KINDS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell")
+
+
+def _kind_of(part: Module) -> str | None:
+    """Return which recurrent module of torch a module is, also as a subclass; None if none."""
+    import torch
+
+    return next((kind for kind in KINDS if isinstance(part, getattr(torch.nn, kind))), None)
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"tui_gru: {what}; training continues", stacklevel=3)
 
 
 def _described(part: Any, name: str, kind: str) -> GRUModule:
@@ -99,6 +114,25 @@ def _described(part: Any, name: str, kind: str) -> GRUModule:
         float(part.dropout) if part.num_layers > 1 else 0.0,
         nonlinearity,
     )
+
+
+def _computes_as_torchs(part: Module, module: GRUModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> bool:
+    """Return True unless a module of a subclass, with a forward of its own, gave another output than the forward of torch gives.
+
+    Dropout between layers is not drawn again, and taken as torch's.
+    """
+    import torch
+
+    torchs = getattr(torch.nn, module.kind).forward
+    if type(part).forward is torchs or (part.training and module.dropout):
+        return True
+    try:
+        with torch.no_grad():
+            wanted = torchs(part, *args, **kwargs)
+    except Exception:  # as where it takes more than torch's
+        return False
+    pairs = list(zip(tensors_in(output), tensors_in(wanted), strict=False))
+    return all(own.shape == other.shape and torch.allclose(own, other, rtol=1e-2, atol=1e-3) for own, other in pairs)
 
 
 def _is_recurrent(part: Module) -> bool:
@@ -563,7 +597,9 @@ class Capture:
         import torch
 
         module = self._parts.get(part)
-        if module is None or (self._explicit and not self._open.wanted):  # otherwise the call may begin a wanted step
+        if module is None or part in self._cells:
+            return
+        if self._explicit and not self._open.wanted:  # otherwise the call may begin a wanted step
             return
         if module.dropout and part.training and draws_on_cpu(part):
             self._generators[part] = torch.get_rng_state()
@@ -577,7 +613,13 @@ class Capture:
         module, once = self._parts.get(part), self._once.pop(part, None)
         generator, gathered = self._generators.pop(part, None), self._gathered.pop(part, None)
         try:
-            if module is not None and (call := seen(module, args, kwargs, output)) is not None:
+            if module is not None and part not in self._seen and not _computes_as_torchs(part, module, args, kwargs, output):
+                self._candidates[part], self._of_candidates[part] = self._parts.pop(part).name, []
+                self._torchs -= 1
+                self._on_cell()
+            if part in self._candidates or part in self._cells:
+                self._after_cell(part, args, kwargs, output)
+            elif module is not None and (call := seen(module, args, kwargs, output)) is not None:
                 self._take_call(part, module, call, generator, gathered)
         finally:
             if once is not None:
@@ -596,7 +638,7 @@ class Capture:
     def _warn_of_refused(self) -> None:
         """Warn, if nothing is captured, why the module is not that is most like a cell."""
         if self._refused and not self._cells and (self._given_cell or not self._parts):
-            warnings.warn(f"tui_gru: {min(self._refused, key=lambda known: known[0])[1]}; training continues", stacklevel=2)
+            _warn(min(self._refused, key=lambda known: known[0])[1])
             self._refused = []
 
     def _recognize(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -610,9 +652,12 @@ class Capture:
             cell = recognized(part, name, args, kwargs, output, given=self._given_cell, written=self._written)
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
-            known = not isinstance(error, NoCellError), f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
-            self._refused.append(known)
+            what = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
             unhook([part], self._of_candidates.pop(part))
+            if _kind_of(part) is not None:  # not in doubt: it is a recurrent module
+                _warn(what)
+            else:
+                self._refused.append((not isinstance(error, NoCellError), what))
             if self._given_cell:
                 self._warn_of_refused()
             return

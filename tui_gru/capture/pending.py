@@ -76,6 +76,11 @@ def is_parametrized(part: Module) -> bool:
     return parametrize.is_parametrized(part)
 
 
+def is_scripted(part: Module) -> bool:
+    """Return True for a module that is compiled by TorchScript."""
+    return hasattr(part, "original_name")
+
+
 def is_sharded(part: Module) -> bool:
     """Return True if FSDP stores only a shard of the parameters in this process."""
     return any(_is_share(parameter) for parameter in part.parameters())

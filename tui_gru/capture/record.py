@@ -432,10 +432,12 @@ class Recorder:
         return lines
 
     def _write_cells(self) -> None:
-        """Add the hand-written cells to run.json, as they are found; those of another rank are the same."""
+        """Write the modules to run.json anew when a hand-written cell is found, or one that only seemed to be torch's; those of
+        another rank are the same."""
         try:
-            cells = [described_module(module) for module in self._capture.modules[len(self._capture.torchs_modules) :]]
-            write_run(self.folder, {**read_run(self.folder), "cells": cells})
+            torchs = len(self._capture.torchs_modules)
+            described = [described_module(module) for module in self._capture.modules]
+            write_run(self.folder, {**read_run(self.folder), "modules": described[:torchs], "cells": described[torchs:]})
         except (ModelFileError, OSError) as error:
             self._warn("run", f"its {RUN} cannot be written: {error}; training continues")
 
