@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 import tui_gru
 from tests.analysis import planted_scripts as planted
 from tests.analysis.planted_scripts import LENGTHS, Carried, Model, trained
+from tests.capture.runs import trained as recorded
 from tui_gru import Session
 from tui_gru.errors import RecordingError
 from tui_gru.imported.module import forget
@@ -136,3 +137,11 @@ def test_a_module_without_any_gradient_is_refused_with_the_reason():
     model.embed.requires_grad_(False)
     with pytest.raises(RecordingError, match=r"a frozen module \(requires_grad\) gets none"):
         Session.open(trained(model=model))
+
+
+def test_a_step_whose_loss_was_not_given_is_not_one_whose_loss_is_nan(tmp_path):
+    """As those of an agent that updates several times before it reports its loss."""
+    for name, first, names in (("given.gru", float("nan"), ["rate-too-large", "loss-not-finite"]), ("not.gru", None, [])):
+        recorded(tmp_path / name, [first, None, 1.4, 2.4, 1.2], every=1, on="")
+        session = Session.open(tmp_path / name)
+        assert [each.name for each in session.findings()] == names

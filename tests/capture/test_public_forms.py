@@ -21,7 +21,7 @@ from tui_gru.capture.calls import CapturedStep
 from tui_gru.capture.hooks import Capture
 from tui_gru.imported.module import forget
 from tui_gru.imported.recompute import recompute, sequences
-from tui_gru.session.opening import other_module
+from tui_gru.session.opening import on_recording, other_module
 
 EXACT = 5e-7  # the largest relative difference of p.grad from the derived gradient, in float32
 LETTERS, B = 20, 4
@@ -246,6 +246,71 @@ def test_each_form_is_captured_and_goes_on_as_it_was(name: str) -> None:
         assert step.loss is not None
         assert math.isfinite(step.loss)
     assert result == run(form, lambda module, optimizer: Alone())
+
+
+class Adversaries(nn.Module):
+    """A generator and a discriminator, each with an optimizer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.g, self.d = nn.GRU(5, 6), nn.LSTM(6, 4, bidirectional=True)
+        self.head = nn.Linear(8, 1)
+
+    def judged(self, made: torch.Tensor) -> torch.Tensor:
+        return self.head(self.d(made)[0]).mean()
+
+
+@pytest.mark.parametrize("first", ["generator", "discriminator"])
+def test_what_the_loss_of_a_generator_leaves_in_the_discriminator_does_not_count(first: str, tmp_path: Path) -> None:
+    def train(begin: object) -> list[torch.Tensor]:
+        models = Adversaries()
+        of_g = torch.optim.SGD(models.g.parameters(), 0.1)
+        of_d = torch.optim.SGD([*models.d.parameters(), *models.head.parameters()], 0.1)
+        capture = begin(models, [of_g, of_d])  # type: ignore[operator]
+        for _ in range(3):
+            made = models.g(torch.randn(7, B, 5))[0]
+
+            def generate(made: torch.Tensor = made) -> None:
+                of_g.zero_grad()
+                models.judged(made).square().backward()  # type: ignore[no-untyped-call]
+                of_g.step()
+
+            def discriminate(made: torch.Tensor = made) -> torch.Tensor:
+                of_d.zero_grad()
+                loss = (models.judged(torch.randn(7, B, 6)) - 1).square() + (models.judged(made.detach()) + 1).square()
+                loss.backward()  # type: ignore[no-untyped-call]
+                of_d.step()
+                return loss
+
+            if first == "generator":
+                generate()
+            loss = discriminate()
+            if first == "discriminator":
+                generate()
+            capture.step(loss)
+        return list(models.parameters())
+
+    steps, result = captured(train)
+    for step in steps:
+        assert step.notes == ()
+        assert [call.counts for call in step.calls if call.module.name == "d"].count(False) == 1
+        compared = compare_gradients(step)
+        assert (compared.cause, compared.error <= EXACT) == ("equal", True)
+    assert result == run(train, lambda module, optimizer: Alone())
+    recorders = list[tui_gru.Recorder]()
+
+    def recorded(module: nn.Module, optimizer: object) -> tui_gru.Recorder:
+        recorders.append(tui_gru.record(tmp_path / "run.gru", module, optimizer, every=1))  # type: ignore[arg-type]
+        return recorders[0]
+
+    train(recorded)
+    recorders[0].close()
+    for name, rows in (("g", B), ("d", 2 * B)):
+        s = on_recording(tmp_path / "run.gru", name)
+        s.seek(s.end)
+        assert s.config.batch_size == rows
+        assert "p.grad is the derived gradient" in s.remarks
+        assert not [found for found in s.findings() if found.name == "gradient-not-cleared"]
 
 
 def test_mixed_precision_is_captured_and_goes_on_as_it_was() -> None:

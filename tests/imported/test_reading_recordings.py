@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.capture.runs import IN, B, H, T, trained
 from tests.extent import examples
@@ -18,6 +19,7 @@ from tui_gru.capture.format import read_shard
 from tui_gru.capture.record import record
 from tui_gru.errors import ModelFileError, RecordingError
 from tui_gru.imported.recordings import open_recording
+from tui_gru.session.session import Session
 
 
 @pytest.fixture
@@ -469,3 +471,25 @@ def test_the_library_of_the_format_reads_it_too(folder):
         assert json.loads(file.metadata()["tui_gru"])["number"] == 3
         np.testing.assert_array_equal(file.get_tensor("calls.0.out"), step.calls[0].out)
         assert "gradients.weight_hh_l0" in file.keys()  # noqa: SIM118
+
+
+def test_a_step_whose_optimizer_ran_the_model_several_times_has_the_last_run(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.GRU(IN, H)
+    optimizer = torch.optim.LBFGS(model.parameters(), 0.1, max_iter=4)
+    recorder = record(tmp_path / "run.gru", model, optimizer, every=1)
+    x = torch.randn(T, B, IN)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(x)[0].square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        recorder.step(optimizer.step(closure))
+    recorder.close()
+    s = Session.open(tmp_path / "run.gru")
+    s.seek(s.end)
+    assert (s.steps, s.config.batch_size) == ((0, 1), B)
+    assert s.expected.agrees

@@ -20,8 +20,14 @@ from tui_gru.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.source import Imported
 from tui_gru.files.arrays import AnyArray
-from tui_gru.imported.captured import reads_last_output_of_both_directions, reads_padding, takes_softmax_twice
+from tui_gru.imported.captured import (
+    CapturedBatch,
+    reads_last_output_of_both_directions,
+    reads_padding,
+    takes_softmax_twice,
+)
 
 # ------------------------------------------------------------------------------
 # The steps that were captured, with the number of their batch. Of several ranks, the first is read: their scripts are the same.
@@ -420,6 +426,13 @@ def _known(x: RunFacts) -> tuple[NDArray[np.intp], ScalarRows]:
     return steps, losses[steps]
 
 
+def _has_loss(x: RunFacts, batch: int) -> bool:
+    """Return True if the script has given the loss of a batch; it is NaN if it has not."""
+    source = x.config.source
+    read = source.batch(batch) if isinstance(source, Imported) else None
+    return isinstance(read, CapturedBatch) and any(step.loss is not None for step, _ in read.steps)
+
+
 def _rate_of(x: RunFacts) -> float:
     return next((step.settings["lr"] for _, step in reversed(_steps(x)) if "lr" in step.settings), math.nan)
 
@@ -434,7 +447,8 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     if len(losses) < 3 or not losses[0] > 0:
         return
     start, rate, change = float(losses[0]), _rate_of(x), _step_change(x)
-    broken = bool(np.isinf(x.losses_of_script).any()) or len(x.maybe_not_finite) > 0
+    norms, doubtful = x.column("grad_norm"), x.maybe_not_finite.tolist()
+    broken = bool(np.isinf(x.losses_of_script).any()) or any(not np.isfinite(norms[at]) or _has_loss(x, at) for at in doubtful)
     end = float(np.median(losses[-max(1, len(losses) // 5) :]))
     if not (end > _FAR_ABOVE * start or (broken and losses[-3:].max() > _FAR_ABOVE * start)):
         return
@@ -472,7 +486,8 @@ def _batch_near(x: RunFacts, step: int) -> int:
 def loss_not_finite(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that is not finite, of a step in which every number of the module is."""
     broken = np.flatnonzero(~np.isfinite(x.losses)).tolist() if x.captured and x.program.knows_loss else []
-    batch = next((batch for batch in broken if not_finite_in(x.program, batch, x.record(batch)) is None), None)
+    outside = (at for at in broken if _has_loss(x, at) and not_finite_in(x.program, at, x.record(at)) is None)
+    batch = next(outside, None)
     if batch is None:
         return
     yield Finding(

@@ -43,6 +43,7 @@ class Note(StrEnum):
     CLOSURE = "closure"
     NOT_CAPTURED = "not captured"
     CUT = "cut"
+    UNUSED = "unused"
 
     @property
     def sentence(self) -> str:
@@ -58,6 +59,7 @@ _SENTENCES = {
     Note.HEAD_APART: "the head did not read the whole output of a GRU, so its logits are not shown",
     Note.NOT_UPDATED: "the optimizer did not run in this step",
     Note.CLEARED: "the gradients were cleared before the optimizer used them; GradScaler skips such a step",
+    Note.UNUSED: "no optimizer used its gradient, which was cleared before or came after the update",
     Note.NOT_CLEARED: "p.grad was not empty before the backward pass: gradients add up, or zero_grad() is missing",
     Note.SCALED_AFTER: "p.grad was scaled after the optimizer had run: a clip there has no effect; clip before optimizer.step()",
     Note.NOT_IN_OPTIMIZER: "a GRU has parameters that the optimizer does not have: they never change",
@@ -247,6 +249,11 @@ class GRUCall:
     def learned(self) -> bool:
         """True if the call received a gradient."""
         return self.dout is not None or self.dhn is not None
+
+    @property
+    def counts(self) -> bool:
+        """True if the call contributes to the gradients that an optimizer used; one without rows or timesteps does not."""
+        return self.learned and bool(self.rows and self.timesteps) and Note.UNUSED not in self.notes
 
     @property
     def timesteps(self) -> int:

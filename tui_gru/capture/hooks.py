@@ -258,12 +258,17 @@ class OpenStep:
     entries: list[OpenCall] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
     parts_learned: dict[Module, None] = field(default_factory=dict)  # their modules
+    used: set[Module] = field(default_factory=set)  # modules whose gradients an optimizer has used
+    late: dict[int, PendingCall] = field(default_factory=dict)  # those of the calls that received one after that
+    discarded: dict[int, PendingCall] = field(default_factory=dict)  # and those whose gradient was cleared before another pass
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
     ends: dict[int, weakref.ref[PendingCall]] = field(default_factory=dict)  # calls by the memory of their last states
     gradients: dict[str, AnyArray] = field(default_factory=dict)
     before: dict[str, AnyArray] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
     updated: bool = False
+    ran: list[Optimizer] = field(default_factory=list)  # the optimizers that have updated
+    complete: bool = False  # all of them have that have parameters of a captured module
     not_kept: int = 0  # the number of calls whose entries were removed
     loss: float | None = None
     settings: dict[str, float] = field(default_factory=dict)
@@ -323,6 +328,20 @@ class OpenStep:
         """Note that a call has received a gradient."""
         self.learned[id(call)], self.parts_learned[call.part] = call, None
         self.held.pop(id(call), None)
+        if call.part in self.used:
+            self.late[id(call)] = call
+
+    def use(self, part: Module) -> None:
+        """Note that an optimizer uses the gradients of a module, also of calls after an earlier update."""
+        self.used.add(part)
+        self.late = {key: call for key, call in self.late.items() if call.part is not part}
+
+    def discard(self, part: Module, parameters: Iterable[str]) -> None:
+        """Note that the gradients of a module were cleared: as those of a discriminator after the pass of the generator's loss."""
+        self.discarded |= {key: call for key, call in self.learned.items() if call.part is part}
+        self.used.discard(part)
+        for name in parameters:
+            self.before.pop(name, None)
 
     def split_off(self, following: OpenStep) -> None:
         """Move all calls after the last one that received a gradient to the following step."""
@@ -338,6 +357,8 @@ class OpenStep:
     def freeze(self, take: Take, rank: int, ranks: int) -> CapturedStep:
         """Return the collected step. Calls without a gradient are only counted, unless they are among the latest, or the script
         stopped inside of the step."""
+        for call in (*self.late.values(), *self.discarded.values()):
+            call.notes[Note.UNUSED] = None
         kept = self.learned.keys() | set(map(id, self.latest))
         calls = self._calls(kept | self.held.keys() if Note.CUT in self.notes else kept)
         return self._frozen([call.frozen(i) for i, call in enumerate(calls)], take, rank, ranks)
@@ -377,7 +398,7 @@ class Capture:
     a context manager.
 
     A step ends with `step()`, called once after each optimizer.step(). If a script never calls it, a step ends at the first
-    training call after the optimizer has run. Each step is passed to `on_step` when it ends; `close` ends the last one.
+    training call after all optimizers have run. Each step is passed to `on_step` when it ends; `close` ends the last one.
 
     The capture does not change the results of the script in any bit. The only exception: a graph of torch.compile breaks at the
     hooks of a cell, and may round differently.
@@ -677,7 +698,7 @@ class Capture:
 
         self._seen.add(part)
         again = torch._C._current_graph_task_id() != -1  # True in a backward pass; torch.utils.checkpoint uses the same test
-        if call.has_graph and not again and self._open.updated and not self._explicit:
+        if call.has_graph and not again and self._open.complete and not self._explicit:
             self._wait(self._take_open())
         if not self._open.wanted:
             return
@@ -733,6 +754,10 @@ class Capture:
             parts = list(self._open.parts_learned)
             if parts and not (again or self._updating or self._open.updated) and self._parameters.cleared(parts):
                 self._end_cleared()
+            elif not (again or self._updating):
+                for part in parts:
+                    if self._parameters.cleared([part]):
+                        self._open.discard(part, self._parameters.of([part]))
             self._open.passes.add(this_pass)
             self._look(call.out)  # of the last call of a loop, as a rule
         if not call.passes:
@@ -780,10 +805,16 @@ class Capture:
             unseen = [part for part in self._parts if part not in self._seen]
             if unseen and not self._parameters.cleared(unseen):
                 ended.notes[Note.UNSEEN] = None
-        holds = bool(self._parameters.held_by(optimizer.param_groups))
-        if not ended.settings or holds > ended.settings_hold:
-            ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), holds
+        own = self._parameters.held_by(optimizer.param_groups)
+        if not ended.settings or bool(own) > ended.settings_hold:
+            ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), bool(own)
+        for part in self._parts:
+            if own.intersection(self._parameters.of([part])):
+                ended.use(part)
         ended.updated = True
+        ended.ran.append(optimizer)
+        waiting = (each for each in self._optimizers if not any(each is one for one in ended.ran))
+        ended.complete = not any(self._parameters.held_by(each.param_groups) for each in waiting)
 
 
 def optimizers_in(given: Optimizers) -> list[Optimizer]:

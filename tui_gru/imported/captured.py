@@ -115,9 +115,9 @@ class CapturedModel:
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
-    call."""
-    learned = [call for call in calls if call.learned]
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, if they can without
+    those whose gradient no optimizer used, or only the last call."""
+    learned = [call for call in calls if call.counts] or [call for call in calls if call.learned]
     return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
 
 
@@ -757,7 +757,12 @@ class RecordedBatches(Sequence[ImportedBatch]):
             self._heads |= {_width_of_head(call) for call in own}
             calls = [replace(call, head=None) for call in own]
             is_loop = len(calls) > 1 and all(call.timesteps == 1 for call in calls)  # recorded by an earlier version
-            shapes = self._loop(number, rank, calls) if is_loop else [CallShape.of(call) for call in calls and calls_of(calls)]
+            if is_loop:
+                shapes = self._loop(number, rank, calls)
+            else:
+                if len({id(call.weights) for call in calls}) > 1:  # only the numbers show which are those of the last call
+                    calls = self._calls(self.recording.load(number, rank))
+                shapes = [CallShape.of(call) for call in calls and calls_of(calls)]
             known[id(outline)] = outline, shapes
         return known[id(outline)][1]
 

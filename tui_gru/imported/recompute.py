@@ -223,7 +223,7 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
     """
     first = steps[0]
     recorded = {name: first.gradients[name] for name in _parameters(steps) if name in first.gradients}
-    calls = [[(call, derive(call)) for call in step.calls if _counts(call)] for step in steps]
+    calls = [[(call, derive(call)) for call in step.calls if call.counts] for step in steps]
     computed = tuple(_computed(calls))
     if not recorded and not computed:
         return GradientComparison(Relation.NOTHING)
@@ -247,14 +247,9 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
     return replace(min(tried, key=lambda comparison: comparison.error), cause=Relation.DIFFERENT if finite else Relation.NOT_FINITE)
 
 
-def _counts(call: GRUCall) -> bool:
-    """Return True if a call contributes to the gradients; one without rows or timesteps does not."""
-    return call.learned and bool(call.rows and call.timesteps)
-
-
 def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
     """Return the parameters that are weights of calls with a gradient."""
-    named = (name for step in steps for call in step.calls if _counts(call) for name in call.weights.parameters.values())
+    named = (name for step in steps for call in step.calls if call.counts for name in call.weights.parameters.values())
     return list(dict.fromkeys(named))
 
 
