@@ -76,8 +76,9 @@ async def started(options: dict[str, Any], *typed: str, epochs: int = 0) -> Asyn
 
 
 async def test_the_tutorials_story_is_told() -> None:
-    async with started({}, "l 300e", ":sample Ma 10 0.0", "!") as (app, _):
+    async with started({}, "l 300e", ":sample Ma 10 0.0", "!") as (app, pilot):
         panel = app.screen.overlay
+        await until_checked(pilot)  # until then, the session belongs to the thread that looks for findings that have gone again
         assert isinstance(panel, FindingsList)
         assert [each.name for each in panel.findings] == ["sampler-without-feedback", "rows-do-not-continue"]
         assert panel.findings == app.screen.session.findings()
