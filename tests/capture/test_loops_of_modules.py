@@ -116,6 +116,25 @@ class Long(nn.Module):
         return torch.cat(output).transpose(0, 1).contiguous(), (h, c)
 
 
+class Listed(Long):
+    """Time first; the states are a list, and the argument for the first ones has capital letters."""
+
+    def forward(self, inputs, H_C=None):
+        h, c = (torch.zeros(inputs.shape[1], H), torch.zeros(inputs.shape[1], H)) if H_C is None else H_C
+        outputs = []
+        for x in inputs:
+            i, f, g, o = (x @ self.W + h @ self.U + self.bias).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return outputs, (h, c)
+
+
+class ListedWithoutMemory(Listed):
+    def forward(self, inputs):
+        return super().forward(inputs)[0]
+
+
 #: What makes each, the family, whether batch first, and the number of states that it takes.
 MODULES = {
     "a list": (Scratch, "GRU", False, 1),
@@ -128,6 +147,7 @@ MODULES = {
     "its own number of timesteps": (lambda: AllInputsAtOnce(steps=T), "GRU", False, 0),
     "a plain RNN": (Plain, "RNN", True, 1),
     "an LSTM": (Long, "LSTM", True, 2),
+    "an LSTM with a list": (Listed, "LSTM", False, 2),
 }
 
 
@@ -183,7 +203,9 @@ def test_a_loop_is_one_sequence_with_the_gradients_of_the_script(name, read):
         assert not step.notes
 
 
-@pytest.mark.parametrize(("name", "weight"), [("a list", "Uz"), ("stacked", "Uz"), ("an LSTM", "Uf")])
+@pytest.mark.parametrize(
+    ("name", "weight"), [("a list", "Uz"), ("stacked", "Uz"), ("an LSTM", "Uf"), ("an LSTM with a list", "Uf")]
+)
 def test_a_recording_of_a_loop(tmp_path, name, weight):
     make, _, batch_first, _ = MODULES[name]
     torch.manual_seed(2)
@@ -282,7 +304,8 @@ class Doubled(Stacked):
 
 
 WHY = {
-    Hidden: "two states, h and c, and does not return c with its output; let it return the output and",
+    Hidden: "two states, h and c, and does not return c; let it return the output and",
+    ListedWithoutMemory: "two states, h and c, and does not return c; let it return the output and",
     Squared: "another function than a GRU, an LSTM or a plain RNN: the nearest, a GRU with",
     Doubled: "another function than a GRU|is off by",
 }

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.capture.calls import GRUModule, Take
+from tui_gru.capture.calls import GRUModule, Take, fresh
 from tui_gru.files.arrays import AnyArray
+from tui_gru.files.kinds import Blocks, Cell, canonical, step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +139,7 @@ class Seen:
     layout: Padded | Packed
     c0: Tensor | None = None
     cn: Tensor | None = None
+    memory_inside: bool = False  # True if c is computed here, since the module returns that of its last timestep only
     out_has_hn: bool = False  # True if the output was put together from hn and others, so that the gradient of hn has that of it
 
     @property
@@ -257,7 +259,7 @@ class LoopForm:
 
     x and the output are (T, B, ·), or (B, T, ·) if `batch_first`; states are (B, H) or (1, B, H). `takes` has the positions of x,
     h (and c) among the tensors of its arguments, as far as they are known; `gives` those of the output, and of the last h (and c)
-    among its results. If `out_is_list`, the states are a list, with which the results begin.
+    among its results. If `out_is_list`, the states are a list, with which the results begin, and the others are counted after it.
     """
 
     takes: tuple[int, ...]
@@ -278,7 +280,7 @@ class LoopForm:
         out_at, *end_at = self.gives
         if any(i >= len(results) for i in self.gives):
             return []
-        ends = [None if i == ABSENT else results[i] for i in end_at]
+        ends = [None if i == ABSENT or self.out_is_list else results[i] for i in end_at]
         if any(each is not None and each.numel() != math.prod(state) for each in (*begins, *ends)):
             return []
         if self.out_is_list:
@@ -286,7 +288,15 @@ class LoopForm:
             if len(outs) < T or any(out.shape != state for out in outs):
                 return []
             # Each is a state that the next timestep reads, as in the calls of a cell.
-            return [Seen(x_t, h, out, out, OneTimestep()) for x_t, h, out in zip(in_time, [begins[0], *outs], outs, strict=False)]
+            calls = [Seen(x_t, h, out, out, OneTimestep()) for x_t, h, out in zip(in_time, [begins[0], *outs], outs, strict=False)]
+            if module.states == 1:
+                return calls
+            at = T + end_at[1]
+            if at >= len(results) or results[at].numel() != math.prod(state):
+                return []
+            calls[0] = replace(calls[0], c0=begins[1], memory_inside=True)
+            calls[-1] = replace(calls[-1], cn=results[at])
+            return calls
         out = results[out_at]
         if out.shape != (*x.shape[:2], module.hidden_size):
             return []
@@ -355,7 +365,32 @@ class HandwrittenCell:
     def calls(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
         """Return the tensors of a call of the module, as one call or one for each timestep; an empty list if it is a call of
         another kind, as with other arguments."""
-        return self.form.calls(self.module, inputs_of(part, args, kwargs), tensors_in(output))
+        calls = self.form.calls(self.module, inputs_of(part, args, kwargs), tensors_in(output))
+        return self._with_memory(part, calls) if calls and calls[0].memory_inside else calls
+
+    def _with_memory(self, part: Module, calls: Sequence[Seen]) -> list[Seen]:
+        """Return calls with the c of each timestep, which the formulas give."""
+        convention, cell, first = self.module.convention, self.formula_weights(part), calls[0]
+        assert convention is not None
+        h, c = (
+            np.zeros(first.out.shape) if s is None else to_array(s, fresh).reshape(first.out.shape) for s in (first.h0, first.c0)
+        )
+        found, begin = list[Seen](), first.c0
+        for call in calls:
+            _, c = step(to_array(call.x, fresh).astype(np.float64), (h, c), cell, convention)
+            h = to_array(call.out, fresh)
+            end = call.out.detach().new_tensor(c) if call.cn is None else call.cn
+            found.append(replace(call, c0=begin, cn=end))
+            begin = end
+        return found
+
+    def formula_weights(self, part: Module) -> Cell:
+        """Return its weights in float64 for `files.kinds.step`."""
+        found, H, G = self.weights(self.tensors(part), fresh), self.module.hidden_size, len(self.module.gates)
+        W, U = (found[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
+        b, b_h = (np.asarray(found.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
+        assert self.module.convention is not None
+        return canonical(Blocks(W, U, b, b_h), self.module.convention)
 
 
 def set_apart(both: Tensor, beside: str, hidden_size: int) -> tuple[Tensor, Tensor]:

@@ -44,12 +44,15 @@ class Note(StrEnum):
     NOT_CAPTURED = "not captured"
     CUT = "cut"
     UNUSED = "unused"
+    MEMORY_INSIDE = "memory inside"
 
     @property
     def sentence(self) -> str:
         return _SENTENCES[self]
 
 
+#: What to do if a module is trained and never called.
+CALL_IT = "call the module itself, rnn(x), instead of rnn.forward(x), and begin before torch.compile"
 _SENTENCES = {
     Note.AUTOCAST: "torch.autocast computed inside of the GRU in half precision; its outputs agree to about 5e-3 only",
     Note.EVALUATING: "a module in evaluation mode received a gradient: call .train() before training",
@@ -59,11 +62,12 @@ _SENTENCES = {
     Note.HEAD_APART: "the head did not read the whole output of a GRU, so its logits are not shown",
     Note.NOT_UPDATED: "the optimizer did not run in this step",
     Note.CLEARED: "the gradients were cleared before the optimizer used them; GradScaler skips such a step",
+    Note.MEMORY_INSIDE: "the module returns the last c only: the others are computed here, and nothing else reads them",
     Note.UNUSED: "no optimizer used its gradient, which was cleared before or came after the update",
     Note.NOT_CLEARED: "p.grad was not empty before the backward pass: gradients add up, or zero_grad() is missing",
     Note.SCALED_AFTER: "p.grad was scaled after the optimizer had run: a clip there has no effect; clip before optimizer.step()",
     Note.NOT_IN_OPTIMIZER: "a GRU has parameters that the optimizer does not have: they never change",
-    Note.UNSEEN: "a GRU received a gradient, but no call of it was captured: begin before torch.compile, and call the module",
+    Note.UNSEEN: f"a GRU received a gradient, but no call of it was captured: {CALL_IT}",
     Note.LATE: "a call of an earlier step, whose capture was complete, received a gradient",
     Note.CLOSURE: "the optimizer ran the model itself, in a closure",
     Note.NOT_CAPTURED: "a call on tensors without own numbers (torch.func, fake, shared among ranks) is not kept",

@@ -512,11 +512,7 @@ def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: M
     calls, module = cell.calls(part, args, kwargs, output), cell.module
     assert calls
     assert module.convention is not None
-    first, last, H = calls[0], calls[-1], module.hidden_size
-    found = cell.weights(cell.tensors(part), fresh)
-    G = len(module.gates)
-    W, U = (found[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
-    b, b_h = (np.asarray(found.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
+    first, last = calls[0], calls[-1]
     xs, outs = (
         np.concatenate([call.layout.array(tensor, fresh) for call, tensor in pairs]).astype(np.float64)
         for pairs in ([(call, call.x) for call in calls], [(call, call.out) for call in calls])
@@ -527,7 +523,7 @@ def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: M
         ends[-1] = outs[-1], _rows(last.cn)
     largest = max([1.0, *(float(np.abs(end).max(initial=0)) for each in ends for end in each)])
     checked = _Timesteps(tuple(xs[:MOST_CHECKED]), tuple(begins), tuple(ends[:MOST_CHECKED]))
-    error = max(checked.errors(canonical(Blocks(W, U, b, b_h), module.convention), module.convention)) / largest
+    error = max(checked.errors(cell.formula_weights(part), module.convention)) / largest
     half = first.out.element_size() < 4 or bool(autocast_type(first.out.device.type))
     if error > (HALF_TOLERANCE if half else TOLERANCE):
         raise NoCellError(
@@ -545,7 +541,8 @@ def _sounds_recurrent(part: Module) -> bool:
 def _absent_state(part: Module, arguments: Mapping[str, Any]) -> str:
     """Return the name of the argument by which a call could have been given a state; "" if there is none."""
     names = (name for name in inspect.signature(part.forward).parameters if arguments.get(name) is None)
-    return next((name for name in names if name.startswith("h") or any(word in name for word in ("state", "prev", "carry"))), "")
+    words = ("state", "prev", "carry")
+    return next((name for name in names if name[0] in "hH" or any(word in name.lower() for word in words)), "")
 
 
 def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) -> Iterator[tuple[Any, ...]]:
@@ -838,11 +835,16 @@ def _loop_in(
                 cell = _read_as_written(part, name, written, products, xs[1], [outs[1]] * count, seen.parameters) if fits else None
             if cell is None:
                 continue
-            if count == 2 and (c_end == ABSENT or len(at) > 1):
-                what = "of each timestep" if len(at) > 1 else "with its output"
-                raise NoCellError(f"it has two states, h and c, and does not return c {what}; let it return the output and (h, c)")
+            if count == 2 and c_end == ABSENT:
+                raise NoCellError("it has two states, h and c, and does not return c; let it return the output and (h, c)")
+            if count == 2 and len(at) > 1 and written is not None:
+                raise NoCellError(
+                    "it has two states, and returns a list; let it return the output as one tensor, torch.stack(outputs)"
+                )
             last = LastState.APART if h_end == ABSENT or len(at) > 1 else _last_state(seen, x_name, at[0], h_end)
-            gives = (0,) if len(at) > 1 else (at[0], h_end, c_end)[: 1 + count]
+            gives = (at[0], h_end, c_end)[: 1 + count]
+            if len(at) > 1:  # the others are after the list
+                gives = (0, ABSENT, c_end - T)[: 1 + count]
             return replace(cell, form=LoopForm((0, *(1 + i for i in takes)), gives, batch_first, len(at) > 1, last))
     return None
 

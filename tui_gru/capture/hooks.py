@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tui_gru.capture.call_tensors import HandwrittenCell, Seen, TogetherParameter, has_numbers, seen, tensors_in
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh, joined
+from tui_gru.capture.calls import CALL_IT, CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh, joined
 from tui_gru.capture.cells import GivenCell, NoCellError, WrittenCell, candidates, recognized
 from tui_gru.capture.pending import (
     Parameters,
@@ -805,6 +805,8 @@ class Capture:
             unseen = [part for part in self._parts if part not in self._seen]
             if unseen and not self._parameters.cleared(unseen):
                 ended.notes[Note.UNSEEN] = None
+                names = ", ".join(printable(self._parts[part].name, 60) for part in unseen[:4])
+                _warn(f"{names} received a gradient, but was not called; {CALL_IT}")
         own = self._parameters.held_by(optimizer.param_groups)
         if not ended.settings or bool(own) > ended.settings_hold:
             ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), bool(own)

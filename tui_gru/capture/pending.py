@@ -542,6 +542,8 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         facts,
     )
     pending.out_has_hn = call.out_has_hn
+    if call.memory_inside:
+        pending.notes[Note.MEMORY_INSIDE] = None
     pending.watch(call)
     if call.cn is not None:
         pending.cn = layout.state(call.cn, take)

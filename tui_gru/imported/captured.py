@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, WeightSet
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, WeightSet
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
@@ -665,6 +665,8 @@ class RecordedBatches(Sequence[ImportedBatch]):
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
             why = "; a frozen module (requires_grad) gets none, and none under torch.no_grad()" if without else ""
+            if any(Note.UNSEEN in outline.notes for outline, _ in known.values()):
+                why = f"; {Note.UNSEEN.sentence}"
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}{why}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
         self.frame = CapturedModel.around(shapes, None if module.is_cell else self._classes())

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, joined
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, joined
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
@@ -613,33 +613,54 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     return tuple(map(upstream, joined(step.calls)))
 
 
+def _as_rows(call: GRUCall, flows: AnyArray, keep: AnyArray) -> GRUCall:
+    """Return the timesteps of a loop as the rows of one timestep, which get the gradients `flows` of their states."""
+    assert call.states is not None
+    assert call.dout is not None
+    T, S, B, H = flows.shape
+    before = np.concatenate([call.h0[None], call.states[:-1]])
+    begun = before if call.states_set is None else np.where(keep[:, None, :, None] != 0, before, call.states_set)
+    return replace(
+        call,
+        x=call.x.reshape(1, T * B, -1),
+        h0=begun.transpose(1, 0, 2, 3).reshape(S, T * B, H),
+        out=call.out.reshape(1, T * B, -1),
+        hn=call.states.transpose(1, 0, 2, 3).reshape(S, T * B, H),
+        dout=call.dout.reshape(1, T * B, -1),
+        dhn=flows.astype(np.float64).transpose(1, 0, 2, 3).reshape(S, T * B, H),
+        masks=tuple(mask.reshape(1, T * B, -1) for mask in call.masks),
+        head=None,
+        keep=None,
+        states_set=None,
+        states=None,
+        flows=None,
+    )
+
+
+def _with_flows_of_memory(call: GRUCall, flows: AnyArray, keep: AnyArray) -> AnyArray:
+    """Return the gradients of the states (T, 2, B, H) of a loop whose script cannot read c between two timesteps: that of c then
+    comes from the h of the same timestep and from the next c alone."""
+    flows = flows.astype(np.float64)
+    of_c = flows[:, 1].copy()
+    flows[:, 1] = 0
+    record = recompute(replace(_as_rows(call, flows, keep), dc_through_h=False), "float64")
+    through_h, f = (record.array(name)[0].reshape(of_c.shape) for name in (f"d{record.compiled.states[1]}", "f"))
+    for t in reversed(range(call.timesteps - 1)):
+        if not of_c[t].any():
+            of_c[t] = through_h[t] + keep[t + 1][:, None] * f[t + 1] * of_c[t + 1]
+    flows[:, 1] = of_c
+    return flows
+
+
 def _from_outside(call: GRUCall) -> GRUCall:
     """Return a loop whose gradients are without the part from the next timestep, which is computed for all timesteps at once, as
     rows."""
     assert call.flows is not None
-    assert call.states is not None
     assert call.dout is not None
     T, S, B, H = call.flows.shape
     keep = np.ones((T, B)) if call.keep is None else call.keep
-    before = np.concatenate([call.h0[None], call.states[:-1]])
-    begun = before if call.states_set is None else np.where(keep[:, None, :, None] != 0, before, call.states_set)
-    rows = upstream(
-        replace(
-            call,
-            x=call.x.reshape(1, T * B, -1),
-            h0=begun.transpose(1, 0, 2, 3).reshape(S, T * B, H),
-            out=call.out.reshape(1, T * B, -1),
-            hn=call.states.transpose(1, 0, 2, 3).reshape(S, T * B, H),
-            dout=call.dout.reshape(1, T * B, -1),
-            dhn=call.flows.astype(np.float64).transpose(1, 0, 2, 3).reshape(S, T * B, H),
-            masks=tuple(mask.reshape(1, T * B, -1) for mask in call.masks),
-            head=None,
-            keep=None,
-            states_set=None,
-            states=None,
-            flows=None,
-        )
-    )
+    memory_inside = Note.MEMORY_INSIDE in call.notes
+    rows = upstream(_as_rows(call, _with_flows_of_memory(call, call.flows, keep) if memory_inside else call.flows, keep))
     assert rows.dhn is not None
     record = recompute(rows, "float64")
     names = (record.compiled.model.page.before(state) for state in record.compiled.states)
