@@ -26,9 +26,11 @@ from tui_gru import Session
 from tui_gru.analysis.influence import ContextMemory
 from tui_gru.analysis.report import (
     COMPARISON_WRITERS,
+    WIDTH,
     WRITERS,
     Figure,
     FigureLine,
+    RunComparison,
     as_html,
     as_markdown,
     as_svg,
@@ -131,7 +133,9 @@ def test_it_says_how_the_run_came_about_and_how_far_back_it_remembers(session):
         if figure.name != "gradient":
             assert all([batch for batch, _ in line.points] == batches for line in figure.lines)
     last = story.moments[-1]
-    assert [line.points[-1][1] for line in figures["gates"].lines] == list(last.shares)
+    moving = [i for i in range(len(last.shares)) if any(moment.shares[i] for moment in story.moments)]
+    assert [line.points[-1][1] for line in figures["gates"].lines] == [last.shares[i] for i in moving]
+    assert figures["gates"].title.endswith(f"; {len(last.shares) - len(moving)} others are always 0")
     assert [line.points[-1][1] for line in figures["weights"].lines] == list(last.norms.values())
     assert figures["steps"].lines[0].points[-1][1] == last.step
     assert figures["held-out"].lines[0].points[-1][1] == last.held_out
@@ -150,6 +154,32 @@ def test_its_facts(session):
     assert abs(datetime.fromisoformat(facts["written"]) - datetime.now().astimezone()) < timedelta(minutes=3)
     assert facts["command"] == command_line(session.config)
     assert dict(session.report().options)["seed"] == str(session.config.seed)
+
+
+def test_the_names_of_many_curves_stand_apart_from_each_other_within_the_picture_and_above_its_axis():
+    names = [f"a gate with a long name, above 0.{i}" for i in range(12)]
+    lines = tuple(FigureLine(name, ((1, 0.0), (100, float(i == 11)))) for i, name in enumerate(names))
+    texts, _ = places(figure_svg(Figure("gates", "shares", lines)))
+    found = [(x, y, words) for words, (x, y) in texts.items() if words.startswith("a gate")]
+    axis = next(y for words, (_, y) in texts.items() if words == "batches") - 16
+    assert len(found) == 12
+    heights = sorted(y for _, y, _ in found)
+    assert all(b - a >= 12 for a, b in pairwise(heights))
+    assert 0 < heights[0] < heights[-1] <= axis + 4
+    assert all(x + 7.2 * len(words) <= WIDTH for x, _, words in found)
+
+
+def test_the_curves_of_two_runs_in_blocks_have_one_scale(session):
+    mine = session.report("one", whole=False)
+    other = replace(mine, title="two", curve=tuple((at, loss / 2) for at, loss in mine.curve))
+    text = COMPARISON_WRITERS[".md"](RunComparison(mine, other))
+    one, two = (next(line.strip() for line in text.splitlines() if f"  {name}: batches 1 to " in line) for name in ("one", "two"))
+    high, low = max(loss for _, loss in mine.curve), min(loss / 2 for _, loss in mine.curve)
+    assert f"▁ {rounded(low)} … █ {rounded(high)}" in text
+    level = "▁▂▃▄▅▆▇█".index
+    for line, report in ((one, mine), (two, other)):
+        drawn = line.split("  ")[0]
+        assert level(drawn[0]) == min(int((report.curve[0][1] - low) / (high - low) * 8), 7)
 
 
 def places(svg):
@@ -387,7 +417,10 @@ def test_a_recording(run, tmp_path, suffix):
         for words in ("the output is the expected one", "p.grad is the derived gradient"):
             assert words in written
         assert "amples" not in written
-    assert [loss for _, loss in session.report().curve] == losses
+    curve = session.report().curve
+    assert [at for at, _ in curve] == list(range(21))  # the losses of all steps, as the script counts them
+    assert [curve[step.number][1] for step in open_recording(run).steps] == losses
+    assert np.isfinite([loss for _, loss in curve]).all()
 
 
 def test_a_recording_in_which_a_number_is_not_finite(tmp_path):

@@ -6,7 +6,7 @@ import math
 import platform
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,11 +34,12 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
-from tui_gru.engine.numbers import rounded
+from tui_gru.engine.numbers import batch_ticks, rounded, value_ticks
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Float64Array
 from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.imported.captured import RecordedBatches
 
 # ------------------------------------------------------------------------------
 # The contents of a report, as plain data.
@@ -75,7 +76,7 @@ class FigureLine:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart over the batches, or the kept steps, of a run. `name` is that of its file, `levels` are values with their names.
+    """A chart over the batches, or the steps, of a run. `name` is that of its file, `levels` are values with their names.
 
     `epoch` is the number of batches of an epoch, 0 if there are no epochs to mark.
     """
@@ -160,7 +161,7 @@ class RunComparison:
         mine, other = self.mine, self.other
         lines = tuple(FigureLine(name, report.curve) for name, report in zip(self.names, (mine, other), strict=True))
         levels = tuple(each for each in mine.lines if each in other.lines)
-        of = mine.of if mine.of == other.of else "batches, or kept steps"
+        of = mine.of if mine.of == other.of else "batches, or steps"
         return Figure("loss", mine.loss.title, lines, levels, True, of, mine.epoch if mine.epoch == other.epoch else 0)
 
     @property
@@ -183,21 +184,23 @@ class RunComparison:
 def of_source(timeline: Timeline, moment: Moment, source: Imported, title: str, findings: tuple[Finding, ...]) -> RunReport:
     """Return the contents of a report without a text.
 
-    It has the losses and gradient norms of the steps, and the comparisons of p.grad and of the output of the current batch with
-    the computed ones. `curve` counts batches; each is a step of a recording.
+    It has the losses of all steps, the gradient norms of those that were kept, and the comparisons of p.grad and of the output of
+    the current batch with the computed ones. `curve` counts the steps of a recording as the script does, and batches from 1.
     """
-    program, batch = timeline.program, moment.position.batch
-    losses, norms = (timeline.column(name, 0, len(source.batches) - 1) for name in ("loss", "grad_norm"))
+    program, batch, batches = timeline.program, moment.position.batch, source.batches
+    losses, norms = (timeline.column(name, 0, len(batches) - 1) for name in ("loss", "grad_norm"))
     known = losses if source.can(Ability.LOSS) else losses[:0]
+    every = batches.recording.losses if len(known) and isinstance(batches, RecordedBatches) else known
+    places, first, of = (source.steps, 0, "steps") if source.steps else (range(1, len(norms) + 1), 1, "batches")
     return RunReport(
         title=title,
         options=tuple(_imported_options(program.config, source)),
-        facts=(*_imported_facts(source, batch, known, norms), *_compared(moment, source)),
-        curve=tuple((i + 1, float(loss)) for i, loss in enumerate(known)),
+        facts=(*_imported_facts(source, batch, known, every, norms), *_compared(moment, source)),
+        curve=tuple((at - 1 + first, loss) for at, loss in _curve(every)),
         findings=findings,
         name=program.writer.name(program.main_state),
-        of="kept steps" if source.steps else "batches",
-        figures=_figures_of_columns(norms, of="kept steps" if source.steps else "batches"),
+        of=of,
+        figures=_figures_of_columns([("‖∇‖", [(places[at - 1], norm) for at, norm in _curve(norms)])], of=of),
         equations=tuple(_equations(program)),
     )
 
@@ -225,14 +228,17 @@ def _imported_options(config: Config, source: Imported) -> Iterator[tuple[str, s
     yield "inputs from", source.inputs_from
 
 
-def _imported_facts(source: Imported, batch: int, losses: ScalarRows, norms: ScalarRows) -> Iterator[tuple[str, str]]:
+def _imported_facts(
+    source: Imported, batch: int, losses: ScalarRows, every: ScalarRows, norms: ScalarRows
+) -> Iterator[tuple[str, str]]:
+    """Yield what is known of imported batches: `losses` are theirs, `every` those of all steps of the script."""
     yield "run", source.title
     if source.steps:
         first, last = source.steps[0], source.steps[-1]
-        missing = last + 1 - len(source.steps)
+        missing = max(last + 1, len(every)) - len(source.steps)
         yield "kept steps", f"{len(source.steps):,}, from step {first:,} to step {last:,}; {missing:,} others were not kept"
     yield "place", source.places[batch] if source.places else "its only batch"
-    finite = losses[np.isfinite(losses)]
+    finite = every[np.isfinite(every)]
     if len(finite):
         yield "first loss", rounded(finite[0])
         yield "last loss", rounded(finite[-1])
@@ -411,13 +417,12 @@ def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
 
 
 def _figures_of_columns(
-    norms: ScalarRows, largest: ScalarRows | None = None, *, limit: float = 0.0, of: str = "batches", epoch: int = 0
+    named: Sequence[tuple[str, Iterable[tuple[float, float]]]], *, limit: float = 0.0, of: str = "batches", epoch: int = 0
 ) -> tuple[Figure, ...]:
-    """Return the figure of the norm of the gradient, and of the largest weight if it is given."""
-    named = [("‖∇‖", norms), *([] if largest is None else [("largest weight", largest)])]
-    lines = tuple(FigureLine(name, tuple(_curve(values))) for name, values in named if np.isfinite(values).any())
-    levels = (("clip limit", limit),) if limit else ()
-    return (Figure("gradient", "norm of the gradient, largest weight", lines, levels, True, of, epoch),) if lines else ()
+    """Return the figure of the norm of the gradient, and of the largest weight if it is given, each by its points."""
+    lines = tuple(line for line in (FigureLine(name, tuple(points)) for name, points in named) if line.finite)
+    title = f"norm of the gradient{', largest weight' if len(named) > 1 else ''}"
+    return (Figure("gradient", title, lines, (("clip limit", limit),) if limit else (), True, of, epoch),) if lines else ()
 
 
 def _figures_of_story(story: Story) -> Iterator[Figure]:
@@ -439,10 +444,13 @@ def _figures_of_story(story: Story) -> Iterator[Figure]:
     if story.held_out:
         yield from drawn("held-out", "loss on the held-out text", {"held-out": story.of(lambda moment: moment.held_out)}, log=True)
     limit = program.config.settings.get("limit", 0.0)
-    yield from _figures_of_columns(story.columns["grad_norm"], story.columns["max_weight"], limit=limit, epoch=epoch)
+    columns = (("‖∇‖", "grad_norm"), ("largest weight", "max_weight"))
+    yield from _figures_of_columns([(name, _curve(story.columns[of])) for name, of in columns], limit=limit, epoch=epoch)
     every = np.array([moment.shares for moment in story.moments]).T
     shares = {share.written(written(share.name)): values for share, values in zip(story.shares, every, strict=True)}
-    yield from drawn("gates", "shares of the entries of gates and states near their limits", shares)
+    moving = {name: values for name, values in shares.items() if np.nan_to_num(values).any()} or shares
+    rest = f"; {len(shares) - len(moving)} others are always 0" if len(moving) < len(shares) else ""
+    yield from drawn("gates", f"shares of the entries of gates and states near their limits{rest}", moving)
     sizes = np.array([[moment.norms[name] for name in matrices_of(program)] for moment in story.moments]).T
     norms = {f"‖{written(name)}‖": values for name, values in zip(matrices_of(program), sizes, strict=True)}
     yield from drawn("weights", "norms of the weights", norms, log=True)
@@ -544,7 +552,11 @@ def chart(figure: Figure) -> list[str]:
     low, high = min(values), max(values)
     if low == high:
         low, high = (low / 1.1, high * 1.1) if figure.logarithmic else (low - 0.5, high + 0.5)
-    left, right, top, bottom = 90, WIDTH - 150, 26, CURVE_HEIGHT - 40
+    inks = [_LINES[i % len(_LINES)] for i in range(len(lines))]
+    names = [(value, f"{name} {rounded(value)}", _DIM) for name, value in levels]
+    names += [(points[-1][1], f"{name} {rounded(points[-1][1])}", ink) for (name, points), ink in zip(lines, inks, strict=True)]
+    names.sort(reverse=True)
+    left, right, top, bottom = 90, WIDTH - max(150, 14 + 7.3 * max(len(words) for _, words, _ in names)), 26, CURVE_HEIGHT - 40
     first, last = (pick(batch for line in figure.lines for batch, _ in line.points) for pick in (min, max))
 
     def x(batch: float) -> float:
@@ -564,57 +576,27 @@ def chart(figure: Figure) -> list[str]:
     for batch in batch_ticks(first, last):
         found.append(f'<line x1="{x(batch):.1f}" y1="{bottom}" x2="{x(batch):.1f}" y2="{bottom + 4}" stroke="{_DIM}"/>')
         found.append(text(x(batch), bottom + 16, f"{batch:,}", ink=_DIM, anchor="middle"))
-    found.append(text(left - 6, bottom + 16, figure.of, ink=_DIM, anchor="end"))
+    found.append(text(left - 14, bottom + 16, figure.of, ink=_DIM, anchor="end"))
     epochs = math.ceil(last / figure.epoch) if figure.epoch else 0
     for epoch in batch_ticks(1, epochs) if epochs > 1 else ():
         at = (epoch - 1) * figure.epoch + 1
         if first <= at <= last:
             found.append(text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
-    found += [text(left - 6, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
+    found += [text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
     for _, value in levels:
         found.append(
             f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>'
         )
-    names = [(y(value), f"{name} {rounded(value)}", _DIM) for name, value in levels]
-    for i, (name, points) in enumerate(lines):
-        ink = _LINES[i % len(_LINES)]
+    for (_, points), ink in zip(lines, inks, strict=True):
         path = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in points)
         if len(points) == 1:
             found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{ink}"/>')
         found.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
-        names.append((y(points[-1][1]), f"{name} {rounded(points[-1][1])}", ink))
-    names.sort()
-    above = min(0.0, bottom - 4 - 13 * len(names))
-    for height, name, ink in names:  # no two overlap
-        above = max(height + 4, above + 13)
-        found.append(text(right + 6, above, name, ink=ink))
+    gap, below = min(13.0, (bottom - 8) / len(names)), bottom + 4 + 13.0
+    for value, words, ink in reversed(names):  # from the lowest up: no two overlap, and none is below the axis
+        below = min(y(value) + 4, below - gap)
+        found.append(text(right + 6, below, words, ink=ink))
     return found
-
-
-def value_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
-    """Return round values from `low` to `high` for an axis, at most about six."""
-    if logarithmic and high >= 4 * low:
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for digits in ((1, 2, 5), (1, 3), (1,)):
-            found = [value for power in powers for digit in digits if low <= (value := digit * 10.0**power) <= high]
-            if len(found) <= 7:
-                return found
-        return found[:: -(-len(found) // 6)]
-    return [float(f"{value:.12g}") for value in _round_steps(low, high)]
-
-
-def batch_ticks(first: float, last: float) -> list[int]:
-    """Return the first and round numbers up to the last one for an axis of whole numbers."""
-    return sorted({round(first), *(round(value) for value in _round_steps(first, last) if value >= 1)})
-
-
-def _round_steps(low: float, high: float) -> list[float]:
-    """Return multiples of 1, 2 or 5 times a power of ten from `low` to `high`, at most about six."""
-    if high <= low:
-        return [low]
-    power = 10.0 ** math.floor(math.log10((high - low) / 5))
-    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power * 6 >= high - low)
-    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def figure_svg(figure: Figure) -> str:
@@ -903,10 +885,21 @@ def as_markdown(report: RunReport) -> str:
 def _curve_markdown(report: RunReport) -> list[str]:
     out = ["## Loss", ""] if has_curve(report) else []
     if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
-        step = max(1, len(finite) // 80)
-        out += [f"    {_blocks(finite[::step])}", ""]
-        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _comparison(report), ""]
+        out += [*_blocks_markdown([("", report)]), ""]
+        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. {_comparison(report)}".rstrip(), ""]
     return out
+
+
+def _blocks_markdown(named: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
+    """Yield the curves of reports as blocks on one scale, and what that and the way along them are."""
+    curves = [(name, report, [loss for _, loss in report.curve if math.isfinite(loss)]) for name, report in named]
+    every = [loss for _, _, losses in curves for loss in losses]
+    for name, report, losses in curves:
+        drawn = _blocks(losses[:: max(1, len(losses) // 80)], min(every), max(every)) if losses else ""
+        first, last = (report.curve[i][0] for i in (0, -1)) if report.curve else (0, 0)
+        yield f"    {drawn}  {f'{name}: ' if name else ''}{report.of} {first:,} to {last:,}"
+    if every:
+        yield f"    {_BLOCKS[0]} {rounded(min(every))} … {_BLOCKS[-1]} {rounded(max(every))}"
 
 
 def _units_markdown(report: RunReport) -> list[str]:
@@ -917,7 +910,10 @@ def _units_markdown(report: RunReport) -> list[str]:
         rows.append((f"unit {note.unit + 1}", _correlated(note), _added(note), " · ".join(places)))
     width = max(len(name) for name, *_ in rows)
     text_line = f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"
-    drawn = [f"    {name:>{width}} {_blocks(values.tolist())}" for (name, *_), values in zip(rows, report.values, strict=True)]
+    drawn = [
+        f"    {name:>{width}} {_blocks(values.tolist(), values.min(), values.max())}"
+        for (name, *_), values in zip(rows, report.values, strict=True)
+    ]
     return [*_rows(("unit", "follows (untrained)", "loss without", "strongest after"), rows), "", text_line, *drawn]
 
 
@@ -925,8 +921,7 @@ def _comparison(report: RunReport) -> str:
     return f"For comparison: {', '.join(f'{name} {rounded(value)}' for name, value in report.lines)}." if report.lines else ""
 
 
-def _blocks(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
+def _blocks(values: Sequence[float], low: float, high: float) -> str:
     span = (high - low) or 1.0
     return "".join(_BLOCKS[min(int((value - low) / span * len(_BLOCKS)), len(_BLOCKS) - 1)] for value in values)
 
@@ -972,16 +967,10 @@ def comparison_markdown(compared: RunComparison) -> str:
     """Return a comparison as Markdown."""
     one, other = compared.names
     out = [f"# {one} and {other}", "", "## What differs", "", *_rows(("", one, other), compared.differing), "", "## Loss", ""]
-    for name, report in zip(compared.names, (compared.mine, compared.other), strict=True):
-        finite = [loss for _, loss in report.curve if math.isfinite(loss)]
-        out += [f"    {_blocks(finite[:: max(1, len(finite) // 80)]) if finite else ''}  {name}"]
+    out += _blocks_markdown([(one, compared.mine), (other, compared.other)])
     for name, found in zip(compared.names, compared.findings, strict=True):
-        out += [
-            "",
-            f"## Findings of {name} alone: {len(found) or 'none'}",
-            "",
-            *(f"- {finding.title}: {finding.meaning}" for finding in found),
-        ]
+        out += ["", f"## Findings of {name} alone: {len(found) or 'none'}"]
+        out += ["", *(f"- {finding.title}: {finding.meaning}" for finding in found)] if found else []
     rows = [(when, printable_text(mine), then, printable_text(theirs)) for (when, mine), (then, theirs) in compared.samples]
     return "\n".join([*out, "", "## Samples", "", *_rows(("", one, "", other), rows)]) + "\n"
 

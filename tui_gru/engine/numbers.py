@@ -2,7 +2,7 @@
 
 `wide`, `compact`, `unit` and `compact_unit` return text of a fixed width, so that columns align and a changing digit does not move
 its neighbours.
-The other functions are for numbers in sentences.
+The other functions are for numbers in sentences, and for the ticks of axes.
 """
 
 from __future__ import annotations
@@ -104,6 +104,32 @@ def mib(size: float) -> str:
 def same(a: Any, b: Any) -> Any:
     """Return True if two numbers are equal or both NaN; for arrays that broadcast together, an array of bools."""
     return (a == b) | ((a != a) & (b != b))
+
+
+def value_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
+    """Return round values from `low` to `high` for an axis, at most about six."""
+    if logarithmic and high >= 4 * low:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for digits in ((1, 2, 5), (1, 3), (1,)):
+            found = [value for power in powers for digit in digits if low <= (value := digit * 10.0**power) <= high]
+            if len(found) <= 7:
+                return found
+        return found[:: -(-len(found) // 6)]
+    return [float(f"{value:.12g}") for value in _round_steps(low, high)]
+
+
+def batch_ticks(first: float, last: float) -> list[int]:
+    """Return the first and round numbers up to the last one for an axis of whole numbers."""
+    return sorted({round(first), *(round(value) for value in _round_steps(first, last) if value >= 1)})
+
+
+def _round_steps(low: float, high: float) -> list[float]:
+    """Return multiples of 1, 2 or 5 times a power of ten from `low` to `high`, at most about six."""
+    if high <= low:
+        return [low]
+    power = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power * 6 >= high - low)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _short_exponent(digits: str) -> str:
