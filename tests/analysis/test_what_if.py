@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
+from tests.debugger.deriving import assert_adds_up, explained
 from tests.debugger.plain import Plain, evaluated
 from tests.extent import examples
 from tests.session.acting import assert_same, bits, pack_record, portrait
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.losses import without_each_unit
-from tui_gru.analysis.units import read_silenced
+from tui_gru.analysis.units import can_be_silent, read_silenced
 from tui_gru.debugger.edits import changeable, offset_of
 from tui_gru.debugger.program import ValueKind
 
@@ -484,9 +485,7 @@ def test_what_is_of_the_run_is_refused_while_a_unit_is_silenced():
     session = standing(**SIZES)
     session.silence("h", 1)
     for ask in (
-        lambda: session.explain("h", (0, 0)),
         lambda: session.what_if("Wz", (0, 0), 1.0),
-        session.check,
         session.influence,
         session.memory,
         lambda: session.units(without=True),
@@ -494,8 +493,56 @@ def test_what_is_of_the_run_is_refused_while_a_unit_is_silenced():
     ):
         with pytest.raises(TuiGruError, match=r"h\[unit 2\] is held at 0, and .* of the model with all units; end that first"):
             ask()
+
+
+@models.parametrize(*(name for name, model in models.MODELS.items() if model.get("carry") != "notebook"))
+def test_with_a_unit_at_0_every_derivation_adds_up_and_the_check_agrees(model):
+    for gate in (False, True):
+        session = standing(**{**model, "dtype": "float64"})
+        config = session.config
+        own = next(name for name, axes in config.model.axes.items() if can_be_silent(config.model, name) and axes[-1] == "H")
+        session.silence(own if gate else "", config.hidden_size - 1)
+        name, unit = session.silent
+        checked = 0
+        for each in explained(session):
+            value = session.value(each)
+            entries = list(np.ndindex(np.shape(value))) if value is not None else []
+            for index in entries[-1:] + random.Random(each).sample(entries, min(len(entries), 2)):  # the last one is of the unit
+                node = session.explain(each, index)
+                assert node.value == float(np.asarray(value)[index])
+                checked += assert_adds_up(node, 2, np.float64)
+        assert checked > 100
+        node = session.explain(name, (0, unit))
+        assert (node.value, node.derivation.kind, node.terms[0].label) == (0.0, "product", "held at 0")
+        report = session.check()
+        assert report.agrees
+        assert {row.name for row in report.rows} >= {name, f"d{session.program.main_state}"}
+
+
+def test_a_derivation_says_where_a_unit_is_held_at_0():
+    session = standing(**SIZES, dtype="float64")
+    whole = session.explain("h", (1, 1), t=1)
+    session.silence("h", 1)
+    node = session.explain("h", (1, 1), t=1)
+    zero, line = node.terms
+    assert (zero.value, zero.derivation.note) == (0.0, "h[row 2, unit 2] is held at 0 in all panels")
+    assert line.value != 0
+    assert [term.label for term in line.terms] == [term.label for term in whole.terms]
+    assert session.explain("h_prev", (1, 1), t=0).derivation.note == "h[row 2, unit 2] is held at 0, before the first timestep too"
+    (first, *_) = session.explain("dz", (1, 1), t=1).terms
+    assert (first.label, first.value) == ("dh[row 2, unit 2] through 0", 0.0)
+    assert first.derivation.note == "h[row 2, unit 2] is held at 0, so nothing goes back through it"
+    assert session.value("dh", t=1)[1, 1] != 0
     session.silence()
-    assert session.explain("h", (0, 0)).value == session.value("h")[0, 0]
+    assert session.explain("h", (1, 1), t=1).value == whole.value
+
+
+def test_the_check_of_a_unit_at_0_is_refused_where_the_gradient_goes_into_earlier_batches():
+    session = Session(**models.MODELS["gru notebook"])
+    session.step("batch", 2)
+    session.silence("h", 0)
+    with pytest.raises(TuiGruError, match="a check is of the model with all units"):
+        session.check()
 
 
 def test_units_that_cannot_be_silenced_are_refused():

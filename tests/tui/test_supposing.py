@@ -8,7 +8,7 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.draw import Ref
-from tui_gru.tui.panels.derivation import WhatIfPanel
+from tui_gru.tui.panels.derivation import DerivationPanel, WhatIfPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import Header
@@ -239,7 +239,10 @@ async def test_a_unit_of_the_map_is_silenced_in_all_panels_and_one_key_shows_the
         await d.type("o")
         assert held in d.screen.query_one(Header).plain_text()
         await d.type("enter")
-        assert "is held at 0, and derivations are of the model with all units" in d.screen.bottom.message
+        assert isinstance(d.screen.overlay, DerivationPanel)
+        await d.type("escape", f":why h[row 1, unit {unit + 1}]", "enter")
+        assert "held at 0" in d.screen.overlay.plain_text()
+        await d.type("escape")
         await d.type("O", "escape")
         assert d.session.silent is None
         assert "held at 0" not in d.screen.query_one(Header).plain_text()

@@ -203,8 +203,9 @@ def compared(
     return [c for c in check_batch(record, earlier=earlier, entries=entries, seed=seed) if c.name in program.names]
 
 
-def prepare_check(timeline: Timeline, here: Moment) -> Check:
-    """Return the check of the current batch, as of its end."""
+def prepare_check(timeline: Timeline, here: Moment, silenced: BatchRecord | None = None) -> Check:
+    """Return the check of the current batch, as of its end. `silenced` is the batch as a model with a mask computes it; its mask
+    is a factor in what it is compared with, too."""
     number, begin = here.position.number, here.position.number * here.program.ticks
     trainer = timeline.segment_at(here.position.tick).trainer
     trainer = Trainer(trainer.config, trainer.corpus)  # a new one, since the check may run in another thread
@@ -226,6 +227,8 @@ def prepare_check(timeline: Timeline, here: Moment) -> Check:
     ]
     excuse = _excuses(here.program, changes, changed_before)
     expected = expected_of(record, here.program.config.source, here.position.batch)
+    if silenced is not None:
+        record, expected = silenced, None
     return Check(here.position, here.program, record, earlier, trainer, excuse, expected)
 
 

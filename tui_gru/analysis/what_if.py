@@ -290,6 +290,16 @@ def checked_silent(program: Program, name: str, unit: int) -> SilentUnit:
 def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment:
     """Return the moment with a unit at 0: the batch as the model computes it from the same weights, inputs and other first states.
 
+    Raises `TuiGruError` as `masked`.
+    """
+    found, twin = masked(timeline, here, silent), BatchRecord(here.record.compiled)
+    _take(twin, found, here.record.before)
+    return replace(here, record=twin)
+
+
+def masked(timeline: Timeline, here: Moment, silent: SilentUnit) -> BatchRecord:
+    """Return the batch of a moment with a unit at 0, in the model that has the mask as a factor of the line that computes the unit.
+
     A state is 0 before the first timestep as well. Raises `TuiGruError` in a batch that has been edited after its beginning, and
     if the gradient continues into earlier batches, whose values were computed with the unit.
     """
@@ -300,7 +310,7 @@ def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment
     if any(begin < segment.start <= here.position.tick and segment.edited for segment in timeline.segments):
         raise TuiGruError("a number was edited in this batch after its beginning, and a unit is held at 0 in whole batches")
     model = compiled(replace(program.model.structure, silent=name), record.compiled.sizes, program.config.dtype)
-    found, twin = BatchRecord(model), BatchRecord(record.compiled)
+    found = BatchRecord(model)
     for given in program.model.page.inputs:
         if given in record.one_hot:
             found.set_one_hot(given, record.ids(given))
@@ -314,8 +324,7 @@ def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment
     trains = timeline.segment_at(here.position.tick).trainer.trains
     with NUMPY_SETTINGS:
         compute(found, record.settings if trains else None, learn=here.learned)
-    _take(twin, found, record.before)
-    return replace(here, record=twin)
+    return found
 
 
 def read_with_silent(

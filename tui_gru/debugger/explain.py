@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -283,18 +283,30 @@ def _named_parts(node: Expression) -> Expression:
 # Derives a number: finds the line that computed it, and the terms of that line with the numbers it read.
 
 
-class Explainer:
-    """Derives numbers of one timeline. Replays batches as needed; `monitor` sees replayed batches and may raise an error."""
+class Silenced(NamedTuple):
+    """A unit (0-based) of the value `name` that is held at 0 in the batch of `moment`, which has the numbers without it."""
 
-    def __init__(self, timeline: Timeline, monitor: Monitor | None = None) -> None:
-        self._monitor = monitor
+    moment: Moment
+    name: str
+    unit: int
+
+
+class Explainer:
+    """Derives numbers of one timeline. Replays batches as needed; `monitor` sees replayed batches and may raise an error.
+
+    In the batch of `silenced`, numbers are those with a unit held at 0; what it received from other batches is that of the run.
+    """
+
+    def __init__(self, timeline: Timeline, monitor: Monitor | None = None, silenced: Silenced | None = None) -> None:
+        self._monitor, self._silenced = monitor, silenced
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
         self._edits = ManualEdits(timeline, self._node, lambda *line: self._after_lines.formula(*line))
-        self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
-        self._before = lru_cache(maxsize=16)(timeline.moment_before)
+        self._after = lru_cache(maxsize=16)(lambda tick: self._without_unit(timeline.moment(tick, monitor)))
+        self._before = lru_cache(maxsize=16)(lambda tick: self._without_unit(timeline.moment_before(tick)))
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
-        self._lines = TermBuilder(timeline.program, self._before, self._node_as_read, self._part_as_read, self._activation)
+        read = lru_cache(maxsize=16)(self._read_by_lines)
+        self._lines = TermBuilder(timeline.program, read, self._node_as_read, self._part_as_read, self._activation)
         # Reads numbers as of a tick; for a line of the update, the tick before it.
         self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part, self._activation)
 
@@ -315,15 +327,61 @@ class Explainer:
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
             raise TuiGruError(no_entry(number.name, shape, number.index))
 
+    # A unit held at 0: the line that computes it is multiplied by 0, and so is the gradient that this line receives
+
+    def _without_unit(self, here: Moment) -> Moment:
+        silenced = self._silenced
+        if silenced is None or here.position.number != silenced.moment.position.number:
+            return here
+        return replace(silenced.moment, position=here.position)
+
+    def _read_by_lines(self, tick: int) -> Moment:
+        here = self._before(tick)
+        if self._silenced is None or here.record is not self._silenced.moment.record:
+            return here
+        return replace(here, record=self._handed_back)
+
+    @cached_property
+    def _handed_back(self) -> BatchRecord:
+        """The record of the batch without the unit, in which its gradient is 0, as other lines read it."""
+        assert self._silenced is not None
+        record, name = self._silenced.moment.record.copy(), f"d{self._silenced.name}"
+        if name in self._program.names:
+            record.array(name)[..., self._silenced.unit] = 0
+        return record
+
+    def _is_held(self, number: ValueRef, name: str) -> bool:
+        """Return True for an entry of `name` that belongs to the unit, in the batch in which it is held at 0."""
+        silenced = self._silenced
+        if silenced is None or number.name != name or number.index[-1:] != (silenced.unit,):
+            return False
+        return self._batch(number) == silenced.moment.position.number
+
+    def _held(self, number: ValueRef) -> Derivation:
+        """Return the derivation of the unit itself: 0 times what its line gives."""
+        tick, t = self._computed_at(number), self._t(number)
+        formula, text = self._program.made_by(number.name)
+        value = float(self._lines.numbers(tick, t).value(e.plain(formula), number.index))
+        line = partial(self._lines.formula, formula, number.index, tick, t)
+        zero = Node("held at 0", 0.0, partial(given, f"{self._label(number)} is held at 0 in all panels"), exact=True, latex="0")
+        terms = zero, Node("its line gives", value, line, latex=r"\text{its line}")
+        return Derivation("product", terms, tick=tick, formula=text)
+
+    def _label(self, number: ValueRef) -> str:
+        return spoken(self._program, number.name, number.index)
+
     # Numbers of the run
 
     def _node(self, number: ValueRef, sign: int = 1) -> Node:
         value = float(np.asarray(self._value(number))[number.index])
-        label = spoken(self._program, number.name, number.index)
-        return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
+        return Node(self._label(number), value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
 
     def _node_as_read(self, number: ValueRef, sign: int = 1) -> Node:
         """Return a number as the line at its tick reads it, before any edit at that tick."""
+        if self._silenced is not None and self._is_held(number, f"d{self._silenced.name}"):
+            words = f"{spoken(self._program, self._silenced.name, number.index)} is held at 0, so nothing goes back through it"
+            latex = self._latex(number)
+            return Node(f"{self._label(number)} through 0", 0.0, partial(given, words), sign=sign, exact=True, latex=latex)
         return self._node(replace(number, before=self._edits.at(number.tick)), sign)
 
     def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
@@ -422,6 +480,8 @@ class Explainer:
 
     def _computed(self, number: ValueRef) -> Derivation:
         """Return the derivation of a number computed by a line, or by a labelled part of one."""
+        if self._silenced is not None and self._is_held(number, self._silenced.name):
+            return self._held(number)
         tick = self._computed_at(number)
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
@@ -464,6 +524,8 @@ class Explainer:
         shown, last = self._program.writer.name(state), self._program.seq_length - 1
         if 0 <= t - way <= last:
             return self._copy(replace(number, name=state, t=t - way), f"{shown} at t {t - way + 1}")
+        if self._silenced is not None and state == self._silenced.name and self._is_held(number, number.name):
+            return given(f"{spoken(self._program, state, number.index)} is held at 0, before the first timestep too")
         if (edit := self._edits.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if not self._config.source.can(Ability.TRAIN):

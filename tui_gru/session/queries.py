@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.units import Activity, Feature
     from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
     from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.explain import Silenced
     from tui_gru.debugger.expressions import CompiledExpression
     from tui_gru.debugger.moment import Moment
     from tui_gru.engine.sampling import Sample
@@ -195,9 +196,9 @@ class Queries:
         """Hold a unit (0-based) of a value at 0 after every character in all that is read from here on; without arguments, no unit.
 
         Values, gradients, the loss and snapshots are then those of the batch as the model computes it without the unit, from the
-        weights and the first states that the run has there; `units` and `losses` read texts without it. The run is not changed.
-        What is not computed without the unit is refused: derivations, what-ifs, checks, influence, memory, samples. `name` defaults
-        to the state of the last layer. Raises `TuiGruError` if the unit cannot be held at 0.
+        weights and the first states that the run has there; `units` and `losses` read texts without it, derivations and checks have
+        the mask as a factor. The run is not changed. What is not computed without the unit is refused: what-ifs, influence, memory,
+        samples. `name` defaults to the state of the last layer. Raises `TuiGruError` if the unit cannot be held at 0.
         """
         from tui_gru.analysis.what_if import checked_silent
 
@@ -314,23 +315,27 @@ class Queries:
         The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
         `TuiGruError`.
         """
-        self._check_whole("derivations are")
         from tui_gru.debugger.evaluate import ValueRef
         from tui_gru.debugger.explain import Explainer
 
         number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self.state.tick)
-        return Explainer(self._run.timeline).explain(number)
+        return Explainer(self._run.timeline, silenced=self._silenced_unit).explain(number)
+
+    @property
+    def _silenced_unit(self) -> Silenced | None:
+        from tui_gru.debugger.explain import Silenced
+
+        return None if self._silent is None else Silenced(self._moment, *self._silent)
 
     def derive(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
-        self._check_whole("derivations are")
         from tui_gru.debugger.explain import Explainer
 
         run, stopped = self._run, "stopped before the derivation was complete"
         monitor, _ = run.interrupts.monitors(
             stopped, progress, lambda batch: position_of(run.program, (batch + 1) * run.program.ticks)
         )
-        return Explainer(run.timeline, monitor).explain(number)
+        return Explainer(run.timeline, monitor, self._silenced_unit).explain(number)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
         """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
@@ -352,10 +357,15 @@ class Queries:
 
     def batch_check(self) -> Check:
         """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
-        self._check_whole("a check is")
         from tui_gru.analysis.check import prepare_check
+        from tui_gru.analysis.what_if import masked
 
-        return prepare_check(self._run.timeline, self._run.moment)
+        run, record = self._run, None
+        if self._silent is not None:
+            if self.program.earlier:  # its gradient goes into batches that were computed with all units
+                self._check_whole("a check is")
+            record = masked(run.timeline, run.moment, self._silent)
+        return prepare_check(run.timeline, run.moment, record)
 
     def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
         """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
