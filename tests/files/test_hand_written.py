@@ -74,6 +74,8 @@ SIX = [f"{part}{gate}" for part, gate in product(("fc_i", "fc_h"), "rzn")]
 CELLS = {
     "x2h and h2h": lambda: Cell(["x2h", "h2h"]),
     "i2h and h2h without biases": lambda: Cell(["i2h", "h2h"], bias=False),
+    "xh and hh": lambda: Cell(["xh", "hh"]),
+    "ih and hh": lambda: Cell(["ih", "hh"]),
     "x2h and h2h of a square input": lambda: Cell(["x2h", "h2h"], inputs=H),
     "six layers": lambda: Cell(SIX),
     "six square layers": lambda: Cell(SIX, inputs=H),

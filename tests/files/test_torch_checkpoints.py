@@ -95,6 +95,18 @@ def test_weight_norm_is_composed(saved, new, dim):
     np.testing.assert_allclose(run(found, x.numpy()), y, rtol=0, atol=of_found(found, x.numpy()))
 
 
+def test_weights_before_a_dropout_of_weights(saved):
+    gru = nn.GRU(3, 5, 2)
+    x = torch.randn(6, 2, 3)
+    names = {name: f"{name}_raw" if name.startswith("weight_hh") else name for name in gru.state_dict()}
+    (found,) = inspect(saved({f"rnns.0.{names[name]}": value for name, value in gru.state_dict().items()}))
+    assert (found.name, found.layers) == ("rnns.0", 2)
+    assert found.evidence.endswith("weights stored as _raw, before a dropout of weights")
+    np.testing.assert_allclose(run(found, x.numpy()), gru(x)[0].detach().numpy(), rtol=0, atol=of_found(found, x.numpy()))
+    (drawn,) = inspect(saved({**gru.state_dict(), "weight_hh_l0_raw": torch.zeros(15, 5)}))
+    assert "_raw" not in drawn.evidence
+
+
 def test_another_parametrization_is_refused_with_the_cure(saved):
     gru = nn.GRU(3, 5)
     nn.utils.parametrizations.spectral_norm(gru, "weight_hh_l0")

@@ -247,14 +247,14 @@ STACKED = (
         Stacked(
             "a hand-written {}",
             f"{W}{separator}weight",
-            f"h2h{separator}weight",
+            f"{U}{separator}weight",
             f"{W}{separator}bias",
-            f"h2h{separator}bias",
+            f"{U}{separator}bias",
             "",
             TORCH,
             guess="the names do not say in which order the gates are",
         )
-        for W in ("x2h", "i2h")
+        for W, U in (("x2h", "h2h"), ("i2h", "h2h"), ("xh", "hh"), ("ih", "hh"))
         for separator in "/_"
     ),
     Stacked("Keras's {}", "kernel", "recurrent_kernel", "bias", "", "", (Convention("zrn", ""), LSTM, RNN), by_rows=False),
@@ -584,6 +584,12 @@ def composed(tensors: Tensors) -> dict[str, Tensor]:
     return found
 
 
+def _without_dropout(tensors: Tensors) -> dict[str, Tensor]:
+    """Return, by name, the weights that are stored with the ending _raw, since training draws a dropout for them."""
+    raw = {name.removesuffix("_raw"): tensor for name, tensor in tensors.items() if re.search(r"weight_[ih]h(_l\d+)?_raw$", name)}
+    return {name: tensor for name, tensor in raw.items() if name not in tensors}
+
+
 def otherwise_parametrized(tensors: Tensors) -> list[str]:
     """Return the names of the weights for which `tensors` has only an original of another parametrization."""
     matches = [match for name in tensors if (match := OTHER.fullmatch(name))]
@@ -627,8 +633,8 @@ class Group:
 def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None, *, by_shape: bool = True) -> Findings:
     """Find every GRU, LSTM and RNN in `tensors`. If the names match no library, the shapes are tried, unless `by_shape` is False; a
     layer is then found only if `order` is given."""
-    normed = composed(tensors)
-    tensors = {**tensors, **normed}
+    normed, raw = composed(tensors), _without_dropout(tensors)
+    tensors = {**tensors, **normed, **raw}
     claimed: set[str] = set()
     found, refused = [], []
     families: tuple[Stacked | SeparateGates, ...] = (*STACKED, *APART)
@@ -646,6 +652,7 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
                 refused.append(f"{name}: {error}")
                 continue
             composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
+            composed_here += "; weights stored as _raw, before a dropout of weights" if group.names & set(raw) else ""
             evidence, warning = gru.evidence + other_names + composed_here, "; ".join(filter(None, (unread, gru.warning)))
             found.append(replace(gru, format=format_name, path=path, evidence=evidence, warning=warning))
     refused.extend(
