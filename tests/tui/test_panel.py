@@ -140,9 +140,21 @@ async def test_only_the_rows_that_differ_are_drawn(board):
         assert [line.rstrip() for line in shown(page)] == ["one", "zwei", "three", "four"]
 
 
-@pytest.mark.parametrize(("theme", "ascii"), [("blackboard", False), ("whiteboard", True), ("ansi-dark", False)])
-async def test_rows_are_drawn_as_textual_draws_them(theme, ascii):
+@pytest.mark.parametrize(
+    ("theme", "ascii", "variables"),
+    [
+        ("blackboard", False, {}),
+        ("whiteboard", True, {}),
+        ("ansi-dark", False, {}),
+        ("nord", False, {}),
+        ("blackboard", False, {"NO_COLOR": "1"}),
+        ("ansi-light", False, {"NO_COLOR": "1"}),
+    ],
+)
+async def test_rows_are_drawn_as_textual_draws_them(theme, ascii, variables, monkeypatch):
     """Both are drawn: what the keys have left, and then everything anew, by Textual."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     app = make_app(Config.of(), theme=theme, ascii=ascii)
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()

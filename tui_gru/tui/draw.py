@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, groupby
-from operator import itemgetter
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -155,7 +154,7 @@ def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
 
 def row_width(row: Iterable[Segment]) -> int:
     """Return the cells of a row."""
-    return sum(cell_len(text) for text, _, _ in row)
+    return sum([cell_len(text) for text, _, _ in row])
 
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
@@ -369,8 +368,11 @@ def titled_rows(palette: Palette, title: str, rows: Iterable[Sequence[SegmentRow
 
 def merged(signs: Iterable[str], inks: Iterable[Style | None]) -> Iterator[Segment]:
     """Yield cells and their styles as segments, with neighbours of the same style in one segment."""
-    for ink, run in groupby(zip(signs, inks, strict=True), key=itemgetter(1)):
-        yield Segment("".join(sign for sign, _ in run), ink)
+    at, all_signs = 0, list(signs)
+    for ink, run in groupby(inks):
+        end = at + len(list(run))
+        yield Segment("".join(all_signs[at:end]), ink)
+        at = end
 
 
 class CellRow:

@@ -34,7 +34,7 @@ from tui_gru.engine.numbers import exact
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows, row_width
 from tui_gru.tui.terminal import guarded
-from tui_gru.tui.theme import ASCII, Palette, fitting, folded, palette_of, transliterate
+from tui_gru.tui.theme import ASCII, Palette, TextFilter, fitting, folded, palette_of, transliterate
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline import Anchor
@@ -122,6 +122,8 @@ class Panel(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         self._rows_drawn: dict[int, Strip] = {}  # the rows with their frame, from that at the top, until they must be drawn again
+        self._grounded: dict[Style | None, Style] = {}  # the styles of the content above the ground
+        self._inks: dict[Style | None, Style | None] = {}  # what the filters make of those
         super().__init__(id=id, classes=classes)
 
     @property
@@ -312,6 +314,7 @@ class Panel(ScrollView, can_focus=True):
         """Draw these regions again, which count from the first cell inside the frame; by default everything."""
         if not regions:
             self._around = None
+            self._inks.clear()
             self._rows_drawn.clear()
         top = self.gutter.top if regions else 0
         for region in regions:
@@ -323,7 +326,7 @@ class Panel(ScrollView, can_focus=True):
         # around a row as the row itself takes. So rows are kept until they change, and share what is at their sides.
         self._ensure_built()
         if not self._ground_known:  # for each line it would take an eighth of the time
-            self._ground, self._ground_known = self.rich_style, True
+            self._ground, self._ground_known, self._grounded = self.rich_style, True, {}
         (width, height), gutter = self.outer_size, self.gutter
         if crop != Region(0, 0, width, height) or any(self.scrollbars_enabled):
             return super().render_lines(crop)
@@ -347,22 +350,36 @@ class Panel(ScrollView, can_focus=True):
         """Return a row of the content in its frame."""
         assert self._around is not None
         left, right, background = self._around
-        strip = Strip([*left, *self.render_line(y), *right], self.outer_size.width)
+        inside = [Segment(text, self._filtered(style), control) for text, style, control in self.render_line(y)]
+        strip = Strip([*left, *inside, *right], self.outer_size.width)
         for each in self.get_line_filters():
-            strip = strip.apply_filter(each, background)
+            if isinstance(each, TextFilter):
+                strip = strip.apply_filter(each, background)
         return strip
+
+    def _filtered(self, style: Style | None) -> Style | None:
+        """Return what the filters make of a style, each of which a panel has in many cells."""
+        if style not in self._inks:
+            assert self._around is not None
+            drawn = [Segment(" ", style)]
+            for each in self.get_line_filters():
+                drawn = each.apply(drawn, self._around[2])
+            self._inks[style] = drawn[0].style
+        return self._inks[style]
 
     def render_line(self, y: int) -> Strip:
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
         width = self.scrollable_content_region.width
         if row >= self._box.height:
             return Strip.blank(width, self._ground)
-        cells, ground = self._box.rows[row], self._ground
+        cells, ground, grounded = self._box.rows[row], self._ground, self._grounded
         spare = width - row_width(cells)
         if x or spare < 0:
             return Strip(cells).crop_extend(x, x + width, None).apply_style(ground)
         # the same in one step, since each strip has a number of caches
-        drawn = [Segment(text, ground + style, control) for text, style, control in cells]
+        drawn = [
+            Segment(text, grounded.get(style) or grounded.setdefault(style, ground + style), each) for text, style, each in cells
+        ]
         return Strip([*drawn, Segment(" " * spare, ground)] if spare else drawn, width)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:

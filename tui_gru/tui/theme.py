@@ -311,7 +311,11 @@ def fitting(hints: Sequence[str], width: int) -> str:
     return " · ".join(shown)
 
 
-class SafeLines(LineFilter):
+class TextFilter(LineFilter):
+    """A filter that changes texts only. Textual's change styles only, whatever the text is."""
+
+
+class SafeLines(TextFilter):
     """Replaces unsafe characters in every segment. Panels that show such characters write them as escapes."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
@@ -325,7 +329,7 @@ def _instead(unsafe: re.Match[str]) -> str:
     return "\ufffd" * cell_len(unsafe[0])
 
 
-class PlainLines(LineFilter):
+class PlainLines(TextFilter):
     """Translates text that panels do not draw themselves: scroll bars, Textual's own screens, typed commands."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:

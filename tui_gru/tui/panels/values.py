@@ -813,6 +813,9 @@ class TermWriter(NamedTuple):
 
     def _badge(self) -> Box:
         """Return a warning if the code of the tutorial would compute another value than ①."""
+        predicted = self.snapshot.value(self.names.prediction)
+        if predicted is not None and predicted.all() and np.isfinite(predicted).all():
+            return EMPTY  # the logarithm of such numbers is finite
         term, program = self.snapshot.tutorial_term1, self.snapshot.program
         if term is None or np.isfinite(term).all():
             return EMPTY
