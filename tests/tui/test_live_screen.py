@@ -144,7 +144,7 @@ async def test_of_large_batches_the_results_are_followed_and_other_panels_say_of
             assert f"{header.snapshot.position.number + 1} updates" in header.plain_text()
             assert not header.snapshot.has_arrays
             for panel in (*d.screen.query_one(Gates).query(Panel), *d.screen.query_one(WeightsPanel).query(Panel)):
-                assert "at e1 b1" in str(panel.border_title)
+                assert "at e1 b1" in str(panel.border_title) or not panel.display
             seen.append(text)
 
         await sampled(d, lambda progress: d.session.step("epoch", 2, progress=progress), look)

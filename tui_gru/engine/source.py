@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
-from tui_gru.files.kinds import Blocks, Convention
 from tui_gru.schema import Positive, one_of
+
+if TYPE_CHECKING:
+    from tui_gru.files.kinds import Blocks, Convention
 
 
 class Ability(StrEnum):

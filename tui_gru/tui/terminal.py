@@ -19,7 +19,7 @@ from textual import events
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.app import App
-from textual.events import Key
+from textual.events import Key, ScreenResume
 from textual.geometry import Region
 from textual.message import Message
 from textual.message_pump import MessagePump
@@ -100,6 +100,10 @@ class GuardedScreen(Screen[None]):
             self._dirty_widgets.clear()  # the compositor has the regions
 
     _compositor_refresh = draw  # Textual's name for it
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """When the screen is first shown, style nothing again: all of it has just been styled."""
+        event.refresh_styles = self.stack_updates > 0
 
     def lay_out(self) -> None:
         """Update the layout at once. Textual does it after the messages that wait."""

@@ -516,7 +516,8 @@ class WeightsPanel(PanelGroup):
         if self._snapshot is None:
             return True
         program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)
-        return fits(program, program.parameters_with(layer), self.size.width - self._overview.gutter.width)
+        width = self.size.width or self.app.size.width // 2  # before the first layout, the guess that is right on most screens
+        return fits(program, program.parameters_with(layer), width - self._overview.gutter.width)
 
     def _update(self) -> None:
         snapshot, single = self._snapshot, not self._roomy
