@@ -303,6 +303,28 @@ class Doubled(Stacked):
         return nn.functional.dropout(super().next(x, h), 0.5)
 
 
+class OneByOne(nn.Module):
+    """It takes one timestep, with an axis for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h = nn.Linear(IN, H), nn.Linear(H, H)
+
+    def forward(self, x, h):
+        return torch.tanh(self.x2h(x.view(x.shape[1], IN)) + self.h2h(h[0]))[None]
+
+
+def test_a_module_of_one_timestep_on_three_axes_is_refused_with_the_cure():
+    model = nn.Sequential(OneByOne())
+    _, running = capture(model)
+    model[0](torch.randn(1, 5, IN), torch.zeros(1, 5, H)).sum().backward()
+    with pytest.warns(
+        UserWarning, match=r"called with 3 timesteps \(.*\); move what it does in a timestep into a module of its own"
+    ):
+        running.step()
+    running.close()
+
+
 WHY = {
     Hidden: "two states, h and c, and does not return c; let it return the output and",
     ListedWithoutMemory: "two states, h and c, and does not return c; let it return the output and",

@@ -174,6 +174,12 @@ def test_the_state_of_the_module_is_not_changed():
         torch.save(model.state_dict(), buffer)
 
 
+class ConvGRUCell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gates, self.new = nn.Conv2d(5, 6, 3, padding=1), nn.Conv2d(5, 3, 3, padding=1)
+
+
 class OneLayer(nn.Module):
     def __init__(self, rnn):
         super().__init__()
@@ -195,9 +201,13 @@ class OneLayer(nn.Module):
             lambda: OneLayer(torch.jit.script(nn.GRU(2, 3))),
             r"in OneLayer: rnn is GRU, compiled by TorchScript; run the script with PYTORCH_JIT=0, so that it is computed",
         ),
+        (
+            lambda: nn.Sequential(ConvGRUCell()),
+            r"in Sequential: the gates of 0 \(ConvGRUCell\) are convolutions, which cannot be shown; give a module",
+        ),
         (lambda: "gru", r"module must be a torch\.nn\.Module, not str"),
     ],
-    ids=["no GRU", "a projection", "scripted", "no module"],
+    ids=["no GRU", "a projection", "scripted", "convolutions", "no module"],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_what_cannot_be_captured_is_refused_in_one_line(make, message):

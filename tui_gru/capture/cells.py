@@ -785,7 +785,10 @@ def _recognized_loop(
                 _check(cell, part, args, kwargs, output)
             return cell
     if failure and not attempts:
-        raise NoCellError(f"a copy of it could not be called with {OBSERVED_TIMESTEPS} timesteps ({failure})")
+        raise NoCellError(
+            f"a copy of it could not be called with {OBSERVED_TIMESTEPS} timesteps ({failure}); move what it does in a timestep "
+            "into a module of its own, with x (rows, numbers) and h (rows, units)"
+        )
     if written is not None:
         raise NoCellError(f"its output is not the states of {written.name} at all timesteps of x")
     raise _refused(attempts)

@@ -70,6 +70,8 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
         elif _is_recurrent(part) and is_scripted(part):
             what = f"{name or 'it'} is {part.original_name}, compiled by TorchScript"
             others.append(f"{what}; run the script with PYTORCH_JIT=0, so that it is computed in Python")
+        elif _is_recurrent(part) and any(isinstance(inner, torch.nn.modules.conv._ConvNd) for inner in part.modules()):
+            others.append(f"the gates of {name or 'it'} ({type(part).__name__}) are convolutions, which cannot be shown")
         elif _is_recurrent(part):
             others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
     written = WrittenCell.of(module, cell)
