@@ -690,6 +690,16 @@ def test_a_rate_that_harms_only_what_was_learned_before_is_tried_from_its_change
     assert near.findings() == ()
 
 
+def test_probabilities_of_exactly_0_after_a_jump_of_the_loss_follow_from_it():
+    session = run(100, **LEARNED)
+    for unit in range(4):
+        session.edit("Wy", (unit, unit), 400.0)
+    session.step("batch", 40)
+    causes = {each.name: each.cause.name if each.cause else None for each in session.findings()}
+    assert causes["loss-jumps"] is None
+    assert causes["softmax-underflow"] == "loss-jumps"
+
+
 def test_gates_that_are_shut_in_a_model_that_predicts_well_are_no_finding():
     """In long healthy runs, nearly all reset gates of a large GRU close, and the loss is as low as before."""
 

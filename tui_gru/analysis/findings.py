@@ -119,7 +119,12 @@ TABLE = (
     FindingRule("gate-never-opens", training.gate_never_opens, effects=("worse-than-a-table",)),
     FindingRule("dead-unit", training.dead_unit, effects=("worse-than-a-table",)),
     FindingRule("saturated-gate", training.saturated_gate, effects=("zero-gradient", "vanishing-gradient", "dead-unit")),
-    FindingRule("loss-jumps", course.loss_jumps, effects=("loss-rises", "rate-too-small", "worse-than-a-table"), placed=True),
+    FindingRule(
+        "loss-jumps",
+        course.loss_jumps,
+        effects=("loss-rises", "softmax-underflow", "rate-too-small", "worse-than-a-table"),
+        placed=True,
+    ),
     FindingRule("never-predicted", course.never_predicted),
     FindingRule("worse-than-a-table", course.worse_than_a_table),
     FindingRule("overfitting", course.overfitting, placed=True),
