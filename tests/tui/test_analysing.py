@@ -166,7 +166,7 @@ async def test_units_over_the_text_stand_under_the_feature_that_they_follow() ->
         probes = {probe.feature: probe for probe in activity.probes()}
         heading, shown = "", list[int]()
         for line in panel.plain_text().splitlines()[2:]:
-            if line.startswith("curve"):
+            if re.match(r"unit \d+:", line):
                 break
             words = line.split()
             if words[0] in {*probes, "other"}:
@@ -181,7 +181,7 @@ async def test_units_over_the_text_stand_under_the_feature_that_they_follow() ->
             note = notes[unit]
             assert f"{note.before:+.2f}    {note.r:+.2f}" in line
             assert heading == note.what or (heading == "other" and (note.gained <= 0 or abs(note.r) < 0.1))
-            assert ("turned" in line) == (note.r < 0 and heading != "other")
+            assert ("opposite" in line) == (note.r < 0 and heading != "other")
             shown.append(unit)
         assert len(shown) > 15
         await press(pilot, f"/ {' '.join('vowels')} enter")
@@ -191,7 +191,7 @@ async def test_units_over_the_text_stand_under_the_feature_that_they_follow() ->
         assert app.screen.focused is panel
 
 
-async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_turned() -> None:
+async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_with_the_opposite_sign() -> None:
     async with started(LARGE, "h", epochs=3) as (app, pilot):
         panel = app.screen.overlay
         await press(pilot, f"/ {' '.join('vowels')} enter")
@@ -199,7 +199,7 @@ async def test_a_unit_that_follows_a_feature_in_reverse_is_drawn_turned() -> Non
         for _ in range(2):
             for line in drawn_lines(app.screen):
                 if (found := re.search(r"unit (\d+) .*?([ +-]{20,})", line.text)) is not None:
-                    signs.setdefault(found[1], []).append("turned" in line.text)
+                    signs.setdefault(found[1], []).append("opposite" in line.text)
             await press(pilot, "tab")
         r = panel.activity.feature_correlations(feature_of("vowels"))
         assert {unit: turned[0] for unit, turned in signs.items()} == {unit: r[int(unit) - 1] < -0.1 for unit in signs}
@@ -212,8 +212,8 @@ async def test_the_map_of_units_has_signs_only_where_there_are_no_colours() -> N
 
         def signed() -> int:
             """Return how many units have anything written between their names and their correlations."""
-            rows = [row for row in panel.plain_text().splitlines() if row.startswith("unit ")]
-            return sum(re.match(r"unit \d+ +(turned +)?[+-]\d\.\d\d ", row) is None for row in rows)
+            rows = [row for row in panel.plain_text().splitlines() if re.match(r"unit \d+ ", row)]
+            return sum(re.match(r"unit \d+ +(opposite +)?[+-]\d\.\d\d ", row) is None for row in rows)
 
         assert signed() == 0
         app.no_color = True
@@ -270,7 +270,7 @@ async def test_the_loss_without_each_unit_is_shown_and_sorts_them() -> None:
         lines = panel.plain_text().splitlines()
         order = np.argsort(-added)
         assert panel.unit == order[0]
-        shown = [line for line in lines if line.startswith("unit ")]
+        shown = [line for line in lines if re.match(r"unit \d+ ", line)]
         assert [int(line.split()[1]) - 1 for line in shown] == order[: len(shown)].tolist()
         assert [line.split()[-1] for line in shown] == [f"{added[unit]:+.3f}" for unit in order[: len(shown)]]
 
@@ -431,7 +431,7 @@ async def test_curves_that_are_kept() -> None:
         panel = app.screen.overlay
         assert len(panel.picked) == 2
         for unit in panel.picked:
-            assert {f"unit {unit + 1}", f"curve {unit + 1}"} <= {line[:9].strip() for line in panel.plain_text().splitlines()}
+            assert {f"unit {unit + 1}", f"unit {unit + 1}:"} <= {line[:9].strip() for line in panel.plain_text().splitlines()}
         await press(pilot, "up space")
         assert len(panel.picked) == 1
 

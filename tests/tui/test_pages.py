@@ -176,6 +176,23 @@ async def test_the_samples_give_their_room_to_the_weights_until_the_first_one(si
         assert weights.region.height >= rows
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+async def test_no_step_moves_a_panel_of_a_phase(cell: str) -> None:
+    """Not even the step to the loss, a line outside of the loops over t."""
+    async with driving((160, 50), cell=cell) as d:
+        await d.type("l")
+        seen = {}
+        with drawn_later(d.pilot.app):
+            for _ in range(d.session.program.ticks):
+                await d.type("o")
+                shown = {type(panel).__name__: panel.region for panel in d.screen.query(SnapshotPanel) if panel.region}
+                seen.setdefault(d.session.position.phase, []).append(shown)
+        assert list(seen) == ["forward", "loss", "backward", "update"]
+        for phase, regions in seen.items():
+            assert all(shown == regions[0] for shown in regions), phase
+        assert seen["forward"][0] == seen["loss"][0]
+
+
 async def test_the_rows_of_the_panels_are_shared_for_the_card_at_its_new_width() -> None:
     async with driving((160, 50)) as d:
         execute(d.screen, f"mark a {'what to see here ' * 12}")

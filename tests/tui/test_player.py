@@ -89,7 +89,7 @@ async def test_every_moment_is_the_screen_of_the_debugger(data):
 
 
 def test_a_moment_is_as_it_was_when_the_run_came_there(data):
-    assert not any("ticks back" in row for frame in texts(data) for row in frame)
+    assert not any("lines back" in row for frame in texts(data) for row in frame)
 
 
 def test_a_number_has_the_derivation_of_what_is_shown(data):

@@ -443,8 +443,8 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
             seen="tenths of|×0",
         ),
         LegendSign(
-            "≈0 ≈1 sat.",
-            "shares of the entries: near 0, near 1, and saturated, that is within a tenth of the range from its limit",
+            "≈0 ≈1 ≈±1",
+            "shares of the entries: near 0, near 1, and saturated, near −1 or 1: within a tenth of the range from its limit",
             "ValueMatrix",
         ),
     ),
@@ -452,8 +452,8 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
         LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
         LegendSign(
-            "past, 5 ticks back",
-            "you are 5 lines before the newest moment reached; a tick is one executed line",
+            "past, 5 lines back",
+            "you are 5 executed lines before the newest moment reached",
             "Header",
             "strong",
         ),

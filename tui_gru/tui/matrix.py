@@ -725,7 +725,7 @@ def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) ->
         yield _share(summary, summary.high, f"{limits.high:g}", short)
         yield f"mean {summary.mean:.2f}"
     elif limits is not None:
-        yield _percent(summary, summary.saturated, "sat. {}" if short else "{} saturated", short)
+        yield _percent(summary, summary.saturated, f"≈±{limits.high:g} {{}}" if short else "{} saturated", short)
     if limits is None or limits.low < 0:
         yield _share(summary, summary.near_zero, "0", short)
     if summary.dead:

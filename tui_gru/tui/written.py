@@ -39,6 +39,7 @@ from tui_gru.tui.draw import (
     from_rows,
     hstack,
     line,
+    quieted,
     refs_of,
     table,
 )
@@ -531,13 +532,27 @@ class ExampleEntry:
     row: int
     pointed: Ref | None = None
     single: int | None = None  # the row of the batch that is singled out
+    at: tuple[int, int] | None = None  # the place, if it is given
 
-    def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
-        """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
+    def others(self, palette: Palette, width: int, count: int) -> Iterator[Box]:
+        """Yield the computations of the entries after this one, and then of those before it, at most `count`: a line each, quiet,
+        until one needs more than a line at this width."""
+        rows, columns = (1, 1) if self.operands.result.is_number else self.operands.result.values.shape
+        own = self.place[0] * columns + self.place[1]
+        for k in range(1, min(count + 1, rows * columns)):
+            place = divmod((own + k) % (rows * columns), columns)
+            entry = replace(self, row=place[0] if self.operands.result.rows == "row" else self.row, at=place)
+            if (box := entry.box(palette, width, brief=True, placed=True)).height > 1:
+                return
+            yield quieted(palette, box)
+
+    def pieces(self, palette: Palette, *, brief: bool = False, placed: bool = False) -> list[tuple[str, Style]]:
+        """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result, with
+        `placed` also the place of the entry."""
         operands, line = self.operands, self.operands.line
         result, activation = operands.result, operands.activation
         i, j = self.place
-        pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where()) else []
+        pieces = [(f"{where}:", palette.dim)] if (placed or not brief) and (where := self._where()) else []
         pieces += ((term, palette.plain if head is None else head.ink(palette, palette.plain)) for term, head in self._terms)
         value = number(result.values if result.is_number else result.values[i, j])
         if activation is None:
@@ -554,11 +569,11 @@ class ExampleEntry:
             pieces.append((f"  {word}", palette.dim))
         return pieces
 
-    def box(self, palette: Palette, width: int, *, brief: bool = False) -> Box:
+    def box(self, palette: Palette, width: int, *, brief: bool = False, placed: bool = False) -> Box:
         """Return the pieces in as many lines as they need at this width."""
         lines: list[list[Segment]] = [[]]
         used = 0
-        for content, style in self.pieces(palette, brief=brief):
+        for content, style in self.pieces(palette, brief=brief, placed=placed):
             piece = transliterate(content, palette.glyphs)
             for part in [piece] if cell_len(piece) + 2 <= width else piece.split():
                 if lines[-1] and used + 1 + cell_len(part) > width:
@@ -583,6 +598,8 @@ class ExampleEntry:
     @property
     def place(self) -> tuple[int, int]:
         """The row and the column of the entry in the result as it is drawn."""
+        if self.at is not None:
+            return self.at
         result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
         place = {"row": self.row, "character": given}.get(result.rows, 0), target if result.columns == "character" else 0
         return place if self.pointed is None else self._beside(self.pointed, place)

@@ -337,6 +337,19 @@ def test_a_line_with_an_entry_from_each_place_is_a_table_of_its_largest_entries(
     np.testing.assert_array_equal(found[:-1], largest[: len(found) - 1])  # the last is the one in focus, if it is none of them
 
 
+def test_the_other_entries_take_the_rows_that_a_short_line_leaves():
+    snapshot = at("h", 1)
+    rows = [row.rstrip() for row in text_of(snapshot, height=12).splitlines()]
+    h = snapshot.value("h")
+    assert [row.partition(":")[0] for row in rows[-4:]] == [f"row {i}, unit {j}" for i in (1, 2) for j in (1, 2)]
+    assert [row.rpartition("= ")[2] for row in rows[-4:]] == [numbers.plain(x).replace("-", "−") for x in h.ravel()]
+    fewer = text_of(snapshot, height=8).splitlines()
+    assert len(fewer) == 8
+    assert [row.rstrip() for row in fewer] == rows[:8]
+    followed = written_out(P, snapshot, snapshot.line, View(), 114, 12, Ref("h", (1, 1)))[0].text.splitlines()
+    assert [row.partition(":")[0] for row in followed[-4:]] == [f"row {i}, unit {j}" for i, j in ((2, 2), (1, 1), (1, 2), (2, 1))]
+
+
 def test_an_entry_of_a_softmax_is_not_said_to_be_one_of_a_number():
     text = text_of(at("y_hat", 1, make=large), row=3)
     assert "softmax" not in text

@@ -209,7 +209,7 @@ async def test_values_of_many_units_are_cells_sorted_by_the_gate_that_keeps_the_
             ["→", "z", "update"],
             ["→", "h", "state"],
         ]
-        assert "sat." in matrix_of(gates, "h").drawn[0].text
+        assert "≈±1" in matrix_of(gates, "h").drawn[0].text
         assert str(gates.border_title).endswith("rows 1–4 of 8, units sorted by z")
 
 

@@ -66,7 +66,7 @@ def test_how_far_back_one_is():
     session = Session()
     session.step("epoch", 10)
     session.step("op", -1)
-    assert "past, 1 tick back" in line(session.snapshot())
+    assert "past, 1 line back" in line(session.snapshot())
     session.step("batch", -12)
     assert "past, at 59 % of the run" in line(session.snapshot())
 

@@ -651,7 +651,7 @@ class CurrentLine(CellPanel):
         return snapshot.line is not None
 
     def wanted(self, snapshot: Snapshot, width: int) -> int:
-        """Return the outer height at which all lines of the current loop are shown with all their numbers, at this outer width."""
+        """Return the outer height at which all lines of the phase are shown with all their numbers, at this outer width."""
         return wanted_rows(snapshot, self._view.row, self.palette.glyphs, max(width - 3, 1)) + 2
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
@@ -718,7 +718,9 @@ def written_out(
             if cut and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
                 return instead
             written = drawn(palette, choice.tokens, choice.limits, width, view.row)
-            return vstack(written, *choice.beneath, gap=choice.gap), choice.alone, False
+            box = vstack(written, *choice.beneath, gap=choice.gap)
+            others = entry.others(palette, width, height - box.height) if choice.beneath is rest and choice.in_full else ()
+            return vstack(box, *others), choice.alone, False
     return vstack(*rest), False, False
 
 
@@ -729,13 +731,9 @@ def _instead_of_parts(
     `written_out` does, None if the line can be drawn in neither."""
     if (box := _falling(palette, fall, row, width, height)) is not None:
         return box, False, True
+    by_row = fall.operands.result.rows == "row"
     tables = (_largest(palette, fall, row, width, height - badge.height, fold=fold) for fold in (False, True))
-    box = next((each for each in tables if each is not None), None)
-    return (
-        None
-        if box is None
-        else (vstack(*[each for each in (badge, box) if each.height]), fall.operands.result.rows == "row", False)
-    )
+    return next(((vstack(badge, box), by_row, False) for box in tables if box is not None), None)
 
 
 #: The least rows and the most cells of the bars of a table of the largest entries.
@@ -950,14 +948,16 @@ _wanted: WeakKeyDictionary[Program, dict[object, int]] = WeakKeyDictionary()
 
 
 def wanted_rows(snapshot: Snapshot, row: int | None, glyphs: Glyphs, width: int) -> int:
-    """Return the rows that the lines of the current loop want at this width, the same at each, so that a step moves no panel."""
+    """Return the rows that the lines of a phase want at this width, the same at each, so that a step moves no panel."""
     line, program = snapshot.line, snapshot.program
     if line is None or line.formula is None:
         return _MOST_WANTED
     known = _wanted.setdefault(program, {})
-    key = line.block, row is None, glyphs, width
+    forwards = ("forward", "loss")
+    phases = forwards if line.phase in forwards else (line.phase,)
+    key = phases, row is None, glyphs, width
     if key not in known:
-        lines = [each for each in program.lines.values() if each.block == line.block and each.formula is not None]
+        lines = [each for each in program.lines.values() if each.phase in phases and each.formula is not None]
         known[key] = max(_wanted_by(Operands(snapshot, each, ahead=True), row, glyphs, width) for each in lines)
     return known[key]
 

@@ -196,9 +196,9 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
         sign, words = (f"{palette.glyphs.here} ", palette.warning), f"{count} {'finding' if count == 1 else 'findings'}"
         items.append(_Item(line(palette, sign, words), 7))
     if behind:
-        ticks = f"{behind} {'tick' if behind == 1 else 'ticks'} back"
+        lines = f"{behind} {'line' if behind == 1 else 'lines'} back"
         part = int(100 * snapshot.position.tick / snapshot.newest.tick)
-        add(f"past, {ticks if behind < 100 else f'at {part} % of the run'}", palette.strong, 8)
+        add(f"past, {lines if behind < 100 else f'at {part} % of the run'}", palette.strong, 8)
     if len(snapshot.state.branches.names) > 1:
         add(f"branch {snapshot.state.branch}", palette.plain, 3)
     if (other := snapshot.other) is not None:

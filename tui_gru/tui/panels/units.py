@@ -32,7 +32,7 @@ SORTS = ("by feature", "by variation", "by number", "like this one", "by loss wi
 _WIDE, _NARROW = 100, 60  # least width of the panel for names of features beside units, and for what is at the right of the map
 _FEATURE = 18  # cells of the name of a feature
 _OTHERS = "other units"  # those that follow no feature
-_TURNED = "turned"  # said of units that are drawn with the opposite sign
+_TURNED = "opposite"  # said of units that are drawn with the opposite sign
 _WIDEST = 6  # cells of a character at most
 _FOOT = 5  # rows below the map: the curve of the unit, and excerpts
 _PICKED = 4  # the most units whose curves are pinned
@@ -295,7 +295,7 @@ class UnitsMap(SnapshotPanel):
     @property
     def _label(self) -> int:
         """The cells before the map and its curves, without the name of a feature."""
-        return len(f"curve {self.activity.units}") + 1
+        return len(f"unit {self.activity.units}:") + 1
 
     @property
     def _beside_names(self) -> int:
@@ -392,7 +392,7 @@ class UnitsMap(SnapshotPanel):
         values = self.activity.unit(unit)[here] / scale
         curve = column_signs(palette, values if low == 0 else (values + 1) / 2, self._cell)
         ink = palette.strong if unit == self.unit else palette.plain
-        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(curve, palette.gate))
+        return (Segment(f"unit {unit + 1}:".ljust(label), ink), Segment(curve, palette.gate))
 
     def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[SegmentRow]:
         activity, unit = self.activity, self.unit
