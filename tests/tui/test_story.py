@@ -47,7 +47,7 @@ async def test_the_story_of_a_run_is_told_up_to_the_newest_moment() -> None:
             "loss",
             "unigram",
             "‖∇‖",
-            "max |weight|",
+            "max |W|",
             "z below 0.1",
             "‖Uz‖",
             "‖ΔW‖/‖W‖",

@@ -12,7 +12,7 @@ from tui_gru import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.draw import Cell
 from tui_gru.tui.headless import headless
-from tui_gru.tui.panel import Panel
+from tui_gru.tui.panel import Panel, View
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import Overview
@@ -53,6 +53,36 @@ def test_in_a_panel(content, kind, moment):
         else:
             for width in widths:
                 no_less(shown, [(width, height) for height in heights])
+
+
+def by_sheet(rows, whole):
+    """Return for weights, gradients and changes whether rows show the `whole` number of them, and the digits of the shortest
+    decimal. Of what is cut, other parts may be in view on a larger screen."""
+    cells = [segment for row in rows for segment in row if isinstance(segment, Cell) and segment.ref is not None]
+    sheets = [], [], []
+    for cell in cells:
+        sheets[2 if cell.ref.change else cell.ref.name.startswith("d")].append(cell)
+    return tuple(found for sheet in sheets for found in (shown_in([sheet])[0] == whole, shown_in([sheet])[1]))
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"layers": 2, "bidirectional": True}], ids=str)
+@pytest.mark.parametrize("target", ["z", "dWz", "Wz"])
+def test_in_the_weights(content, target, options):
+    session = Session(**options)
+    session.learning = True
+    session.step("batch")
+    code = {"z": session.program.parameters[0][1:], "dWz": f"d{session.program.parameters[0]}", "Wz": session.program.parameters[0]}
+    session.step("op", session.program.tick_of(code[target], None if target == "Wz" else 1))
+    panel, snapshot, shown = Overview(), session.snapshot(), {}
+    names = session.program.parameters_with(View().layer_of(snapshot))
+    whole = sum(snapshot.parameter(name).size for name in names)
+    widths, heights = (*range(50, 240, 3), 79, 80), (8, 10, 12, 21, 24, 33, 40)
+    for size in ((width, height) for width in sorted(widths) for height in heights):
+        shown[size] = by_sheet(content(panel, snapshot, *size).box.rows[: size[1]], whole)
+    for height in heights:
+        no_less(shown, [(width, height) for width in sorted(widths)])
+    for width in widths:
+        no_less(shown, [(width, height) for height in heights])
 
 
 WIDTHS = [(width, height) for height in (24, 36) for width in (60, 70, 79, 80, 99, 100, 119, 120, 140, 159, 160, 180, 200)]

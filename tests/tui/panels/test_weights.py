@@ -63,7 +63,7 @@ async def test_gradients_and_changes_come_where_there_is_room(board, moment, wri
         assert "dWz" not in shown
         for row in snapshot.parameter("Wy"):
             assert " ".join(f"{x:+.4f}" for x in row) in shown
-        await pilot.resize_terminal(180, 12)
+        await pilot.resize_terminal(210, 12)
         await pilot.pause()
         shown = written(weights.query_one(Overview))
         assert "Wz" in shown.splitlines()[0]

@@ -349,7 +349,7 @@ class StoryPanel(SnapshotPanel):
         if np.isfinite(story.columns["grad_norm"]).any():
             yield Chart(3, 5, partial(self._gradient, snapshot, story))
         if np.isfinite(story.columns["max_weight"]).any():
-            yield Chart(2, 3, partial(self._of_every_batch, story, "max_weight", "max |weight|"))
+            yield Chart(2, 3, partial(self._of_every_batch, story, "max_weight", "max |W|"))
         for plotted in self.plotted:
             yield Chart(3, 5, partial(self._plotted, plotted))
         if (moment := self.moment) is not None:

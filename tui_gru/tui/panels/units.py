@@ -262,14 +262,17 @@ class UnitsMap(SnapshotPanel):
         palette, wide = self.palette, width >= _WIDE and bool(self.notes)
         if self.in_plane:
             return clip(palette, from_rows(self._plane(palette, width, height)), width, height)
-        label = self._left = self._label + (self._beside_names if wide else 0)
+        label = self._label + (self._beside_names if wide else 0)
         columns = [*(_COLUMNS if wide else _FEW_COLUMNS if self.notes and width >= _NARROW else ())]
         if self._added is None:
             columns = columns[:-1]
         room = max(width - label - sum(cells for _, cells in columns), 1)
         down = max(min(height - 1 - _FOOT - len(self._kept), len(self._lines)), 1)
         self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
-        across = room // self._cell
+        if (spare := room - self._cell * len(self.activity.values)) > 0 and self.notes and not wide:
+            more = min(spare, self._beside_names)  # of a short text, the names have the room
+            label, room = label + more, room - more
+        self._left, across = label, room // self._cell
         self._room = (down, across)
         self._keep_in_view()
         here = slice(self._first, self._first + across)
@@ -288,7 +291,7 @@ class UnitsMap(SnapshotPanel):
                 continue
             drawn = [table[code] for code in next(codes).tolist()]
             cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
-            rows.append((*self._named(palette, each, label, wide=wide), *cells, gap, *self._beside(palette, each, columns)))
+            rows.append((*self._named(palette, each, label), *cells, gap, *self._beside(palette, each, columns)))
         rows += self._foot(palette, label, here, width)
         return clip(palette, from_rows(rows), width, height)
 
@@ -312,16 +315,14 @@ class UnitsMap(SnapshotPanel):
         """Return True if a unit is drawn with the opposite sign: it stands under a feature that it follows in reverse."""
         return self._sort == SORTS[0] and self._scale()[1][0] < 0 and self.notes[unit].r < 0 and self._is_followed(unit)
 
-    def _named(self, palette: Palette, unit: int, label: int, *, wide: bool) -> Iterator[Segment]:
+    def _named(self, palette: Palette, unit: int, label: int) -> Iterator[Segment]:
         """Draw the name of a unit; beside it, if there is room, what it follows, or that it is turned if that stands above it."""
         ink = palette.strong if unit == self.unit else palette.gate if unit in self._on else palette.plain
-        turned = self._is_turned(unit)
         yield Segment(self._called(unit).ljust(self._label), ink)
-        if wide and self._sort == SORTS[0]:
-            yield Segment((_TURNED if turned else "").ljust(self._beside_names), palette.dim)
-        elif wide:
+        if beside := label - self._label:
             what = str(self.notes[unit].what) if self._is_followed(unit) else ""
-            yield Segment(cut(what, _FEATURE - 1, palette.glyphs).ljust(_FEATURE), palette.dim)
+            words = what if self._sort != SORTS[0] else _TURNED if self._is_turned(unit) else ""
+            yield Segment(cut(words, beside - 1, palette.glyphs).ljust(beside), palette.dim)
 
     def _heading(self, palette: Palette, name: str, label: int, here: slice) -> Iterator[Segment]:
         """Draw a feature over the text, above the units that follow it; its name comes after it where the label is narrow."""

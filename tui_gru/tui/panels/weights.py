@@ -286,20 +286,22 @@ class Overview(CellPanel):
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """Draw the weights, with full numbers if they fit, and as many of the other sheets as fit. If only one fits, it is the one
         being computed."""
-        compact, full = (self._sheet_size(snapshot, width, compact=compact) for compact in (True, False))
-        short = full.width > width or full.height > compact.height
+        full, fewest = self._sheet_size(snapshot, width, compact=False), self._sheet_size(snapshot, 10**6, compact=True).height
+        short = full.width > width or full.height > fewest
         first = shown = self._sheet(snapshot, WEIGHTS, width, compact=short)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
-        across = 1 + max(width - first.width, 0) // (compact.width + _GAP)
+        across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
-        if room < 2 and computed_by(snapshot) is GRADIENTS:
-            self._leave_out(GRADIENTS.name, WEIGHTS)
-            return self._sheet(snapshot, GRADIENTS, width, compact=short)
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
-            together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
+            together = flow(
+                [first, *(self._sheet(snapshot, kind, width, compact=short) for kind in others[:count])], width, gap=_GAP
+            )
             if together.height <= height:
                 shown, left_out = together, others[count:]
+        if GRADIENTS in left_out and computed_by(snapshot) is GRADIENTS:
+            self._leave_out(GRADIENTS.name, WEIGHTS)
+            return self._sheet(snapshot, GRADIENTS, width, compact=short)
         self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
