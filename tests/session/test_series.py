@@ -180,7 +180,7 @@ async def test_the_screen_shows_predictions_beside_targets() -> None:
 async def test_the_screen_shows_classes_as_it_shows_characters() -> None:
     async with driving_app(make_app(made("classes")), (160, 50)) as d:
         await d.type(*"nns")
-        assert "◂ target" in d.screen.query_one(Softmax).plain_text()
+        assert "2 0.3026 ██▍ ◂" in d.screen.query_one(Softmax).plain_text()  # the target of row 1
         sequence = d.screen.query_one(Sequence).plain_text().splitlines()
         rows = [line.split() for line in sequence[3:6]]
         assert [row[:3] for row in rows] == [["row", "1⋮", "|x|"], ["y", *map(str, CLASSES[6:8])], ["p", *rows[2][1:3]]]
