@@ -37,7 +37,7 @@ from textual.widgets import Input
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
-from tui_gru.tui import changing, looking, moving
+from tui_gru.tui import analysing, changing, looking, moving
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
@@ -338,25 +338,25 @@ class VerbScreen(MainScreen):
 
     on_branch_list_chosen = changing.branch_chosen
     on_branches_apart_chosen = changing.apart_chosen
-    on_check_report_entry_chosen = looking.entry_chosen
-    on_check_report_every_batch = looking.every_batch_asked
-    on_panel_result = looking.panel_result
-    on_findings_list_copied = looking.cure_copied
-    on_findings_list_kept = looking.cure_kept
-    on_findings_list_cures_asked = looking.cures_asked
-    on_findings_list_chosen = looking.finding_chosen
-    on_influence_map_asked = looking.influence_asked
+    on_check_report_entry_chosen = analysing.entry_chosen
+    on_check_report_every_batch = analysing.every_batch_asked
+    on_panel_result = analysing.panel_result
+    on_findings_list_copied = analysing.cure_copied
+    on_findings_list_kept = analysing.cure_kept
+    on_findings_list_cures_asked = analysing.cures_asked
+    on_findings_list_chosen = analysing.finding_chosen
+    on_influence_map_asked = analysing.influence_asked
     on_listing_gutter_chosen = changing.gutter_chosen
     on_listing_line_chosen = moving.line_chosen
-    on_loss_places_chosen = looking.loss_place_chosen
+    on_loss_places_chosen = analysing.loss_place_chosen
     on_number_asked = looking.number_asked
     on_stops_list_chosen = changing.stop_chosen
-    on_story_panel_chosen = looking.story_chosen
+    on_story_panel_chosen = analysing.story_chosen
     on_time_line_sought = moving.time_sought
-    on_units_map_class_asked = looking.units_class_asked
-    on_units_map_silence_asked = looking.units_silence_asked
-    on_units_map_place_asked = looking.units_place_asked
-    on_units_map_row_asked = looking.units_row_asked
+    on_units_map_class_asked = analysing.units_class_asked
+    on_units_map_silence_asked = analysing.units_silence_asked
+    on_units_map_place_asked = analysing.units_place_asked
+    on_units_map_row_asked = analysing.units_row_asked
     on_what_if_panel_kept = looking.what_if_kept
     on_what_if_panel_nudged = looking.what_if_nudged
 

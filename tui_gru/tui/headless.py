@@ -23,10 +23,10 @@ from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import View
+from tui_gru.tui.analysing import checking
 from tui_gru.tui.app import TuiGruApp, key_event, make_app
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.keys import KEY_SIGNS, commands_of, execute
-from tui_gru.tui.looking import checking
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.lists import BranchList, StopsList

@@ -1,0 +1,603 @@
+"""Verbs that analyse a run: what it shows, what units do, where its loss comes from, whether its batches agree with PyTorch."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.debugger.expressions import compile_expression
+from tui_gru.debugger.position import Reader, in_words, position_of, shortened
+from tui_gru.engine.data import Corpus
+from tui_gru.engine.source import Ability
+from tui_gru.errors import LARGEST, TuiGruError
+from tui_gru.session import answers
+from tui_gru.session.answers import ToldStory
+from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, example, execute, with_keys
+from tui_gru.tui.looking import ask_about, end_silence, under_cursor
+from tui_gru.tui.moving import go_to
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.check import Check
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
+    from tui_gru.analysis.losses import TextLosses
+    from tui_gru.analysis.story import Story
+    from tui_gru.analysis.trials import RateTrial, TriedOption
+    from tui_gru.analysis.units import Activity, Correlated, Feature, Probe
+    from tui_gru.debugger.program import Program
+    from tui_gru.engine.config import Text
+    from tui_gru.engine.weights import Float64Array, Weights
+    from tui_gru.session.travel import SearchProgress
+    from tui_gru.tui.panel import PanelResult, SnapshotPanel
+    from tui_gru.tui.panels.check import CheckReport
+    from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
+    from tui_gru.tui.panels.lists import FindingsList
+    from tui_gru.tui.panels.story import StoryPanel
+    from tui_gru.tui.panels.units import UnitsMap
+    from tui_gru.tui.screen import MainScreen
+
+# ------------------------------------------------------------------------------
+# Verbs that analyse a run: findings, units over the text, influence, losses by place, summaries of all arrays.
+
+
+FEW_CHARACTERS = 1000  # up to this length, a text is read in the UI thread
+
+
+def findings(screen: MainScreen, rest: Arguments) -> None:
+    """List what is wrong with the run up to the current position."""
+
+    def show(found: Sequence[Finding]) -> None:
+        from tui_gru.tui.panel import PanelResult
+        from tui_gru.tui.panels.lists import FindingsList
+
+        panel = FindingsList(found)
+        panel.waiting = screen.snapshot.config.source.can(Ability.TRAIN)
+
+        def look_back(progress: SearchProgress | None) -> Sequence[Finding]:
+            try:
+                screen.session.gone(progress=progress)
+            except TuiGruError:
+                screen.post_message(PanelResult(panel, partial(panel.show_gone, ())))
+                raise
+            return found
+
+        def tell(_: object) -> None:
+            panel.show_gone(getattr(screen.session.found, "gone", ()))
+
+        then = partial(screen.do, look_back, batches=None, then=tell)
+        screen.overlays.cover(panel, then=then if panel.waiting else None)
+
+    screen.do(screen.session.findings, batches=None, then=show, opens=True)
+
+
+def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
+    if event.evidence is not None and event.evidence.number is not None:
+        screen.derivations.ask(event.evidence.number)
+    elif event.finding.tick is not None:
+        go_to(screen, event.finding.tick)
+    else:
+        screen.say("this finding is about the whole run, not about one place")
+
+
+# Cures and learning rates, tried on copies
+
+
+def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
+    """Try the cures of a finding in a thread, and list each in its panel as it is known."""
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.panels.lists import FindingsList
+
+    panel, finding = screen.overlay, event.finding
+    if not isinstance(panel, FindingsList):
+        return
+    if not finding.cures:
+        screen.say(f"this finding has no option to try; its cure: {finding.cure}", warning=True)
+        return
+
+    def attempt(progress: SearchProgress | None) -> None:
+        def seen(tried: tuple[TriedOption, ...]) -> None:
+            if progress is not None:
+                progress(f"trying cures: {len(tried) - 1} of {len(finding.cures)}")
+            screen.post_message(PanelResult(panel, partial(panel.show_trials, finding, tried)))
+
+        screen.session.tried_options(finding, progress=seen)
+
+    screen.do(attempt, batches=None)
+
+
+def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
+    """Copy the command that starts a run with a cure that was tried, and say it."""
+    from tui_gru.analysis.trials import command_line
+
+    if event.cure is None:
+        screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        return
+    sampled = event.cure.name == "sampler"
+    command = event.finding.cure if sampled else command_line(screen.session.config, event.cure.typed)
+    screen.app.copy_to_clipboard(command)
+    screen.say(f"copied: {command}")
+
+
+def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
+    """Run the batches so far again with a cure, on a branch, or sample with it; what only a new run can have is refused."""
+    cure, before = event.cure, screen.snapshot
+    if cure is None:
+        screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        return
+    if cure.name == "sampler":
+        execute(screen, event.finding.cure)
+        return
+    setting = {"clip": "limit"}.get(cure.name, cure.name)
+    if setting not in before.settings.rule:
+        screen.say(f"{cure.typed} needs a new run, which no branch can be; y copies its command", warning=True)
+        return
+    count = screen.session.state.timeline.completed(before.position)
+
+    def run(progress: SearchProgress | None) -> None:
+        session = screen.session
+        session.seek(0)
+        session.edit(setting, cure.value)
+        session.learning = True
+        session.step("batch", count, progress=progress)
+
+    def say(_: object) -> None:
+        now, was = (each.losses[-1] if len(each.losses) else math.nan for each in (screen.snapshot, before))
+        branch = answers.branched(before, screen.snapshot)
+        screen.answer(f"with {cure.typed} the last loss is {now:.4f} instead of {was:.4f}{branch}")
+
+    screen.overlays.lift()
+    screen.do(run, batches=count, then=say)
+
+
+def rates(screen: MainScreen, rest: Arguments) -> None:
+    """Try learning rates on copies from here on, and show each as it is known."""
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.panels.story import RatesPanel
+
+    own = screen.snapshot.settings.rule.get("learning_rate")
+    if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
+        raise TuiGruError("this run has no learning rate to be tried")
+    panel = RatesPanel(own)
+
+    def attempt(progress: SearchProgress | None) -> tuple[RateTrial, ...]:
+        found: list[RateTrial] = []
+
+        def seen(trial: RateTrial) -> None:
+            found.append(trial)
+            if progress is not None:
+                progress(f"{len(found)} learning rates tried")
+            screen.post_message(PanelResult(panel, partial(panel.tell, tuple(found), done=False)))
+
+        screen.session.rates(progress=seen)
+        screen.post_message(PanelResult(panel, partial(panel.tell, tuple(found), done=True)))
+        return tuple(found)
+
+    screen.overlays.cover(panel, of_this_moment=True, then=partial(screen.do, attempt, batches=None))
+
+
+# Units over time
+
+
+def units(screen: MainScreen, rest: Arguments) -> None:
+    """Show units over the text: `[NAME] [row ROW]`; by default the state of the last layer, with `row` over a row of the batch."""
+
+    program = screen.session.program
+    reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
+    name = program.main_state if not reader.left or reader.next_word == "row" else program.code_name(reader.word())
+    row = None
+    if reader.left:
+        if reader.word() != "row":
+            raise reader.error(f"units takes a name and a row, not {shortened(rest)}")
+        row = reader.whole("a row", least=1, most=program.config.batch_size) - 1
+        reader.end()
+    show_units(screen, name, row)
+
+
+def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
+    """Show a value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError` if it has no units."""
+    from tui_gru.analysis.units import over_row
+
+    if row is not None:
+        _cover_units(screen, over_row(screen.snapshot.moment, name, row), [])
+        return
+
+    def read(progress: Any) -> tuple[Activity, list[Correlated], list[Probe]]:
+        activity = screen.session.units(name, progress=progress)
+        _ = activity.pairs, activity.plane  # such that no key waits for them
+        return activity, activity.goes_with(), activity.probes()
+
+    few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
+    screen.do(read, batches=1 if few else None, then=lambda found: _cover_units(screen, *found), opens=True)
+
+
+def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated], probes: Sequence[Probe] = ()) -> None:
+    from tui_gru.analysis.units import can_be_silent
+    from tui_gru.tui.panels.units import UnitsMap
+
+    panel, program = UnitsMap(activity, notes, probes, of=_when(screen)), screen.session.program
+    ablated = activity.row is None and screen.session.silent is None and bool(program.loss_names.row)
+    panel.ablating = ablated = ablated and can_be_silent(program.model, activity.name)
+    work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
+    start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=activity.row is None, then=start if ablated else None)
+
+
+def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weights) -> None:
+    """Read the start of the text without each unit, in a thread, and tell the panel; end when the panel has been closed.
+
+    Of a large layer, the panel is told an estimate first.
+    """
+    from tui_gru.analysis import losses
+    from tui_gru.analysis.units import StoppedError
+    from tui_gru.tui.panel import PanelResult
+
+    activity = panel.activity
+    text = activity.text[: losses.ABLATED]
+
+    def tell(loss: float, without: Float64Array, *, exact: bool = True, done: bool = False) -> None:
+        def show() -> None:
+            panel.tell(loss, without, exact=exact, done=done)
+            screen.runner.result = panel.activity, panel.notes, panel.probes
+
+        screen.post_message(PanelResult(panel, show))
+
+    try:
+        if activity.units > losses.AT_ONCE:
+            tell(0.0, losses.estimate_without_units(program, weights, text, activity.name), exact=False)
+        stop = partial(_is_closed, screen, panel)
+        tell(*losses.without_each_unit(program, weights, text, activity.name, seen=tell, stop=stop), done=True)
+    except StoppedError:
+        pass
+
+
+def _is_closed(screen: MainScreen, panel: SnapshotPanel) -> bool:
+    return panel is not screen.overlay
+
+
+def units_row_asked(screen: MainScreen, event: UnitsMap.RowAsked) -> None:
+    show_units(screen, event.name, event.row)
+
+
+async def units_class_asked(screen: MainScreen) -> None:
+    await screen.open_line("class ")
+
+
+def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
+    _go_to_character(screen, event.at)
+
+
+def class_(screen: MainScreen, rest: Arguments) -> None:
+    """Sort the shown units by their correlation with a feature of the text. Raises `TuiGruError` if no units are shown."""
+    from tui_gru.tui.panels.units import UnitsMap
+
+    panel = screen.overlay
+    if not isinstance(panel, UnitsMap):
+        raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
+
+    def show(chosen: Feature) -> None:
+        panel.go_with(chosen)
+        screen.set_focus(panel)
+
+    # A feature by its name, or of characters, is there at once; an expression reads the text.
+    batches = 1 if len(screen.snapshot.corpus.text) <= FEW_CHARACTERS or ("(" not in rest and "[" not in rest) else None
+    screen.do(partial(screen.session.feature, str(rest)), batches=batches, then=show, opens=True)
+
+
+# A unit held at 0 in all panels
+
+
+def silence(screen: MainScreen, rest: Arguments) -> None:
+    """Show the model with a unit at 0: `NAME[unit UNIT]`, by default the one under the cursor; while one is held at 0, the run."""
+    from tui_gru.analysis.units import can_be_silent
+
+    session, program = screen.session, screen.session.program
+    if not rest and session.silent is not None:
+        end_silence(screen)
+        return
+    name, unit = _unit_at_cursor(screen)
+    if rest:
+        usage = example(program, "silence $h[unit 3]")
+        reader = Reader(rest.translate(dict.fromkeys(map(ord, "[]"), " ")), usage)
+        name = program.code_name(reader.word())
+        if reader.word() != "unit":
+            raise reader.error("a unit is counted from 1")
+        silenced = name in program.names and can_be_silent(program.model, name)
+        most = program.config.compiled.shape(program.model.axes[name])[-1] if silenced else LARGEST
+        unit = reader.whole("a unit", least=1, most=most) - 1
+        reader.end()
+    if unit is None:
+        words = "put the cursor on a number of a unit first, or on the unit in the map that <units> shows"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    before = screen.session.loss if session.silent is None else None
+
+    def say(_: object) -> None:
+        loss = session.loss
+        changed = f": the loss is {loss:.4f}, not {before:.4f}" if loss is not None and before is not None else ""
+        held = session.silent.written(program) if session.silent is not None else name
+        screen.answer(with_keys(screen, f"{held} is held at 0 in all panels{changed} · <stop> shows the run again"))
+
+    if screen.overlay is not None:
+        screen.overlays.lift()
+    screen.do(lambda progress: session.silence(name, unit), batches=1, then=say)
+
+
+def units_silence_asked(screen: MainScreen) -> None:
+    silence(screen, NO_ARGUMENTS)
+
+
+def _unit_at_cursor(screen: MainScreen) -> tuple[str, int | None]:
+    """Return the value and the unit (0-based) under the cursor: in the map of units, or of a number with a unit."""
+    if screen.overlay is not None:
+        from tui_gru.tui.panels.units import UnitsMap
+
+        if isinstance(screen.overlay, UnitsMap):
+            return screen.overlay.activity.name, screen.overlay.unit
+    ref = under_cursor(screen)
+    return ("", None) if ref is None or not ref.index else (ref.name, ref.index[-1])
+
+
+# Influence on a prediction
+
+
+def influence(screen: MainScreen, rest: Arguments) -> None:
+    """Show the influence on the prediction of `[CHARACTER]`, by default of the likeliest one."""
+
+    reader = Reader(rest, "influence, or influence t (a space as ' ')")
+    character = reader.character(screen.session.program.spellings.tokens) if reader.left else None
+    show_influence(screen, screen.view.row or 0, screen.snapshot.position.t, character)
+
+
+def show_influence(screen: MainScreen, row: int, t: int, character: str | None = None) -> None:
+    """Show what the prediction after timestep `t` in a row of this batch depends on, both 0-based.
+
+    `character` is the predicted character, by default the likeliest one.
+    """
+
+    def compute(progress: object) -> tuple[Influence, RowInfluence]:
+        return screen.session.influence(row, t, character=character), screen.session.influence_of_rows(row, t)
+
+    screen.do(compute, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
+
+
+def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
+    from tui_gru.tui.panels.influence import InfluenceMap
+
+    panel = screen.overlay
+    if isinstance(panel, InfluenceMap):
+        panel.turn_to(influence, rows)
+        panel.read_at = screen.session.anchor()
+        return
+    panel = InfluenceMap(influence, rows)
+    program, row = screen.session.program, screen.session.program.loss_names.row
+    # As for `memory`: a model that reads each row forwards, and on its own.
+    panel.waiting = bool(influence.text) and bool(row) and not program.config.bidirectional
+    work = partial(_remember, screen, panel, program, screen.snapshot.moment.weights, screen.snapshot.corpus.text)
+    start = partial(screen.run_worker, work, thread=True, group="memory", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=True, then=start if panel.waiting else None)
+
+
+def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights: Weights, text: Text) -> None:
+    """Compute how far back the model remembers, in a thread, and tell the panel; end when the panel has been closed."""
+    from tui_gru.analysis.influence import memory
+    from tui_gru.analysis.units import PROBED
+    from tui_gru.tui.panel import PanelResult
+
+    found: ContextMemory | None = None
+    with suppress(TuiGruError):  # the panel was closed, or the model has none
+        found = memory(program, weights, text[:PROBED], stop=partial(_is_closed, screen, panel))
+
+    def show() -> None:
+        panel.tell(found)
+        screen.runner.result = panel.influence, panel.rows, found
+
+    screen.post_message(PanelResult(panel, show))
+
+
+def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:
+    show_influence(screen, event.row, event.t)
+
+
+# Losses by place
+
+
+def losses(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.analysis.losses import baselines
+
+    text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
+
+    def show(losses: TextLosses) -> None:
+        from tui_gru.tui.panels.influence import LossPlaces
+
+        screen.overlays.cover(LossPlaces(losses, baselines(text, config.vocab_size), of=when), of_this_moment=True)
+
+    screen.do(partial(screen.session.losses, text=text), batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
+
+
+def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
+    _go_to_character(screen, event.at)
+
+
+# The story of the run
+
+
+PLOTTED = "plotted"  # the name under which the expressions of `:plot` are kept with the session
+
+
+def story(screen: MainScreen, rest: Arguments) -> None:
+    """Show the story of the run, or close it if it is shown up to the newest batch."""
+    from tui_gru.tui.panels.story import StoryPanel
+
+    panel, newest = screen.overlay, screen.snapshot.newest
+    if isinstance(panel, StoryPanel) and panel.told_at == newest:
+        screen.overlays.lift()
+    else:
+        _tell(screen, list(screen.session.kept(PLOTTED, [])))
+
+
+def plot(screen: MainScreen, rest: Arguments) -> None:
+    """Add a chart of an expression to the story, or remove it if it is there."""
+    plotted = list(screen.session.kept(PLOTTED, []))
+    expression = str(rest)
+    _tell(screen, [each for each in plotted if each != expression] if expression in plotted else [*plotted, expression])
+
+
+def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
+    """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
+
+    session, snapshot, overlay = screen.session, screen.snapshot, screen.overlay
+    for expression in expressions:
+        compile_expression(expression, session.program.spellings).check(session.program.shapes)
+    panel = overlay if isinstance(overlay, StoryPanel) else StoryPanel(at=snapshot.position.number)
+    panel.told_at = snapshot.newest
+    marks = [mark.tick for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
+
+    def tell(progress: SearchProgress | None) -> ToldStory:
+        plotted: tuple[PlottedExpression, ...] = ()
+
+        def seen(story: Story) -> None:
+            if progress is not None:
+                progress(f"{len(story.moments)} of {story.wanted} moments")
+            screen.post_message(PanelResult(panel, partial(panel.tell, story, plotted)))
+
+        also = [position_of(session.program, tick).number for tick in marks]
+        told = session.story(also=also, progress=seen)
+        found = session.found or (session.findings(progress=progress) if told.count else ())
+        session.gone(progress=progress)
+        also += [min(each.first_seen.number, told.count - 1) for each in found if each.first_seen is not None]
+        told = session.story(also=also)
+        for expression in expressions:
+            batches, values = session.history(expression, at=told.batches.tolist())
+            plotted = (*plotted, PlottedExpression(expression, batches, values))
+            seen(told)
+        session.keep(PLOTTED, list(expressions), begin=False)
+        seen(told)
+        return ToldStory(told, {each.expression: each.values for each in plotted})
+
+    start = partial(screen.do, tell, batches=None)
+    if panel is overlay:
+        start()
+    else:
+        screen.overlays.cover(panel, of_this_moment=True, then=start)
+
+
+def story_chosen(screen: MainScreen, event: StoryPanel.Chosen) -> None:
+    go_to(screen, screen.session.state.timeline.end_of(event.batch))
+
+
+# Summaries of all arrays
+
+
+def arrays(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.panels.lists import ArrayList
+
+    screen.overlays.cover(ArrayList())
+
+
+def _when(screen: MainScreen) -> str:
+    at = screen.snapshot.position
+    return f"read at {in_words(at.epoch, at.batch)}"
+
+
+def _go_to_character(screen: MainScreen, at: int) -> None:
+    """Go to where this epoch reads the character at this index of the text, 0-based, and single out its row."""
+    corpus, program, here = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
+    cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
+    if cell is None:
+        screen.say("no batch reads this character: it comes after the last full batch", warning=True)
+        return
+    batch, t, row = cell
+    screen.set_view(replace(screen.view, row=row))
+    go_to(screen, (here.epoch * program.num_batches + batch) * program.ticks + program.end_of_timestep(t))
+
+
+# ------------------------------------------------------------------------------
+# Verbs that check batches against PyTorch: one batch in the background, or every batch while training.
+
+
+LOADING = 1.0  # seconds, approximately: the time to load PyTorch for the first checked batch
+
+
+def checking(screen: MainScreen) -> bool:
+    """True while a panel still waits for what a thread computes: a check, the loss without each unit."""
+    from tui_gru.tui.panel import SnapshotPanel
+
+    return any(getattr(overlay, "waiting", False) for overlay in screen.query(SnapshotPanel))
+
+
+def check(screen: MainScreen, rest: Arguments) -> None:
+    """Check this batch; with `every`, `every on` or `every off`, toggle or set the check of every batch while training."""
+    choices = {"every": not screen.session.check_every_batch, "every on": True, "every off": False}
+    words = " ".join(rest.split())
+    if not words:
+        _check_batch(screen)
+    elif words in choices:
+        check_every(screen, choices[words])
+    else:
+        raise TuiGruError(f"check takes no argument, or every on, or every off; not {str(rest)!r}")
+
+
+def _check_batch(screen: MainScreen) -> None:
+    """Check this batch in a thread. The report is discarded if its panel has been closed by then."""
+    from tui_gru.tui.panels.check import CheckReport
+
+    if screen.running:
+        return
+    check = screen.session.batch_check()
+    panel = CheckReport(check.position)
+    work = partial(_carry_out, screen, panel, check)
+    start = partial(screen.run_worker, work, thread=True, group="check", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=True, then=start)
+
+
+def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
+    from tui_gru.torch_loading import load_torch
+    from tui_gru.tui.panel import PanelResult
+    from tui_gru.tui.session_screen import problem_of
+
+    try:
+        load_torch()
+        screen.post_message(PanelResult(panel, partial(panel.is_doing, "comparing with autograd, and with finite differences")))
+        show = partial(panel.show_report, check.run())
+    except Exception as error:
+        show = partial(panel.show_problem, problem_of(error, "a check"))
+    screen.post_message(PanelResult(panel, show))
+
+
+def panel_result(screen: MainScreen, event: PanelResult) -> None:
+    """Show what a thread has computed for a panel, unless the panel has been closed."""
+    if event.panel is screen.overlay:
+        event.show()
+
+
+def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
+    """Show where the number of the row comes from, if it belongs to the batch that is shown."""
+    from tui_gru.tui.panels.check import CheckReport
+
+    panel = screen.overlay
+    report = panel.report if isinstance(panel, CheckReport) else None
+    if report is None or report.position.number != screen.snapshot.position.number:
+        screen.say("this report is about another batch; go to that batch to see where its numbers come from", warning=True)
+    else:
+        ask_about(screen, event.name, event.index, event.t)
+
+
+def every_batch_asked(screen: MainScreen) -> None:
+    check_every(screen, not screen.session.check_every_batch)
+
+
+def check_every(screen: MainScreen, value: bool) -> None:
+    """Turn the check of every batch while training on or off."""
+    slow = "every batch is checked from now on; training takes ten to twenty times as long"
+    words = slow if value else "batches are no longer checked"
+    set_value = partial(setattr, screen.session, "check_every_batch", value)
+    screen.do(lambda progress: set_value(), batches=0, then=lambda _: screen.say(words))
+    if value and "torch" not in sys.modules:
+        screen.runner.expect(LOADING)  # otherwise the screen would wait for the next step
