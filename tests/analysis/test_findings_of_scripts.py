@@ -140,7 +140,7 @@ def test_a_module_without_any_gradient_is_refused_with_the_reason():
 
 
 def test_a_step_whose_loss_was_not_given_is_not_one_whose_loss_is_nan(tmp_path):
-    """As those of an agent that updates several times before it reports its loss."""
+    """As those of a policy that is updated several times before its loss is reported."""
     for name, first, names in (("given.gru", float("nan"), ["rate-too-large", "loss-not-finite"]), ("not.gru", None, [])):
         recorded(tmp_path / name, [first, None, 1.4, 2.4, 1.2], every=1, on="")
         session = Session.open(tmp_path / name)
