@@ -146,18 +146,20 @@ def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
     return learned[other[-1] + 1 if len(other) else 0 :]
 
 
-def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_change: bool = False) -> tuple[Cure, Evidence] | None:
+def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_rise: bool = False) -> tuple[Cure, Evidence] | None:
     """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`, and the evidence.
 
-    With `also_from_change` they are tried from the last change of the learning rate on as well.
+    With `also_from_rise` they are also tried from the last change of the learning rate on, if that made it larger.
     """
     if not x.config.source.can(Ability.TRAIN):
         return None
-    changed, since_change = _with_same_rate(x), 0
-    if also_from_change and 0 < len(changed) < len(x.learned):
-        change = x.timeline.segment_at(x.end(int(changed[0]))).start
-        since_change = x.timeline.completed(x.timeline.position(change))
-    for since in dict.fromkeys((0, since_change)):
+    before, since_rise = len(x.learned) - len(_with_same_rate(x)), 0
+    if also_from_rise and 0 < before < len(x.learned):
+        old, new = x.timeline.setting("learning_rate", x.learned[before - 1 : before + 1])
+        if new > old:
+            change = x.timeline.segment_at(x.end(int(x.learned[before]))).start
+            since_rise = x.timeline.completed(x.timeline.position(change))
+    for since in dict.fromkeys((0, since_rise)):
         count = min(int((x.learned >= since).sum()), trial_batches(x.config))
         if count < LEAST_TRIED:
             continue
@@ -206,8 +208,8 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     if not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
         if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
             return
-        # A rate that was changed may do harm only to what was learned before the change.
-        tried = _saves(x, smaller_rates(x.moment.record.settings)[:3], also_from_change=True)
+        # A rate that was raised may do harm only to what was learned before that.
+        tried = _saves(x, smaller_rates(x.moment.record.settings)[:3], also_from_rise=True)
         if tried is None:
             return
         batch, ratio = (last, at_last) if at_last > at_first else (first, at_first)
