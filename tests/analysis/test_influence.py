@@ -388,7 +388,7 @@ ROTATION = np.array([[0.6, 0.8], [-0.8, 0.6]])
         (
             np.diag([1.0, 0.0]),
             [np.inf, 0],
-            "the slowest direction keeps all: it does not fade; 1 of 2 fade within a timestep",
+            "the slowest direction keeps all: it does not fade; 1 of 2 fades within a timestep",
         ),
         (ROTATION, [np.inf] * 2, "the slowest direction keeps all: it does not fade; 2 of 2 do not fade"),
         (

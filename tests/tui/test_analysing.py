@@ -64,10 +64,12 @@ def opened(options: dict[str, Any], epochs: int = 0) -> Any:
 
 
 @asynccontextmanager
-async def started(options: dict[str, Any], *typed: str, epochs: int = 0) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """Run the app at 160x50, after epochs of the large model if there are any, type, and return the app and its pilot."""
+async def started(
+    options: dict[str, Any], *typed: str, epochs: int = 0, size: tuple[int, int] = (160, 50)
+) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
+    """Run the app, after epochs of the large model if there are any, type, and return the app and its pilot."""
     app = opened(options, epochs)
-    async with headless(app, (160, 50), drawn=False) as pilot:
+    async with headless(app, size, drawn=False) as pilot:
         await press(pilot, *typed)
         yield app, pilot
 
@@ -382,6 +384,19 @@ async def test_the_states_stand_in_the_plane_of_their_main_directions() -> None:
         assert {" ": "␣", "\n": "⏎"}.get(highest, highest) in top
         await press(pilot, "p")
         assert "two main directions" not in panel.plain_text()
+
+
+async def test_on_a_small_screen_nothing_that_is_said_of_the_plane_is_cut() -> None:
+    async with started({}, "l 900e h p", size=(80, 24)) as (app, pilot):
+        panel = app.screen.overlay
+        for key in ("right",) * 3:
+            await press(pilot, key)
+            await until_checked(pilot)
+            text = panel.plain_text()
+            assert "…" not in text
+            assert re.search(r"in their two main directions: \d+ % and \d+ % of the variance", text)
+            said = " ".join(text.split())
+            assert re.search(r"after “.”: the slowest direction .* timesteps?; [12] of 2 fades? within a timestep", said)
 
 
 def moduli_in_torch(session: Any, text: str) -> list[float]:

@@ -452,7 +452,7 @@ class Jacobian:
             words = "the slowest direction keeps all: it does not fade"
         endless, brief = int(np.isinf(lasts).sum()), int((lasts < 1).sum())
         words += f"; {endless:,} of {len(lasts):,} do not fade" if endless > 1 else ""  # one is the slowest
-        return words + (f"; {brief:,} of {len(lasts):,} fade within a timestep" if brief else "")
+        return words + (f"; {brief:,} of {len(lasts):,} {'fades' if brief == 1 else 'fade'} within a timestep" if brief else "")
 
 
 def jacobian_of_row(moment: Moment, name: str, row: int, t: int, silent: SilentUnit | None = None) -> Jacobian:

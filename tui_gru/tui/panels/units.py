@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import zip_longest
+from textwrap import wrap
 from typing import ClassVar
 
 import numpy as np
@@ -435,13 +436,17 @@ class UnitsMap(SnapshotPanel):
     def _plane(self, palette: Palette, width: int, height: int) -> Iterator[SegmentRow]:
         """Draw the states in the plane of their two main directions: in each cell the character that was read most often there."""
         activity, plane = self.activity, self.activity.plane
-        beside = self._time_scales(palette, height - 2) if width >= _WIDE else []
+        below = 1 if width >= _WIDE else 2  # rows of the sentence
+        map_height = max(height - 1 - below, 1)
+        beside = self._time_scales(palette, map_height) if width >= _WIDE else []
         map_width = width - _SCALES - 2 if beside else width
         shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
-        yield line(palette, (f"the state after each character, in its two main directions: {shares} of the variance", palette.dim))
-        key = activity, palette, map_width, max(height - 2, 1)
+        heads = "the state after each character, in its two main directions:", "the states in their two main directions:"
+        head = next((head for head in heads if len(f"{head} {shares} of the variance") <= width), heads[-1])
+        yield line(palette, (f"{head} {shares} of the variance", palette.dim))
+        key = activity, palette, map_width, map_height
         if self._drawn is None or self._drawn[0] != key:
-            self._drawn = key, *self._all_states(palette, map_width, max(height - 2, 1))
+            self._drawn = key, *self._all_states(palette, map_width, map_height)
         _, rows, places = self._drawn
         drawn = [row.copy() for row in rows]
         for at in range(max(self.at - _TRAIL, 0), self.at + 1):
@@ -453,19 +458,24 @@ class UnitsMap(SnapshotPanel):
         place = f"after “{shown_char(self._char(self.at))}”" if activity.text else f"t {self.at + 1}"
         found = self._scales[1] if self._scales is not None and self._scales[0] == self._state else None
         words = found.words if isinstance(found, Jacobian) else found or "…"
-        yield _line(
-            palette, f"{place}: {words}", width, f"bright: the {_TRAIL} states before; colours: vowels, letters, blanks, others"
-        )
+        right = f"bright: the {_TRAIL} states before; colours: vowels, letters, blanks, others"
+        said = wrap(f"{place}: {words}", width, max_lines=below, placeholder=" …")
+        for row in (*said, *[""] * (below - len(said))):
+            yield _line(palette, row, width, right)
+            right = ""
 
     def _time_scales(self, palette: Palette, height: int) -> list[tuple[str, Style]]:
         """Return the rows beside the plane: the modulus of each eigenvalue, the slowest first, and what is left when."""
         if self._scales is None or isinstance(found := self._scales[1], str):
             return []
         ink = palette.plain if self._scales[0] == self._state else palette.dim  # those of the last state until it is known
-        names = ", ".join(map(self.snapshot.program.writer.name, found.states))
+        writer = self.snapshot.program.writer
+        names = ", ".join(map(writer.name, found.states))
         names = f"({names})" if len(found.states) > 1 else names
-        heads = "   |λ|  timesteps to 37 %   turns in"
-        rows = [(f"eigenvalues of ∂{names}/∂{names} before", palette.dim), (heads, palette.dim)]
+        before = ", ".join(map(writer.name, map(self.snapshot.program.model.page.before, found.states)))
+        before = f"({before})" if len(found.states) > 1 else before
+        heads = "   |λ|  timesteps to 37 %" + ("   turns in" if found.eigenvalues.imag.any() else "")
+        rows = [(f"eigenvalues of ∂{names}/∂{before}", palette.dim), (heads, palette.dim)]
         longest = max(found.timesteps[np.isfinite(found.timesteps)], default=0.0) or 1.0
         for value, lasts in zip(found.eigenvalues.tolist(), found.timesteps.tolist(), strict=True):
             if value.imag < 0:  # one of a pair
@@ -474,7 +484,7 @@ class UnitsMap(SnapshotPanel):
             written = f"{lasts:7.1f}" if np.isfinite(lasts) else "no end"
             turns = f"{2 * np.pi / abs(np.angle(value)):.1f} ×2" if value.imag else ""
             rows.append((f"{abs(value):6.3f}  {drawn:<8}{written:>7}   {turns:>8}", ink))
-        return [(transliterate(words, palette.glyphs), each) for words, each in rows[:height]]
+        return [(cut(transliterate(words, palette.glyphs), _SCALES, palette.glyphs), each) for words, each in rows[:height]]
 
     def _char(self, at: int) -> str:
         return self.activity.text[at] if self.activity.text else "·"
