@@ -242,6 +242,12 @@ async def test_a_unit_of_the_map_is_silenced_in_all_panels_and_one_key_shows_the
         assert isinstance(d.screen.overlay, DerivationPanel)
         await d.type("escape", f":why h[row 1, unit {unit + 1}]", "enter")
         assert "held at 0" in d.screen.overlay.plain_text()
+        await d.type("escape", ":what-if z[row 1, unit 1] 0.9")
+        assert isinstance(d.screen.overlay, WhatIfPanel)
+        assert d.screen.overlay.what_if.silent == d.session.silent
+        assert "enter applies it" not in d.screen.overlay.titles(d.screen.snapshot).data
+        await d.type("enter")
+        assert "is held at 0 in this what-if, and not in the run" in d.screen.bottom.message
         await d.type("escape")
         await d.type("O", "escape")
         assert d.session.silent is None

@@ -23,7 +23,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, Text, as_text
 from tui_gru.engine.numbers import same
-from tui_gru.engine.training import compute
+from tui_gru.engine.training import Point, compute, compute_from
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.page import SILENT
 from tui_gru.errors import TuiGruError
@@ -78,7 +78,7 @@ class WhatIf:
     """The batch as it is (`now`) and as it would be with `value` in place of `was` (`then`), both at its end.
 
     `t` is None for parameters and gradients. `differences` are in the order in which the batch computes them. `tick` is the place
-    of the change: just after the line that wrote the number.
+    of the change: just after the line that wrote the number. Both batches have the unit `silent` at 0, if there is one.
     """
 
     name: str
@@ -90,6 +90,7 @@ class WhatIf:
     now: Moment
     then: Moment
     differences: tuple[LargestDifference, ...]
+    silent: SilentUnit | None = None
 
     def __repr__(self) -> str:
         entry = f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
@@ -155,11 +156,12 @@ class WhatIf:
             return float(sum(np.sum(gradient.astype(np.float64) * change) for gradient, change in pairs))
 
 
-def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
+def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None, silent: SilentUnit | None = None) -> WhatIf:
     """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
-    A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. Raises
-    `TuiGruError` if the number cannot be changed, has not been computed yet, or was computed before another edit of this batch.
+    A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. With `silent`,
+    `here` is the moment without that unit. Raises `TuiGruError` if the number cannot be changed, has not been computed yet, or was
+    computed before another edit of this batch.
     """
     program, name = here.program, edit.name
     _check_name(program, name)
@@ -171,15 +173,32 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
     tick = begin + offset_of(program, name, t)
     _check_place(timeline, here, tick)
 
-    record = here.record.copy()
-    at = replace_number(record, program, name, t, edit.index, value)
     trainer = timeline.segment_at(here.position.tick).trainer
-    trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
+    if silent is None:
+        record = here.record.copy()
+        at = replace_number(record, program, name, t, edit.index, value)
+        trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
+    else:  # in the model with the mask, whose lines are those of the model and two more
+        held = masked(timeline, here, silent)
+        at = _with_mask(here.record, held, replace_number(held, program, name, t, edit.index, value))
+        with NUMPY_SETTINGS:
+            compute_from(held, at, held.settings if trainer.trains else None, learn=here.learned)
+        record = _without_mask(held, here.record)
 
     end = position_of(program, begin + (program.ticks if here.learned else program.loss_tick))
     now = replace(here, position=end, record=here.record.as_computed())  # not with the loss and the weights of another machine
     found = tuple(_differences(program, now.record, record))
-    return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), found)
+    return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), found, silent)
+
+
+def _with_mask(record: BatchRecord, held: BatchRecord, at: Point) -> Point:
+    """Return the point of the model with the mask at which the same lines of `record` have been executed: the mask has been applied
+    if the line that it follows has, and its gradient has not been passed on before a line that comes after it."""
+    if at.phase == "update":
+        return at
+    own, masked = (each.compiled.schedule.phases[at.phase].segments[at.segment].lines for each in (record, held))
+    executed = {line.target for line in own[: at.done]}
+    return replace(at, done=max((i + 1 for i, line in enumerate(masked) if line.target in executed), default=0))
 
 
 def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
@@ -292,9 +311,7 @@ def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment
 
     Raises `TuiGruError` as `masked`.
     """
-    found, twin = masked(timeline, here, silent), BatchRecord(here.record.compiled)
-    _take(twin, found, here.record.before)
-    return replace(here, record=twin)
+    return replace(here, record=_without_mask(masked(timeline, here, silent), here.record))
 
 
 def masked(timeline: Timeline, here: Moment, silent: SilentUnit) -> BatchRecord:
@@ -345,8 +362,9 @@ def read_with_silent(
     return {name: values[0] for name, values in found.items()}
 
 
-def _take(twin: BatchRecord, found: BatchRecord, before: Weights) -> None:
-    """Copy a batch of the model with the mask into a record of the model without it."""
+def _without_mask(found: BatchRecord, record: BatchRecord) -> BatchRecord:
+    """Return a batch of the model with the mask as a record of the model of `record`, without it."""
+    twin = BatchRecord(record.compiled)
     for given in twin.one_hot:
         twin.set_one_hot(given, found.ids(given))
     for name, operation in twin.compiled.schedule.named.items():
@@ -355,9 +373,11 @@ def _take(twin: BatchRecord, found: BatchRecord, before: Weights) -> None:
     for name, vector in found.vectors.items():
         twin.vectors[name][...] = vector
     twin.begin_with(found.states(end=False))
-    twin.before, twin.learned, twin.settings, twin.numbers = before, found.learned, found.settings, found.numbers
+    twin.before = Weights(twin.compiled.layout, found.before.flat, found.before.updates)
+    twin.learned, twin.settings, twin.numbers = found.learned, found.settings, found.numbers
     twin.loss, twin.grad_norm, twin.max_weight = found.loss, found.grad_norm, found.max_weight
     twin.own_after.updates = found.own_after.updates
+    return twin
 
 
 # ------------------------------------------------------------------------------

@@ -196,9 +196,9 @@ class Queries:
         """Hold a unit (0-based) of a value at 0 after every character in all that is read from here on; without arguments, no unit.
 
         Values, gradients, the loss and snapshots are then those of the batch as the model computes it without the unit, from the
-        weights and the first states that the run has there; `units` and `losses` read texts without it, derivations and checks have
-        the mask as a factor. The run is not changed. What is not computed without the unit is refused: what-ifs, influence, memory,
-        samples. `name` defaults to the state of the last layer. Raises `TuiGruError` if the unit cannot be held at 0.
+        weights and the first states that the run has there; `units` and `losses` read texts without it, derivations, what-ifs and
+        checks have the mask as a factor. The run is not changed. What is not computed without the unit is refused: influence,
+        memory, samples. `name` defaults to the state of the last layer. Raises `TuiGruError` if the unit cannot be held at 0.
         """
         from tui_gru.analysis.what_if import checked_silent
 
@@ -340,14 +340,14 @@ class Queries:
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
         """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
 
-        Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
+        Changes neither the run nor a branch; a silenced unit is at 0 in both. Raises `TuiGruError` if the number cannot be changed
+        or has not been computed yet.
         """
-        self._check_whole("what-ifs are")
         from tui_gru.analysis.what_if import what_if
         from tui_gru.debugger import edits
 
         edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
-        return what_if(self._run.timeline, self._run.moment, edit, t)
+        return what_if(self._run.timeline, self._moment, edit, t, self._silent)
 
     def kept(self, name: str, default: Any = None) -> Any:
         """Return the value last saved under a name with `keep`; `default` if there is none."""

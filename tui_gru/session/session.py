@@ -566,11 +566,14 @@ class Session(Queries):
     def adopt(self, what: WhatIf) -> Position:
         """Apply a what-if: go to just after the line that computed the number, and edit it there.
 
-        In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there.
+        In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there, or if a unit was held at 0.
         """
         from tui_gru.analysis.what_if import place_of_edit
 
         run = self._run
+        if what.silent is not None:
+            unit = what.silent.written(run.program)
+            raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
         with run.verb():
             name, tick = place_of_edit(run.program, what)
             target = run.timeline.moment(run.timeline.place(tick))

@@ -380,7 +380,8 @@ class WhatIfPanel(SnapshotPanel):
         named = spoken(self._program, self.what_if.name, self.what_if.index)
         value = numbers.short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
-        hints = ["enter applies it", "+ - change it", with_keys(self, "<stop> cancels")]
+        applies = ["enter applies it"] if self.what_if.silent is None else []  # otherwise it is not of the run
+        hints = [*applies, "+ - change it", with_keys(self, "<stop> cancels")]
         return Titles(title if cell_len(title) <= self.border_room else f"{named} = {value}?", hints)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
