@@ -11,6 +11,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.analysis.check import Check, CheckResult
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.errors import TuiGruError
+from tui_gru.tui.panel import Request
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.time import Header
@@ -122,7 +123,7 @@ async def test_why_nothing_came_out_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_cursor_and_enter_choose_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[CheckReport.EntryChosen] = []
+    chosen: list[tuple[str, tuple[int, ...], int | None]] = []
     monkeypatch.setattr(CheckReport, "post_message", _noting(chosen))
     async with driving() as d:
         await d.type("l", "n", ":check")
@@ -130,18 +131,17 @@ async def test_the_cursor_and_enter_choose_an_entry(monkeypatch: pytest.MonkeyPa
         await d.type("home", "enter")
         await d.type("down", "down", "down", "down", "down", "enter", "up", "enter", *["pagedown"] * 2, "enter", "end", "enter")
         rows = report.rows
-        assert [message.name for message in chosen] == [rows[i].name for i in (0, 5, 4, 24, len(rows) - 1)]
-        delta, weight = chosen[1], chosen[3]
-        assert (delta.t, delta.index) == (rows[5].worst.index[0], rows[5].worst.index[1:])
-        assert (weight.name, weight.index, weight.t) == (rows[24].name, rows[24].worst.index, None)
+        assert [name for name, _, _ in chosen] == [rows[i].name for i in (0, 5, 4, 24, len(rows) - 1)]
+        assert chosen[1] == (rows[5].name, rows[5].worst.index[1:], rows[5].worst.index[0])
+        assert chosen[3] == (rows[24].name, rows[24].worst.index, None)
 
 
-def _noting(chosen: list[CheckReport.EntryChosen]) -> Any:
+def _noting(chosen: list[Any]) -> Any:
     post = CheckReport.post_message
 
     def noting(panel: CheckReport, message: Any) -> bool:
-        if isinstance(message, CheckReport.EntryChosen):
-            chosen.append(message)
+        if isinstance(message, Request) and message.name == "check.entry":
+            chosen.append(message.arguments)
             return True
         return post(panel, message)
 

@@ -84,11 +84,9 @@ async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_repo
 async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
         monkeypatch.setattr("tui_gru.tui.changing.toggle_breakpoint", fail)
-        row = next(row for row in d.session.program.rows if row.line is not None)
-        assert row.line is not None
-        d.screen.post_message(Listing.GutterChosen(row.line))
+        d.screen.query_one(Listing).request("line.gutter", "h")
         await settled(d)
-        await goes_on(d, expected_reports, "handling Listing.GutterChosen")
+        await goes_on(d, expected_reports, "the request 'line.gutter'")
 
 
 async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:

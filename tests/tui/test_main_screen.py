@@ -346,7 +346,7 @@ async def test_a_click_on_a_line_runs_to_it() -> None:
     async with driving() as d:
         from tui_gru.tui.panels.listing import Listing
 
-        d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.lines["h"]))
+        d.screen.query_one(Listing).request("line", "h")
         await d.pilot.pause()
         assert d.session.position.line is not None
         assert d.session.position.line.target == "h"

@@ -6,7 +6,7 @@ from tui_gru.analysis.summaries import ValueRange, summary
 from tui_gru.session.session import Session
 from tui_gru.tui.draw import Ref, refs_of
 from tui_gru.tui.matrix import MatrixView
-from tui_gru.tui.panel import NumberAsked
+from tui_gru.tui.panel import Request
 from tui_gru.tui.theme import ASCII
 
 SMALL = np.array([[0.7565, -0.3472], [-0.1355, 0.76641524]], np.float32)
@@ -31,8 +31,8 @@ class Listener:
         post = matrix.post_message
 
         def keep(message):
-            if isinstance(message, NumberAsked):
-                self.messages.append(message.ref)
+            if isinstance(message, Request) and message.name == "number":
+                self.messages += message.arguments
             return post(message)
 
         matrix.post_message = keep

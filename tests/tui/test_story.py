@@ -20,7 +20,6 @@ from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import given, plain
 from tui_gru.tui.headless import until_checked
-from tui_gru.tui.panels.lists import FindingsList
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
 from tui_gru.tui.plots import Dots
@@ -244,7 +243,7 @@ async def test_a_cure_that_no_branch_can_have_is_refused() -> None:
     async with started({"layout": "contiguous"}, ":sample Ma 5 tutorial", "! b") as (app, pilot):
         assert "no cure of this finding has been tried yet" in app.screen.query_one(BottomLine).message
         panel = app.screen.overlay
-        panel.post_message(FindingsList.Kept(panel.findings[0], Cure("carry", "reset")))
+        panel.request("cure.keep", panel.findings[0], Cure("carry", "reset"))
         await pilot.pause()
         assert "--carry reset needs a new run" in app.screen.query_one(BottomLine).message
         assert app.screen.session.branches == ("main",)

@@ -9,8 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
-from tui_gru.tui import moving as stepping
-from tui_gru.tui.app import make_app
+from tui_gru.tui.app import VerbScreen, make_app
 from tui_gru.tui.headless import headless, type_keys, until_idle
 from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.screen import MainScreen
@@ -94,7 +93,7 @@ async def test_dragging_goes_along_and_no_further_than_the_run_has_come() -> Non
 async def test_many_moves_between_two_pictures_are_one_seek(monkeypatch: pytest.MonkeyPatch) -> None:
     async with pointing() as hand:
         sought = []
-        monkeypatch.setattr(stepping, "go_to", lambda screen, tick, along: sought.append(tick))
+        monkeypatch.setitem(VerbScreen.requests, "go", lambda screen, tick, along: sought.append(tick))
         for tick in range(100, 200):
             hand.line.seek(tick)
         await hand.settled()

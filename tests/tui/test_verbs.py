@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tests.tui.test_main_screen import driving
@@ -33,6 +37,22 @@ def test_every_verb_can_be_reached_and_says_what_it_does() -> None:
 def test_every_key_of_the_table_is_bound_to_its_verb() -> None:
     bound = {binding.id: binding for binding in VerbScreen.BINDINGS if not isinstance(binding, tuple)}
     assert {id: binding.key for id, binding in bound.items() if id in BY_ID} == KEYS
+
+
+def requests_of_panels() -> Iterator[tuple[str, int]]:
+    """Yield the names that panels ask for, each with the number of its arguments."""
+    for path in (Path(__file__).parents[2] / "tui_gru" / "tui").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "request":
+                named = (node.args[0].body, node.args[0].orelse) if isinstance(node.args[0], ast.IfExp) else (node.args[0],)
+                yield from ((name.value, len(node.args) - 1) for name in named if isinstance(name, ast.Constant))
+
+
+def test_every_request_of_a_panel_is_answered_and_every_answer_is_asked_for() -> None:
+    asked = set(requests_of_panels())
+    assert {name for name, _ in asked} == set(VerbScreen.requests)
+    for name, arguments in asked:
+        inspect.signature(VerbScreen.requests[name]).bind("the screen", *range(arguments))
 
 
 async def test_help_finds_verbs_and_executes_them() -> None:

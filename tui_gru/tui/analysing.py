@@ -17,27 +17,25 @@ from tui_gru.engine.source import Ability
 from tui_gru.errors import LARGEST, TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
-from tui_gru.tui.keys import NO_ARGUMENTS, Arguments, example, execute, with_keys
+from tui_gru.tui.keys import Arguments, example, execute, with_keys
 from tui_gru.tui.looking import ask_about, end_silence, under_cursor
 from tui_gru.tui.moving import go_to
 
 if TYPE_CHECKING:
     from tui_gru.analysis.check import Check
-    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.examined import Evidence, Finding
     from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
-    from tui_gru.analysis.trials import RateTrial, TriedOption
+    from tui_gru.analysis.trials import Cure, RateTrial, TriedOption
     from tui_gru.analysis.units import Activity, Correlated, Feature, Probe
     from tui_gru.debugger.program import Program
     from tui_gru.engine.config import Text
     from tui_gru.engine.weights import Float64Array, Weights
     from tui_gru.session.travel import SearchProgress
-    from tui_gru.tui.panel import PanelResult, SnapshotPanel
+    from tui_gru.tui.panel import SnapshotPanel
     from tui_gru.tui.panels.check import CheckReport
-    from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
-    from tui_gru.tui.panels.lists import FindingsList
-    from tui_gru.tui.panels.story import StoryPanel
+    from tui_gru.tui.panels.influence import InfluenceMap
     from tui_gru.tui.panels.units import UnitsMap
     from tui_gru.tui.screen import MainScreen
 
@@ -52,7 +50,6 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     """List what is wrong with the run up to the current position."""
 
     def show(found: Sequence[Finding]) -> None:
-        from tui_gru.tui.panel import PanelResult
         from tui_gru.tui.panels.lists import FindingsList
 
         panel = FindingsList(found)
@@ -62,7 +59,7 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
             try:
                 screen.session.gone(progress=progress)
             except TuiGruError:
-                screen.post_message(PanelResult(panel, partial(panel.show_gone, ())))
+                screen.show_on(panel, partial(panel.show_gone, ()))
                 raise
             return found
 
@@ -75,11 +72,12 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     screen.do(screen.session.findings, batches=None, then=show, opens=True)
 
 
-def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
-    if event.evidence is not None and event.evidence.number is not None:
-        screen.derivations.ask(event.evidence.number)
-    elif event.finding.tick is not None:
-        go_to(screen, event.finding.tick)
+def finding_chosen(screen: MainScreen, finding: Finding, evidence: Evidence | None) -> None:
+    """Show where the number that is evidence comes from, otherwise go to the place in the run that shows the finding."""
+    if evidence is not None and evidence.number is not None:
+        screen.derivations.ask(evidence.number)
+    elif finding.tick is not None:
+        go_to(screen, finding.tick)
     else:
         screen.say("this finding is about the whole run, not about one place")
 
@@ -87,12 +85,11 @@ def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
 # Cures and learning rates, tried on copies
 
 
-def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
+def cures_asked(screen: MainScreen, finding: Finding) -> None:
     """Try the cures of a finding in a thread, and list each in its panel as it is known."""
-    from tui_gru.tui.panel import PanelResult
     from tui_gru.tui.panels.lists import FindingsList
 
-    panel, finding = screen.overlay, event.finding
+    panel = screen.overlay
     if not isinstance(panel, FindingsList):
         return
     if not finding.cures:
@@ -103,34 +100,33 @@ def cures_asked(screen: MainScreen, event: FindingsList.CuresAsked) -> None:
         def seen(tried: tuple[TriedOption, ...]) -> None:
             if progress is not None:
                 progress(f"trying cures: {len(tried) - 1} of {len(finding.cures)}")
-            screen.post_message(PanelResult(panel, partial(panel.show_trials, finding, tried)))
+            screen.show_on(panel, partial(panel.show_trials, finding, tried))
 
         screen.session.tried_options(finding, progress=seen)
 
     screen.do(attempt, batches=None)
 
 
-def cure_copied(screen: MainScreen, event: FindingsList.Copied) -> None:
+def cure_copied(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
     """Copy the command that starts a run with a cure that was tried, and say it."""
     from tui_gru.analysis.trials import command_line
 
-    if event.cure is None:
+    if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
         return
-    sampled = event.cure.name == "sampler"
-    command = event.finding.cure if sampled else command_line(screen.session.config, event.cure.typed)
+    command = finding.cure if cure.name == "sampler" else command_line(screen.session.config, cure.typed)
     screen.app.copy_to_clipboard(command)
     screen.say(f"copied: {command}")
 
 
-def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
+def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
     """Run the batches so far again with a cure, on a branch, or sample with it; what only a new run can have is refused."""
-    cure, before = event.cure, screen.snapshot
+    before = screen.snapshot
     if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
         return
     if cure.name == "sampler":
-        execute(screen, event.finding.cure)
+        execute(screen, finding.cure)
         return
     setting = {"clip": "limit"}.get(cure.name, cure.name)
     if setting not in before.settings.rule:
@@ -156,7 +152,6 @@ def cure_kept(screen: MainScreen, event: FindingsList.Kept) -> None:
 
 def rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
-    from tui_gru.tui.panel import PanelResult
     from tui_gru.tui.panels.story import RatesPanel
 
     own = screen.snapshot.settings.rule.get("learning_rate")
@@ -171,10 +166,10 @@ def rates(screen: MainScreen, rest: Arguments) -> None:
             found.append(trial)
             if progress is not None:
                 progress(f"{len(found)} learning rates tried")
-            screen.post_message(PanelResult(panel, partial(panel.tell, tuple(found), done=False)))
+            screen.show_on(panel, partial(panel.tell, tuple(found), done=False))
 
         screen.session.rates(progress=seen)
-        screen.post_message(PanelResult(panel, partial(panel.tell, tuple(found), done=True)))
+        screen.show_on(panel, partial(panel.tell, tuple(found), done=True))
         return tuple(found)
 
     screen.overlays.cover(panel, of_this_moment=True, then=partial(screen.do, attempt, batches=None))
@@ -234,7 +229,6 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
     """
     from tui_gru.analysis import losses
     from tui_gru.analysis.units import StoppedError
-    from tui_gru.tui.panel import PanelResult
 
     activity = panel.activity
     text = activity.text[: losses.ABLATED]
@@ -244,7 +238,7 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
             panel.tell(loss, without, exact=exact, done=done)
             screen.runner.result = panel.activity, panel.notes, panel.probes
 
-        screen.post_message(PanelResult(panel, show))
+        screen.show_on(panel, show)
 
     try:
         if activity.units > losses.AT_ONCE:
@@ -257,18 +251,6 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
 
 def _is_closed(screen: MainScreen, panel: SnapshotPanel) -> bool:
     return panel is not screen.overlay
-
-
-def units_row_asked(screen: MainScreen, event: UnitsMap.RowAsked) -> None:
-    show_units(screen, event.name, event.row)
-
-
-async def units_class_asked(screen: MainScreen) -> None:
-    await screen.open_line("class ")
-
-
-def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
-    _go_to_character(screen, event.at)
 
 
 def class_(screen: MainScreen, rest: Arguments) -> None:
@@ -327,10 +309,6 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
     screen.do(lambda progress: session.silence(name, unit), batches=1, then=say)
 
 
-def units_silence_asked(screen: MainScreen) -> None:
-    silence(screen, NO_ARGUMENTS)
-
-
 def _unit_at_cursor(screen: MainScreen) -> tuple[str, int | None]:
     """Return the value and the unit (0-based) under the cursor: in the map of units, or of a number with a unit."""
     if screen.overlay is not None:
@@ -386,7 +364,6 @@ def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights
     """Compute how far back the model remembers, in a thread, and tell the panel; end when the panel has been closed."""
     from tui_gru.analysis.influence import memory
     from tui_gru.analysis.units import PROBED
-    from tui_gru.tui.panel import PanelResult
 
     found: ContextMemory | None = None
     with suppress(TuiGruError):  # the panel was closed, or the model has none
@@ -396,11 +373,7 @@ def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights
         panel.tell(found)
         screen.runner.result = panel.influence, panel.rows, found
 
-    screen.post_message(PanelResult(panel, show))
-
-
-def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:
-    show_influence(screen, event.row, event.t)
+    screen.show_on(panel, show)
 
 
 # Losses by place
@@ -417,10 +390,6 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
         screen.overlays.cover(LossPlaces(losses, baselines(text, config.vocab_size), of=when), of_this_moment=True)
 
     screen.do(partial(screen.session.losses, text=text), batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
-
-
-def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
-    _go_to_character(screen, event.at)
 
 
 # The story of the run
@@ -449,7 +418,6 @@ def plot(screen: MainScreen, rest: Arguments) -> None:
 
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
-    from tui_gru.tui.panel import PanelResult
     from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
 
     session, snapshot, overlay = screen.session, screen.snapshot, screen.overlay
@@ -465,7 +433,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         def seen(story: Story) -> None:
             if progress is not None:
                 progress(f"{len(story.moments)} of {story.wanted} moments")
-            screen.post_message(PanelResult(panel, partial(panel.tell, story, plotted)))
+            screen.show_on(panel, partial(panel.tell, story, plotted))
 
         also = [position_of(session.program, tick).number for tick in marks]
         told = session.story(also=also, progress=seen)
@@ -488,8 +456,9 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         screen.overlays.cover(panel, of_this_moment=True, then=start)
 
 
-def story_chosen(screen: MainScreen, event: StoryPanel.Chosen) -> None:
-    go_to(screen, screen.session.state.timeline.end_of(event.batch))
+def go_to_batch(screen: MainScreen, batch: int) -> None:
+    """Go to the end of a batch, counted through all epochs, 0-based."""
+    go_to(screen, screen.session.state.timeline.end_of(batch))
 
 
 # Summaries of all arrays
@@ -506,7 +475,7 @@ def _when(screen: MainScreen) -> str:
     return f"read at {in_words(at.epoch, at.batch)}"
 
 
-def _go_to_character(screen: MainScreen, at: int) -> None:
+def go_to_character(screen: MainScreen, at: int) -> None:
     """Go to where this epoch reads the character at this index of the text, 0-based, and single out its row."""
     corpus, program, here = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
     cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
@@ -559,26 +528,19 @@ def _check_batch(screen: MainScreen) -> None:
 
 def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
     from tui_gru.torch_loading import load_torch
-    from tui_gru.tui.panel import PanelResult
     from tui_gru.tui.session_screen import problem_of
 
     try:
         load_torch()
-        screen.post_message(PanelResult(panel, partial(panel.is_doing, "comparing with autograd, and with finite differences")))
+        screen.show_on(panel, partial(panel.is_doing, "comparing with autograd, and with finite differences"))
         show = partial(panel.show_report, check.run())
     except Exception as error:
         show = partial(panel.show_problem, problem_of(error, "a check"))
-    screen.post_message(PanelResult(panel, show))
+    screen.show_on(panel, show)
 
 
-def panel_result(screen: MainScreen, event: PanelResult) -> None:
-    """Show what a thread has computed for a panel, unless the panel has been closed."""
-    if event.panel is screen.overlay:
-        event.show()
-
-
-def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
-    """Show where the number of the row comes from, if it belongs to the batch that is shown."""
+def entry_chosen(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
+    """Show where the number of a row comes from, if it belongs to the batch that is shown; `t` is None for a whole batch."""
     from tui_gru.tui.panels.check import CheckReport
 
     panel = screen.overlay
@@ -586,11 +548,7 @@ def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
     if report is None or report.position.number != screen.snapshot.position.number:
         screen.say("this report is about another batch; go to that batch to see where its numbers come from", warning=True)
     else:
-        ask_about(screen, event.name, event.index, event.t)
-
-
-def every_batch_asked(screen: MainScreen) -> None:
-    check_every(screen, not screen.session.check_every_batch)
+        ask_about(screen, name, index, t)
 
 
 def check_every(screen: MainScreen, value: bool) -> None:

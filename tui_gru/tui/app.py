@@ -38,6 +38,7 @@ from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
 from tui_gru.tui import analysing, changing, looking, moving
+from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
@@ -331,34 +332,39 @@ COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
 
 
 class VerbScreen(MainScreen):
-    """The main screen with its verbs: here, above both, keys and messages of panels are bound to their functions."""
+    """The main screen with its verbs: here, above both, keys and requests of panels are bound to their functions."""
 
     verbs = BY_ID
     BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
 
-    on_branch_list_chosen = changing.branch_chosen
-    on_branches_apart_chosen = changing.apart_chosen
-    on_check_report_entry_chosen = analysing.entry_chosen
-    on_check_report_every_batch = analysing.every_batch_asked
-    on_panel_result = analysing.panel_result
-    on_findings_list_copied = analysing.cure_copied
-    on_findings_list_kept = analysing.cure_kept
-    on_findings_list_cures_asked = analysing.cures_asked
-    on_findings_list_chosen = analysing.finding_chosen
-    on_influence_map_asked = analysing.influence_asked
-    on_listing_gutter_chosen = changing.gutter_chosen
-    on_listing_line_chosen = moving.line_chosen
-    on_loss_places_chosen = analysing.loss_place_chosen
-    on_number_asked = looking.number_asked
-    on_stops_list_chosen = changing.stop_chosen
-    on_story_panel_chosen = analysing.story_chosen
-    on_time_line_sought = moving.time_sought
-    on_units_map_class_asked = analysing.units_class_asked
-    on_units_map_silence_asked = analysing.units_silence_asked
-    on_units_map_place_asked = analysing.units_place_asked
-    on_units_map_row_asked = analysing.units_row_asked
-    on_what_if_panel_kept = looking.what_if_kept
-    on_what_if_panel_nudged = looking.what_if_nudged
+    requests: ClassVar[Mapping[str, Callable[..., object]]] = {
+        "run": execute,
+        "type": MainScreen.open_line,
+        "show": MainScreen.show_if_open,
+        "go": moving.go_to,
+        "line": moving.run_to_line,
+        "line.gutter": changing.gutter_chosen,
+        "batch": analysing.go_to_batch,
+        "character": analysing.go_to_character,
+        "number": looking.number_asked,
+        "changes": looking.changes_asked,
+        "what-if.keep": looking.what_if_kept,
+        "what-if.nudge": looking.what_if_nudged,
+        "branch": changing.branch_chosen,
+        "apart.go": changing.apart_chosen,
+        "stop": changing.stop_chosen,
+        "check.entry": analysing.entry_chosen,
+        "finding": analysing.finding_chosen,
+        "cures": analysing.cures_asked,
+        "cure.copy": analysing.cure_copied,
+        "cure.keep": analysing.cure_kept,
+        "units": analysing.show_units,
+        "influence": analysing.show_influence,
+        "derivation.follow": lambda screen, number: screen.derivations.follow(number),
+        "derivation.open": lambda screen, node, path: screen.derivations.open(node, path),
+        "derivation.leave": lambda screen: screen.derivations.leave(),
+        "derivation.copy": lambda screen, text, kind: screen.derivations.copy(text, kind),
+    }
 
 
 class TuiGruApp(GuardedApp):

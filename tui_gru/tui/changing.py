@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline import BranchInfo
     from tui_gru.engine.sampling import Sample
     from tui_gru.session.session import Session
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.lists import BranchesApart, BranchList, StopsList
+    from tui_gru.tui.panels.lists import StopOrMark
     from tui_gru.tui.running import RunFunction
     from tui_gru.tui.screen import MainScreen
 
@@ -282,15 +281,16 @@ def _delete(screen: MainScreen, name: str) -> None:
     screen.do(delete_branch)
 
 
-async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
-    if event.verb == "switch":
-        switch(screen, Arguments(event.name))
-    elif event.verb == "apart":
-        show_apart(screen, "" if event.name == screen.snapshot.state.branch else event.name)
-    elif event.verb == "rename":
-        await screen.open_line(f"rename {event.name} ")
+async def branch_chosen(screen: MainScreen, verb: str, name: str) -> None:
+    """Execute a verb with a branch of the list: `switch`, `apart`, `rename` or `delete`."""
+    if verb == "switch":
+        switch(screen, Arguments(name))
+    elif verb == "apart":
+        show_apart(screen, "" if name == screen.snapshot.state.branch else name)
+    elif verb == "rename":
+        await screen.open_line(f"rename {name} ")
     else:
-        delete_branch(screen, Arguments(event.name))
+        delete_branch(screen, Arguments(name))
 
 
 # Comparing
@@ -397,9 +397,9 @@ def show_apart(screen: MainScreen, name: str) -> None:
     screen.do(partial(screen.session.apart, name), batches=None, then=show, opens=True)
 
 
-def apart_chosen(screen: MainScreen, event: BranchesApart.Chosen) -> None:
+def apart_chosen(screen: MainScreen, tick: int) -> None:
     screen.overlays.lift()
-    go_to(screen, event.tick)
+    go_to(screen, tick)
 
 
 # ------------------------------------------------------------------------------
@@ -561,9 +561,9 @@ def toggle_breakpoint(screen: MainScreen, target: str) -> None:
         screen.say(f"{what} · d deletes it, e edits it, space {verb} it")
 
 
-def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
+def gutter_chosen(screen: MainScreen, target: str) -> None:
     if not screen.running:
-        toggle_breakpoint(screen, event.line.target)
+        toggle_breakpoint(screen, target)
 
 
 def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
@@ -735,14 +735,14 @@ def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
     screen.overlays.cover(StopsList(at=at))
 
 
-async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
-    entry = event.entry
-    if event.verb == "deleted":
+async def stop_chosen(screen: MainScreen, verb: str, entry: StopOrMark) -> None:
+    """Execute a verb with an entry of the list: `toggled`, `opened` or `deleted`."""
+    if verb == "deleted":
         delete_mark(screen, entry.letter) if isinstance(entry, Mark) else delete_stop(screen, entry.id)
     elif isinstance(entry, Mark):
-        if event.verb == "opened":
+        if verb == "opened":
             jump_to(screen, entry.letter)
-    elif event.verb == "toggled":
+    elif verb == "toggled":
         change_stop(screen, entry.id, enabled=not entry.enabled)
     else:
         await screen.open_line(command_of(entry, id=True))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.evaluate import ValueRef
-from tui_gru.debugger.position import Reader, quoted, typed_entry
+from tui_gru.debugger.position import Reader, quoted, typed_entry, typed_index
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.session.snapshot import Snapshot
     from tui_gru.tui.draw import Ref
-    from tui_gru.tui.panel import NumberAsked
-    from tui_gru.tui.panels.derivation import WhatIfPanel
     from tui_gru.tui.screen import MainScreen
 
 # ------------------------------------------------------------------------------
@@ -222,13 +220,20 @@ def why(screen: MainScreen, rest: Arguments) -> None:
     screen.derivations.ask(ValueRef(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
 
 
-def number_asked(screen: MainScreen, event: NumberAsked) -> None:
-    ask_about(screen, event.ref.name, event.ref.index, event.ref.t, before=event.ref.before)
+def number_asked(screen: MainScreen, ref: Ref) -> None:
+    ask_about(screen, ref.name, ref.index, ref.t, before=ref.before)
 
 
 def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None, *, before: bool = False) -> None:
     """Show where a number of this moment comes from; with `before`, of the moment before the line just executed."""
     screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick - before))
+
+
+async def changes_asked(screen: MainScreen, number: ValueRef) -> None:
+    """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
+    index = f"[{typed_index(screen.session.program, number.name, number.index)}]" if number.index else ""
+    now, before = f"{number.name}{index}", f"prev({number.name}){index}"
+    await screen.open_line(f"back abs({now} - {before}) > ")
 
 
 def explain(screen: MainScreen) -> None:
@@ -325,11 +330,11 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
     screen.do(lambda progress: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
 
 
-def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
+def what_if_nudged(screen: MainScreen, what_if: WhatIf, direction: int) -> None:
     """Suppose a value a number of steps away; the number is the count typed before the key."""
     from tui_gru.tui.panels.derivation import WhatIfPanel
 
-    panel, what_if, steps = screen.overlay, event.what_if, event.direction * screen.pending.take_count()
+    panel, steps = screen.overlay, direction * screen.pending.take_count()
     if not isinstance(panel, WhatIfPanel):
         return
     if screen.snapshot.position.number != what_if.now.position.number:
@@ -342,11 +347,11 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
     screen.do(suppose, then=panel.turn_to, opens=True)
 
 
-def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
+def what_if_kept(screen: MainScreen, what_if: WhatIf) -> None:
     """Go to where the number was computed, and change it there. In the past, this starts a branch."""
     from tui_gru.engine.numbers import given
 
-    what_if, before = event.what_if, screen.snapshot
+    before = screen.snapshot
 
     def say(_: object) -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)

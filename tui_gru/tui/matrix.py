@@ -19,7 +19,7 @@ from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, given
 from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged
-from tui_gru.tui.panel import NumberAsked, Panel, contents
+from tui_gru.tui.panel import Panel, contents
 from tui_gru.tui.theme import LEVELS, Palette, cut, fitting, transliterate
 from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, matrix, scale_of
 
@@ -626,7 +626,7 @@ class MatrixView(Panel):
 
     def choose(self) -> None:
         if self.refs is not None:
-            self.post_message(NumberAsked(self.refs(*self.cursor)))
+            self.request("number", self.refs(*self.cursor))
 
     def point_at(self, x: int, y: int) -> bool:
         cell = self._cell_at(x, y)

@@ -18,8 +18,6 @@ from tui_gru.tui.keys import LARGEST_COUNT, Arguments, Step, with_keys
 if TYPE_CHECKING:
     from tui_gru.debugger.evaluate import Node
     from tui_gru.tui.matrix import MatrixView
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.time import TimeLine
     from tui_gru.tui.screen import MainScreen
 
 LEVELS: dict[str, Level] = {
@@ -66,7 +64,7 @@ def change_speed(screen: MainScreen, rest: Arguments, *, change: int) -> None:
 # Places
 
 
-def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
+def go_to(screen: MainScreen, place: str | int, along: bool = False) -> None:
     """Go to a place in time and show which it is. `along` is True if this continues the previous jump."""
 
     def say(_: object) -> None:
@@ -99,12 +97,8 @@ def newest(screen: MainScreen, rest: Arguments) -> None:
     go_to(screen, screen.snapshot.newest.tick)
 
 
-def time_sought(screen: MainScreen, event: TimeLine.Sought) -> None:
-    go_to(screen, event.tick, along=event.along)
-
-
-def line_chosen(screen: MainScreen, event: Listing.LineChosen) -> None:
-    screen.do(partial(screen.session.run_to, event.line.target))
+def run_to_line(screen: MainScreen, target: str) -> None:
+    screen.do(partial(screen.session.run_to, target))
 
 
 def not_finite(screen: MainScreen, rest: Arguments) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import lru_cache, partial
 from itertools import zip_longest
@@ -41,6 +41,15 @@ if TYPE_CHECKING:
 
 #: The least cells between two texts in a row of the border, and more than any terminal has.
 BORDER_GAP, _MOST_GAP = 4, 10_000
+
+
+class Request(Message):
+    """Posted by a panel for what only its screen can do: a row of the screen's table of requests, with its arguments."""
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        super().__init__()
+        self.name, self.arguments = name, arguments
+
 
 # ------------------------------------------------------------------------------
 # The base of panels: a bordered widget whose content is built when it is first drawn, and cached until it changes.
@@ -276,6 +285,10 @@ class Panel(ScrollView, can_focus=True):
 
     def choose(self) -> None:
         """Do what enter and a double click do with what is under the cursor, by default nothing."""
+
+    def request(self, name: str, *arguments: Any) -> None:
+        """Have the screen do what only it can."""
+        self.post_message(Request(name, *arguments))
 
     def action_choose(self) -> None:
         self.choose()
@@ -616,21 +629,6 @@ class Spot(NamedTuple):
     nth: int = 0
 
 
-@dataclass
-class PanelResult(Message):
-    """Posted by a thread that has computed something for a panel: `show` shows it, and is called if the panel is still open."""
-
-    panel: SnapshotPanel
-    show: Callable[[], object]
-
-
-@dataclass
-class NumberAsked(Message):
-    """Posted to show where a number comes from."""
-
-    ref: Ref
-
-
 class CellPanel(SnapshotPanel):
     """A panel with a cursor on its cells. The border shows the number in full; enter or a double click explains it."""
 
@@ -765,7 +763,7 @@ class CellPanel(SnapshotPanel):
     def choose(self) -> None:
         """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
         if (spot := self.spot) is not None:
-            self.post_message(NumberAsked(spot.ref))
+            self.request("number", spot.ref)
 
     def point_at(self, x: int, y: int) -> bool:
         x, y = x + self.scroll_offset.x, y + self.scroll_offset.y

@@ -17,7 +17,7 @@ from textual.errors import NoWidget
 from textual.geometry import Offset, Region
 from textual.widget import Widget
 
-from tui_gru.debugger.position import position_of, typed_index
+from tui_gru.debugger.position import position_of
 from tui_gru.engine.config import TUTORIAL_TEXT
 from tui_gru.engine.numbers import plain
 from tui_gru.engine.source import Imported
@@ -26,7 +26,7 @@ from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
-from tui_gru.tui.panel import Panel, SnapshotPanel
+from tui_gru.tui.panel import Panel, Request, SnapshotPanel
 from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
@@ -37,6 +37,7 @@ from tui_gru.tui.terminal import being_removed
 
 if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
+    from tui_gru.debugger.derivation_text import Path
     from tui_gru.debugger.evaluate import Node, ValueRef
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.command import CommandLine
@@ -261,12 +262,12 @@ class Derivations:
         return overlay if isinstance(overlay, DerivationPanel) else None
 
     def ask(self, number: ValueRef) -> None:
-        """Show the derivation of a number. If another is shown already, `left` returns to it."""
+        """Show the derivation of a number. If another is shown already, `leave` returns to it."""
         name = self._screen.session.program.code_name(number.name)
         self._derive(replace(number, name=name), follow=False)
 
-    def followed(self, event: DerivationPanel.Followed) -> None:
-        self._derive(event.number, follow=True)
+    def follow(self, number: ValueRef) -> None:
+        self._derive(number, follow=True)
 
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
         from tui_gru.tui.panels.derivation import Leaf
@@ -319,7 +320,7 @@ class Derivations:
             self._trail = (*self._trail, (before, panel.leaf))
             panel.turn_to(leaf)
 
-    def left(self) -> None:
+    def leave(self) -> None:
         """Return to the previous derivation and to the place where its number was computed, or close the only one."""
         panel = self._panel
         if panel is None:
@@ -338,21 +339,15 @@ class Derivations:
         batches = session.batches_to(leaf.place.tick)
         self._screen.do(lambda progress: session.seek(leaf.place), batches=batches, then=turn, opens=True)
 
-    def opened(self, event: DerivationPanel.Opened) -> None:
+    def open(self, node: Node, path: Path) -> None:
+        """Compute and open the terms of the node at `path`, which belongs to another batch."""
         panel = self._panel
         if panel is not None:
-            self._screen.do(lambda progress: _work_out(event.node), then=lambda _: panel.open_at(event.path), opens=True)
+            self._screen.do(lambda progress: _work_out(node), then=lambda _: panel.open_at(path), opens=True)
 
-    async def changes_asked(self, event: DerivationPanel.ChangesAsked) -> None:
-        """Open the `:` line with a search back in time for a change of the number by more than a value to be typed."""
-        number = event.number
-        index = f"[{typed_index(self._screen.session.program, number.name, number.index)}]" if number.index else ""
-        now, before = f"{number.name}{index}", f"prev({number.name}){index}"
-        await self._screen.open_line(f"back abs({now} - {before}) > ")
-
-    def copied(self, event: DerivationPanel.Copied) -> None:
-        self._screen.app.copy_to_clipboard(event.text)
-        self._screen.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
+    def copy(self, text: str, kind: str) -> None:
+        self._screen.app.copy_to_clipboard(text)
+        self._screen.say(f"copied as {kind}: {len(text.splitlines())} lines")
 
 
 def _work_out(node: Node) -> None:
@@ -655,7 +650,7 @@ class NewerSteps:
 class MainScreen(SessionScreen):
     """The session, its snapshot, the view of it (`view`), and the parts that work on them.
 
-    A verb is a function that takes this screen. The app's subclass binds the verbs to keys and to the messages of panels.
+    A verb is a function that takes this screen. The app's subclass binds the verbs to keys, and adds the requests of panels.
     """
 
     AUTO_FOCUS = ""
@@ -963,22 +958,24 @@ class MainScreen(SessionScreen):
                 self._pressed = None
                 self.say("to select text, hold shift while you drag (option on a Mac) · :export writes a panel to a file")
 
-    # Messages of derivations
+    # Requests of panels
 
-    def on_derivation_panel_followed(self, event: DerivationPanel.Followed) -> None:
-        self.derivations.followed(event)
+    async def on_request(self, event: Request) -> None:
+        try:
+            done = self.requests[event.name](self, *event.arguments)
+            if inspect.isawaitable(done):
+                await done
+        except Exception as error:
+            self.failed(error, f"the request {event.name!r}")
 
-    def on_derivation_panel_left(self) -> None:
-        self.derivations.left()
+    def show_on(self, panel: SnapshotPanel, show: Callable[[], object]) -> None:
+        """Show on a panel what a thread has computed for it. May be called in that thread."""
+        self.post_message(Request("show", panel, show))
 
-    def on_derivation_panel_opened(self, event: DerivationPanel.Opened) -> None:
-        self.derivations.opened(event)
-
-    async def on_derivation_panel_changes_asked(self, event: DerivationPanel.ChangesAsked) -> None:
-        await self.derivations.changes_asked(event)
-
-    def on_derivation_panel_copied(self, event: DerivationPanel.Copied) -> None:
-        self.derivations.copied(event)
+    def show_if_open(self, panel: SnapshotPanel, show: Callable[[], object]) -> None:
+        """Show what has been computed for a panel, unless that has been closed."""
+        if panel is self.overlay:
+            show()
 
     # Clicks and keys on widgets that have been removed but are still on the screen
 

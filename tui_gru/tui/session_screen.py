@@ -165,11 +165,12 @@ def problem_of(error: Exception, doing: str) -> str:
 class SessionScreen(GuardedScreen):
     """A session, its snapshot, the view of it, and messages about it. `MainScreen` implements what is declared only.
 
-    The parts of the main screen take this class, since the main screen consists of them. `verbs` is the verb table by ids, which
-    the app adds: the functions of the verbs use the main screen.
+    The parts of the main screen take this class, since the main screen consists of them. `verbs` is the verb table by ids, and
+    `requests` has what panels ask for; the app adds both, since their functions use the main screen.
     """
 
     verbs: ClassVar[Mapping[str, Verb[Any]]] = {}
+    requests: ClassVar[Mapping[str, Callable[..., object]]] = {}
 
     def __init__(self, session: Session) -> None:
         super().__init__()

@@ -81,8 +81,8 @@ async def test_a_cell_is_named_as_people_count(board, moment):
     chosen = []
 
     class Page(board):
-        def on_number_asked(self, event):
-            chosen.append((event.ref.name, *event.ref.index))
+        def on_request(self, event):
+            chosen.extend((ref.name, *ref.index) for ref in event.arguments)
 
     async with headless(Page(gates), (200, 6)) as pilot:
         gates.show(moment("computed"), View(row=1))

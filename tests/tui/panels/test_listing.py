@@ -16,11 +16,8 @@ class Heard(Listing):
         super().__init__()
         self.chosen, self.beside = [], []
 
-    def on_listing_line_chosen(self, message):
-        self.chosen.append(message.line.target)
-
-    def on_listing_gutter_chosen(self, message):
-        self.beside.append(message.line.target)
+    def on_request(self, message):
+        {"line": self.chosen, "line.gutter": self.beside}[message.name].extend(message.arguments)
 
 
 def with_stops(snapshot, *breakpoints):

@@ -33,9 +33,9 @@ class Heard(StopsList):
         super().__init__(**options)
         self.asked = []
 
-    def on_stops_list_chosen(self, message):
-        entry = message.entry
-        self.asked.append((message.verb, entry.letter if isinstance(entry, Mark) else entry.id))
+    def on_request(self, message):
+        verb, entry = message.arguments
+        self.asked.append((verb, entry.letter if isinstance(entry, Mark) else entry.id))
 
 
 async def shown(pilot, panel, snapshot):

@@ -115,8 +115,8 @@ async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, mome
     asked = []
 
     class Page(board):
-        def on_number_asked(self, event):
-            asked.append(event.ref)
+        def on_request(self, event):
+            asked.extend(event.arguments)
 
     async with headless(Page(weights), (78, 42)) as pilot:
         weights.show(snapshot, View())

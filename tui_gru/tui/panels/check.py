@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.segment import Segment
 from textual.binding import BindingType
-from textual.message import Message
 from textual.timer import Timer
 
 from tui_gru.analysis.check import DIFFERENCES, CheckResult, CheckRow, CheckTotals, entry
@@ -183,17 +181,6 @@ class CheckReport(ListOverlay):
     ASKING = frozenset({"choose", "every"})
     BINDINGS: ClassVar[list[BindingType]] = [("space", "every")]
 
-    @dataclass
-    class EntryChosen(Message):
-        """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
-
-        name: str
-        index: tuple[int, ...]
-        t: int | None
-
-    class EveryBatch(Message):
-        """Posted to turn the check of every batch while training on or off."""
-
     def __init__(self, position: Position) -> None:
         super().__init__()
         self._position = position
@@ -249,15 +236,12 @@ class CheckReport(ListOverlay):
     def choose(self) -> None:
         """Ask about the largest difference in the row under the cursor."""
         assert self._table is not None
-        self.post_message(self._entry(self._table.rows[self.cursor]))
+        row = self._table.rows[self.cursor]
+        at, timed = row.worst.index, self._table.report.program.names[row.name].timed
+        self.request("check.entry", row.name, at[1:] if timed else at, at[0] if timed else None)
 
     def action_every(self) -> None:
-        self.post_message(self.EveryBatch())
-
-    def _entry(self, row: CheckRow) -> EntryChosen:
-        at = row.worst
-        every_timestep = self.report is not None and self.report.program.names[row.name].timed
-        return self.EntryChosen(row.name, at.index[1:] if every_timestep else at.index, at.index[0] if every_timestep else None)
+        self.request("run", "check every")
 
     def _spin(self) -> None:
         self._frame += 1

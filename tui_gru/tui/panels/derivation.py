@@ -12,7 +12,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.message import Message
 
 from tui_gru.analysis.what_if import LargestDifference, WhatIf
 from tui_gru.debugger.derivation_text import DerivationRow, Path, as_latex, as_text, first_opened, laid_out
@@ -123,15 +122,8 @@ class Leaf:
         return cls(root, place, first_opened(root), anchor=anchor)
 
 
-@dataclass
-class AboutNumber(Message):
-    """The base of messages about a number in a derivation."""
-
-    number: ValueRef
-
-
 class DerivationPanel(ListOverlay):
-    """A `Leaf` as a list of its rows. Posts messages to follow a number, and to compute the terms of a node in another batch."""
+    """A `Leaf` as a list of its rows. The screen follows numbers, and computes the terms of a node in another batch."""
 
     ABOUT = (
         "Where a number comes from: its line, and the terms that add up to it. → opens a term, enter goes to where it was "
@@ -149,29 +141,6 @@ class DerivationPanel(ListOverlay):
         ("y", "copy(False)"),
         ("Y", "copy(True)"),
     ]
-
-    class Followed(AboutNumber):
-        """Posted to go to where a number was computed and show its derivation."""
-
-    class Left(Message):
-        """Posted to return to the previous derivation."""
-
-    @dataclass
-    class Opened(Message):
-        """Posted to compute and open the terms of the node at `path`, which belongs to another batch."""
-
-        node: Node
-        path: Path
-
-    class ChangesAsked(AboutNumber):
-        """Posted to search for the last change of a number."""
-
-    @dataclass
-    class Copied(Message):
-        """Posted to copy the derivation: `text` in the format `kind`."""
-
-        text: str
-        kind: str
 
     def __init__(self, leaf: Leaf) -> None:
         super().__init__()
@@ -274,7 +243,7 @@ class DerivationPanel(ListOverlay):
             if row.node.derivation.near:
                 self.open_at(row.path)
             else:
-                self.post_message(self.Opened(row.node, row.path))
+                self.request("derivation.open", row.node, row.path)
 
     def action_close(self) -> None:
         """Close the node under the cursor; if it is closed, go to its parent."""
@@ -290,10 +259,10 @@ class DerivationPanel(ListOverlay):
         if row.node is None or row.node.number is None or not row.path:
             self.action_open()
         else:
-            self.post_message(self.Followed(row.node.number))
+            self.request("derivation.follow", row.node.number)
 
     def action_back(self) -> None:
-        self.post_message(self.Left())
+        self.request("derivation.leave")
 
     def action_largest(self) -> None:
         """Move the cursor to the largest term of the sum that it is in or at."""
@@ -307,10 +276,10 @@ class DerivationPanel(ListOverlay):
 
     def action_changes(self) -> None:
         if (number := self.number) is not None:
-            self.post_message(self.ChangesAsked(number))
+            self.request("changes", number)
 
     def action_copy(self, latex: bool) -> None:
-        self.post_message(self.Copied(self.text(latex=latex), "LaTeX" if latex else "text"))
+        self.request("derivation.copy", self.text(latex=latex), "LaTeX" if latex else "text")
 
 
 def _place(position: Position) -> str:
@@ -347,19 +316,6 @@ class WhatIfPanel(SnapshotPanel):
         ("minus", "nudge(-1)"),
         ("space", "fold"),
     ]
-
-    @dataclass
-    class Kept(Message):
-        """Posted to apply the change."""
-
-        what_if: WhatIf
-
-    @dataclass
-    class Nudged(Message):
-        """Posted to suppose a value some steps larger or smaller than the shown one."""
-
-        what_if: WhatIf
-        direction: int
 
     def __init__(self, what_if: WhatIf) -> None:
         super().__init__()
@@ -493,7 +449,7 @@ class WhatIfPanel(SnapshotPanel):
         self.refresh_content()
 
     def action_nudge(self, direction: int) -> None:
-        self.post_message(self.Nudged(self.what_if, direction))
+        self.request("what-if.nudge", self.what_if, direction)
 
     def action_keep(self) -> None:
-        self.post_message(self.Kept(self.what_if))
+        self.request("what-if.keep", self.what_if)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +10,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.message import Message
 
 from tui_gru.analysis.influence import ContextMemory, Influence, Reach, RowInfluence
 from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch, perplexity
@@ -22,7 +20,7 @@ from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, line, table
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, SnapshotPanel, Titles
+from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles
 from tui_gru.tui.theme import Palette, folded, in_context, one_cell, transliterate, written_char
 
 # ------------------------------------------------------------------------------
@@ -55,13 +53,6 @@ class InfluenceMap(SnapshotPanel):
         ("tab", "measure"),
         ("enter", "choose"),
     ]
-
-    @dataclass
-    class Asked(Message):
-        """Posted to show another prediction of this batch: of `row` after timestep `t`, both 0-based."""
-
-        row: int
-        t: int
 
     def __init__(self, influence: Influence, rows: RowInfluence) -> None:
         super().__init__()
@@ -273,10 +264,10 @@ class InfluenceMap(SnapshotPanel):
         config = self.snapshot.config
         row, t = self.influence.row + rows, self.t + timesteps
         if 0 <= row < config.batch_size and 0 <= t < config.seq_length:
-            self.post_message(self.Asked(row, t))
+            self.request("influence", row, t)
 
     def action_choose(self) -> None:
-        self.post_message(NumberAsked(Ref(self._predicted, (self.influence.row, self.influence.character), self.t)))
+        self.request("number", Ref(self._predicted, (self.influence.row, self.influence.character), self.t))
 
 
 # ------------------------------------------------------------------------------
@@ -295,12 +286,6 @@ class LossPlaces(ListOverlay):
 
     BINDINGS: ClassVar[list[BindingType]] = [("tab", "group")]
 
-    @dataclass
-    class Chosen(Message):
-        """Posted to go to a character of the text; `at` is its index, 0-based."""
-
-        at: int
-
     def __init__(self, losses: TextLosses, baselines: Baselines, *, of: str) -> None:
         """Create a panel. `of` is the moment at which the text was read, in words."""
         super().__init__()
@@ -318,7 +303,7 @@ class LossPlaces(ListOverlay):
         self.show_again()
 
     def choose(self) -> None:
-        self.post_message(self.Chosen(self._hardest[self.cursor].at - 1))  # the place of the prediction
+        self.request("character", self._hardest[self.cursor].at - 1)  # the place of the prediction
 
     # Drawing
 

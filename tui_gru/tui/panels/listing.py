@@ -6,7 +6,6 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ from rich.style import Style
 from textual import events
 from textual.content import Content
 from textual.geometry import Size
-from textual.message import Message
 
 from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
@@ -127,18 +125,6 @@ class Listing(SnapshotPanel):
         "click on a line runs to it, a click before it sets a breakpoint."
     )
 
-    @dataclass
-    class LineChosen(Message):
-        """Posted when the text of a line is clicked."""
-
-        line: ProgramLine
-
-    @dataclass
-    class GutterChosen(Message):
-        """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
-
-        line: ProgramLine
-
     COMPARED = Compared.BOTH
     DEFAULT_CSS = "Listing { padding: 0; }"
 
@@ -215,7 +201,7 @@ class Listing(SnapshotPanel):
     def on_click(self, event: events.Click) -> None:
         row = self._row_at(event)
         if row is not None and row.line is not None:
-            self.post_message((self.GutterChosen if self._in_gutter(event) else self.LineChosen)(row.line))
+            self.request("line.gutter" if self._in_gutter(event) else "line", row.line.target)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Set the tooltip: over a line its explanation, with its text if that is cut off; over the gutter its breakpoints."""

@@ -12,7 +12,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.message import Message
 
 from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
@@ -48,7 +47,7 @@ from tui_gru.tui.draw import (
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import histogram
-from tui_gru.tui.panel import ListOverlay, ListRow, NumberAsked, Titles, contents
+from tui_gru.tui.panel import ListOverlay, ListRow, Titles, contents
 from tui_gru.tui.panels.listing import just_changed, sign_of, written_value
 from tui_gru.tui.plots import plot
 from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate, visible_text
@@ -82,16 +81,9 @@ def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "")
 
 
 class BranchList(ListOverlay):
-    """The branches. Keys post `Chosen`, which the screen executes: enter switches, `a` compares, `r` renames, `d` deletes."""
+    """The branches. Enter switches, `a` compares, `r` renames, `d` deletes."""
 
     ABOUT = "The branches of the run: a change in the past starts one. enter goes to a branch, a compares it with this one."
-
-    @dataclass
-    class Chosen(Message):
-        """Posted to execute a verb with a branch: `switch`, `apart`, `rename` or `delete`."""
-
-        verb: str
-        name: str
 
     BINDINGS: ClassVar[list[BindingType]] = [
         ("enter", "choose('switch')"),
@@ -119,7 +111,7 @@ class BranchList(ListOverlay):
 
     def action_choose(self, verb: str = "switch") -> None:
         if self.chosen:
-            self.post_message(self.Chosen(verb, self.chosen))
+            self.request("branch", verb, self.chosen)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         return Titles("branches", HINTS)
@@ -171,12 +163,6 @@ class BranchesApart(ListOverlay):
 
     ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
 
-    @dataclass
-    class Chosen(Message):
-        """Posted to go to a place that both branches have."""
-
-        tick: int
-
     def __init__(self, apart: BranchComparison, program: Program) -> None:
         super().__init__()
         self.apart, self._program = apart, program
@@ -191,7 +177,7 @@ class BranchesApart(ListOverlay):
         return Titles(f"{self.apart.name} beside {self.apart.other}", hints)
 
     def choose(self) -> None:
-        self.post_message(self.Chosen(self._ticks[self.cursor]))
+        self.request("apart.go", self._ticks[self.cursor])
 
     def lines(self, width: int) -> Sequence[ListRow]:
         self._ticks = []
@@ -321,7 +307,7 @@ _FIRST_STEPS = (
 
 
 class StopsList(ListOverlay):
-    """The list with a cursor. Keys post `Chosen`, which the screen executes."""
+    """The list with a cursor."""
 
     ABOUT = "Breakpoints, watches, log points and marks. space disables or enables one, e edits it, d deletes it."
 
@@ -330,13 +316,6 @@ class StopsList(ListOverlay):
         ("e,enter", "choose('opened')"),
         ("d,delete", "choose('deleted')"),
     ]
-
-    @dataclass
-    class Chosen(Message):
-        """Posted to execute a verb with an entry: `toggled`, `opened` or `deleted`."""
-
-        verb: str
-        entry: StopOrMark
 
     def __init__(self, *, at: int | str | None = None) -> None:
         """Create a list. `at` is the id of the stop, or the letter of the mark, at which the cursor starts."""
@@ -458,7 +437,7 @@ class StopsList(ListOverlay):
 
     def action_choose(self, verb: str = "opened") -> None:
         if (entry := self.chosen) is not None:
-            self.post_message(self.Chosen(verb, entry))
+            self.request("stop", verb, entry)
 
 
 def _key(entry: StopOrMark) -> int | str:
@@ -485,33 +464,6 @@ class FindingsList(ListOverlay):
 
     ASKING = frozenset({"choose", "attempt", "keep"})
     BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy"), ("b", "keep")]
-
-    @dataclass
-    class Chosen(Message):
-        """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
-
-        finding: Finding
-        evidence: Evidence | None
-
-    @dataclass
-    class CuresAsked(Message):
-        """Posted to try the cures of a finding."""
-
-        finding: Finding
-
-    @dataclass
-    class Copied(Message):
-        """Posted to copy the command line of a run with an option that was tried for a finding; None if none was."""
-
-        finding: Finding
-        cure: Cure | None
-
-    @dataclass
-    class Kept(Message):
-        """Posted to run the batches again with an option that was tried for a finding, on a branch; None if none was."""
-
-        finding: Finding
-        cure: Cure | None
 
     def __init__(self, findings: Sequence[Finding], *, at: str = "") -> None:
         """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
@@ -691,15 +643,15 @@ class FindingsList(ListOverlay):
 
     def action_attempt(self) -> None:
         if (finding := self._cause) is not None:
-            self.post_message(self.CuresAsked(finding))
+            self.request("cures", finding)
 
     def action_keep(self) -> None:
         if (finding := self._cause) is not None:
-            self.post_message(self.Kept(finding, self._cure_of(finding)))
+            self.request("cure.keep", finding, self._cure_of(finding))
 
     def action_copy(self) -> None:
         if (finding := self._cause) is not None:
-            self.post_message(self.Copied(finding, self._cure_of(finding)))
+            self.request("cure.copy", finding, self._cure_of(finding))
 
     def _cure_of(self, finding: Finding) -> Cure | None:
         chosen = self._chosen(finding)
@@ -709,11 +661,11 @@ class FindingsList(ListOverlay):
         finding, what = self._entries[self.cursor]
         match what:
             case TriedOption():
-                self.post_message(self.Kept(finding, what.cure))
+                self.request("cure.keep", finding, what.cure)
             case str():
-                self.post_message(self.CuresAsked(finding))
+                self.request("cures", finding)
             case _:
-                self.post_message(self.Chosen(finding, what))
+                self.request("finding", finding, what)
 
     def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
         return ListRow(line(self.palette, (f"{lead}{words}", ink)), entry)
@@ -845,7 +797,7 @@ class ArrayList(ListOverlay):
         ref, _, what = self._shown[self.cursor]
         index = what.first_bad or what.peak
         if index is not None:
-            self.post_message(NumberAsked(Ref(ref.name, index)))
+            self.request("number", Ref(ref.name, index))
 
     def action_saturated(self) -> None:
         """Show where the first entry of the next nearly always saturated unit comes from; do nothing if there is none."""
@@ -857,4 +809,4 @@ class ArrayList(ListOverlay):
         if unit is None:
             return
         self._after = unit
-        self.post_message(NumberAsked(Ref(ref.name, (*(0,) * (np.ndim(array) - 1), unit))))
+        self.request("number", Ref(ref.name, (*(0,) * (np.ndim(array) - 1), unit)))

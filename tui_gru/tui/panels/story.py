@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from itertools import pairwise
@@ -16,7 +15,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.message import Message
 
 from tui_gru.analysis.examined import Finding, lettered
 from tui_gru.analysis.story import Story, StoryMoment, matrices_of
@@ -241,12 +239,6 @@ class StoryPanel(SnapshotPanel):
         ("comma", "scale"),
         ("enter", "choose"),
     ]
-
-    @dataclass
-    class Chosen(Message):
-        """Posted to go to the end of a batch, counted through all epochs, 0-based."""
-
-        batch: int
 
     def __init__(self, *, at: int) -> None:
         """Create a panel; the cursor starts at the moment nearest to batch `at`."""
@@ -627,7 +619,7 @@ class StoryPanel(SnapshotPanel):
 
     def choose(self) -> None:
         if (moment := self.moment) is not None:
-            self.post_message(self.Chosen(moment.batch))
+            self.request("batch", moment.batch)
 
     def point_at(self, x: int, y: int) -> bool:
         """Move the cursor to the moment nearest to a column."""

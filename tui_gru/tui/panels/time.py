@@ -15,7 +15,6 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.message import Message
 from textual.style import Style as TextStyle
 
 from tui_gru.debugger.position import Position, place_name, position_of
@@ -482,13 +481,6 @@ class TimeLine(SnapshotPanel):
         ("backspace", "next(-1)"),
     ]
 
-    @dataclass
-    class Sought(Message):
-        """Posted to go to a tick; `along` is True if it continues the previous jump."""
-
-        tick: int
-        along: bool = False
-
     def __init__(self) -> None:
         super().__init__()
         self._series, self._versions = LossSeries(), 0
@@ -580,7 +572,7 @@ class TimeLine(SnapshotPanel):
         tick, self._wanted = self._wanted, None
         if tick is not None and tick != self.snapshot.position.tick:
             self._under_way = True
-            self.post_message(self.Sought(tick, along=self._grasped not in (None, self.snapshot.position.tick)))
+            self.request("go", tick, self._grasped not in (None, self.snapshot.position.tick))
 
     def action_move(self, columns: int) -> None:
         """Go by columns, at least by one tick."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import zip_longest
 from textwrap import wrap
@@ -15,7 +15,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.message import Message
 
 from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, states_before
 from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
@@ -26,7 +25,7 @@ from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, CellRow, Ref, SegmentRow, bar, clip, column_signs, from_rows, line, merged
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import levels
-from tui_gru.tui.panel import NumberAsked, PanelResult, SnapshotPanel, Titles
+from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
 
 SORTS = ("by feature", "by variation", "by number", "like this one", "by loss without")
@@ -82,25 +81,6 @@ class UnitsMap(SnapshotPanel):
         ("r", "row"),
         ("enter", "choose"),
     ]
-
-    @dataclass
-    class RowAsked(Message):
-        """Posted to show another row of the batch, 0-based, or the whole text if `row` is None."""
-
-        name: str
-        row: int | None
-
-    class SilenceAsked(Message):
-        """Posted to hold the unit under the cursor at 0 in all panels, or to show the run again."""
-
-    class ClassAsked(Message):
-        """Posted to let the user type a feature."""
-
-    @dataclass
-    class PlaceAsked(Message):
-        """Posted to go to a character of the text; `at` is its index, 0-based."""
-
-        at: int
 
     def __init__(self, activity: Activity, notes: Sequence[Correlated], probes: Sequence[Probe] = (), *, of: str = "") -> None:
         """Create a map. `notes` has for each unit what it follows, `probes` what all together say; `of` is the moment at which a
@@ -167,7 +147,7 @@ class UnitsMap(SnapshotPanel):
             _ = found.eigenvalues
         except TuiGruError as error:
             found = str(error)
-        self.post_message(PanelResult(self, partial(self._tell_scales, state, found)))
+        self.request("show", self, partial(self._tell_scales, state, found))
 
     def _jacobian(self, activity: Activity, at: int, snapshot: Snapshot) -> Jacobian:
         program, silent, weights = snapshot.program, snapshot.silent, self._read_with
@@ -603,7 +583,7 @@ class UnitsMap(SnapshotPanel):
         self.show_again()
 
     def action_silence(self) -> None:
-        self.post_message(self.SilenceAsked())
+        self.request("run", "silence")
 
     def action_span(self) -> None:
         """Select the characters around the cursor through which the unit is on; none if it is off here, or they are selected."""
@@ -629,18 +609,18 @@ class UnitsMap(SnapshotPanel):
         self.show_again()
 
     def action_class(self) -> None:
-        self.post_message(self.ClassAsked())
+        self.request("type", "class ")
 
     def action_row(self) -> None:
         """Switch to the next row of the batch; after the last row, to the whole text."""
         after = 0 if self.activity.row is None else self.activity.row + 1
-        self.post_message(self.RowAsked(self.activity.name, after if after < self.snapshot.config.batch_size else None))
+        self.request("units", self.activity.name, after if after < self.snapshot.config.batch_size else None)
 
     def action_choose(self) -> None:
         if self.activity.row is not None:
-            self.post_message(NumberAsked(Ref(self.activity.name, (self.activity.row, self.unit), self.at)))
+            self.request("number", Ref(self.activity.name, (self.activity.row, self.unit), self.at))
         else:
-            self.post_message(self.PlaceAsked(self.at))
+            self.request("character", self.at)
 
     def point_at(self, x: int, y: int) -> bool:
         if self.in_plane or not 1 <= y <= self._room[0]:
