@@ -310,7 +310,8 @@ async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: 
 
 async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The origin of a gradient of carry notebook requires another run from the beginning of the epoch."""
-    monkeypatch.setattr("tui_gru.tui.running.REPORT_EVERY", 0.0)
+    monkeypatch.setattr("tui_gru.tui.running.SHOW_EVERY", 0.0)
+    monkeypatch.setattr("tui_gru.tui.running.LOOK_EVERY", 0.0)
     text = "the cat sat on the mat, and then " * 12
     async with driving(text=text, vocabulary=None, carry="notebook") as d:
         d.session.learning = True

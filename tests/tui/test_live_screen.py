@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from tui_gru import Session
 from tui_gru.engine.numbers import plain
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import running
-from tui_gru.tui.app import TuiGruApp
+from tui_gru.tui.app import HAND_OVER, TuiGruApp, run
 from tui_gru.tui.headless import until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
@@ -34,6 +35,7 @@ OF_BEFORE = ("no batch finished yet", "0 updates", "before the first line", "not
 def _each_batch_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "SHOW_EVERY", 0.0)
     monkeypatch.setattr(running, "SHOW_SHARE", 0.0)
+    monkeypatch.setattr(running, "LOOK_EVERY", 0.0)
 
 
 async def sampled(d: Driver, run: Callable[..., Any], look: Callable[[], None]) -> None:
@@ -178,3 +180,11 @@ async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPa
 
         await sampled(d, lambda progress: d.session.step("batch", 40, progress=progress), look)
     assert drawn == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]  # the time is known with the next report
+
+
+def test_a_thread_that_computes_hands_the_interpreter_over_soon_while_the_screen_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = sys.getswitchinterval(), list[float]()
+    monkeypatch.setattr(TuiGruApp, "run", lambda app: seen.append(sys.getswitchinterval()))
+    run(Session(), theme=None, ascii=False, keys=None)
+    assert seen == [pytest.approx(HAND_OVER)]
+    assert sys.getswitchinterval() == pytest.approx(before)

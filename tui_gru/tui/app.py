@@ -67,6 +67,7 @@ HANDLING = 10.0  # seconds until a key counts as handled; it takes longer only i
 PATIENCE = 0.5  # seconds to wait for messages that a panel has sent
 STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
 MANY = 50  # waiting steps that are taken together
+HAND_OVER = 0.0005  # seconds after which a thread that computes leaves the interpreter to another that waits for it
 
 
 class QueueMarker(Message):
@@ -609,10 +610,14 @@ def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) 
     app = make_app(session, theme=theme, ascii=ascii, keys=keys)
     if words := session.memory_notice:
         session.add_notice(words)
+    before = sys.getswitchinterval()
+    # To handle a key, the UI thread takes the interpreter a dozen times from a thread that computes, and would wait 5 ms each time.
+    sys.setswitchinterval(HAND_OVER)
     try:
         app.run()
     finally:
         app.ending.close()
+        sys.setswitchinterval(before)
     _put_away(app.session if app.main is None else app.main.session)
     if app.return_code:
         raise SystemExit(app.return_code)

@@ -25,13 +25,10 @@ from tui_gru.tui.session_screen import SessionScreen, problem_of
 # Executes verbs of a session: quick ones in the UI thread, others in a worker thread that can be interrupted.
 
 
-REPORT_EVERY = 0.25  # seconds between reports of progress
-# Seconds between pictures of the run; and how many times as long as the last picture took the run computes before the next one, so
-# that it takes about 5 % more of the processor than without them.
-SHOW_EVERY, SHOW_SHARE = 0.25, 16
-# Seconds. The worker thread sleeps this often and this long to let the UI thread run, which needs the interpreter a dozen
-# times per key, and would otherwise wait each time for a thread of many small array operations.
-YIELD_EVERY, YIELD_FOR = 0.01, 0.001
+# Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one, so
+# that pictures take about 5 % of its time; seconds between reports of progress in words where there are no pictures for so long.
+SHOW_EVERY, SHOW_SHARE, REPORT_EVERY = 0.25, 10, 1.0
+LOOK_EVERY = 0.01  # seconds between two looks at whether a picture is due; a small batch takes less time than the look
 
 
 class RunFunction(Protocol):
@@ -159,29 +156,23 @@ class Runner:
     def _work(self, verb: RunFunction) -> None:
         """Execute a verb in this thread, and post its progress and its end."""
         screen, session = self._screen, self._screen.session
-        last = shown = yielded = begun = time.monotonic()
+        said = shown = due = time.monotonic()
         computed = time.thread_time()
-
-        def passing(now: float) -> Snapshot | None:
-            """Return what is to be drawn of the run, None if the last picture was just drawn."""
-            nonlocal shown, computed
-            if not self._shown or now - shown < SHOW_EVERY or time.thread_time() - computed < SHOW_SHARE * self._taken:
-                return None
-            found = session.passing()
-            if found is not None:
-                self._shown, shown, computed = False, now, time.thread_time()
-            return found
+        pictures = False
 
         def progress(place: Position | str) -> None:
-            nonlocal last, yielded
+            nonlocal said, shown, due, computed, pictures
             now = time.monotonic()
-            if now - yielded >= YIELD_EVERY:
-                time.sleep(YIELD_FOR)
-                yielded = time.monotonic()
-            found = passing(now)
+            if now < due:
+                return
+            due, found = now + LOOK_EVERY, None
+            if self._shown and now - shown >= SHOW_EVERY and time.thread_time() - computed >= SHOW_SHARE * self._taken:
+                found = session.passing()
+            if found is not None:
+                self._shown, pictures, shown, computed = False, True, now, time.thread_time()
             # The words come with the pictures, so that both are about one batch, unless pictures are seldom.
-            if found is not None or now - last >= REPORT_EVERY * (4 if shown > begun else 1):
-                last = now
+            if found is not None or now - said >= (REPORT_EVERY if pictures else SHOW_EVERY):
+                said = now
                 screen.post_message(Progressed(place, found))
 
         before, interrupts = session.position.number, session.interrupts.count
