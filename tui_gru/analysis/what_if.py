@@ -26,6 +26,7 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.training import Point, compute, compute_from
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.page import SILENT
+from tui_gru.equations.syntax import Activation
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -370,6 +371,11 @@ def _without_mask(found: BatchRecord, record: BatchRecord) -> BatchRecord:
     for name, operation in twin.compiled.schedule.named.items():
         if operation.memory.kind not in ("ids", "parameter"):
             twin.array(name)[...] = found.array(name)
+    for line in (*twin.compiled.model.backward.deltas, *twin.compiled.model.backward.gradients):
+        for node in line.formula.walk():  # parts of forward lines without a name, which derivations of gradients read
+            if isinstance(node, Activation) and not node.argument.label:
+                to, of = (record.compiled.schedule.activation(node.argument) for record in (twin, found))
+                twin.slot(to.memory, to.half)[...] = found.slot(of.memory, of.half)
     for name, vector in found.vectors.items():
         twin.vectors[name][...] = vector
     twin.begin_with(found.states(end=False))
