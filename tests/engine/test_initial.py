@@ -91,6 +91,22 @@ def test_the_tutorials_model_starts_without_torch():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+OWN = "state h : H\nparameters Wf g = 1 bf = −0.5 Uf\nf = σ(g ⊙ (x Wf + h_prev Uf) + bf)\nh = f ⊙ h_prev + (1 − f) ⊙ x Wf\n"
+
+
+@pytest.mark.parametrize("init", ["tutorial", "torch"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_number_in_the_equations_is_what_all_entries_begin_with(init, layers):
+    """The other weights are drawn as without it."""
+    ours, without = (
+        initial_weights(model(6, 5, 3, init=init, layers=layers, cell="my.cell", cell_text=text))
+        for text in (OWN, OWN.replace("g = 1", "g").replace("bf = −0.5", "bf"))
+    )
+    for name, value in ours.items():
+        wanted = {"g": 1, "bf": -0.5}.get(name.partition("_l")[0])
+        np.testing.assert_array_equal(value, without[name] if wanted is None else wanted, err_msg=name)
+
+
 # As torch's own modules do
 
 

@@ -51,6 +51,14 @@ def test_every_declaration():
     assert read.output == "b"
 
 
+def test_numbers_with_which_parameters_begin():
+    read = page("parameters Wz g = 1, bf(H) = −0.5 U(H H) = 0 bz")
+    assert (read.parameters, read.initial) == (
+        {"Wz": (), "g": (), "bf": ("H",), "U": ("H", "H"), "bz": ()},
+        {"g": 1, "bf": -0.5, "U": 0},
+    )
+
+
 def test_a_page_without_lines_hands_on_its_input():
     assert page("# One-hot\ninput x : one-hot V").output == "x"
 
@@ -117,6 +125,11 @@ def test_words_of_declarations_are_names_where_a_formula_follows():
             "parameters E(T D)",
             "1:12: timesteps and rows are not declared, every input and state has them: parameters are written Wz bz E(V D) | E",
         ),
+        ("parameters Wz g =", "1:18: a number is expected, with which all entries of g begin, as in g = 1 |"),
+        ("parameters g = b", "1:16: a number is expected, with which all entries of g begin, as in g = 1 | b"),
+        ("parameters g = − Wz", "1:18: a number is expected, with which all entries of g begin, as in g = 1 | Wz"),
+        ("parameters g = 1e999", "1:16: a number lies between 1e-300 and 1e300 and has at most 40 digits | 1e999"),
+        ("state h = 1", "1:9: '=' is not a name: a state is written h : H | ="),
         ("output h", "1:8: no line computes h; there are: none | h"),
         ("logits = x\noutput logit", "2:8: no line computes logit; did you mean logits? | logit"),
         ("sum = x", "1:1: sum is a word of formulas, as in sum x over rows; choose another name | sum"),

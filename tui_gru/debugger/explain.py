@@ -603,6 +603,8 @@ class Explainer:
             return f"{self._program.writer.name(name)} begins at 0"
         if self._config.init == FROM_FILE:
             return "a weight of the file that was opened"
+        if (number := self._config.model.page.initial.get(name)) is not None:
+            return f"{self._program.writer.name(name)} begins at {number:g}"
         return f"an initial weight, drawn with seed {self._config.seed}" if is_drawn(self._config, name) else "biases begin at 0"
 
     def _update(self, number: ValueRef, tick: int) -> tuple[Node, ...]:

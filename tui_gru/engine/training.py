@@ -375,6 +375,8 @@ def initial_weights(config: Config) -> Weights:
             at += weights[name].size
     else:
         _standard_normal(config, weights)
+    for name, number in config.model.page.initial.items():
+        weights[name][...] = number
     return weights
 
 
@@ -385,7 +387,7 @@ def drawn_names(weights: Weights) -> tuple[str, ...]:
 
 def is_drawn(config: Config, name: str) -> bool:
     """Return True if the initial value of a parameter is drawn at random."""
-    return config.init == "torch" or len(config.model.axes[name]) == 2
+    return name not in config.model.page.initial and (config.init == "torch" or len(config.model.axes[name]) == 2)
 
 
 def _standard_normal(config: Config, weights: Weights) -> None:

@@ -57,13 +57,13 @@ class Equation:
 class Page:
     """The content of one file, or of several joined.
 
-    `parameters` has the declared axes of each parameter, () if they are to be inferred. `reads` is the name that a piece reads from
-    the piece before it. `outputs` are values whose gradients are given from outside; a page without outputs ends with its loss.
-    `wanted` are inputs whose gradients are derived too. `ends` has the axes that some lines must have, besides those that every
-    timestep has: a head ends with V, a loss with none. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the
-    constants of an update rule to their defaults, `meanings` those
-    to the comments behind them, `places` a name to the place where it is declared or computed. `source` is the
-    name of the file, empty for a page that does not come from one.
+    `parameters` has the declared axes of each parameter, () if they are to be inferred, and `initial` the number that all entries
+    of one begin with, where it is declared. `reads` is the name that a piece reads from the piece before it. `outputs` are values
+    whose gradients are given from outside; a page without outputs ends with its loss. `wanted` are inputs whose gradients are
+    derived too. `ends` has the axes that some lines must have, besides those that every timestep has: a head ends with V, a loss
+    with none. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the constants of an update rule to their
+    defaults, `meanings` those to the comments behind them, `places` a name to the place where it is declared or computed. `source`
+    is the name of the file, empty for a page that does not come from one.
     """
 
     title: str = ""
@@ -72,6 +72,7 @@ class Page:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     states: Mapping[str, CarriedState] = field(default_factory=dict)
     parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    initial: Mapping[str, float] = field(default_factory=dict)
     lines: tuple[Equation, ...] = ()
     outputs: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
@@ -114,6 +115,7 @@ class _PageReader:
         self._inputs: dict[str, Input] = {}
         self._states: dict[str, CarriedState] = {}
         self._parameters: dict[str, tuple[str, ...]] = {}
+        self._initial: dict[str, float] = {}
         self._settings: dict[str, float] = {}
         self._meanings: dict[str, str] = {}
         self._symbols: dict[str, tuple[str, str]] = {}
@@ -156,6 +158,7 @@ class _PageReader:
             inputs=self._inputs,
             states=self._states,
             parameters=self._parameters,
+            initial=self._initial,
             settings=self._settings,
             meanings=self._meanings,
             symbols=self._symbols,
@@ -244,7 +247,7 @@ class _PageReader:
             self._declare(e.with_word(name, "next" if backwards else "prev"), span)
 
     def _parameter_list(self, tokens: list[e.Token]) -> None:
-        for name, axes, span in self._items(tokens, "parameters are written Wz bz E(V D)"):
+        for name, axes, span in self._items(tokens, "parameters are written Wz bz E(V D)", self._initial):
             self._declare(name, span)
             self._parameters[name] = axes
 
@@ -274,8 +277,13 @@ class _PageReader:
         self._behind[normalize("NFC", behind[0])] = name
         self._said[f"symbol {behind[0]}"] = tokens[0].span
 
-    def _items(self, tokens: list[e.Token], form: str) -> list[tuple[str, tuple[str, ...], e.SourceSpan]]:
-        """Parse `x : one-hot V, h : H backwards` or `Wz E(V D)`. Returns each name, the words after it, and its place."""
+    def _items(
+        self, tokens: list[e.Token], form: str, initial: dict[str, float] | None = None
+    ) -> list[tuple[str, tuple[str, ...], e.SourceSpan]]:
+        """Parse `x : one-hot V, h : H backwards` or `Wz E(V D) g = 1`. Returns each name, the words after it, and its place.
+
+        The numbers after `=` are added to `initial`; without it there can be none.
+        """
         found: list[tuple[str, tuple[str, ...], e.SourceSpan]] = []
         at = 0
         while tokens[at].kind != "end":
@@ -305,6 +313,15 @@ class _PageReader:
                         f"timesteps and rows are not declared, every input and state has them: {form}", token.span
                     )
             found.append((self._name(token), tuple(e.AXES.get(word, word) for word in words), token.span))
+            if initial is not None and tokens[at].text == "=":
+                is_negative = tokens[at + 1].text in e.MINUS
+                at += 1 + is_negative
+                if tokens[at].kind != "number":
+                    raise e.EquationError(
+                        f"a number is expected, with which all entries of {token.text} begin, as in g = 1", tokens[at].span
+                    )
+                initial[found[-1][0]] = float(e.constant(tokens[at])) * (-1 if is_negative else 1)
+                at += 1
         if not found:
             raise e.EquationError(f"a name is missing: {form}", tokens[at].span)
         return found
@@ -513,6 +530,7 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
         places={name(old): place for old, place in piece.places.items()},
         inputs={name(old): given for old, given in piece.inputs.items()},
         parameters={name(old): axes for old, axes in piece.parameters.items()},
+        initial={name(old): number for old, number in piece.initial.items()},
         lines=tuple(replace(line, target=name(line.target), formula=renamed(line.formula, name)) for line in piece.lines),
         outputs=tuple(map(name, piece.outputs)),
     )
@@ -616,6 +634,7 @@ def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> P
         inputs=merged("inputs"),
         states=merged("states"),
         parameters=merged("parameters"),
+        initial=merged("initial"),
         symbols=merged("symbols"),
         lines=tuple(line for piece in pieces for line in piece.lines),
         outputs=tuple(name for piece in pieces for name in piece.outputs),
