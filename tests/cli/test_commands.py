@@ -364,7 +364,7 @@ FOLDERS = ["path,my dir", "path,run.gru"]
         ("trace --cell nowhere/", []),
         ("--cell .", ["path,.hidden", "path,.hidden.cell"]),
         ("--optimizer ", ["plain,sgd", "plain,momentum", "plain,adam", "path,my dir", "path,my.update", "path,run.gru"]),
-        ("cells l", ["plain,lstm"]),
+        ("cells l", ["plain,layer-norm-gru", "plain,lstm"]),
         ("losses s", ["plain,squared-error"]),
         ("--loss ", ["plain,cross-entropy", "plain,squared-error", "path,focal.loss", *FOLDERS]),
         ("sample --head ", ["plain,linear", "path,deep.head", *FOLDERS]),

@@ -46,6 +46,7 @@ MODELS = {
         "text": TEXT, "cell": "leaky.cell", "cell_text": OWN_CELL, "batch_size": 3, "seq_length": 2,
         "optimizer": "rms.update", "optimizer_text": OWN_RULE,
     },
+    "layer norm": {"text": TEXT, "cell": "layer-norm-gru", "hidden_size": 3, "seq_length": 2, **SGD},
     "one of each": {"text": "abba c", "hidden_size": 1, "batch_size": 1, "seq_length": 1},
     "nothing to learn": {"text": "aaaaaaaaa", "batch_size": 2, "seq_length": 2, "hidden_size": 3, **SGD},
 }  # fmt: skip

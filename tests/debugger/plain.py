@@ -72,21 +72,33 @@ def evaluated(node, read, sizes, keep=lambda label, value: value):
     def of(child):
         return evaluated(child, read, sizes, keep)
 
+    def each(children):
+        """The values of children; a number for each row (B), which no vector of units is as long as, stands in a column."""
+        values = list(map(of, children))
+        widest = max(map(np.shape, values), key=len)
+        is_column = len(widest) == 2 and widest[1] != widest[0]
+        return [value[:, None] if is_column and np.shape(value) == widest[:1] else value for value in values]
+
     match node:
         case e.Name(name=name):
             value = read(name)
+        case e.Activation(argument=argument):
+            value = of(argument)
+        case e.Spread(argument=argument, axes=axes):
+            value = np.broadcast_to(of(argument)[:, None], [sizes[axis] for axis in axes if axis != "T"])
         case e.Number(value=number):
             value = float(number)
         case e.Size(axes=axes):
             value = math.prod(sizes[axis] for axis in axes)
         case e.Sum(parts=parts):
-            value = sum(map(of, parts))
+            value = sum(each(parts))
         case e.Negative(argument=argument):
             value = -of(argument)
         case e.Times(parts=parts):
-            value = math.prod(map(of, parts))
+            value = math.prod(each(parts))
         case e.Quotient(left=left, right=right):
-            value = of(left) / of(right)
+            dividend, divisor = each((left, right))
+            value = dividend / divisor
         case e.Power(left=left, right=right):
             value = of(left) ** of(right)
         case e.Product(left=left, right=right):

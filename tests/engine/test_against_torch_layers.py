@@ -144,8 +144,20 @@ def mgu(x, h, p):
     return (1 - f) * h + f * torch.tanh(x @ p["Wh"] + (f * h) @ p["Uh"] + p["bh"])
 
 
+def layer_norm_gru(x, h, p):
+    def normed(a, gate):
+        return torch.nn.functional.layer_norm(a, a.shape[-1:], p[f"g{gate}"], p[f"b{gate}"])
+
+    z, r = (torch.sigmoid(normed(x @ p[f"W{gate}"] + h @ p[f"U{gate}"], gate)) for gate in "zr")
+    return z * h + (1 - z) * torch.tanh(normed(x @ p["Wh"] + (r * h) @ p["Uh"], "h"))
+
+
 @pytest.mark.parametrize("embedding", [False, True])
-@pytest.mark.parametrize(("cell", "step"), [("gru", gru), ("gru-cho", gru_cho), ("mgu", mgu)], ids=["gru", "gru-cho", "mgu"])
+@pytest.mark.parametrize(
+    ("cell", "step"),
+    {"gru": gru, "gru-cho": gru_cho, "mgu": mgu, "layer-norm-gru": layer_norm_gru}.items(),
+    ids=lambda each: each if isinstance(each, str) else "",
+)
 def test_against_a_cell_written_by_hand(cell, step, embedding):
     """A text, one character after the other: the loss, every state, and the gradient of every weight."""
     record = learned(Structure(cell=cell, input="embedding" if embedding else "one-hot"))

@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.equations.reading import CELL, page, refused
-from tui_gru.equations.axes import infer_axes, union
+from tui_gru.equations.axes import infer_axes, ranges_of, union
 
 
 def inferred(text: str) -> dict[str, str]:
     """Return the axes of a page's names, each as one word."""
     return {name: "".join(axes) for name, axes in infer_axes(page(text)).items()}
+
+
+def test_a_mean_has_the_range_of_what_it_is_of():
+    text = CELL + "z = σ(x Wz + h_prev Uz + bz)\nu = mean z over the units\ne = z − u\nv = Σ z over the units\nh = tanh(e ⊙ v)"
+    ranges = ranges_of(page(text))
+    assert (ranges["u"], ranges["e"], ranges["v"]) == ((0, 1), (-1, 1), (-float("inf"), float("inf")))
 
 
 def test_axes_follow_from_the_lines():
@@ -146,6 +152,10 @@ def test_the_axes_of_operands_together():
         ),
         ("h = x", "4:5: h is (B, H), but its line gives (B, V) | x"),
         ("h = mean x over the units", "4:5: x is (B, V), so it cannot be summed over H | mean x over the units"),
+        (
+            "u = Σ [h_prev, x] over H\nh = u ⊙ (x Wz) + bz + h_prev Uz",
+            "4:5: [hₜ₋₁, x] is (B, H+V), so it cannot be summed over H; sum each of the joined parts over H | Σ [h_prev, x] over H",
+        ),
         ("h = (mean h_prev over units) + bz + x Wz + h_prev Uz", ""),
         (
             "h = (Σ h_prev over parameters) + bz + x Wz + h_prev Uz",

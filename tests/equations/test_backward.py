@@ -106,6 +106,23 @@ def test_rules():
     )
 
 
+def test_layer_normalisation_is_derived_as_a_person_writes_it():
+    normed = "p = x W + h_prev U", "e = p − mean p over units", "s = sqrt(mean e^2 over units + 1e-5)", "h = tanh(a: g ⊙ e / s + b)"
+    lines = derived(own(*normed, parameters="W U b g = 1"))
+    assert {name: lines[name] for name in ("ds", "de", "dp", "dg", "db")} == {
+        "ds": "Σ (−da⊙g⊙e/s/s) over the units",
+        "de": "da/s⊙g + ds/s⊙e/H",
+        "dp": "de − Σ de over the units/H",
+        "dg": "Σ (da/s⊙e) over the rows",
+        "db": "Σ da over the rows",
+    }
+
+
+def test_a_number_cancels_the_same_number_of_a_denominator():
+    model = own("a = x W + h_prev U", "h = sqrt(a^2 + 1) + 3 ⊙ (a / (2 ⊙ exp(a)))")
+    assert derived(model)["da"] == "dh/sqrt(a^2 + 1)⊙a + dh⊙3/(2⊙exp(a)) − dh⊙3⊙(a/(2⊙exp(a)))/exp(a)⊙exp(a)"
+
+
 def test_softmax_and_join():
     model = own("a = x W", "s = softmax(a)", "j = [s, h_prev]", "h = j U", parameters="W(V H) U")
     lines = derived(model)
@@ -143,12 +160,12 @@ def test_a_sum_over_rows_is_told_from_one_over_rows_and_timesteps():
     assert (sums["dU"], sums["db"]) == ([False], [True])
 
 
-def test_no_shipped_model_spreads_a_gradient():
+def test_a_shipped_model_spreads_a_gradient_only_where_it_takes_a_mean_over_units():
     for cell in names_of("cell"):
         for loss in names_of("loss"):
             backward = model_of(Structure(cell=cell, loss=loss, layers=2, bidirectional=True, lengths=True)).backward
             nodes = [node for line in (*backward.deltas, *backward.gradients) for node in line.formula.walk()]
-            assert not any(isinstance(node, e.Spread) for node in nodes)
+            assert any(isinstance(node, e.Spread) for node in nodes) == (cell == "layer-norm-gru")
 
 
 def test_imported_gradients_take_the_place_of_the_loss():

@@ -157,7 +157,9 @@ def test_a_part_keeps_its_place():
         ("[a, ", "1:8: the line ends where a name, a number or a bracket is expected |"),
         ("[a b", "1:9: the line ends where , or ] is expected |"),
         ("a over b", "1:7: there is 'over' where an operator or the end of the line is expected | over"),
-        ("Σ a", "1:8: the line ends where over is expected |"),
+        ("Σ a", "1:8: the line ends where over is expected, as in Σ x over units |"),
+        ("mean(a) / b", "1:16: the line ends where over is expected, as in mean x over units |"),
+        ("(a − mean(a)) ⊙ b", "1:17: there is ')' where over is expected, as in mean x over units | )"),
         (
             "Σ a over 2",
             (

@@ -248,7 +248,9 @@ class _Inference:
             inner = tuple(map(self._root, inner))
         self._sums.append((node, inner, over))
         if over not in inner:
-            raise self._error(node, f"{self._text(node.children[0])} is {self._axes(inner)}, so it cannot be summed over {over}")
+            cure = f"; sum each of the joined parts over {over}" if inner and over in inner[-1].split("+") else ""
+            what = f"{self._text(node.children[0])} is {self._axes(inner)}, so it cannot be summed over {over}"
+            raise self._error(node, what + cure)
         return tuple(axis for axis in inner if axis != over)
 
     # Words
@@ -366,7 +368,7 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
             return _times(inner)
         case e.Join():
             return _hull(inner)
-        case e.Slice():
+        case e.Slice() | e.Reduce(kind="mean"):
             return inner[0]
     return UNBOUNDED
 

@@ -103,6 +103,13 @@ def terms_of(node: Expression) -> list[Term]:
                 inner = terms_of(part)
                 only = inner[0] if len(inner) == 1 else Term(Fraction(1), (), (part,))
                 coefficient, sizes, factors = coefficient * only.coefficient, (*sizes, *only.sizes), (*factors, *only.factors)
+            for i, factor in enumerate(factors):
+                match factor:
+                    case e.Quotient(left=left, right=e.Times(parts=(e.Number(value=number), *rest), label=""), label="") if (
+                        number and (coefficient / number).denominator == 1
+                    ):  # 2 ⊙ (a / (2 ⊙ b)) is a / b
+                        coefficient /= number
+                        factors = (*factors[:i], e.Quotient(left, e.product(tuple(rest))), *factors[i + 1 :])
             return [Term(coefficient, sizes, factors)]
     return [one]
 

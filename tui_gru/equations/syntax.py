@@ -659,7 +659,9 @@ class Parser:
     def _reduction(self) -> Expression:
         word = self._consume()
         argument = self._product()
-        self._needed("over")
+        if not self._sign("over"):
+            missing = self._unexpected("over")
+            raise EquationError(f"{missing.message}, as in {word.text} x over units", missing.span)
         self._sign("the")
         axis = self._consume()
         if axis.kind != "name":
