@@ -199,21 +199,6 @@ class Dropped(Chunked):
         return nn.functional.dropout(super().forward(x, h), 0.5)
 
 
-class NormedLSTMCell(nn.LSTMCell):
-    """A cell of torch with another forward, which normalises the products."""
-
-    def __init__(self):
-        super().__init__(IN, H)
-        self.norm = nn.LayerNorm(4 * H)
-
-    def forward(self, x, states):
-        h, c = states
-        gates = self.norm(nn.functional.linear(x, self.weight_ih, self.bias_ih)) + self.norm(h @ self.weight_hh.T)
-        i, f, g, o = gates.chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
-
-
 class Attention(nn.Module):
     """Computes what a plain RNN does, and is none."""
 
@@ -240,7 +225,6 @@ class Peepholes(nn.Module):
 WHY = {
     Normed: "another function than a GRU, an LSTM or a plain RNN: the nearest, a GRU with gates",
     Dropped: "is off by",
-    NormedLSTMCell: "another function than a GRU, an LSTM or a plain RNN: the nearest, an LSTM with gates",
     Attention: "a plain RNN, which other modules do as well; name it with cell=",
     Peepholes: "3 in a GRU, 4 in an LSTM, 1 in a plain RNN",
 }

@@ -1,18 +1,29 @@
-"""The tensors of a call of a recurrent module: where they are among its arguments and results, and what weights it used."""
+"""The tensors of a call of a recurrent module: where they are among its arguments and results, what weights it used, and the
+equations that its operations are."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, count
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from tui_gru.capture.calls import GRUModule, Take, fresh
+from tui_gru.capture.calls import CellEquations, GRUModule, Take, fresh
+from tui_gru.equations import syntax as e
+from tui_gru.equations.functions import FUNCTIONS, WRITTEN
+from tui_gru.equations.page import read_page
+from tui_gru.equations.syntax import Expression, Name, Symbols
+from tui_gru.equations.writing import Writer
+from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import Blocks, Cell, canonical, step
 
@@ -438,3 +449,473 @@ def inputs_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
 
 def arguments_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(inspect.signature(part.forward).bind(*args, **kwargs).arguments)
+
+
+# ------------------------------------------------------------------------------
+# The equations of a cell that is none of the known kinds, read off the operations of a call, from the products to the new states.
+
+
+class UnreadableError(CaptureError):
+    """The operations of a module are not those of equations."""
+
+
+class _Columns(NamedTuple):
+    """The columns of a tensor in groups: the name or number that each group has in the equations, and how many columns it has. A
+    number for each row, or for all rows, has one group with 0 columns."""
+
+    groups: tuple[Expression, ...]
+    widths: tuple[int, ...]
+
+
+#: torch's operations of one tensor, element by element, with their formulas of x.
+_UNARY = {name: f"{name}(x)" for name in ("sigmoid", "tanh", "relu", "exp", "log", "sqrt")} | {
+    "neg": "−x",
+    "rsqrt": "1 / sqrt(x)",
+    "reciprocal": "1 / x",
+    "silu": "x ⊙ sigmoid(x)",
+    "hardsigmoid": "clamp(x / 6 + 0.5)",
+}
+#: Those of several operands, also of numbers; c is the factor `alpha` or `value`.
+_SEVERAL = {
+    "add": "x + c ⊙ y",
+    "sub": "x − c ⊙ y",
+    "rsub": "y − c ⊙ x",
+    "mul": "x ⊙ y",
+    "div": "x / y",
+    "pow": "x ^ y",
+    "addcmul": "x + c ⊙ y ⊙ z",
+    "lerp": "x + z ⊙ (y − x)",
+}
+#: Operations that leave the numbers of a row as they are, and those whose results are the same everywhere.
+_SAME = re.compile(
+    "view|_unsafe_view|_?reshape(_alias)?|(un)?squeeze|expand|clone|detach|alias|contiguous|_to_copy|lift(_fresh(_copy)?)?"
+)
+_CONSTANT = re.compile("(new_)?(ones|zeros|full)(_like)?|scalar_tensor|fill|zero")
+DEEPEST = 12  # operations in one another in a line
+LONGEST_LOCAL = 12  # characters in the name of a variable of the script that becomes the name of a line
+
+
+class OperationReader:
+    """Reads off the operations of a module in the `with` block, on tensors that are known: `leaves`, (B, ·) or (·), and parameters.
+
+    `lines` has the formula of each operation, of names alone, and `blocks` the part of a parameter that each name among them
+    stands for. Groups of columns are as wide as `leaves`, or `size` units wide.
+    """
+
+    def __init__(self, part: Module, parameters: Mapping[str, Tensor], leaves: Sequence[Tensor], size: int) -> None:
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        self.lines: dict[str, Expression] = {}
+        self.blocks: dict[str, Block] = {}
+        self.variables: dict[str, str] = {}  # the line that a variable of the script had last
+        self._part, self._size = part, size
+        self._owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
+        self._known: dict[tuple[Any, ...], _Columns] = {}
+        self._why: dict[tuple[Any, ...], str] = {}  # why a tensor is not known
+        self._alive = list[Any]()  # so that no memory is used again
+        self._names: dict[Expression, Name] = {}
+        for i, leaf in enumerate(leaves):
+            self._keep(leaf, _Columns((Name(f"leaf{i}"),), (leaf.shape[-1],)))
+        reader = self
+
+        class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+            def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                return reader._operation(function, args, kwargs or {})
+
+        self.mode: Any = Mode()  # type: ignore[no-untyped-call]
+
+    def line_of(self, tensor: Tensor) -> str:
+        """Return the name of a tensor with one group of columns. Raises `UnreadableError`."""
+        found = self._columns(tensor)
+        if len(found.groups) != 1 or not isinstance(found.groups[0], Name):
+            raise UnreadableError("a new state is put together from several parts")
+        return found.groups[0].name
+
+    def block_of(self, tensor: Tensor) -> Block | None:
+        """Return the part of a parameter that a tensor is; None for any other tensor."""
+        name, whole = self._owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - whole.storage_offset()
+        return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
+
+    def _operation(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import torch
+
+        result = function(*args, **kwargs)
+        if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
+            result = result.double()
+        self._alive.append((args, result))
+        name = function.name().removeprefix("aten::").partition(".")[0].rstrip("_")
+        is_changed = function.name().partition(".")[0].endswith("_")
+        try:
+            found = self._read(name, function, args, kwargs, result)
+        except (UnreadableError, LookupError, AttributeError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, UnreadableError) else f"torch.{name} has no equation"
+            for tensor in tensors_in(result):
+                self._known.pop(_memory(tensor), None)
+                self._why[_memory(tensor)] = why
+            return result
+        for tensor, columns in zip(tensors_in(result), found, strict=False):
+            if is_changed:
+                storage = tensor.untyped_storage().data_ptr()
+                self._known = {key: value for key, value in self._known.items() if key[0] != storage}
+            self._keep(tensor, columns)
+        self._note_variables()
+        return result
+
+    def _keep(self, tensor: Tensor, columns: _Columns) -> None:
+        self._known[_memory(tensor)] = columns
+
+    def _note_variables(self) -> None:
+        frame: Any = sys._getframe()
+        while frame is not None:
+            if frame.f_locals.get("self") is self._part:
+                for variable, value in frame.f_locals.items():
+                    columns = self._known.get(_memory(value)) if hasattr(value, "untyped_storage") else None
+                    if columns is not None and len(columns.groups) == 1 and isinstance(columns.groups[0], Name):
+                        self.variables[variable] = columns.groups[0].name
+            frame = frame.f_back
+
+    # Operands
+
+    def _columns(self, value: Any) -> _Columns:
+        """Return the columns of an operand. Raises `UnreadableError` with the reason if they are not known."""
+        if isinstance(value, int | float):
+            if not math.isfinite(value):
+                raise UnreadableError("an operation has a number that is not finite")
+            return _Columns((e.number(repr(value)) if value >= 0 else e.Negative(e.number(repr(-value))),), (0,))
+        if (found := self._known.get(_memory(value))) is not None:
+            return found
+        block = self.block_of(value)
+        if block is None and not value.dim() and _memory(value) not in self._why:
+            return self._columns(value.item())
+        if block is None:
+            why = "it reads numbers that are none of its arguments, states or parameters"
+            raise UnreadableError(self._why.get(_memory(value), why))
+        leading = zip(block.shape[:-1], block.stride[:-1], strict=True)
+        if not block.shape or not all(size == 1 or not stride for size, stride in leading) or block.shape[-1] % self._size:
+            raise UnreadableError(f"the parameter {block.name} is neither a matrix nor a vector of the units")
+        vector = replace(block, shape=block.shape[-1:], stride=block.stride[-1:])
+        parts = [vector.cut(0, at, self._size) for at in range(0, vector.shape[0], self._size)]
+        return _Columns(tuple(map(self._parameter, parts)), (self._size,) * len(parts))
+
+    def _parameter(self, block: Block) -> Name:
+        name = next((name for name, known in self.blocks.items() if known == block), f"parameter{len(self.blocks)}")
+        self.blocks[name] = block
+        return Name(name)
+
+    def _line(self, formula: Expression, hint: str = "a") -> Expression:
+        """Return the name of the line with this formula, a new one with a hint of its name if there is none."""
+        if not any(True for _ in formula.names()) or isinstance(formula, Name):
+            return formula
+        if formula not in self._names:
+            self._names[formula] = Name(f"{hint}_{len(self.lines)}")
+            self.lines[self._names[formula].name] = formula
+        return self._names[formula]
+
+    def _each(self, text: str, **operands: _Columns) -> _Columns:
+        """Return a formula of operands, group by group."""
+        wide = {columns.widths for columns in operands.values() if columns.widths != (0,)}
+        if len(wide) > 1:
+            raise UnreadableError("an operation joins tensors of other columns than those of x and of the units")
+        widths = next(iter(wide), (0,))
+        groups = [
+            self._line(e.filled(text, {name: each.groups[k if each.widths != (0,) else 0] for name, each in operands.items()}))
+            for k in range(len(widths))
+        ]
+        return _Columns(tuple(groups), widths)
+
+    # Operations
+
+    def _read(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> list[_Columns]:
+        """Return the columns of each tensor of a result. Raises `UnreadableError`, or any error for other arguments than usual."""
+        if _CONSTANT.fullmatch(name):
+            tensor = tensors_in(result)[0]
+            return [self._columns(float(tensor.reshape(-1)[0]))]
+        if any(word in name for word in ("rand", "bernoulli", "dropout", "normal_", "uniform")):
+            raise UnreadableError("it draws random numbers")
+        if name in _UNARY:
+            return [self._each(_UNARY[name], x=self._columns(args[0]))]
+        if name in _SEVERAL:
+            operands = dict(zip("xyz", map(self._columns, args[: 3 if name in ("lerp", "addcmul") else 2]), strict=False))
+            factor = kwargs.get("alpha", kwargs.get("value", args[2] if name == "rsub" and len(args) > 2 else 1))
+            text = _SEVERAL[name]
+            if name == "pow" and isinstance(args[1], int | float) and args[1] < 0:
+                text, operands["y"] = "1 / x ^ y", self._columns(-args[1])
+            return [
+                self._each(text, **operands, c=self._columns(factor))
+                if factor != 1
+                else self._each(text.replace("c ⊙ ", ""), **operands)
+            ]
+        if _SAME.fullmatch(name):
+            found = self._columns(args[0])
+            if found.widths != (0,) and result.shape[-1] != sum(found.widths):
+                raise UnreadableError("it gives the columns of a tensor another shape")
+            return [found]
+        if name == "copy":
+            return [self._columns(args[1])]
+        if name in ("mm", "bmm", "addmm", "mv", "addmv"):
+            return [self._product(name, args)]
+        if name == "cat":
+            parts = list(map(self._columns, args[0]))
+            self._need_columns(result, args[1] if len(args) > 1 else kwargs.get("dim", 0))
+            return [_Columns(tuple(g for each in parts for g in each.groups), tuple(w for each in parts for w in each.widths))]
+        if name in ("split", "split_with_sizes", "slice"):
+            return self._cut(name, args, result)
+        if name in ("mean", "sum", "var", "std", "var_mean", "std_mean"):
+            self._need_columns(args[0], args[1])
+            correction = kwargs.get("correction")
+            return self._statistics(name, self._columns(args[0]), 1.0 if correction is None else float(correction))
+        if name == "native_layer_norm":
+            return [self._layer_norm(*args)]
+        if name == "_softmax":
+            self._need_columns(args[0], args[1])
+            found = self._columns(args[0])
+            if len(found.groups) > 1:
+                raise UnreadableError("it takes a softmax of several groups of units")
+            return [self._each("softmax(x)", x=found)]
+        raise UnreadableError(f"torch.{name} has no equation")
+
+    def _need_columns(self, tensor: Tensor, dim: Any) -> None:
+        dims = [dim] if isinstance(dim, int) else list(dim)
+        if [each % tensor.dim() for each in dims] != [tensor.dim() - 1]:
+            raise UnreadableError("an operation is taken along the rows")
+
+    def _product(self, name: str, args: tuple[Any, ...]) -> _Columns:
+        plus = args[0] if name.startswith("add") else None
+        left, right = args[-2:] if name not in ("mv", "addmv") else (args[-1], args[-2].T)
+        matrix = self.block_of(right)
+        if matrix is None:
+            raise UnreadableError("it multiplies by a matrix that is no part of a parameter")
+        if name == "bmm":
+            if matrix.shape[0] != 1 and matrix.stride[0]:
+                raise UnreadableError("it multiplies by several matrices at once")
+            matrix = replace(matrix, shape=matrix.shape[1:], stride=matrix.stride[1:])
+        columns = self._columns(left)
+        if matrix.shape[1] % self._size:
+            raise UnreadableError(f"{matrix.name} gives {matrix.shape[1]} numbers, no multiple of its {self._size} units")
+        groups = []
+        for column in range(0, matrix.shape[1], self._size):
+            terms, row = list[Expression](), 0
+            for group, width in zip(columns.groups, columns.widths, strict=True):
+                part = self._parameter(matrix.cut(0, row, width).cut(1, column, self._size))
+                terms.append(self._line(e.Product(group, part)))
+                row += width
+            groups.append(terms[0] if len(terms) == 1 else self._line(e.Sum(tuple(terms))))
+        found = _Columns(tuple(groups), (self._size,) * len(groups))
+        return found if plus is None else self._each("x + y", x=found, y=self._columns(plus))
+
+    def _cut(self, name: str, args: tuple[Any, ...], result: Any) -> list[_Columns]:
+        found, tensors = self._columns(args[0]), tensors_in(result)
+        if name == "slice" and tensors[0].shape == args[0].shape:
+            return [found]
+        dim = args[1] if name == "slice" else args[2] if len(args) > 2 else 0
+        self._need_columns(args[0], dim)
+        cuts, at = list[_Columns](), (args[2] or 0) if name == "slice" else 0
+        ends = dict(zip(accumulate(found.widths, initial=0), range(len(found.widths) + 1), strict=True))
+        for tensor in tensors:
+            begin, end = at % args[0].shape[-1] if at else 0, at % args[0].shape[-1] + tensor.shape[-1]
+            if begin not in ends or end not in ends:
+                raise UnreadableError("it cuts a tensor within x or within the units")
+            cuts.append(_Columns(found.groups[ends[begin] : ends[end]], found.widths[ends[begin] : ends[end]]))
+            at += tensor.shape[-1]
+        return cuts
+
+    def _total(self, columns: _Columns, kind: str) -> Expression:
+        """Return the sum or the mean over all columns."""
+        if len(set(columns.widths)) > 1 or columns.widths[0] != self._size:
+            raise UnreadableError("it takes a sum or a mean of other columns than those of the units")
+        each = [self._line(e.Reduce(group, kind, "H"), "m") for group in columns.groups]
+        total = each[0] if len(each) == 1 else e.Sum(tuple(each))
+        return self._line(total if kind == "sum" or len(each) == 1 else e.Quotient(total, e.number(len(each))), "m")
+
+    def _statistics(self, name: str, columns: _Columns, correction: float) -> list[_Columns]:
+        kind, _, and_mean = name.partition("_")
+        if kind in ("mean", "sum"):
+            return [_Columns((self._total(columns, kind),), (0,))]
+        mean = _Columns((self._total(columns, "mean"),), (0,))
+        squares = self._each("x ^ 2", x=self._centred(columns, mean))
+        count = e.number(repr(sum(columns.widths) - correction))
+        variance = (
+            self._total(squares, "mean") if not correction else self._line(e.Quotient(self._total(squares, "sum"), count), "v")
+        )
+        found = variance if kind == "var" else self._line(e.Apply((variance,), "sqrt"), "s")
+        return [_Columns((found,), (0,)), mean][: 2 if and_mean else 1]
+
+    def _centred(self, columns: _Columns, mean: _Columns) -> _Columns:
+        found = [self._line(e.Sum((group, e.Negative(mean.groups[0]))), "e") for group in columns.groups]
+        return _Columns(tuple(found), columns.widths)
+
+    def _layer_norm(self, x: Any, shape: Any, weight: Any, bias: Any, epsilon: float) -> _Columns:
+        columns = self._columns(x)
+        if list(shape) != [sum(columns.widths)]:
+            raise UnreadableError("a layer norm is taken over other columns than those of a tensor")
+        mean = _Columns((self._total(columns, "mean"),), (0,))
+        centred = self._centred(columns, mean)
+        variance = self._total(self._each("x ^ 2", x=centred), "mean")
+        size = self._line(e.filled("sqrt(x + y)", {"x": variance, "y": e.number(repr(epsilon))}), "s")
+        found = self._each("x / y", x=centred, y=_Columns((size,), (0,)))
+        found = found if weight is None else self._each("x ⊙ y", x=found, y=self._columns(weight))
+        return found if bias is None else self._each("x + y", x=found, y=self._columns(bias))
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what two tensors have in common that are the same numbers in the same place."""
+    lengths = [(size, stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1]
+    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), *lengths)
+
+
+def equations_of(
+    reader: OperationReader, x: str, states: Mapping[str, str], ends: Mapping[str, str], variables: Mapping[str, str]
+) -> tuple[str, dict[str, Block]]:
+    """Return the text of a cell, and the part of a parameter that each of its parameters is.
+
+    `x` and `states` name the leaves, by the names h and c of the states; `ends` the lines of the new states. `variables` of the
+    script name the lines that they had last. Raises `UnreadableError` if the states depend on other leaves.
+    """
+    before = {x: "x", **{leaf: f"{state}_prev" for state, leaf in states.items()}}
+    needed, waiting = set[str](), list(ends.values())
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += reader.lines[name].names() if name in reader.lines else ()
+    if others := [name for name in needed if name.startswith("leaf") and name not in before]:
+        raise UnreadableError(
+            f"its new state depends on {len(others)} more argument{'s' if len(others) > 1 else ''} besides x and h"
+        )
+    if missing := [leaf for leaf in before if leaf not in needed]:
+        raise UnreadableError(f"its new state does not depend on {'x' if missing[0] == x else 'a state'}")
+    lines = {name: formula for name, formula in reader.lines.items() if name in needed}
+    reads = Counter(read for formula in lines.values() for read in formula.names())
+    targets = _targets(lines, reads, ends, variables)
+
+    inlined = dict[str, Expression]()
+    written, parameters = list[tuple[str, Expression]](), dict[str, str]()
+    for name, formula in lines.items():
+        whole = _with_names(formula, lambda read: inlined.get(read) or Name(before.get(read) or targets.get(read, read)))
+        if name in targets:
+            written.append((targets[name], whole))
+        else:
+            inlined[name] = whole
+    for state, end in ends.items():
+        if targets.get(end) != state:
+            written.append((state, Name(targets.get(end) or before[end])))
+    taken = {*targets.values(), *ends, *before.values()}
+    for target, formula in written:
+        for name, role in _roles_of_parameters(formula, reader.blocks):
+            if name not in parameters:
+                joint = "_" if len(target) > 2 else ""
+                candidates = (f"{role}{joint}{target}{number or ''}" for number in (0, *range(2, 1000)))
+                parameters[name] = next(each for each in candidates if each not in taken)
+                taken.add(parameters[name])
+    first = next(iter(ends))
+    if written[-1][0] != first:
+        at = next(i for i, (target, _) in enumerate(written) if target == first)
+        target, formula = written.pop(at)
+        if any(first in later.names() for _, later in written[at:]):
+            new = next(each for each in (f"{first}_new", f"{first}_new2") if each not in taken)
+            written = [(t, _with_names(f, lambda read: Name(new if read == first else read))) for t, f in written]
+            written.insert(at, (new, formula))
+            formula = Name(new)
+        written.append((target, formula))
+    writer = Writer(Symbols())
+    texts = [
+        writer.line(target, "=", _with_names(formula, lambda read: Name(parameters.get(read, read)))) for target, formula in written
+    ]
+    declared = f"state {', '.join(f'{state} : H' for state in ends)}\nparameters {' '.join(parameters.values())}\n"
+    return f"reads x\n{declared}\n" + "\n".join(texts) + "\n", {parameters[name]: reader.blocks[name] for name in parameters}
+
+
+def _targets(
+    lines: Mapping[str, Expression], reads: Mapping[str, int], ends: Mapping[str, str], variables: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the names of the operations that get a line: new states, variables of the script, gates, what is read more than once,
+    and parts of long formulas. Those without a name of their own are called by the only line that they lead to."""
+    found = dict[str, str]()
+    for state, end in ends.items():
+        if end in lines:
+            found.setdefault(end, state)
+    gates = {formula.argument: name for name, formula in lines.items() if _is_gate(formula)}
+    taken = {"x", *ends, *(f"{state}_prev" for state in ends), *WRITTEN, *e.REDUCTIONS, "over"}
+    for variable, line in variables.items():
+        if reads[line] == 1 and gates.get(Name(line), line) not in found:  # the argument of a gate has its name
+            line = gates.get(Name(line), line)
+        fits = variable not in taken and len(variable) <= LONGEST_LOCAL and e.code_name(variable) == variable
+        if line in lines and line not in found and fits and not e.split(variable)[1]:
+            found[line] = variable
+            taken.add(variable)
+    readers: dict[str, set[str]] = {name: set() for name in lines}
+    for name in reversed(list(lines)):
+        leads_to = {found[name]} if name in found else readers[name]
+        for read in lines[name].names():
+            if read in readers:
+                readers[read] |= leads_to
+    depths = dict[str, int]()  # of what is written in one line
+    for name, formula in lines.items():
+        depths[name] = 1 + max((depths[read] for read in formula.names() if read in lines and read not in found), default=0)
+        is_squeezed = _is_gate(formula) and formula.function == "sigmoid"
+        if name not in found and (reads[name] > 1 or is_squeezed or depths[name] > DEEPEST):
+            hint = name.partition("_")[0]
+            only = next(iter(readers[name])) if len(readers[name]) == 1 else ""
+            base = f"{hint}{'_' if len(only) > 1 else ''}{only}"
+            found[name] = next(each for k in count(1) if (each := base if only and k == 1 else f"{base}{k}") not in taken)
+            taken.add(found[name])
+    return found
+
+
+def _is_gate(formula: Expression) -> TypeGuard[e.Apply]:
+    return isinstance(formula, e.Apply) and formula.function in ("sigmoid", "tanh")
+
+
+def _with_names(node: Expression, of: Callable[[str], Expression]) -> Expression:
+    """Return a tree with another expression in the place of each name; a sum of sums is written as one."""
+    if isinstance(node, Name):
+        return of(node.name)
+    parts = tuple(_with_names(child, of) for child in node.children)
+    if isinstance(node, e.Sum):
+        return e.Sum(tuple(term for part in parts for term in part.terms))
+    return node.with_children(parts) if parts else node
+
+
+def _roles_of_parameters(node: Expression, blocks: Mapping[str, Block]) -> Iterator[tuple[str, str]]:
+    """Yield each parameter that a formula reads, with the letter of what it does: W multiplies x, U what the cell computes, g
+    scales units, b is added."""
+    for child in node.children:
+        if isinstance(child, Name) and child.name in blocks:
+            if isinstance(node, e.Product):
+                yield child.name, "W" if node.left == Name("x") else "U"
+            else:
+                yield child.name, "b" if isinstance(node, e.Sum | e.Negative) else "g"
+        yield from _roles_of_parameters(child, blocks)
+
+
+def error_of(equations: CellEquations, weights: Mapping[str, Tensor], begins: Sequence[Tensor], ends: Sequence[Tensor]) -> float:
+    """Return the largest difference of new states from what equations compute of x and the states before, `begins`, relative to the
+    largest, or to 1. All are (B, ·) or (·)."""
+    import torch
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu()
+
+    def value(node: Expression) -> Any:
+        match node:
+            case Name(name=name):
+                return values[name]
+            case e.Number(value=number):
+                return torch.tensor(float(number), dtype=torch.float64)
+            case e.Product(left=left, right=right):
+                return value(left) @ value(right)
+            case e.Reduce(argument=argument, kind=kind):  # over units, whose axis stays, for the broadcast
+                return value(argument).sum(-1, keepdim=True) if kind == "sum" else value(argument).mean(-1, keepdim=True)
+            case e.Apply(function=function):
+                return FUNCTIONS[function].in_torch(*map(value, node.children))
+        return e.combined(node, list(map(value, node.children)))
+
+    page = read_page(equations.text, equations.name)
+    values = dict(zip(("x", *map(page.before, equations.states)), map(rows, begins), strict=True))
+    values |= {name: tensor.detach().double().cpu() for name, tensor in weights.items()}
+    for line in page.lines:
+        values[line.target] = value(line.formula)
+    theirs = dict(zip(equations.states, map(rows, ends), strict=True))
+    errors = [float((values[state] - end).abs().nan_to_num(nan=math.inf).max()) for state, end in theirs.items()]
+    return max(errors) / max([1.0, *(float(end.abs().max()) for end in theirs.values())])

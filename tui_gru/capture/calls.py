@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, TypeAlias
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,9 +18,12 @@ from numpy.typing import DTypeLike
 from tui_gru.equations import page as equations
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.syntax import EquationError
-from tui_gru.errors import CaptureError
+from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import Convention
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 # ------------------------------------------------------------------------------
 # The data of a capture: every GRU call in one step of a training script, and the gradients for the optimizer; and notes about
@@ -77,8 +83,8 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class CellEquations:
-    """The equations that a script gives for a hand-written cell: the name and text of their file, the shapes of their parameters at
-    the sizes of the cell, and their states, of which the first is the output."""
+    """The equations of a hand-written cell, given by the script or read off its operations: the name and text of their file, the
+    shapes of their parameters at the sizes of the cell, and their states, of which the first is the output."""
 
     name: str
     text: str
@@ -111,11 +117,95 @@ class CellEquations:
         return cls(name, text, tuple(shapes), (first, *others))
 
 
+#: What a script gives as `cell`: the name of a module; or a `.cell` file with its equations, also with the names of the parameters
+#: of the module by those in the file.
+GivenCell: TypeAlias = "str | PathLike[str] | tuple[str | PathLike[str], Mapping[str, str]]"
+
+
+@dataclass(frozen=True)
+class WrittenCell:
+    """The equations of a cell in a file, and the names of the parameters of the module by those in the file, as far as they are
+    given; otherwise those that fit: `Wz` fits `W_z`, `cell.Wz.weight` and `wz`; `bz` also the bias of the linear layer `W_z`."""
+
+    name: str
+    text: str
+    parameters: tuple[str, ...]
+    given: Mapping[str, str]
+    states: int
+
+    @classmethod
+    def of(cls, root: Module, cell: GivenCell | None) -> WrittenCell | None:
+        """Return the equations that a script gives, None if it names a module or gives none. Raises a `TuiGruError`."""
+        path, names = cell if isinstance(cell, tuple | list) and len(cell) == 2 else (cell, dict[str, str]())
+        file = os.fspath(path) if isinstance(path, str | PathLike) else ""
+        is_file = file.endswith(".cell") and (file != cell or os.path.exists(os.path.expanduser(file)))
+        if not isinstance(cell, tuple | list | PathLike) and (not is_file or cell in dict(root.named_modules())):
+            return None
+        if not is_file or not isinstance(names, Mapping):
+            raise CaptureError(
+                "it must be the name of a module, a .cell file, or such a file with the names of its parameters in the module, "
+                'as in ("mine.cell", {"Wz": "update.weight"})',
+                option="cell",
+            )
+        text, name = equations.read_file(file, "cell"), printable(os.path.basename(file), 60)
+        try:
+            page = equations.read_page(text, name)
+        except EquationError as error:
+            raise CaptureError(str(error), option="cell") from None
+        given = {str(key): str(value) for key, value in names.items()}
+        return cls(name, text, tuple(page.parameters), given, len(page.states))
+
+    def candidates(self, root: Module, others: Mapping[Module, GRUModule]) -> dict[Module, str]:
+        """Return the modules whose parameters fit, without those that have one of them inside. Raises `CaptureError` if there is
+        none."""
+        fitting: dict[Module, str] = {}
+        nearest: tuple[int, str, list[str], list[str]] | None = None
+        for own, part in root.named_modules():
+            _, missing = self.names_in(part)
+            if not missing:
+                for outer in [each for each in fitting if any(inner is part for inner in each.modules())]:
+                    del fitting[outer]
+                fitting[part] = own or "cell"
+            elif nearest is None or len(missing) < nearest[0]:
+                nearest = len(missing), own or type(root).__name__, missing, list(dict(part.named_parameters()))
+        if not fitting:
+            assert nearest is not None
+            _, own, missing, parameters = nearest
+            raise CaptureError(
+                f"no module has parameters for all of {self.name}: {own} has none for {', '.join(missing)}, but "
+                f"{printable(', '.join(parameters), 200) or 'no parameters'}; give the names, as in "
+                f'cell=("{self.name}", {{"{missing[0]}": "…"}})',
+                option="cell",
+            )
+        return {part: own for part, own in fitting.items() if part not in others}
+
+    def names_in(self, part: Module) -> tuple[dict[str, str], list[str]]:
+        """Return the names of the parameters of a module by those in the file, and those in the file that none fits."""
+        own = dict(part.named_parameters())
+        plain = dict[str, list[str]]()
+        for name in own:
+            *path, last = name.split(".")
+            layer = re.sub(r"[^0-9A-Za-z]", "", path[-1]) if path else ""
+            known = {"weight": layer, "bias": f"b{layer[1:]}"}.get(last) if layer else None
+            plain.setdefault(known or re.sub(r"[^0-9A-Za-z]", "", last), []).append(name)
+        found, missing = dict[str, str](), list[str]()
+        for wanted in self.parameters:
+            if wanted in self.given:
+                fits = [self.given[wanted]] if self.given[wanted] in own else []
+            else:
+                fits = plain.get(wanted, []) or [name for key in plain if key.lower() == wanted.lower() for name in plain[key]]
+            if len(fits) == 1:
+                found[wanted] = fits[0]
+            else:
+                missing.append(wanted)
+        return found, missing
+
+
 @dataclass(frozen=True)
 class GRUModule:
     """A recurrent module of the script, by its name in the captured module: a torch.nn.GRU, LSTM or RNN, a cell of them, or a
     hand-written cell, whose `kind` is that of the cell of torch that has such weights, in a `convention` of its own, or "Cell" with
-    the `equations` that the script gives for it."""
+    `equations` of its own."""
 
     name: str
     kind: str  # the name of its class: "GRU", "LSTMCell" …

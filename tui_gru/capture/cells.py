@@ -3,24 +3,21 @@ computing it with random numbers.
 
 A copy of the module with random weights, in float64, is called once. The products in it show which parts of which parameters
 multiply x and h; the formulas of all kinds of cells in all conventions are then tried on them. Of a cell whose equations the script
-gives, they show how a parameter is stored.
+gives, they show how a parameter is stored; those of any other cell are read off its operations.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import os
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import permutations
 from itertools import product as combined
-from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,13 +28,20 @@ from tui_gru.capture.call_tensors import (
     LastState,
     LoopForm,
     OneTimestepForm,
+    OperationReader,
+    UnreadableError,
     arguments_of,
+    equations_of,
+    error_of,
     set_apart,
     tensors_in,
 )
-from tui_gru.capture.calls import CellEquations, GRUModule, fresh
+from tui_gru.capture.calls import CellEquations, GivenCell, GRUModule, WrittenCell, fresh
 from tui_gru.capture.pending import autocast_type, is_scripted, is_sharded
-from tui_gru.equations.page import read_file, read_page
+from tui_gru.equations import syntax as e
+from tui_gru.equations.axes import infer_axes
+from tui_gru.equations.backward import derive
+from tui_gru.equations.page import compose, read_page, shipped
 from tui_gru.equations.syntax import EquationError
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
@@ -54,11 +58,6 @@ if TYPE_CHECKING:
 MOST_MATRICES = 12  # of a module that is tried without being named
 MOST_RESULTS = 12  # of a call that are tried as states: the first and the last
 MOST_PRODUCTS = 64  # with parameters in one timestep; a module with more computes many timesteps
-
-
-#: What a script gives as `cell`: the name of a module; or a `.cell` file with its equations, also with the names of the parameters
-#: of the module by those in the file.
-GivenCell: TypeAlias = "str | PathLike[str] | tuple[str | PathLike[str], Mapping[str, str]]"
 
 
 def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell | None) -> dict[Module, str]:
@@ -106,85 +105,6 @@ def _is_own(part: Module) -> bool:
 
 def _matrices(part: Module) -> int:
     return sum(parameter.dim() == 2 for parameter in part.parameters())
-
-
-@dataclass(frozen=True)
-class WrittenCell:
-    """The equations of a cell in a file, and the names of the parameters of the module by those in the file, as far as they are
-    given; otherwise those that fit: `Wz` fits `W_z`, `cell.Wz.weight` and `wz`; `bz` also the bias of the linear layer `W_z`."""
-
-    name: str
-    text: str
-    parameters: tuple[str, ...]
-    given: Mapping[str, str]
-    states: int
-
-    @classmethod
-    def of(cls, root: Module, cell: GivenCell | None) -> WrittenCell | None:
-        """Return the equations that a script gives, None if it names a module or gives none. Raises a `TuiGruError`."""
-        path, names = cell if isinstance(cell, tuple | list) and len(cell) == 2 else (cell, dict[str, str]())
-        file = os.fspath(path) if isinstance(path, str | PathLike) else ""
-        is_file = file.endswith(".cell") and (file != cell or os.path.exists(os.path.expanduser(file)))
-        if not isinstance(cell, tuple | list | PathLike) and (not is_file or cell in dict(root.named_modules())):
-            return None
-        if not is_file or not isinstance(names, Mapping):
-            raise CaptureError(
-                "it must be the name of a module, a .cell file, or such a file with the names of its parameters in the module, "
-                'as in ("mine.cell", {"Wz": "update.weight"})',
-                option="cell",
-            )
-        text, name = read_file(file, "cell"), printable(os.path.basename(file), 60)
-        try:
-            page = read_page(text, name)
-        except EquationError as error:
-            raise CaptureError(str(error), option="cell") from None
-        given = {str(key): str(value) for key, value in names.items()}
-        return cls(name, text, tuple(page.parameters), given, len(page.states))
-
-    def candidates(self, root: Module, others: Mapping[Module, GRUModule]) -> dict[Module, str]:
-        """Return the modules whose parameters fit, without those that have one of them inside. Raises `CaptureError` if there is
-        none."""
-        fitting: dict[Module, str] = {}
-        nearest: tuple[int, str, list[str], list[str]] | None = None
-        for own, part in root.named_modules():
-            _, missing = self.names_in(part)
-            if not missing:
-                for outer in [each for each in fitting if any(inner is part for inner in each.modules())]:
-                    del fitting[outer]
-                fitting[part] = own or "cell"
-            elif nearest is None or len(missing) < nearest[0]:
-                nearest = len(missing), own or type(root).__name__, missing, list(dict(part.named_parameters()))
-        if not fitting:
-            assert nearest is not None
-            _, own, missing, parameters = nearest
-            raise CaptureError(
-                f"no module has parameters for all of {self.name}: {own} has none for {', '.join(missing)}, but "
-                f"{printable(', '.join(parameters), 200) or 'no parameters'}; give the names, as in "
-                f'cell=("{self.name}", {{"{missing[0]}": "…"}})',
-                option="cell",
-            )
-        return {part: own for part, own in fitting.items() if part not in others}
-
-    def names_in(self, part: Module) -> tuple[dict[str, str], list[str]]:
-        """Return the names of the parameters of a module by those in the file, and those in the file that none fits."""
-        own = dict(part.named_parameters())
-        plain = dict[str, list[str]]()
-        for name in own:
-            *path, last = name.split(".")
-            layer = re.sub(r"[^0-9A-Za-z]", "", path[-1]) if path else ""
-            known = {"weight": layer, "bias": f"b{layer[1:]}"}.get(last) if layer else None
-            plain.setdefault(known or re.sub(r"[^0-9A-Za-z]", "", last), []).append(name)
-        found, missing = dict[str, str](), list[str]()
-        for wanted in self.parameters:
-            if wanted in self.given:
-                fits = [self.given[wanted]] if self.given[wanted] in own else []
-            else:
-                fits = plain.get(wanted, []) or [name for key in plain if key.lower() == wanted.lower() for name in plain[key]]
-            if len(fits) == 1:
-                found[wanted] = fits[0]
-            else:
-                missing.append(wanted)
-        return found, missing
 
 
 # ------------------------------------------------------------------------------
@@ -369,16 +289,23 @@ def recognized(
                 found = replace(cell, form=OneTimestepForm(takes, gives, beside))
                 _check(found, part, args, kwargs, output)
                 return found
-    raise _refused(attempts) if written is None else NoCellError(f"it does not return as many states as {written.name} has")
+    if written is not None:
+        raise NoCellError(f"it does not return as many states as {written.name} has")
+    if not given and not _sounds_recurrent(part):
+        raise _refused(attempts, "; or name it with cell= to have its equations read off its operations")
+    try:
+        return _read_off(part, name, arguments, results, absent or "", args, kwargs, output)
+    except UnreadableError as error:
+        raise _refused(attempts, f"; its equations cannot be read off its operations: {error}") from None
 
 
-def _refused(attempts: Sequence[_Attempt]) -> NoCellError:
-    """Return the reason why none of the attempts to read a module found a cell."""
+def _refused(attempts: Sequence[_Attempt], more: str = "") -> NoCellError:
+    """Return the reason why none of the attempts to read a module found a cell; `more` is about equations of its own."""
     tried = [attempt for attempt in attempts if attempt.error < np.inf]
     if not tried:
         return NoCellError(
             "its products with x and with h are not those of a cell: of each there are 3 in a GRU, 4 in an LSTM, 1 in a plain RNN, "
-            "as wide as h"
+            f"as wide as h{more}"
         )
     best = min(tried, key=lambda attempt: attempt.error)
     if best.error <= TOLERANCE and best.following < APART:
@@ -388,7 +315,7 @@ def _refused(attempts: Sequence[_Attempt]) -> NoCellError:
     kind = KINDS[best.convention.kind].words
     return NoCellError(
         f"it computes another function than a GRU, an LSTM or a plain RNN: the nearest, {kind} with {best.convention}, is off by "
-        f'{best.error:.1g} on random numbers; give its equations, as in cell="mine.cell"'
+        f'{best.error:.1g} on random numbers; give its equations, as in cell="mine.cell"{more}'
     )
 
 
@@ -502,6 +429,129 @@ def _stored(name: str, parameter: Tensor, shape: tuple[int, ...], products: Sequ
     if tuple(size for size in parameter.shape if size != 1) == tuple(size for size in shape if size != 1):
         return Block(name, shape, parameter.reshape(shape).stride(), 0)
     raise CaptureError(f"{weight} has the shape {shape} with these inputs, and the parameter {name} {tuple(parameter.shape)}")
+
+
+def _read_off(
+    part: Module,
+    name: str,
+    arguments: dict[str, Any],
+    results: Sequence[Tensor],
+    absent: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+) -> HandwrittenCell:
+    """Return a cell with the equations that the operations of a module are. Raises `UnreadableError` with the reason if they are
+    none, `NoCellError` if its first call computed something else."""
+    import torch
+
+    found, why = dict[str, HandwrittenCell](), list[str]()
+    for seen in _observations(part, arguments, results, absent):
+        if len(seen.products) > MOST_PRODUCTS:
+            raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
+        leaves = [tensor for tensor in tensors_in(seen.called) if 0 < tensor.dim() < 3]
+        readers: dict[int, tuple[OperationReader, list[Tensor]]] = {}
+        for x, states, _, takes, gives, _ in _roles(leaves, tensors_in(seen.result), given=False):
+            if len(states) == 2 and (takes[1] < takes[2]) != (gives[0] < gives[1]):
+                continue  # a state is returned in the place in which it is taken
+            H = int(states[0].shape[-1])
+            if H not in readers:
+                reader = OperationReader(seen.copied, seen.parameters, leaves, H)
+                in_float64 = torch.autocast("cpu", enabled=False)
+                with _own_generators(), torch.inference_mode(False), torch.no_grad(), in_float64, reader.mode:
+                    readers[H] = reader, tensors_in(_call(seen.copied, seen.called))
+            reader, ends = readers[H]
+            try:
+                cell = _cell_of(reader, part, name, seen.parameters, [x, *states], takes, [ends[i] for i in gives], gives)
+                found.setdefault(reader.line_of(ends[gives[0]]), cell)
+            except (CaptureError, EquationError) as error:
+                why.append(str(error))
+            if found and len(states) == 2:
+                break
+        if found:
+            break
+    if not found:
+        raise UnreadableError(why[0] if why else "it takes no x and h, or returns no new h")
+    if len(found) > 1:
+        raise UnreadableError("it returns several tensors that can be its new state; let it return h alone")
+    (cell,) = found.values()
+    _check_equations(cell, part, args, kwargs, output)
+    return cell
+
+
+def _cell_of(
+    reader: OperationReader,
+    part: Module,
+    name: str,
+    parameters: Mapping[str, Tensor],
+    begins: Sequence[Tensor],
+    takes: tuple[int, ...],
+    ends: Sequence[Tensor],
+    gives: tuple[int, ...],
+) -> HandwrittenCell:
+    """Return the cell whose equations are the operations that were read off, for x and the states before, `begins`, and after.
+
+    Raises `UnreadableError`, `EquationError` or `CaptureError` for operations that are no equations, or not of a cell with these
+    roles.
+    """
+    I, H = int(begins[0].shape[-1]), int(begins[1].shape[-1])  # noqa: E741
+    own, lines = [f"leaf{i}" for i in takes], list(map(reader.line_of, ends))
+    multiplied = {node.left for formula in reader.lines.values() for node in formula.walk() if isinstance(node, e.Product)}
+    if len(ends) == 2 and e.Name(own[2]) in multiplied and e.Name(own[1]) not in multiplied:
+        raise UnreadableError("its first state is its memory c")
+    letters, title = ("h", "c")[: len(ends)], printable(type(part).__name__, 60)
+    before, after = dict(zip(letters, own[1:], strict=True)), dict(zip(letters, lines, strict=True))
+    try:
+        text, blocks = equations_of(reader, own[0], before, after, reader.variables)
+        equations = _derivable(f"{title}.cell", text, I, H)
+    except (CaptureError, EquationError):  # as for a variable with a name that equations cannot have
+        text, blocks = equations_of(reader, own[0], before, after, {})
+        equations = _derivable(f"{title}.cell", text, I, H)
+    _check_apart(blocks, parameters)
+    module = GRUModule(name, "Cell", I, H, written_as=title, equations=equations)
+    values = {weight: (blocks[weight],) for weight, _ in equations.shapes}
+    weights = {weight: block.of(parameters[block.name]) for weight, block in blocks.items()}
+    error = error_of(equations, weights, begins, ends)
+    if not error <= TOLERANCE:
+        raise UnreadableError(f"what is read off is off by {error:.1g} on random numbers")
+    return HandwrittenCell(module, OneTimestepForm(takes, gives), values, values)
+
+
+def _derivable(name: str, text: str, input_size: int, hidden_size: int) -> CellEquations:
+    """Return the equations of a text. Raises `CaptureError` or `EquationError` if they, or their backward pass, are invalid."""
+    equations = CellEquations.of(name, text, input_size, hidden_size)
+    whole = compose(shipped("input", "dense"), read_page(text, name)).page
+    derive(whole, infer_axes(whole))
+    return equations
+
+
+def _check_apart(blocks: Mapping[str, Block], parameters: Mapping[str, Tensor]) -> None:
+    """Raise `UnreadableError` if a number of a parameter is in several weights, whose gradients cannot be told apart."""
+    import torch
+
+    used = {block.name: torch.zeros_like(parameters[block.name]) for block in blocks.values()}
+    for block in blocks.values():
+        block.of(used[block.name]).add_(1)
+    if twice := next((name for name, times in used.items() if (times > 1).any()), None):
+        raise UnreadableError(f"it uses a part of {twice} in several ways, whose gradients cannot be told apart")
+
+
+def _check_equations(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+    """Compare what the first call computed with the equations. Raises `NoCellError`."""
+    import torch
+
+    (call,), module = cell.calls(part, args, kwargs, output), cell.module
+    assert module.equations is not None
+    zero = torch.zeros_like(call.out)
+    begins = [zero if state is None else state for state in (call.h0, call.c0)][: module.states]
+    ends = [end for end in (call.out, call.cn) if end is not None]
+    weights = {name: torch.from_numpy(value) for name, value in cell.weights(cell.tensors(part), fresh).items()}
+    error = error_of(module.equations, weights, [call.x, *begins], ends)
+    if error > HALF_TOLERANCE:  # a layer norm can amplify rounding
+        raise NoCellError(
+            f"its equations were read off its operations on random numbers, but its first call is off by {error:.1g}; it may draw "
+            "numbers, or depend on more than x and h"
+        )
 
 
 MOST_CHECKED = 8  # timesteps of the first call: later, rounding can have been amplified

@@ -16,8 +16,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tui_gru.capture.call_tensors import HandwrittenCell, Seen, TogetherParameter, has_numbers, seen, tensors_in
-from tui_gru.capture.calls import CALL_IT, CapturedStep, GRUCall, GRUModule, Note, Take, all_finite, fresh, joined
-from tui_gru.capture.cells import GivenCell, NoCellError, WrittenCell, candidates, recognized
+from tui_gru.capture.calls import (
+    CALL_IT,
+    CapturedStep,
+    GivenCell,
+    GRUCall,
+    GRUModule,
+    Note,
+    Take,
+    WrittenCell,
+    all_finite,
+    fresh,
+    joined,
+)
+from tui_gru.capture.cells import NoCellError, candidates, recognized
 from tui_gru.capture.pending import (
     Parameters,
     PendingCall,

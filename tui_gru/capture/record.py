@@ -27,8 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from tui_gru.capture.calls import Buffers, CapturedStep, GRUCall, Note, all_finite, square_of
-from tui_gru.capture.cells import GivenCell
+from tui_gru.capture.calls import Buffers, CapturedStep, GivenCell, GRUCall, Note, all_finite, square_of
 from tui_gru.capture.format import (
     RUN,
     RecordingProgress,

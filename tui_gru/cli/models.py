@@ -34,7 +34,7 @@ from tui_gru.errors import CaptureError, TuiGruError, safe_text
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-    from tui_gru.capture.cells import GivenCell
+    from tui_gru.capture.calls import GivenCell
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.source import Imported
     from tui_gru.files.arrays import Findings, FoundGRU

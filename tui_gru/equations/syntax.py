@@ -736,13 +736,18 @@ def combined(node: Expression, operands: Sequence[Any], function: Callable[..., 
 def formula_of(function: str, x: Expression) -> Expression | None:
     """Return what computes a function of one argument; None if NumPy does, or the function is one of a row."""
     text = FUNCTIONS[function].formula
-    return _filled(_parsed(text), {"x": x}) if text else None
+    return filled(text, {"x": x}) if text else None
 
 
 def slope_of(function: str, x: Expression, y: Expression, dy: Expression) -> Expression | None:
     """Return the gradient of the argument of a function; None if the function has none."""
     text = FUNCTIONS[function].slope
-    return _filled(_parsed(text), {"x": x, "y": y, "dy": dy}) if text else None
+    return filled(text, {"x": x, "y": y, "dy": dy}) if text else None
+
+
+def filled(text: str, operands: Mapping[str, Expression]) -> Expression:
+    """Return a formula with operands in the place of its names."""
+    return _filled(_parsed(text), operands)
 
 
 @cache

@@ -410,14 +410,16 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
 
 
 def _of_equations(module: GRUModule, call: GRUCall) -> str:
-    """Say whether the equations that the script gives for a cell compute what the cell computed."""
+    """Say whether the equations of a cell, given by the script or read off, compute what the cell computed."""
     assert module.equations is not None
     record = recompute(replace(call, dout=None, dhn=None, head=None))
     found = difference("out", record.array(output_name(record)), call.out)
-    given = f"{module.written_as} is hand-written, and read as {module.equations.name}"
+    is_read_off = module.equations.name == f"{module.written_as}.cell"
+    read = "its equations are read off its operations" if is_read_off else f"read as {module.equations.name}"
+    given = f"{module.written_as} is hand-written, and {read}"
     if found.error <= tolerance_of(call):
         return f"{given}: the output is the same to {scientific(found.error)}."
-    return f"{given}, which computes something else: its output is off by {scientific(found.error)}."
+    return f"{given}, which compute{'' if is_read_off else 's'} something else: its output is off by {scientific(found.error)}."
 
 
 def _read_between(call: GRUCall) -> Iterator[str]:

@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, Note
-from tui_gru.capture.cells import GivenCell
+from tui_gru.capture.calls import CapturedStep, GivenCell, GRUCall, Note
 from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean

@@ -21,7 +21,7 @@ from tui_gru.storage.store import free_path, is_own
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-    from tui_gru.capture.cells import GivenCell
+    from tui_gru.capture.calls import GivenCell
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.equations.functions import Gate
     from tui_gru.files.kinds import ZMeaning

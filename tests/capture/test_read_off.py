@@ -1,0 +1,425 @@
+"""Hand-written cells that are no GRU, LSTM or RNN: their equations are read off their operations, or a warning says why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import tui_gru
+from tests.capture.handwritten import IN, H
+from tests.capture.test_borders import capture
+from tests.capture.test_putting_back import hooks
+from tests.imported.recomputed import compare_gradients, compare_outputs
+from tests.rounding import of_call
+from tui_gru.imported.module import forget
+from tui_gru.imported.recompute import recompute, sequences
+
+T, B = 6, 3
+
+
+class NormedGatesLSTMCell(nn.Module):
+    """As the layer-normalised LSTM of the fast RNNs of PyTorch: over all gates at once, and over the memory."""
+
+    def __init__(self, affine=True):
+        super().__init__()
+        self.from_x, self.from_h = (nn.Parameter(torch.randn(4 * H, size) / 2) for size in (IN, H))
+        self.norm_x, self.norm_h = (nn.LayerNorm(4 * H, elementwise_affine=affine) for _ in range(2))
+        self.norm_c = nn.LayerNorm(H, elementwise_affine=affine)
+
+    def forward(self, x, state):
+        h, c = state
+        gates = self.norm_x(torch.mm(x, self.from_x.t())) + self.norm_h(torch.mm(h, self.from_h.t()))
+        i, f, g, o = gates.chunk(4, 1)
+        c = self.norm_c(torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g))
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, (h, c)
+
+
+class NormedEachGateCell(nn.Module):
+    """A GRU that normalises the sum that reaches each gate, with numbers of its own below the root."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h = nn.Linear(IN, 3 * H, bias=False), nn.Linear(H, 3 * H, bias=False)
+        self.norms = nn.ModuleList([nn.LayerNorm(H, eps=1e-3) for _ in range(3)])
+
+    def forward(self, x, h):
+        xr, xz, xn = self.x2h(x).split(H, dim=-1)
+        hr, hz, hn = self.h2h(h).split(H, dim=-1)
+        r = self.norms[0](xr + hr).sigmoid()
+        z = self.norms[1](xz + hz).sigmoid()
+        n = self.norms[2](xn + r * hn).tanh()
+        return z * h + (1 - z) * n
+
+
+class OwnNorm(nn.Module):
+    """As layer norms were written before torch had one: the standard deviation of a sample, and a number added to it."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.gain, self.shift = nn.Parameter(torch.rand(1, size) + 0.5), nn.Parameter(torch.randn(1, size) / 4)
+
+    def forward(self, a):
+        mean, std = a.mean(1, keepdim=True).expand_as(a), a.std(1, keepdim=True).expand_as(a)
+        return (a - mean) / (std + 1e-5) * self.gain.expand_as(a) + self.shift.expand_as(a)
+
+
+class OwnNormedLSTMCell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h = nn.Linear(IN, 4 * H), nn.Linear(H, 4 * H)
+        self.norm_x, self.norm_h, self.norm_c = OwnNorm(4 * H), OwnNorm(4 * H), OwnNorm(H)
+
+    def forward(self, x, h, c):
+        gates = self.norm_x(self.x2h(x)) + self.norm_h(self.h2h(h))
+        i, f, o = (torch.sigmoid(gates[:, k * H : (k + 1) * H] + bias) for k, bias in enumerate((0, 1, 0)))
+        c = f * c + i * torch.tanh(gates[:, 3 * H :])
+        return o * torch.tanh(self.norm_c(c)), c
+
+
+class OneNormCell(nn.LSTMCell):
+    """A subclass of torch's cell that uses one norm, a function, for the products with x and with h."""
+
+    def __init__(self):
+        super().__init__(IN, H)
+        self.gain = nn.Parameter(torch.rand(4 * H) + 0.5)
+
+    def forward(self, x, states):
+        h, c = states
+        normed = [
+            functional.layer_norm(a, (4 * H,), self.gain)
+            for a in (functional.linear(x, self.weight_ih, self.bias_ih), h @ self.weight_hh.T)
+        ]
+        i, f, g, o = (normed[0] + normed[1] + self.bias_hh).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+class RootMeanSquareCell(nn.Module):
+    """Other operations: x and h in one matrix, a relu, lerp, a root of a mean of squares, a softmax, numbers made in the call."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.new = nn.Linear(IN + H, H), nn.Linear(IN + H, H)
+        self.gain = nn.Parameter(torch.rand(H) + 0.5)
+
+    def forward(self, x, h):
+        both = torch.cat([x, h], dim=-1)
+        z = torch.sigmoid(self.gate(both))
+        new = torch.relu(self.new(both)) + functional.softmax(h, -1) / 2
+        new = new * torch.rsqrt(new.pow(2).mean(-1, keepdim=True) + 1e-2) * self.gain
+        return torch.lerp(h, new, z) - 0.1 * (torch.ones_like(z) - z)
+
+
+class MemoryFirstCell(nn.Module):
+    """Takes and returns its memory before its state, both optional, and has a peephole."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h, self.peep = nn.Linear(IN, 2 * H), nn.Linear(H, 2 * H), nn.Parameter(torch.randn(H))
+
+    def forward(self, x, state=None):
+        c, h = (x.new_zeros(len(x), H), x.new_zeros(len(x), H)) if state is None else state
+        keep, new = (self.x2h(x) + self.h2h(h)).chunk(2, -1)
+        keep = torch.sigmoid(keep + self.peep * c)
+        c = keep * c + (1 - keep) * torch.tanh(new)
+        return c, torch.tanh(c)
+
+
+FORMS = {
+    "over all gates": NormedGatesLSTMCell,
+    "over all gates, without gains": lambda: NormedGatesLSTMCell(affine=False),
+    "over each gate": NormedEachGateCell,
+    "written by hand": OwnNormedLSTMCell,
+    "one norm for both products": OneNormCell,
+    "root mean square": RootMeanSquareCell,
+    "memory first": MemoryFirstCell,
+}
+
+
+def loop(cell, x):
+    """Return the states (T, B, H) of a loop over x (T, B, I), called as each cell of this file is."""
+    h, c, outs = x.new_zeros(x.shape[1], H), x.new_zeros(x.shape[1], H), []
+    for number, one in enumerate(x):
+        match cell:
+            case NormedGatesLSTMCell():
+                h, (_, c) = cell(one, (h, c))
+            case OwnNormedLSTMCell():
+                h, c = cell(one, h, c)
+            case OneNormCell():
+                h, c = cell(one, (h, c))
+            case MemoryFirstCell():
+                c, h = cell(one, (c, h)) if number else cell(one)
+            case _:
+                h = cell(one, h)
+        outs.append(h)
+    return torch.stack(outs)
+
+
+class Script(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.head = cell, nn.Linear(H, 2)
+
+    def forward(self, x):
+        return self.head(loop(self.cell, x))
+
+
+def trained(make, dtype=torch.float32, **options):
+    """Train two steps, captured unless `options` is empty. Returns the model, the steps, and what was learned, as bytes."""
+    torch.manual_seed(3)
+    model = Script(make()).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    steps, running = capture(model, optimizer, **options) if options else ([], None)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (model(torch.randn(T, B, IN, dtype=dtype)) + 1).pow(2).mean().backward()
+        optimizer.step()
+        if running is not None:
+            running.step()
+    if running is not None:
+        running.close()
+        assert not hooks(model)
+    return model, steps, [value.detach().numpy().tobytes() for value in model.parameters()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_outputs_and_gradients_are_those_of_the_script(make, dtype):
+    model, steps, learned = trained(make, dtype, head=None)
+    assert learned == trained(make, dtype)[2]
+    for step in steps:
+        (call,) = sequences(step)
+        assert (call.module.name, call.module.equations.name, call.timesteps) == ("cell", f"{type(model.cell).__name__}.cell", T)
+        assert compare_outputs(call, recompute(call))[0].error < of_call(call)
+        compared = compare_gradients(replace(step, calls=(call,)))
+        assert compared.cause == "equal"
+        assert compared.error < of_call(call)
+        own = {name: value.numel() for name, value in model.cell.named_parameters()}
+        assert sum(value.size for value in call.weights.values.values()) == sum(own.values())
+
+
+def test_the_variables_of_the_script_name_the_lines_and_the_weights():
+    _, steps, _ = trained(NormedEachGateCell, head=None)
+    assert (
+        sequences(steps[0])[0].module.equations.text
+        == """reads x
+state h : H
+parameters Wxr Wxz Wxn Uhr Uhz Uhn gr br gz bz gn bn
+
+xr = x Wxr
+xz = x Wxz
+xn = x Wxn
+hr = hₜ₋₁ Uhr
+hz = hₜ₋₁ Uhz
+hn = hₜ₋₁ Uhn
+ar = xr + hr
+er = ar − mean ar over the units
+r = σ(er/sqrt(mean er^2 over the units + 0.001)⊙gr + br)
+az = xz + hz
+ez = az − mean az over the units
+z = σ(ez/sqrt(mean ez^2 over the units + 0.001)⊙gz + bz)
+an = xn + r⊙hn
+en = an − mean an over the units
+n = tanh(en/sqrt(mean en^2 over the units + 0.001)⊙gn + bn)
+h = z⊙hₜ₋₁ + (1 − z)⊙n
+"""
+    )
+
+
+class ForeignNamesCell(nn.Module):
+    """Its variables have names that equations have for something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(IN, H), nn.Linear(H, H)
+
+    def forward(self, x, h):
+        sum = self.one(x)
+        exp = self.two(h)
+        z = sum * exp
+        dz = z + exp
+        h_prev = dz * z
+        return torch.tanh(h_prev + sum)
+
+
+@pytest.mark.parametrize("call", ["unbatched", "keywords", "half"])
+@pytest.mark.parametrize("make", [ForeignNamesCell, NormedEachGateCell])
+def test_other_calls(make, call):
+    torch.manual_seed(5)
+    cell = make()
+    steps, running = capture(cell, cell="")
+    x, h = (torch.randn(IN), torch.zeros(H)) if call == "unbatched" else (torch.randn(B, IN), torch.zeros(B, H))
+    with torch.autocast("cpu", enabled=call == "half"):
+        for _ in range(3):
+            h = cell(h=h, x=x) if call == "keywords" else cell(x, h)
+    h.float().square().sum().backward()
+    running.step()
+    running.close()
+    (found,) = sequences(steps[0])
+    assert (found.module.equations.name, found.timesteps) == (f"{make.__name__}.cell", 3)
+    assert compare_gradients(replace(steps[0], calls=(found,))).cause in ("equal", "rounded" if call == "half" else "equal")
+
+
+class Refused(NormedEachGateCell):
+    """Computes one more operation on the new state."""
+
+    def forward(self, x, h, more=None):
+        return self.then(super().forward(x, h), more)
+
+
+class DroppedCell(Refused):
+    def then(self, h, more):
+        return functional.dropout(h, 0.5)
+
+
+class SoftsignCell(Refused):
+    def then(self, h, more):
+        return functional.softsign(h)
+
+
+class MaskedCell(Refused):
+    def then(self, h, more):
+        return h * more
+
+
+class RememberingCell(Refused):
+    last = torch.zeros(1, H)
+
+    def then(self, h, more):
+        h, self.last = h + self.last, h.detach()
+        return h
+
+
+class CountingCell(Refused):
+    """What is read off its second call and later ones computes something else than its first."""
+
+    calls = 0
+
+    def then(self, h, more):
+        self.calls += 1
+        return h * (1 if self.calls == 1 else 3)
+
+
+class OverRowsCell(Refused):
+    def then(self, h, more):
+        return h - h.mean(0, keepdim=True)
+
+
+class NormedWeightCell(Refused):
+    def then(self, h, more):
+        return h @ (self.h2h.weight / self.h2h.weight.norm())[:H]
+
+
+class TiedCell(Refused):
+    def then(self, h, more):
+        return h @ self.h2h.weight[:H] + h @ self.h2h.weight[1 : H + 1]
+
+
+class SeveralCell(Refused):
+    def then(self, h, more):
+        return h, torch.tanh(h)
+
+
+class WideCell(Refused):
+    def then(self, h, more):
+        return (h @ self.wide) @ self.wide.T
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Parameter(torch.randn(H, 2 * H + 1))
+
+
+class ShuffledCell(Refused):
+    def then(self, h, more):
+        return h[:, torch.arange(H).flip(0)]
+
+
+WHY = {
+    DroppedCell: "it draws random numbers",
+    SoftsignCell: "torch.abs has no equation",
+    MaskedCell: "its new state depends on 1 more argument besides x and h",
+    RememberingCell: "it reads numbers that are none of its arguments, states or parameters",
+    CountingCell: "its first call is off by",
+    OverRowsCell: "an operation is taken along the rows",
+    NormedWeightCell: "it multiplies by a matrix that is no part of a parameter",
+    TiedCell: "it uses a part of h2h.weight in several ways, whose gradients cannot be told apart",
+    SeveralCell: "it returns several tensors that can be its new state; let it return h alone",
+    WideCell: f"wide gives {2 * H + 1} numbers, no multiple of its {H} units",
+    ShuffledCell: "torch.index has no equation",
+}
+
+
+def one_step(cell, running):
+    out = cell(torch.randn(B, IN), torch.zeros(B, H), torch.ones(B, H))
+    (out[0] if isinstance(out, tuple) else out).sum().backward()
+    running.step()
+
+
+@pytest.mark.parametrize("make", WHY)
+def test_what_has_no_equations_is_said_with_the_operation(make):
+    torch.manual_seed(5)
+    cell = make()
+    steps, running = capture(cell)
+    with pytest.warns(UserWarning, match=r"tui_gru: cell \(.*\) is not captured: ") as said:
+        one_step(cell, running)
+    running.close()
+    (message,) = [str(each.message) for each in said if "tui_gru" in str(each.message)]
+    assert WHY[make] in message
+    assert not steps[0].calls
+
+
+class Normed(NormedEachGateCell):
+    pass
+
+
+def test_another_class_is_read_off_if_it_is_named():
+    def captured(**options):
+        model = nn.ModuleDict({"step": Normed()})
+        steps, running = capture(model, **options)
+        model["step"](torch.randn(B, IN), torch.zeros(B, H)).sum().backward()
+        running.step()
+        running.close()
+        return steps[0].calls
+
+    with pytest.warns(UserWarning, match="; or name it with cell= to have its equations read off its operations"):
+        assert not captured()
+    (call,) = captured(cell="step")
+    assert call.module.equations.name == "Normed.cell"
+
+
+def test_it_is_debugged_and_recorded(tmp_path):
+    torch.manual_seed(4)
+    model = Script(NormedGatesLSTMCell())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    rec = tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1)
+    assert tui_gru.debug(model, optimizer, screen=False) is None
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(torch.randn(T, B, IN)).square().sum()
+        loss.backward()
+        optimizer.step()
+        rec.step(loss)
+        session = tui_gru.debug(model, optimizer, screen=False)
+    rec.close()
+    assert (
+        "NormedGatesLSTMCell is hand-written, and its equations are read off its operations: the output is the same to"
+        in session.notice
+    )
+    session.step("batch")
+    opened = tui_gru.Session.open(tmp_path / "run.gru")
+    opened.seek(opened.program.ticks)
+    opened.step("batch")
+    assert session.check().agrees
+    for name in ("i", "ec", "s1", "h", "dc", "dgi"):
+        np.testing.assert_array_equal(opened.value(name), session.value(name))
+    node = session.explain("s1", (0,))
+    assert node.value == float(session.value("s1")[0])
+    gradient = model.cell.norm_x.weight.grad[H : 2 * H].numpy()
+    assert np.abs(session.gradient("gf") - gradient).max() < 1e-5 * np.abs(gradient).max()
+    forget(model)
