@@ -82,7 +82,7 @@ class OwnNormedLSTMCell(nn.Module):
         return o * torch.tanh(self.norm_c(c)), c
 
 
-class OneNormCell(nn.LSTMCell):
+class OneNorm(nn.LSTMCell):
     """A subclass of torch's cell that uses one norm, a function, for the products with x and with h."""
 
     def __init__(self):
@@ -136,7 +136,7 @@ FORMS = {
     "over all gates, without gains": lambda: NormedGatesLSTMCell(affine=False),
     "over each gate": NormedEachGateCell,
     "written by hand": OwnNormedLSTMCell,
-    "one norm for both products": OneNormCell,
+    "one norm for both products": OneNorm,
     "root mean square": RootMeanSquareCell,
     "memory first": MemoryFirstCell,
 }
@@ -151,7 +151,7 @@ def loop(cell, x):
                 h, (_, c) = cell(one, (h, c))
             case OwnNormedLSTMCell():
                 h, c = cell(one, h, c)
-            case OneNormCell():
+            case OneNorm():
                 h, c = cell(one, (h, c))
             case MemoryFirstCell():
                 c, h = cell(one, (c, h)) if number else cell(one)
@@ -374,8 +374,15 @@ def test_what_has_no_equations_is_said_with_the_operation(make):
     assert not steps[0].calls
 
 
-class Normed(NormedEachGateCell):
-    pass
+class Normed(nn.Module):
+    """Has no class with the name of a recurrent one."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h, self.norm = nn.Linear(IN, H), nn.Linear(H, H), nn.LayerNorm(H)
+
+    def forward(self, x, h):
+        return torch.tanh(self.norm(self.x2h(x) + self.h2h(h)))
 
 
 def test_another_class_is_read_off_if_it_is_named():

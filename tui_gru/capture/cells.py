@@ -583,9 +583,10 @@ def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: M
 
 
 def _sounds_recurrent(part: Module) -> bool:
-    """Return True if a module is called a recurrent one: tanh of a sum of two products is computed by others, such as an
+    """Return True if a class of a module is called a recurrent one: tanh of a sum of two products is computed by others, such as an
     attention."""
-    return any(word in type(part).__name__.lower() for word in ("rnn", "cell", "recurrent"))
+    names = " ".join(base.__name__.lower() for base in type(part).__mro__)
+    return any(word in names for word in ("rnn", "cell", "recurrent"))
 
 
 def _absent_state(part: Module, arguments: Mapping[str, Any]) -> str:
