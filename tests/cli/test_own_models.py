@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from tests.files.onnx_models import gru_model
 from tests.terminal import Terminal
 from tests.without_terminal import run_without_terminal
+from tui_gru.imported.inspect import inspect, lines_of_python
 
 
 @pytest.fixture
@@ -130,21 +131,56 @@ def test_the_lines_of_python_of_an_onnx_model(run, tmp_path, monkeypatch, random
     assert_the_lines_work(run, out, tmp_path, monkeypatch, {"batch": random.normal(size=(5, 2, 3)).astype(np.float32)})
 
 
-def test_the_lines_of_python_of_a_keras_model(run, tmp_path):
+KERAS_MODELS = """
+from keras import Input, Model, Sequential
+from keras.layers import *
+of = lambda *layers: Sequential([Input((5, 3)), *layers])
+words = lambda *layers: Sequential([Input((None,), dtype="int64"), Embedding(9, 3, mask_zero=True), *layers, Dense(2)])
+x, e, d = Input((5, 3)), Input((None, 3)), Input((None, 2))
+_, h, c = LSTM(4, return_state=True, name="enc")(e)
+MODELS = {
+    "last": of(GRU(4, name="rnn"), Dense(2)),
+    "masked": words(GRU(4, name="rnn")),
+    "both": words(Bidirectional(LSTM(4), name="rnn")),
+    "sum": of(Bidirectional(GRU(4, return_sequences=True), merge_mode="sum", name="rnn")),
+    "backwards": of(GRU(4, go_backwards=True, name="rnn")),
+    "second": of(GRU(5, return_sequences=True, dropout=0.5), GRU(4, return_state=True, name="rnn")),
+    "cells": of(RNN([GRUCell(4), GRUCell(5, name="upper")], name="rnn")),
+    "stateful": Sequential([Input((5, 3), batch_size=2), LSTM(4, stateful=True, name="rnn")]),
+    "nested": Model(x, Dense(2)(of(SimpleRNN(4, return_sequences=True, name="rnn"))(x))),
+    "decoder": Model([e, d], LSTM(4, name="rnn")(d, initial_state=[h, c])),
+}
+"""
+
+
+def test_the_lines_of_python_of_keras_models(run, tmp_path):
     """Keras runs in a process of its own, since its backend is chosen when it is imported."""
-    path = tmp_path / "m.keras"
-    made = f"""
-        import keras
-        layers = [keras.layers.Input((5, 3)), keras.layers.GRU(4, name="rnn"), keras.layers.Dense(2)]
-        keras.Sequential(layers).save({str(path)!r})"""
+    in_keras(f"{KERAS_MODELS}\nfor name, model in MODELS.items(): model.save(name + '.keras')", tmp_path)
+    program = [
+        "import os, numpy as np",
+        "r = np.random.default_rng(4)",
+        "ids, rows = r.integers(0, 9, (2, 5)), r.random((2, 5, 3))",
+        "batches = {'masked': ids, 'both': ids, 'decoder': [rows, r.random((2, 6, 2))]}",
+    ]
+    commands = {}
+    for path in sorted(tmp_path.glob("*.keras")):
+        name = {"cells": "rnn/upper"}.get(path.stem, "rnn")
+        found = next(gru for gru in inspect(path) if gru.name == name)
+        program += [f"batch = batches.get({path.stem!r}, rows)", *lines_of_python(found)]
+        program += [f"os.rename('{letter}.npy', '{path.stem}-{letter}.npy')" for letter in "xy"]
+        arrays = (f"--{option}={tmp_path / path.stem}-{letter}.npy" for option, letter in (("input", "x"), ("expect", "y")))
+        commands[path.stem] = [path, "--name", name, *arrays]
+    in_keras("\n".join(program), tmp_path)
+    assert len(commands) == 10
+    for name, command in commands.items():
+        code, compared, err = run("check", *command)
+        assert (code, err) == (0, ""), (name, compared)
+
+
+def test_the_lines_of_python_of_a_file_with_weights_alone_load_them_into_the_model(run, tmp_path):
+    made = "import keras; keras.Sequential([keras.Input((5, 3)), keras.layers.GRU(4)]).save_weights('m.weights.h5')"
     in_keras(made, tmp_path)
-    out = run("inspect", path)[1]
-    lines = [line[2:] for line in out.split("\n\n")[1].splitlines()[1:-1]]
-    in_keras("\n".join(["import numpy as np", "batch = np.random.rand(2, 5, 3)", *lines]), tmp_path)
-    command = shlex.split(out.splitlines()[-1].removeprefix("and then: tui-gru "))
-    command = [str(tmp_path / word) if word in ("x.npy", "y.npy") else word for word in command]
-    code, compared, err = run(*command)
-    assert (code, err) == (0, ""), compared
+    assert "  model.load_weights('m.weights.h5')\n" in run("inspect", tmp_path / "m.weights.h5")[1]
 
 
 def in_keras(code, folder):

@@ -326,15 +326,32 @@ def _of_torch(found: FoundGRU) -> tuple[str, ...]:
 
 
 def _of_keras(found: FoundGRU) -> tuple[str, ...]:
+    layer, _, cell = found.name.partition("#")[0].partition("/")
+    file = str(found.path.name)
+    weights_alone = file.endswith(".weights.h5")
+    y: tuple[str, ...] = ("y = every(layer.cell, x, -1)",) if found.directions == ("reverse",) else ("y = every(layer.cell, x)",)
+    if found.bidirectional:  # whatever the model makes of the two
+        y = ("y = np.concatenate([every(layer.forward_layer.cell, x), every(layer.backward_layer.cell, x, -1)], -1)",)
+    if cell:  # one of several in a layer, each of which reads the output of the one before
+        y = (
+            "outs = [x]",
+            "for cell in layer.cell.cells: outs.append(every(cell, outs[-1]))",
+            f"i = [cell.name for cell in layer.cell.cells].index({cell!r})",
+            "x, y = outs[i], outs[i + 1]",
+        )
     return (
         "import keras, numpy as np",
-        f"model = keras.models.load_model({str(found.path.name)!r})",
-        f"layer = model.get_layer({found.name.partition('#')[0].split('/')[0]!r})",
-        "layer.return_sequences, layer.return_state = True, False",
-        "x = keras.Model(model.inputs, layer.input)(batch)",
+        f"model.load_weights({file!r})" if weights_alone else f"model = keras.models.load_model({file!r})",
+        f"layer = next(each for each in model._flatten_layers() if each.name == {layer!r})",
+        "seen, call = [], layer.call",
+        "layer.call = lambda x, *args, **kwargs: seen.append(x) or call(x, *args, **kwargs)",
+        "model(batch)  # as your program calls it; y is computed from the state 0 and without a mask",
         "array = keras.ops.convert_to_numpy",
-        'np.save("x.npy", array(x).swapaxes(0, 1))',
-        'np.save("y.npy", array(layer(x)).swapaxes(0, 1))',
+        "every = lambda cell, x, way=1: array(keras.layers.RNN(cell, return_sequences=True)(x[:, ::way]))[:, ::way]",
+        "x = array(seen[0])",
+        *y,
+        'np.save("x.npy", x.swapaxes(0, 1))',
+        'np.save("y.npy", y.swapaxes(0, 1))',
     )
 
 
