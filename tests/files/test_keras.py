@@ -38,6 +38,8 @@ def model(keras, random):
         layers.SimpleRNN(3, name="plain", **every),
         layers.GRU(4, go_backwards=True, name="backwards", **every),
         layers.GRU(4, use_bias=False, name="without", **every),
+        layers.GRU(4, activation="relu", name="relu", **every),
+        layers.LSTM(3, activation="relu", recurrent_activation="hard_sigmoid", name="relu_memory", **every),
         layers.Dense(2, name="head"),
     ]
     model = keras.Sequential([keras.Input((None, 3)), *stack])
@@ -46,7 +48,21 @@ def model(keras, random):
     return model
 
 
-LAYERS = ["after", "before", "hard", "both", "of_a_cell", "stacked", "stacked", "memory", "plain", "backwards", "without"]
+LAYERS = [
+    "after",
+    "before",
+    "hard",
+    "both",
+    "of_a_cell",
+    "stacked",
+    "stacked",
+    "memory",
+    "plain",
+    "backwards",
+    "without",
+    "relu",
+    "relu_memory",
+]
 
 
 def output(layer, x):
@@ -80,6 +96,8 @@ def test_every_layer_is_found_and_computes_what_keras_does(model, tmp_path, rand
     assert conventions["hard"] == ("zrn", "after", "keeps", "hard_sigmoid_6")
     assert named(found.found, "both").bidirectional
     assert (named(found.found, "memory").kind, named(found.found, "memory").order) == ("lstm", "ifgo")
+    assert named(found.found, "relu").convention.functions == "sigmoid, relu in place of tanh"
+    assert named(found.found, "relu_memory").convention.functions == "hard_sigmoid_6, relu in place of tanh"
     assert (named(found.found, "plain").kind, named(found.found, "plain").gate) == ("rnn", "tanh")
 
 
@@ -102,13 +120,19 @@ def test_weights_alone_say_what_they_assume_and_it_can_be_proved(model, tmp_path
     assert proof.settled
     assert proof.found.gate == "hard_sigmoid_6"
     assert proof.found.warning == ""
+    for name, functions in (("relu", "sigmoid"), ("relu_memory", "hard_sigmoid_6")):
+        found = named(inspect(tmp_path / "model.weights.h5"), name)
+        x = random.normal(size=(5, 2, found.input_size)).astype(np.float32)
+        proof = prove(found, x, output(model.get_layer(name), x))
+        assert proof.settled
+        assert proof.found.convention.functions == f"{functions}, relu in place of tanh"
 
 
 def test_an_activation_that_is_not_read_is_refused(keras, tmp_path):
-    model = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, activation="relu", name="odd")])
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, activation="elu", name="odd")])
     model.save(tmp_path / "model.keras")
     with pytest.raises(
-        ModelFileError, match="odd: its activations are sigmoid and relu; sigmoid or hard_sigmoid and tanh are supported"
+        ModelFileError, match="odd: its activations are sigmoid and elu; sigmoid or hard_sigmoid, and tanh or relu are supported"
     ):
         inspect(tmp_path / "model.keras")
 

@@ -44,6 +44,7 @@ CASES = {
     "no bias": {"bias": False},
     "hard sigmoid": {"activations": ["HardSigmoid", "Tanh"]},
     "hard sigmoid of Keras 3": {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [1 / 6], "activation_beta": [0.5]},
+    "relu": {"activations": ["Sigmoid", "Relu"]},
     "numbers one field each": {"raw": False},
 }
 GATES = {"hard sigmoid": "hard_sigmoid", "hard sigmoid of Keras 3": "hard_sigmoid_6"}
@@ -154,7 +155,10 @@ def test_constants_and_graphs_inside_graphs_are_read(saved, random):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"activations": ["Relu", "Tanh"]}, "its activations are relu and tanh; sigmoid or hard sigmoid, and tanh are supported"),
+        (
+            {"activations": ["Relu", "Tanh"]},
+            "its activations are relu and tanh; sigmoid or hard sigmoid, and tanh or relu are supported",
+        ),
         ({"activations": ["Sigmoid", "Affine"]}, "its activations are sigmoid and affine"),
         ({"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.3]}, "its hard sigmoid is 0.3 a [+] 0.5"),
         ({"activations": ["Sigmoid"]}, "some have none"),

@@ -15,7 +15,7 @@ from tui_gru.equations.functions import HARD_SLOPE, STATE_FUNCTIONS, gate_named
 from tui_gru.errors import ModelFileError, printable
 from tui_gru.files.arrays import AnyArray, FileFormat, Findings, FoundGRU, OpenedFile, Tensor
 from tui_gru.files.hdf5 import Tree, read_tree
-from tui_gru.files.kinds import LSTM, NONE, RNN, Blocks, Convention
+from tui_gru.files.kinds import LSTM, RNN, Blocks, Convention
 from tui_gru.files.matching import CellArrays, NotAGRUError, stack, stacked_cell
 
 # ------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ from tui_gru.files.matching import CellArrays, NotAGRUError, stack, stacked_cell
 # attribute. Paths of legacy h5 are `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
 
 
-CONVENTIONS = {"gru": Convention("zrn"), "lstm": LSTM, "rnn": RNN}  # Keras writes i f c o for the gates i f g o of an LSTM
+GRU = Convention("zrn")  # of an LSTM, Keras writes i f c o for the gates i f g o
 KERNELS = ("kernel", "recurrent_kernel", "bias")
 FORWARD, BACKWARD = re.compile(r"forward_.*"), re.compile(r"backward_.*")
 GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # Keras's own names for the cell in a layer
@@ -202,48 +202,53 @@ def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs
     supported."""
     label = f"Keras {printable(configs.version, 20)}".strip()
     config = entry["config"] if entry else {}
-    if cell.kind.resets == NONE:
-        convention = CONVENTIONS[cell.kind.name]
-        gate, assumed = _state_function(entry) if cell.kind.name == "rnn" else _gate(entry, configs)
-        gates = f"gates {' '.join(convention.order)}, functions of the gates: {gate}" if len(convention.order) > 1 else gate
-        evidence = f"a {label} {'SimpleRNN' if cell.kind.name == 'rnn' else 'LSTM'}: {gates}"
-        doubt = f"{gate} assumed: the file does not say; give an input and its output to prove it" if assumed else ""
-        return replace(convention, gate=gate), evidence, doubt
-    after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
-    if cell.biases == "none":
-        after = bool(config.get("reset_after", configs.major >= 3))
-        says = f"reset_after is {str(after).lower()}" if "reset_after" in config else "it has no bias"
-    reset = "after" if after else "before"
-    gate, assumed = _gate(entry, configs)
-    evidence = f"a {label} GRU: gates z r n, {says}, so reset {reset}; z keeps; gates {gate}"
-    guessed = [f"gates {gate}"] * assumed + [f"reset {reset}"] * (cell.biases == "none" and "reset_after" not in config)
+    if cell.kind.name == "rnn":
+        convention = replace(RNN, gate=_state_function(entry))
+        evidence, guessed = f"a {label} SimpleRNN: {convention.gate}", [convention.gate] * (entry is None)
+    elif cell.kind.name == "lstm":
+        convention, assumed = _with_functions(LSTM, entry, configs)
+        evidence = f"a {label} LSTM: gates {' '.join(convention.order)}, functions of the gates: {convention.functions}"
+        guessed = [convention.functions] * assumed
+    else:
+        after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
+        if cell.biases == "none":
+            after = bool(config.get("reset_after", configs.major >= 3))
+            says = f"reset_after is {str(after).lower()}" if "reset_after" in config else "it has no bias"
+        reset = "after" if after else "before"
+        convention, assumed = _with_functions(replace(GRU, reset=reset), entry, configs)
+        gates = f"gates {convention.functions}"
+        evidence = f"a {label} GRU: gates z r n, {says}, so reset {reset}; z keeps; {gates}"
+        guessed = [gates] * assumed + [f"reset {reset}"] * (cell.biases == "none" and "reset_after" not in config)
     warning = f"{' and '.join(guessed)} assumed: the file does not say; give an input and its output to prove it" if guessed else ""
-    return replace(CONVENTIONS["gru"], reset=reset, gate=gate), evidence, warning
+    return convention, evidence, warning
 
 
-def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
-    """Return the activation of the gates, and True if it is assumed."""
+def _with_functions(convention: Convention, entry: dict[str, Any] | None, configs: Configs) -> tuple[Convention, bool]:
+    """Return the convention of a GRU or an LSTM with the functions of its gates and of its state, and True if they are assumed.
+    Raises `NotAGRUError` for functions that are not supported."""
     if entry is None:
         old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # not tf.keras, whose version has a suffix
-        return ("hard_sigmoid" if old else "sigmoid"), True
+        return replace(convention, gate="hard_sigmoid" if old else "sigmoid"), True
     config = entry["config"]
     candidate = config.get("activation", "tanh")
     activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
     if entry["class_name"].startswith("CuDNN"):
         activation = "sigmoid"
     gate = gate_named(activation, HARD_SLOPE if configs.major < 3 else 1 / 6) if isinstance(activation, str) else None
-    if candidate != "tanh" or gate is None:
+    if candidate not in STATE_FUNCTIONS or gate is None:
         found = f"{_function(activation)} and {_function(candidate)}"
-        raise NotAGRUError(f"its activations are {found}; sigmoid or hard_sigmoid and tanh are supported")
-    return gate, False
+        raise NotAGRUError(
+            f"its activations are {found}; sigmoid or hard_sigmoid, and {' or '.join(STATE_FUNCTIONS)} are supported"
+        )
+    return replace(convention, gate=gate, state_function=candidate), False
 
 
-def _state_function(entry: dict[str, Any] | None) -> tuple[str, bool]:
-    """Return the activation of a simple RNN, and True if it is assumed. Raises `NotAGRUError` for one that is not supported."""
+def _state_function(entry: dict[str, Any] | None) -> str:
+    """Return the activation of a simple RNN. Raises `NotAGRUError` for one that is not supported."""
     activation = "tanh" if entry is None else entry["config"].get("activation", "tanh")
     if activation not in STATE_FUNCTIONS:
         raise NotAGRUError(f"its activation is {_function(activation)}; {' and '.join(STATE_FUNCTIONS)} are supported")
-    return activation, entry is None
+    return str(activation)
 
 
 def _function(activation: Any) -> str:

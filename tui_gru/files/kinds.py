@@ -29,7 +29,8 @@ class Convention:
     order: the order of the stacked gates, with the letters of their kind. reset, of a GRU: the reset gate multiplies h_prev
     "before" its product with U, or the product "after" it. z, of a GRU: it "keeps" the old state, or "takes" the new one. gate: the
     function of the gates; of an RNN, which has none, that of the state. forget_bias, of an LSTM: what the program adds to the bias
-    of the forget gate, which is not in the file.
+    of the forget gate, which is not in the file. state_function, of a GRU or an LSTM: the function of the candidate, and of the
+    cell of an LSTM in its hidden state.
     """
 
     order: str
@@ -38,6 +39,7 @@ class Convention:
     gate: str = "sigmoid"
     kind: str = "gru"
     forget_bias: int = 0
+    state_function: str = "tanh"
 
     def __str__(self) -> str:
         return f"gates {' '.join(self.order)}, {self.without_order}" if len(self.order) > 1 else self.without_order
@@ -46,8 +48,13 @@ class Convention:
     def without_order(self) -> str:
         """The convention in words, without the order of the gates."""
         added = f"{self.forget_bias} added to the bias of the forget gate" if self.forget_bias else ""
-        parts = self.reset and f"reset {self.reset}", self.z and f"z {self.z}", self.gate, added
+        parts = self.reset and f"reset {self.reset}", self.z and f"z {self.z}", self.functions, added
         return ", ".join(filter(None, parts))
+
+    @property
+    def functions(self) -> str:
+        """The function of the gates, and that of the state if it is not tanh, in words."""
+        return self.gate if self.state_function == "tanh" else f"{self.gate}, {self.state_function} in place of tanh"
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class CellKind:
     resets: tuple[str, ...] = NONE
     z_meanings: tuple[str, ...] = NONE
     forget_biases: tuple[int, ...] = (0,)
+    state_functions: tuple[str, ...] = ("tanh",)
 
     @cached_property
     def orders(self) -> tuple[str, ...]:
@@ -78,15 +86,35 @@ class CellKind:
     @cached_property
     def conventions(self) -> tuple[Convention, ...]:
         """All ways to read the numbers of a cell of this kind."""
-        choices = product(self.orders, self.resets, self.z_meanings, self.functions, self.forget_biases)
-        return tuple(Convention(order, reset, z, gate, self.name, bias) for order, reset, z, gate, bias in choices)
+        choices = product(self.state_functions, self.orders, self.resets, self.z_meanings, self.functions, self.forget_biases)
+        return tuple(Convention(order, reset, z, gate, self.name, bias, state) for state, order, reset, z, gate, bias in choices)
 
 
 KINDS: Mapping[str, CellKind] = {
     kind.name: kind
     for kind in (
-        CellKind("gru", "a GRU", "zrn", {"z": "z", "r": "r", "n": "h"}, GATE_NAMES, "h", "n", RESETS, Z_MEANINGS),
-        CellKind("lstm", "an LSTM", "ifgo", {gate: gate for gate in "ifgo"}, GATE_NAMES, "hc", forget_biases=(0, 1)),
+        CellKind(
+            "gru",
+            "a GRU",
+            "zrn",
+            {"z": "z", "r": "r", "n": "h"},
+            GATE_NAMES,
+            "h",
+            "n",
+            RESETS,
+            Z_MEANINGS,
+            state_functions=STATE_FUNCTIONS,
+        ),
+        CellKind(
+            "lstm",
+            "an LSTM",
+            "ifgo",
+            {gate: gate for gate in "ifgo"},
+            GATE_NAMES,
+            "hc",
+            forget_biases=(0, 1),
+            state_functions=STATE_FUNCTIONS,
+        ),
         CellKind("rnn", "a plain RNN", "h", {"h": "h"}, STATE_FUNCTIONS),
     )
 }
@@ -190,14 +218,14 @@ def gates_of_gru(
     x: NDArray[Any], h: NDArray[Any], cell: Cell, convention: Convention
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return z, r and the candidate, each (B, H), for x (B, I) and h (B, H)."""
-    function = partial(function_of, convention.gate)
+    function, candidate = partial(function_of, convention.gate), partial(function_of, convention.state_function)
     if convention.reset == "after":
         z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"] + cell["bhz"])
         r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"] + cell["bhr"])
-        return z, r, np.tanh(x @ cell["Wh"] + cell["bh"] + r * (h @ cell["Uh"] + cell["bhn"]))
+        return z, r, candidate(x @ cell["Wh"] + cell["bh"] + r * (h @ cell["Uh"] + cell["bhn"]))
     z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"])
     r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"])
-    return z, r, np.tanh(x @ cell["Wh"] + (r * h) @ cell["Uh"] + cell["bh"])
+    return z, r, candidate(x @ cell["Wh"] + (r * h) @ cell["Uh"] + cell["bh"])
 
 
 def _gru(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
@@ -207,13 +235,13 @@ def _gru(x: NDArray[Any], states: States, cell: Cell, convention: Convention) ->
 
 
 def _lstm(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
-    h, c = states
+    (h, c), functions = states, {"g": convention.state_function}
     i, f, g, q = (
-        function_of("tanh" if gate == "g" else convention.gate, x @ cell[f"W{gate}"] + h @ cell[f"U{gate}"] + cell[f"b{gate}"])
+        function_of(functions.get(gate, convention.gate), x @ cell[f"W{gate}"] + h @ cell[f"U{gate}"] + cell[f"b{gate}"])
         for gate in KINDS["lstm"].gates
     )
     c = f * c + i * g
-    return q * np.tanh(c), c
+    return q * function_of(convention.state_function, c), c
 
 
 def _rnn(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:

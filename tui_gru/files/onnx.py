@@ -393,7 +393,7 @@ def _layer(name: str, operation: str, node: Message, scope: Scope) -> FoundGRU:
     W, R = scope.tensor(inputs[1], "W"), scope.tensor(inputs[2], "R")
     B = scope.tensor(inputs[3], "B") if inputs[3] else None
     cells = _cells(kind, W, R, B, reverse)
-    convention = replace(convention, gate=_gate(kind, attributes, len(reverse)))
+    convention = _with_functions(convention, attributes, len(reverse))
     batch_first = attributes.integer("layout", 0) == 1
     parts, doubt = [f"gates {' '.join(convention.order)}" if len(convention.order) > 1 else convention.gate], ""
     if kind.resets != NONE:
@@ -429,9 +429,9 @@ def _cells(kind: CellKind, W: Tensor, R: Tensor, B: Tensor | None, reverse: tupl
     return {(0, r): CellArrays(kind, size, H, biases, W.dtype, partial(blocks, d)) for d, r in enumerate(reverse)}
 
 
-def _gate(kind: CellKind, attributes: Attributes, directions: int) -> str:
-    """Return the activation of the gates, of an RNN that of the state. Raises `NotAGRUError` if it is not supported, or if another
-    activation is not tanh."""
+def _with_functions(convention: Convention, attributes: Attributes, directions: int) -> Convention:
+    """Return the convention with the activations of a node. Raises `NotAGRUError` if they are not supported."""
+    kind = KINDS[convention.kind]
     usual = {"gru": ["sigmoid", "tanh"], "lstm": ["sigmoid", "tanh", "tanh"], "rnn": ["tanh"]}[kind.name]
     names = [name.lower() for name in attributes.texts("activations")] or usual * directions
     each = [names[i : i + len(usual)] for i in range(0, len(names), len(usual))]
@@ -440,23 +440,23 @@ def _gate(kind: CellKind, attributes: Attributes, directions: int) -> str:
     if kind.name == "rnn":
         if len(set(names)) > 1 or names[0] not in kind.functions:
             raise NotAGRUError(f"its activation is {printable(' and '.join(names))}; one of tanh and relu is supported")
-        return names[0]
+        return replace(convention, gate=names[0])
     alphas, betas = iter(attributes.floats("activation_alpha")), iter(attributes.floats("activation_beta"))
-    gates = set()
+    found = set()
     for gate, *others in each:
         hard = gate == "hardsigmoid"
-        if set(others) != {"tanh"} or not (hard or gate == "sigmoid"):
+        if len(set(others)) > 1 or others[0] not in kind.state_functions or not (hard or gate == "sigmoid"):
             raise NotAGRUError(
-                f"its activations are {printable(gate)} and {printable(' and '.join(others))}; sigmoid or hard sigmoid, and tanh "
-                "are supported"
+                f"its activations are {printable(gate)} and {printable(' and '.join(others))}; sigmoid or hard sigmoid, and "
+                f"{' or '.join(kind.state_functions)} are supported"
             )
         slope, middle = (next(alphas, HARD_SLOPE), next(betas, MIDDLE)) if hard else (HARD_SLOPE, MIDDLE)
         if (known := gate_named(gate, slope, middle)) is None:
             raise NotAGRUError(f"its hard sigmoid is {slope:g} a + {middle:g}; 0.2 a + 0.5 and a/6 + 0.5 are supported")
-        gates.add(known)
-    if len(gates) != 1:
+        found.add(replace(convention, gate=known, state_function=others[0]))
+    if len(found) != 1:
         raise NotAGRUError("its directions have different activations, or some have none; export each direction by itself")
-    return gates.pop()
+    return found.pop()
 
 
 def _doubt(B: Tensor | None) -> str:

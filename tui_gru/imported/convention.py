@@ -507,7 +507,8 @@ class Port:
         x, h_prev, expected = found.x[found.live], previous[found.live], found.y[0][found.live]
         for _ in range(_ROUNDS):
             z, r, n = gates_of_gru(x, h_prev, canonical(replace(blocks, b=b, b_h=b_h), here), here)
-            slope, apart = (1 - z) * (1 - n * n), expected - (z * h_prev + (1 - z) * n)  # dh / d(input of tanh)
+            slope = (1 - z) * (1 - n * n if here.state_function == "tanh" else n > 0)  # dh / d(input of the candidate)
+            apart = expected - (z * h_prev + (1 - z) * n)
             p, q, s = (np.sum(slope * slope * power, axis=0) for power in (1, r, r * r))
             u, v = np.sum(slope * apart, axis=0), np.sum(slope * apart * r, axis=0)
             determinant = p * s - q * q

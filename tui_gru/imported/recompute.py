@@ -310,24 +310,26 @@ _KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
 def cell_in(convention: Convention) -> tuple[str, str]:
     """Return the name of the cell and the text of its equations; the text is empty for a built-in cell."""
     if convention.kind == "gru":
-        return _gru(convention.reset, convention.z, convention.gate)
-    if convention.gate == KINDS[convention.kind].functions[0]:
+        return _gru(convention)
+    if (convention.gate, convention.state_function) == (KINDS[convention.kind].functions[0], "tanh"):
         return convention.kind, ""
     text = text_of("cell", convention.kind)
     if convention.kind == "rnn":
-        return "rnn, relu", text.replace("tanh(", "relu(")
-    return f"lstm, {convention.gate}", _with_gate(text, convention.gate)
+        return "rnn, relu", text.replace("tanh", "relu")
+    return f"lstm, {convention.functions}", _with_functions(text, convention)
 
 
-def _with_gate(text: str, gate: str) -> str:
-    """Return the text of a cell with another function of its gates."""
-    return _GATE_LINE.sub(lambda line: line[1] + GATES[gate].formula.format(line[2]) + line[3], text)
+def _with_functions(text: str, convention: Convention) -> str:
+    """Return the text of a cell with other functions of its gates and of its state."""
+    gate = GATES[convention.gate]
+    text = text.replace("tanh", convention.state_function)
+    return text if gate.slope is None else _GATE_LINE.sub(lambda line: line[1] + gate.formula.format(line[2]) + line[3], text)
 
 
 @lru_cache(maxsize=16)
-def _gru(reset: str, z: str, gate: str) -> tuple[str, str]:
-    shipped = _SHIPPED.get((reset, z), "")
-    if shipped and gate == "sigmoid":
+def _gru(convention: Convention) -> tuple[str, str]:
+    shipped = _SHIPPED.get((convention.reset, convention.z), "")
+    if shipped and convention.functions == "sigmoid":
         return shipped, ""
     text = text_of("cell", shipped or "gru-reset-after")
     if not shipped:
@@ -335,9 +337,7 @@ def _gru(reset: str, z: str, gate: str) -> tuple[str, str]:
         assert old is not None
         assert new is not None
         text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
-    if gate != "sigmoid":
-        text = _with_gate(text, gate)
-    return f"gru, reset {reset}, z {z}, {gate}", text
+    return f"gru, {convention.without_order}", _with_functions(text, convention)
 
 
 # ------------------------------------------------------------------------------
