@@ -232,6 +232,105 @@ h = z⊙hₜ₋₁ + (1 − z)⊙n
     )
 
 
+class LoopedRNN(nn.Module):
+    """Computes the products with all x before its loop, and can return its states as a list; its norms are those of the gates."""
+
+    def __init__(self, batch_first=False, listed=False):
+        super().__init__()
+        self.cell, self.batch_first, self.listed = NormedEachGateCell(), batch_first, listed
+
+    def forward(self, x, h=None):
+        outs, h = [], x.new_zeros(x.shape[not self.batch_first], H) if h is None else h
+        for one in self.cell.x2h(x).unbind(1 if self.batch_first else 0):
+            h = self.step(one, h)
+            outs.append(h)
+        return outs if self.listed else (torch.stack(outs, 1 if self.batch_first else 0), h)
+
+    def step(self, one, h):
+        (xr, xz, xn), (hr, hz, hn) = one.chunk(3, -1), self.cell.h2h(h).chunk(3, -1)
+        r, z = (torch.sigmoid(norm(a)) for norm, a in zip(self.cell.norms[:2], (xr + hr, xz + hz), strict=True))
+        return z * h + (1 - z) * torch.tanh(self.cell.norms[2](xn + r * hn))
+
+
+class LoopedLSTMRNN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h, self.norm, self.norm_c = nn.Linear(IN, 4 * H), nn.Linear(H, 4 * H), nn.LayerNorm(4 * H), nn.LayerNorm(H)
+
+    def forward(self, x, states=None):
+        h, c = (x.new_zeros(x.shape[1], H), x.new_zeros(x.shape[1], H)) if states is None else states
+        outs = []
+        for t in range(len(x)):
+            i, f, g, o = self.norm(self.x2h(x[t]) + self.h2h(h)).chunk(4, -1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * self.norm_c(c).tanh()
+            outs.append(h)
+        return torch.stack(outs), (h, c)
+
+
+LOOPS = {
+    "rows second": LoopedRNN,
+    "rows first": lambda: LoopedRNN(batch_first=True),
+    "a list": lambda: LoopedRNN(listed=True),
+    "with a memory": LoopedLSTMRNN,
+}
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["from zeros", "from states"])
+@pytest.mark.parametrize("make", LOOPS.values(), ids=LOOPS)
+def test_a_loop_is_read_off_from_its_second_timestep(make, begins):
+    torch.manual_seed(3)
+    model = nn.ModuleDict({"rnn": make()})
+    steps, running = capture(model)
+    rows_first = getattr(model["rnn"], "batch_first", False)
+    state = torch.randn(B, H) if isinstance(model["rnn"], LoopedRNN) else (torch.randn(B, H), torch.randn(B, H))
+    out = model["rnn"](torch.randn(*((B, T) if rows_first else (T, B)), IN), *([state] if begins else []))
+    whole = torch.stack(out) if isinstance(out, list) else out[0]
+    (whole.square().sum() + (out[-1][-1] if isinstance(out[-1], tuple) else out[-1]).sum()).backward()
+    running.step()
+    running.close()
+    (call,) = sequences(steps[0])
+    assert (call.module.equations.name, call.timesteps) == (f"{type(model['rnn']).__name__}.cell", T)
+    assert compare_outputs(call, recompute(call))[0].error < of_call(call)
+    compared = compare_gradients(replace(steps[0], calls=(call,)))
+    assert (compared.cause, compared.error < of_call(call)) == ("equal", True)
+
+
+class FadingRNN(LoopedRNN):
+    """Computes another function in each timestep."""
+
+    def forward(self, x, h=None):
+        outs, h = [], x.new_zeros(x.shape[1], H)
+        for t, one in enumerate(self.cell.x2h(x)):
+            h = self.step(one, h) / (1 + t)
+            outs.append(h)
+        return torch.stack(outs), h
+
+
+class ProjectedRNN(LoopedRNN):
+    """Returns something else than its states."""
+
+    def forward(self, x, h=None):
+        return super().forward(x, h)[0] * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (FadingRNN, "its timestep 3 is off by"),
+        (ProjectedRNN, "a state is not computed in one operation"),
+    ],
+)
+def test_another_loop_is_refused(make, why):
+    torch.manual_seed(3)
+    model = nn.ModuleDict({"rnn": make()})
+    steps, running = capture(model, cell="rnn")
+    with pytest.warns(UserWarning, match=f"is not captured: .*; its equations cannot be read off its operations: {why}"):
+        model["rnn"](torch.randn(T, B, IN))
+    running.close()
+    assert not any(step.calls for step in steps)
+
+
 class ForeignNamesCell(nn.Module):
     """Its variables have names that equations have for something else."""
 

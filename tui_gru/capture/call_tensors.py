@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -489,8 +489,10 @@ _SEVERAL = {
 #: Operations that leave the numbers of a row as they are, and those whose results are the same everywhere.
 _SAME = re.compile(
     "view|_unsafe_view|_?reshape(_alias)?|(un)?squeeze|expand|clone|detach|alias|contiguous|_to_copy|lift(_fresh(_copy)?)?"
+    "|select|unbind|transpose|permute"
 )
 _CONSTANT = re.compile("(new_)?(ones|zeros|full)(_like)?|scalar_tensor|fill|zero")
+ALIKE = 1e-9  # the largest difference of the same numbers, computed with others in one product
 DEEPEST = 12  # operations in one another in a line
 LONGEST_LOCAL = 12  # characters in the name of a variable of the script that becomes the name of a line
 
@@ -499,10 +501,20 @@ class OperationReader:
     """Reads off the operations of a module in the `with` block, on tensors that are known: `leaves`, (B, ·) or (·), and parameters.
 
     `lines` has the formula of each operation, of names alone, and `blocks` the part of a parameter that each name among them
-    stands for. Groups of columns are as wide as `leaves`, or `size` units wide.
+    stands for. Groups of columns are as wide as `leaves`, or `size` units wide. The states in `begins`, (B, size), become leaves as
+    well, once they are computed, and nothing is read after those in `until`: so a timestep of a loop is read off. `ends` has the
+    tensors that are the latter.
     """
 
-    def __init__(self, part: Module, parameters: Mapping[str, Tensor], leaves: Sequence[Tensor], size: int) -> None:
+    def __init__(
+        self,
+        part: Module,
+        parameters: Mapping[str, Tensor],
+        leaves: Sequence[Tensor],
+        size: int,
+        begins: Sequence[Tensor] = (),
+        until: Sequence[Tensor] = (),
+    ) -> None:
         from torch.utils._python_dispatch import TorchDispatchMode
 
         self.lines: dict[str, Expression] = {}
@@ -516,6 +528,8 @@ class OperationReader:
         self._names: dict[Expression, Name] = {}
         for i, leaf in enumerate(leaves):
             self._keep(leaf, _Columns((Name(f"leaf{i}"),), (leaf.shape[-1],)))
+        self._begins, self._until = {f"leaf{i}": begin for i, begin in enumerate(begins, len(leaves))}, until
+        self.ends: dict[int, Tensor] = {}
         reader = self
 
         class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -531,6 +545,16 @@ class OperationReader:
             raise UnreadableError("a new state is put together from several parts")
         return found.groups[0].name
 
+    def check_apart(self, blocks: Iterable[Block]) -> None:
+        """Raise `UnreadableError` if a number of a parameter is in several weights, whose gradients cannot be told apart."""
+        used: dict[str, Tensor] = {}
+        whole = dict(self._owners.values())
+        for block in blocks:
+            used.setdefault(block.name, whole[block.name].new_zeros(whole[block.name].shape))
+            block.of(used[block.name]).add_(1)
+        if twice := next((name for name, times in used.items() if (times > 1).any()), None):
+            raise UnreadableError(f"it uses a part of {twice} in several ways, whose gradients cannot be told apart")
+
     def block_of(self, tensor: Tensor) -> Block | None:
         """Return the part of a parameter that a tensor is; None for any other tensor."""
         name, whole = self._owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
@@ -544,21 +568,30 @@ class OperationReader:
         if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
             result = result.double()
         self._alive.append((args, result))
+        if self._until and len(self.ends) == len(self._until):
+            return result
         name = function.name().removeprefix("aten::").partition(".")[0].rstrip("_")
         is_changed = function.name().partition(".")[0].endswith("_")
         try:
             found = self._read(name, function, args, kwargs, result)
         except (UnreadableError, LookupError, AttributeError, TypeError, ValueError) as error:
             why = str(error) if isinstance(error, UnreadableError) else f"torch.{name} has no equation"
+            found = []
             for tensor in tensors_in(result):
                 self._known.pop(_memory(tensor), None)
                 self._why[_memory(tensor)] = why
-            return result
         for tensor, columns in zip(tensors_in(result), found, strict=False):
             if is_changed:
                 storage = tensor.untyped_storage().data_ptr()
                 self._known = {key: value for key, value in self._known.items() if key[0] != storage}
             self._keep(tensor, columns)
+        for tensor in tensors_in(result) if self._begins else ():
+            for name, state in self._begins.items():
+                if _is_alike(tensor, state):
+                    self._keep(tensor, _Columns((Name(name),), (self._size,)))
+            for k, state in enumerate(self._until):
+                if _is_alike(tensor, state):
+                    self.ends.setdefault(k, tensor)
         self._note_variables()
         return result
 
@@ -648,9 +681,10 @@ class OperationReader:
             ]
         if _SAME.fullmatch(name):
             found = self._columns(args[0])
-            if found.widths != (0,) and result.shape[-1] != sum(found.widths):
+            tensors = tensors_in(result)
+            if found.widths != (0,) and tensors[0].shape[-1] != sum(found.widths):
                 raise UnreadableError("it gives the columns of a tensor another shape")
-            return [found]
+            return [found for _ in tensors]
         if name == "copy":
             return [self._columns(args[1])]
         if name in ("mm", "bmm", "addmm", "mv", "addmv"):
@@ -756,6 +790,13 @@ class OperationReader:
         found = self._each("x / y", x=centred, y=_Columns((size,), (0,)))
         found = found if weight is None else self._each("x ⊙ y", x=found, y=self._columns(weight))
         return found if bias is None else self._each("x + y", x=found, y=self._columns(bias))
+
+
+def _is_alike(tensor: Tensor, state: Tensor) -> bool:
+    """Return True if a tensor has the numbers of a state, up to rounding."""
+    if tensor.numel() != state.numel() or tensor.shape[-1:] != state.shape[-1:]:
+        return False
+    return bool((tensor.reshape(state.shape) - state).abs().max() < ALIKE)
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:

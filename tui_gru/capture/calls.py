@@ -132,6 +132,7 @@ class WrittenCell:
     parameters: tuple[str, ...]
     given: Mapping[str, str]
     states: int
+    read_off: Any = None  # the `HandwrittenCell` of which these equations were read off, without a file
 
     @classmethod
     def of(cls, root: Module, cell: GivenCell | None) -> WrittenCell | None:

@@ -265,7 +265,8 @@ def recognized(
     arguments, results = arguments_of(part, args, kwargs), tensors_in(output)
     inputs = tensors_in(arguments)
     if inputs and inputs[0].dim() == 3:
-        return _recognized_loop(part, name, arguments, args, kwargs, output, written)
+        reads_off = written is None and (given or _sounds_recurrent(part))
+        return _recognized_loop(part, name, arguments, args, kwargs, output, written, reads_off=reads_off)
     absent = len(inputs) == 1 and bool(results) and _absent_state(part, arguments)
     if (not absent and next(_roles(inputs, results, given=given), None) is None) or any(tensor.dim() > 2 for tensor in inputs[:1]):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "no tensor of floats"
@@ -400,6 +401,8 @@ def _read_as_written(
 
     Raises `CaptureError` if a parameter has another shape than in the equations.
     """
+    if isinstance(written.read_off, HandwrittenCell):
+        return written.read_off if written.states == len(ends) else None
     equations = CellEquations.of(written.name, written.text, int(x.shape[-1]), int(ends[0].shape[-1]))
     if len(equations.states) != len(ends):
         return None
@@ -507,7 +510,7 @@ def _cell_of(
     except (CaptureError, EquationError):  # as for a variable with a name that equations cannot have
         text, blocks = equations_of(reader, own[0], before, after, {})
         equations = _derivable(f"{title}.cell", text, I, H)
-    _check_apart(blocks, parameters)
+    reader.check_apart(blocks.values())
     module = GRUModule(name, "Cell", I, H, written_as=title, equations=equations)
     values = {weight: (blocks[weight],) for weight, _ in equations.shapes}
     weights = {weight: block.of(parameters[block.name]) for weight, block in blocks.items()}
@@ -523,17 +526,6 @@ def _derivable(name: str, text: str, input_size: int, hidden_size: int) -> CellE
     whole = compose(shipped("input", "dense"), read_page(text, name)).page
     derive(whole, infer_axes(whole))
     return equations
-
-
-def _check_apart(blocks: Mapping[str, Block], parameters: Mapping[str, Tensor]) -> None:
-    """Raise `UnreadableError` if a number of a parameter is in several weights, whose gradients cannot be told apart."""
-    import torch
-
-    used = {block.name: torch.zeros_like(parameters[block.name]) for block in blocks.values()}
-    for block in blocks.values():
-        block.of(used[block.name]).add_(1)
-    if twice := next((name for name, times in used.items() if (times > 1).any()), None):
-        raise UnreadableError(f"it uses a part of {twice} in several ways, whose gradients cannot be told apart")
 
 
 def _check_equations(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
@@ -801,17 +793,21 @@ def _recognized_loop(
     kwargs: Mapping[str, Any],
     output: Any,
     written: WrittenCell | None,
+    *,
+    reads_off: bool,
+    axes: tuple[int, ...] = (0, 1),
 ) -> HandwrittenCell:
-    """Return how a module computes all timesteps of x (T, B, I) or (B, T, I). Raises `CaptureError` if it is no loop of a cell."""
+    """Return how a module computes all timesteps of x (T, B, I) or (B, T, I), on one of `axes`; with `reads_off`, also by equations
+    that are read off its operations. Raises `CaptureError` if it is no loop of a cell."""
     import torch
 
     x_name = next((key for key, value in arguments.items() if isinstance(value, torch.Tensor) and value.dim() == 3), None)
     if x_name is None:
         raise CaptureError("a loop over timesteps has x as a tensor, with the shape (T, B, numbers) or (B, T, numbers)")
-    x, results, attempts, failure = arguments[x_name], tensors_in(output), list[_Attempt](), ""
+    x, results, attempts, failure, more = arguments[x_name], tensors_in(output), list[_Attempt](), "", ""
     states = tensors_in(arguments)[1:]
     absent = "" if states else _absent_state(part, arguments)
-    for axis in (0, 1):
+    for axis in axes:
         rows = x.shape[1 - axis] if states else min(x.shape[1 - axis], OBSERVED_ROWS)
         for T in dict.fromkeys((OBSERVED_TIMESTEPS, x.shape[axis])):
             if not 2 <= T <= MOST_OBSERVED or any(state.numel() % rows for state in states):
@@ -825,6 +821,12 @@ def _recognized_loop(
             except Exception as error:  # in the module itself, which can know its number of timesteps
                 failure = f"{type(error).__name__}: {printable(error, 200)}"
                 continue
+            if cell is None and reads_off:
+                try:
+                    found = _timestep_read_off(seen, part, name, x_name, batch_first=axis == 1)
+                    return _recognized_loop(part, name, arguments, args, kwargs, output, found, reads_off=False, axes=(axis,))
+                except (CaptureError, EquationError) as error:
+                    more = more or f"; its equations cannot be read off its operations: {error}"
             if cell is None:
                 break
             with suppress(Exception):  # where given states go is seen only if it takes some
@@ -842,7 +844,7 @@ def _recognized_loop(
         )
     if written is not None:
         raise NoCellError(f"its output is not the states of {written.name} at all timesteps of x")
-    raise _refused(attempts)
+    raise _refused(attempts, more)
 
 
 def _loop_in(
@@ -901,6 +903,44 @@ def _loop_in(
                 gives = (0, ABSENT, c_end - T)[: 1 + count]
             return replace(cell, form=LoopForm((0, *(1 + i for i in takes)), gives, batch_first, len(at) > 1, last))
     return None
+
+
+def _timestep_read_off(seen: _Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
+    """Return the equations of the second timestep of a loop, from the states after the first. Those of a memory c are what calls
+    with fewer timesteps return. Raises `UnreadableError` or another `CaptureError` with the reason if there are none."""
+    import torch
+
+    x, axis = seen.called[x_name], int(batch_first)
+    xs, results, why = x.unbind(axis), tensors_in(seen.result), list[str]()
+    for at, outs in _outputs(results, len(xs), len(xs[0]), batch_first=batch_first):
+        shape, ends = outs[0].shape, [i for i, each in enumerate(results) if i not in at and each.numel() == outs[0].numel()]
+        known = [list(outs)]  # of each state, the values after the timesteps
+        for i in [i for i in ends if not _same(results[i].reshape(shape), outs[-1])][:1] if len(at) == 1 else ():
+            shorter = (seen.again(seen.called | {x_name: x.narrow(axis, 0, count)}) for count in range(1, len(xs) + 1))
+            known.append([tensors_in(each)[i].detach().reshape(shape) for each in shorter])
+        before, after = ([values[t] for values in known] for t in (0, 1))
+        reader = OperationReader(seen.copied, seen.parameters, [x], int(shape[-1]), before, after)
+        with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
+            _call(seen.copied, seen.called)
+        roles = tuple(range(1 + len(known)))
+        try:
+            if len(reader.ends) < len(known):
+                raise UnreadableError("a state is not computed in one operation")
+            states = [reader.ends[k] for k in range(len(known))]
+            cell = _cell_of(reader, part, name, seen.parameters, [xs[1], *before], roles, states, roles[:-1])
+        except (CaptureError, EquationError) as refused:
+            why.append(str(refused))
+            continue
+        equations, weights = cell.module.equations, {key: b.of(seen.parameters[b.name]) for key, (b,) in cell.gradients.items()}
+        assert equations is not None
+        for t in range(2, len(xs)):
+            begins = [xs[t], *(values[t - 1] for values in known)]
+            if (error := error_of(equations, weights, begins, [values[t] for values in known])) > TOLERANCE:
+                raise UnreadableError(
+                    f"its timestep {t + 1} is off by {error:.1g} from its second; it depends on more than x and h"
+                )
+        return WrittenCell(equations.name, equations.text, tuple(cell.values), {}, len(known), cell)
+    raise UnreadableError(why[0] if why else "it does not return the states of all timesteps")
 
 
 def _has_columns(operand: Tensor, x: Tensor) -> bool:
