@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -44,7 +43,7 @@ def plant(monkeypatch, session, fault):
         right.run(record, weights, gradients)
         fault(record, gradients)
 
-    monkeypatch.setitem(functions, "backward", replace(right, run=wrong))
+    monkeypatch.setitem(functions, "backward", right._replace(run=wrong))
 
 
 def assert_all_agrees(session):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -353,7 +352,7 @@ def saturated_gate(x: RunFacts) -> Iterator[Finding]:
         made, _ = x.program.made_by(name)
         if limits is None or not isinstance(made, e.Apply) or not x.count:  # a state without a bounded function
             continue
-        first, last, deep = x.record(0).array(name), x.stacked(name), replace(limits, edge=_DEEP)
+        first, last, deep = x.record(0).array(name), x.stacked(name), limits._replace(edge=_DEEP)
         if (stuck := _stuck(first, limits, _MOST_STUCK)) is not None and first[..., 0].size >= _FEW_STUCK_UNITS:
             yield _saturated(x, name, limits, first, stuck, 0, 1)
         elif (

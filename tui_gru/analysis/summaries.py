@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,7 @@ EDGE = 0.1  # of the range, from either limit
 _MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
 
 
-@dataclass(frozen=True)
-class ValueRange:
+class ValueRange(NamedTuple):
     """The limits of a value; an entry within `edge` of the range from a limit is saturated."""
 
     low: float

@@ -199,7 +199,7 @@ def _with_mask(record: BatchRecord, held: BatchRecord, at: Point) -> Point:
         return at
     own, masked = (each.compiled.schedule.phases[at.phase].segments[at.segment].lines for each in (record, held))
     executed = {line.target for line in own[: at.done]}
-    return replace(at, done=max((i + 1 for i, line in enumerate(masked) if line.target in executed), default=0))
+    return at._replace(done=max((i + 1 for i, line in enumerate(masked) if line.target in executed), default=0))
 
 
 def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:

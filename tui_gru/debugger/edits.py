@@ -112,7 +112,7 @@ def _rest_of_line(program: Program, name: str, t: int) -> Point:
     line = program.lines[program.written_with[name]]
     assert line.formula is not None
     point = program.point_after(offset - 1)
-    return replace(point, parts=frozenset(part.label for part in line.formula.walk() if part.label and not _contains(part, name)))
+    return point._replace(parts=frozenset(part.label for part in line.formula.walk() if part.label and not _contains(part, name)))
 
 
 def _contains(node: Expression, label: str) -> bool:

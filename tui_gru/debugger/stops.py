@@ -263,8 +263,7 @@ _BRACES = r"\{\{|\}\}|[{}]"
 _MARKS = rf"{QUOTED}|[()\[\]{{}}:]"
 
 
-@dataclass(frozen=True, slots=True)
-class ValueFormat:
+class ValueFormat(NamedTuple):
     """The format of one value. The fields are those of Python's format specifications; `layout` is fill and alignment."""
 
     layout: str
@@ -308,8 +307,7 @@ class ValueFormat:
         return format(float(number), f"{before}.{self.precision or 6}{'g' if general else self.type}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     expression: CompiledExpression
     format: ValueFormat
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ Rounds = list[list[tuple[Array, ...]]]
 _UNHELD = 3  # reference count of a record that only the pool holds: its list, a local variable, and the argument of getrefcount
 
 
-@dataclass(frozen=True, eq=False)
-class Beside:
+class Beside(NamedTuple):
     """The arrays of a pass that reads the values of one record and writes the deltas of another."""
 
     deltas: BatchRecord

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from keyword import iskeyword
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,8 +39,7 @@ _CONSTANT = re.compile(r"c_(\d|minus|inf|nan)")
 _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones", "__debug__"})  # Python lets nothing assign to the last
 
 
-@dataclass(frozen=True)
-class ArrayView:
+class ArrayView(NamedTuple):
     """The array behind a local name of the generated code: the slot, the half of a state's slot, and the form in which it is
     viewed."""
 
@@ -237,16 +237,14 @@ class Sizes(dict[str, int]):
         return sum(self[part] for part in axis.split("+"))
 
 
-@dataclass(frozen=True)
-class CompiledPass:
+class CompiledPass(NamedTuple):
     """A compiled pass: its generated code and the Python function."""
 
     code: Code
     run: PassFunction
 
 
-@dataclass(frozen=True)
-class RecordLayout:
+class RecordLayout(NamedTuple):
     """The places of a record's arrays in its one block of memory, `size` entries: of slots with their shapes, and of vectors.
 
     `ids` are the slots of integers, which have arrays of their own.

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
@@ -99,8 +100,7 @@ class Operation:
 # segment.
 
 
-@dataclass(frozen=True)
-class LineGroup:
+class LineGroup(NamedTuple):
     """Lines that are executed together. `way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are
     executed once."""
 
@@ -117,8 +117,7 @@ class LineGroup:
         return length if self.way else 1
 
 
-@dataclass(frozen=True)
-class Loop:
+class Loop(NamedTuple):
     """A cycle through a state: the names of the lines and parts on it, and the direction in which it runs."""
 
     names: frozenset[str]

@@ -412,7 +412,7 @@ class Model:
         )
         if structure.silent:
             unit = infer_axes(self.composed.page).get(structure.silent, ("",))[-1]
-            self.composed = replace(self.composed, page=silenced(self.composed.page, structure.silent, unit))
+            self.composed = self.composed._replace(page=silenced(self.composed.page, structure.silent, unit))
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)
         clipping = [shipped("update", "clip")] if structure.clip else []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +105,7 @@ class Series(Replayed):
         return {Ability.TEXT: "this run has no text: it reads numbers"}
 
 
-@dataclass(frozen=True)
-class ModuleLink:
+class ModuleLink(NamedTuple):
     """A number of another module in the same batch: `name` at timestep `t` (from 0) of the run of `module`, with the same index."""
 
     module: str

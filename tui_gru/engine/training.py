@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
-from typing import Generic, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,7 @@ from tui_gru.errors import TuiGruError
 RuleSettings = Mapping[str, float]  # settings of the update rule: learning_rate, beta1 …; never changed in place
 
 
-@dataclass(frozen=True)
-class Earlier:
+class Earlier(NamedTuple):
     """The earlier batches of an epoch that the gradient continues into (carry `notebook`), latest first.
 
     `scratch` receives their deltas, because the records keep the deltas of their own losses.
@@ -45,8 +43,7 @@ class Earlier:
 NO_EARLIER = Earlier()
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A point in the computation of a batch.
 
     `phase` is forward, backward or update; `segment` and `step` are the segment of the phase and the step of the segment (0-based);
@@ -58,7 +55,7 @@ class Point:
     segment: int = 0
     step: int = 0
     done: int = 0
-    parts: frozenset[str] = field(default=frozenset())
+    parts: frozenset[str] = frozenset()
 
 
 def compute(record: BatchRecord, settings: RuleSettings | None, *, learn: bool, earlier: Earlier = NO_EARLIER) -> None:

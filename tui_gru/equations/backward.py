@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import count
@@ -62,8 +61,7 @@ def transposed_gradient(a: Expression) -> Expression:
 # Numbers and sizes are multiplied, equal terms are added, and common factors are factored out: a⊙b − a⊙c = a⊙(b − c).
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A term of a sum: `coefficient · factors / sizes`."""
 
     coefficient: Fraction
@@ -187,8 +185,7 @@ class Use(NamedTuple):
     term: Expression
 
 
-@dataclass(frozen=True)
-class Backward:
+class Backward(NamedTuple):
     """The derived lines.
 
     `deltas` computes the gradients of one timestep, in an order in which they can be computed. `gradients` adds one timestep's

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import normalize
 
 from tui_gru import errors as arguments
@@ -23,8 +23,7 @@ LONGEST = 200_000  # characters in a file
 MOST_LINES = 500  # formulas in a file
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """An input of every timestep, (B, axis), or (B) without an axis. A `target` is the value to predict."""
 
     axis: str
@@ -32,8 +31,7 @@ class Input:
     target: bool = False
 
 
-@dataclass(frozen=True)
-class CarriedState:
+class CarriedState(NamedTuple):
     """A value carried to the next timestep, (B, axis); with `backwards`, carried to the previous timestep."""
 
     axis: str
@@ -339,8 +337,7 @@ LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
 SILENT = "silent units"  # the mask of units that are held at 0; a name that no cell can have
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer in one direction (0-based `number`): the suffix of its names, its input and output, its states and its lines."""
 
     number: int
@@ -357,8 +354,7 @@ class Layer:
         return f"layer {self.number + 1}{' ←' if self.backwards else ''}"
 
 
-@dataclass(frozen=True)
-class Composed:
+class Composed(NamedTuple):
     """A page joined from pieces, and its layers in the order of its lines."""
 
     page: Page
@@ -649,8 +645,7 @@ def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> P
 FOLDER = Path(__file__).parent.parent / "models"
 
 
-@dataclass(frozen=True)
-class PieceKind:
+class PieceKind(NamedTuple):
     """A kind of piece. `folder` has the files of the built-in ones; `option` is the option of a run that names one of them or a
     user's file, which ends in a dot and the name of the kind; empty if other options imply the piece. `names` are those that the
     option takes if not every file of the folder is a piece of its own, and `wanted` says what the option takes."""

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 from functools import cache
 from string import ascii_letters
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import combining, east_asian_width, normalize
 
 from tui_gru.equations.functions import FUNCTIONS, WRITTEN
@@ -169,16 +169,14 @@ class Symbols:
 # Errors in equation files, with the place in the file, what is wrong, and what to do.
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """An equation file: its name as messages write it, and its lines."""
 
     name: str = ""
     lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class SourceSpan:
+class SourceSpan(NamedTuple):
     """A place in a file: a line (1-based), and the columns `start` to `stop` − 1 (0-based)."""
 
     file: File
@@ -189,7 +187,7 @@ class SourceSpan:
     def to(self, other: SourceSpan | None) -> SourceSpan:
         """Return the place from the start of this one to the end of another on the same line; this place if the other is on another
         line."""
-        return self if other is None or other.line != self.line else replace(self, stop=max(self.stop, other.stop))
+        return self if other is None or other.line != self.line else self._replace(stop=max(self.stop, other.stop))
 
 
 class EquationError(ValueError):
@@ -485,8 +483,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A number, a name or a sign; `kind` says which of the three, or `end`."""
 
     kind: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -91,8 +91,7 @@ def _prediction(snapshot: Snapshot) -> str:
     return imported.title(snapshot)
 
 
-@dataclass(frozen=True)
-class PanelSlot:
+class PanelSlot(NamedTuple):
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 
     `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels. Each has the numbers of the

@@ -278,8 +278,7 @@ class Scale(Enum):
         return scales[(scales.index(self) + 1) % len(scales)]
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """An axis from `low` to `high`, both finite. With `log`, low must be > 0."""
 
     low: float

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -261,8 +260,7 @@ _FORK, _TICK = "╰", "╵"
 Signs = Mapping[int, tuple[str, Style]]
 
 
-@dataclass(frozen=True, eq=False)
-class LossColumns:
+class LossColumns(NamedTuple):
     """The losses by column, each array of shape (columns,).
 
     `heights` is from 0 to 1, NaN where there is no loss. `broken` is True where a loss is not finite. `standing_out` is 1 where a
