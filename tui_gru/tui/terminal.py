@@ -92,14 +92,23 @@ class GuardedScreen(Screen[None]):
     def draw(self) -> None:
         """Draw the changes since the last drawing, unless the app suspends drawing.
 
-        A program that types keys suspends it: drawing would take a sixth to a third more of its time.
+        A program that types keys suspends it: drawing would take a sixth to a third more of its time. The layouts of the start are
+        drawn once, with the borders that the panels set when they know their sizes.
         """
-        if getattr(self.app, "drawing", True):
+        if getattr(self.app, "drawing", True) and self._settled:
             super()._compositor_refresh()
         else:
             self._dirty_widgets.clear()  # the compositor has the regions
 
     _compositor_refresh = draw  # Textual's name for it
+
+    _settled = False  # True once Textual has laid out what has changed since the screen was shown
+
+    def _on_timer_update(self) -> None:
+        super()._on_timer_update()
+        if not self._settled:
+            self._settled = True
+            self.draw()
 
     def on_screen_resume(self, event: ScreenResume) -> None:
         """When the screen is first shown, style nothing again: all of it has just been styled."""
