@@ -131,6 +131,20 @@ class MemoryFirstCell(nn.Module):
         return c, torch.tanh(c)
 
 
+class MultiplicativeLSTMCell(nn.Module):
+    """Multiplies the products with x and with h, whose sizes do not follow from the sum of either with another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.x, self.m, self.mx, self.mh = nn.Linear(IN, 4 * H), nn.Linear(H, 4 * H), nn.Linear(IN, H), nn.Linear(H, H)
+
+    def forward(self, x, hc):
+        h, c = hc
+        i, f, o, u = torch.split(self.x(x) + self.m(self.mx(x) * self.mh(h)), H, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(u)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
 FORMS = {
     "over all gates": NormedGatesLSTMCell,
     "over all gates, without gains": lambda: NormedGatesLSTMCell(affine=False),
@@ -139,6 +153,7 @@ FORMS = {
     "one norm for both products": OneNorm,
     "root mean square": RootMeanSquareCell,
     "memory first": MemoryFirstCell,
+    "multiplied products": MultiplicativeLSTMCell,
 }
 
 
@@ -151,7 +166,7 @@ def loop(cell, x):
                 h, (_, c) = cell(one, (h, c))
             case OwnNormedLSTMCell():
                 h, c = cell(one, h, c)
-            case OneNorm():
+            case OneNorm() | MultiplicativeLSTMCell():
                 h, c = cell(one, (h, c))
             case MemoryFirstCell():
                 c, h = cell(one, (c, h)) if number else cell(one)

@@ -806,12 +806,19 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def equations_of(
-    reader: OperationReader, x: str, states: Mapping[str, str], ends: Mapping[str, str], variables: Mapping[str, str]
+    reader: OperationReader,
+    x: str,
+    states: Mapping[str, str],
+    ends: Mapping[str, str],
+    variables: Mapping[str, str],
+    *,
+    sized: bool = False,
 ) -> tuple[str, dict[str, Block]]:
     """Return the text of a cell, and the part of a parameter that each of its parameters is.
 
     `x` and `states` name the leaves, by the names h and c of the states; `ends` the lines of the new states. `variables` of the
-    script name the lines that they had last. Raises `UnreadableError` if the states depend on other leaves.
+    script name the lines that they had last. With `sized`, matrices have their axes. Raises `UnreadableError` if the states depend
+    on other leaves.
     """
     before = {x: "x", **{leaf: f"{state}_prev" for state, leaf in states.items()}}
     needed, waiting = set[str](), list(ends.values())
@@ -841,7 +848,7 @@ def equations_of(
     for state, end in ends.items():
         if targets.get(end) != state:
             written.append((state, Name(targets.get(end) or before[end])))
-    taken = {*targets.values(), *ends, *before.values()}
+    taken, declared = {*targets.values(), *ends, *before.values()}, list[str]()
     for target, formula in written:
         for name, role in _roles_of_parameters(formula, reader.blocks):
             if name not in parameters:
@@ -849,6 +856,8 @@ def equations_of(
                 candidates = (f"{role}{joint}{target}{number or ''}" for number in (0, *range(2, 1000)))
                 parameters[name] = next(each for each in candidates if each not in taken)
                 taken.add(parameters[name])
+                axes = f"({'I' if role == 'W' else 'H'} H)" if sized and len(reader.blocks[name].shape) == 2 else ""
+                declared.append(parameters[name] + axes)
     first = next(iter(ends))
     if written[-1][0] != first:
         at = next(i for i, (target, _) in enumerate(written) if target == first)
@@ -863,8 +872,8 @@ def equations_of(
     texts = [
         writer.line(target, "=", _with_names(formula, lambda read: Name(parameters.get(read, read)))) for target, formula in written
     ]
-    declared = f"state {', '.join(f'{state} : H' for state in ends)}\nparameters {' '.join(parameters.values())}\n"
-    return f"reads x\n{declared}\n" + "\n".join(texts) + "\n", {parameters[name]: reader.blocks[name] for name in parameters}
+    head = f"reads x\nstate {', '.join(f'{state} : H' for state in ends)}\nparameters {' '.join(declared)}\n\n"
+    return head + "\n".join(texts) + "\n", {parameters[name]: reader.blocks[name] for name in parameters}
 
 
 def _targets(

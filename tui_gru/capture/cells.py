@@ -448,7 +448,7 @@ def _read_off(
     none, `NoCellError` if its first call computed something else."""
     import torch
 
-    found, why = dict[str, HandwrittenCell](), list[str]()
+    found, why = dict[str, HandwrittenCell](), list[tuple[int, str]]()
     for seen in _observations(part, arguments, results, absent):
         if len(seen.products) > MOST_PRODUCTS:
             raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
@@ -468,13 +468,13 @@ def _read_off(
                 cell = _cell_of(reader, part, name, seen.parameters, [x, *states], takes, [ends[i] for i in gives], gives)
                 found.setdefault(reader.line_of(ends[gives[0]]), cell)
             except (CaptureError, EquationError) as error:
-                why.append(str(error))
+                why.append((-len(states), str(error)))
             if found and len(states) == 2:
                 break
         if found:
             break
     if not found:
-        raise UnreadableError(why[0] if why else "it takes no x and h, or returns no new h")
+        raise UnreadableError(min(why, key=lambda each: each[0])[1] if why else "it takes no x and h, or returns no new h")
     if len(found) > 1:
         raise UnreadableError("it returns several tensors that can be its new state; let it return h alone")
     (cell,) = found.values()
@@ -504,12 +504,15 @@ def _cell_of(
         raise UnreadableError("its first state is its memory c")
     letters, title = ("h", "c")[: len(ends)], printable(type(part).__name__, 60)
     before, after = dict(zip(letters, own[1:], strict=True)), dict(zip(letters, lines, strict=True))
-    try:
-        text, blocks = equations_of(reader, own[0], before, after, reader.variables)
-        equations = _derivable(f"{title}.cell", text, I, H)
-    except (CaptureError, EquationError):  # as for a variable with a name that equations cannot have
-        text, blocks = equations_of(reader, own[0], before, after, {})
-        equations = _derivable(f"{title}.cell", text, I, H)
+    # A variable may have a name that equations cannot have; sizes that cannot be inferred are given.
+    for variables, sized in combined((reader.variables, {}), (False, True)):
+        try:
+            text, blocks = equations_of(reader, own[0], before, after, variables, sized=sized)
+            equations = _derivable(f"{title}.cell", text, I, H)
+            break
+        except (CaptureError, EquationError):
+            if sized and not variables:
+                raise
     reader.check_apart(blocks.values())
     module = GRUModule(name, "Cell", I, H, written_as=title, equations=equations)
     values = {weight: (blocks[weight],) for weight, _ in equations.shapes}
