@@ -85,6 +85,12 @@ def test_flow_and_columns():
     assert boxes.columns(a, b, gap=1).text.splitlines() == ["a bb", "a   "]
 
 
+@given(st.lists(some, max_size=5), st.integers(0, 20), st.integers(0, 2))
+def test_the_size_of_a_flow_is_known_before_it_is_drawn(parts, width, gap):
+    flow = boxes.flow(parts, width, gap=gap)
+    assert boxes.flow_size(parts, width, gap=gap) == (flow.width, flow.height)
+
+
 def test_a_title_leaves_the_axis_on_the_box():
     assert boxes.titled(text(P, "Wz"), text(P, "1\n2")).axis == 1
 

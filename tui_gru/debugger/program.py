@@ -566,7 +566,15 @@ class Program:
 
     def parameters_with(self, layer: Layer) -> tuple[str, ...]:
         """Return the parameters of a layer, and those without a layer (of the input and of the head)."""
-        return tuple(name for name in self.parameters if self.layer_with(name) in (None, layer))
+        return self._parameters_by_suffix[layer.suffix]
+
+    @cached_property
+    def _parameters_by_suffix(self) -> Mapping[str, tuple[str, ...]]:
+        suffixes = {name: layer.suffix for name in self.parameters if (layer := self.layer_with(name)) is not None}
+        return {
+            layer.suffix: tuple(name for name in self.parameters if suffixes.get(name, layer.suffix) == layer.suffix)
+            for layer in self.layers
+        }
 
     @cached_property
     def main_layer(self) -> Layer:

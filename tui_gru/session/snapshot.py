@@ -217,7 +217,9 @@ class Snapshot:
 
     def last_step(self, name: str) -> Array | None:
         """Return the last change of a parameter: by the update of this batch if it has reached it, else of the batch before."""
-        return last_step(self.moment, self.previous, name)
+        if name not in self._steps:
+            self._steps[name] = last_step(self.moment, self.previous, name)
+        return self._steps[name]
 
     @property
     def has_arrays(self) -> bool:
@@ -257,6 +259,10 @@ class Snapshot:
 
     @cached_property
     def _flows(self) -> dict[tuple[int | None, str], tuple[Flow | None, ...]]:
+        return {}
+
+    @cached_property
+    def _steps(self) -> dict[str, Array | None]:
         return {}
 
     def stops_on(self, line: ProgramLine) -> tuple[Breakpoint, ...]:

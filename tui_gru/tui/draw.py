@@ -17,6 +17,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.geometry import Size
 from textual.strip import Strip
 
 from tui_gru.debugger.program import Program
@@ -159,7 +160,7 @@ def row_width(row: Iterable[Segment]) -> int:
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
     """Return a box of these rows, padded on the right to the widest."""
-    visible = [tuple(segment for segment in row if segment.text) for row in rows]
+    visible = [tuple([segment for segment in row if segment.text]) for row in rows]
     widths = list(map(row_width, visible))
     width = max(widths, default=0)
     return Box(tuple((*row, *_space(width - w)) for row, w in zip(visible, widths, strict=True)), width, axis)
@@ -187,12 +188,18 @@ def hstack(*boxes: Box, gap: int = 1) -> Box:
     shown = [box for box in boxes if box.width]
     if not shown:
         return EMPTY
-    above = max(box.axis for box in shown)
-    below = max(box.height - box.axis for box in shown)
-    level = [pad(box, top=above - box.axis, bottom=below - box.height + box.axis) for box in shown]
-    level[1:] = [pad(box, left=gap) for box in level[1:]]
-    rows = tuple(tuple(segment for row in across for segment in row) for across in zip(*(b.rows for b in level), strict=True))
-    return Box(rows, sum(box.width for box in level), above)
+    if len(shown) == 1:
+        return shown[0]
+    above = max([box.axis for box in shown])
+    rows: list[list[Segment]] = [[] for _ in range(above + max([len(box.rows) - box.axis for box in shown]))]
+    lead: SegmentRow = ()
+    for box in shown:
+        start, blank = above - box.axis, (*lead, *_space(box.width))
+        end = start + len(box.rows)
+        for y, row in enumerate(rows):
+            row += (*lead, *box.rows[y - start]) if start <= y < end else blank
+        lead = _space(gap)
+    return Box(tuple(map(tuple, rows)), sum([box.width for box in shown]) + gap * (len(shown) - 1), above)
 
 
 def vstack(*boxes: Box, gap: int = 0) -> Box:
@@ -200,10 +207,12 @@ def vstack(*boxes: Box, gap: int = 0) -> Box:
     shown = [box for box in boxes if box.height]
     if not shown:
         return EMPTY
-    width = max(box.width for box in shown)
+    width = max([box.width for box in shown])
     rows: list[SegmentRow] = []
-    for index, box in enumerate(shown):
-        rows += pad(box, right=width - box.width, top=gap if index else 0).rows
+    for box in shown:
+        rows += [_space(width)] * gap if rows else ()
+        spare = _space(width - box.width)
+        rows += [(*row, *spare) for row in box.rows] if spare else box.rows
     return Box(tuple(rows), width, shown[0].axis)
 
 
@@ -250,6 +259,19 @@ def _cut(row: SegmentRow, width: int, mark: Segment) -> SegmentRow:
 
 def flow(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
     """Put boxes side by side in as many lines as needed, like words in a paragraph, with a blank row between."""
+    return vstack(*(hstack(*line, gap=gap) for line in _flowing(boxes, width, gap)), gap=1)
+
+
+def flow_size(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Size:
+    """Return the size of these boxes as `flow` puts them."""
+    shown = ([box for box in line if box.width] for line in _flowing(boxes, width, gap))
+    lines = [line for line in shown if line]
+    heights = [max(box.axis for box in line) + max(box.height - box.axis for box in line) for line in lines]
+    across = max((sum(box.width + gap for box in line) - gap for line in lines), default=0)
+    return Size(across, sum(heights) + max(len(heights) - 1, 0))
+
+
+def _flowing(boxes: Iterable[Box], width: int, gap: int) -> list[list[Box]]:
     lines: list[list[Box]] = []
     used = 0
     for box in boxes:
@@ -259,7 +281,7 @@ def flow(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
         else:
             lines.append([box])
             used = box.width
-    return vstack(*(hstack(*line, gap=gap) for line in lines), gap=1)
+    return lines
 
 
 def columns(*boxes: Box, gap: int = 2) -> Box:

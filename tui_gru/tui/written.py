@@ -159,9 +159,9 @@ def matrix(
     marked entries and the row and column in `focus`; the full shape is then written beside the matrix. `refs` maps row and
     column to references, at which a cursor can point.
     """
-    table = None if values is None else np.atleast_2d(values)
-    rows, columns = table.shape if table is not None else (shape or (1, 1))
-    scale = scale_of(table) if scale is None else scale
+    array = None if values is None else np.atleast_2d(values)
+    rows, columns = array.shape if array is not None else (shape or (1, 1))
+    scale = scale_of(array) if scale is None else scale
     entry = ENTRIES[kind, compact]
     glyphs = palette.glyphs
     at_row, at_column = cursor if cursor is not None else (focus[0] if row is None else row, focus[1])
@@ -172,10 +172,10 @@ def matrix(
     dot = glyphs.blank.center(width)
 
     def cell(i: int, j: int) -> Segment:
-        if table is None:
+        if array is None:
             return Cell.of(dot, palette.cursor if cursor == (i, j) else palette.blank, None if refs is None else refs(i, j))
-        value = table[i, j]
-        style = entry_style(palette, kind, float(value), scale)
+        value = float(array[i, j])
+        style = entry_style(palette, kind, value, scale)
         if cursor == (i, j):
             style = palette.cursor
         elif row is not None and i != row:

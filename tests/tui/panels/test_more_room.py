@@ -62,7 +62,7 @@ def by_sheet(rows, whole):
     sheets = [], [], []
     for cell in cells:
         sheets[2 if cell.ref.change else cell.ref.name.startswith("d")].append(cell)
-    return tuple(found for sheet in sheets for found in (shown_in([sheet])[0] == whole, shown_in([sheet])[1]))
+    return tuple(found for numbers, digits in map(shown_in, zip(sheets)) for found in (numbers == whole, digits))
 
 
 @pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"layers": 2, "bidirectional": True}], ids=str)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, large
+from tui_gru import Session
 from tui_gru.engine import numbers
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.headless import headless
@@ -37,12 +38,43 @@ async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(bo
         assert accented == {"Wh", "Uh", "bh"}
 
 
-def test_a_sheet_draws_each_matrix_once(moment, monkeypatch):
-    drawn, snapshot = [], moment("sgd")
-    monkeypatch.setattr(sheets, "matrix", lambda *args, **options: (drawn.append(options), matrix(*args, **options))[1])
-    names = snapshot.program.parameters
-    sheets.sheet(palette_for(BLACKBOARD), snapshot, names, sheets.GRADIENTS, 777, compact=True)  # no other test has this width
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return the matrices that sheets draw, as they are drawn."""
+    matrices = []
+    monkeypatch.setattr(sheets, "matrix", lambda *args, **options: (matrices.append(options), matrix(*args, **options))[1])
+    return matrices
+
+
+def test_a_sheet_draws_each_matrix_once_for_all_widths(drawn):
+    session = Session(seed=777)  # whose weights no other test has drawn
+    session.learning = True
+    session.step("batch", 2)
+    names = session.program.parameters
+    for width in (80, 120):
+        sheets.sheet(palette_for(BLACKBOARD), session.snapshot(), names, sheets.GRADIENTS, width, compact=True)
     assert len(drawn) == len(names)
+
+
+def test_a_step_that_changes_no_weight_draws_no_matrix_of_a_sheet(drawn):
+    session = Session(seed=778)
+    for _ in range(2):
+        session.step("op")
+        drawn.clear()
+        sheets.sheet(palette_for(BLACKBOARD), session.snapshot(), session.program.parameters, sheets.WEIGHTS, 80, compact=True)
+    assert not drawn  # the titles of what the line reads are lit
+
+
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"layers": 2, "bidirectional": True}, {"hidden_size": 5}], ids=str)
+def test_the_size_of_a_sheet_is_known_before_anything_is_drawn(drawn, options, compact):
+    snapshot, palette = Session(**options).snapshot(), palette_for(BLACKBOARD)
+    names = snapshot.program.parameters_with(View().layer_of(snapshot))
+    sizes = {width: sheets.size_of(palette, snapshot.program, names, width, compact=compact) for width in range(30, 240, 7)}
+    assert not drawn
+    for width, size in sizes.items():
+        box = sheets.sheet(palette, snapshot, names, sheets.WEIGHTS, width, compact=compact)
+        assert size == (box.width, box.height)
 
 
 async def test_gradients_and_changes_come_where_there_is_room(board, moment, written):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -19,7 +20,7 @@ from tui_gru.debugger.program import Program, along, spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, CellRow, Refs, clip, flow, from_rows, hstack, refs_of, text, titled, vstack
+from tui_gru.tui.draw import Box, CellRow, Refs, clip, flow, flow_size, from_rows, hstack, refs_of, text, titled, vstack
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, PanelGroup, Titles
@@ -34,8 +35,7 @@ from tui_gru.tui.written import ENTRIES, AnyArray, matrix, scale_of
 MOST_ENTRIES = 400
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """A quantity of every parameter: `read` returns it from a snapshot, `sign` is written before the parameter's name."""
 
     name: str
@@ -121,59 +121,83 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
 def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
-    largest = _largest(entries, arrays) if kind.sign else ("", (0, 0))
-    first = {name for names in program.matrices_by_gate[:1] for name in names} | set(program.of_head)
+    largest, place = _largest(entries, arrays) if kind.sign else ("", (0, 0))
     matrices = [
-        matrix(
-            palette,
-            array,
-            shape=entry.shape,
-            scale=scale,
-            fresh=entry.fresh,
-            compact=compact,
-            refs=kind.refs(program, entry.name),
-            marked=largest[1] if entry.name == largest[0] else None,
-        )
-        for entry, array in zip(entries, arrays, strict=True)
+        _matrix(palette, kind, program, entry._replace(picked=False), scale, place if entry.name == largest else None, compact)
+        for entry in entries
     ]
+    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, compact)
+    return flow(_ways(palette, kind, program, entries, matrices, compact, named=named)[way], width)
 
-    def arranged(*, named: bool) -> Box:
-        """Put the matrices side by side in the way that takes the fewest rows, with the names of rows and columns if `named`."""
-        boxes = {}
-        for entry, box in zip(entries, matrices, strict=True):
-            name = entry.name
-            title = text(palette, kind.sign + name, palette.accent if entry.picked else palette.dim)
-            of_matrix = len(program.names[name].axes) == 2
-            if named and of_matrix:
-                boxes[name] = _named(palette, program, entry, title, box, compact=compact, rows=name in first)
-            else:
-                above = of_matrix and name not in program.of_head
-                boxes[name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
-        columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
-        vectors = [name for name in boxes if len(program.names[name].axes) != 2]
-        head = [boxes[name] for name in program.of_head if name not in vectors]
-        own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
-        together = _column(*own, *biases)
-        roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
-        beside = [_column(*biases)] if biases else []
-        ways = (
-            [*columns, _column(*head, together, leading=int(roomy))],
-            [*columns, *beside, _column(*head, *own)],
-            [*columns, *beside, *head, *own],
-        )
-        return min((flow(way, width, gap=2) for way in ways), key=lambda box: box.height)
 
-    named, plain = arranged(named=True), arranged(named=False)
-    return named if named.height <= plain.height and named.width <= width else plain
+@lru_cache(maxsize=128)
+def _matrix(
+    palette: Palette, kind: Sheet, program: Program, entry: _Entry, scale: float, marked: tuple[int, int] | None, compact: bool
+) -> Box:
+    """Draw the matrix of a parameter. A step changes few of them."""
+    array = None if entry.data is None else np.frombuffer(entry.data, entry.dtype).reshape(entry.shape)
+    refs = kind.refs(program, entry.name)
+    return matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs, marked=marked)
+
+
+def _ways(
+    palette: Palette,
+    kind: Sheet,
+    program: Program,
+    entries: Sequence[_Entry],
+    matrices: Sequence[Box],
+    compact: bool,
+    *,
+    named: bool,
+) -> Sequence[Sequence[Box]]:
+    """Return the ways to put matrices side by side, with the names of rows and columns if `named`."""
+    first = {name for names in program.matrices_by_gate[:1] for name in names} | set(program.of_head)
+    boxes = {}
+    for entry, box in zip(entries, matrices, strict=True):
+        name = entry.name
+        title = text(palette, kind.sign + name, palette.accent if entry.picked else palette.dim)
+        of_matrix = len(program.names[name].axes) == 2
+        if named and of_matrix:
+            boxes[name] = _named(palette, program, entry, title, box, compact=compact, rows=name in first)
+        else:
+            above = of_matrix and name not in program.of_head
+            boxes[name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
+    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
+    vectors = [name for name in boxes if len(program.names[name].axes) != 2]
+    head = [boxes[name] for name in program.of_head if name not in vectors]
+    own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
+    together = _column(*own, *biases)
+    roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
+    beside = [_column(*biases)] if biases else []
+    return (
+        [*columns, _column(*head, together, leading=int(roomy))],
+        [*columns, *beside, _column(*head, *own)],
+        [*columns, *beside, *head, *own],
+    )
 
 
 @lru_cache(maxsize=64)
+def _arrangement(
+    palette: Palette, kind: Sheet, program: Program, names: tuple[str, ...], width: int, compact: bool
+) -> tuple[bool, int, Size]:
+    """Return whether the rows and columns of a sheet of these parameters have names at this width, which of the ways takes the
+    fewest rows, and the size of it: all that is the same for all numbers."""
+    shapes = {name: (1, *program.config.compiled.layout.shapes[name])[-2:] for name in names}
+    entries = [_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items()]
+    step, blank = ENTRIES["signed", compact].width + 1, Segment("")
+    boxes = [Box(((blank,),) * rows, columns * step + 1, (rows - 1) // 2) for _, (rows, columns), *_ in entries]
+    found = {}
+    for named in (True, False):
+        sizes = [flow_size(way, width) for way in _ways(palette, kind, program, entries, boxes, compact, named=named)]
+        fewest = min(sizes, key=lambda size: size.height)
+        found[named] = sizes.index(fewest), fewest
+    named = found[True][1].height <= found[False][1].height and found[True][1].width <= width
+    return named, *found[named]
+
+
 def size_of(palette: Palette, program: Program, names: tuple[str, ...], width: int, *, compact: bool) -> Size:
     """Return the size of a sheet of these parameters at this width, whatever their numbers are."""
-    shapes = {name: (1, *program.config.compiled.layout.shapes[name])[-2:] for name in names}
-    entries = tuple(_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items())
-    drawn = _drawn(palette, WEIGHTS, program, entries, width, compact)
-    return Size(drawn.width, drawn.height)
+    return _arrangement(palette, WEIGHTS, program, names, width, compact)[-1]
 
 
 def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tuple[str, tuple[int, int]]:
