@@ -1,5 +1,6 @@
 import math
 from dataclasses import fields
+from functools import cache
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ def ratio(style: Style, ground: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+@cache
 def luminance(colour):
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -30,8 +31,13 @@ MOMENTS = {
 def shown_in(rows):
     """Return how many numbers of the run and letters of the batch rows show, and the digits of the shortest decimal."""
     cells = [segment for row in rows for segment in row if isinstance(segment, Cell)]
-    decimals = [cell.text for cell in cells if re.search(r"\d\.\d", cell.text)]
-    return len({cell.ref for cell in cells}), min((len(re.sub(r"\D", "", text)) for text in decimals), default=0)
+    return len({cell.ref for cell in cells}), min(filter(None, map(digits_of, {cell.text for cell in cells})), default=0)
+
+
+@cache
+def digits_of(text):
+    """Return the number of digits of a decimal, 0 for another text."""
+    return len(re.sub(r"\D", "", text)) if re.search(r"\d\.\d", text) else 0
 
 
 def no_less(shown, sizes, name=""):
