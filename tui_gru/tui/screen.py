@@ -692,12 +692,14 @@ class MainScreen(SessionScreen):
         if isinstance(source := self.session.config.source, Imported) and source.newer is not None:
             self.set_interval(FOLLOWED / 2, self.newer.poll)
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         if self._card is not None:
             self._card.size_up()  # before the panels, which get the rows that it leaves
         self.panels.resized()
         self.bottom.make_room()
         self._show_card()
+        if event.size == self.outer_size:  # Textual says it again after each layout, and twice at the start
+            event.prevent_default()
 
     def on_idle(self) -> None:
         self.kept.keep_layout()
