@@ -114,24 +114,24 @@ ENOUGH = 32  # entries of a unit that a finding needs
 
 
 class RunFacts:
-    """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
+    """A run up to a position. Batches are counted through all epochs, 0-based.
 
-    Only completed batches are examined; those of a recording, a script or a model file are all complete. Batches are replayed as
-    needed; `monitor` sees them and may raise an error.
+    Only completed batches are examined; those of a recording, a script or a model file are all complete. Batches are replayed when
+    a rule reads them; `monitor` sees them and may raise an error.
     """
 
     def __init__(
         self,
         timeline: Timeline,
-        moment: Moment,
+        position: Position,
         samples: Sequence[Sample] = (),
         held_out: Text = "",
         monitor: Monitor | None = None,
     ) -> None:
-        self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
+        self.timeline, self.position, self.samples, self.held_out, self._monitor = timeline, position, samples, held_out, monitor
         self.program, self.config = timeline.program, timeline.program.config
         trains = self.config.source.can(Ability.TRAIN)
-        self.count = timeline.completed(moment.position) if trains else self.program.num_batches
+        self.count = timeline.completed(position) if trains else self.program.num_batches
 
     @classmethod
     def after(
@@ -142,16 +142,20 @@ class RunFacts:
         held_out: Text = "",
         monitor: Monitor | None = None,
     ) -> RunFacts:
-        """Return the facts of a run after some batches, at least one. The recent ones are replayed on the way to the last."""
-        recent = _recent(timeline, batches, monitor)
-        found = cls(timeline, timeline.moment(timeline.end_of(batches - 1)), samples, held_out, monitor)
-        found.recent = recent
-        return found
+        """Return the facts of a run after some batches, at least one."""
+        return cls(timeline, timeline.position(timeline.end_of(batches - 1)), samples, held_out, monitor)
+
+    @cached_property
+    def moment(self) -> Moment:
+        """The moment of the position. At the end of a batch, the recent ones are replayed on the way to it."""
+        if self.position.tick == self.end(self.count - 1):
+            _ = self.recent
+        return self.timeline.moment(self.position.tick)
 
     @property
     def corpus(self) -> AnyCorpus:
         """What is trained on at the position."""
-        return self.timeline.segment_at(self.moment.position.tick).trainer.corpus
+        return self.timeline.segment_at(self.position.tick).trainer.corpus
 
     @cached_property
     def learned(self) -> NDArray[np.intp]:
@@ -205,10 +209,13 @@ class RunFacts:
     def check(self) -> None:
         """Let the monitor stop the examination, between two batches of a trial."""
         if self._monitor is not None:
-            self._monitor(self.moment.position.number, self.moment.record)
+            self._monitor(self.position.number, self.moment.record)
 
     def record(self, batch: int) -> BatchRecord:
         """Return the complete record of a batch."""
+        # A replay on the way to one of the recent batches passes the others; batches of a recording are independent.
+        if self.count - self._few <= batch < self.count and self.config.source.can(Ability.TRAIN):
+            return self.recent[batch - self.count][1]
         return self.timeline.record(batch, self._monitor)
 
     @staticmethod
@@ -216,10 +223,15 @@ class RunFacts:
         """Return a batch at or not far before one, to which a replay is short: checkpoints are at multiples of powers of two."""
         return batch - batch % SPACING if batch >= 8 * SPACING else batch
 
+    @property
+    def _few(self) -> int:
+        """The number of recent batches."""
+        return min(RECENT, max(1, RECENT_BYTES // self.config.record_bytes), self.count)
+
     @cached_property
     def recent(self) -> tuple[tuple[int, BatchRecord], ...]:
         """The last batches with their records, in order."""
-        return _recent(self.timeline, self.count, self._monitor)
+        return tuple((batch, self.timeline.record(batch, self._monitor)) for batch in range(self.count - self._few, self.count))
 
     @cached_property
     def recently_learned(self) -> tuple[tuple[int, BatchRecord], ...]:
@@ -263,7 +275,7 @@ class RunFacts:
     @cached_property
     def expected(self) -> Expected | None:
         """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
-        number = self.moment.position.number
+        number = self.position.number
         found = expected_of(self.record(number), self.config.source, number)
         return None if found is None or found.agrees else found
 
@@ -273,7 +285,7 @@ class RunFacts:
         source = self.config.source
         if not isinstance(source, Imported) or self.expected is None:
             return None
-        port = Port.of(source, self.moment.position.number)
+        port = Port.of(source, self.position.number)
         return None if port is None else port.fit(self.expected.tolerance)
 
     # Words
@@ -321,9 +333,3 @@ class RunFacts:
     def values(self) -> tuple[str, ...]:
         """The values that the forward pass computes at every timestep."""
         return self.program.names_of(ValueKind.VALUE)
-
-
-def _recent(timeline: Timeline, count: int, monitor: Monitor | None) -> tuple[tuple[int, BatchRecord], ...]:
-    """Return the last of the first `count` batches with their records, in order."""
-    few = min(RECENT, max(1, RECENT_BYTES // timeline.program.config.record_bytes), count)
-    return tuple((batch, timeline.record(batch, monitor)) for batch in range(count - few, count))

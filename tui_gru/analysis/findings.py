@@ -34,7 +34,8 @@ class FindingRule(NamedTuple):
 
     If it is found, those in `instead_of` are omitted, and those in `effects` are its consequences. `placed` is True if the tick of
     the finding is where the run shows it first, so that earlier moments need not be examined. `passes` is True if a healthy run may
-    show it for a while: that is no mistake where it has gone again.
+    show it for a while: that is no mistake where it has gone again. `shown` says whether there is a finding at all, where that is
+    known without a replay.
     """
 
     name: str
@@ -43,6 +44,11 @@ class FindingRule(NamedTuple):
     effects: tuple[str, ...] = ()
     placed: bool = False
     passes: bool = False
+    shown: Callable[[RunFacts], bool] | None = None
+
+    def is_shown(self, examined: RunFacts) -> bool:
+        """Return True if a run shows the finding."""
+        return next(self.find(examined), None) is not None if self.shown is None else self.shown(examined)
 
 
 #: What weights that are too large, or steps that are too large, lead to.
@@ -107,10 +113,15 @@ TABLE = (
     ),
     FindingRule("initial-loss", course.initial_loss, effects=(*_OF_LARGE_WEIGHTS, "rate-too-large")),
     FindingRule("rate-too-large", course.rate_too_large, ("loss-rises", "rate-too-small"), _OF_LARGE_STEPS, placed=True),
-    FindingRule("mostly-clipped", training.mostly_clipped, effects=("rate-too-small", "worse-than-a-table")),
+    FindingRule(
+        "mostly-clipped",
+        training.mostly_clipped,
+        effects=("rate-too-small", "worse-than-a-table"),
+        shown=training.is_mostly_clipped,
+    ),
     FindingRule("rate-too-small", course.rate_too_small, effects=("worse-than-a-table", "never-predicted"), placed=True),
     FindingRule("learning-is-off", course.learning_is_off, effects=("worse-than-a-table",), placed=True),
-    FindingRule("loss-rises", course.loss_rises, effects=_OF_LARGE_WEIGHTS),
+    FindingRule("loss-rises", course.loss_rises, effects=_OF_LARGE_WEIGHTS, shown=course.has_risen),
     FindingRule("units-are-identical", training.units_are_identical, effects=("worse-than-a-table",)),
     FindingRule("zero-gradient", training.zero_gradient, effects=("vanishing-gradient", "dead-unit", "worse-than-a-table")),
     # A model that has learned which characters follow each other, and not yet what is farther away, hardly needs its states.
@@ -126,7 +137,7 @@ TABLE = (
         placed=True,
     ),
     FindingRule("never-predicted", course.never_predicted),
-    FindingRule("worse-than-a-table", course.worse_than_a_table),
+    FindingRule("worse-than-a-table", course.worse_than_a_table, shown=course.is_worse_than_a_table),
     FindingRule("overfitting", course.overfitting, placed=True),
 )
 
@@ -146,14 +157,22 @@ def find(
     `progress` receives a description of each part. The run and its records are not changed.
     """
 
-    examined = RunFacts(timeline, moment, samples, held_out, monitor)
+    examined = RunFacts(timeline, moment.position, samples, held_out, monitor)
+    examined.moment = moment
     with NUMPY_SETTINGS:
         found = _all(examined, progress)
-        first = _FirstSeen(examined, partial(RunFacts.after, timeline, samples=samples, held_out=held_out, monitor=monitor), found)
+        # The batches of a recording or a model file are independent: their findings begin where they are shown best.
+        trains = examined.config.source.can(Ability.TRAIN)
+        rules = [row for row in found if not row.placed] if trains and examined.count else []
+        facts = partial(RunFacts.after, timeline, samples=samples, held_out=held_out, monitor=monitor)
+        first = _first_seen(rules, examined.count, facts, progress)
+        here = moment.position.tick if trains else timeline.end_of(examined.count - 1)
         for row, own in found.items():
-            if progress is not None:
-                progress(f"looking where {row.name} begins")
-            found[row] = [replace(each, first_seen=timeline.position(first.tick(row, each))) for each in own]
+            ticks = (here if each.tick is None else each.tick for each in own)
+            if row in first:
+                ticks = (timeline.end_of(first[row] - 1) for _ in own)
+            begins = (timeline.position(min(tick, here)) for tick in ticks)
+            found[row] = [replace(each, first_seen=begin) for each, begin in zip(own, begins, strict=True)]
     return tuple(by_cause(found))
 
 
@@ -197,10 +216,10 @@ def gone_again(
 
     def border(rule: FindingRule, low: int, high: int) -> int:
         """Return the last number of batches from `low` on with the same answer of a rule as there, where `high` has the other."""
-        there = next(rule.find(facts(low)), None) is not None
+        there = rule.is_shown(facts(low))
         while high - low > 1:
             middle = (low + high) // 2
-            same = (next(rule.find(facts(middle)), None) is not None) == there
+            same = rule.is_shown(facts(middle)) == there
             low, high = (middle, high) if same else (low, middle)
         return low
 
@@ -252,33 +271,25 @@ def _root(row: FindingRule, causes: dict[FindingRule, FindingRule]) -> FindingRu
     return row
 
 
-class _FirstSeen:
-    """Finds since when a run shows the findings of some rules, by bisection over its batches."""
-
-    def __init__(self, examined: RunFacts, facts: Callable[[int], RunFacts], rules: Iterable[FindingRule]) -> None:
-        self._examined, self._facts, self._timeline = examined, facts, examined.timeline
-        # The batches of a recording or a model file are independent: their findings begin where they are shown best.
-        examinable = examined.config.source.can(Ability.TRAIN) and examined.count > 0
-        self._rules = [rule for rule in rules if not rule.placed] if examinable else []
-        self._known: dict[int, set[str]] = {}  # names of findings by the number of batches
-
-    def tick(self, rule: FindingRule, finding: Finding) -> int:
-        """Return the end of the first batch after which the rule finds something; at most `MOST_EXAMINATIONS` are examined."""
-        here = self._examined.moment.position.tick
-        if rule not in self._rules:
-            last = here if self._examined.config.source.can(Ability.TRAIN) else self._timeline.end_of(self._examined.count - 1)
-            return last if finding.tick is None else min(finding.tick, last)
-        low, high = 0, self._examined.count  # batches: too few for it, enough for it
-        for _ in range(MOST_EXAMINATIONS):
-            if high - low <= 1:
-                break
-            middle = (low + high) // 2
-            low, high = (low, middle) if rule.name in self._after(middle) else (middle, high)
-        return min(self._timeline.end_of(high - 1), here)
-
-    def _after(self, count: int) -> set[str]:
-        """Return which findings the run shows after a number of batches."""
-        if count not in self._known:  # the names are kept, not the facts, which hold records
-            facts = self._facts(count)
-            self._known[count] = {rule.name for rule in self._rules if next(rule.find(facts), None) is not None}
-        return self._known[count]
+def _first_seen(
+    rules: Iterable[FindingRule],
+    count: int,
+    facts: Callable[[int], RunFacts],
+    progress: Callable[[str], object] | None,
+) -> dict[FindingRule, int]:
+    """Return for each rule the least number of batches after which it finds something, by bisection of the first `count`; at most
+    `MOST_EXAMINATIONS` numbers are examined for each, those of several rules together."""
+    spans = dict.fromkeys(rules, (0, count))  # numbers of batches: too few for it, enough for it
+    for _ in range(MOST_EXAMINATIONS):
+        middles: dict[int, list[FindingRule]] = {}
+        for rule, (low, high) in spans.items():
+            if high - low > 1:
+                middles.setdefault((low + high) // 2, []).append(rule)
+        for middle, together in sorted(middles.items()):
+            examined = facts(middle)
+            for rule in together:
+                if progress is not None:
+                    progress(f"looking where {rule.name} begins")
+                low, high = spans[rule]
+                spans[rule] = (low, middle) if rule.is_shown(examined) else (middle, high)
+    return {rule: high for rule, (_, high) in spans.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -347,14 +348,21 @@ def _slope(record: BatchRecord) -> float:
     return float(step @ np.asarray(record.own_gradients.flat[:count], np.float64))
 
 
+def has_risen(x: RunFacts) -> bool:
+    """Return True if the loss is above the first one in the last batches."""
+    windows = _windows(x.losses[x.learned])
+    return len(windows) > 1 and bool(windows[-1] > _UP * x.losses[x.learned[0]] + _ABOVE)
+
+
 def loss_rises(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that is above the first one in the last batches."""
-    windows = _windows(x.losses[x.learned])
-    if len(windows) < 2:
+    if not has_risen(x):
         return
-    began, now, batch = float(x.losses[x.learned[0]]), float(windows[-1]), int(x.learned[-1])
-    if not now > _UP * began + _ABOVE:
-        return
+    began, now, batch = (
+        float(x.losses[x.learned[0]]),
+        float(_windows(x.losses[x.learned])[-1]),
+        int(x.learned[-1]),
+    )
     yield Finding(
         "loss-rises",
         "the loss rises above that of the first batch",
@@ -464,23 +472,42 @@ def target_is_read(x: RunFacts) -> Iterator[Finding]:
 # Where the loss ends: above a table, with a character that is never predicted, or by heart.
 
 
-def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that has settled above that of a unigram or bigram table."""
+class _Settled(NamedTuple):
+    """A loss that has settled above that of a table: the mean of the last epochs, `quarter` of them, and of as many before."""
+
+    table: str
+    of_table: float
+    now: float
+    before: float
+    quarter: int
+
+
+def _settled(x: RunFacts) -> _Settled | None:
+    """Return a loss that has settled above that of a unigram or bigram table; None if it has not."""
     N = x.program.num_batches
     epochs = len(x.learned) // N
     if epochs < _EPOCHS or len(x.learned) < _BATCHES or not _predicts_text(x):
-        return
+        return None
     losses = x.losses[x.learned][-epochs * N :].reshape(epochs, N).mean(axis=1)
     quarter = epochs // 4
     now, before = float(losses[-quarter:].mean()), float(losses[-2 * quarter : -quarter].mean())
     if not (now > 0.99 * before and np.isfinite(now)):
-        return
+        return None
     text, V = x.corpus.text, x.config.vocab_size
     tables = ("single characters", baselines(text, V).unigram), ("pairs", bigram_of_others(text, V))
-    worse = [(words, value) for words, value in tables if now > 1.05 * value]
-    if not worse:
+    return next((_Settled(words, value, now, before, quarter) for words, value in tables if now > 1.05 * value), None)
+
+
+def is_worse_than_a_table(x: RunFacts) -> bool:
+    """Return True if the loss has settled above that of a table."""
+    return _settled(x) is not None
+
+
+def worse_than_a_table(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that has settled above that of a unigram or bigram table."""
+    if (settled := _settled(x)) is None:
         return
-    words, value = worse[0]
+    words, value, now, before, quarter = settled
     batch = int(x.learned[-1])
     yield Finding(
         "worse-than-a-table",

@@ -40,7 +40,7 @@ def _about(x: RunFacts, name: str, title: str, meaning: str, cure: str, variant:
     """Yield a finding about an output that differs from the expected one. `variant` describes the variant that gives it."""
     expected, fit = x.expected, x.fit
     assert expected is not None
-    number = x.moment.position.number
+    number = x.position.number
     output = output_name(x.record(number))
     apart = np.abs(expected.whole.ours - expected.whole.recorded)
     t, row, unit = np.unravel_index(int(np.argmax(np.nan_to_num(apart, nan=np.inf))), apart.shape)
@@ -109,7 +109,7 @@ def _ragged(x: RunFacts, lengths: np.ndarray) -> str:
 def _lengths_without_padding(x: RunFacts) -> np.ndarray | None:
     """Return the lengths (B) of the rows of the current batch without their padding: zeros, or another input that occurs nowhere
     else, such as the embedding of a padding token. None if there are no rows of different lengths, or the model knows them."""
-    number = x.moment.position.number
+    number = x.position.number
     batch = x.config.source.batch(number)
     if batch is None or LIVE in batch.inputs or "x" not in batch.inputs:
         return None
@@ -127,7 +127,7 @@ def _lengths_without_padding(x: RunFacts) -> np.ndarray | None:
 
 
 def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
-    number = x.moment.position.number
+    number = x.position.number
     batch, lengths = x.config.source.batch(number), _lengths_without_padding(x)
     if batch is None or lengths is None:
         return

@@ -296,15 +296,25 @@ def _is_scale_free(x: RunFacts) -> bool:
     return any(isinstance(node, e.Apply) and node.function == "sqrt" for node in nodes)
 
 
+def _clipped(x: RunFacts) -> NDArray[np.bool_]:
+    """Return for each step that has learned whether nearly all of its gradient was clipped away, (n); empty where that is usual."""
+    if not x.config.clip or len(x.learned) < _LEARNED_BATCHES or _is_scale_free(x):
+        return np.zeros(0, bool)
+    return x.timeline.setting("limit", x.learned) < _CLIPPED * x.column("grad_norm")[x.learned]
+
+
+def is_mostly_clipped(x: RunFacts) -> bool:
+    """Return True if the gradient is nearly all clipped away in most steps."""
+    clipped = _clipped(x)
+    return len(clipped) > 0 and bool(clipped.mean() > _MOST_CLIPPED)
+
+
 def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
     """Find a gradient that is nearly all clipped away in most steps."""
-    if not x.config.clip or len(x.learned) < _LEARNED_BATCHES or _is_scale_free(x):
+    if not is_mostly_clipped(x):
         return
-    norms, limits = x.column("grad_norm")[x.learned], x.timeline.setting("limit", x.learned)
-    clipped = limits < _CLIPPED * norms
-    share = float(clipped.mean())
-    if share <= _MOST_CLIPPED:
-        return
+    clipped, norms = _clipped(x), x.column("grad_norm")[x.learned]
+    share, limit = float(clipped.mean()), x.timeline.setting("limit", x.learned)[-1]
     first = int(x.learned[np.argmax(clipped)])
     factor = float(x.record(first).numbers["clip"])
     yield Finding(
@@ -316,7 +326,7 @@ def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
         (
             Evidence(
                 f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
-                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(limits[-1])}"
+                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(limit)}"
             ),
             Evidence(f"the first is {x.at(first)}, with the factor {rounded(factor)}", x.entry(first, "clip", ()), factor),
         ),
@@ -460,10 +470,13 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
         low, high = x.program.ranges[state]
         scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
         shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
+        few = _RARE * values.shape[-1]
+        if len(np.setdiff1d(dead_units(values, scale, _DEAD), shut)) <= few:
+            continue
         earlier = [x.record(x.about(x.count // 2)), *([x.record(0)] if x.count < _SHORT else [])]  # dead there as well?
         whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
         dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
-        if len(dead) <= _RARE * values.shape[-1]:
+        if len(dead) <= few:
             continue
         unit, batch = int(dead[0]), x.count - 1
         yield Finding(
