@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import zip_longest
@@ -478,17 +478,26 @@ class UnitsMap(SnapshotPanel):
         parts = (plane.at[computed] - low) / np.where(extent > 0, extent, 1.0)
         places = np.zeros((len(at), 2), np.intp)
         places[computed] = np.rint(np.stack([parts[:, 0] * (width - 1), (1 - parts[:, 1]) * (height - 1)], axis=1))
-        known: dict[str, int] = {}
-        codes = np.array([known.setdefault(self._char(i), len(known)) for i in computed.tolist()], np.intp)
-        names = [*known]
-        cells = (places[computed, 1] * width + places[computed, 0]) * len(names) + codes
-        found, counts = np.unique(cells, return_counts=True)
-        rows = [CellRow(width) for _ in range(height)]
-        for key in found[np.argsort(counts, kind="stable")].tolist():  # the most frequent one is written last
-            cell, code = divmod(key, len(names))
-            char = names[code]
-            rows[cell // width].put(cell % width, one_cell(char, palette.glyphs), self._ink_of(palette, char))
+        chars = dict.fromkeys(self.activity.text or "·")
+        codes = self._codes_of(chars)[computed]
+        cells = places[computed, 1] * width + places[computed, 0]
+        found, counts = np.unique(cells * len(chars) + codes, return_counts=True)
+        cell, code = np.divmod(found[np.argsort(counts, kind="stable")], len(chars))
+        shown = np.full(height * width, len(chars))
+        shown[cell] = code  # the most frequent one is written last
+        signs = [*(one_cell(char, palette.glyphs) for char in chars), " "]
+        inks = [*(self._ink_of(palette, char) for char in chars), None]
+        drawn = shown.reshape(height, width).tolist()
+        rows = [CellRow.of([signs[code] for code in row], [inks[code] for code in row]) for row in drawn]
         return rows, places
+
+    def _codes_of(self, chars: Mapping[str, object]) -> NDArray[np.intp]:
+        """Return the place of each character of the text among `chars`, (n)."""
+        text = self.activity.text
+        if not text:
+            return np.zeros(len(self.activity.values), np.intp)
+        code_of = {char: code for code, char in enumerate(chars)}
+        return np.fromiter(map(code_of.__getitem__, text), np.intp, len(text))
 
     def _ink_of(self, palette: Palette, char: str) -> Style:
         if char.lower() in _LETTERS:
