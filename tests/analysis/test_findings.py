@@ -18,9 +18,10 @@ from tests.analysis import test_findings_of_scripts as of_scripts
 from tests.capture.runs import recorded
 from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
+from tests.session.acting import pack_record
 from tests.soak.healthy import block, random_options, random_text
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.examined import Finding
+from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.analysis.findings import TABLE, by_cause, find
 from tui_gru.analysis.losses import baselines
 from tui_gru.debugger.position import batch_in_words
@@ -744,3 +745,56 @@ def test_a_first_loss_of_few_targets_is_high_by_chance():
     session = run(1, text=text, hidden_size=1, batch_size=1, seq_length=2, seed=92, cell="rnn")
     assert session.loss > np.log(26) + 1.2
     assert session.findings() == ()
+
+
+@pytest.mark.parametrize("name", [rule.name for rule in TABLE if rule.shown is not None])
+def test_what_the_losses_show_is_known_without_a_replay(name):
+    (rule,) = [rule for rule in TABLE if rule.name == name]
+    known = set()
+
+    def refuse(number, record):
+        raise AssertionError("a batch is replayed")
+
+    for begin in (CASES[name].shows, CASES[name].misses):
+        session = begin()
+        timeline = session.state.timeline
+        count = timeline.completed(session.position)
+        for batches in sorted({1, count // 2, count - 1, count} - {0}):
+            facts = RunFacts.after(timeline, batches, monitor=refuse)
+            assert rule.shown is not None
+            shown = rule.shown(facts)
+            assert "recent" not in vars(facts)
+            assert shown == bool(list(rule.find(RunFacts.after(timeline, batches))))
+            known.add(shown)
+    assert known == {True, False}
+
+
+def test_a_replay_begins_with_a_batch_that_is_known():
+    session = run(60, **LEARNED)
+    timeline = session.state.timeline
+    known = {batch: timeline.record(batch).copy() for batch in (40, 43)}
+    for segment in timeline.segments:
+        segment.checkpoints.thin(64)
+
+    def replayed(batch: int) -> list[int]:
+        seen = []
+        found = timeline.record(batch, lambda number, record: bool(seen.append(number)))
+        assert pack_record(found) == pack_record(known[batch])
+        timeline.memory.records.clear()
+        return seen
+
+    timeline.memory.records.clear()
+    assert replayed(43) == list(range(44))
+    timeline.remember(40, known[40])
+    assert replayed(43) == [41, 42, 43]
+
+
+def test_the_moment_after_a_batch_is_not_replayed_again(monkeypatch):
+    timeline = run(60, **LEARNED).state.timeline
+    moment = timeline.moment(timeline.end_of(39))
+    facts = RunFacts.after(timeline, 40)
+    assert facts.recent[-1][0] == 39
+    monkeypatch.delattr(type(timeline), "moment")
+    assert facts.moment.position == moment.position
+    assert facts.moment.record is facts.recent[-1][1]
+    assert pack_record(facts.moment.record) == pack_record(moment.record)

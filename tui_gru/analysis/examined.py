@@ -147,9 +147,9 @@ class RunFacts:
 
     @cached_property
     def moment(self) -> Moment:
-        """The moment of the position. At the end of a batch, the recent ones are replayed on the way to it."""
-        if self.position.tick == self.end(self.count - 1):
-            _ = self.recent
+        """The moment of the position."""
+        if self.position.tick == self.end(self.count - 1):  # at the end of a batch that is replayed anyway
+            return Moment(self.program, self.position, self.record(self.count - 1), self.config.vocabulary)
         return self.timeline.moment(self.position.tick)
 
     @property

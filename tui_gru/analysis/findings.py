@@ -18,6 +18,7 @@ from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS
@@ -280,6 +281,7 @@ def _first_seen(
     """Return for each rule the least number of batches after which it finds something, by bisection of the first `count`; at most
     `MOST_EXAMINATIONS` numbers are examined for each, those of several rules together."""
     spans = dict.fromkeys(rules, (0, count))  # numbers of batches: too few for it, enough for it
+    last: dict[FindingRule, BatchRecord] = {}  # the last batch of too few, where a replay to a later one begins
     for _ in range(MOST_EXAMINATIONS):
         middles: dict[int, list[FindingRule]] = {}
         for rule, (low, high) in spans.items():
@@ -287,9 +289,17 @@ def _first_seen(
                 middles.setdefault((low + high) // 2, []).append(rule)
         for middle, together in sorted(middles.items()):
             examined = facts(middle)
+            low = max(spans[rule][0] for rule in together)
+            if (record := next((last[rule] for rule in together if rule in last and spans[rule][0] == low), None)) is not None:
+                examined.timeline.remember(low - 1, record)
             for rule in together:
                 if progress is not None:
                     progress(f"looking where {rule.name} begins")
                 low, high = spans[rule]
-                spans[rule] = (low, middle) if rule.is_shown(examined) else (middle, high)
+                if rule.is_shown(examined):
+                    spans[rule] = low, middle
+                else:
+                    spans[rule] = middle, high
+                    if rule.shown is None:
+                        last[rule] = examined.record(middle - 1)
     return {rule: high for rule, (_, high) in spans.items()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings, changeable, changed_between, values_at
-from tui_gru.debugger.history import COLUMNS, MachineReport, ScalarRows
+from tui_gru.debugger.history import COLUMNS, CachedBatch, MachineReport, ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, StepIndex, position_of
 from tui_gru.debugger.program import Program
@@ -130,6 +130,11 @@ class Timeline:
     def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
         """Return the complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
         return self._owner(batch).record(batch, monitor)[1]
+
+    def remember(self, batch: int, record: BatchRecord) -> None:
+        """Cache the complete record of a batch again, so that a replay to a later batch begins with it."""
+        if not self.memory.one_record and not self.memory.notebook:
+            self.memory.records.keep(self._owner(batch).number, batch, CachedBatch(record))
 
     def previous(self, batch: int) -> BatchRecord | None:
         """Return the record of the batch before, or what its last step reads of it (`BatchRecord.part`); None for the
