@@ -24,6 +24,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.analysis.findings import TABLE, by_cause, find
 from tui_gru.analysis.losses import baselines
+from tui_gru.analysis.trials import UNDO
 from tui_gru.debugger.position import batch_in_words
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
@@ -675,7 +676,7 @@ def test_a_rate_that_harms_only_what_was_learned_before_is_tried_from_its_change
     session.step("batch", 100)
     (found,) = session.findings()
     assert found.name == "rate-too-large"
-    (tried,) = [each.words for each in found.evidence if "tried on a copy" in each.words]
+    (tried,) = [each.words for each in found.evidence if "tried on a copy: with" in each.words]
     begin, end, without = re.fullmatch(
         r"tried on a copy: with --learning-rate 0.03 100 batches from (.*) on end at (.*), not (.*)", tried
     ).groups()
@@ -745,6 +746,94 @@ def test_a_first_loss_of_few_targets_is_high_by_chance():
     session = run(1, text=text, hidden_size=1, batch_size=1, seq_length=2, seed=92, cell="rnn")
     assert session.loss > np.log(26) + 1.2
     assert session.findings() == ()
+
+
+def spoiled(seed: int = 0) -> Session:
+    """A model that has learned, in which some weights were set to large values."""
+    session = run(60, **LEARNED, seed=seed)
+    for unit in range(4):
+        session.edit("Wy", (unit, unit), 60.0)
+    session.step("batch", 20)
+    return session
+
+
+def with_rate(value: float, batches: int = 100) -> Session:
+    session = run(batches, **LEARNED)
+    session.learning_rate = value
+    session.step("batch", 60)
+    return session
+
+
+def stopped() -> Session:
+    session = run(60, **LEARNED)
+    session.learning = False
+    session.step("batch", 20)
+    return session
+
+
+def with_shut_gates() -> Session:
+    return run(60, **LEARNED, edits={"bz": 9.0, "br": -9.0})
+
+
+FIRST_CURES = {
+    "weights that were edited": (spoiled, "take 4 changes back at epoch"),
+    "gates that were edited": (with_shut_gates, "take 16 changes back at epoch 1, batch 1"),
+    "a rate that was raised": (lambda: with_rate(1.0), "put learning_rate back to 0.01 at epoch"),
+    "a rate that was set to 0": (lambda: with_rate(0.0), "put learning_rate back to 0.01 at epoch"),
+    "learning that was turned off": (stopped, "turn learning on again at epoch"),
+    "a state that grows": (lambda: own(GROWING_CELL, 40, carry="reset"), "look at mine.cell: the line h with 1 in the place of 3"),
+    "a relu that is off": (lambda: own(OFF_CELL, 60), "look at mine.cell: the line h with 0 in the place of 9"),
+    "a state that forgets": (lambda: own(FORGETFUL_CELL, 60), "look at mine.cell: the line h with 1 in the place of 0.01"),
+}
+
+
+@pytest.mark.parametrize(("begin", "words"), FIRST_CURES.values(), ids=FIRST_CURES)
+def test_the_cure_that_removes_the_cause_is_offered_first_and_lowers_the_loss(begin, words):
+    session = begin()
+    first = session.findings()[0]
+    assert first.cause is None
+    assert first.cure.startswith(words)
+    assert first.cures[0].name == ("cell_text" if session.config.cell_text else UNDO)
+    assert first.evidence[-1].words.startswith(f"tried on a copy: {first.cures[0].typed}; ")
+    as_it_is, tried, *_ = session.tried_options(first)
+    assert tried.cure == first.cures[0]
+    assert tried.loss < as_it_is.loss
+
+
+def test_changes_that_are_not_the_cause_are_not_taken_back():
+    small = run(30, **LEARNED, **SGD, learning_rate=100.0)
+    small.edit("Wy", (0, 0), 0.1)
+    small.step("batch", 60)
+    (found, *_) = small.findings()
+    assert found.name == "rate-too-large"
+    assert all(cure.name != UNDO for cure in found.cures)
+    before = run(60, **{**LEARNED, "optimizer": "sgd", "clip": 0.01, "learning_rate": 0.3})
+    before.edit("Wy", (0, 0), 60.0)
+    before.step("batch", 20)
+    (found,) = [each for each in before.findings() if each.name == "mostly-clipped"]
+    assert all(cure.name != UNDO for cure in found.cures)
+
+
+def edited(value: float, batches: int = 8) -> Session:
+    """A model that has learned, in which biases of the candidate were set, which raises the loss for a while."""
+    session = run(80, **LEARNED)
+    for unit in range(4):
+        session.edit("bh", (unit,), value)
+    session.step("batch", batches)
+    return session
+
+
+def test_a_loss_that_rises_less_is_a_jump_where_a_number_was_edited():
+    session = edited(1.0)
+    (found,) = session.findings()
+    assert found.name == "loss-jumps"
+    losses = session.snapshot().losses
+    assert found.title.startswith(f"the loss jumps from {rounded(losses[72:80].mean())} to {rounded(losses[80:88].mean())} at ")
+    assert found.title.endswith(": bh was changed there")
+    assert losses[80:88].mean() < 1.5 * losses[72:80].mean() + 0.5  # it is no jump elsewhere
+    assert found.cures[0].name == UNDO
+    assert edited(0.3).findings() == ()
+    assert edited(1.0, 80).findings() == ()  # what was lost has been learned again
 
 
 @pytest.mark.parametrize("name", [rule.name for rule in TABLE if rule.shown is not None])

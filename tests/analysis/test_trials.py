@@ -9,7 +9,8 @@ import pytest
 
 from tests.analysis.test_findings import LEARNED, SGD, run
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.trials import RATES, Cure, loss_after, tried_options
+from tui_gru.analysis.trials import RATES, Cure, changed_line, changes, loss_after, repairs, tried_options, undo_of
+from tui_gru.engine.config import Config
 
 
 def losses(session: Session, count: int) -> list[float]:
@@ -115,6 +116,95 @@ def test_what_cannot_be_tried_says_why():
     assert list(tried[1].losses) == losses(run(100, **LEARNED), 100)
     assert "seq_length" in tried[3].refused or "timesteps" in tried[3].refused
     assert not tried[3].losses
+
+
+def undone(session: Session) -> Cure:
+    """The cure that takes the last changes of a run back."""
+    timeline = session.state.timeline
+    return undo_of(timeline, next(changes(timeline, session.position.tick)))
+
+
+CHANGES = {
+    "a weight": (lambda s: s.edit("Wy", (3, 2), 60.0), "put Wy[unit 4, “;”] back to"),
+    "two weights": (lambda s: (s.edit("Wy", (3, 2), 60.0), s.edit("by", (1,), -9.0)), "take 2 changes back at"),
+    "a state": (lambda s: (s.step("timestep", 3), s.edit("h", (0, 1), 50.0)), "put h[row 1, unit 2] back to"),
+    "the rate": (lambda s: setattr(s, "learning_rate", 0.0), "put learning_rate back to 0.01 at"),
+    "the text": (lambda s: s.edit("text", (70,), "m"), "put character 71 of the text back to"),
+    "learning": (lambda s: setattr(s, "learning", False), "turn learning on again at"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("batches", [0, 9])
+def test_changes_are_taken_back_as_if_they_had_not_been_made(change, words, batches):
+    session, other = run(batches, **LEARNED), run(batches + 100, **LEARNED)
+    change(session)
+    session.step("batch", 30)
+    cure = undone(session)
+    assert cure.typed.startswith(words)
+    epoch, batch = divmod(batches, session.program.num_batches)
+    assert f" at epoch {epoch + 1}, batch {batch + 1}" in cure.typed
+    own = losses(session, batches + 30)
+    as_it_is, tried = tried_options(session.state.timeline, session.snapshot().moment, [cure])
+    assert as_it_is.since == tried.since == batches
+    assert list(tried.losses) == losses(other, batches + 100)[batches:]
+    assert list(as_it_is.losses[: len(own) - batches]) == own[batches:]
+    session.step("batch", 100)
+    assert list(as_it_is.losses) == losses(session, batches + 100)[batches:]
+
+
+def test_changes_that_are_far_from_each_other_are_taken_back_apart():
+    session = run(5, **LEARNED)
+    session.edit("Wy", (0, 0), 1.0)
+    session.step("batch", 3)
+    session.edit("Wy", (0, 1), 1.0)
+    session.step("batch", 30)
+    session.learning_rate = 0.5
+    session.step("batch", 2)
+    timeline = session.state.timeline
+    found = [undo_of(timeline, together).typed for together in changes(timeline, session.position.tick)]
+    assert [words.split(" at ")[0] for words in found] == ["put learning_rate back to 0.01", "take 2 changes back"]
+    untouched = run(3, **LEARNED)
+    assert list(changes(untouched.state.timeline, untouched.position.tick)) == []
+
+
+def test_each_place_of_a_cell_that_may_be_a_mistake_is_changed():
+    cell = """\
+# my cell
+reads x
+state h : H
+parameters Wz Wh Uh bh
+
+z = σ(x Wz + 9)
+u = σ(tanh(x Wz)) / 0.01
+h = (k: 3 ⊙ h_prev) + (1 + z) ⊙ tanh(x Wh + 0.5 ⊙ (h_prev Uh) + bh) ⊙ u  # the state
+"""
+    config = Config.of(**LEARNED, cell="mine.cell", cell_text=cell)
+    assert {cure.words: changed_line(config, cure) for cure in repairs(config)} == {
+        "the line z with 0 in the place of 9": "z = σ(x Wz + 0)",
+        "the line u with 1 in the place of 0.01": "u = σ(tanh(x Wz)) / 1",
+        "the line u without the outer σ": "u = (tanh(x Wz)) / 0.01",
+        "the line h with 1 in the place of 3": cell.splitlines()[-1].replace("3 ⊙", "1 ⊙"),
+        "the line h with (1 − z) in the place of (1 + z)": cell.splitlines()[-1].replace("1 + z", "1 − z"),
+        "the line h with 1 in the place of 0.5": cell.splitlines()[-1].replace("0.5 ⊙", "1 ⊙"),
+        "the line h that keeps half of h_prev": (
+            "h = 0.5 ⊙ h_prev + 0.5 ⊙ ((k: 3 ⊙ h_prev) + (1 + z) ⊙ tanh(x Wh + 0.5 ⊙ (h_prev Uh) + bh) ⊙ u)  # the state"
+        ),
+        "the line u within tanh": "u = tanh(σ(tanh(x Wz)) / 0.01)",
+        "the line u within σ": "u = σ(σ(tanh(x Wz)) / 0.01)",
+        "the line h within tanh": "h = tanh((k: 3 ⊙ h_prev) + (1 + z) ⊙ tanh(x Wh + 0.5 ⊙ (h_prev Uh) + bh) ⊙ u)  # the state",
+        "the line h within σ": "h = σ((k: 3 ⊙ h_prev) + (1 + z) ⊙ tanh(x Wh + 0.5 ⊙ (h_prev Uh) + bh) ⊙ u)  # the state",
+    }
+    assert list(repairs(Config.of(**LEARNED))) == []
+
+
+def test_another_line_of_a_cell_is_tried_as_if_the_run_had_been_started_with_it():
+    cell = "reads x\nstate h : H\nparameters Wh Uh bh\nh = tanh(x Wh + 0.01 ⊙ (h_prev Uh) + bh)"
+    session = run(100, **LEARNED, cell="mine.cell", cell_text=cell)
+    cure = next(repairs(session.config))
+    _, tried = tried_options(session.state.timeline, session.snapshot().moment, [cure])
+    other = run(100, **LEARNED, cell="mine.cell", cell_text=cell.replace("0.01", "1"))
+    assert list(tried.losses) == losses(other, 100)
 
 
 def test_how_an_option_is_typed():

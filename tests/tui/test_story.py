@@ -249,6 +249,38 @@ async def test_a_cure_that_no_branch_can_have_is_refused() -> None:
         assert app.screen.session.branches == ("main",)
 
 
+async def test_changes_are_taken_back_on_a_branch_that_equals_a_run_without_them() -> None:
+    small = {**LARGE, "text": TEXT}
+    async with started(small, "l 60n", *(f":set Wy[unit {unit},{unit}] 60" for unit in (1, 2)), "40n ! t") as (app, pilot):
+        session, panel = app.screen.session, app.screen.overlay
+        first = panel.findings[0].cures[0]
+        assert first.typed.startswith("take 2 changes back at epoch")
+        from_there = (
+            f"{100} batches from batch {60 % session.config.num_batches + 1} of epoch {60 // session.config.num_batches + 1} on"
+        )
+        assert f"tried on copies, {from_there}; the loss at the end" in panel.plain_text()
+        await press(pilot, "y")
+        assert "no command takes a change back" in app.screen.query_one(BottomLine).message
+        await press(pilot, "b")
+        assert app.screen.overlay is None
+        assert session.branch != "main"
+        alone = tui_gru.Session(**small)
+        alone.learning = True
+        alone.step("batch", 100)
+        assert np.asarray(app.screen.snapshot.losses).tolist() == np.asarray(alone.snapshot().losses).tolist()
+
+
+async def test_the_changed_line_of_a_cell_is_copied() -> None:
+    cell = "reads x\nstate h : H\nparameters Wh Uh bh\nh = tanh(x Wh + 0.01 ⊙ (h_prev Uh) + bh)"
+    async with started({**LARGE, "text": TEXT, "cell": "mine.cell", "cell_text": cell}, "l 60n ! t") as (app, pilot):
+        assert app.screen.overlay.findings[0].cures[0].typed == "the line h with 1 in the place of 0.01"
+        await press(pilot, "y")
+        assert app.screen.query_one(BottomLine).message == "copied: h = tanh(x Wh + 1 ⊙ (h_prev Uh) + bh)"
+        await press(pilot, "b")
+        assert "needs a new run, which no branch can be; y copies the changed line" in app.screen.query_one(BottomLine).message
+        assert app.screen.session.branches == ("main",)
+
+
 async def test_another_sampler_is_tried_from_the_same_weights_with_the_same_random_numbers() -> None:
     async with started({"layout": "contiguous"}, "l 300e", ":sample Ma 20 0.8 tutorial", "l 9e !") as (app, pilot):
         session, panel = app.screen.session, app.screen.overlay

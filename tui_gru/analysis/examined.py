@@ -110,6 +110,7 @@ def listed(words: list[str], most: int = 4) -> str:
 RECENT = 8  # batches that are examined completely
 RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
 SPACING = 64  # batches between those that are examined in the middle of a long run
+NO_OPTION = "look at what was changed by hand, and at the data: the run has the usual options"
 ENOUGH = 32  # entries of a unit that a finding needs
 
 
@@ -294,7 +295,7 @@ class RunFacts:
         """Return which of some cures apply, in words: without options that the run has already, or that its others exclude."""
         config = self.config
         words = [said for said, cure in cures if not config.source.can(Ability.TRAIN) or cured(config, cure) is not None]
-        return ", or ".join(words) or "look at what was changed by hand, and at the data: the run has the usual options"
+        return ", or ".join(words) or NO_OPTION
 
     def at(self, batch: int) -> str:
         """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,12 +15,25 @@ from tui_gru.analysis import findings_of_data as data
 from tui_gru.analysis import findings_of_ports as ported
 from tui_gru.analysis import findings_of_scripts as scripts
 from tui_gru.analysis import findings_of_training as training
-from tui_gru.analysis.examined import Finding, RunFacts
+from tui_gru.analysis.examined import NO_OPTION, Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.trials import (
+    LEAST_TRIED,
+    Cure,
+    changes,
+    is_lower,
+    loss_after,
+    losses_with,
+    own_losses,
+    repairs,
+    trial_batches,
+    undo_of,
+)
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS
 
@@ -27,6 +41,8 @@ if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 MOST_EXAMINATIONS = 12  # of earlier moments, to find out since when a run shows a finding
+MOST_CHANGES = 3  # places of changes made by hand that may be the cause of a finding
+_BETTER, _MOST_FIRST = 0.05, 3  # nats by which a cure that is offered first lowers the loss; such cures of one's own cell
 EARLIER_MOMENTS = 6  # on a logarithmic scale of the batches, and half as many evenly, that are examined for what has gone again
 
 
@@ -58,6 +74,12 @@ _OF_LARGE_WEIGHTS = (
     "mostly-clipped", "zero-gradient", "never-predicted", "worse-than-a-table", "units-are-identical", "rate-too-small",
 )  # fmt: skip
 _OF_LARGE_STEPS = ("not-finite", "loss-not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
+
+#: What a change made by hand may lead to, or a mistake in a cell of the user's own.
+_OF_HAND = frozenset({"rate-too-large", "initial-loss", "learning-is-off", *_OF_LARGE_STEPS})
+
+#: What follows from a change at once, so that it is taken back even if little is lost in the end.
+_AT_ONCE = frozenset({"rate-too-large", "rate-too-small", "learning-is-off", "loss-jumps"})
 
 #: What else a script shows that does not train its module as it means to.
 _OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "loss-stays", "dead-unit")
@@ -174,7 +196,58 @@ def find(
                 ticks = (timeline.end_of(first[row] - 1) for _ in own)
             begins = (timeline.position(min(tick, here)) for tick in ticks)
             found[row] = [replace(each, first_seen=begin) for each, begin in zip(own, begins, strict=True)]
+        causes = {each.name for each in by_cause(found) if each.cause is None} if trains and examined.count else set()
+        for row, own in found.items():
+            if row.name in causes & _OF_HAND:
+                found[row] = [_with_first_cure(own[0], row, examined, facts), *own[1:]]
     return tuple(by_cause(found))
+
+
+def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Callable[[int], RunFacts]) -> Finding:
+    """Return a finding that first offers what removes its cause: a change made by hand that is taken back, or a line of the user's
+    own cell written in another way. Both are tried on copies, and offered if they lower the loss."""
+    timeline, most = x.timeline, trial_batches(x.config)
+
+    def tried(cure: Cure, losses: list[float], own: list[float], batches: str) -> Evidence:
+        return Evidence(
+            f"tried on a copy: {cure.typed}; {batches} then end at {rounded(loss_after(losses))}, not {rounded(loss_after(own))}"
+        )
+
+    for together in islice(changes(timeline, x.position.tick), MOST_CHANGES):
+        since = timeline.completed(timeline.position(together[0].start))
+        if since and rule.is_shown(facts(since)):
+            continue  # it was there before the change
+        count, undo = min(max(x.count - since, LEAST_TRIED), most), undo_of(timeline, together)
+        own = own_losses(timeline, x.moment, since, count, x.check)
+        losses = losses_with(timeline, x.moment, undo, count, check=x.check) or []
+        if is_lower(losses, own, _BETTER) or (rule.name in _AT_ONCE and loss_after(losses) < loss_after(own)):
+            # Other options begin with the first batch: they cannot be compared with what begins at the change.
+            others = tuple(cure for cure in finding.cures if not since or cure.name in ("learning_rate", "clip"))
+            words = f"{undo.typed}; or {finding.cure}" if others and finding.cure != NO_OPTION else undo.typed
+            evidence = tried(undo, losses, own, counted(count, "batch"))
+            return replace(finding, cure=words, cures=(undo, *others), evidence=(*finding.evidence, evidence))
+    count = min(max(len(x.learned), LEAST_TRIED), most)
+    as_it_is = losses_with(timeline, x.moment, None, count, check=x.check) if x.config.cell_text else None
+    if as_it_is is None:
+        return finding
+    trials: dict[Cure, list[float]] = {}
+    for cure in dict.fromkeys((*repairs(x.config), Cure("cell", "gru"), *finding.cures[:2])):
+        losses = losses_with(timeline, x.moment, cure, count, check=x.check) or []
+        if is_lower(losses, as_it_is, _BETTER):
+            trials[cure] = losses
+    if not trials:
+        return finding
+    # Where several lower the loss about as much, the smallest change of the cell comes first, and another cell after it.
+    least, without = min(map(loss_after, trials.values())), min(loss_after(as_it_is), as_it_is[0])
+    enough = (least + max(without, least)) / 2
+    first = [cure for cure, losses in trials.items() if loss_after(losses) <= enough][:_MOST_FIRST]
+    words = f"look at {x.config.cell}: {first[0].typed}" if first[0].words else first[0].typed
+    return replace(
+        finding,
+        cure=words if finding.cure == NO_OPTION else f"{words}; or {finding.cure}",
+        cures=(*first, *(cure for cure in finding.cures if cure not in first)),
+        evidence=(*finding.evidence, tried(first[0], trials[first[0]], as_it_is, counted(count, "batch"))),
+    )
 
 
 def _all(examined: RunFacts, progress: Callable[[str], object] | None = None) -> dict[FindingRule, list[Finding]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,8 @@ from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
 from tui_gru.analysis.trials import (
     LEAST_TRIED,
     Cure,
+    is_lower,
     larger_rates,
-    last_losses,
     loss_after,
     losses_with,
     smaller_rates,
@@ -45,8 +45,9 @@ _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
 _WINDOW = 8  # the number of batches of a mean
 _STEPS = 3  # the first updates that are examined
 _HUGE, _LARGE, _SLOW, _SMALL = 0.5, 1e-1, 3e-3, 1e-5  # relative changes of the weights by a step
+_USUAL, _LEAST = 1e-3, 1e-9  # such a change; the least one that a larger rate is derived from
 _UP, _DOWN, _ABOVE = 1.2, 0.9, 0.1  # times a loss, times a loss, nats
-_HARMFUL, _SURE = 0.3, 3.0  # nats that another rate would have saved; times the standard error of that
+_HARMFUL = 0.3  # nats that another rate would have saved
 _BEGUN = 250  # batches after which a model should know the frequencies of the characters
 _CREEP = 60  # batches after which the loss should have moved
 _FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
@@ -170,21 +171,13 @@ def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_rise: bool = False
             losses = losses_with(x.timeline, x.moment, cure, count, since=since, check=x.check)
             if own is None or losses is None:
                 continue
-            without, loss = loss_after(own), loss_after(losses)
-            if loss < without - _HARMFUL and without - loss >= _SURE * _error_of_difference(own, losses):
+            if is_lower(losses, own, _HARMFUL):
+                without, loss = loss_after(own), loss_after(losses)
                 counts = counted(count, "batch")
                 batches = f"{counts} from {x.at(since)} on" if since else f"the first {counts}"
                 words = f"with {cure.typed} {batches} end at {rounded(loss)}, not {rounded(without)}"
                 return cure, Evidence(f"tried on a copy: {words}")
     return None
-
-
-def _error_of_difference(own: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the standard error of the mean difference of two trials of the same batches at their end; 0 if `own` is not finite."""
-    if not math.isfinite(loss_after(own)):
-        return 0.0
-    differences = last_losses(own) - last_losses(losses)
-    return float(differences.std()) / math.sqrt(len(differences))
 
 
 def rate_too_large(x: RunFacts) -> Iterator[Finding]:
@@ -229,7 +222,7 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
             _grad_norm(x, batch),
         ),
         x.end(batch),
-        (*smaller_rates(settings), Cure("clip", 1.0)),
+        tuple(dict.fromkeys((*((tried[0],) if tried else ()), *smaller_rates(settings), Cure("clip", 1.0)))),
     )
 
 
@@ -261,13 +254,15 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         tried = _saves(x, larger_rates(settings)[:3])
         if tried is None:
             return
+    # With a rate in proportion, a step has the usual size.
+    first = tried[0] if tried else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, _LEAST):.1g}"))
     yield Finding(
         "rate-too-small",
         f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size"
         if rate
         else "the learning rate is 0: the weights do not change",
         "At this rate it takes very many steps to change the weights noticeably.",
-        tried[0].typed if tried else "a --learning-rate a hundred times as large" if rate else "a --learning-rate that is not 0",
+        first.typed if rate else "a --learning-rate that is not 0",
         (
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
             Evidence(
@@ -279,7 +274,7 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
             _grad_norm(x, batch),
         ),
         x.end(int(learned[0])),
-        larger_rates(settings),
+        (*((first,) if rate else ()), *(cure for cure in larger_rates(settings) if cure != first)),
     )
 
 
@@ -390,13 +385,14 @@ def loss_jumps(x: RunFacts) -> Iterator[Finding]:
         for jump in np.flatnonzero(windows[_JUMP_AFTER:] > 1.5 * before + 5 * _ABOVE).tolist()
         if windows[_JUMP_AFTER + jump] - before[jump] > _NOISY * _noise(losses[: first + jump * _WINDOW][-_NOISE_OF:])
     ]
-    if not jumps:
+    start = first + jumps[0] * _WINDOW if jumps else _jump_at_edit(x, losses)
+    if start is None:
         return
-    window = jumps[0] + _JUMP_AFTER
-    start = first + jumps[0] * _WINDOW
     around = losses[start - _WINDOW : start + _WINDOW]
     batch = int(x.learned[start - _WINDOW + int(np.argmax(np.diff(around))) + 1])
-    then, now = float(before[jumps[0]]), float(windows[window])
+    then, now = float(around[:_WINDOW].mean()), float(around[_WINDOW:].mean())
+    if jumps:
+        then = float(before[jumps[0]])
     changes = [
         segment.action for segment in x.timeline.segments[1:] if int(x.learned[start]) - 2 * _WINDOW <= segment.first_batch <= batch
     ]
@@ -415,6 +411,20 @@ def loss_jumps(x: RunFacts) -> Iterator[Finding]:
         x.end(batch),
         () if changes else (*smaller_rates(x.moment.record.settings), Cure("clip", 1.0)),
     )
+
+
+def _jump_at_edit(x: RunFacts, losses: ScalarRows) -> int | None:
+    """Return the first batch, counted among those that have learned, after a number was edited by hand if the loss is surely larger
+    from there on, and still is. Where nothing was edited, a healthy run may show that."""
+    for segment in x.timeline.segments[1:]:
+        start = int(np.searchsorted(x.learned, x.timeline.completed(x.timeline.position(segment.start))))
+        if not segment.edited or not _WINDOW <= start <= len(losses) - _WINDOW:
+            continue
+        then, now = float(losses[start - _WINDOW : start].mean()), float(losses[start : start + _WINDOW].mean())
+        lost = min(now, float(losses[-_WINDOW:].mean()))
+        if lost > 1.1 * then + _ABOVE and now - then > _NOISY * _noise(losses[:start][-_NOISE_OF:]):
+            return start
+    return None
 
 
 def learning_is_off(x: RunFacts) -> Iterator[Finding]:

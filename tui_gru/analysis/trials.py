@@ -5,20 +5,32 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tui_gru.analysis.units import read_text
+from tui_gru.debugger.edits import Index, JournalEntry
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import in_words
+from tui_gru.debugger.program import spoken
+from tui_gru.debugger.segment import HistorySegment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config, as_text
+from tui_gru.engine.model import page_of
+from tui_gru.engine.numbers import given
 from tui_gru.engine.sampling import Sample, sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
 from tui_gru.engine.weights import Array, Float64Array, Weights
+from tui_gru.equations import syntax as e
+from tui_gru.equations.axes import ranges_of
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.page import Page
+from tui_gru.equations.syntax import SourceSpan
 from tui_gru.errors import TuiGruError
 
 RATES = tuple(float(f"{10.0 ** (exponent / 2):.2g}") for exponent in range(-10, 3))  # 1e-05, 3.2e-05, … 3.2, 10
@@ -30,20 +42,25 @@ LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 _SHOWN_TEXT = 80  # characters of a text on a command line, at most
 _FEW = 8  # batches that the loss after a trial is the mean of, at least
 _SHARE = 5  # it is the mean of the last fifth of the trial
+_SURE = 3.0  # times the standard error of a difference
 
 # Called between two batches of a trial; it may raise an error, which ends the trial.
 Interruption = Callable[[], object]
 
 
 class Cure(NamedTuple):
-    """An option of `Config.of`, or the sampler of a text, with a value that may remedy a finding."""
+    """An option of `Config.of`, or the sampler of a text, with a value that may remedy a finding; or with `UNDO`, the tick of the
+    first of some changes that are taken back. `words` says what a cure does that is no option of the command line."""
 
     name: str
     value: Any
+    words: str = ""
 
     @property
     def typed(self) -> str:
-        """The option as it is typed on the command line: `--clip 1`."""
+        """The option as it is typed on the command line: `--clip 1`; otherwise what it does, in words."""
+        if self.words:
+            return self.words
         word = self.name.replace("_", "-")
         if isinstance(self.value, bool):
             return f"--{word}" if self.value else f"--no-{word}"
@@ -68,13 +85,15 @@ class CureTrial(NamedTuple):
 class TriedOption(NamedTuple):
     """An option, or None for the run as it is, with the losses of a trial with it; or why it cannot be tried, in words.
 
-    For a sampler, `text` is what it has sampled, and the losses are those of its characters when the model reads them.
+    The trial begins with the batch `since` (0-based, over the run). For a sampler, `text` is what it has sampled, and the losses
+    are those of its characters when the model reads them.
     """
 
     cure: Cure | None
     losses: tuple[float, ...] = ()
     refused: str = ""
     text: str = ""
+    since: int = 0
 
     @property
     def option(self) -> str:
@@ -98,6 +117,16 @@ def loss_after(losses: Sequence[float] | ScalarRows) -> float:
     return float(last.mean()) if len(last) and np.isfinite(last).all() else math.inf
 
 
+def is_lower(losses: Sequence[float], own: Sequence[float], by: float) -> bool:
+    """Return True if a trial ends with a loss that is surely lower than that of another trial of the same batches, by some nats:
+    the difference is `_SURE` times its standard error."""
+    without, loss = loss_after(own), loss_after(losses)
+    if not (loss < without - by and math.isfinite(loss)):
+        return False
+    differences = last_losses(own) - last_losses(losses) if math.isfinite(without) else np.zeros(1)
+    return without - loss >= _SURE * float(differences.std()) / math.sqrt(len(differences))
+
+
 # ------------------------------------------------------------------------------
 # Learning rates, tried from the weights of a moment.
 
@@ -116,9 +145,10 @@ def rates(timeline: Timeline, moment: Moment, *, check: Interruption | None = No
 
 
 class _Beginning:
-    """The start of the first batch that is not complete at a moment: its number, its weights and its hidden states."""
+    """The start of the first batch that is not complete at a moment: its number, its weights and its hidden states. With `before`,
+    the text is that before a change there, as the moment is."""
 
-    def __init__(self, timeline: Timeline, moment: Moment) -> None:
+    def __init__(self, timeline: Timeline, moment: Moment, *, before: bool = False) -> None:
         config, here = timeline.program.config, moment.position
         config.source.check(Ability.TRAIN)
         self.batch, record = timeline.completed(here), moment.record
@@ -127,12 +157,13 @@ class _Beginning:
         weights = record.after if complete else record.before
         self.weights = weights.copy()
         self.state = record.states(end=True).copy() if complete else record.states(end=False).copy()
-        self.trainer = Trainer(config, timeline.segment_at(here.tick).trainer.corpus)
+        segment = timeline.segment_at(here.tick)
+        self.trainer = Trainer(config, ((before and segment.base) or segment).trainer.corpus)
         self.earlier = timeline.earlier(self.batch)
 
-    def losses(self, settings: RuleSettings, count: int, check: Interruption | None) -> list[float]:
+    def losses(self, settings: RuleSettings, count: int, check: Interruption | None, *, learn: bool = True) -> list[float]:
         """Return the losses of `count` batches from here on; fewer if one is not finite."""
-        run = _batches(self.trainer, self.batch, self.weights, self.state, settings, self.earlier)
+        run = _batches(self.trainer, self.batch, self.weights, self.state, settings, self.earlier, learn=learn)
         return _losses(run, count, check)
 
 
@@ -143,6 +174,8 @@ def _batches(
     state: Array,
     settings: RuleSettings,
     earlier: Sequence[BatchRecord] = (),
+    *,
+    learn: bool = True,
 ) -> Iterator[BatchRecord]:
     """Train from batch `batch` on, counted through all epochs, without end; yield each record."""
     config, before = trainer.config, list(earlier)
@@ -152,7 +185,7 @@ def _batches(
             before.clear()
         record = trainer.new_record()
         trainer.run(
-            record, in_epoch, weights, trainer.carried(in_epoch, state), learn=True, settings=settings, earlier=before
+            record, in_epoch, weights, trainer.carried(in_epoch, state), learn=learn, settings=settings, earlier=before
         )  # fmt: skip
         yield record
         batch, weights, state = batch + 1, record.after, record.states(end=True)
@@ -187,6 +220,7 @@ def larger_rates(settings: RuleSettings) -> tuple[Cure, ...]:
 # Cures of a finding, tried from the first batch on.
 
 
+UNDO = "undo"  # the name of a cure that takes changes back
 _NEW_WEIGHTS = ("init", "seed", "dtype", "cell", "hidden_size", "embedding", "layers", "bidirectional")
 _TEXT_OF = {"cell": ("cell_text", "reset"), "optimizer": ("optimizer_text",)}  # options that belong to the value of another
 _SETTING_OF = {"clip": "limit"}  # the setting of the update rule that an option sets, where its name is another
@@ -221,8 +255,11 @@ def losses_with(
     not finite. None if the run has the option already, or it does not fit its other options.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
-    settings of the update rule at the moment. With `since` it begins at that batch, as a trial of a learning rate can.
+    settings of the update rule at the moment. With `since` it begins at that batch, as a trial of a learning rate can; a trial
+    without some changes begins where they were made.
     """
+    if cure is not None and cure.name == UNDO:
+        return _losses_without(timeline, cure.value, count, check)
     segment = timeline.segment_at(moment.position.tick)
     changed = segment.trainer.config if cure is None else _with(timeline, moment, cure)
     if isinstance(changed, str):
@@ -246,6 +283,8 @@ def _with(timeline: Timeline, moment: Moment, cure: Cure) -> Config | str:
     """Return the config of a run with an option, or in words why there is none. A setting of the update rule is compared with that
     of the moment, which may have been changed since the run began."""
     segment, name = timeline.segment_at(moment.position.tick), _SETTING_OF.get(cure.name, cure.name)
+    if cure.name == UNDO:
+        return segment.trainer.config
     now, config = segment.settings.rule.get(name), segment.trainer.config
     if now == cure.value:
         return "the run has it"
@@ -260,16 +299,163 @@ def tried_options(
     """Yield the losses of the run as it is, then those with each of the cures.
 
     Each trial trains from the first batch on: as many batches as the run has, at least `LEAST_BATCHES` and at most `MOST_BATCHES`.
-    Raises `TuiGruError` for a run that cannot be trained.
+    Where changes may be taken back, each begins where these were made. Raises `TuiGruError` for a run that cannot be trained.
     """
     timeline.program.config.source.check(Ability.TRAIN)
-    count = min(max(timeline.completed(moment.position), LEAST_BATCHES), MOST_BATCHES)
+    completed, since = timeline.completed(moment.position), 0
+    if (undo := next((cure for cure in cures if cure.name == UNDO), None)) is not None:
+        since = timeline.completed(timeline.position(undo.value))
+    count = min(max(completed - since, LEAST_BATCHES), MOST_BATCHES)
     for cure in (None, *cures):
-        losses = losses_with(timeline, moment, cure, count, check=check)
+        if cure is None and undo is not None:
+            losses: list[float] | None = own_losses(timeline, moment, since, count, check)
+        else:
+            losses = losses_with(timeline, moment, cure, count, since=since, check=check)
         if losses is not None:
-            yield TriedOption(cure, tuple(losses))
+            yield TriedOption(cure, tuple(losses), since=since)
         elif cure is not None and isinstance(reason := _with(timeline, moment, cure), str):
             yield TriedOption(cure, refused=reason)
+
+
+def own_losses(timeline: Timeline, moment: Moment, since: int, count: int, check: Interruption | None = None) -> list[float]:
+    """Return the losses of `count` batches of the run from `since` on; it is continued as it is if it has fewer."""
+    completed = timeline.completed(moment.position)
+    found: list[float] = timeline.column("loss", since, min(completed, since + count) - 1).tolist()
+    if len(found) < count and all(map(math.isfinite, found)):
+        now = timeline.segment_at(moment.position.tick).settings
+        found += _Beginning(timeline, moment).losses(now.rule, count - len(found), check, learn=now.learning)
+    return found
+
+
+# ------------------------------------------------------------------------------
+# Changes of a run that may be taken back: of a number, of a setting, of the text, and that learning was turned off.
+
+
+_NEIGHBOURS = 16  # batches between changes that belong together
+
+
+def changes(timeline: Timeline, tick: int) -> Iterator[list[HistorySegment]]:
+    """Yield the changes up to a tick that can be taken back, those that belong together in their order, the last ones first."""
+    together: list[HistorySegment] = []
+    segment: HistorySegment | None = timeline.segment_at(tick)
+    while segment is not None:
+        action = segment.action
+        if action.kind in ("edit", "learning_rate") or (action.kind == "learning" and not action.value):
+            if together and together[0].first_batch - segment.first_batch > _NEIGHBOURS:
+                yield together
+                together = []
+            together = [segment, *together]
+        segment = segment.before
+    if together:
+        yield together
+
+
+def put_back(timeline: Timeline, tick: int) -> list[JournalEntry]:
+    """Return the changes that take back those at a tick: what was changed, with the value before it."""
+    here, segment, found = timeline.moment_before(tick), timeline.chain.beginning_at(tick), dict[tuple[str, Index], JournalEntry]()
+    while segment is not None and segment.start == tick:
+        action, before = segment.action, segment.base
+        if before is None:
+            break
+        if action.kind == "learning" and not action.value:
+            found["learning", ()] = JournalEntry("learning", value=True)
+        elif action.kind in ("edit", "learning_rate"):
+            name = "learning_rate" if action.kind == "learning_rate" else action.name
+            if name in before.settings.rule:
+                value: Any = before.settings.rule[name]
+            elif name == "text":
+                value = before.trainer.corpus.text[action.index[0]]
+            else:
+                value = float(np.asarray(here.value(name))[action.index])
+            found[name, action.index] = JournalEntry("edit", name, action.index, value)
+        segment = segment.before
+    return list(found.values())[::-1]
+
+
+def undo_of(timeline: Timeline, together: Sequence[HistorySegment]) -> Cure:
+    """Return the cure that takes some changes back."""
+    tick = together[0].start
+    first, *others = put_back(timeline, tick)
+    for start in dict.fromkeys(each.start for each in together if each.start > tick):
+        others += put_back(timeline, start)
+    begin = divmod(timeline.completed(timeline.position(tick)), timeline.program.num_batches)
+    at = in_words(*begin)
+    if first.kind == "learning":
+        return Cure(UNDO, tick, f"turn learning on again at {at}")
+    what = first.name
+    if first.index:
+        is_text = first.name == "text"
+        what = f"character {first.index[0] + 1} of the text" if is_text else spoken(timeline.program, first.name, first.index)
+    if others:
+        return Cure(UNDO, tick, f"take {1 + len(others)} changes back at {at}: of {what} and others")
+    return Cure(UNDO, tick, f"put {what} back to {first.value if isinstance(first.value, str) else given(first.value)} at {at}")
+
+
+def _losses_without(timeline: Timeline, tick: int, count: int, check: Interruption | None) -> list[float]:
+    """Return the losses of `count` batches from `tick` on if the run goes on there as it was before its changes."""
+    changed = timeline.chain.beginning_at(tick)
+    assert changed is not None
+    assert changed.base is not None
+    return _Beginning(timeline, timeline.moment_before(tick), before=True).losses(changed.base.settings.rule, count, check)
+
+
+# ------------------------------------------------------------------------------
+# Cells of one's own with a line changed where cells often have a mistake: a number, a sign, a function, no way through the line.
+
+
+_MOST_REPAIRS = 12
+_PLUS, _MINUS = "+", "−"
+
+
+def repairs(config: Config) -> Iterator[Cure]:
+    """Yield the user's cell with one place of a line changed, for each place that may be a mistake; at most `_MOST_REPAIRS`."""
+    page = page_of(config.structure, "cell") if config.cell_text else None
+    found = islice(_repairs(page, config.cell_text), _MOST_REPAIRS) if page is not None else ()
+    yield from (cure for cure in found if cured(config, cure) is not None)
+
+
+def _repairs(page: Page, text: str) -> Iterator[Cure]:
+    ranges, lines = ranges_of(page), text.splitlines()
+
+    def cell(span: SourceSpan | None, new: str, words: str) -> Iterator[Cure]:
+        if span is not None:
+            line = lines[span.line - 1]
+            changed = [*lines[: span.line - 1], f"{line[: span.start]}{new}{line[span.stop :]}", *lines[span.line :]]
+            yield Cure("cell_text", "\n".join(changed), words)
+
+    def written(span: SourceSpan | None) -> str:
+        return "" if span is None else lines[span.line - 1][span.start : span.stop]
+
+    for line in page.lines:
+        for node in line.formula.walk():
+            for part in node.children:
+                number = part.argument if isinstance(part, e.Negative) else part
+                if not isinstance(number, e.Number) or number.value == 1:
+                    continue
+                if isinstance(node, e.Times | e.Quotient | e.Sum):
+                    plain = "0" if isinstance(node, e.Sum) else "1"
+                    words = f"the line {line.target} with {plain} in the place of {written(number.span)}"
+                    yield from cell(number.span, plain, words)
+            whole, ones = written(node.span), [part for part in node.children if isinstance(part, e.Number) and part.value == 1]
+            plus = isinstance(node, e.Sum) and not any(isinstance(part, e.Negative) for part in node.parts)
+            if ones and plus and whole.count(_PLUS) == 1:
+                new = whole.replace(_PLUS, _MINUS)
+                yield from cell(node.span, new, f"the line {line.target} with {new} in the place of {whole}")
+            if isinstance(node, e.Apply) and len(node.parts) == 1 and isinstance(node.parts[0], e.Apply):
+                inner = written(node.parts[0].span)
+                yield from cell(node.span, inner, f"the line {line.target} without the outer {FUNCTIONS[node.function].text}")
+    for line in page.lines:
+        whole = written(line.formula.span)
+        if line.target in page.states:
+            half = f"0.5 ⊙ {page.before(line.target)} + 0.5 ⊙ ({whole})"
+            yield from cell(line.formula.span, half, f"the line {line.target} that keeps half of {page.before(line.target)}")
+        if not all(map(math.isfinite, ranges[line.target])):
+            for function in ("tanh", "σ"):
+                yield from cell(line.formula.span, f"{function}({whole})", f"the line {line.target} within {function}")
+
+
+# ------------------------------------------------------------------------------
+# Samplers, tried with the same weights and random numbers.
 
 
 def tried_samplers(config: Config, weights: Weights, drawn: Sample, *cures: Cure) -> Iterator[TriedOption]:
@@ -315,6 +501,13 @@ def command_line(config: Config, option: str = "") -> str:
         elif not getattr(config, f"{name}_text", "") and Cure(name, value).typed.split()[0] not in option.split()[:1]:
             words.append(Cure(name, value).typed)
     return " ".join([*words, option]).rstrip()
+
+
+def changed_line(config: Config, cure: Cure) -> str:
+    """Return the line of the user's cell that is different with a cure, as it is to be written."""
+    changed: str = cure.value
+    lines = zip(config.cell_text.splitlines(), changed.splitlines(), strict=True)
+    return next(new for old, new in lines if new != old)
 
 
 def _with_layout(weights: Weights, config: Config) -> Weights:

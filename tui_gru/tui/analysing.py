@@ -108,19 +108,29 @@ def cures_asked(screen: MainScreen, finding: Finding) -> None:
 
 
 def cure_copied(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
-    """Copy the command that starts a run with a cure that was tried, and say it."""
-    from tui_gru.analysis.trials import command_line
+    """Copy the command that starts a run with a cure that was tried, or the changed line of the user's cell, and say it."""
+    from tui_gru.analysis.trials import UNDO, changed_line, command_line
 
     if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
         return
-    command = finding.cure if cure.name == "sampler" else command_line(screen.session.config, cure.typed)
+    if cure.name == UNDO:
+        screen.say("no command takes a change back in a new run; enter or b does, on a branch", warning=True)
+        return
+    if cure.name == "cell_text":
+        command = changed_line(screen.session.config, cure)
+    else:
+        command = finding.cure if cure.name == "sampler" else command_line(screen.session.config, cure.typed)
     screen.app.copy_to_clipboard(command)
     screen.say(f"copied: {command}")
 
 
 def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
-    """Run the batches so far again with a cure, on a branch, or sample with it; what only a new run can have is refused."""
+    """Run the batches so far again with a cure, or without some changes, on a branch, or sample with it; what only a new run can
+    have is refused."""
+    from tui_gru.analysis.trials import UNDO, put_back
+    from tui_gru.debugger.edits import JournalEntry
+
     before = screen.snapshot
     if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
@@ -129,17 +139,21 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
         execute(screen, finding.cure)
         return
     setting = {"clip": "limit"}.get(cure.name, cure.name)
-    if setting not in before.settings.rule:
-        screen.say(f"{cure.typed} needs a new run, which no branch can be; y copies its command", warning=True)
+    if setting not in before.settings.rule and cure.name != UNDO:
+        copied = "the changed line" if cure.name == "cell_text" else "its command"
+        screen.say(f"{cure.typed} needs a new run, which no branch can be; y copies {copied}", warning=True)
         return
-    count = screen.session.state.timeline.completed(before.position)
+    timeline = screen.session.state.timeline
+    count = timeline.completed(before.position)
 
     def run(progress: SearchProgress | None) -> None:
         session = screen.session
-        session.seek(0)
-        session.edit(setting, cure.value)
+        session.seek(cure.value if cure.name == UNDO else 0)
+        for entry in put_back(timeline, cure.value) if cure.name == UNDO else [JournalEntry("edit", setting, (), cure.value)]:
+            if entry.kind == "edit":
+                session.edit(entry.name, entry.index, entry.value)
         session.learning = True
-        session.step("batch", count, progress=progress)
+        session.step("batch", count - timeline.completed(session.position), progress=progress)
 
     def say(_: object) -> None:
         now, was = (each.losses[-1] if len(each.losses) else math.nan for each in (screen.snapshot, before))

@@ -17,7 +17,7 @@ from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
 from tui_gru.analysis.trials import Cure, TriedOption
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
-from tui_gru.debugger.position import as_typed, place_name, position_of
+from tui_gru.debugger.position import as_typed, batch_in_words, place_name, position_of
 from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Watch, clauses
@@ -592,7 +592,9 @@ class FindingsList(ListOverlay):
             words = (each.option or "as it is", ink), (shown, ink), (drawn, palette.warning if own else palette.gate)
             rows.append([line(palette, each) for each in words])
         count = len(ranked[0].losses) if np.isfinite(ranked[0].loss) else len(max(ranked, key=lambda each: len(each.losses)).losses)
-        head = f"tried on copies, the first {count} batches; the loss at the end"
+        since = batch_in_words(*divmod(ranked[0].since, self.snapshot.program.num_batches))
+        batches = f"{count} batches from {since} on" if ranked[0].since else f"the first {count} batches"
+        head = f"tried on copies, {batches}; the loss at the end"
         if ranked[0].text:
             head = f"sampled with the same weights and random numbers; the loss of {count} characters when the model reads them"
         yield from (self._line(words, palette.dim, None, "  ") for words in folded(head, width - 2))
