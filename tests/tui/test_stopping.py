@@ -311,7 +311,7 @@ async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
 
 async def test_a_search_without_end_says_that_the_weights_do_not_change() -> None:
     async with driving() as d:
-        until = partial(stepping.forwards, d.screen, Arguments("loss < 0"))
+        until = partial(stepping.until, d.screen, Arguments("loss < 0"), forwards=True)
         again = partial(stepping.match, d.screen, NO_ARGUMENTS, direction=1)
         for begin in (until, again):
             begin()

@@ -720,10 +720,6 @@ def delete_mark(screen: MainScreen, letter: str) -> None:
 # The list
 
 
-def stops(screen: MainScreen, rest: Arguments) -> None:
-    list_stops(screen)
-
-
 def marks(screen: MainScreen, rest: Arguments) -> None:
     list_stops(screen, at=next((mark.letter for mark in screen.snapshot.state.marks.sorted), None))
 

@@ -35,10 +35,6 @@ def row(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     screen.say("no row is singled out" if chosen < 0 else f"row {chosen + 1} of {rows} is singled out")
 
 
-def rows(screen: MainScreen) -> int:
-    return screen.snapshot.config.batch_size + 1
-
-
 def layer(screen: MainScreen, rest: Arguments) -> None:
     """Show the next layer or direction; after the last, that of the current line."""
     program = screen.session.program
@@ -51,10 +47,6 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
     screen.say(f"gates, weights and gradient flow show {shown}")
 
 
-def layers(screen: MainScreen) -> int:
-    return len(screen.session.program.layers) + 1
-
-
 def page(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.tui.layout import page_words
 
@@ -62,25 +54,6 @@ def page(screen: MainScreen, rest: Arguments) -> None:
     panels.turn_to(panels.page + 1)
     one = "all panels are on this page"
     screen.say(page_words(panels.on_pages, panels.page) if panels.pages > 1 else one)
-
-
-def pages(screen: MainScreen) -> int:
-    return screen.panels.pages
-
-
-def zoom(screen: MainScreen, rest: Arguments) -> None:
-    screen.panels.zoom()
-
-
-def focus_panel(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
-    if direction > 0:
-        screen.focus_next()
-    else:
-        screen.focus_previous()
-
-
-def panels(screen: MainScreen) -> int:
-    return max(len(screen.focus_chain), 1)
 
 
 def theme(screen: MainScreen, rest: Arguments) -> None:
@@ -154,10 +127,6 @@ def tour(screen: MainScreen, rest: Arguments) -> None:
 
 
 # Escape and quit
-
-
-async def command(screen: MainScreen, rest: Arguments) -> None:
-    await screen.open_line()
 
 
 def escape(screen: MainScreen, rest: Arguments) -> None:

@@ -49,18 +49,6 @@ def _level(reader: Reader, default: Level) -> Level:
     return LEVELS[name]
 
 
-def repeat(screen: MainScreen, rest: Arguments) -> None:
-    screen.play.repeat(screen.pending.take_count())
-
-
-def play(screen: MainScreen, rest: Arguments) -> None:
-    screen.play.toggle()
-
-
-def change_speed(screen: MainScreen, rest: Arguments, *, change: int) -> None:
-    screen.play.change_speed(change)
-
-
 # Places
 
 
@@ -93,16 +81,8 @@ def go(screen: MainScreen, rest: Arguments) -> None:
         go_to(screen, tick_of(rest, screen.snapshot.position, screen.snapshot.program))
 
 
-def newest(screen: MainScreen, rest: Arguments) -> None:
-    go_to(screen, screen.snapshot.newest.tick)
-
-
 def run_to_line(screen: MainScreen, target: str) -> None:
     screen.do(partial(screen.session.run_to, target))
-
-
-def not_finite(screen: MainScreen, rest: Arguments) -> None:
-    screen.do(screen.session.run_to_not_finite, batches=None)
 
 
 # Conditions
@@ -165,9 +145,6 @@ def run_on(
             screen.note_if_not_stopped(otherwise())
 
     screen.do(run, batches=None, then=then)
-
-
-forwards, back = partial(until, forwards=True), partial(until, forwards=False)
 
 
 # ------------------------------------------------------------------------------
