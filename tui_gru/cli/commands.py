@@ -45,7 +45,9 @@ from tui_gru.cli.options import (
     open_debugger,
     opened,
     output_option,
+    print_lines,
     screen_options,
+    session_option,
     theme_option,
 )
 from tui_gru.engine.config import SAMPLERS
@@ -128,12 +130,7 @@ Options of the model can be given before or after a subcommand.""",
 @model_options
 @click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
 @screen_options
-@click.option(
-    "--session",
-    metavar="NAME|PATH",
-    help="Open session NAME, creating it if needed; `last` opens the newest.",
-    shell_complete=completion.sessions,
-)
+@session_option("Open session NAME, creating it if needed; `last` opens the newest.")
 @click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
 @click.option("--record/--no-record", default=True, help="Record sessions without a name; the newest 20 are kept. Default yes.")
 @held_out_option
@@ -343,8 +340,7 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
 
     primer = config.as_string(config.text[:2]) if primer is None else primer
     line = sampled_line(config, epochs, primer, length, sampler, temperature, sample_seed)
-    with opened(STANDARD_OUTPUT) as out:
-        out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
+    print_lines([line])
 
 
 @program.command(
@@ -389,12 +385,7 @@ Examples:
 @click.option("--keys", default="", metavar="'KEY …'", help="Keys to press first, separated by spaces.")
 @click.option("--size", type=screen_size, default="160x50", metavar="WxH", help="Columns x rows; default 160x50.")
 @theme_option
-@click.option(
-    "--session",
-    metavar="NAME|PATH",
-    help="Show this session, which does not change; default: a new run.",
-    shell_complete=completion.sessions,
-)
+@session_option("Show this session, which does not change; default: a new run.")
 @click.option("--at", metavar="MARK|PLACE", help="Go first to the mark of a letter, or to a place such as 'e3 b2 t1'.")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
 def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str | None, at: str | None, out: Path) -> None:
@@ -426,12 +417,7 @@ Examples:
   tui-gru player --session lesson.tui-gru -o lesson.html""",
 )
 @model_options
-@click.option(
-    "--session",
-    metavar="NAME|PATH",
-    help="Play this session up to its place; it does not change; default: a new run.",
-    shell_complete=completion.sessions,
-)
+@session_option("Play this session up to its place; it does not change; default: a new run.")
 @click.option(
     "-x",
     "commands",
@@ -539,12 +525,7 @@ Examples:
   tui-gru run -i""",
 )
 @model_options
-@click.option(
-    "--session",
-    metavar="NAME|PATH",
-    help="Execute on this session, whose file does not change; default: a new run.",
-    shell_complete=completion.sessions,
-)
+@session_option("Execute on this session, whose file does not change; default: a new run.")
 @click.option(
     "-x",
     "--execute",

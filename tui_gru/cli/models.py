@@ -16,20 +16,19 @@ import click
 
 from tui_gru.cli.completion import MODEL_FILES, SESSION_FILE, Candidates, files, pieces
 from tui_gru.cli.options import (
-    STANDARD_OUTPUT,
     Command,
     added,
     given_as,
     open_debugger,
-    opened,
     option_name,
+    print_lines,
     require_terminal,
     screen_options,
 )
 from tui_gru.engine.config import CARRIES, DTYPES, INITS, LAYOUTS, OWN_TEXT, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
 from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS, Gate
 from tui_gru.equations.page import choices
-from tui_gru.errors import CaptureError, TuiGruError, safe_text
+from tui_gru.errors import CaptureError, TuiGruError
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -329,9 +328,7 @@ def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: Z
         findings = survey(path, order=order, reset=reset, z=z, gate=gate)
         if not findings.found:
             inspect(path, order=order, reset=reset, z=z, gate=gate)  # raises an error with the reason
-    with opened(STANDARD_OUTPUT) as out:
-        for line in _listed(findings):
-            out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
+    print_lines(_listed(findings))
 
 
 def _listed(findings: Findings) -> Iterator[str]:
@@ -428,8 +425,7 @@ def check_command(path: str, **options: Any) -> None:
     words = found.sentence
     if not found.agrees and (why := fitting or _cause(session)):
         words += f"; {why}"
-    with opened(STANDARD_OUTPUT) as out:
-        out.write(f"{safe_text(words)}\n".encode(sys.stdout.encoding, "backslashreplace"))
+    print_lines([words])
     click.get_current_context().exit(0 if found.agrees else 1)
 
 

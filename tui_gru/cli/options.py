@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
-from tui_gru.cli.completion import themes
-from tui_gru.errors import TuiGruError, cut_long_words
+from tui_gru.cli.completion import sessions, themes
+from tui_gru.errors import TuiGruError, cut_long_words, safe_text
 
 if TYPE_CHECKING:
     from tui_gru.session.session import Session
@@ -45,6 +45,13 @@ def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
             abandon_standard_output()
         where = "standard output" if target == STANDARD_OUTPUT else target or "to an empty name"
         raise TuiGruError(f"cannot write {where}: {error.strerror}; write somewhere else", option=option) from None
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines, with escapes for what is not printable, and for what the terminal has no characters for."""
+    with opened(STANDARD_OUTPUT) as out:
+        for line in lines:
+            out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
 
 def abandon_standard_output() -> None:
@@ -123,6 +130,11 @@ screen_options = added(
         "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
     ),
 )
+
+
+def session_option(words: str) -> Callable[[Command], Command]:
+    """Return the option for the session of a command, by name or path."""
+    return click.option("--session", metavar="NAME|PATH", help=words, shell_complete=sessions)
 
 
 def output_option(words: str) -> Callable[[Command], Command]:
