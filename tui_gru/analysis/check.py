@@ -17,7 +17,7 @@ from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import Program, spoken, spoken_index
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.numbers import scientific
+from tui_gru.engine.numbers import counted, scientific
 from tui_gru.engine.source import Ability, Imported, Source
 from tui_gru.engine.training import Point, Trainer
 from tui_gru.engine.weights import Array
@@ -114,8 +114,7 @@ class CheckResult:
             at = self.worst.whole
             words = f"all {len(compared)} arrays agree: the largest difference is {scientific(at.absolute)} at {self.place(at)}"
         if self.entries:
-            sample = "1 entry" if self.entries == 1 else f"{self.entries} entries"
-            words += f"; finite differences on {sample} of each, chosen with seed {self.seed}"
+            words += f"; finite differences on {counted(self.entries, 'entry')} of each, chosen with seed {self.seed}"
         return words
 
     @property

@@ -90,12 +90,6 @@ def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
     return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", findings, strict=False)
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""
-    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("tch", "s")) else f"{what}s"
-    return f"{count:,} {what if count == 1 else plural}"
-
-
 def listed(words: list[str], most: int = 4) -> str:
     """Return words in a list: `a, b and c`; if there are many more than `most`, `a, b and 3 others`."""
     if len(words) > most + 1:  # a single word takes no more room than "1 other"

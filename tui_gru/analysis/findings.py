@@ -15,7 +15,7 @@ from tui_gru.analysis import findings_of_data as data
 from tui_gru.analysis import findings_of_ports as ported
 from tui_gru.analysis import findings_of_scripts as scripts
 from tui_gru.analysis import findings_of_training as training
-from tui_gru.analysis.examined import NO_OPTION, Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.examined import NO_OPTION, Evidence, Finding, RunFacts
 from tui_gru.analysis.trials import (
     LEAST_TRIED,
     Cure,
@@ -33,7 +33,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
-from tui_gru.engine.numbers import rounded
+from tui_gru.engine.numbers import counted, rounded
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts
 from tui_gru.analysis.findings_of_training import exploding_gradient, of_steps
 from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
 from tui_gru.analysis.trials import (
@@ -30,7 +30,7 @@ from tui_gru.debugger.segment import checkpoint_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import INITS, Config, Text, cut, token_word
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import rounded
+from tui_gru.engine.numbers import counted, rounded
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import initial_weights
 from tui_gru.engine.weights import Float64Array, Weights

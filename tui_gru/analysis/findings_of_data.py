@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, listed
 from tui_gru.analysis.influence import influence_of_rows
 from tui_gru.analysis.summaries import largest_entry
 from tui_gru.analysis.trials import LONGEST_AGAIN, Cure, tried_samplers
@@ -17,7 +17,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import given, percent, rounded
+from tui_gru.engine.numbers import counted, given, percent, rounded
 from tui_gru.engine.sampling import Sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Weights

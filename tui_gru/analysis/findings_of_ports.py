@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts
 from tui_gru.analysis.summaries import largest_entry
 from tui_gru.debugger.program import spoken
-from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.numbers import counted, percent, rounded
 from tui_gru.engine.source import ImportedBatch
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import LIVE

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts, counted, listed
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, listed
 from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
 from tui_gru.analysis.trials import Cure, smaller_rates
 from tui_gru.analysis.trouble import not_finite_in
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.program import Program, Store, spoken
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.numbers import counted, percent, rounded
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.equations import syntax as e

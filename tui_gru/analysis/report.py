@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tui_gru.__about__ import __version__
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.check import expected_of
-from tui_gru.analysis.examined import Finding, counted
+from tui_gru.analysis.examined import Finding
 from tui_gru.analysis.findings import find
 from tui_gru.analysis.influence import ContextMemory, memory, reach
 from tui_gru.analysis.losses import Share, TextLosses, baselines, bits, perplexity
@@ -34,7 +34,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
-from tui_gru.engine.numbers import batch_ticks, rounded, value_ticks
+from tui_gru.engine.numbers import batch_ticks, counted, rounded, value_ticks
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Float64Array
@@ -512,7 +512,7 @@ def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[s
         return
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before
-        words = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
+        words = f"after {counted(batch, 'batch')}"
         try:
             yield words, sample(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
         except TuiGruError as error:

@@ -26,6 +26,7 @@ from tui_gru.cli.options import (
     screen_options,
 )
 from tui_gru.engine.config import CARRIES, DTYPES, INITS, LAYOUTS, OWN_TEXT, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
+from tui_gru.engine.numbers import counted
 from tui_gru.equations.functions import GATE_NAMES, STATE_FUNCTIONS, Gate
 from tui_gru.equations.page import choices
 from tui_gru.errors import CaptureError, TuiGruError
@@ -352,9 +353,8 @@ def _listed(findings: Findings) -> Iterator[str]:
 
 
 def _shape(gru: FoundGRU) -> str:
-    layers = "1 layer" if gru.layers == 1 else f"{gru.layers} layers"
     ways = "both directions" if gru.bidirectional else "backwards" if gru.directions == ("reverse",) else ""
-    return ", ".join(filter(None, (layers, ways, f"{gru.input_size} inputs", f"{gru.hidden_size} units")))
+    return ", ".join(filter(None, (counted(gru.layers, "layer"), ways, f"{gru.input_size} inputs", f"{gru.hidden_size} units")))
 
 
 @click.command(

@@ -18,7 +18,7 @@ import click
 from tui_gru.cli.models import read_held_out, shortened
 from tui_gru.cli.options import STANDARD_OUTPUT, option_name
 from tui_gru.engine.config import Config, machine_memory
-from tui_gru.engine.numbers import gib
+from tui_gru.engine.numbers import counted, gib
 from tui_gru.engine.training import check_epochs, initial_weights, train
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session import opening
@@ -260,8 +260,7 @@ def played(session: Session, out: Path, *, force: bool, **options: Any) -> None:
 
     def planned(walk: Walk, size: int) -> None:
         left = f"; {walk.left_out:,} others are left out" if walk.left_out else ""
-        moments = f"{len(walk.ticks):,} moment{'s' if len(walk.ticks) != 1 else ''}"
-        print(f"{moments}, about {_size(size)}{left}", file=said, flush=True)
+        print(f"{counted(len(walk.ticks), 'moment')}, about {_size(size)}{left}", file=said, flush=True)
 
     def drawn(done: int, total: int) -> None:
         if progress is not None and progress.isatty():

@@ -26,6 +26,7 @@ from tui_gru.engine.config import (
     picked,
 )
 from tui_gru.engine.model import Structure
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.source import Imported, Series
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.syntax import with_word
@@ -258,8 +259,7 @@ class ImportedConfig(Config):
     imported: Imported = field(kw_only=True)
 
     def __repr__(self) -> str:
-        batches = "1 batch" if self.num_batches == 1 else f"{self.num_batches} batches"
-        return f"<config of {self.source.title}: {batches} of {self.seq_length} timesteps>"
+        return f"<config of {self.source.title}: {counted(self.num_batches, 'batch')} of {self.seq_length} timesteps>"
 
     @classmethod
     def of_source(cls, source: Imported) -> ImportedConfig:

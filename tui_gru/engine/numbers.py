@@ -91,6 +91,12 @@ def percent(share: float) -> str:
     return f"{min(round(100 * share), 99) if share < 1 else 100} %"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("tch", "nch", "s")) else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
+
+
 def gib(size: float) -> str:
     """Format a number of bytes: `1,024.0 GiB`."""
     return f"{size / 2**30:,.1f} GiB"

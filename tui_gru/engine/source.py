@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.schema import Positive, one_of
@@ -98,7 +99,7 @@ class Series(Replayed):
     def title(self) -> str:  # type: ignore[override]
         count, length, width = self.shape
         what = "1 series" if count == 1 else f"{count:,} series"
-        return f"{what} of {length:,} timesteps, {width:,} input{'' if width == 1 else 's'}"
+        return f"{what} of {length:,} timesteps, {counted(width, 'input')}"
 
     @property
     def refusals(self) -> Mapping[Ability, str]:

@@ -16,7 +16,7 @@ from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, Weight
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
-from tui_gru.engine.numbers import scientific
+from tui_gru.engine.numbers import counted, scientific
 from tui_gru.engine.source import Imported, ImportedBatch, ModuleLink
 from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Float64Array, Weights
@@ -568,8 +568,8 @@ class _NewerSteps:
         self.known, self.closed = newest.known, newest.closed
         if not changed:
             return None
-        count = "1 new step" if len(changed) == 1 else f"{len(changed):,} new steps"
-        return found, f"{count}, up to step {max(changed):,}{'; the recording is complete' if self.closed else ''}"
+        complete = "; the recording is complete" if self.closed else ""
+        return found, f"{counted(len(changed), 'new step')}, up to step {max(changed):,}{complete}"
 
 
 def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, ...]:
@@ -662,8 +662,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
         if incomplete:
             self.left_out.append(f"shown without all of its ranks, since one cannot be read: {_first_of(incomplete)}")
         if without:
-            steps = "1 step" if without == 1 else f"{without:,} steps"
-            self.left_out.append(f"left out: {steps} in which {module.name} received no gradient, or no row")
+            self.left_out.append(f"left out: {counted(without, 'step')} in which {module.name} received no gradient, or no row")
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
             why = "; a frozen module (requires_grad) gets none, and none under torch.no_grad()" if without else ""

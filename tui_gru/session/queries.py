@@ -22,6 +22,7 @@ from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Anchor, Timeline
 from tui_gru.engine.config import Config, Text, cut, index_of
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 from tui_gru.errors import TuiGruError
@@ -117,11 +118,9 @@ class Queries:
     @property
     def left_at(self) -> str:
         """The position and the numbers of branches and changes, in one line, for the notice of a reopened session."""
-        at, branches, changes = self.position, len(self.branches), len(self.state.branches.done)
-        return (
-            f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {self.branch}, "
-            f"{branches} {'branch' if branches == 1 else 'branches'}, {changes} {'change' if changes == 1 else 'changes'}"
-        )
+        at, done = self.position, counted(len(self.state.branches.done), "change")
+        place = in_words(at.epoch, at.batch, at.t, between=" · ")
+        return f"{place} on {self.branch}, {counted(len(self.branches), 'branch')}, {done}"
 
     def batches_to(self, tick: int | None = None) -> int:
         """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""

@@ -17,6 +17,7 @@ from tui_gru.debugger.program import Program, printable, spoken
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
 from tui_gru.engine.config import SAMPLERS, TUTORIAL_TEXT, Sampler
+from tui_gru.engine.numbers import counted
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError, is_permitted, permitted
 from tui_gru.session import answers
@@ -127,7 +128,7 @@ def _kept(screen: MainScreen) -> str:
         return ""
     epochs, rest = divmod(after, program.num_batches)
     count, what = (epochs, "epoch") if epochs and not rest else (after, "batch")
-    return f" with the {count:,} {what if count == 1 else f'{what}es' if what == 'batch' else f'{what}s'} after it"
+    return f" with the {counted(count, what)} after it"
 
 
 # Samples

@@ -21,10 +21,9 @@ from textual.binding import BindingType
 from textual.screen import ModalScreen
 
 import tui_gru.tui.panels as panels
-from tui_gru.analysis.examined import counted
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.engine.config import token_word
-from tui_gru.engine.numbers import exact, plain
+from tui_gru.engine.numbers import counted, exact, plain
 from tui_gru.engine.source import Ability
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply

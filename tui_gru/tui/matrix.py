@@ -729,7 +729,7 @@ def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) ->
     if limits is None or limits.low < 0:
         yield _share(summary, summary.near_zero, "0", short)
     if summary.dead:
-        yield f"{summary.dead} dead" if short else f"{summary.dead} dead unit{'' if summary.dead == 1 else 's'}"
+        yield f"{summary.dead} dead" if short else numbers.counted(summary.dead, "dead unit")
     if summary.peak is not None and kind == "signed":
         largest = summary.largest if summary.largest >= -summary.smallest else summary.smallest
         yield f"{'max' if short else 'largest'} {numbers.compact(largest).strip()} at {where(summary.peak)}"

@@ -19,7 +19,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.position import position_of
 from tui_gru.engine.config import TUTORIAL_TEXT
-from tui_gru.engine.numbers import plain
+from tui_gru.engine.numbers import counted, plain
 from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.session import Session
@@ -389,7 +389,7 @@ def steps_of(session: Session) -> tuple[TourStep, ...]:
     batches = max(int(SECONDS / (3e-5 * config.seq_length + 2e-9 * work)), 1)
     epochs = min(batches // config.num_batches, MOST_EPOCHS)
     count, level = (epochs, "epoch") if epochs else (batches, "batch")
-    trained = f"{count:,} {level if count == 1 else {'epoch': 'epochs', 'batch': 'batches'}[level]}"
+    trained = counted(count, level)
     draw, drawn = ("sample 10 0", "ten letters, always the likeliest") if tutorial else ("sample 60 0.5", "sixty characters")
     steps = (
         TourStep("step.line", "A training, stopped before its first line.",

@@ -57,4 +57,4 @@ def test_of_a_long_log_only_what_is_near_is_kept_at_hand(content):
     drawn = content(Log(), logged, 44, 6)
     assert any(line.startswith("▶") and str(TICKS[20]) in line for line in drawn.lines)
     assert len(drawn.lines) == 400
-    assert drawn.note == "5000 lines"
+    assert drawn.note == "5,000 lines"

@@ -10,7 +10,7 @@ from textual.timer import Timer
 
 from tui_gru.analysis.check import DIFFERENCES, CheckResult, CheckRow, CheckTotals, entry
 from tui_gru.debugger.position import Position, in_words
-from tui_gru.engine.numbers import scientific
+from tui_gru.engine.numbers import counted, scientific
 from tui_gru.engine.reference import Comparison
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, SegmentRow, TableColumn, clip, from_rows, line, spans, table
@@ -161,9 +161,8 @@ def _every(checked: CheckTotals | None, report: CheckResult) -> str:
     if not checked.batches:
         return "every batch is checked from now on: stepping takes longer"
     epoch, batch = divmod(checked.batch, report.program.num_batches)
-    count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
-    where = f"{checked.place} of {in_words(epoch, batch)}"
-    return f"every batch is checked: {count} so far, the largest difference {scientific(checked.worst)} at {where}"
+    largest = f"{scientific(checked.worst)} at {checked.place} of {in_words(epoch, batch)}"
+    return f"every batch is checked: {counted(checked.batches, 'batch')} so far, the largest difference {largest}"
 
 
 # ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.config import token_word
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, line, table
@@ -104,7 +105,7 @@ class InfluenceMap(SnapshotPanel):
             return
         what = token_word(self.influence.text)
         i = memory.contexts.index(memory.characters)
-        many = f"{memory.characters} {what}{'' if memory.characters == 1 else 's'}"
+        many = counted(memory.characters, what)
         less = f"; with {memory.contexts[i - 1]} it is {memory.losses[i - 1] - memory.whole:.3f} higher" if i else ""
         if memory.ends:
             words = f"remembers {many}: with these alone the loss is that with all before, {memory.whole:.4f}{less}"
@@ -124,10 +125,7 @@ class InfluenceMap(SnapshotPanel):
         if memory is None:
             return
         what = token_word(self.influence.text)
-        losses = [
-            (f"{context:,} {what}{'' if context == 1 else 's'}", loss)
-            for context, loss in zip(memory.contexts, memory.losses, strict=True)
-        ]
+        losses = [(counted(context, what), loss) for context, loss in zip(memory.contexts, memory.losses, strict=True)]
         losses += [("all before", memory.whole), *([("bigram", memory.bigram)] if np.isfinite(memory.bigram) else [])]
         largest = max((loss for _, loss in losses if np.isfinite(loss)), default=1.0) or 1.0
         label, length = max(len(name) for name, _ in losses), max(min(width - 30, _BAR), 0)
@@ -204,7 +202,7 @@ class InfluenceMap(SnapshotPanel):
 
     def _said(self, reach: Reach) -> str:
         what = token_word(self.influence.text) if self.influence.text else "timestep"
-        many = f"{reach.steps} {what}{'' if reach.steps == 1 else 's'}"
+        many = counted(reach.steps, what)
         if not reach.steps:
             return f"only the {what} read last has more than a tenth of its maximum"
         if not reach.falls:

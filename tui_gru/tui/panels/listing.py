@@ -321,8 +321,7 @@ class Log(SnapshotPanel):
         return snapshot.position.tick, id(snapshot.log)  # as long as the panel has the log, no other has this id
 
     def titles(self, snapshot: Snapshot) -> Titles:
-        count = len(snapshot.log)
-        return Titles("log", f"{count} line{'s' if count != 1 else ''}" if count else None)
+        return Titles("log", numbers.counted(len(snapshot.log), "line") if snapshot.log else None)
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         tick, log = snapshot.position.tick, snapshot.log

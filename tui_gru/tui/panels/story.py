@@ -286,7 +286,7 @@ class StoryPanel(SnapshotPanel):
             ":export story.csv",
             with_keys(self, "<stop> closes"),
         ]
-        title = f"story of the run{at} · {story.count:,} {'batch' if story.count == 1 else 'batches'}{known}"
+        title = f"story of the run{at} · {numbers.counted(story.count, 'batch')}{known}"
         return Titles(title, hints)
 
     # Drawing

@@ -191,12 +191,12 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
     if (machine := snapshot.machine) is not None:
         add(machine.short, palette.warning if machine.warning else palette.plain, 9 if machine.warning else 6)
     if count := len(snapshot.findings):
-        sign, words = (f"{palette.glyphs.here} ", palette.warning), f"{count} {'finding' if count == 1 else 'findings'}"
+        sign, words = (f"{palette.glyphs.here} ", palette.warning), numbers.counted(count, "finding")
         items.append(_Item(line(palette, sign, words), 7))
     if behind:
-        lines = f"{behind} {'line' if behind == 1 else 'lines'} back"
         part = int(100 * snapshot.position.tick / snapshot.newest.tick)
-        add(f"past, {lines if behind < 100 else f'at {part} % of the run'}", palette.strong, 8)
+        place = f"{numbers.counted(behind, 'line')} back" if behind < 100 else f"at {part} % of the run"
+        add(f"past, {place}", palette.strong, 8)
     if len(snapshot.state.branches.names) > 1:
         add(f"branch {snapshot.state.branch}", palette.plain, 3)
     if (other := snapshot.other) is not None:
@@ -222,7 +222,7 @@ def _rule(snapshot: Snapshot) -> list[str]:
         facts.append(f"clip {numbers.given(settings['limit'])}")
     if any(UPDATES in line.reads for line in program.update):
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
-        facts.append(f"{count:,} update{'' if count == 1 else 's'}")
+        facts.append(numbers.counted(count, "update"))
     return facts
 
 
@@ -713,7 +713,7 @@ class LossCurve(SnapshotPanel):
             return Titles(title, self._described(snapshot, self.pointed))
         if not count:
             return Titles(title)
-        batches = f"{count:,} {'batch' if count == 1 else 'batches'}"
+        batches = numbers.counted(count, "batch")
         scale = [] if self.scale is Scale.AUTO else [self.scale.value]
         if each is None:
             return Titles(title, [numbers.plain(self._series.envelope.values[-1]), *scale], batches)

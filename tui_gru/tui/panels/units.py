@@ -19,6 +19,7 @@ from textual.binding import BindingType
 from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, states_before
 from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
 from tui_gru.debugger.program import shown_char
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot, View
@@ -407,9 +408,9 @@ class UnitsMap(SnapshotPanel):
     def _selected(self, palette: Palette, span: TextSpan, width: int) -> Iterator[SegmentRow]:
         """Draw which units are on through the selected characters, and the other places where all of them are."""
         units = ", ".join(f"{'−' if each.sign < 0 else ''}{each.unit + 1}" for each in span.on)
-        count = f"{span.length} character{'s' if span.length > 1 else ''}"
+        count = counted(span.length, "character")
         yield _line(palette, f"on from {self._limit:.2g} through {count}: unit{'s' if len(span.on) > 1 else ''} {units}", width, "")
-        head = f"all also at {len(self._also):,} other place{'' if len(self._also) == 1 else 's'}  "
+        head = f"all also at {counted(len(self._also), 'other place')}  "
         yield tuple(self._excerpts(palette, head, [place.first for place in self._also], width))
         yield ()
 
