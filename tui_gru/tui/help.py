@@ -360,9 +360,8 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
     "Colours": (
         LegendSign(" -0.80 ", "below 0: blue, the stronger the further", ink="signed -0.8"),
         LegendSign(" +0.80 ", "above 0: orange, the stronger the further", ink="signed 0.8"),
-        LegendSign(
-            " 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1", ink="unit 0.8"
-        ),
+        LegendSign(" 0.80 ", "a number from 0 to 1, a gate or a probability: one hue, the stronger the nearer to 1",
+                   ink="unit 0.8"),
         LegendSign(" +0.12 ", "bright and bold, as all that is now: just computed by the current line", ink="accent"),
         LegendSign(" t ", "a target: the character that should be predicted; also before ◂", ink="target"),
         LegendSign("▸", "the entry of a list under the cursor; in a check, the largest difference", ink="strong"),
@@ -401,75 +400,43 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("M→a", "“M” is read, and “a” should be predicted", "Sequence"),
         LegendSign("t 0.2763 ◂", "the target of a row; bold: the likeliest", "Softmax WhatIfPanel", "target"),
         LegendSign("▐ ▌", "the current timestep", "Sequence", "accent"),
-        LegendSign(
-            "▲ row 1 “th…” does not follow “…at”",
-            "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
-            "the text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, each "
-            "row continues the text of the previous batch",
-            "Sequence",
-            "warning",
-        ),
+        LegendSign("▲ row 1 “th…” does not follow “…at”",
+                   "for example: row 1 begins with “th…”, but its initial hidden state was computed after “…at”, another place of "
+                   "the text: the model starts this batch with a memory that does not belong to it. With --layout contiguous, each "
+                   "row continues the text of the previous batch", "Sequence", "warning"),
         LegendSign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
-        LegendSign(
-            "c h z r",
-            "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
-            "candidate, the update gate, the reset gate, as the border says",
-            "Sequence",
-            seen="paths",
-        ),
+        LegendSign("c h z r",
+                   "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
+                   "candidate, the update gate, the reset gate, as the border says", "Sequence",
+                   seen="paths"),
         LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
         LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
         LegendSign("p", "the probability that the sampled character had", "Samples", "gate", seen=r"(?m)^p +[\d.]"),
-        LegendSign(
-            "u",
-            "the random number from 0 to 1 that chose the character; none if the likeliest was chosen",
-            "Samples",
-            seen=r"(?m)^u +[\d.]",
-        ),
+        LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples",
+                   seen=r"(?m)^u +[\d.]"),
         LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap", seen=r"\d"),
-        LegendSign(
-            "+7",
-            "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
-            "ParameterMatrix ValueMatrix",
-            "signed 0.7",
-            seen=r"[+-]\d(?![\d.])",
-        ),
-        LegendSign(
-            "tenths of 0.7",
-            "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
-            "ParameterMatrix ValueMatrix",
-            "dim",
-            seen="tenths of|×0",
-        ),
-        LegendSign(
-            "≈0 ≈1 ≈±1",
-            "shares of the entries: near 0, near 1, and saturated, near −1 or 1: within a tenth of the range from its limit",
-            "ValueMatrix",
-        ),
+        LegendSign("+7", "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
+                   "ParameterMatrix ValueMatrix", "signed 0.7", seen=r"[+-]\d(?![\d.])"),
+        LegendSign("tenths of 0.7", "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
+                   "ParameterMatrix ValueMatrix", "dim", seen="tenths of|×0"),
+        LegendSign("≈0 ≈1 ≈±1",
+                   "shares of the entries: near 0, near 1, and saturated, near −1 or 1: within a tenth of the range from its limit",
+                   "ValueMatrix"),
     ),
     "Run": (
         LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
         LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
-        LegendSign(
-            "past, 5 lines back",
-            "you are 5 executed lines before the newest moment reached",
-            "Header",
-            "strong",
-        ),
+        LegendSign("past, 5 lines back", "you are 5 executed lines before the newest moment reached", "Header", "strong"),
         LegendSign("a", "a mark that you have set", "TimeLine", "strong", seen=r"(?<!\w)[a-zA-Z](?!\w)"),
         LegendSign("●", "a run stopped here", "TimeLine", "warning"),
         LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
         LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
         LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", "warning"),
-        LegendSign(
-            "╌ log V",
-            "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
-            "LossCurve",
-            "dim",
-        ),
+        LegendSign("╌ log V", "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
+                   "LossCurve", "dim"),
         LegendSign("╌", "not reached yet", "TimeLine", "dim"),
     ),
-}
+}  # fmt: skip
 
 
 def signs_of(panel: object) -> list[LegendSign]:

@@ -104,53 +104,12 @@ _OPERATORS = {**_FUNCTION_SIGNS, "Σ": "sum", "·": "*", "ᵀ": ".T", "Δ": "cha
 
 #: Other characters of text. Every entry keeps its width, so columns stay aligned.
 _TEXT = {
-    "→": ">",
-    "←": "<",
-    "↑": "^",
-    "↓": "v",
-    "…": "~",
-    "–": "-",
-    "—": "-",
-    "“": '"',
-    "”": '"',
-    "‘": "'",
-    "’": "'",
-    "′": "'",
-    "²": "2",
-    "³": "3",
-    "⁻": "-",
-    "∂": "d",
-    "Δ": "D",
-    "≤": "<",
-    "≥": ">",
-    "≠": "#",
-    "≈": "~",
-    "∞": "8",
-    "├": "+",
-    "└": "+",
-    "│": "|",
-    "─": "-",
-    "╌": "_",
-    "╵": "'",
-    "╰": "\\",
-    "▐": "[",
-    "▌": "]",
-    "‹": "<",
-    "›": ">",
-    "␣": "_",
-    "⏎": "$",
-    "⇥": ">",
-    "▲": "^",
-    "▼": "v",
-    "▾": "v",
-    "√": "v",
-    "✓": "v",
-    "█": "#",
-    "‖": "|",
-    "┃": "|",
-    "━": "=",
-    "✗": "x",
-}
+    "→": ">", "←": "<", "↑": "^", "↓": "v", "…": "~", "–": "-", "—": "-", "“": '"', "”": '"', "‘": "'",
+    "’": "'", "′": "'", "²": "2", "³": "3", "⁻": "-", "∂": "d", "Δ": "D", "≤": "<", "≥": ">", "≠": "#",
+    "≈": "~", "∞": "8", "├": "+", "└": "+", "│": "|", "─": "-", "╌": "_", "╵": "'", "╰": "\\", "▐": "[",
+    "▌": "]", "‹": "<", "›": ">", "␣": "_", "⏎": "$", "⇥": ">", "▲": "^", "▼": "v", "▾": "v", "√": "v",
+    "✓": "v", "█": "#", "‖": "|", "┃": "|", "━": "=", "✗": "x",
+}  # fmt: skip
 
 
 def _translation(glyphs: Glyphs) -> dict[int, str]:
@@ -484,46 +443,6 @@ WHITEBOARD = Theme(
 THEMES = (BLACKBOARD, WHITEBOARD)
 OWN_THEMES = (*(theme.name for theme in THEMES), "ansi-dark", "ansi-light")  # the names that this project has colours for
 
-_DARK = Palette(
-    plain=Style.parse("#d5dde0"),
-    dim=Style.parse("#8a979e"),
-    strong=Style.parse("bold #f2f5f6"),
-    accent=Style.parse("bold #ffd479"),
-    line=Style.parse("bold #ffd479 on #2b2c22"),
-    target=Style.parse("bold #f2f5f6"),
-    warning=Style.parse("bold #ff8f73"),
-    keyword=Style.parse("#8fb8e8"),
-    blank=Style.parse("#7c8a92"),
-    gate=Style.parse("#4fc1b0"),
-    negative=Style.parse("#79aef0"),
-    positive=Style.parse("#f0a060"),
-    second=Style.parse("#b58fe0"),
-    paths=tuple(map(Style.parse, ("#4fc1b0", "#f08fb4", "#b3a0f0", "#a6c96a"))),
-    cursor=Style.parse("bold #111920 on #f2f5f6"),
-    signed_scale=tints("#e8eef0", "#1f5a95", "#1a242d", "#94481a"),
-    unit_scale=tints("#e8eef0", "#1a242d", "#1a655b"),
-)
-
-_LIGHT = Palette(
-    plain=Style.parse("#1d2429"),
-    dim=Style.parse("#5e6a71"),
-    strong=Style.parse("bold #000000"),
-    accent=Style.parse("bold #6b3300"),
-    line=Style.parse("bold #6b3300 on #f4e6c8"),
-    target=Style.parse("bold #000000"),
-    warning=Style.parse("bold #b3261e"),
-    keyword=Style.parse("#1f5fa8"),
-    blank=Style.parse("#667278"),
-    gate=Style.parse("#0b7a6d"),
-    negative=Style.parse("#1f5fa8"),
-    positive=Style.parse("#a65300"),
-    second=Style.parse("#7a3fa0"),
-    paths=tuple(map(Style.parse, ("#0b7a6d", "#b0305f", "#6a48b8", "#53701a"))),
-    cursor=Style.parse("bold #fbfaf6 on #1d2429"),
-    signed_scale=tints("#1d2429", "#8fbdf0", "#f1f0ea", "#f5b478"),
-    unit_scale=tints("#1d2429", "#f1f0ea", "#8fd6c8"),
-)
-
 
 def _steps(*stops: tuple[float, str]) -> tuple[Style, ...]:
     """Return LEVELS styles that change at the given places of the scale, for terminals with sixteen colours."""
@@ -534,40 +453,49 @@ def _steps(*stops: tuple[float, str]) -> tuple[Style, ...]:
     return tuple(chosen)
 
 
-# No backgrounds: users define the sixteen colours of their terminals, and only foregrounds on the default background are sure
-# to be legible. Signs and digits carry the meaning; colour and weight support it.
-_ANSI_DARK = Palette(
-    plain=Style.parse("default"),
-    dim=Style.parse("bright_black"),
-    strong=Style.parse("bold"),
-    accent=Style.parse("bold green"),
-    line=Style.parse("bold green"),
-    target=Style.parse("bold"),
-    warning=Style.parse("bold bright_red"),
-    keyword=Style.parse("bright_blue"),
-    blank=Style.parse("bright_black"),
-    gate=Style.parse("cyan"),
-    negative=Style.parse("bright_blue"),
-    positive=Style.parse("yellow"),
-    second=Style.parse("magenta"),
-    paths=tuple(map(Style.parse, ("cyan", "bright_magenta", "magenta", "green"))),
-    cursor=Style.parse("bold reverse"),
-    signed_scale=_steps((0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")),
-    unit_scale=_steps((0.1, "default"), (0.6, "cyan"), (1, "bold cyan")),
+# The style of each meaning in each theme. Those of the sixteen colours have no backgrounds: users define these colours, and only
+# foregrounds on the default background are sure to be legible. Signs and digits carry the meaning; colour and weight support it.
+_INKS = (
+    # meaning      blackboard                   whiteboard                   ansi-dark           ansi-light
+    ("plain",      "#d5dde0",                   "#1d2429",                   "default",          "default"),
+    ("dim",        "#8a979e",                   "#5e6a71",                   "bright_black",     "bright_black"),
+    ("strong",     "bold #f2f5f6",              "bold #000000",              "bold",             "bold"),
+    ("accent",     "bold #ffd479",              "bold #6b3300",              "bold green",       "bold magenta"),
+    ("line",       "bold #ffd479 on #2b2c22",   "bold #6b3300 on #f4e6c8",   "bold green",       "bold magenta"),
+    ("target",     "bold #f2f5f6",              "bold #000000",              "bold",             "bold"),
+    ("warning",    "bold #ff8f73",              "bold #b3261e",              "bold bright_red",  "bold red"),
+    ("keyword",    "#8fb8e8",                   "#1f5fa8",                   "bright_blue",      "blue"),
+    ("blank",      "#7c8a92",                   "#667278",                   "bright_black",     "bright_black"),
+    ("gate",       "#4fc1b0",                   "#0b7a6d",                   "cyan",             "green"),
+    ("negative",   "#79aef0",                   "#1f5fa8",                   "bright_blue",      "blue"),
+    ("positive",   "#f0a060",                   "#a65300",                   "yellow",           "red"),
+    ("second",     "#b58fe0",                   "#7a3fa0",                   "magenta",          "magenta"),
+    ("cursor",     "bold #111920 on #f2f5f6",   "bold #fbfaf6 on #1d2429",   "bold reverse",     "bold reverse"),
+)  # fmt: skip
+_PATHS = (
+    ("#4fc1b0", "#f08fb4", "#b3a0f0", "#a6c96a"), ("#0b7a6d", "#b0305f", "#6a48b8", "#53701a"),
+    ("cyan", "bright_magenta", "magenta", "green"), ("cyan", "red", "magenta", "green"),
+)  # fmt: skip
+_SIGNED = (
+    tints("#e8eef0", "#1f5a95", "#1a242d", "#94481a"),
+    tints("#1d2429", "#8fbdf0", "#f1f0ea", "#f5b478"),
+    _steps((0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")),
+    _steps((0.2, "bold blue"), (0.45, "blue"), (0.55, "default"), (0.8, "red"), (1, "bold red")),
 )
-
-_ANSI_LIGHT = replace(
-    _ANSI_DARK,
-    accent=Style.parse("bold magenta"),
-    line=Style.parse("bold magenta"),
-    warning=Style.parse("bold red"),
-    keyword=Style.parse("blue"),
-    gate=Style.parse("green"),
-    paths=tuple(map(Style.parse, ("cyan", "red", "magenta", "green"))),
-    negative=Style.parse("blue"),
-    positive=Style.parse("red"),
-    signed_scale=_steps((0.2, "bold blue"), (0.45, "blue"), (0.55, "default"), (0.8, "red"), (1, "bold red")),
-    unit_scale=_steps((0.1, "default"), (0.6, "green"), (1, "bold green")),
+_UNIT = (
+    tints("#e8eef0", "#1a242d", "#1a655b"),
+    tints("#1d2429", "#f1f0ea", "#8fd6c8"),
+    _steps((0.1, "default"), (0.6, "cyan"), (1, "bold cyan")),
+    _steps((0.1, "default"), (0.6, "green"), (1, "bold green")),
+)
+_DARK, _LIGHT, _ANSI_DARK, _ANSI_LIGHT = (
+    Palette(
+        **{meaning: Style.parse(inks[i]) for meaning, *inks in _INKS},  # type: ignore[arg-type]
+        paths=tuple(map(Style.parse, _PATHS[i])),
+        signed_scale=_SIGNED[i],
+        unit_scale=_UNIT[i],
+    )
+    for i in range(4)
 )
 
 #: The least contrast of text with what is behind it (WCAG 2.2, level AA), and the colours of a theme of Textual that are text.
