@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 from rich.cells import cell_len
@@ -138,18 +139,9 @@ def _named(screen: SessionScreen, belongs: Callable[[ProgramName], bool] = lambd
             yield Candidate(name, f"{words}, by {axes}" if axes else words)
 
 
-def _in_expressions(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from _named(screen)
-    yield from (Candidate(name, "function") for name in FUNCTIONS)
-
-
 def _changeable(screen: SessionScreen) -> Iterator[Candidate]:
     yield from _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING))
     yield Candidate("text", "a character of the text, by its index")
-
-
-def _unit_values(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from _named(screen, lambda named: named.timed and "unit" in named.counted)
 
 
 def _lines(screen: SessionScreen) -> Iterator[Candidate]:
@@ -173,11 +165,6 @@ def _marks(screen: SessionScreen) -> Iterator[Candidate]:
         yield Candidate(mark.letter, ": ".join(filter(None, (f"{place} on {mark.branch}", mark.on_one_line))))
 
 
-def _stops_and_marks(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from _stops(screen)
-    yield from _marks(screen)
-
-
 def _branches(screen: SessionScreen) -> Iterator[Candidate]:
     for fork in screen.snapshot.forks:
         left = "the first branch" if fork.source is None else f"left {fork.source}"
@@ -186,15 +173,6 @@ def _branches(screen: SessionScreen) -> Iterator[Candidate]:
 
 def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:
     yield from (each for each in _branches(screen) if each.text != screen.snapshot.state.branch)
-
-
-def _compared(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from _other_branches(screen)
-    yield Candidate("off", "end the comparison")
-
-
-def _themes(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from (Candidate(name) for name in screen.app.available_themes)
 
 
 def _classes(screen: SessionScreen) -> Iterator[Candidate]:
@@ -240,18 +218,18 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "line": _lines,
     "mark": _marks,
     "module": _modules,
-    "name": _in_expressions,
+    "name": lambda screen: chain(_named(screen), (Candidate(name, "function") for name in FUNCTIONS)),
     "other branch": _other_branches,
-    "other branch or off": _compared,
+    "other branch or off": lambda screen: chain(_other_branches(screen), [Candidate("off", "end the comparison")]),
     "row": _words(("row", "the number of a row follows")),
     "sampler": _words(*((sampler, "sampler") for sampler in SAMPLERS)),
     "session": _sessions,
     "stop": _stops,
-    "stop or mark": _stops_and_marks,
+    "stop or mark": lambda screen: chain(_stops(screen), _marks(screen)),
     "switch": _words(("on", ""), ("off", "")),
     "t": _words(("t", "the number of a timestep follows")),
-    "theme": _themes,
-    "value": _unit_values,
+    "theme": lambda screen: map(Candidate, screen.app.available_themes),
+    "value": lambda screen: _named(screen, lambda named: named.timed and "unit" in named.counted),
 }
 
 

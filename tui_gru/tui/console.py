@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_gru.debugger.derivation_text import as_text, first_opened
@@ -134,22 +135,6 @@ class _DerivationWriter:
         console.do(partial(console.session.derive, asked), then=write)
 
 
-class _NoRunner:
-    """Executes nothing: `Console.do` does."""
-
-    def expect(self, seconds: float) -> None:
-        """Do nothing: only a screen has to know beforehand how long a verb takes."""
-
-
-class _Unrecorded:
-    """Asks nothing: the session is not recorded."""
-
-    question = ""
-
-    def decline(self) -> bool:
-        return False
-
-
 class Console(Desk):
     """A session that executes commands. `progress` is called with the progress of long runs.
 
@@ -169,7 +154,9 @@ class Console(Desk):
         self.panel = ""  # text of a panel that the command has opened
         self.ended = False
         self.pending, self.play = Pending(self.say), _StepTaker(self)
-        self.derivations, self.runner, self.kept = _DerivationWriter(self), _NoRunner(), _Unrecorded()
+        self.derivations = _DerivationWriter(self)
+        self.runner = SimpleNamespace(expect=lambda seconds: None)  # only a screen has to know how long a verb takes
+        self.kept = SimpleNamespace(question="", decline=lambda: False)  # the session is not recorded, so nothing is asked
         self._progress = progress
         self._text, self._refused, self._result = "", False, None
         self._screen: UnseenScreen | None = None
