@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from importlib import import_module
 from inspect import isclass
@@ -27,7 +27,7 @@ from tui_gru.engine.numbers import counted, exact, plain
 from tui_gru.engine.source import Ability
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
-from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import TERMS, about, about_line, term
 from tui_gru.tui.draw import EMPTY, Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
@@ -593,8 +593,7 @@ _SIGN = 16
 class Legend(SnapshotPanel):
     """The legend. It is independent of the moment, so it stays until it is closed."""
 
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        return None
+    STAYS = True
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = [with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")]

@@ -513,6 +513,9 @@ class SnapshotPanel(Panel):
     #: What the panel shows while two branches are compared.
     COMPARED: ClassVar[Compared] = Compared.ALONE
 
+    #: True if the content stays that of the moment at which it was made.
+    STAYS: ClassVar[bool] = False
+
     #: True if it covers the listing as well, as an overlay.
     COVERS_ALL: ClassVar[bool] = False
 
@@ -527,7 +530,7 @@ class SnapshotPanel(Panel):
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         """Return what the content and the titles depend on, by default every snapshot. `contents` makes arrays comparable."""
-        return snapshot, view
+        return None if self.STAYS else (snapshot, view)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         """Return the texts in the border, by default none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from tui_gru.debugger.position import Position, in_words
 from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine import numbers
-from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, SegmentRow, TableColumn, bar, bars, clip, from_rows, hstack, line, row_width, table, text, vstack
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles
@@ -130,6 +130,7 @@ class DerivationPanel(ListOverlay):
         "computed, backspace goes back."
     )
 
+    STAYS = True
     MARK = ""  # the style of its label shows the row under the cursor
     ASKING = frozenset({"open", "choose", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -147,10 +148,6 @@ class DerivationPanel(ListOverlay):
         self.leaf = leaf
         self.rows: tuple[DerivationRow, ...] = ()
         self._lay_out()
-
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        """Return None: a derivation belongs to one moment."""
-        return None
 
     def turn_to(self, leaf: Leaf) -> None:
         """Show another derivation."""
@@ -309,6 +306,7 @@ class WhatIfPanel(SnapshotPanel):
 
     ABOUT = "The effect of another value in this batch. Nothing has changed yet: enter applies it, + and - change it."
 
+    STAYS = True
     ASKING = frozenset({"keep", "nudge"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("enter", "keep"),
@@ -321,10 +319,6 @@ class WhatIfPanel(SnapshotPanel):
         super().__init__()
         self.what_if, self._program = what_if, what_if.now.program
         self._unfolded = False
-
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        """Return None: the effect belongs to the batch in which it was computed."""
-        return None
 
     def turn_to(self, what_if: WhatIf) -> None:
         """Show the effect of another value."""

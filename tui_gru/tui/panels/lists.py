@@ -162,15 +162,12 @@ class BranchesApart(ListOverlay):
     """The comparison. Enter goes to the place under the cursor: the first difference, or where the losses differ most."""
 
     ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
+    STAYS = True
 
     def __init__(self, apart: BranchComparison, program: Program) -> None:
         super().__init__()
         self.apart, self._program = apart, program
         self._ticks: list[int] = []
-
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        """Return None: the content stays that of the moment at which the comparison was computed."""
-        return None
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = ["enter goes there", with_keys(self, "<compare> minus in every matrix"), with_keys(self, "<stop> closes")]

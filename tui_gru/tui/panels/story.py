@@ -110,13 +110,6 @@ def fixed(rows: list[ChartRow]) -> Chart:
     return Chart(len(rows), len(rows), lambda height: rows)
 
 
-class Threshold(NamedTuple):
-    """A value that a chart shows as a dashed line with its name."""
-
-    name: str
-    value: float
-
-
 class Curve(NamedTuple):
     """Values of some batches, drawn as a line, or of every batch, drawn as the range in each column; faint without an ink."""
 
@@ -132,9 +125,9 @@ def line_chart(
     height: int,
     axis: Axis,
     curves: Sequence[Curve],
-    levels: Iterable[Threshold] = (),
+    levels: Iterable[tuple[str, float]] = (),
 ) -> list[ChartRow]:
-    """Draw curves on an axis, with its ends and the levels named."""
+    """Draw curves on an axis with its ends named, and the levels, each a name and a value, as dashed lines."""
     dots = Dots(palette, height, scale.width)
     for curve in curves:
         if isinstance(curve.values, Envelope):
@@ -369,8 +362,7 @@ class StoryPanel(SnapshotPanel):
         curves = [Curve(self._envelopes["loss"]), Curve(means, palette.gate, ends)]
         if np.isfinite(held).any():
             curves.append(Curve(held, palette.second, story.batches))
-        levels = [Threshold(*each) for each in baselines_of(snapshot)]
-        rows = line_chart(palette, self.scale, "loss", height, axis, curves, levels)
+        rows = line_chart(palette, self.scale, "loss", height, axis, curves, baselines_of(snapshot))
         if (moment := self.moment) is None:
             return rows
         epoch = moment.batch // snapshot.program.num_batches
@@ -386,7 +378,7 @@ class StoryPanel(SnapshotPanel):
 
     def _gradient(self, snapshot: Snapshot, story: Story, height: int) -> list[ChartRow]:
         norms, limit = story.columns["grad_norm"], snapshot.settings.rule.get("limit", 0.0)
-        rows = self._of_every_batch(story, "grad_norm", "‖∇‖", height, [Threshold("clip limit", limit)] if limit else [])
+        rows = self._of_every_batch(story, "grad_norm", "‖∇‖", height, [("clip limit", limit)] if limit else [])
         if (moment := self.moment) is None:
             return rows
         found = [rows[0].said]
@@ -397,7 +389,7 @@ class StoryPanel(SnapshotPanel):
         return _saying(rows, [*found, Said(numbers.plain(norms[most]), f"largest, {self.place(most)}")])
 
     def _of_every_batch(
-        self, story: Story, column: str, title: str, height: int, levels: Sequence[Threshold] = ()
+        self, story: Story, column: str, title: str, height: int, levels: Sequence[tuple[str, float]] = ()
     ) -> list[ChartRow]:
         envelope = self._envelopes[column]
         rows = line_chart(
@@ -421,10 +413,7 @@ class StoryPanel(SnapshotPanel):
         all_shares = np.array([each.shares for each in story.moments])
         full = float(np.nanmax(all_shares, initial=0.0))
         written = self.snapshot.program.writer.name
-        head = ChartRow(
-            "gates and states", "", CellRow(self.scale.width), Said("", f"a full cell is {numbers.percent(full)}"), True
-        )
-        return [head] + [
+        return [self._head("gates and states", numbers.percent(full))] + [
             bar_row(
                 self.palette, self.scale, share.written(written(share.name)), all_shares[:, i], at, full,
                 Said(numbers.percent(moment.shares[i]), share.written(written(share.name))),
@@ -437,9 +426,6 @@ class StoryPanel(SnapshotPanel):
         found = {name: np.array([each.norms[name] for each in story.moments]) for name in names}
         finite = [values[np.isfinite(values)].max(initial=0.0) for values in found.values()]
         full, written = max(finite, default=0.0), self.snapshot.program.writer.name
-        head = ChartRow(
-            "size of the weights", "", CellRow(self.scale.width), Said("", f"a full cell is {numbers.short(full)}"), True
-        )
         rows = [
             bar_row(
                 self.palette, self.scale, f"‖{written(name)}‖", values, at, full,
@@ -447,7 +433,7 @@ class StoryPanel(SnapshotPanel):
             )
             for name, values in found.items()
         ]  # fmt: skip
-        return [head, *rows] if rows else []
+        return [self._head("size of the weights", numbers.short(full)), *rows] if rows else []
 
     def _steps(self, story: Story, moment: StoryMoment, height: int) -> list[ChartRow]:
         steps = story.of(lambda each: each.step)
@@ -667,6 +653,20 @@ def _saying(rows: list[ChartRow], said: Sequence[Said]) -> list[ChartRow]:
     return [row._replace(said=said[i]) if i < len(said) else row for i, row in enumerate(rows)]
 
 
+def _framed(
+    palette: Palette, scale: BatchScale, rows: Sequence[ChartRow], names: Iterable[tuple[int, str]], margin: int
+) -> Iterator[SegmentRow]:
+    """Yield the rows of a chart beside the numbers of its axis, and below them the names of places for which there is room."""
+    below = CellRow(scale.width)
+    for at, words in names:
+        column = min(max(scale.column(at) - len(words) // 2, 0), scale.width - len(words))
+        if below.free(max(column - 1, 0), min(len(words) + 1, scale.width - max(column - 1, 0))):
+            below.put(column, words, palette.dim)
+    for each in (*rows, ChartRow("", "", below)):
+        number = cut(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
+        yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
+
+
 def _of_largest(values: AnyArray) -> AnyArray:
     """Return values (n, T) as shares of the largest of each row; NaN where that is 0 or not finite."""
     if not values.shape[1]:
@@ -703,15 +703,12 @@ class RatesPanel(SnapshotPanel):
         "The loss after 60 batches with each learning rate, tried on copies from this moment on. The run is not changed; esc stops "
         "the trials."
     )
+    STAYS = True
 
     def __init__(self, own: float) -> None:
         """Create a panel; `own` is the learning rate of the run."""
         super().__init__()
         self.own, self.trials, self.done = own, tuple[RateTrial, ...](), False
-
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        """Return None: the content stays that of the moment at which the rates were tried."""
-        return None
 
     def tell(self, trials: Sequence[RateTrial], *, done: bool) -> None:
         """Show the trials so far, in ascending order of their rates."""
@@ -778,8 +775,7 @@ class RatesPanel(SnapshotPanel):
         losses = np.array([trial.loss for trial in finite])
         axis, height = axis_of([Envelope(losses)], Scale.LOG), min(max(height, _LEAST_CHART), _MOST_CHART)
         curve = Curve(losses, palette.gate, np.array([at(trial.rate) for trial in finite]))
-        levels = [Threshold(*each) for each in baselines_of(self.snapshot)]
-        rows = line_chart(palette, scale, "loss", height, axis, [curve], levels)
+        rows = line_chart(palette, scale, "loss", height, axis, [curve], baselines_of(self.snapshot))
         dots = Dots(palette, height, scale.width)  # the grid of the curve, on which the mark stands as well
         for trial in self.trials:
             if trial.rate == self.own and RATES[0] <= trial.rate <= RATES[-1]:
@@ -787,15 +783,8 @@ class RatesPanel(SnapshotPanel):
                 rows[row].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
             elif not math.isfinite(trial.loss):
                 rows[0].cells.put(scale.column(round(at(trial.rate))), palette.glyphs.not_finite, palette.warning)
-        names = CellRow(scale.width)
-        for power in range(-5, 2):
-            words = numbers.given(10.0**power)
-            column = min(max(scale.column(round(at(10.0**power))) - len(words) // 2, 0), scale.width - len(words))
-            if names.free(max(column - 1, 0), min(len(words) + 1, scale.width - max(column - 1, 0))):
-                names.put(column, words, palette.dim)
-        for each in (*rows, ChartRow("", "", names)):
-            number = cut(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
-            yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
+        names = ((round(at(10.0**power)), numbers.given(10.0**power)) for power in range(-5, 2))
+        yield from _framed(palette, scale, rows, names, margin)
 
 
 def _times(ratio: float) -> str:
@@ -814,14 +803,11 @@ class RunsCompared(SnapshotPanel):
     """Two runs beside each other."""
 
     ABOUT = "This run beside another one: options and results that differ, both curves, findings that only one has, samples."
+    STAYS = True
 
     def __init__(self, compared: RunComparison) -> None:
         super().__init__()
         self.compared = compared
-
-    def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        """Return None: the content stays that of the moment at which the runs were compared."""
-        return None
 
     def titles(self, snapshot: Snapshot) -> Titles:
         return Titles(" beside ".join(self.compared.names), [with_keys(self, "<stop> closes")])
@@ -858,13 +844,6 @@ class RunsCompared(SnapshotPanel):
         scale = BatchScale(last, width - margin - 1, logarithmic=False)
         axis = axis_of([Envelope(points[:, 1]) for points, _ in known], Scale.LOG)
         curves = [Curve(points[:, 1], ink, points[:, 0] - 1) for points, ink in known]
-        rows = line_chart(palette, scale, "loss", _CURVES, axis, curves, [Threshold(*level) for level in self.compared.loss.levels])
-        names = CellRow(scale.width)
-        for batch in ticks(1, last, 6, whole=True):
-            words = f"{batch:,.0f}"
-            column = min(max(scale.column(round(batch) - 1) - len(words) // 2, 0), scale.width - len(words))
-            if names.free(column, len(words)):
-                names.put(column, words, palette.dim)
-        for each in (*rows, ChartRow("", "", names)):
-            number = cut(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
-            yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
+        rows = line_chart(palette, scale, "loss", _CURVES, axis, curves, self.compared.loss.levels)
+        names = ((round(batch) - 1, f"{batch:,.0f}") for batch in ticks(1, last, 6, whole=True))
+        yield from _framed(palette, scale, rows, names, margin)
