@@ -13,7 +13,7 @@ from tests.extent import examples
 from tests.session.acting import timeline_of
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.evaluate import ValueRef
-from tui_gru.engine.numbers import given
+from tui_gru.engine.numbers import significant
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
@@ -266,7 +266,7 @@ def test_what_was_set_by_hand_says_so(place, name, index):
     t = timeline_of(session).position(at).t if name == "h" else None
     node = session.derive(ValueRef(name, where, t, at))
     assert node.value == 0.5
-    assert node.derivation.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {given(was)}"
+    assert node.derivation.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {significant(was)}"
     assert node.derivation.tick == at
     if name == "h":
         session.seek(at + 1)

@@ -10,7 +10,7 @@ from tests.debugger.deriving import assert_adds_up, explained, learning, roundin
 from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.edits import changeable
-from tui_gru.engine.numbers import given
+from tui_gru.engine.numbers import significant
 
 
 def some_numbers_add_up(session, depth, chance, most):
@@ -82,7 +82,7 @@ def test_what_is_set_just_after_its_line_says_so_and_keeps_its_formula(model):
         node = session.explain(name, index)
         t = session.position.t + 1
         assert node.value == 0.375
-        assert node.derivation.note == f"set by hand at epoch 1, batch 1, t {t}; it was {given(was)}"
+        assert node.derivation.note == f"set by hand at epoch 1, batch 1, t {t}; it was {significant(was)}"
         old, change = node.terms
         assert (old.value, old.derivation.formula) == (was, line.derivation.formula)
         assert [term.value for term in old.terms] == [term.value for term in line.terms]
@@ -162,7 +162,7 @@ def test_before_the_first_line():
     session.learning = True
     session.step("timestep")
     weight = session.explain("Wz", (0, 0))
-    assert weight.derivation.note == f"set by hand before the first line; it was {given(was)}"
+    assert weight.derivation.note == f"set by hand before the first line; it was {significant(was)}"
     assert weight.terms[0].derivation.note == "an initial weight, drawn with seed 1"
     assert session.explain("Wz", (0, 1)).derivation.note == "an initial weight, drawn with seed 1"
     assert session.explain("h_prev", (0, 1)).derivation.note == "set by hand before the first line; it was 0"

@@ -111,7 +111,7 @@ def test_numbers_are_the_same_where_they_are_equal_or_both_nan(a, b):
         (numbers.scientific, 0.0, "0"), (numbers.scientific, math.nan, "nan"), (numbers.percent, 0.0, "0 %"),
         (numbers.percent, 0.001, "under 1 %"), (numbers.percent, 0.9999, "99 %"), (numbers.percent, 1.0, "100 %"),
         (numbers.four, 0.0, "0.00"), (numbers.four, 0.0012, "1e-3"), (numbers.four, 12.34, "12.3"), (numbers.four, 250, "2e+02"),
-        (numbers.four, math.inf, "inf"), (numbers.four, math.nan, "nan"), (numbers.given, 1e-8, "1e-8"),
+        (numbers.four, math.inf, "inf"), (numbers.four, math.nan, "nan"), (numbers.significant, 1e-8, "1e-8"),
         (numbers.gib, 3 * 2**29, "1.5 GiB"), (numbers.short, -2.0, "−2"), (numbers.short, 0.25, "0.2500"),
         (numbers.short, 1.5e-5, "1.500e−05"),
     ],

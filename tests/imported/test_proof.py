@@ -37,7 +37,7 @@ def test_every_one_of_the_72_readings_can_be_proved(found, random, reading):
     x = random.normal(size=(5, 2, 3)).astype(np.float32)
     y = run(gru.read_as(*reading), x).astype(np.float32)
     proof = prove(gru, x, y)
-    assert proof.settled
+    assert proof.decided
     assert (proof.found.order, proof.found.reset, proof.found.z, proof.found.gate) == reading
     assert proof.readings[0].error < of_found(gru, x)
     assert proof.readings[1].error > 1e-3
@@ -53,7 +53,7 @@ def test_untrained_weights_of_torch_are_enough(tmp_path, random):
     (found,) = inspect(tmp_path / "model.pt")
     x = torch.randn(8, 3, 24)
     proof = prove(found, x.numpy(), gru(x)[0].detach().numpy())
-    assert proof.settled
+    assert proof.decided
     assert proof.readings[0].error < of_found(found, x.numpy())
     assert proof.readings[1].error > 1e-2
 
@@ -68,7 +68,7 @@ def test_stacks_in_both_directions_with_lengths_and_a_start(tmp_path, layers):
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
     y = torch.nn.utils.rnn.pad_packed_sequence(gru(packed, h0)[0])[0].detach().numpy()
     proof = prove(found.read_as("zrn", "before", "takes"), x.numpy(), y, h0.numpy(), lengths.numpy())
-    assert proof.settled
+    assert proof.decided
     assert proof.found.convention == found.convention
     assert proof.readings[0].error < of_found(found, x.numpy(), h0.numpy())
 
@@ -77,15 +77,15 @@ def test_a_start_that_is_not_given_is_not_held_against_a_reading(found, random):
     gru = found()
     x, h0 = random.normal(size=(5, 2, 3)), random.normal(size=(1, 2, 4))
     y = run(gru, x, h0)
-    assert prove(gru, x, y).settled
-    assert prove(gru, x, y, h0).settled
+    assert prove(gru, x, y).decided
+    assert prove(gru, x, y, h0).decided
     assert prove(gru, x, y, h0[0]).readings[0].error < of_found(gru, x, h0)
 
 
 def test_one_row_may_be_given_without_its_axis_and_a_start_may_be_a_state(found, random):
     gru = found()
     x = random.normal(size=(5, 3))
-    assert prove(gru, x, run(gru, x[:, None])[:, 0]).settled
+    assert prove(gru, x, run(gru, x[:, None])[:, 0]).decided
 
 
 def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
@@ -102,7 +102,7 @@ def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
     loud = dataclasses.replace(gru, sources=((lambda: dataclasses.replace(blocks, U=8 * blocks.U),),))
     assert np.abs(run(loud, x) - y).max() > 0.1
     proof = prove(loud, x, np.stack(y))
-    assert proof.settled
+    assert proof.decided
     assert proof.readings[0].error < of_found(loud, x[:1])
 
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_told_apart_is_said(found, random):
     gru = found(bias=False)
     x = random.normal(size=(1, 2, 3))
     proof = prove(gru, x, run(gru, x))  # one step from zero, in which reset has no effect
-    assert not proof.settled
+    assert not proof.decided
     assert proof.found == gru
     assert "readings give this output" in proof.message
     assert "give more timesteps, or a start from a state that is not zero" in proof.message
@@ -120,7 +120,7 @@ def test_an_output_of_another_model_is_not_explained(found, random):
     gru = found()
     x = random.normal(size=(5, 2, 3))
     proof = prove(gru, x, np.tanh(random.normal(size=(5, 2, 4))))
-    assert not proof.settled
+    assert not proof.decided
     assert proof.message.startswith("no reading gives this output: the best, gates")
     assert proof.message.endswith("check that x and y are of g, timesteps first, and that h0 is given")
 
@@ -129,7 +129,7 @@ def test_half_precision_is_judged_by_its_own_measure(found, random):
     gru = found(dtype=np.float16)
     x = random.normal(size=(5, 2, 3)).astype(np.float16)
     proof = prove(gru.read_as("zrn"), x, run(gru, x).astype(np.float16))
-    assert proof.settled
+    assert proof.decided
     assert proof.found.order == "rzn"
 
 
@@ -140,9 +140,9 @@ def test_an_output_in_bfloat16_is_judged_by_its_numbers(tmp_path):
     (found,) = inspect(tmp_path / "model.pt")
     x = torch.randn(6, 4, 8)
     y = gru.bfloat16()(x.bfloat16())[0].detach().float().numpy()
-    assert prove(found.read_as("zrn"), x.numpy(), y).settled  # its values are bfloat16 values
+    assert prove(found.read_as("zrn"), x.numpy(), y).decided  # its values are bfloat16 values
     scaled = y * np.float32(1 + 1e-6)
-    assert not prove(found, x.numpy(), scaled).settled
+    assert not prove(found, x.numpy(), scaled).decided
 
 
 @pytest.mark.parametrize(

@@ -290,8 +290,8 @@ async def test_how_two_branches_differ_is_a_report_from_which_one_goes_there(siz
         shown = " ".join(report.plain_text().split())
         for words in ("main~1 beside main", "first difference", "Wh[“M”, unit 1]", "ah[row 1, unit 1]", "difference, e2 b3"):
             assert words in shown
-        assert report.apart.samples is not None
-        assert report.apart.samples.theirs in shown
+        assert report.comparison.samples is not None
+        assert report.comparison.samples.theirs in shown
         await eye.press("down", "enter")
         assert eye.screen.overlay is None
         assert eye.screen.snapshot.line is not None

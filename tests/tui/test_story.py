@@ -18,7 +18,7 @@ from tests.tui.test_analysing import LARGE, TEXT, opened, started
 from tui_gru.analysis.trials import Cure, RateTrial, command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
-from tui_gru.engine.numbers import given, plain
+from tui_gru.engine.numbers import plain, significant
 from tui_gru.tui.headless import until_checked
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
@@ -377,7 +377,8 @@ async def test_learning_rates_are_tried_and_compared_with_that_of_the_run() -> N
         assert panel.trials == session.rates()
         best = min(panel.trials, key=lambda trial: trial.loss)
         times = best.rate / 1e-4
-        assert panel.sentence == f"{given(best.rate)} falls fastest; yours, 0.0001, is {float(f'{times:.2g}'):,.0f} times smaller"
+        slower = float(f"{times:.2g}")
+        assert panel.sentence == f"{significant(best.rate)} falls fastest; yours, 0.0001, is {slower:,.0f} times smaller"
         text = panel.plain_text()
         assert panel.sentence in text
         assert all(plain(trial.loss) in text for trial in panel.trials if np.isfinite(trial.loss))

@@ -17,7 +17,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import counted, given, percent, rounded
+from tui_gru.engine.numbers import counted, percent, rounded, significant
 from tui_gru.engine.sampling import Sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Weights
@@ -59,7 +59,7 @@ def sampler_without_feedback(x: RunFacts) -> Iterator[Finding]:
         "the sampler does not feed back its characters",
         "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
         "never reads the sampled characters, and its prediction changes with the state only.",
-        f":sample {primer} {length} {given(drawn.temperature)} fed-back",
+        f":sample {primer} {length} {significant(drawn.temperature)} fed-back",
         tuple(evidence),
         drawn.tick,
         (cure,) if again else (),

@@ -59,30 +59,30 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     record, name, t, index = x.record(batch), first.name, first.t, first.index
     named, read = x.program.names[name], name in x.program.model.page.inputs
     line = x.program.readable_from(name, t) if read and t is not None else x.program.tick_of(name, t)
-    tick = first.tick if first.given else batch * x.program.ticks + line if line is not None else x.end(batch)
-    array = record.before[name] if first.given else named.complete(record, t)
+    tick = first.tick if first.initial else batch * x.program.ticks + line if line is not None else x.end(batch)
+    array = record.before[name] if first.initial else named.complete(record, t)
     value = float(np.asarray(array)[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
-    made = not first.given and (name in x.program.lines or name in x.program.parts)
+    made = not first.initial and (name in x.program.lines or name in x.program.parts)
     _, text = x.program.made_by(name) if made else ("", "")
     number = None if named.kind.store is Store.GRADIENTS else ValueRef(name, index, t, tick)
     if first.from_upstream:
         cure = LOOK_OUTSIDE
     elif read:
         cure = "look for it in the data that the model reads"
-    elif first.given or not x.config.source.can(Ability.TRAIN):
+    elif first.initial or not x.config.source.can(Ability.TRAIN):
         cure = "look for it in the weights; in the program that trained them, use a smaller learning rate, or clip the gradient"
     else:
         cure = f"step back to before it; then use {of_steps(x)}"
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
-    when = f"when {x.at(batch)} begins" if first.given else f"in {x.at(batch)}"
+    when = f"when {x.at(batch)} begins" if first.initial else f"in {x.at(batch)}"
     what = "NaN" if np.isnan(value) else "infinite"
     yield Finding(
         "not-finite",
         f"the gradient from your head and loss is {what} {when}: the GRU is not the cause"
         if first.from_upstream
-        else f"{x.written(name)} {'is' if read or first.given else 'became'} {what} {when}",
+        else f"{x.written(name)} {'is' if read or first.initial else 'became'} {what} {when}",
         "Every number computed from it is not finite either, and after the update neither are the weights.",
         cure,
         (

@@ -56,8 +56,8 @@ class Differentiable:
 
     def forward(self, x: NDArray[Any], states: Mapping[str, Array]) -> Array:
         """Return the output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
-        for name, given in self.compiled.model.page.inputs.items():
-            if given.one_hot:
+        for name, variable in self.compiled.model.page.inputs.items():
+            if variable.one_hot:
                 self.record.ids(name)[...] = x
                 self.record.array(name)[...] = x[..., None] == np.arange(self.record.array(name).shape[-1])
             else:
@@ -466,7 +466,7 @@ def jacobian_of_row(moment: Moment, name: str, row: int, t: int, silent: SilentU
     t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
     if not all(moment.is_readable(each, t) for each in (*page.states, *map(page.before, page.states))):
         raise TuiGruError(f"timestep {t + 1} of this batch has not been computed yet; step on first")
-    inputs = {each: record.ids(each) if given.one_hot else record.array(each) for each, given in page.inputs.items()}
+    inputs = {each: record.ids(each) if variable.one_hot else record.array(each) for each, variable in page.inputs.items()}
     before = {state: record.array(page.before(state))[t, row] for state in page.states}
     return jacobian(program, record.before, name, {each: array[t, row] for each, array in inputs.items()}, before, silent)
 
@@ -501,10 +501,10 @@ def jacobian(
     with NUMPY_SETTINGS:
         reader = Differentiable(program, weights, 1, sum(sizes), silent=silent.name if silent else "")
         record = reader.record
-        for each, given in reader.compiled.model.page.inputs.items():
+        for each, variable in reader.compiled.model.page.inputs.items():
             if each == SILENT and silent is not None:
                 record.array(each)[...] = np.arange(record.array(each).shape[-1]) != silent.unit
-            elif given.one_hot:
+            elif variable.one_hot:
                 record.set_one_hot(each, np.full((1, sum(sizes)), inputs[each]))
             else:
                 record.array(each)[...] = inputs[each]

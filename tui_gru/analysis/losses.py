@@ -194,8 +194,8 @@ def estimate_without_units(program: Program, weights: Weights, text: Text, name:
             model = compiled(config.structure, config.sizes | {"B": 1, "T": len(here)}, config.dtype)
             record = BatchRecord(model)
             record.before = weights_for(config.structure, model.sizes, config.dtype, dict(weights.items()))
-            for given in record.one_hot:
-                record.set_one_hot(given, (after if given == program.target else here)[:, None])
+            for tokens in record.one_hot:
+                record.set_one_hot(tokens, (after if tokens == program.target else here)[:, None])
             for (begin, _), state in zip(record.borders, states, strict=False):
                 begin[...] = state
             compute(record, None, learn=True)

@@ -21,7 +21,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config, as_text
 from tui_gru.engine.model import page_of
-from tui_gru.engine.numbers import given
+from tui_gru.engine.numbers import significant
 from tui_gru.engine.sampling import Sample, sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
@@ -388,7 +388,8 @@ def undo_of(timeline: Timeline, together: Sequence[HistorySegment]) -> Cure:
         what = f"character {first.index[0] + 1} of the text" if is_text else spoken(timeline.program, first.name, first.index)
     if others:
         return Cure(UNDO, tick, f"take {1 + len(others)} changes back at {at}: of {what} and others")
-    return Cure(UNDO, tick, f"put {what} back to {first.value if isinstance(first.value, str) else given(first.value)} at {at}")
+    value = first.value if isinstance(first.value, str) else significant(first.value)
+    return Cure(UNDO, tick, f"put {what} back to {value} at {at}")
 
 
 def _losses_without(timeline: Timeline, tick: int, count: int, check: Interruption | None) -> list[float]:

@@ -207,7 +207,7 @@ def _norms(array: Array) -> list[float]:
 class NotFinite:
     """A number that is not finite: entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists.
 
-    `given` is True for a weight that is not finite when the batch begins, `from_outside` for the gradient that the head and the
+    `initial` is True for a weight that is not finite when the batch begins, `from_upstream` for the gradient that the head and the
     loss of a script gave, after a forward pass whose numbers are all finite.
     """
 
@@ -215,12 +215,12 @@ class NotFinite:
     t: int | None
     index: tuple[int, ...]
     tick: int
-    given: bool = False
+    initial: bool = False
     from_upstream: bool = False
 
     def sentence(self, program: Program) -> str:
         """Return the number and its place in words."""
-        when = " when the batch begins" if self.given else "" if self.t is None else f" at t {self.t + 1}"
+        when = " when the batch begins" if self.initial else "" if self.t is None else f" at t {self.t + 1}"
         why = ", from your head and loss: the forward pass is finite" if self.from_upstream else ""
         return f"the first number that is not finite is {spoken(program, self.name, self.index)}{when}{why}"
 
@@ -284,7 +284,7 @@ def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinit
     begin = batch * program.ticks
     for name in program.parameters:
         if not (finite := np.isfinite(record.before[name])).all():
-            return NotFinite(name, None, _first(finite), begin + 1, given=True)
+            return NotFinite(name, None, _first(finite), begin + 1, initial=True)
     every = list(computed_in_order(program, learned=record.learned))
     names = dict.fromkeys(name for name, _ in every)
     broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}

@@ -95,8 +95,8 @@ class MomentNumbers:
 
     def is_one_hot(self, name: str) -> bool:
         """Return True if a name is a one-hot input, so that a product with it picks rows."""
-        given = self.program.model.page.inputs.get(name)
-        return given is not None and given.one_hot
+        variable = self.program.model.page.inputs.get(name)
+        return variable is not None and variable.one_hot
 
     def size(self, axis: str) -> int:
         """Return the size of an axis."""

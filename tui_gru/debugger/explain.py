@@ -200,7 +200,7 @@ class ManualEdits:
         if last != number.name and self._is_part_of(last, number.name):
             return self._from_parts(number, tick)
         old = self._node_before(replace(number, tick=tick, before=True))
-        note = self.note(tick, numbers.given(old.value))
+        note = self.note(tick, numbers.significant(old.value))
         if not math.isfinite(old.value):
             return given(note, tick=tick)
         change = Node(
@@ -230,7 +230,7 @@ class ManualEdits:
         for segment, before in self._pairs(number):
             was = (begun_with if before is None else before.settings.rule)[number.name]
             if segment.settings.rule[number.name] != was:
-                return self.note(segment.start, numbers.given(was + 0))
+                return self.note(segment.start, numbers.significant(was + 0))
         return ""
 
     def character(self, place: int, number: ValueRef) -> str:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.position import batch_in_words, in_words
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.numbers import given, same
+from tui_gru.engine.numbers import same, significant
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
 
@@ -636,7 +636,7 @@ class BySize:
 
 
 def _written(size: float) -> str:
-    return f"{size:,.0f}" if size >= 100 else given(size, 2)
+    return f"{size:,.0f}" if size >= 100 else significant(size, 2)
 
 
 def _other_updates(was: Reached, now: Reached) -> str:

@@ -591,7 +591,7 @@ class Program:
     @cached_property
     def input(self) -> str:
         """The name of the input."""
-        return next(name for name, given in self.model.page.inputs.items() if not given.target)
+        return next(name for name, variable in self.model.page.inputs.items() if not variable.target)
 
     @property
     def target(self) -> str:
@@ -602,7 +602,7 @@ class Program:
         """Return the input whose tokens `name`, character or target, spells out; None if that input has none."""
         of_target = name == "target"
         inputs = self.model.page.inputs.items()
-        return next((key for key, given in inputs if given.one_hot and given.target == of_target), None)
+        return next((key for key, variable in inputs if variable.one_hot and variable.target == of_target), None)
 
     @cached_property
     def loss_names(self) -> LossNames:

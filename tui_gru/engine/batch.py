@@ -81,9 +81,11 @@ class BatchRecord:
         self.loss_array = self.array(page.output) if compiled.model.structure.loss else None
         # Written before every batch: the one-hot inputs with their indices, the first states, and the gradients that reach the last
         # states from after the batch.
-        self.one_hot = {name: (self.ids(name), self.array(name)) for name, given in page.inputs.items() if given.one_hot}
+        self.one_hot = {name: (self.ids(name), self.array(name)) for name, variable in page.inputs.items() if variable.one_hot}
         self.borders = [(self.border(state, end=False), self.border(state, end=True)) for state in page.states]
-        self.flows_in = [self.array(page.received(state))[0 if given.backwards else -1] for state, given in page.states.items()]
+        self.flows_in = [
+            self.array(page.received(state))[0 if variable.backwards else -1] for state, variable in page.states.items()
+        ]
         self._references = self._counted()
 
     @property

@@ -55,9 +55,9 @@ class Corpus:
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the characters of a batch of the epoch into a record as one-hot rows; with `t`, only those timesteps."""
-        for name, given in record.compiled.model.page.inputs.items():
-            ids = (self.targets if given.target else self.inputs)[batch, t]
-            if given.one_hot:
+        for name, variable in record.compiled.model.page.inputs.items():
+            ids = (self.targets if variable.target else self.inputs)[batch, t]
+            if variable.one_hot:
                 record.set_one_hot(name, ids, t)
             else:  # a loss such as the squared error compares with the numbers of a one-hot row
                 record.array(name)[t] = ids[..., None] == np.arange(len(self.vocabulary))

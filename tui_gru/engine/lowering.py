@@ -594,9 +594,9 @@ class Schedule:
 
     @staticmethod
     def _leaves(lowering: Lowering, page: Page, axes: Mapping[str, Axes]) -> None:
-        for name, given in page.inputs.items():
+        for name, variable in page.inputs.items():
             lowering.leaf(name, "record", axes[name])
-            if given.one_hot:  # a product with it picks rows of the matrix
+            if variable.one_hot:  # a product with it picks rows of the matrix
                 lowering.leaf(f"{name} ids", "ids", axes[name][:-1])
         for name in page.parameters:
             lowering.leaf(name, "parameter", axes[name])

@@ -56,7 +56,7 @@ class UpdateRule:
         whole = Page(
             source=pages[-1].source,
             inputs={GRADIENT: Input("P"), COUNT: Input("")},
-            states={state: given for page in pages for state, given in page.states.items()},
+            states={state: variable for page in pages for state, variable in page.states.items()},
             parameters={WEIGHT: ("P",)},
             settings=self.settings,
             lines=self.lines,

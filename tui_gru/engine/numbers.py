@@ -45,8 +45,8 @@ def compact_unit(x: SupportsFloat) -> str:
     return _fitted(float(x), COMPACT_UNIT, signed=False)
 
 
-def given(x: SupportsFloat, digits: int = 6) -> str:
-    """Format a given number with at most `digits` significant digits and no trailing zeros: `0.01`, `1e-8`."""
+def significant(x: SupportsFloat, digits: int = 6) -> str:
+    """Format a number with at most `digits` significant digits and no trailing zeros: `0.01`, `1e-8`."""
     return _short_exponent(f"{float(x):.{digits}g}")
 
 

@@ -134,7 +134,7 @@ class _Stepper:
         of = line.formula.children[0]
         self._logits = of.name if isinstance(of, Name) else ""
         self._distribution = line.target
-        self._input = next(name for name, given in config.model.page.inputs.items() if not given.target)
+        self._input = next(name for name, variable in config.model.page.inputs.items() if not variable.target)
         self._record.begin_with(self._record.states(end=False) * 0)
 
     def through(self, ids: list[int]) -> Array:

@@ -71,8 +71,8 @@ class _Inference:
         self._because: dict[str, tuple[SourceSpan, str]] = {}  # unknown axis: the place and text that determined it
         own = ("T", "B") if time else ()
         self._of: dict[str, Axes] = {}
-        for name, given in page.inputs.items():
-            self._of[name] = (*own, given.axis) if given.axis else own
+        for name, variable in page.inputs.items():
+            self._of[name] = (*own, variable.axis) if variable.axis else own
         for name, state in page.states.items():
             self._of[name] = self._of[page.before(name)] = (*own, state.axis)
         for name, axes in page.parameters.items():
@@ -333,7 +333,7 @@ def ranges_of(page: Page) -> dict[str, Range]:
 
 def _with(page: Page, bounded: set[str]) -> dict[str, Range]:
     found: dict[str, Range] = {
-        name: (0, 1) if given.one_hot or not given.axis else UNBOUNDED for name, given in page.inputs.items()
+        name: (0, 1) if variable.one_hot or not variable.axis else UNBOUNDED for name, variable in page.inputs.items()
     }
     for state in page.states:
         found[page.before(state)] = (-1, 1) if state in bounded else UNBOUNDED

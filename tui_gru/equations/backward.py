@@ -444,8 +444,8 @@ class _Derivation:
         """Return the sum of a gradient over an axis; a one-hot row sums to 1."""
         first, *others = terms_of(a)
         if not others and len(first.factors) == 1 and isinstance(factor := first.factors[0], Name):
-            given = self._page.inputs.get(factor.name)
-            if given is not None and given.one_hot and given.axis == axis:
+            variable = self._page.inputs.get(factor.name)
+            if variable is not None and variable.one_hot and variable.axis == axis:
                 return Term(first.coefficient, first.sizes, ()).expression()
         return self._sum_over(a, axis)
 

@@ -524,7 +524,7 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
         piece,
         states=states,
         places={name(old): place for old, place in piece.places.items()},
-        inputs={name(old): given for old, given in piece.inputs.items()},
+        inputs={name(old): variable for old, variable in piece.inputs.items()},
         parameters={name(old): axes for old, axes in piece.parameters.items()},
         initial={name(old): number for old, number in piece.initial.items()},
         lines=tuple(replace(line, target=name(line.target), formula=renamed(line.formula, name)) for line in piece.lines),

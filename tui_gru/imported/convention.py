@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.engine.model import Structure, model_of
-from tui_gru.engine.numbers import given, scientific
+from tui_gru.engine.numbers import scientific, significant
 from tui_gru.engine.source import Imported
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array
 from tui_gru.equations.page import LIVE
@@ -216,7 +216,7 @@ class Proof:
     message: str
 
     @property
-    def settled(self) -> bool:
+    def decided(self) -> bool:
         return self.result in (ProofResult.EQUAL, ProofResult.NEAR)
 
 
@@ -302,7 +302,7 @@ def _proof(found: FoundGRU, readings: tuple[Tried, ...], tolerance: float, near:
         return Proof(found, readings, result, message)
     if result is ProofResult.SEVERAL:
         message = (
-            f"{len(fitting)} readings give this output to {given(tolerance)}, among them {best.convention} and "
+            f"{len(fitting)} readings give this output to {significant(tolerance)}, among them {best.convention} and "
             f"{following.convention}; give more timesteps, or a start from a state that is not zero"
         )
         return Proof(found, readings, result, message)

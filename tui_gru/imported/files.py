@@ -196,7 +196,7 @@ def compared(path: FilePath, name: str | None, convention: ConventionOptions, nu
     found = chosen(inspect(path, **convention), path, name)
     own = LayerInputs.of(found, **numbers)
     proof = prove(found, own)
-    other = proof.settled and proof.found.convention != found.convention
+    other = proof.decided and proof.found.convention != found.convention
     words = f"the convention that fits: {proof.message}" if other else ""
     return file_run(found, own, Path(os.path.expanduser(path))), words
 
@@ -231,7 +231,7 @@ def _proved(found: FoundGRU, numbers: LayerInputs, given: Mapping[str, str]) -> 
     except ModelFileError as error:
         return found, f"the convention could not be proved: {error}"
     changed = proof.found.convention != found.convention
-    return proof.found, proof.message if changed or not (proof.settled or given) else ""
+    return proof.found, proof.message if changed or not (proof.decided or given) else ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
-from tui_gru.engine.numbers import gib, given, same, scientific
+from tui_gru.engine.numbers import gib, same, scientific, significant
 from tui_gru.engine.training import compute, forward_setting
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.functions import GATES
@@ -198,11 +198,11 @@ class GradientComparison:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        factor, norm, off = given(self.factor), given(self.norm, 4), scientific(self.error)
+        factor, norm, off = significant(self.factor), significant(self.norm, 4), scientific(self.error)
         return {
             Relation.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
             Relation.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
-            Relation.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
+            Relation.UNSCALED: f"the loss was scaled by {significant(self.scale)}, and p.grad unscaled again, as GradScaler does",
             Relation.SCALED: (
                 f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip"
             ),

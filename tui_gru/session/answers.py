@@ -11,7 +11,7 @@ import numpy as np
 
 from tui_gru.debugger.position import Position, as_typed, in_words, position_of
 from tui_gru.debugger.program import Program, shown_char, spoken
-from tui_gru.engine.numbers import exact, given, short
+from tui_gru.engine.numbers import exact, short, significant
 from tui_gru.session.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def change(action: JournalEntry, program: Program) -> str:
         case "learning":
             return f"learning {'on' if action.value else 'off'}"
         case "learning_rate":
-            return f"η = {given(action.value)}"
+            return f"η = {significant(action.value)}"
         case "sgd":
             return "the SGD step"
         case "edit" if action.name == "text":
             return f"text[{action.index[0]}] = “{shown_char(action.value)}”"
-    return f"{spoken(program, action.name, action.index)} = {given(action.value + 0)}"
+    return f"{spoken(program, action.name, action.index)} = {significant(action.value + 0)}"
 
 
 def setting(action: JournalEntry, now: Snapshot) -> str:
@@ -80,7 +80,7 @@ def setting(action: JournalEntry, now: Snapshot) -> str:
     name = action.name or action.kind
     if name == "learning":
         return f": learning is {'on' if now.settings.learning else 'off'} now"
-    return f": {spoken(now.program, name, ())} is {given(now.settings.rule[name])} now" if name in now.settings.rule else ""
+    return f": {spoken(now.program, name, ())} is {significant(now.settings.rule[name])} now" if name in now.settings.rule else ""
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
@@ -124,7 +124,7 @@ def moved(before: Snapshot, now: Snapshot) -> str:
 
 def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
     if name in snapshot.settings.rule:
-        return given(snapshot.settings.rule[name])
+        return significant(snapshot.settings.rule[name])
     value: Any = snapshot.value(name)
     return "not computed" if value is None else exact(np.asarray(value)[index]).removeprefix("+")
 

@@ -21,7 +21,7 @@ from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_na
 from tui_gru.debugger.timeline import Branches
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
 from tui_gru.engine.data import config_from
-from tui_gru.engine.numbers import given, mib
+from tui_gru.engine.numbers import mib, significant
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import FilePath, TuiGruError, permitted
 from tui_gru.session.queries import Queries
@@ -558,7 +558,7 @@ class Session(Queries):
             settings, _ = edits.plan(edit, run.moment, run.settings)
             run.notice = None
             if edit.name in settings.rule and settings == run.settings:
-                run.say(f"{edit.name} is {given(settings.rule[edit.name])} already")
+                run.say(f"{edit.name} is {significant(settings.rule[edit.name])} already")
             else:
                 run.change(settings, edits.action(edit))
         return run.position

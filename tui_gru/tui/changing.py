@@ -347,23 +347,23 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
         screen.view = replace(screen.view, differences=True)
         return None if other is None else screen.session.apart(other)
 
-    def say(apart: BranchComparison | None) -> None:
+    def say(comparison: BranchComparison | None) -> None:
         compared = screen.snapshot.other
-        if apart is None or compared is None:
+        if comparison is None or compared is None:
             screen.say("compared with no other branch")
         elif compared.moment is None:
             screen.say(f"{compared.name} has not reached this batch, so only the losses can be compared")
         else:
-            first, key = _first_of(apart, screen.session.program), sign_of_key(screen, "compare")
+            first, key = _first_of(comparison, screen.session.program), sign_of_key(screen, "compare")
             minus = f"{screen.session.branch} minus {compared.name} in matrices"
             screen.say(f"{minus} · {first} · both losses in the curve · {key} shows values · :apart says more")
 
     screen.do(compare, then=say)
 
 
-def _first_of(apart: BranchComparison, program: Program) -> str:
+def _first_of(comparison: BranchComparison, program: Program) -> str:
     """Describe where two branches first differ."""
-    first = apart.first
+    first = comparison.first
     if first is None:
         return "no difference up to where both have been run"
     if first.entry is None:
@@ -390,10 +390,10 @@ def apart(screen: MainScreen, rest: Arguments) -> None:
 
 
 def show_apart(screen: MainScreen, name: str) -> None:
-    def show(apart: BranchComparison) -> None:
+    def show(comparison: BranchComparison) -> None:
         from tui_gru.tui.panels.lists import BranchesApart
 
-        screen.overlays.cover(BranchesApart(apart, screen.session.program))
+        screen.overlays.cover(BranchesApart(comparison, screen.session.program))
 
     screen.do(partial(screen.session.apart, name), batches=None, then=show, opens=True)
 

@@ -318,14 +318,14 @@ def what_if_nudged(screen: MainScreen, what_if: WhatIf, direction: int) -> None:
 
 def what_if_kept(screen: MainScreen, what_if: WhatIf) -> None:
     """Go to where the number was computed, and change it there. In the past, this starts a branch."""
-    from tui_gru.engine.numbers import given
+    from tui_gru.engine.numbers import significant
 
     before = screen.snapshot
 
     def say(_: object) -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)
         where = answers.moved(before, screen.snapshot) + answers.branched(before, screen.snapshot)
-        screen.answer(f"{named} is {given(what_if.value + 0)} from here on{where}")
+        screen.answer(f"{named} is {significant(what_if.value + 0)} from here on{where}")
 
     screen.overlays.lift()
     screen.do(lambda progress: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)
@@ -339,8 +339,8 @@ async def suppose(screen: MainScreen) -> None:
         screen.say(with_keys(screen, words), warning=True)
         return
     snapshot = screen.snapshot
-    given = snapshot.program.model.page.inputs.get(ref.name)
-    if given is not None and given.one_hot:
+    variable = snapshot.program.model.page.inputs.get(ref.name)
+    if variable is not None and variable.one_hot:
         if snapshot.config.source.can(Ability.TEXT):
             await screen.open_line(*_character(screen, ref))
         else:

@@ -17,7 +17,7 @@ from textual.strip import Strip
 
 from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
-from tui_gru.engine.numbers import exact, given
+from tui_gru.engine.numbers import exact, significant
 from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged
 from tui_gru.tui.panel import Panel, contents
 from tui_gru.tui.theme import LEVELS, Palette, cut, fitting, transliterate
@@ -599,10 +599,10 @@ class MatrixView(Panel):
         shape = f"{self.shape[0]}{by}{self.shape[1]}"
         if self.kind == "onehot" or self.values is None or self.form != "map":
             return [shape]
-        tenths = f"tenths of {given(scale)}" if self.kind == "signed" else "tenths"
+        tenths = f"tenths of {significant(scale)}" if self.kind == "signed" else "tenths"
         notes = [shape, tenths]
         if not self._framed and len(" · ".join(notes)) > room:
-            notes = [next((note for note in (tenths, f"{by}{given(scale / 10)}") if len(note) <= room), shape)]
+            notes = [next((note for note in (tenths, f"{by}{significant(scale / 10)}") if len(note) <= room), shape)]
         notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
         return notes if self.near_zero_shown else [*notes, "near 0 hidden"]
 

@@ -722,7 +722,7 @@ class ExampleEntry:
             case e.Transpose(argument=argument):
                 return self._factor(part._replace(formula=argument, at=part.at[::-1]))
             case Name(name=name) if name in self.operands.snapshot.program.model.rule.settings:
-                return numbers.given(self._value(part)).replace("-", "−")
+                return numbers.significant(self._value(part)).replace("-", "−")
             case e.Number(value=value):
                 return decimal(value)
             case Name() | e.Size():

@@ -203,7 +203,7 @@ class Matrix:
     @cached_property
     def _number(self) -> str:
         if self.operand.setting:
-            return numbers.given(self.operand.values)
+            return numbers.significant(self.operand.values)
         return numbers.plain(self.operand.values)
 
     @cached_property

@@ -164,14 +164,14 @@ class BranchesApart(ListOverlay):
     ABOUT = "Where two branches first differ, and how much their losses and samples differ. enter goes to the place."
     STAYS = True
 
-    def __init__(self, apart: BranchComparison, program: Program) -> None:
+    def __init__(self, comparison: BranchComparison, program: Program) -> None:
         super().__init__()
-        self.apart, self._program = apart, program
+        self.comparison, self._program = comparison, program
         self._ticks: list[int] = []
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = ["enter goes there", with_keys(self, "<compare> minus in every matrix"), with_keys(self, "<stop> closes")]
-        return Titles(f"{self.apart.name} beside {self.apart.other}", hints)
+        return Titles(f"{self.comparison.name} beside {self.comparison.other}", hints)
 
     def choose(self) -> None:
         self.request("apart.go", self._ticks[self.cursor])
@@ -192,7 +192,7 @@ class BranchesApart(ListOverlay):
     # The first difference
 
     def _first(self, width: int) -> Iterator[ListRow]:
-        palette, apart, first = self.palette, self.apart, self.apart.first
+        palette, comparison, first = self.palette, self.comparison, self.comparison.first
         if first is None:
             yield from self._said("There is no difference up to where both have been run.", width)
             return
@@ -204,19 +204,19 @@ class BranchesApart(ListOverlay):
             place = place_name(position_of(self._program, first.computed.tick))
             yield from self._difference(first.computed, f"computed at {place}", width)
         if first.learns:
-            learning = apart.name if first.learns == "mine" else apart.other
+            learning = comparison.name if first.learns == "mine" else comparison.other
             words = f"only {learning} learns in {self._batch(first.batch)}; before that they are the same"
             yield from self._said(words, width)
 
     def _difference(self, entry: DifferingEntry, place: str, width: int) -> Iterator[ListRow]:
         """Yield the rows of an entry that differs: its place, its value on each branch, and the line that computed it."""
-        palette, program, apart, first = self.palette, self._program, self.apart, self.apart.first
+        palette, program, comparison, first = self.palette, self._program, self.comparison, self.comparison.first
         number = self._entry(entry.tick)
         computed = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
         more = f" and {entry.entries - 1} more entries" if entry.entries > 1 else ""
         yield from self._said(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.strong, number)
         shown = [numbers.wide(value).strip() for value in (entry.mine, entry.theirs)]
-        words = f"  {shown[0]} on {apart.name} · {shown[1]} on {apart.other}"
+        words = f"  {shown[0]} on {comparison.name} · {shown[1]} on {comparison.other}"
         yield from self._said(words, width, palette.plain, number)
         if computed is not None and first is not None and entry is first.computed:
             yield from self._said(f"  {computed.text}", width, palette.dim, number)
@@ -224,15 +224,15 @@ class BranchesApart(ListOverlay):
     # Losses and samples
 
     def _losses(self, width: int) -> Iterator[ListRow]:
-        pairs = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
+        pairs = [("here", self.comparison.here), ("largest difference", self.comparison.furthest)]
         known = [(words, losses) for words, losses in pairs if losses is not None]
         if not known:
             return
-        if self.apart.furthest is not None and not self.apart.furthest.difference:
+        if self.comparison.furthest is not None and not self.comparison.furthest.difference:
             yield from self._said("the losses of all batches that both have run are the same", width)
             return
-        palette, apart = self.palette, self.apart
-        heads = ("loss", palette.strong), *((words, palette.dim) for words in (apart.name, apart.other, "minus"))
+        palette, comparison = self.palette, self.comparison
+        heads = ("loss", palette.strong), *((words, palette.dim) for words in (comparison.name, comparison.other, "minus"))
         rows = [[line(palette, head) for head in heads]]
         for words, losses in known:
             minus = losses.difference
@@ -250,12 +250,12 @@ class BranchesApart(ListOverlay):
         return f"e{epoch + 1} b{batch + 1}"
 
     def _samples(self, width: int) -> Iterator[ListRow]:
-        samples, palette, apart = self.apart.samples, self.palette, self.apart
+        samples, palette, comparison = self.comparison.samples, self.palette, self.comparison
         if samples is None:
-            if not apart.reached:
-                yield from self._said(f"{apart.other} has not reached this place, so it has no sample to compare", width)
+            if not comparison.reached:
+                yield from self._said(f"{comparison.other} has not reached this place, so it has no sample to compare", width)
             return
-        names = apart.name, apart.other
+        names = comparison.name, comparison.other
         first = samples.first
         words = (
             "the same"

@@ -20,7 +20,7 @@ from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text, token_word
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import given
+from tui_gru.engine.numbers import significant
 from tui_gru.engine.source import Ability
 from tui_gru.equations.syntax import split
 from tui_gru.session.snapshot import Snapshot, View
@@ -707,7 +707,7 @@ class Samples(SnapshotPanel):
         newest = snapshot.state.samples[-1]
         word = "temperature" if self.border_room >= _WIDE else "temp"
         data = [
-            f"{word} {given(newest.temperature)}",
+            f"{word} {significant(newest.temperature)}",
             *([f"seed {newest.seed}"] if newest.temperature else ["always the likeliest"]),
         ]
         keys = "<sample> draw  <findings> why they differ" if _explained(snapshot) else "<sample> draw"

@@ -446,7 +446,8 @@ class StoryPanel(SnapshotPanel):
         most = max(moment.steps, key=lambda name: moment.steps[name])
         moves = f"{self.snapshot.program.writer.name(most)} moves most"
         return _saying(
-            rows, [Said(numbers.given(moment.step, 3), "all weights"), Said(numbers.given(moment.steps[most], 3), moves)]
+            rows,
+            [Said(numbers.significant(moment.step, 3), "all weights"), Said(numbers.significant(moment.steps[most], 3), moves)],
         )
 
     def _reach(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
@@ -731,10 +732,10 @@ class RatesPanel(SnapshotPanel):
             return "with none of these rates the loss stays finite"
         times = self.own / best.rate
         if own is not None and (own.loss == best.loss or 1 / _CLOSE < times < _CLOSE):
-            return f"yours, {numbers.given(self.own)}, is as good as any"
+            return f"yours, {numbers.significant(self.own)}, is as good as any"
         much = "larger" if times > 1 else "smaller"
         size = f"{_times(max(times, 1 / times))} {much}" if times else "0, so nothing is learned"
-        return f"{numbers.given(best.rate)} falls fastest; yours, {numbers.given(self.own)}, is {size}"
+        return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.own)}, is {size}"
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = f"{len(self.trials)} rates" + ("" if self.done else " so far")
@@ -758,7 +759,7 @@ class RatesPanel(SnapshotPanel):
             ink = palette.warning if trial.rate == self.own else palette.strong if trial is best else palette.plain
             loss = numbers.plain(trial.loss) if math.isfinite(trial.loss) else "not finite"
             words = " yours" if trial.rate == self.own else " best" if trial is best and self.done else ""
-            yield line(palette, (f"{numbers.given(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
+            yield line(palette, (f"{numbers.significant(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
 
     def _chart(self, width: int, height: int) -> Iterator[SegmentRow]:
         """Yield the loss over the rate, both on logarithmic scales, and an axis with the rates that are powers of ten."""
@@ -783,7 +784,7 @@ class RatesPanel(SnapshotPanel):
                 rows[row].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
             elif not math.isfinite(trial.loss):
                 rows[0].cells.put(scale.column(round(at(trial.rate))), palette.glyphs.not_finite, palette.warning)
-        names = ((round(at(10.0**power)), numbers.given(10.0**power)) for power in range(-5, 2))
+        names = ((round(at(10.0**power)), numbers.significant(10.0**power)) for power in range(-5, 2))
         yield from _framed(palette, scale, rows, names, margin)
 
 

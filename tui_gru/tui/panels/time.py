@@ -217,9 +217,9 @@ def _rule(snapshot: Snapshot) -> list[str]:
     """Return the update rule unless it is plain SGD, with learning rate, clipping limit and number of updates."""
     config, program, settings = snapshot.config, snapshot.program, snapshot.settings.rule
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
-    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(settings['learning_rate'])}"]
+    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.significant(settings['learning_rate'])}"]
     if "limit" in settings:
-        facts.append(f"clip {numbers.given(settings['limit'])}")
+        facts.append(f"clip {numbers.significant(settings['limit'])}")
     if any(UPDATES in line.reads for line in program.update):
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
         facts.append(numbers.counted(count, "update"))
