@@ -1,1 +1,13 @@
-"""What the numbers mean: findings, units, losses, influence, what-if, checks and the report."""
+"""What is computed about a run: checks, findings, statistics, what-ifs. Each module is loaded when it is first used."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:  # a type checker knows the modules
+
+    def __getattr__(name: str) -> ModuleType:
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error

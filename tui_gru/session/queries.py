@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru import analysis
 from tui_gru import errors as arguments
 from tui_gru.debugger.edits import as_index
 from tui_gru.debugger.moment import frozen
@@ -169,8 +170,6 @@ class Queries:
         An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
         branch or it is interrupted.
         """
-        from tui_gru.analysis.what_if import compare_branches
-
         run, state = self._run, self.state
         name = arguments.text("a branch", name) or state.comparing or self._relative
         if name not in state.branches.names or name == state.branch:
@@ -178,7 +177,7 @@ class Queries:
 
         stopped = "stopped before the branches had been compared"
         monitor, _ = run.interrupts.monitors(stopped, progress, lambda batch: f"batch {batch + 1:,} of {name}")
-        return compare_branches(state.branches, name, run.moment, monitor)
+        return analysis.what_if.compare_branches(state.branches, name, run.moment, monitor)
 
     @property
     def _relative(self) -> str:
@@ -199,14 +198,14 @@ class Queries:
         checks have the mask as a factor. The run is not changed. What is not computed without the unit is refused: influence,
         memory, samples. `name` defaults to the state of the last layer. Raises `TuiGruError` if the unit cannot be held at 0.
         """
-        from tui_gru.analysis.what_if import checked_silent
-
         before = self._silent
         if unit is None:
             self._silent = None
             return
         try:
-            self._silent = checked_silent(self.program, arguments.text("a name", name) or self.program.main_state, unit)
+            self._silent = analysis.what_if.checked_silent(
+                self.program, arguments.text("a name", name) or self.program.main_state, unit
+            )
             _ = self._moment
         except TuiGruError:
             self._silent = before
@@ -218,11 +217,9 @@ class Queries:
         here = self._run.moment
         if self._silent is None:
             return here
-        from tui_gru.analysis.what_if import without_unit
-
         key = self._run.timeline, here.position.number, here.learned, self._silent
         if self._silenced is None or self._silenced[0] != key:
-            self._silenced = key, without_unit(self._run.timeline, here, self._silent)
+            self._silenced = key, analysis.what_if.without_unit(self._run.timeline, here, self._silent)
         return replace(self._silenced[1], position=here.position)
 
     def _check_whole(self, what: str) -> None:
@@ -267,9 +264,7 @@ class Queries:
     @property
     def expected(self) -> Expected | None:
         """The output of this batch compared with the output of the original model; None if the latter is not known."""
-        from tui_gru.analysis.check import expected_of
-
-        return expected_of(self._moment.record, self.config.source, self.position.batch)
+        return analysis.check.expected_of(self._moment.record, self.config.source, self.position.batch)
 
     def recorded_gradient(self, name: str) -> Array | None:
         """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
@@ -291,15 +286,13 @@ class Queries:
 
         Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
         """
-        from tui_gru.analysis.summaries import limits_of, summary
-
         name = arguments.text("a name", name)
         value = self._moment.value(name, t)
         if value is None:
             return None
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             raise TuiGruError(f"{name} has no entries to summarise")
-        return summary(value, limits_of(self.program, name))
+        return analysis.summaries.summary(value, analysis.summaries.limits_of(self.program, name))
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -342,11 +335,10 @@ class Queries:
         Changes neither the run nor a branch; a silenced unit is at 0 in both. Raises `TuiGruError` if the number cannot be changed
         or has not been computed yet.
         """
-        from tui_gru.analysis.what_if import what_if
         from tui_gru.debugger import edits
 
         edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
-        return what_if(self._run.timeline, self._moment, edit, t, self._silent)
+        return analysis.what_if.what_if(self._run.timeline, self._moment, edit, t, self._silent)
 
     def kept(self, name: str, default: Any = None) -> Any:
         """Return the value last saved under a name with `keep`; `default` if there is none."""
@@ -356,15 +348,12 @@ class Queries:
 
     def batch_check(self) -> Check:
         """Prepare the check of this batch; call its `run` in any thread. It only reads, and never changes the training."""
-        from tui_gru.analysis.check import prepare_check
-        from tui_gru.analysis.what_if import masked
-
         run, record = self._run, None
         if self._silent is not None:
             if self.program.earlier:  # its gradient goes into batches that were computed with all units
                 self._check_whole("a check is")
-            record = masked(run.timeline, run.moment, self._silent)
-        return prepare_check(run.timeline, run.moment, record)
+            record = analysis.what_if.masked(run.timeline, run.moment, self._silent)
+        return analysis.check.prepare_check(run.timeline, run.moment, record)
 
     def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
         """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
@@ -390,12 +379,11 @@ class Queries:
         `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
         batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
-        from tui_gru.analysis.examined import FoundProblems
-        from tui_gru.analysis.findings import find
-
         run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
-        found = FoundProblems(find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between))
+        found = analysis.examined.FoundProblems(
+            analysis.findings.find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between)
+        )
         self._found = (run.timeline, found)
         return found
 
@@ -404,12 +392,11 @@ class Queries:
 
         They are also kept as `found.gone`. Examines about ten earlier moments. Raises `TuiGruError` as `findings` does.
         """
-        from tui_gru.analysis.examined import FoundProblems
-        from tui_gru.analysis.findings import gone_again
-
-        run, unseen, found = self._run, self._unseen(held_out), FoundProblems(self.found)
+        run, unseen, found = self._run, self._unseen(held_out), analysis.examined.FoundProblems(self.found)
         monitor, between = run.interrupts.monitors("stopped before the earlier moments were examined", progress)
-        found.gone = gone_again(run.timeline, run.moment, found, held_out=unseen, monitor=monitor, progress=between)
+        found.gone = analysis.findings.gone_again(
+            run.timeline, run.moment, found, held_out=unseen, monitor=monitor, progress=between
+        )
         self._found = (run.timeline, found)
         return found.gone
 
@@ -423,14 +410,12 @@ class Queries:
         each where it can. Raises `ConditionError`, with the column, for an expression that cannot be parsed or evaluated,
         `TuiGruError` if it is not one number or it is interrupted.
         """
-        from tui_gru.analysis.story import course
-
         run = self._run
         points = arguments.whole("points", points, least=1)
         check = partial(run.interrupts.check, "stopped before the curve was complete")
         expression = arguments.text("an expression", expression)
         count = run.timeline.completed(run.position if at is None else self.newest)
-        return course(run.timeline, count, expression, points, at=at, check=check)
+        return analysis.story.course(run.timeline, count, expression, points, at=at, check=check)
 
     def story(
         self, points: int = 40, *, also: Sequence[int] = (), held_out: str = "", progress: Callable[[Story], object] | None = None
@@ -441,8 +426,6 @@ class Queries:
         `hold_out`. `progress` receives the story so far after each moment. What is known of an earlier call is not computed again.
         Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
-        from tui_gru.analysis.story import tell
-
         run, unseen = self._run, self._unseen(held_out)
 
         def seen(story: Story) -> None:
@@ -451,7 +434,7 @@ class Queries:
             if progress is not None:
                 progress(story)
 
-        return tell(
+        return analysis.story.tell(
             run.timeline,
             run.timeline.completed(self.newest),
             points=arguments.whole("points", points, least=1),
@@ -468,10 +451,9 @@ class Queries:
         The rates are 1e-5 … 10 in steps of √10, and the run's own. The loss is the mean of the last 12 batches, infinite if one is
         not finite. The run is not changed. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
-        from tui_gru.analysis.trials import rates
-
         run, found = self._run, []
-        for trial in rates(run.timeline, run.moment, check=partial(run.interrupts.check, "stopped before all rates were tried")):
+        check = partial(run.interrupts.check, "stopped before all rates were tried")
+        for trial in analysis.trials.rates(run.timeline, run.moment, check=check):
             found.append(trial)
             if progress is not None:
                 progress(trial)
@@ -486,8 +468,7 @@ class Queries:
         mean of the last fifth, in nats. `progress` receives the trials so far after each one. The run is not changed. Empty if
         no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
-        from tui_gru.analysis.trials import better
-
+        better = analysis.trials.better
         return better(self.tried_options(finding, progress=None if progress is None else lambda tried: progress(better(tried))))
 
     def tried_options(
@@ -498,16 +479,16 @@ class Queries:
         The trials are those of `try_cures`; another sampler is tried at the moment of the sample, with its random numbers. Raises
         `TuiGruError` as it does.
         """
-        from tui_gru.analysis.findings_of_data import without_feedback
-        from tui_gru.analysis.trials import tried_options, tried_samplers
-
         run = self._run
         found: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
-        trials = tried_options(run.timeline, run.moment, finding.cures, check=check)
-        if finding.name == "sampler-without-feedback" and (drawn := without_feedback(self.samples)) is not None:
+        trials = analysis.trials.tried_options(run.timeline, run.moment, finding.cures, check=check)
+        if (
+            finding.name == "sampler-without-feedback"
+            and (drawn := analysis.findings_of_data.without_feedback(self.samples)) is not None
+        ):
             moment = run.moment if drawn.tick is None else run.timeline.moment(drawn.tick)
-            trials = tried_samplers(self.config, moment.weights, drawn, *finding.cures)
+            trials = analysis.trials.tried_samplers(self.config, moment.weights, drawn, *finding.cures)
         for tried in trials:
             found = (*found, tried)
             if progress is not None:
@@ -520,10 +501,8 @@ class Queries:
         """Compare this run with that of another session, of any model, each up to its position: what differs in options and
         results, both curves, the findings that only one has, and samples. Raises `TuiGruError` if it is interrupted.
         """
-        from tui_gru.analysis.report import RunComparison
-
         mine, theirs = (run.report(name, whole=False, progress=progress) for run, name in zip((self, other), names, strict=True))
-        return RunComparison(mine, theirs)
+        return analysis.report.RunComparison(mine, theirs)
 
     def report(
         self, title: str = "a run", *, held_out: str = "", whole: bool = True, progress: SearchProgress | None = None
@@ -533,12 +512,10 @@ class Queries:
         Without `whole`, it has what `compared` needs: options, facts, the curve, findings and samples. Raises
         `TuiGruError` if the held-out text does not fit or it is interrupted.
         """
-        from tui_gru.analysis.report import gather
-
         run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
         marks = run.state.marks.sorted
-        return gather(
+        return analysis.report.gather(
             run.timeline,
             run.moment,
             self.samples,
@@ -567,21 +544,18 @@ class Queries:
         `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all. Raises
         `TuiGruError`.
         """
-        from tui_gru.analysis import losses
-        from tui_gru.analysis import units as activity
-
         name = arguments.text("a name", name) or self.program.main_state
         if row is not None:
-            return activity.over_row(self._moment, name, row)
+            return analysis.units.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
-        found = activity.of_text(name, self._read(read, [name], progress), read)
+        found = analysis.units.of_text(name, self._read(read, [name], progress), read)
         if text is None:
             found = replace(found, own=tuple(self.feature(typed, progress=progress) for typed in self._features))
         before = self._run.timeline.record(0).before
         if self.position.tick and before is not self._run.moment.weights:
-            part = read[: activity.PROBED]
-            values = activity.read_text(self.config, before, part, [name], stop=self._run.interrupts.asked)
-            found = replace(found, before=activity.of_text(name, values, part))
+            part = read[: analysis.units.PROBED]
+            values = analysis.units.read_text(self.config, before, part, [name], stop=self._run.interrupts.asked)
+            found = replace(found, before=analysis.units.of_text(name, values, part))
         if not without:
             return found
         self._check_whole("the loss without each unit is")
@@ -590,8 +564,8 @@ class Queries:
             if progress is not None:
                 progress(f"the loss without {np.isfinite(without).sum():,} of {found.units:,} units")
 
-        weights, part, stop = self._run.moment.weights, read[: losses.ABLATED], self._run.interrupts.asked
-        loss, held = losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
+        weights, part, stop = self._run.moment.weights, read[: analysis.losses.ABLATED], self._run.interrupts.asked
+        loss, held = analysis.losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
         return replace(found, loss=loss, without=held)
 
     def feature(self, typed: str, *, progress: SearchProgress | None = None) -> Feature:
@@ -601,15 +575,13 @@ class Queries:
         `max(abs(h))` or `h[0, 3] - prev(h)[0, 3]`, in which a value has one row. `units` compares each unit with all of these from
         then on. Raises `TuiGruError`; `ConditionError` for an expression that cannot be evaluated.
         """
-        from tui_gru.analysis import units as activity
-
         typed, path = arguments.text("a feature", typed).strip(), Path(typed.strip()).expanduser()
         if path.suffix in (".npy", ".txt", ".csv") or (os.sep in typed and path.is_file()):
-            found = activity.feature_of_file(path, self._corpus.text)
+            found = analysis.units.feature_of_file(path, self._corpus.text)
         elif typed[:1] != "[" and _OPERATOR.search(typed) and (compiled := self._compiled(typed)) is not None:
             found = self._feature_of(compiled, progress)
         else:
-            return activity.feature_of(typed)
+            return analysis.units.feature_of(typed)
         self._features = {**{name: None for name in self._features if name != typed}, typed: None}
         return found
 
@@ -627,8 +599,6 @@ class Queries:
 
     def _feature_of(self, compiled: CompiledExpression, progress: SearchProgress | None) -> Feature:
         """Return the value of an expression after each character of the training text."""
-        from tui_gru.analysis import units as activity
-
         text, weights = self._corpus.text, self._run.moment.weights
         read = [name for name in compiled.names if name not in weights.layout.places]
         values = self._read(text, read, progress) if read else {}
@@ -641,7 +611,7 @@ class Queries:
             hint = f"a feature is one number, as in max(abs({name})); write [{compiled.source}] for the set of these characters"
             raise TuiGruError(f"{compiled.source} is {what} for each character; {hint}")
         numbers = np.broadcast_to(found.reshape(len(found), -1)[:, 0], len(text))
-        return activity.feature_of_numbers(compiled.source, "an expression", numbers, text)
+        return analysis.units.feature_of_numbers(compiled.source, "an expression", numbers, text)
 
     def influence(
         self,
@@ -658,17 +628,17 @@ class Queries:
         included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
         """
         self._check_whole("influence is")
-        from tui_gru.analysis.influence import BACK, influence
-
         run, config = self._run, self.config
         known = index_of(config.vocabulary)
         chosen = None if character is None else known.get(arguments.text("the character", character))
         if character is not None and chosen is None:
             raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
-        back = BACK if back is None else back
+        back = analysis.influence.BACK if back is None else back
         stop = run.interrupts.asked
-        return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
+        return analysis.influence.influence(
+            run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop
+        )
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
         """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.
@@ -677,10 +647,8 @@ class Queries:
         that processes its rows independently. Raises `TuiGruError`.
         """
         self._check_whole("influence is")
-        from tui_gru.analysis.influence import influence_of_rows
-
         t = self.position.t if t is None else t
-        return influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
+        return analysis.influence.influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
 
     def jacobian(self, name: str = "", *, row: int = 0, t: int | None = None) -> Jacobian:
         """Return the derivative of the state of the layer that computes `name` by that before timestep `t` (0-based; default: the
@@ -689,10 +657,8 @@ class Queries:
         Its `eigenvalues` are time scales, in `timesteps`. `name` defaults to the state of the last layer. Raises `TuiGruError` if
         the timestep has not been computed yet, or its rows or timesteps depend on others.
         """
-        from tui_gru.analysis.influence import jacobian_of_row
-
         name, t = arguments.text("a name", name) or self.program.main_state, self.position.t if t is None else t
-        return jacobian_of_row(self._moment, name, row, t, self._silent)
+        return analysis.influence.jacobian_of_row(self._moment, name, row, t, self._silent)
 
     def memory(self, *, text: str | None = None) -> ContextMemory:
         """Return how far back the model remembers, with the current weights: the loss by the number of characters read, and the
@@ -702,11 +668,8 @@ class Queries:
         that does not read each row forwards.
         """
         self._check_whole("the memory is")
-        from tui_gru.analysis.influence import memory
-        from tui_gru.analysis.units import PROBED
-
-        read = self._corpus.text[:PROBED] if text is None else self._tokens(text)
-        return memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.asked)
+        read = self._corpus.text[: analysis.units.PROBED] if text is None else self._tokens(text)
+        return analysis.influence.memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.asked)
 
     def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
         """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
@@ -714,21 +677,17 @@ class Queries:
 
         Raises `TuiGruError` if the text does not fit the vocabulary, or the model has no loss of characters.
         """
-        from tui_gru.analysis import losses as loss_places
-
         self.config.source.check(Ability.TEXT)
         if text is None:
-            return loss_places.of_batch(self._moment, self._corpus)
+            return analysis.losses.of_batch(self._moment, self._corpus)
         read, name = self._tokens(text), self.program.loss_names.row
         if not name:
             raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
-        return loss_places.of_text(self._read(read, [name], progress), self.program, read)
+        return analysis.losses.of_text(self._read(read, [name], progress), self.program, read)
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default that of `hold_out`."""
-        from tui_gru.analysis.findings_of_course import held_out_text
-
-        return held_out_text(self.config, held_out or self.held_out)
+        return analysis.findings_of_course.held_out_text(self.config, held_out or self.held_out)
 
     def _timestep(self, t: int | None) -> int | None:
         return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
@@ -751,8 +710,6 @@ class Queries:
         return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
 
     def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
-        from tui_gru.analysis.what_if import read_with_silent
-
         config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.asked
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
-        return read_with_silent(config, weights, text, names, self._silent, progress=done_of, stop=stop)
+        return analysis.what_if.read_with_silent(config, weights, text, names, self._silent, progress=done_of, stop=stop)

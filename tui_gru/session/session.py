@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
+from tui_gru import analysis
 from tui_gru import errors as arguments
 from tui_gru.analysis.trouble import all_finite, first_not_finite
 from tui_gru.debugger import state as by_branch
@@ -157,10 +158,9 @@ class Session(Queries):
         found = Snapshot.of_passing(self._run, self.found)
         if self._silent is None or found is None or not found.has_arrays:
             return found
-        from tui_gru.analysis.what_if import without_unit
-
         with suppress(TuiGruError):  # said by `snapshot`, once the run has ended
-            return found.without(self._silent, without_unit(self._run.timeline, found.moment, self._silent), self._run)
+            moment = analysis.what_if.without_unit(self._run.timeline, found.moment, self._silent)
+            return found.without(self._silent, moment, self._run)
         return found
 
     def carry_over(self, state: State, marks: Marks) -> None:
@@ -568,14 +568,12 @@ class Session(Queries):
 
         In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there, or if a unit was held at 0.
         """
-        from tui_gru.analysis.what_if import place_of_edit
-
         run = self._run
         if what.silent is not None:
             unit = what.silent.written(run.program)
             raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
         with run.verb():
-            name, tick = place_of_edit(run.program, what)
+            name, tick = analysis.what_if.place_of_edit(run.program, what)
             target = run.timeline.moment(run.timeline.place(tick))
             now = target.record.array(name)[target.position.t] if run.program.names[name].timed else target.value(name)
             if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
@@ -693,10 +691,8 @@ class Session(Queries):
 
         Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
         """
-        from tui_gru.analysis.findings_of_course import held_out_text
-
         config = self.config
-        self.keep("held-out", config.as_string(held_out_text(config, text)), begin=False)
+        self.keep("held-out", config.as_string(analysis.findings_of_course.held_out_text(config, text)), begin=False)
 
     # Pages
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tui_gru import analysis
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import TrainingSettings
 from tui_gru.debugger.evaluate import EVERY, MomentNumbers
@@ -238,9 +239,7 @@ class Snapshot:
         """
         key = row, state or self.program.main_state
         if key not in self._flows:
-            from tui_gru.analysis.influence import flow
-
-            self._flows[key] = flow(self.moment, key[1], row)
+            self._flows[key] = analysis.influence.flow(self.moment, key[1], row)
         return self._flows[key]
 
     @property

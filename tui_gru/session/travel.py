@@ -9,6 +9,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from tui_gru import analysis
 from tui_gru import errors as arguments
 from tui_gru.analysis.trouble import TroubleWatch
 from tui_gru.debugger import state as by_branch
@@ -107,22 +108,20 @@ class BatchChecks:
 
     def turn(self, on: bool) -> None:
         """Enable or disable the checks; disabling discards the totals. Raises `TuiGruError` if PyTorch is not installed."""
-        from tui_gru.analysis.check import CheckTotals
         from tui_gru.torch_loading import is_installed, require_torch
 
         if on and not is_installed():  # said now, or every later run would stop with it
             require_torch("the check of every batch")
-        self.totals = (self.totals or CheckTotals()) if on else None
+        self.totals = (self.totals or analysis.check.CheckTotals()) if on else None
         self._done = self._done if on else (None, range(0))
 
     def watch(self, timeline: Timeline, tick: int, last: int | None) -> CheckWatch | None:
         """Return an object that checks the batches from `tick` on up to `last` (None: no end); None if checks are disabled."""
         if self.totals is None:
             return None
-        from tui_gru.analysis.check import CheckWatch
-
         of, done = self._done
-        return CheckWatch(timeline, tick // timeline.program.ticks, last, self.totals, done if of is timeline else range(0))
+        done = done if of is timeline else range(0)
+        return analysis.check.CheckWatch(timeline, tick // timeline.program.ticks, last, self.totals, done)
 
     def note(self, watch: CheckWatch, timeline: Timeline, tick: int) -> StopEvent | None:
         """Store the results of a watch up to `tick`. Returns the event that stops the run there, or None."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tui_gru import analysis
 from tui_gru.debugger.expressions import compile_expression
 from tui_gru.debugger.position import Reader, in_words, position_of, shortened
 from tui_gru.engine.data import Corpus
@@ -17,6 +18,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.errors import LARGEST, TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
+from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, example, execute, with_keys
 from tui_gru.tui.looking import ask_about, end_silence, under_cursor
 from tui_gru.tui.moving import go_to
@@ -50,9 +52,7 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     """List what is wrong with the run up to the current position."""
 
     def show(found: Sequence[Finding]) -> None:
-        from tui_gru.tui.panels.lists import FindingsList
-
-        panel = FindingsList(found)
+        panel = panels.lists.FindingsList(found)
         panel.waiting = screen.snapshot.config.source.can(Ability.TRAIN)
 
         def look_back(progress: SearchProgress | None) -> Sequence[Finding]:
@@ -87,10 +87,8 @@ def finding_chosen(screen: MainScreen, finding: Finding, evidence: Evidence | No
 
 def cures_asked(screen: MainScreen, finding: Finding) -> None:
     """Try the cures of a finding in a thread, and list each in its panel as it is known."""
-    from tui_gru.tui.panels.lists import FindingsList
-
     panel = screen.overlay
-    if not isinstance(panel, FindingsList):
+    if not isinstance(panel, panels.lists.FindingsList):
         return
     if not finding.cures:
         screen.say(f"this finding has no option to try; its cure: {finding.cure}", warning=True)
@@ -109,18 +107,16 @@ def cures_asked(screen: MainScreen, finding: Finding) -> None:
 
 def cure_copied(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
     """Copy the command that starts a run with a cure that was tried, or the changed line of the user's cell, and say it."""
-    from tui_gru.analysis.trials import UNDO, changed_line, command_line
-
     if cure is None:
         screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
         return
-    if cure.name == UNDO:
+    if cure.name == analysis.trials.UNDO:
         screen.say("no command takes a change back in a new run; enter or b does, on a branch", warning=True)
         return
     if cure.name == "cell_text":
-        command = changed_line(screen.session.config, cure)
+        command = analysis.trials.changed_line(screen.session.config, cure)
     else:
-        command = finding.cure if cure.name == "sampler" else command_line(screen.session.config, cure.typed)
+        command = finding.cure if cure.name == "sampler" else analysis.trials.command_line(screen.session.config, cure.typed)
     screen.app.copy_to_clipboard(command)
     screen.say(f"copied: {command}")
 
@@ -166,12 +162,10 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
 
 def rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
-    from tui_gru.tui.panels.story import RatesPanel
-
     own = screen.snapshot.settings.rule.get("learning_rate")
     if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
         raise TuiGruError("this run has no learning rate to be tried")
-    panel = RatesPanel(own)
+    panel = panels.story.RatesPanel(own)
 
     def attempt(progress: SearchProgress | None) -> tuple[RateTrial, ...]:
         found: list[RateTrial] = []
@@ -209,10 +203,8 @@ def units(screen: MainScreen, rest: Arguments) -> None:
 
 def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
     """Show a value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError` if it has no units."""
-    from tui_gru.analysis.units import over_row
-
     if row is not None:
-        _cover_units(screen, over_row(screen.snapshot.moment, name, row), [])
+        _cover_units(screen, analysis.units.over_row(screen.snapshot.moment, name, row), [])
         return
 
     def read(progress: Any) -> tuple[Activity, list[Correlated], list[Probe]]:
@@ -225,12 +217,9 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated], probes: Sequence[Probe] = ()) -> None:
-    from tui_gru.analysis.units import can_be_silent
-    from tui_gru.tui.panels.units import UnitsMap
-
-    panel, program = UnitsMap(activity, notes, probes, of=_when(screen)), screen.session.program
+    panel, program = panels.units.UnitsMap(activity, notes, probes, of=_when(screen)), screen.session.program
     ablated = activity.row is None and screen.session.silent is None and bool(program.loss_names.row)
-    panel.ablating = ablated = ablated and can_be_silent(program.model, activity.name)
+    panel.ablating = ablated = ablated and analysis.units.can_be_silent(program.model, activity.name)
     work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
     start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
     screen.overlays.cover(panel, of_this_moment=activity.row is None, then=start if ablated else None)
@@ -241,11 +230,8 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
 
     Of a large layer, the panel is told an estimate first.
     """
-    from tui_gru.analysis import losses
-    from tui_gru.analysis.units import StoppedError
-
     activity = panel.activity
-    text = activity.text[: losses.ABLATED]
+    text = activity.text[: analysis.losses.ABLATED]
 
     def tell(loss: float, without: Float64Array, *, exact: bool = True, done: bool = False) -> None:
         def show() -> None:
@@ -255,11 +241,11 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
         screen.show_on(panel, show)
 
     try:
-        if activity.units > losses.AT_ONCE:
-            tell(0.0, losses.estimate_without_units(program, weights, text, activity.name), exact=False)
+        if activity.units > analysis.losses.AT_ONCE:
+            tell(0.0, analysis.losses.estimate_without_units(program, weights, text, activity.name), exact=False)
         stop = partial(_is_closed, screen, panel)
-        tell(*losses.without_each_unit(program, weights, text, activity.name, seen=tell, stop=stop), done=True)
-    except StoppedError:
+        tell(*analysis.losses.without_each_unit(program, weights, text, activity.name, seen=tell, stop=stop), done=True)
+    except analysis.units.StoppedError:
         pass
 
 
@@ -269,10 +255,8 @@ def _is_closed(screen: MainScreen, panel: SnapshotPanel) -> bool:
 
 def class_(screen: MainScreen, rest: Arguments) -> None:
     """Sort the shown units by their correlation with a feature of the text. Raises `TuiGruError` if no units are shown."""
-    from tui_gru.tui.panels.units import UnitsMap
-
     panel = screen.overlay
-    if not isinstance(panel, UnitsMap):
+    if not isinstance(panel, panels.units.UnitsMap):
         raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
 
     def show(chosen: Feature) -> None:
@@ -289,8 +273,6 @@ def class_(screen: MainScreen, rest: Arguments) -> None:
 
 def silence(screen: MainScreen, rest: Arguments) -> None:
     """Show the model with a unit at 0: `NAME[unit UNIT]`, by default the one under the cursor; while one is held at 0, the run."""
-    from tui_gru.analysis.units import can_be_silent
-
     session, program = screen.session, screen.session.program
     if not rest and session.silent is not None:
         end_silence(screen)
@@ -302,7 +284,7 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
         name = program.code_name(reader.word())
         if reader.word() != "unit":
             raise reader.error("a unit is counted from 1")
-        silenced = name in program.names and can_be_silent(program.model, name)
+        silenced = name in program.names and analysis.units.can_be_silent(program.model, name)
         most = program.config.compiled.shape(program.model.axes[name])[-1] if silenced else LARGEST
         unit = reader.whole("a unit", least=1, most=most) - 1
         reader.end()
@@ -325,11 +307,8 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
 
 def _unit_at_cursor(screen: MainScreen) -> tuple[str, int | None]:
     """Return the value and the unit (0-based) under the cursor: in the map of units, or of a number with a unit."""
-    if screen.overlay is not None:
-        from tui_gru.tui.panels.units import UnitsMap
-
-        if isinstance(screen.overlay, UnitsMap):
-            return screen.overlay.activity.name, screen.overlay.unit
+    if screen.overlay is not None and isinstance(screen.overlay, panels.units.UnitsMap):  # which is not loaded without it
+        return screen.overlay.activity.name, screen.overlay.unit
     ref = under_cursor(screen)
     return ("", None) if ref is None or not ref.index else (ref.name, ref.index[-1])
 
@@ -358,14 +337,12 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
 
 
 def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
-    from tui_gru.tui.panels.influence import InfluenceMap
-
     panel = screen.overlay
-    if isinstance(panel, InfluenceMap):
+    if isinstance(panel, panels.influence.InfluenceMap):
         panel.turn_to(influence, rows)
         panel.read_at = screen.session.anchor()
         return
-    panel = InfluenceMap(influence, rows)
+    panel = panels.influence.InfluenceMap(influence, rows)
     program, row = screen.session.program, screen.session.program.loss_names.row
     # As for `memory`: a model that reads each row forwards, and on its own.
     panel.waiting = bool(influence.text) and bool(row) and not program.config.bidirectional
@@ -376,12 +353,9 @@ def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluenc
 
 def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights: Weights, text: Text) -> None:
     """Compute how far back the model remembers, in a thread, and tell the panel; end when the panel has been closed."""
-    from tui_gru.analysis.influence import memory
-    from tui_gru.analysis.units import PROBED
-
     found: ContextMemory | None = None
     with suppress(TuiGruError):  # the panel was closed, or the model has none
-        found = memory(program, weights, text[:PROBED], stop=partial(_is_closed, screen, panel))
+        found = analysis.influence.memory(program, weights, text[: analysis.units.PROBED], stop=partial(_is_closed, screen, panel))
 
     def show() -> None:
         panel.tell(found)
@@ -394,14 +368,12 @@ def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights
 
 
 def losses(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.analysis.losses import baselines
-
     text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
 
     def show(losses: TextLosses) -> None:
-        from tui_gru.tui.panels.influence import LossPlaces
-
-        screen.overlays.cover(LossPlaces(losses, baselines(text, config.vocab_size), of=when), of_this_moment=True)
+        screen.overlays.cover(
+            panels.influence.LossPlaces(losses, analysis.losses.baselines(text, config.vocab_size), of=when), of_this_moment=True
+        )
 
     screen.do(partial(screen.session.losses, text=text), batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
 
@@ -414,10 +386,8 @@ PLOTTED = "plotted"  # the name under which the expressions of `:plot` are kept 
 
 def story(screen: MainScreen, rest: Arguments) -> None:
     """Show the story of the run, or close it if it is shown up to the newest batch."""
-    from tui_gru.tui.panels.story import StoryPanel
-
     panel, newest = screen.overlay, screen.snapshot.newest
-    if isinstance(panel, StoryPanel) and panel.told_at == newest:
+    if isinstance(panel, panels.story.StoryPanel) and panel.told_at == newest:
         screen.overlays.lift()
     else:
         _tell(screen, list(screen.session.kept(PLOTTED, [])))
@@ -432,17 +402,15 @@ def plot(screen: MainScreen, rest: Arguments) -> None:
 
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
-    from tui_gru.tui.panels.story import PlottedExpression, StoryPanel
-
     session, snapshot, overlay = screen.session, screen.snapshot, screen.overlay
     for expression in expressions:
         compile_expression(expression, session.program.spellings).check(session.program.shapes)
-    panel = overlay if isinstance(overlay, StoryPanel) else StoryPanel(at=snapshot.position.number)
+    panel = overlay if isinstance(overlay, panels.story.StoryPanel) else panels.story.StoryPanel(at=snapshot.position.number)
     panel.told_at = snapshot.newest
     marks = [mark.tick for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
 
     def tell(progress: SearchProgress | None) -> ToldStory:
-        plotted: tuple[PlottedExpression, ...] = ()
+        plotted: tuple[panels.story.PlottedExpression, ...] = ()
 
         def seen(story: Story) -> None:
             if progress is not None:
@@ -457,7 +425,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         told = session.story(also=also)
         for expression in expressions:
             batches, values = session.history(expression, at=told.batches.tolist())
-            plotted = (*plotted, PlottedExpression(expression, batches, values))
+            plotted = (*plotted, panels.story.PlottedExpression(expression, batches, values))
             seen(told)
         session.keep(PLOTTED, list(expressions), begin=False)
         seen(told)
@@ -479,9 +447,7 @@ def go_to_batch(screen: MainScreen, batch: int) -> None:
 
 
 def arrays(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.panels.lists import ArrayList
-
-    screen.overlays.cover(ArrayList())
+    screen.overlays.cover(panels.lists.ArrayList())
 
 
 def _when(screen: MainScreen) -> str:
@@ -529,12 +495,10 @@ def check(screen: MainScreen, rest: Arguments) -> None:
 
 def _check_batch(screen: MainScreen) -> None:
     """Check this batch in a thread. The report is discarded if its panel has been closed by then."""
-    from tui_gru.tui.panels.check import CheckReport
-
     if screen.running:
         return
     check = screen.session.batch_check()
-    panel = CheckReport(check.position)
+    panel = panels.check.CheckReport(check.position)
     work = partial(_carry_out, screen, panel, check)
     start = partial(screen.run_worker, work, thread=True, group="check", exit_on_error=True)
     screen.overlays.cover(panel, of_this_moment=True, then=start)
@@ -555,10 +519,8 @@ def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
 
 def entry_chosen(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
     """Show where the number of a row comes from, if it belongs to the batch that is shown; `t` is None for a whole batch."""
-    from tui_gru.tui.panels.check import CheckReport
-
     panel = screen.overlay
-    report = panel.report if isinstance(panel, CheckReport) else None
+    report = panel.report if isinstance(panel, panels.check.CheckReport) else None
     if report is None or report.position.number != screen.snapshot.position.number:
         screen.say("this report is about another batch; go to that batch to see where its numbers come from", warning=True)
     else:

@@ -22,6 +22,7 @@ from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError, is_permitted, permitted
 from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
+from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, Step, example, sign_of_key, with_keys
 from tui_gru.tui.moving import go_to, run_on, without_learning
 
@@ -219,9 +220,7 @@ def _say_sample(screen: MainScreen) -> None:
 
 def branches(screen: MainScreen, rest: Arguments) -> None:
     """Show the list of branches, or hide it if it is shown."""
-    from tui_gru.tui.panels.lists import BranchList
-
-    screen.overlays.toggle(BranchList)
+    screen.overlays.toggle(panels.lists.BranchList)
 
 
 def known(screen: MainScreen, name: str) -> str:
@@ -332,9 +331,7 @@ def compare_with_run(screen: MainScreen, path: Path) -> None:
             return screen.session.compared(other, ("this run", path.stem), progress=progress)
 
     def show(compared: RunComparison) -> None:
-        from tui_gru.tui.panels.story import RunsCompared
-
-        screen.overlays.cover(RunsCompared(compared))
+        screen.overlays.cover(panels.story.RunsCompared(compared))
 
     screen.do(compare, batches=None, then=show, opens=True)
 
@@ -391,9 +388,7 @@ def apart(screen: MainScreen, rest: Arguments) -> None:
 
 def show_apart(screen: MainScreen, name: str) -> None:
     def show(comparison: BranchComparison) -> None:
-        from tui_gru.tui.panels.lists import BranchesApart
-
-        screen.overlays.cover(BranchesApart(comparison, screen.session.program))
+        screen.overlays.cover(panels.lists.BranchesApart(comparison, screen.session.program))
 
     screen.do(partial(screen.session.apart, name), batches=None, then=show, opens=True)
 
@@ -727,9 +722,7 @@ def marks(screen: MainScreen, rest: Arguments) -> None:
 
 def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
     """Show the list of breakpoints, watches and marks, with the cursor at one of them."""
-    from tui_gru.tui.panels.lists import StopsList
-
-    screen.overlays.cover(StopsList(at=at))
+    screen.overlays.cover(panels.lists.StopsList(at=at))
 
 
 async def stop_chosen(screen: MainScreen, verb: str, entry: StopOrMark) -> None:

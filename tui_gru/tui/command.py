@@ -19,6 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 from textual.widgets.input import Selection
 
+from tui_gru import analysis
 from tui_gru.debugger.expressions import FUNCTIONS
 from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
@@ -176,9 +177,7 @@ def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:
 
 
 def _classes(screen: SessionScreen) -> Iterator[Candidate]:
-    from tui_gru.analysis.units import FEATURES
-
-    yield from (Candidate(name, each.words) for name, each in FEATURES.items())
+    yield from (Candidate(name, each.words) for name, each in analysis.units.FEATURES.items())
 
 
 def _sessions(screen: SessionScreen) -> Iterator[Candidate]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tui_gru import analysis
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.position import Reader, quoted, typed_entry, typed_index
 from tui_gru.debugger.program import spoken
@@ -14,6 +15,7 @@ from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
+from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, Verb, example, with_keys
 
 if TYPE_CHECKING:
@@ -213,16 +215,13 @@ def explain(screen: MainScreen) -> None:
         return
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import CellPanel
-    from tui_gru.tui.panels.line import CurrentLine
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.time import LossCurve
 
     focused = screen.focused
     if isinstance(focused, MatrixView) or (isinstance(focused, CellPanel) and focused.spot is not None):
         focused.choose()
-    elif isinstance(focused, LossCurve):
+    elif isinstance(focused, panels.time.LossCurve):
         _explain_loss(screen, focused.pointed)
-    elif isinstance(focused, (Listing, CurrentLine)):
+    elif isinstance(focused, (panels.listing.Listing, panels.line.CurrentLine)):
         _explain_line(screen)
     else:
         screen.say(with_keys(screen, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
@@ -264,17 +263,16 @@ def _explain_line(screen: MainScreen) -> None:
 
 def _paths_of(snapshot: Snapshot, target: str) -> str:
     """Return the shares of the paths of a gradient that is passed back to another timestep; empty for another value."""
-    from tui_gru.analysis.influence import flow_names, paths_of
-
     program, t = snapshot.program, snapshot.timestep
     if not snapshot.flowing:
         return ""
-    state = next((each for each in program.model.page.states if flow_names(program, each).handed_on == target), None)
+    names = ((each, analysis.influence.flow_names(program, each)) for each in program.model.page.states)
+    state = next((each for each, flow in names if flow.handed_on == target), None)
     flow = None if state is None or t is None else snapshot.flow(state=state)[t]
     shares = None if flow is None else flow.shares
     if state is None or shares is None or len(shares) < 2:
         return ""
-    paths = zip(paths_of(program, state), shares, strict=True)
+    paths = zip(analysis.influence.paths_of(program, state), shares, strict=True)
     return f"of the gradient passed back: {', '.join(f'{word} {share:.0%}'.replace('%', ' %') for (_, word), share in paths)}"
 
 
@@ -292,19 +290,15 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
     t = reader.timestep(program.seq_length)
 
     def show(what_if: WhatIf) -> None:
-        from tui_gru.tui.panels.derivation import WhatIfPanel
-
-        screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
+        screen.overlays.cover(panels.derivation.WhatIfPanel(what_if), of_this_moment=True)
 
     screen.do(lambda progress: session.what_if(program.code_name(name), index, value, t), then=show, opens=True)
 
 
 def what_if_nudged(screen: MainScreen, what_if: WhatIf, direction: int) -> None:
     """Suppose a value a number of steps away; the number is the count typed before the key."""
-    from tui_gru.tui.panels.derivation import WhatIfPanel
-
     panel, steps = screen.overlay, direction * screen.pending.take_count()
-    if not isinstance(panel, WhatIfPanel):
+    if not isinstance(panel, panels.derivation.WhatIfPanel):
         return
     if screen.snapshot.position.number != what_if.now.position.number:
         screen.say("this what-if belongs to another batch; ask again in the current one", warning=True)
@@ -368,10 +362,9 @@ def under_cursor(screen: MainScreen) -> Ref | None:
     """Return the number of this moment under the cursor, None if there is none."""
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.panel import CellPanel
-    from tui_gru.tui.panels.derivation import DerivationPanel
 
     focused = screen.focused
-    if isinstance(focused, DerivationPanel):
+    if isinstance(focused, panels.derivation.DerivationPanel):
         number = focused.number
         return None if number is None else _of_this_batch(screen, number)
     if isinstance(focused, MatrixView):

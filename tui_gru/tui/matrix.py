@@ -15,6 +15,7 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 
+from tui_gru import analysis
 from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, significant
@@ -115,11 +116,11 @@ class Ordering:
 
     def next(self, values: AnyArray | None) -> None:
         """Switch between rows, columns, both and neither sorted by the size of these values; without values, sort neither."""
-        from tui_gru.analysis.summaries import by_size
-
         self.by = _CHOICES[(_CHOICES.index(self.by) + 1) % len(_CHOICES)] if values is not None else ""
         for axis, word in enumerate(("rows", "columns")):
-            self._orders[axis] = by_size(values, axis).tolist() if values is not None and word in self.by else None
+            self._orders[axis] = (
+                analysis.summaries.by_size(values, axis).tolist() if values is not None and word in self.by else None
+            )
 
     def entry(self, axis: int, position: int) -> int:
         """Return the row (axis 0) or column (axis 1) at a position on screen."""
@@ -312,13 +313,11 @@ class MatrixView(Panel):
         """The summary of the array, or of the selected row in a panel without room for a map; None if it is not computed yet."""
         form = self.form
         if self.values is not None and (self._summary is None or self._summary[0] != form):
-            from tui_gru.analysis.summaries import summary
-
             one = self.row is not None and self.row < len(self.values) and form == "strips"
             values = self.values[self.row : self.row + 1] if one and self.row is not None else self.values
             self._summary = (
                 form,
-                summary(values, self.limits, bins=0 if form == "cells" else BINS),
+                analysis.summaries.summary(values, self.limits, bins=0 if form == "cells" else BINS),
             )  # a histogram is half of the time
         return None if self._summary is None else self._summary[1]
 
@@ -468,13 +467,11 @@ class MatrixView(Panel):
     @property
     def _least(self) -> float:
         """The magnitude below which the summary counts an entry as near zero."""
-        from tui_gru.analysis.summaries import NEAR_ZERO
-
         what = self.summary
         if what is None or not what.finite:
             return 0.0
         ends = (self.limits.low, self.limits.high) if self.limits is not None else (what.smallest, what.largest)
-        return NEAR_ZERO * max(map(abs, ends))
+        return analysis.summaries.NEAR_ZERO * max(map(abs, ends))
 
     def _where(self, index: tuple[int, ...]) -> str:
         row = index[0] if self.row is None or self.form != "strips" else self.row
@@ -517,11 +514,9 @@ class MatrixView(Panel):
 
     def go_to_largest(self) -> int | None:
         """Move the cursor to the largest entry, or from it to the next largest. Return its 1-based rank, None without entries."""
-        from tui_gru.analysis.summaries import largest_entries
-
         if self.values is None:
             return None
-        places = largest_entries(self.values, self._rank + 1)
+        places = analysis.summaries.largest_entries(self.values, self._rank + 1)
         on_it = 0 < self._rank <= len(places) and places[self._rank - 1] == self.cursor
         self._rank = self._rank + 1 if on_it and self._rank < len(places) else 1
         if not places:
@@ -531,11 +526,9 @@ class MatrixView(Panel):
 
     def go_to_saturated(self) -> bool:
         """Move the cursor to the next unit that is saturated in nearly all rows, in a circle. Return False if there is none."""
-        from tui_gru.analysis.summaries import next_saturated_unit
-
         if self.values is None or self.limits is None:
             return False
-        unit = next_saturated_unit(self.values, self.limits, self.cursor[1])
+        unit = analysis.summaries.next_saturated_unit(self.values, self.limits, self.cursor[1])
         if unit is None:
             return False
         self.cursor = (self.cursor[0], unit)

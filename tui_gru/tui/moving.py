@@ -13,6 +13,7 @@ from tui_gru.debugger.program import printable
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session.answers import place_in_words
+from tui_gru.tui import panels
 from tui_gru.tui.keys import LARGEST_COUNT, Arguments, Step, with_keys
 
 if TYPE_CHECKING:
@@ -156,19 +157,15 @@ ORDINALS = {2: "nd", 3: "rd"}
 
 def weights(screen: MainScreen, rest: Arguments) -> None:
     """Show the weights, on their page; where they are shown already, their next sheet."""
-    from tui_gru.tui.panels.weights import WeightsPanel
-
-    panel = screen.query_one(WeightsPanel)
-    if not screen.panels.show_page_of(WeightsPanel):
+    panel = screen.query_one(panels.weights.WeightsPanel)
+    if not screen.panels.show_page_of(panels.weights.WeightsPanel):
         panel.action_cycle_mode()
     screen.say(f"weights panel: {panel.mode}")
 
 
 def _with_weights(screen: MainScreen, act: Callable[[], None]) -> None:
     """Act on the panel of the weights in view; where it is on another page, once that is laid out."""
-    from tui_gru.tui.panels.weights import WeightsPanel
-
-    if screen.panels.show_page_of(WeightsPanel):
+    if screen.panels.show_page_of(panels.weights.WeightsPanel):
         screen.call_after_refresh(act)
     else:
         act()
@@ -180,13 +177,12 @@ def _matrix(screen: MainScreen, again: Callable[[], None] | None = None) -> Matr
     If the weights are on another page, turn to it, and act `again` once it is laid out.
     """
     from tui_gru.tui.matrix import MatrixView
-    from tui_gru.tui.panels.weights import WeightsPanel
 
     focused = screen.focused
-    if again is not None and not isinstance(focused, MatrixView) and screen.panels.show_page_of(WeightsPanel):
+    if again is not None and not isinstance(focused, MatrixView) and screen.panels.show_page_of(panels.weights.WeightsPanel):
         screen.call_after_refresh(again)
         return None
-    found = focused if isinstance(focused, MatrixView) else screen.query_one(WeightsPanel).matrix
+    found = focused if isinstance(focused, MatrixView) else screen.query_one(panels.weights.WeightsPanel).matrix
     if found is None or not found.region:
         screen.say(with_keys(screen, "no matrix is in focus; <panel.next> goes from panel to panel"))
         return None
@@ -207,10 +203,9 @@ def largest(screen: MainScreen, rest: Arguments) -> None:
 
 def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
-    from tui_gru.tui.panels.weights import WeightsPanel
 
     def find() -> None:
-        panel = screen.query_one(WeightsPanel)
+        panel = screen.query_one(panels.weights.WeightsPanel)
         said = panel.go_to_largest(sheet)
         screen.say(
             " · ".join(filter(None, (said, "" if panel.found is None or screen.bottom.low else _most_of(screen, *panel.found))))

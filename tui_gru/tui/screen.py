@@ -24,6 +24,7 @@ from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.tui import panels
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, Request, SnapshotPanel
@@ -256,10 +257,8 @@ class Derivations:
 
     @property
     def _panel(self) -> DerivationPanel | None:
-        from tui_gru.tui.panels.derivation import DerivationPanel
-
         overlay = self._screen.overlay
-        return overlay if isinstance(overlay, DerivationPanel) else None
+        return overlay if isinstance(overlay, panels.derivation.DerivationPanel) else None
 
     def ask(self, number: ValueRef) -> None:
         """Show the derivation of a number. If another is shown already, `leave` returns to it."""
@@ -270,11 +269,9 @@ class Derivations:
         self._derive(number, follow=True)
 
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
-        from tui_gru.tui.panels.derivation import Leaf
-
         before = self._screen.session
 
-        def derive(progress: SearchProgress | None) -> tuple[Session, Leaf]:
+        def derive(progress: SearchProgress | None) -> tuple[Session, panels.derivation.Leaf]:
             session = before
             root = session.derive(number, progress=progress)
             while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
@@ -293,7 +290,7 @@ class Derivations:
             if follow:
                 session.seek(tick)
             _work_out(root)
-            return session, Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
+            return session, panels.derivation.Leaf.of(root, position_of(session.program, tick), session.anchor(tick))
 
         turn = partial(self._turn_to, before)
         self._screen.do(derive, batches=before.batches_to(number.tick), then=turn, opens=True)
@@ -312,10 +309,8 @@ class Derivations:
         self._show_session(session)
         panel = self._panel
         if panel is None:
-            from tui_gru.tui.panels.derivation import DerivationPanel
-
             self._trail = ()
-            self._screen.overlays.cover(DerivationPanel(leaf))
+            self._screen.overlays.cover(panels.derivation.DerivationPanel(leaf))
         else:
             self._trail = (*self._trail, (before, panel.leaf))
             panel.turn_to(leaf)
@@ -559,9 +554,7 @@ class Tour:
         return bool(step.command or step.alone)
 
     def _explain(self, found: Sequence[Finding]) -> None:
-        from tui_gru.tui.panels.lists import FindingsList
-
-        panel = FindingsList(found, at=EXPLAINED)
+        panel = panels.lists.FindingsList(found, at=EXPLAINED)
         self._screen.overlays.cover(panel, then=lambda: panel.call_after_refresh(panel.move_to, panel.cursor))
 
     def _return_to(self, at: int) -> None:

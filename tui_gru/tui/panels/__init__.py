@@ -1,1 +1,13 @@
-"""The panels of the screen."""
+"""The panels of the screen. Each module is loaded when it is first used."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:  # a type checker knows the modules
+
+    def __getattr__(name: str) -> ModuleType:
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error

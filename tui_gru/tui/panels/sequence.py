@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
+from tui_gru import analysis
 from tui_gru.debugger.position import place_name, position_of
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine import numbers
@@ -24,6 +25,7 @@ from tui_gru.engine.numbers import significant
 from tui_gru.engine.source import Ability
 from tui_gru.equations.syntax import split
 from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.tui import panels
 from tui_gru.tui.draw import (
     EMPTY,
     Box,
@@ -95,10 +97,8 @@ class Sequence(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         if not predicts_characters(snapshot):
-            from tui_gru.tui.panels import imported
-
-            width, height = self.canvas(width, height, partial(imported.whole_size, self.palette, snapshot))
-            return imported.imported_sequence(self.palette, snapshot, self._view.row, width, height)
+            width, height = self.canvas(width, height, partial(panels.imported.whole_size, self.palette, snapshot))
+            return panels.imported.imported_sequence(self.palette, snapshot, self._view.row, width, height)
         width, height = self.canvas(width, height, partial(whole_size, snapshot))
         return clip(self.palette, sequence(self.palette, snapshot, self._view, width, height), width, height)
 
@@ -449,9 +449,7 @@ def inks(palette: Palette) -> tuple[Style, ...]:
 
 def _paths(snapshot: Snapshot, state: str) -> abc.Sequence[tuple[str, str]]:
     """Return the paths between which the gradient of a state is divided; empty if there is only one."""
-    from tui_gru.analysis.influence import paths_of
-
-    paths = paths_of(snapshot.program, state)
+    paths = analysis.influence.paths_of(snapshot.program, state)
     return paths if len(paths) > 1 else ()
 
 
@@ -569,11 +567,9 @@ def flow_table(
     palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], width: int, height: int
 ) -> list[SegmentRow]:
     """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
-    from tui_gru.analysis.influence import flow_names
-
     steps = window(len(flows), height - 3, snapshot.timestep)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
-    names, paths = flow_names(snapshot.program, state), _paths(snapshot, state)
+    names, paths = analysis.influence.flow_names(snapshot.program, state), _paths(snapshot, state)
     fixed = label + 3 * 8 + 8 + 6
     wide = max([_SHARE, *(len(f" {_both(*path)} ") for path in paths)])  # a share with its word above it
     wide = wide if fixed + len(paths) * wide + _LEAST_REST <= width else _SHARE

@@ -16,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.style import Style as TextStyle
 
+from tui_gru import analysis
 from tui_gru.debugger.position import Position, place_name, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import BranchInfo
@@ -364,9 +365,7 @@ def _finding_marks(findings: Sequence[Finding]) -> Iterator[TimelineMark]:
     """Yield the places from which on the run shows a finding."""
     if not findings:
         return
-    from tui_gru.analysis.examined import lettered
-
-    for letter, found in lettered(findings):
+    for letter, found in analysis.examined.lettered(findings):
         if found.first_seen is not None:
             yield TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
 
@@ -834,12 +833,10 @@ class LossCurve(SnapshotPanel):
 
 def baselines_of(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
     """Return the names and values of the baselines of a cross-entropy, of classes that are no characters only log V."""
-    from tui_gru.analysis.losses import baselines
-
     config = snapshot.config
     if not config.model.is_cross_entropy:
         return ()
-    table = baselines(snapshot.corpus.text if config.source.can(Ability.TEXT) else "", config.vocab_size)
+    table = analysis.losses.baselines(snapshot.corpus.text if config.source.can(Ability.TEXT) else "", config.vocab_size)
     return tuple((name, value) for name, value in table.lines if math.isfinite(value))
 
 

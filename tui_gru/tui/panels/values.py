@@ -23,6 +23,7 @@ from tui_gru.engine import numbers
 from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Name, Reduce, split
 from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.tui import panels
 from tui_gru.tui.draw import (
     EMPTY,
     Box,
@@ -462,9 +463,7 @@ class Softmax(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         if not snapshot.program.model.classifies:
-            from tui_gru.tui.panels import imported
-
-            return Titles(imported.title(snapshot), place=f"t {snapshot.position.t + 1}" if snapshot.program.target else "")
+            return Titles(panels.imported.title(snapshot), place=f"t {snapshot.position.t + 1}" if snapshot.program.target else "")
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         note = None
         if self._in_rows(snapshot, plan, self.content_size.width):
@@ -487,9 +486,7 @@ class Softmax(CellPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         if not snapshot.program.model.classifies:
-            from tui_gru.tui.panels import imported
-
-            return imported.beside_targets(palette, snapshot, width, height)
+            return panels.imported.beside_targets(palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         if self._in_rows(snapshot, plan, width):
             return from_rows(self._rows(snapshot, width, height))
@@ -650,9 +647,7 @@ class LossTerms(CellPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
         if not snapshot.program.target:
-            from tui_gru.tui.panels import imported
-
-            title = imported.loss_title(snapshot)
+            title = panels.imported.loss_title(snapshot)
             return Titles(title, place=f"t {snapshot.position.t + 1}")
         loss = snapshot.value("loss")
         return Titles(title, "loss · not yet" if loss is None else f"loss {numbers.plain(loss)}", f"t {snapshot.position.t + 1}")
@@ -675,9 +670,7 @@ def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     """Draw the terms of the loss in this size, with a batch row singled out; of a model without them, what is known instead."""
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
-        from tui_gru.tui.panels import imported
-
-        return imported.about_gradients(palette, snapshot, width, height)
+        return panels.imported.about_gradients(palette, snapshot, width, height)
     return TermWriter(palette, snapshot, row).drawn(width, height)
 
 
