@@ -231,26 +231,18 @@ def key_signs(keys: str) -> list[str]:
     return [KEY_SIGNS.get(key, key) for key in keys.split(",")]
 
 
-class KeyTable(Protocol):
-    """What has the keys of the verbs: the app, which is above the panels that ask, or what takes its place without a screen."""
-
-    def keys_of(self, verb: str) -> str:
-        """Return the keys of the verb of this id, separated by commas."""
-        raise NotImplementedError
-
-
 class KeyUser(Protocol):
     """A widget, or what takes its place without a screen."""
 
     @property
-    def app(self) -> Any:  # a `KeyTable`; the type of a widget's app does not say so
+    def app(self) -> Any:
+        """What has the keys of the verbs (`keys_of`): the app, or what takes its place without a screen."""
         raise NotImplementedError
 
 
 def keys_of(node: KeyUser, verb: str) -> str:
     """Return the keys of the verb of this id, separated by commas: those of the user's key file, otherwise those of the table."""
-    table: KeyTable = node.app
-    return table.keys_of(verb)
+    return str(node.app.keys_of(verb))
 
 
 def sign_of_key(node: KeyUser, verb: str) -> str:
