@@ -287,7 +287,7 @@ def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinit
             return NotFinite(name, None, _first(finite), begin + 1, initial=True)
     every = list(computed_in_order(program, learned=record.learned))
     names = dict.fromkeys(name for name, _ in every)
-    broken = {name for name in names if not np.isfinite(_whole(program, record, name)).all()}
+    broken = {name for name in names if not np.isfinite(program.names[name].complete(record)).all()}
     for name, t in every if broken else ():
         if name in broken and not (finite := np.isfinite(program.names[name].complete(record, t))).all():
             upstream = program.names[name].kind.is_derivative and _is_upstream_broken(program, batch)
@@ -306,10 +306,6 @@ def _is_upstream_broken(program: Program, batch: int) -> bool:
 def _first(finite: np.ndarray) -> tuple[int, ...]:
     """Return the index of the first entry that is False."""
     return tuple(map(int, np.unravel_index(int(np.argmin(finite)), finite.shape)))
-
-
-def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:
-    return program.names[name].complete(record)
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:

@@ -664,12 +664,12 @@ class Explainer:
     def _gradient_norm(self, number: ValueRef) -> Derivation:
         record = self._moment(number).record
         assert record.gradients is not None
-        terms = []
+        terms, squared = [], partial(given, "the root of the sum of its squares")
         for name, gradient in record.gradients.items():
             flat = np.asarray(gradient, np.float64).ravel()
             norm = math.sqrt(float(flat @ flat))
             terms.append(
-                Node(f"‖d{name}‖", norm, _squared, latex=rf"\lVert {self._program.writer.symbols.latex(f'd{name}')} \rVert")
+                Node(f"‖d{name}‖", norm, squared, latex=rf"\lVert {self._program.writer.symbols.latex(f'd{name}')} \rVert")
             )
         offset = self._program.tick_of("grad_norm") or self._program.backward_end
         tick = self._batch(number) * self._program.ticks + offset
@@ -700,7 +700,3 @@ class Explainer:
     def _place(self, number: ValueRef) -> tuple[int, int]:
         position = self._timeline.position(number.tick)
         return position.number, position.offset
-
-
-def _squared() -> Derivation:
-    return given("the root of the sum of its squares")

@@ -640,7 +640,7 @@ class _Compiler:
             case ast.BinOp():
                 return self._arithmetic(node)
             case ast.Subscript():
-                return self._subscript(node)
+                return self._picked(self.value(node.value), node)
             case ast.Call():
                 return self._call(node)
             case _:
@@ -743,9 +743,6 @@ class _Compiler:
     def _negative(self, node: ast.UnaryOp) -> Evaluate:
         operand = self._numbers(node.operand)
         return lambda moments: -operand(moments)
-
-    def _subscript(self, node: ast.Subscript) -> Evaluate:
-        return self._picked(self.value(node.value), node)
 
     def _picked(self, value: Evaluate, node: ast.Subscript) -> Evaluate:
         place = self._place(node)

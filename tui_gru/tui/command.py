@@ -176,10 +176,6 @@ def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:
     yield from (each for each in _branches(screen) if each.text != screen.snapshot.state.branch)
 
 
-def _classes(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from (Candidate(name, each.words) for name, each in analysis.units.FEATURES.items())
-
-
 def _sessions(screen: SessionScreen) -> Iterator[Candidate]:
     from tui_gru.storage.store import named_files
 
@@ -207,7 +203,7 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "": _words(),
     "branch": _branches,
     "changeable": _changeable,
-    "class": _classes,
+    "class": lambda screen: (Candidate(name, each.words) for name, each in analysis.units.FEATURES.items()),
     "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows; runs do not stop")),
     "copy": _words(("copy", "open a copy of it")),
     "entry": _named,

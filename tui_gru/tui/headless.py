@@ -301,7 +301,7 @@ class UnseenScreen:
         await pilot.pause()
         self.session = main.session
         if pilot.app.screen is not main:  # the help
-            text = _drawn(pilot.app.screen)
+            text = "\n".join(strip.text.rstrip() for strip in drawn_lines(pilot.app.screen)).strip("\n")
             await type_keys(pilot, ["escape"])
             return "", text, None
         await self._leave_line(pilot, main)
@@ -325,10 +325,6 @@ def _content(main: MainScreen) -> str:
     """Return the text of the overlay, otherwise of the panel in focus; empty if there is none."""
     panel = main.overlay or main.focused
     return panel.plain_text() if isinstance(panel, Panel) else ""
-
-
-def _drawn(screen: Any) -> str:
-    return "\n".join(strip.text.rstrip() for strip in drawn_lines(screen)).strip("\n")
 
 
 def _listed(main: MainScreen) -> Any:

@@ -682,7 +682,7 @@ def plot(
     `Envelope` to make that fast. Outliers are drawn in full colour, values off the axis as arrows at its edge, the furthest with
     its value.
     """
-    lines = [_envelope(one) for one in (series, second) if one is not None]
+    lines = [one if isinstance(one, Envelope) else Envelope(one) for one in (series, second) if one is not None]
     longest = max(len(line) for line in lines)
     rows = height - 2
     if longest == 0 or rows < 1:
@@ -759,10 +759,6 @@ def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, p
         broken |= drawn.broken
         dots.beyond(drawn.low, drawn.high, low, high)
     return broken
-
-
-def _envelope(series: PlotSeries) -> Envelope:
-    return series if isinstance(series, Envelope) else Envelope(series)
 
 
 def joined(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:

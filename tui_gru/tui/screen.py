@@ -825,9 +825,6 @@ class MainScreen(SessionScreen):
             return None if self.running and action != "digit" else super().check_action(action, parameters)
         return True if not self.running or self.verbs[str(parameters[0])].while_running else None
 
-    def _applies(self, verb: Verb[Any]) -> bool:
-        return verb.while_running if self.running else verb.applies(self)
-
     # What the answers of verbs depend on
 
     @property
@@ -858,7 +855,8 @@ class MainScreen(SessionScreen):
         for verb in self.verbs.values():
             sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in taken and verb.offered(self):
-                hints.append(Hint(sign, self._label_of(verb), self._applies(verb), verb.rank))
+                applies = verb.while_running if self.running else verb.applies(self)
+                hints.append(Hint(sign, self._label_of(verb), applies, verb.rank))
         return hints
 
     def _bindings_of_focus(self) -> list[tuple[Binding, bool]]:

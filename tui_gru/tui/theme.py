@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from rich.cells import cell_len
@@ -135,7 +135,8 @@ def transliterate(text: str, glyphs: Glyphs) -> str:
     """
     if glyphs is not ASCII or text.isascii():
         return text
-    return flattened(_formula().sub(lambda match: _as_code(match[0]), text))
+    known = symbols()
+    return flattened(_formula().sub(lambda sign: known.get(sign[0]) or _OPERATORS.get(sign[0]) or code_name(sign[0]), text))
 
 
 @lru_cache(maxsize=1)
@@ -145,10 +146,6 @@ def _formula() -> re.Pattern[str]:
     functions = "|".join(map(re.escape, _FUNCTION_SIGNS))
     signs = rf"(?:{functions})(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ|Δ(?=\w)"  # only in formulas: elsewhere they are letters, and a dot
     return re.compile(f"{MARKED}|{marks}|{signs}")
-
-
-def _as_code(sign: str) -> str:
-    return symbols().get(sign) or _OPERATORS.get(sign) or code_name(sign)
 
 
 def operator(sign: str, glyphs: Glyphs) -> str:
@@ -280,12 +277,8 @@ class SafeLines(TextFilter):
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         if all(segment.text.isprintable() for segment in segments):
             return segments
-        return [Segment(re.sub(_UNSAFE, _instead, text), style, control) for text, style, control in segments]
-
-
-def _instead(unsafe: re.Match[str]) -> str:
-    """Return a replacement of the same width, no or one cell."""
-    return "\ufffd" * cell_len(unsafe[0])
+        instead = partial(re.sub, _UNSAFE, lambda unsafe: "\ufffd" * cell_len(unsafe[0]))  # of the same width, no or one cell
+        return [Segment(instead(text), style, control) for text, style, control in segments]
 
 
 class PlainLines(TextFilter):
