@@ -53,7 +53,7 @@ class Budget:
     def __init__(self, limit: int, stride: int = 1, records: int = 0) -> None:
         self.spacing, self.changes = stride, 0  # spacing: batches between checkpoints; changes: their number
         self._stretches: WeakSet[Checkpoints] = WeakSet()
-        self.overflow = Overflow()
+        self.overflow = Overflow("checkpoints of another machine")
         self._used = 0  # bytes of checkpoints; an upper bound, since deleted stretches are not subtracted
         self.bound(limit, records)
 
@@ -110,19 +110,19 @@ class Budget:
 
 
 class Overflow:
-    """Bytes in a temporary file, which has no name and disappears with the process. Thread-safe."""
+    """Bytes in a temporary file, which has no name and disappears with the process. `what` names them in messages. Thread-safe."""
 
-    def __init__(self) -> None:
-        self._lock, self._process = threading.Lock(), os.getpid()  # only this process writes it
+    def __init__(self, what: str) -> None:
+        self._what, self._lock, self._process = what, threading.Lock(), os.getpid()
         self._file: IO[bytes] | None = None
 
-    def put(self, data: bytes) -> tuple[int, int] | None:
+    def put(self, data: bytes | memoryview) -> tuple[int, int] | None:
         """Write bytes. Returns their place and size; None if they cannot be written."""
         import tempfile  # imported late: few runs are this long
 
         with self._lock:
             try:
-                if self._process != os.getpid():
+                if self._process != os.getpid():  # after a fork, the file belongs to the parent process
                     return None
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(prefix="tui-gru-", buffering=0)  # noqa: SIM115
@@ -138,13 +138,18 @@ class Overflow:
     def get(self, place: tuple[int, int]) -> bytes:
         """Return bytes by their place and size. Raises `TuiGruError` if they cannot be read."""
         assert self._file is not None
+        at, size = place
         with self._lock:
             try:
-                data = _read(self._file, *place)
+                if hasattr(os, "pread"):  # forked processes share the file position
+                    data = os.pread(self._file.fileno(), size, at)
+                else:
+                    self._file.seek(at)
+                    data = self._file.read(size)
             except OSError:
                 data = b""
-        if len(data) != place[1]:
-            raise TuiGruError("the temporary file with checkpoints of another machine cannot be read; open the session again")
+        if len(data) != size:
+            raise TuiGruError(f"the temporary file with {self._what} cannot be read; open the session again")
         return data
 
 
@@ -163,7 +168,7 @@ ScalarRows = NDArray[np.float64]
 class Scalars:
     """Rows of three numbers, in the order of `COLUMNS`, numbered in the order in which they are added. Rows never change.
 
-    The file has no name and disappears with the process. If it cannot be written, everything stays in memory. Thread-safe.
+    If the file cannot be written, everything stays in memory. Thread-safe.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -171,8 +176,8 @@ class Scalars:
         self._budget, self._lock = budget, threading.Lock()
         self._new: dict[int, ScalarRows] = {}  # blocks not yet in the file, by number
         self._read: OrderedDict[int, ScalarRows] = OrderedDict()
-        self._file: IO[bytes] | None = None
-        self._filed, self._process = 0, os.getpid()  # number of blocks in the file; only this process writes it
+        self._overflow = Overflow("the losses of earlier batches")
+        self._places: list[tuple[int, int]] = []  # of the blocks in the file
 
     def add(self, row: Sequence[float]) -> int:
         """Add a row. Returns its number."""
@@ -224,48 +229,20 @@ class Scalars:
         if number not in self._read:
             while len(self._read) >= READ:
                 self._read.popitem(last=False)
-            self._read[number] = self._from_file(number)
+            data = self._overflow.get(self._places[number])
+            self._read[number] = np.frombuffer(data).reshape(BLOCK, len(COLUMNS))
         self._read.move_to_end(number)
         return self._read[number]
 
-    def _from_file(self, number: int) -> ScalarRows:
-        assert self._file is not None
-        try:
-            data = _read(self._file, number * BLOCK_BYTES, BLOCK_BYTES)
-        except OSError:
-            data = b""
-        if len(data) != BLOCK_BYTES:
-            raise TuiGruError("the temporary file with the losses of earlier batches cannot be read; open the session again")
-        return np.frombuffer(data).reshape(BLOCK, len(COLUMNS))
-
     def _spill(self) -> None:
-        """Move the oldest blocks to the file until the rest fits the budget."""
+        """Move the oldest blocks to the file until the rest fits the budget. If that fails, the next block tries again."""
         most = max(1, self._budget.share("scalars") // BLOCK_BYTES)
-        if len(self._new) < most or self._process != os.getpid():  # after a fork, the file belongs to the parent process
-            return
-        import tempfile  # imported late: few runs are this long
-
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="tui-gru-", buffering=0)  # noqa: SIM115
-                weakref.finalize(self, self._file.close)
-            while len(self._new) >= most:
-                self._file.seek(self._filed * BLOCK_BYTES)
-                data = memoryview(self._new[self._filed].data).cast("B")
-                while data:
-                    data = data[self._file.write(data) :]
-                self._filed += 1
-                del self._new[self._filed - 1]
-        except OSError:  # disk full: the blocks stay in memory, and the next block tries again
-            return
-
-
-def _read(file: IO[bytes], at: int, size: int) -> bytes:
-    """Read bytes of a file. Uses pread if possible, because forked processes share the file position."""
-    if hasattr(os, "pread"):
-        return os.pread(file.fileno(), size, at)
-    file.seek(at)
-    return file.read(size)
+        while len(self._new) >= most:
+            number = len(self._places)
+            if (place := self._overflow.put(memoryview(self._new[number].data).cast("B"))) is None:
+                return
+            self._places.append(place)
+            del self._new[number]
 
 
 # ------------------------------------------------------------------------------
