@@ -19,6 +19,7 @@ from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.imported import difference_shown
+from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
@@ -185,9 +186,10 @@ async def test_panels_come_with_a_session_that_fills_them(opened: Callable[..., 
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert [type(panel) for panel in d.screen.query("#middle > *")] == [Softmax, LossCurve]
-        assert [type(panel) for panel in d.screen.query("#bottom > *")] == [WeightsPanel, Samples]
+        assert [type(panel) for panel in d.screen.query("#bottom > *")] == [WeightsPanel]
+        assert [type(panel) for panel in d.screen.query("#program > *")] == [Listing, Samples]
         await d.type("p")
-        assert all(panel.size.width for panel in d.screen.query("#middle > *, #bottom > *, #top > *"))
+        assert all(panel.size.width for panel in d.screen.query("#middle > *, #bottom > *, #top > *, #program > *"))
         assert d.screen.query_one(Gates).size.height <= gates
 
 

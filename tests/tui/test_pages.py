@@ -9,6 +9,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.keys import execute
 from tui_gru.tui.layout import page_words
 from tui_gru.tui.panel import SnapshotPanel
+from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.weights import Overview, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
@@ -163,6 +164,7 @@ async def test_the_samples_give_their_room_to_the_weights_until_the_first_one(si
         d.screen.panels.show_page_of(WeightsPanel)
         await d.pilot.pause()
         weights, samples = d.screen.query_one(WeightsPanel), d.screen.query_one(Samples)
+        below = size[0] == 160  # the listing
         blackboard = d.screen.query_one("#blackboard")
         assert weights.region.width == blackboard.region.width
         overview = weights.query_one(Overview)
@@ -170,10 +172,31 @@ async def test_the_samples_give_their_room_to_the_weights_until_the_first_one(si
         rows = weights.region.height
         await d.type("p")
         assert samples.region.width >= 20
-        assert weights.region.width == blackboard.region.width - samples.region.width
+        assert weights.region.width == blackboard.region.width - (0 if below else samples.region.width)
         await d.type("o", "s", "n")  # no step moves it back
-        assert samples.region.right == blackboard.region.right
+        assert samples.region.right == (blackboard.region.x if below else blackboard.region.right)
         assert weights.region.height >= rows
+        if below:  # nothing to scroll, neither before nor after
+            assert overview.virtual_size.height <= overview.size.height
+            listing = d.screen.query_one(Listing)
+            assert samples.region.y == listing.region.bottom
+            assert len(listing.plain_text().splitlines()) <= listing.size.height
+            said = [sample.tokens[2:] for sample in d.session.samples]
+            assert all("  ".join(tokens) in samples.plain_text() for tokens in said)  # whole
+
+
+async def test_the_samples_have_a_place_on_a_screen_that_has_become_wider_or_narrower() -> None:
+    async with driving((80, 24)) as d:
+        await d.type("n", "p")
+        for size, frame in (((160, 50), "program"), ((120, 40), "bottom"), ((200, 60), "program"), ((80, 24), "bottom")):
+            await d.pilot.resize_terminal(*size)
+            await d.type("o")
+            d.screen.panels.show_page_of(Samples)
+            await d.pilot.pause()
+            (shown,) = (samples for samples in d.screen.query(Samples) if samples.region)
+            assert shown.parent.id == frame
+            assert d.session.samples[-1].text in shown.plain_text()
+            assert not d.screen.hides("Samples")
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

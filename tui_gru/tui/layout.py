@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from textual.app import ComposeResult
@@ -18,7 +19,7 @@ from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
-from tui_gru.tui.panels.listing import Listing, Log, Watches
+from tui_gru.tui.panels.listing import Listing, Log, Watches, fewest_and_most
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
@@ -94,11 +95,12 @@ def _prediction(snapshot: Snapshot) -> str:
 class PanelSlot(NamedTuple):
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 
-    `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels. Each has the numbers of the
-    pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction) or
-    w (the weights). Without a text for a size, the panel is on every page. `name` is its word in the description of a page, or
-    returns it. A panel that is `needed` only sometimes is made when it is `expected`, or needed for the first time. While it has
-    nothing to show, others have its room: it comes with what the user asks for, as a sample or a watch, and a step moves nothing.
+    `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels, which a `wide` one has room
+    for. Each has the numbers of the pages that show the panel; or, for the first page only while the current line is about that,
+    v (values), p (the prediction) or w (the weights). Without a text for a size, the panel is on every page, with an empty one on
+    none. `name` is its word in the description of a page, or returns it. A panel that is `needed` only sometimes is made when it
+    is `expected`, or needed for the first time, on a screen that has a place for it. While it has nothing to show, others have its
+    room: it comes with what the user asks for, as a sample or a watch, and a step moves nothing.
     """
 
     panel: type[Shown]
@@ -108,6 +110,7 @@ class PanelSlot(NamedTuple):
     narrow: str | None = None
     medium: str | None = None
     middle: str | None = None
+    wide: str | None = None
     needed: Callable[[Snapshot], bool] | None = None
     expected: Callable[[Snapshot], bool] | None = None
 
@@ -119,9 +122,11 @@ class PanelSlot(NamedTuple):
         """Return True if the panel has something to show."""
         return self.needed is None or self.needed(snapshot)
 
-    def is_made(self, snapshot: Snapshot) -> bool:
-        """Return True if there is a panel, which may have nothing to show yet."""
-        return self.is_needed(snapshot) or (self.expected is not None and self.expected(snapshot))
+    def is_made(self, snapshot: Snapshot, size: str) -> bool:
+        """Return True if there is a panel, which may have nothing to show yet, on a screen of a size."""
+        if self.needed is None:
+            return True
+        return self.on(size) != "" and (self.needed(snapshot) or (self.expected is not None and self.expected(snapshot)))
 
     def is_shown(self, size: str, page: int, at: Following) -> bool:
         """Return True if the panel is on a page, from 1, of a screen of a size."""
@@ -130,10 +135,11 @@ class PanelSlot(NamedTuple):
 
     def on(self, size: str) -> str | None:
         """Return the text for a size, None if the panel is on every page."""
-        text: str | None = getattr(self, size.removeprefix("-")) if size else None
+        text: str | None = getattr(self, size.removeprefix("-") or "wide")
         return text
 
 
+_SAMPLES = partial(PanelSlot, Samples, needed=_has_samples, expected=_can_sample)
 _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
 
 #: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
@@ -142,6 +148,7 @@ PLACES = (
     PanelSlot(Listing, "program", tiny="1 2 3 4"),
     PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", medium="4", needed=_watches),
     PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", needed=_logs),
+    _SAMPLES("program", tiny="", narrow="", medium="", middle=""),  # where there is room below the listing
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
     PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_has_loss_terms),
     PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1"),
@@ -149,9 +156,7 @@ PLACES = (
     PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", needed=_has_prediction),
     PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_has_losses),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
-    PanelSlot(
-        Samples, "bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", needed=_has_samples, expected=_can_sample
-    ),
+    _SAMPLES("bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", wide=""),
     PanelSlot(TimeLine, "foot"),
 )
 #: The panels that need only the results of a batch.
@@ -181,6 +186,7 @@ _WEIGHTS = 80  # the width of the weights beside the samples
 #: each needs before another gets what it wants, and what it must have: with fewer rows it would be a border around nothing.
 _LEAST = {"line": 8, "gates": 8, "middle": 6, "bottom": 5}
 _SHORTEST = {"line": 8, "gates": 4, "middle": 4, "bottom": 4}
+_LEAST_SAMPLES = 9  # below the listing: of two samplers, the text, what was said and what was read, and a border
 
 
 def shared(room: int, wanted: Mapping[str, int], first: Iterable[str], told: Iterable[str] = ()) -> dict[str, int]:
@@ -240,7 +246,7 @@ def count_of_pages(size: str, snapshot: Snapshot) -> int:
 
 def _on_pages(size: str, snapshot: Snapshot) -> list[PanelSlot]:
     """Return the panels that are only on some pages of a screen of this size."""
-    return [place for place in PLACES if place.name and place.on(size) is not None and place.is_needed(snapshot)]
+    return [place for place in PLACES if size and place.name and place.on(size) is not None and place.is_needed(snapshot)]
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
@@ -299,7 +305,7 @@ class PanelHost:
         """Create the panels of a frame that are needed now, or expected."""
         screen, made = self._screen, list[Shown]()
         for place in PLACES:
-            if place.frame == frame and place.is_made(screen.snapshot):
+            if place.frame == frame and place.is_made(screen.snapshot, self._size):
                 kind = place.panel
                 panel = kind(screen.session.program) if issubclass(kind, Gates) else kind()
                 self._panels[place] = panel
@@ -355,11 +361,12 @@ class PanelHost:
         """Mount the panels that have, or will have, something to show for the first time."""
         before: dict[str, Shown] = {}
         for place in PLACES:
-            if place not in self._panels and place.is_made(self._screen.snapshot):
-                self._panels[place] = place.panel()
+            if place not in self._panels and place.is_made(self._screen.snapshot, self._size):
+                panel = self._panels[place] = place.panel()
                 frame, after = self._frames[place.frame], before.get(place.frame)
                 first = 0 if after is None and frame.children else None
-                frame.mount(self._panels[place], before=first, after=after)
+                frame.mount(panel, before=first, after=after)
+                panel.show(self.seen_by(panel), self._screen.view)
                 self._arranged = None
             if place in self._panels:
                 before[place.frame] = self._panels[place]
@@ -372,7 +379,8 @@ class PanelHost:
         screen, snapshot, size = self._screen, self._screen.snapshot, self._size
         at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
         needed = tuple(place.is_needed(snapshot) for place in self._panels)
-        lacks = [name for place in PLACES if (name := _LACKS.get(place.panel)) and not place.is_needed(snapshot)]
+        beside = [place for place in PLACES if place.frame in FRAMES["blackboard"] and place.panel in _LACKS]
+        lacks = [_LACKS[place.panel] for place in beside if place.on(size) == "" or not place.is_needed(snapshot)]
         more = self._more(size, at) if self.page == 1 else frozenset()
         heights = self._shares(size, at, more)
         if heights != self._heights:
@@ -420,7 +428,8 @@ class PanelHost:
         return frozenset(more)
 
     def _shares(self, size: str, at: Following, more: frozenset[str]) -> dict[str, int]:
-        """Return the heights of the rows of the blackboard on this page; empty on a tiny screen, which shows one at a time."""
+        """Return the heights of the rows of the blackboard on this page, and of the samples below the listing; empty on a tiny
+        screen, which shows one at a time."""
         if size == "-tiny":
             return {}
         room, shown = self._room(size), self._own(size, at, self.page) | more
@@ -434,7 +443,13 @@ class PanelHost:
         first: tuple[str, ...] = ("line", "gates", "bottom")  # the curve takes what it gets
         if at is not Following.VALUES or self.page > 1:
             first = ("line", "middle") if at is Following.PREDICTION and self.page == 1 else ("bottom",)
-        return shared(room.height, wanted, first, told)
+        heights = shared(room.height, wanted, first, told)
+        for below in self._in_row("samples"):
+            if not size and isinstance(below, Samples):
+                fewest, most = (room.height + _TOP[size] - 2 - rows for rows in fewest_and_most(self._screen.snapshot.program))
+                spare = max(most if most >= _LEAST_SAMPLES else fewest, _LEAST_SAMPLES)
+                heights["samples"] = below.within(self._screen.snapshot, _LISTING, spare)
+        return heights
 
     def _wanted(self, name: str, width: int, size: str, at: Following, page: int) -> int:
         """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is."""
@@ -447,13 +462,13 @@ class PanelHost:
 
     def _set_heights(self, *, update: bool) -> None:
         """Give the rows of the blackboard their heights. That of a panel that can be zoomed is `auto`, which the zoom replaces."""
-        for name in _LEAST:
+        for name in (*_LEAST, "samples"):
             rows, first = self._heights.get(name), next(iter(self._in_row(name)), None)
             if first is None:
                 continue
             widget: Widget = self._frames.get(name, first)
             widget.set_class(rows == 0, "-none", update=update)
-            if name == "line" and isinstance(first, CurrentLine):
+            if isinstance(first, CurrentLine) or (name == "samples" and isinstance(first, Samples)):
                 first.allotted = rows or 0
                 if update:
                     first.refresh(layout=True)
@@ -496,6 +511,8 @@ class PanelHost:
     def resized(self) -> None:
         """Set the class of a low screen, on which the later pages have no room for the program."""
         self._screen.set_class(self._screen.app.size.height < LOW, "-low")
+        if self._panels:
+            self._mount_needed()
         self._arrange()
 
     @property
@@ -528,10 +545,10 @@ class PanelHost:
 
     def show_page_of(self, panel: type[object]) -> bool:
         """Turn to the first page with a panel, if this page does not show it. Return True if the page was turned."""
-        slot, at, size = next(place for place in PLACES if place.panel is panel), following(self._screen.snapshot), self._size
-        pages = range(1, self.pages + 1)
-        on_first = _row_of(slot) in self._more(size, at)
-        shown = [page for page in pages if slot.is_shown(size, page, at) or (page == 1 and on_first)]
+        at, size = following(self._screen.snapshot), self._size
+        slots, more = [place for place in PLACES if place.panel is panel and place.on(size) != ""], self._more(size, at)
+        pages = range(1, self.pages + 1) if slots else ()
+        shown = [page for page in pages if slots[0].is_shown(size, page, at) or (page == 1 and _row_of(slots[0]) in more)]
         if not shown or self.page in shown:
             return False
         self.turn_to(shown[0])
@@ -562,7 +579,9 @@ class PanelHost:
 
 
 def _row_of(place: PanelSlot) -> str:
-    """Return the row of the blackboard in which a panel stands; empty for other panels."""
+    """Return the row of the blackboard in which a panel stands, or `samples` below the listing; empty for other panels."""
+    if place.panel is Samples and place.frame == "program":
+        return "samples"
     return {CurrentLine: "line", Gates: "gates"}.get(place.panel, place.frame if place.frame in _LEAST else "")
 
 

@@ -838,7 +838,7 @@ class MainScreen(SessionScreen):
         self.kept.show_layout_of_mark(letter)
 
     def hides(self, panel: str) -> bool:
-        return self.panels.pages > 1 and self.overlay is None and not self.query_one(panel).region
+        return self.panels.pages > 1 and self.overlay is None and not any(each.region for each in self.query(panel))
 
     def hints(self) -> list[Hint]:
         """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.

@@ -96,13 +96,16 @@ WIDTHS = [(width, height) for height in (24, 36) for width in (60, 70, 79, 80, 9
 HEIGHTS = [(width, height) for width in (80, 160) for height in (20, 23, 24, 29, 30, 36, 42, 48, 60) if width > 80 or height > 20]
 
 
-@pytest.mark.parametrize(("target", "options"), [("z", {}), ("dz", {}), ("h", {"cell": "lstm"})])
+@pytest.mark.parametrize(("target", "options"), [("z", {}), ("dz", {}), ("h", {"cell": "lstm"})])  # samples of the last only
 async def test_on_the_pages_of_a_screen(target, options):
     """Of each panel, the page is taken that shows the most of it. The weights, whose gradients and changes come beside them where
     there is room, are shown in parts on a larger screen, and can be scrolled."""
     session = Session(**options)
     session.learning = True
     session.step("op", session.program.tick_of(target, 1))
+    if options:
+        session.sample("Ma", length=10, sampler="tutorial")
+        session.sample("Ma", length=10, sampler="fed-back")
     app, shown = make_app(session), {}
     async with headless(app, WIDTHS[0]) as pilot:
         for size in dict.fromkeys((*WIDTHS, *HEIGHTS)):

@@ -107,6 +107,13 @@ def _folded_text(program: Program, lines: Sequence[ProgramLine]) -> str:
     return f"{' '.join(map(program.writer.name, shown))} {sign} {'…' if gradient else what.replace(names[0], '…')}"
 
 
+@lru_cache(maxsize=8)
+def fewest_and_most(program: Program) -> tuple[int, int]:
+    """Return the rows of a listing: with all groups of lines folded, and with the arrow inside the longest of them."""
+    fewest, longest = len(folded_rows(program, -1)), max(last - first for first, last in _groups(program))
+    return fewest, fewest + (longest - 1 if longest >= _FOLDED else 0)
+
+
 class RowSigns(NamedTuple):
     """The signs and colours of a row: the sign of its stop, the arrow, `passed` if executed, `idle` if never executed."""
 

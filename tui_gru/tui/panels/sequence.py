@@ -692,6 +692,7 @@ class Samples(SnapshotPanel):
     )
 
     COMPARED = Compared.BOTH
+    _within: tuple[abc.Sequence[Sample], Size, int] = (), Size(), 0  # samples, an inner size, and what `within` returned for them
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         return id(snapshot.state.samples), _explained(snapshot)  # as long as the panel has them, no others have this id
@@ -708,6 +709,14 @@ class Samples(SnapshotPanel):
         ]
         keys = "<sample> draw  <findings> why they differ" if _explained(snapshot) else "<sample> draw"
         return Titles("samples", data[:1] if _explained(snapshot) else data, _place(snapshot, newest), with_keys(self, keys))
+
+    def within(self, snapshot: Snapshot, width: int, height: int) -> int:
+        """Return the outer height that the content takes of this outer width and height; 0 without samples."""
+        samples, inner = snapshot.state.samples, Size(width, height) - Size(self.gutter.width, self.gutter.height)
+        if samples is not self._within[0] or inner != self._within[1]:
+            rows = min(self.content(snapshot, *inner).height, inner.height) + self.gutter.height if samples else 0
+            self._within = samples, inner, rows
+        return self._within[2]
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, samples = self.palette, snapshot.state.samples[::-1]
