@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -180,9 +181,10 @@ def dots_of(drawn):
 
 def test_few_points_are_points_and_more_are_joined():
     few = dots_of(plot(P, [1.0, 2.0] * 9, 60, 10))
-    assert len(few) == 2 * 18  # each is two dots wide, and nothing is between them
+    assert len(few) == 4 * 18  # each is two dots wide and high, and nothing is between them
     assert set(few.values()) == {P.gate}
-    assert {y for y, _ in few} == {min(few)[0], max(few)[0]}
+    top, bottom = min(few)[0], max(few)[0]
+    assert {y for y, _ in few} == {top, top + 1, bottom - 1, bottom}
     assert len(dots_of(plot(P, [1.0, 2.0] * 10, 60, 10))) > 100
 
 
@@ -224,10 +226,17 @@ def test_epochs_are_named_on_the_axis():
     assert plot(P, np.linspace(2, 1, 39), 60, 9).box.text.splitlines()[-1].split()[0] == "5"
 
 
+def test_the_labels_of_a_low_plot_are_on_its_axis():
+    low, high = (plot(P, np.linspace(2, 1, 3), 40, height, here=1).box.text.splitlines() for height in (6, 8))
+    assert [sum(P.glyphs.axis_vertical in row or P.glyphs.tick_vertical in row for row in each) for each in (low, high)] == [5, 6]
+    assert re.fullmatch(r" *└▲1─+2─+3", low[-1])  # the marker hides no label
+    assert high[-1].split() == ["1", "2", "3"]
+
+
 @given(st.floats(-100, 100), st.floats(0.001, 100), st.integers(4, 16))
 def test_ticks_are_in_evenly_spaced_rows_and_hold_round_numbers(low, span, rows):
     for palette in (P, PLAIN):
-        drawn = plot(palette, [low, low + span], 60, rows + 2)
+        drawn = plot(palette, [low, low + span], 60, rows + (2 if rows > 6 else 1))  # the labels of a low axis are on it
         tick = palette.glyphs.tick_vertical
         found = [(y, line.split(tick)[0]) for y, line in enumerate(drawn.box.text.splitlines()[:rows]) if tick in line[:12]]
         assert len(found) >= 2

@@ -413,7 +413,7 @@ def label(value: float, step: float) -> str:
 # The dots of curves, and what is written over and behind them: rules, levels, a pointer, and arrows for values off the axis.
 
 
-#: Columns of dots from one point to the next from which on each point is two dots wide.
+#: Columns of dots from one point to the next from which on each point has two by two dots.
 _APART = 6
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
@@ -448,15 +448,16 @@ class Dots:
     def draw_points(self, parts: AnyArray, per_column: float, ink: Style | None) -> None:
         """Draw each of the points (n,), parts of the axis, on its own; there are `per_column` points in a column of dots.
 
-        Where they are far apart, each is two dots wide. Without an ink, they are faint dots beneath a line.
+        Where they are far apart, each has two by two dots. Without an ink, they are faint dots beneath a line.
         """
         at = np.flatnonzero(np.isfinite(parts))
         y = np.rint((1 - np.clip(parts[at], 0, 1)) * (self._down - 1)).astype(np.intp)
         x = np.minimum(np.rint(at / per_column).astype(np.intp), self.across - 1)
         apart, dots = per_column * _APART <= 1, np.zeros_like(self._dots)
-        dots[y, x] = True
         if apart and self.per_column > 1:
-            dots[y, x ^ 1] = True
+            y = np.minimum(y, self._down - 2)
+            dots[y + 1, x] = dots[y, x ^ 1] = dots[y + 1, x ^ 1] = True
+        dots[y, x] = True
         self._write(dots, ink or (self._palette.plain if apart else self._palette.dim), faint=ink is None)
 
     def draw_long(
@@ -626,6 +627,8 @@ PlotSeries = Envelope | AnyArray | Sequence[float]
 
 #: The least number of columns between two rules.
 _RULES = 8
+#: Below this height, the labels of the horizontal axis are on it, not below it.
+_LOW = 8
 
 
 @dataclass(frozen=True)
@@ -684,8 +687,9 @@ def plot(
     """
     lines = [one if isinstance(one, Envelope) else Envelope(one) for one in (series, second) if one is not None]
     longest = max(len(line) for line in lines)
-    rows = height - 2
-    if longest == 0 or rows < 1:
+    low = height < _LOW
+    rows = height - (1 if low else 2)
+    if longest == 0 or rows < 2:
         newest = label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder  # there is no room for more
         note = text(palette, newest, palette.dim)
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
@@ -730,7 +734,7 @@ def plot(
     ]
     curve = [(Segment(name, dim), Segment(tick, dim), *row.strip()) for (name, tick), row in zip(upright, cells, strict=True)]
     crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), dots.per_column)))
-    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, here, crosses, every)])
+    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, here, crosses, every, low=low)])
     return Plot(box, margin, columns, last, dots.standing_out)
 
 
@@ -778,9 +782,10 @@ def _column(x: float, last: float, columns: int) -> int:
 
 
 def _x_axis(
-    palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray, every: int | None
-) -> tuple[SegmentRow, SegmentRow]:
-    """Draw the axis with its ticks, and their labels below it: epochs if there are at least two, otherwise points."""
+    palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray, every: int | None, *, low: bool
+) -> list[SegmentRow]:
+    """Draw the axis with its ticks, and their labels below it, if it is `low` on it: epochs if there are at least two, otherwise
+    points."""
     glyphs, dim = palette.glyphs, palette.dim
     widest = max(cell_len(label(last, 1)) + 2, 4)
     line, names = CellRow(columns), CellRow(columns)
@@ -790,16 +795,20 @@ def _x_axis(
         marks = [(mark, label(mark, 1)) for mark in ticks(1, last, most, whole=True)]
     else:
         marks = [((epoch - 1) * every + 1, f"e{label(epoch, 1)}") for epoch in ticks(1, epochs, most, whole=True)]
+    marker = _column(here, last, columns) if here is not None and 1 <= here <= last else None
     for mark, name in marks:
         column = _column(mark, last, columns)
+        start = min(max(column - len(name) // 2, 0), columns - len(name))
+        if low and marker is not None and start <= marker < start + len(name):  # beside the marker, which is over it
+            start = marker + 1 if marker + len(name) < columns else marker - len(name)
         line.put(column, glyphs.tick_horizontal, dim)
-        names.put(min(max(column - len(name) // 2, 0), columns - len(name)), name, dim)
+        (line if low else names).put(start, name, dim)
     for cross in crosses.tolist():
         line.put(cross, glyphs.not_finite, palette.warning)
-    if here is not None and 1 <= here <= last:
-        line.put(_column(here, last, columns), glyphs.here, palette.accent)
+    if marker is not None:
+        line.put(marker, glyphs.here, palette.accent)
     corner = Segment(" " * margin + glyphs.axis_corner, dim)
-    return (corner, *line.strip()), (Segment(" " * (margin + 1)), *names.strip())
+    return [(corner, *line.strip()), *([] if low else [(Segment(" " * (margin + 1)), *names.strip())])]
 
 
 # ------------------------------------------------------------------------------
