@@ -257,6 +257,14 @@ def _cut(row: SegmentRow, width: int, mark: Segment) -> SegmentRow:
     return (*strip.crop(0, width - 1), mark) if width > 0 else ()
 
 
+def cut_below(palette: Palette, box: Box, width: int, height: int) -> Box:
+    """Return the first rows of a box; if some are left out, the last one ends in an ellipsis."""
+    if box.height <= height or height < 1:
+        return replace(box, rows=box.rows[: max(height, 0)])
+    last = shortened(palette, (*box.rows[height - 1], Segment(" " * width)), width)
+    return from_rows((*box.rows[: height - 1], last), box.axis)
+
+
 def flow(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
     """Put boxes side by side in as many lines as needed, like words in a paragraph, with a blank row between."""
     return vstack(*(hstack(*line, gap=gap) for line in _flowing(boxes, width, gap)), gap=1)

@@ -42,6 +42,7 @@ from tui_gru.tui.draw import (
     quieted,
     refs_of,
     table,
+    text,
 )
 from tui_gru.tui.theme import Palette, operator, transliterate, written_char
 
@@ -536,15 +537,20 @@ class ExampleEntry:
 
     def others(self, palette: Palette, width: int, count: int) -> Iterator[Box]:
         """Yield the computations of the entries after this one, and then of those before it, at most `count`: a line each, quiet,
-        until one needs more than a line at this width."""
-        rows, columns = (1, 1) if self.operands.result.is_number else self.operands.result.values.shape
-        own = self.place[0] * columns + self.place[1]
-        for k in range(1, min(count + 1, rows * columns)):
-            place = divmod((own + k) % (rows * columns), columns)
+        until one needs more than a line at this width. Those that are 0, as in a product with a one-hot target, are left out."""
+        if self.operands.result.is_number:
+            return
+        values = self.operands.result.values
+        own, columns = self.place[0] * values.shape[1] + self.place[1], values.shape[1]
+        others = [k % values.size for k in range(own + 1, own + values.size) if values.flat[k % values.size] != 0]
+        for k in others[: max(count, 0)]:
+            place = divmod(k, columns)
             entry = replace(self, row=place[0] if self.operands.result.rows == "row" else self.row, at=place)
             if (box := entry.box(palette, width, brief=True, placed=True)).height > 1:
                 return
             yield quieted(palette, box)
+        if len(others) < min(count, values.size - 1):
+            yield text(palette, "every other entry is 0", palette.dim)
 
     def pieces(self, palette: Palette, *, brief: bool = False, placed: bool = False) -> list[tuple[str, Style]]:
         """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result, with

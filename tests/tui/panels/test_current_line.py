@@ -337,6 +337,33 @@ def test_a_line_with_an_entry_from_each_place_is_a_table_of_its_largest_entries(
     np.testing.assert_array_equal(found[:-1], largest[: len(found) - 1])  # the last is the one in focus, if it is none of them
 
 
+def places_in(rows, target):
+    return [cell.ref.index for row in rows for cell in row if isinstance(cell, Cell) and cell.ref and cell.ref.name == target]
+
+
+@pytest.mark.parametrize("height", [6, 12])
+def test_of_a_line_with_one_entry_a_row_each_row_of_the_table_is_one_of_the_batch(height):
+    snapshot = at("term1", 1, make=large)
+    drawn, alone, _ = written_out(P, snapshot, snapshot.line, View(), 109, height)
+    wanted = [(row, int(character)) for row, character in enumerate(snapshot.record.ids("y")[1])]
+    assert not alone
+    assert places_in(drawn.rows, "term1") == wanted[: height - 1]  # no entry that is 0
+    assert drawn.text.split()[:2] == ["not", "0"]
+    assert ("row 5⋮, " in drawn.text) is (height == 6)  # the cut is marked
+    only, alone, _ = written_out(P, snapshot, snapshot.line, View(2), 109, height)
+    assert alone
+    assert places_in(only.rows[:2], "term1")[:1] == [wanted[2]]
+
+
+def test_entries_that_are_0_are_not_written_out_one_by_one():
+    snapshot = at("term1", 1)
+    drawn = written_out(P, snapshot, snapshot.line, View(), 109, 12)[0].text
+    assert drawn.count("·log ") == 2  # the targets of both rows
+    assert "0·log" not in drawn
+    assert drawn.splitlines()[-1].strip() == "every other entry is 0"
+    assert "every other entry" not in written_out(P, at("z", 1), at("z", 1).line, View(), 109, 12)[0].text
+
+
 def test_the_other_entries_take_the_rows_that_a_short_line_leaves():
     snapshot = at("h", 1)
     rows = [row.rstrip() for row in text_of(snapshot, height=12).splitlines()]

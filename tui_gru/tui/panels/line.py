@@ -36,12 +36,12 @@ from tui_gru.tui.draw import (
     bar,
     bracket,
     clip,
+    cut_below,
     explained,
     from_rows,
     hstack,
     pad,
     row_width,
-    shortened,
     table,
     text,
     vstack,
@@ -58,8 +58,10 @@ from tui_gru.tui.written import (
     Waterfall,
     entry_style,
     matrix,
+    named_rows,
     scale_of,
     shown_indices,
+    window,
 )
 
 # ------------------------------------------------------------------------------
@@ -678,14 +680,6 @@ class CurrentLine(CellPanel):
         return cut_below(self.palette, clip(self.palette, written, width, written.height), width, height)
 
 
-def cut_below(palette: Palette, box: Box, width: int, height: int) -> Box:
-    """Return the first rows of a box; if some are left out, the last one ends in an ellipsis."""
-    if box.height <= height or height < 1:
-        return replace(box, rows=box.rows[: max(height, 0)])
-    last = shortened(palette, (*box.rows[height - 1], Segment(" " * width)), width)
-    return from_rows((*box.rows[: height - 1], last), box.axis)
-
-
 def _changed_since(snapshot: Snapshot) -> str | None:
     """Return a remark if operands have changed since the line was executed, or its result is held at 0, so that its numbers do not
     add up."""
@@ -731,19 +725,19 @@ def _instead_of_parts(
     `written_out` does, None if the line can be drawn in neither."""
     if (box := _falling(palette, fall, row, width, height)) is not None:
         return box, False, True
-    by_row = fall.operands.result.rows == "row"
     tables = (_largest(palette, fall, row, width, height - badge.height, fold=fold) for fold in (False, True))
-    return next(((vstack(badge, box), by_row, False) for box in tables if box is not None), None)
+    return next(((vstack(badge, table[0]), table[1], False) for table in tables if table is not None), None)
 
 
 #: The least rows and the most cells of the bars of a table of the largest entries.
 _LEAST_ENTRIES, _LONGEST_BAR = 3, 16
 
 
-def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int, *, fold: bool) -> Box | None:
+def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int, *, fold: bool) -> tuple[Box, bool] | None:
     """Draw the largest entries of the result as a table, each with the numbers that it is computed from; of a result that has rows
-    of the batch, those of one row. None if an entry is computed from others than those at its place, or without room."""
-    operands, result = fall.operands, fall.operands.result
+    of the batch, those of one row, or, where all others are 0, that of each row. Return this, and whether it shows only one row;
+    None if an entry is computed from others than those at its place, or without room."""
+    operands, result, by_row = fall.operands, fall.operands.result, fall.operands.result.rows == "row"
     formula, shape = operands.line.formula, result.values.shape
     if result.is_number:
         return None
@@ -753,17 +747,18 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
         tokens = [tokens[-3], OperatorToken(operator("→", palette.glyphs)), tokens[-1]]
     matrices = [token.operand for token in tokens if isinstance(token, Matrix) and not token.operand.is_number]
     elsewhere = formula is None or any(isinstance(node, e.Product | e.Reduce | e.Join | e.Slice) for node in formula.walk())
-    count = min(height - 1, shape[1] if result.rows == "row" else result.values.size)
+    count = min(height - 1, shape[1] if by_row else result.values.size)
     if elsewhere or count < _LEAST_ENTRIES or any(each.values.shape != shape for each in matrices):
         return None
     step = operands.step
     compared = (result.values if step is None else step).astype(np.float64)
-    sizes = np.nan_to_num(np.abs(compared), nan=np.inf)
-    sizes = sizes[i] if result.rows == "row" else sizes.ravel()
-    own = j if result.rows == "row" else i * shape[1] + j
-    chosen = np.argsort(-sizes, kind="stable")[:count].tolist()
-    chosen = chosen if own in chosen else [*chosen[:-1], own]
-    places = [(i, k) if result.rows == "row" else divmod(k, shape[1]) for k in chosen]
+    sizes, own = np.nan_to_num(np.abs(compared), nan=np.inf), i * shape[1] + j
+    one_each = by_row and bool((np.count_nonzero(sizes, axis=1) == 1).all())
+    of = range(i, i + 1) if row is not None or not one_each else window(shape[0], count, i)
+    sizes = sizes[of.start : of.stop] if by_row else sizes
+    order = sizes.argmax(axis=1) + np.arange(len(of)) * shape[1] if one_each else np.argsort(-sizes.ravel(), kind="stable")
+    chosen = (order[:count] + (of.start * shape[1] if by_row else 0)).tolist()
+    places = [divmod(k, shape[1]) for k in (chosen if own in chosen else [*chosen[: count - 1], own])]
     scales = {id(each): scale_of(each.values) if each.kind == "signed" else 1.0 for each in matrices}
 
     def cell(token: Matrix, at: tuple[int, int]) -> SegmentRow:
@@ -782,7 +777,7 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
         return token.box(palette, DrawingLimits(), row).rows[0]
 
     parts = [part(token) for token in tokens]
-    heads: list[SegmentRow] = [(Segment("largest" if step is None else "largest step", palette.dim),)]
+    heads: list[SegmentRow] = [(Segment("not 0" if one_each else "largest" if step is None else "largest step", palette.dim),)]
     columns = [TableColumn(gap=0)]
     for (before, token), each in zip(pairwise((None, *tokens)), parts, strict=True):
         shown = each if isinstance(each, Matrix) else None
@@ -790,10 +785,11 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
         heads.append(() if shown is None else (Segment(shown.operand.label, ink),))
         inside = (isinstance(before, Bracket) and before.opening) or (isinstance(token, Bracket) and not token.opening)
         columns.append(TableColumn(gap=0 if inside else 1, right=shown is not None))
-    rows = [heads]
+    rows, rows_named = [heads], named_rows(of, shape[0], palette.glyphs.vertical_ellipsis) if len(of) > 1 else []
     for at in places:
         axes = zip((result.rows, result.columns), at, strict=True)
-        name = ", ".join(index_in_words(axis, k, operands.vocabulary) for axis, k in axes if axis and axis != "row")
+        words = [index_in_words(axis, k, operands.vocabulary) for axis, k in axes if axis and axis != "row"]
+        name = ", ".join((*rows_named[at[0] - of.start :][:1], *words))
         ink = palette.strong if at == (i, j) else palette.plain
         named = (Segment(transliterate(name, palette.glyphs), ink),)
         rows.append([named, *(cell(each, at) if isinstance(each, Matrix) else each for each in parts)])
@@ -805,7 +801,7 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
     drawn = from_rows(table(palette, rows, columns, width))
     if drawn.width > width:
         return None
-    beside = fall.every_row(width - drawn.width - 2, height)
+    beside = None if len(of) > 1 else fall.every_row(width - drawn.width - 2, height)
     room = min(width - drawn.width - 2 - (0 if beside is None else beside.width + 2), _LONGEST_BAR)
     if room >= _LEAST_ENTRIES:
         values = [float(compared[at]) for at in places]
@@ -813,7 +809,7 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
         inks = [palette.gate if result.kind == "unit" else palette.positive if value >= 0 else palette.negative for value in values]
         bars = [(Segment(bar(palette, abs(value) / full, room), ink),) for value, ink in zip(values, inks, strict=True)]
         drawn = hstack(drawn, from_rows([(), *bars]), gap=2)
-    return drawn if beside is None else hstack(drawn, beside, gap=2)
+    return drawn if beside is None else hstack(drawn, beside, gap=2), by_row and len(of) == 1
 
 
 def _falling(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int) -> Box | None:
@@ -831,11 +827,8 @@ def _with_shapes(palette: Palette, tokens: Sequence[DrawnToken]) -> SegmentRow:
     for token in (tokens[-1], tokens[-2], *tokens[:-2]):
         match token:
             case Matrix(operand=operand):
-                shape = (
-                    ""
-                    if operand.is_number
-                    else palette.glyphs.by.join(map(str, operand.shape if operand.rows else operand.shape[1:]))
-                )
+                sizes = operand.shape if operand.rows else operand.shape[1:]
+                shape = "" if operand.is_number else palette.glyphs.by.join(map(str, sizes))
                 ink = palette.accent if token.fresh else palette.strong
                 parts += [Segment(f"{operand.label} ", ink), Segment(f"{shape}  " if shape else " ", palette.dim)]
             case Bracket(opening=opening, suffix=suffix):
