@@ -36,6 +36,7 @@ _OTHERS = "other units"  # those that follow no feature
 _TURNED = "opposite"  # said of units that are drawn with the opposite sign
 _WIDEST = 6  # cells of a character at most
 _FOOT = 5  # rows below the map: the curve of the unit, and excerpts
+_HIGHEST = 5  # the most rows of a curve
 _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign where there are no colours
 _WEAK = 0.1  # weaker correlations are not shown
@@ -274,7 +275,7 @@ class UnitsMap(SnapshotPanel):
             drawn = [table[code] for code in next(codes).tolist()]
             cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
             rows.append((*self._named(palette, each, label), *cells, gap, *self._beside(palette, each, columns)))
-        rows += self._foot(palette, label, here, width)
+        rows += self._foot(palette, label, here, width, height - len(rows))
         return clip(palette, from_rows(rows), width, height)
 
     @property
@@ -369,18 +370,26 @@ class UnitsMap(SnapshotPanel):
         """The pinned units without the one under the cursor, whose curve is always shown."""
         return [unit for unit in self.picked if unit != self.unit]
 
-    def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> SegmentRow:
-        """Draw the curve of a unit as columns below the characters."""
+    def _curve(self, palette: Palette, unit: int, label: int, here: slice, rows: int) -> Iterator[SegmentRow]:
+        """Draw the curve of a unit as columns of so many rows below the characters."""
         scale, (low, _) = self._scale()
         values = self.activity.unit(unit)[here] / scale
-        curve = column_signs(palette, values if low == 0 else (values + 1) / 2, self._cell)
+        parts = np.nan_to_num(values if low == 0 else (values + 1) / 2)
         ink = palette.strong if unit == self.unit else palette.plain
-        return (Segment(f"unit {unit + 1}:".ljust(label), ink), Segment(curve, palette.gate))
+        for below in reversed(range(rows)):
+            curve = column_signs(palette, np.clip(parts * rows - below, 0, 1), self._cell)
+            name = "" if below else f"unit {unit + 1}:"
+            yield Segment(name.ljust(label), ink), Segment(curve, palette.gate)
 
-    def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[SegmentRow]:
+    def _foot(self, palette: Palette, label: int, here: slice, width: int, height: int) -> Iterator[SegmentRow]:
+        """Draw the curves of the unit under the cursor and of those pinned, of a small model also of the others, as high as there
+        is room; and where in the text the unit is highest and lowest."""
         activity, unit = self.activity, self.unit
-        for each in (*self._kept, unit):
-            yield self._curve(palette, each, label, here)
+        curves, room = [*self._kept, unit], height - _FOOT + 1
+        if room >= activity.units and len(self._lines) <= self._room[0]:
+            curves = [*range(activity.units)]
+        for each in curves:
+            yield from self._curve(palette, each, label, here, min(max(room // len(curves), 1), _HIGHEST))
         now = activity.unit(unit)[self.at]
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
