@@ -409,6 +409,7 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
                    "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
                    "candidate, the update gate, the reset gate, as the border says", "Sequence",
                    seen="paths"),
+        LegendSign("‖dW‖", "the norm of the gradients of a gate: the root of the sum of squares; ‖ΔW‖ of changes", "Overview"),
         LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
         LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
         LegendSign("p", "the probability that the sampled character had", "Samples", "gate", seen=r"(?m)^p +[\d.]"),

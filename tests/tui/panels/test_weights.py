@@ -103,6 +103,28 @@ async def test_gradients_and_changes_come_where_there_is_room(board, moment, wri
         assert " ".join(f"{x:+.4f}" for x in snapshot.parameter("Wy")[0]) in shown
 
 
+async def test_a_wide_panel_has_the_norms_of_each_gate_beside_the_weights(board, moment, written):
+    weights, snapshot = WeightsPanel(), moment("sgd")
+    groups = [("Wz", "Uz"), ("Wr", "Ur"), ("Wh", "Uh"), ("Wy", "by"), ("bz", "br", "bh")]
+    kinds = snapshot.parameter, snapshot.gradient, snapshot.last_step
+    async with board(weights).run_test(size=(142, 13)) as pilot:
+        weights.show(snapshot, View())
+        await pilot.pause()
+        rows = written(weights.query_one(Overview)).splitlines()
+        assert rows[0].split()[-3:] == ["‖W‖", "‖dW‖", "‖ΔW‖"]
+        for row, group in zip(rows[1:], groups, strict=False):
+            norms = [np.sqrt(sum(np.sum(np.square(kind(name), dtype=np.float64)) for name in group)) for kind in kinds]
+            assert row.split()[-len(group) - 3 :] == [*group, *map(numbers.plain, norms)]
+        await pilot.resize_terminal(112, 13)  # too narrow for them: the matrices are further apart
+        await pilot.pause()
+        assert "‖" not in (loose := written(weights.query_one(Overview)))
+        assert re.search(r"Wz +1 +2 {5,}Wr", loose)
+        weights.show(moment("start"), View())
+        await pilot.resize_terminal(142, 13)
+        await pilot.pause()
+        assert written(weights.query_one(Overview)).splitlines()[1].split()[-2:] == ["·", "·"]  # no gradient, no change yet
+
+
 async def test_a_gradient_that_is_not_there_yet_is_dots(board, moment, written):
     weights, snapshot = WeightsPanel(), moment("backward")
     weights.mode = "gradients"

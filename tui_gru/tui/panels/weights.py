@@ -17,10 +17,29 @@ from textual.geometry import Size
 from textual.widget import Widget
 
 from tui_gru.debugger.program import Program, along, spoken
+from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, CellRow, Refs, clip, flow, flow_size, from_rows, hstack, refs_of, text, titled, vstack
+from tui_gru.tui.draw import (
+    EMPTY,
+    Box,
+    CellRow,
+    Refs,
+    SegmentRow,
+    TableColumn,
+    clip,
+    columns,
+    flow,
+    flow_size,
+    from_rows,
+    hstack,
+    refs_of,
+    table,
+    text,
+    titled,
+    vstack,
+)
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, PanelGroup, Titles
@@ -33,6 +52,8 @@ from tui_gru.tui.written import ENTRIES, AnyArray, matrix, scale_of
 
 #: The most numbers shown as a sheet.
 MOST_ENTRIES = 400
+#: Cells between the matrices of a sheet: as few as are needed, and as many as help to tell them apart.
+_NEAR, _APART = 2, 6
 
 
 class Sheet(NamedTuple):
@@ -99,8 +120,11 @@ class _Entry(NamedTuple):
     picked: bool
 
 
-def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, *, compact: bool) -> Box:
-    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases.
+def sheet(
+    palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, *, compact: bool, gap: int = _NEAR
+) -> Box:
+    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases, with
+    `gap` cells between columns.
 
     The names that the line just executed reads are highlighted.
     """
@@ -114,11 +138,13 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
         shape = (1, *parameter.shape)[-2:]
         data = None if array is None else array.tobytes()
         entries.append(_Entry(name, (shape[0], shape[1]), data, (parameter if array is None else array).dtype.str, fresh, picked))
-    return _drawn(palette, kind, snapshot.program, tuple(entries), width, compact)
+    return _drawn(palette, kind, snapshot.program, tuple(entries), width, compact, gap)
 
 
 @lru_cache(maxsize=16)
-def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
+def _drawn(
+    palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool, gap: int
+) -> Box:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
     largest, place = _largest(entries, arrays) if kind.sign else ("", (0, 0))
@@ -126,8 +152,8 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
         _matrix(palette, kind, program, entry._replace(picked=False), scale, place if entry.name == largest else None, compact)
         for entry in entries
     ]
-    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, compact)
-    return flow(_ways(palette, kind, program, entries, matrices, compact, named=named)[way], width)
+    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, compact, gap)
+    return flow(_ways(palette, kind, program, entries, matrices, compact, named=named)[way], width, gap=gap)
 
 
 @lru_cache(maxsize=128)
@@ -178,7 +204,7 @@ def _ways(
 
 @lru_cache(maxsize=64)
 def _arrangement(
-    palette: Palette, kind: Sheet, program: Program, names: tuple[str, ...], width: int, compact: bool
+    palette: Palette, kind: Sheet, program: Program, names: tuple[str, ...], width: int, compact: bool, gap: int
 ) -> tuple[bool, int, Size]:
     """Return whether the rows and columns of a sheet of these parameters have names at this width, which of the ways takes the
     fewest rows, and the size of it: all that is the same for all numbers."""
@@ -188,16 +214,26 @@ def _arrangement(
     boxes = [Box(((blank,),) * rows, columns * step + 1, (rows - 1) // 2) for _, (rows, columns), *_ in entries]
     found = {}
     for named in (True, False):
-        sizes = [flow_size(way, width) for way in _ways(palette, kind, program, entries, boxes, compact, named=named)]
+        sizes = [flow_size(way, width, gap=gap) for way in _ways(palette, kind, program, entries, boxes, compact, named=named)]
         fewest = min(sizes, key=lambda size: size.height)
         found[named] = sizes.index(fewest), fewest
     named = found[True][1].height <= found[False][1].height and found[True][1].width <= width
     return named, *found[named]
 
 
+def widest_gap(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, *, compact: bool) -> int:
+    """Return the most cells between the matrices of a sheet that take no row and no name, within `room` of this width."""
+    named, _, near = _arrangement(palette, WEIGHTS, program, names, width, compact, _NEAR)
+    for gap in range(_APART, _NEAR, -1):
+        also, _, size = _arrangement(palette, WEIGHTS, program, names, width, compact, gap)
+        if also == named and size.height <= near.height and size.width <= room:
+            return gap
+    return _NEAR
+
+
 def size_of(palette: Palette, program: Program, names: tuple[str, ...], width: int, *, compact: bool) -> Size:
     """Return the size of a sheet of these parameters at this width, whatever their numbers are."""
-    return _arrangement(palette, WEIGHTS, program, names, width, compact)[-1]
+    return _arrangement(palette, WEIGHTS, program, names, width, compact, _NEAR)[-1]
 
 
 def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tuple[str, tuple[int, int]]:
@@ -250,8 +286,8 @@ _SHEETS = {
     "changes": (CHANGES,),
     "all": (WEIGHTS, GRADIENTS, CHANGES),
 }
-#: Cells between two sheets side by side.
-_GAP = 4
+#: Cells between two sheets side by side, of a column of norms, and of all of these at most.
+_GAP, _NORM, _NORMS = 4, 7, 60
 
 MODES = ("all", "weights", "gradients", "changes")
 
@@ -266,15 +302,21 @@ class Overview(CellPanel):
         self.mode = "all"
         self.left_out = ""  # the mode of the first sheet that has no room, which the border names
         self._titled = "", ""
+        #: What the last norms depend on, these, and their snapshot, as long as which no other batch has its id.
+        self._normed: tuple[Hashable, Box, Snapshot | None] = None, EMPTY, None
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
-        """Return the batch and the last one, the lines that compute gradients or weights, and the names that the line reads."""
-        line, position = snapshot.line, snapshot.position
-        names = () if line is None else (*line.reads, line.target)
+        """Return what the numbers depend on, and the names that the line reads."""
+        names = () if snapshot.line is None else (*snapshot.line.reads, snapshot.line.target)
         marked = tuple(name for name in names if name.removeprefix("d") in snapshot.program.parameters)
-        computed = position.tick if position.phase in ("backward", "update") else None
+        return self._numbers_of(snapshot, view), marked, snapshot.settings.learning, self.mode
+
+    @staticmethod
+    def _numbers_of(snapshot: Snapshot, view: View) -> Hashable:
+        """Return the batch and the last one, the lines that compute gradients or weights, and the layer."""
+        computed = snapshot.position.tick if snapshot.position.phase in ("backward", "update") else None
         batches = id(snapshot.record), id(snapshot.previous)  # as long as the panel has them, no others have these ids
-        return batches, computed, marked, snapshot.changed, snapshot.settings.learning, view.layer_of(snapshot), self.mode
+        return batches, computed, snapshot.changed, view.layer_of(snapshot)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title, note = self._titled
@@ -293,7 +335,11 @@ class Overview(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         self.left_out = ""
-        shown = self._all(snapshot, width, height) if self.mode == "all" else self._one(snapshot, width, height)
+        spare = width - self._sheet_size(snapshot, width, compact=True).width
+        norms = self._norms(snapshot) if spare > _GAP + len(_SHEETS["all"]) * (_NORM + 2) else EMPTY  # which takes time
+        shown = self._all(snapshot, width, height, norms.width) if self.mode == "all" else self._one(snapshot, width, height)
+        if shown.width + _GAP + norms.width <= width and norms.height <= max(shown.height, height):
+            shown = columns(shown, norms, gap=_GAP)
         return clip(self.palette, shown, width, shown.height)
 
     def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
@@ -304,37 +350,67 @@ class Overview(CellPanel):
         return self._sheet(snapshot, kind, width, compact=full.width > width or full.height > height)
 
     def _sheet_size(self, snapshot: Snapshot, width: int, *, compact: bool) -> Size:
-        names = snapshot.program.parameters_with(self._view.layer_of(snapshot))
+        names = self._names(snapshot)
         return size_of(self.palette, snapshot.program, names, width, compact=compact)
 
-    def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
+    def _names(self, snapshot: Snapshot) -> tuple[str, ...]:
+        return snapshot.program.parameters_with(self._view.layer_of(snapshot))
+
+    def _all(self, snapshot: Snapshot, width: int, height: int, beside: int) -> Box:
         """Draw the weights, with full numbers if they fit, and as many of the other sheets as fit. If only one fits, it is the one
-        being computed."""
+        being computed, with its matrices further apart in what room `beside` cells leave."""
         full, fewest = self._sheet_size(snapshot, width, compact=False), self._sheet_size(snapshot, 10**6, compact=True).height
         short = full.width > width or full.height > fewest
-        first = shown = self._sheet(snapshot, WEIGHTS, width, compact=short)
+        least = self._sheet_size(snapshot, width, compact=short).width
+        across = max((width + _GAP) // (least + _GAP), 1)
+        room, names = width - (beside + _GAP if least + _GAP + beside <= width else 0), self._names(snapshot)
+        gap = _NEAR if across > 1 else widest_gap(self.palette, snapshot.program, names, width, room, compact=short)
+        first = shown = self._sheet(snapshot, WEIGHTS, width, compact=short, gap=gap)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
-        across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow(
-                [first, *(self._sheet(snapshot, kind, width, compact=short) for kind in others[:count])], width, gap=_GAP
+                [first, *(self._sheet(snapshot, kind, width, compact=short, gap=gap) for kind in others[:count])], width, gap=_GAP
             )
             if together.height <= height:
                 shown, left_out = together, others[count:]
         if GRADIENTS in left_out and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
-            return self._sheet(snapshot, GRADIENTS, width, compact=short)
+            return self._sheet(snapshot, GRADIENTS, width, compact=short, gap=gap)
         self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
             shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
         return shown
 
-    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
-        names = snapshot.program.parameters_with(self._view.layer_of(snapshot))
-        return sheet(self.palette, snapshot, names, kind, width, compact=compact)
+    def _norms(self, snapshot: Snapshot) -> Box:
+        """Draw the norms of the weights of each gate, of the head and of the biases, of their gradients and of their last changes;
+        nothing of a model that is not trained here."""
+        palette, program = self.palette, snapshot.program
+        if snapshot.minus or not snapshot.config.source.can(Ability.TRAIN):
+            return EMPTY
+        key = palette, program, self._numbers_of(snapshot, self._view)
+        if key == self._normed[0]:
+            return self._normed[1]
+        names = program.parameters_with(self._view.layer_of(snapshot))
+        groups = [tuple(name for name in group if name in names) for group in (*program.matrices_by_gate, program.of_head)]
+        groups.append(tuple(name for name in names if not any(name in group for group in groups)))
+        found = {kind: [_norm([kind.read(snapshot, name) for name in group]) for group in groups] for kind in _SHEETS["all"]}
+        rows: list[list[SegmentRow]] = [[text(palette, " ".join(group), palette.dim).rows[0]] for group in groups]
+        for norms in found.values():
+            most = max((norm for norm in norms if norm is not None), default=None)
+            for row, norm in zip(rows, norms, strict=True):
+                ink = palette.blank if norm is None else palette.strong if norm == most else palette.plain
+                row.append((Segment(palette.glyphs.blank if norm is None else numbers.plain(norm), ink),))
+        heads = [TableColumn(gap=0), *(TableColumn(f"‖{kind.sign}W‖", right=True, size=_NORM) for kind in found)]
+        drawn = from_rows(table(palette, [row for row, group in zip(rows, groups, strict=True) if group], heads, _NORMS))
+        self._normed = key, drawn, snapshot
+        return self._normed[1]
+
+    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True, gap: int = _NEAR) -> Box:
+        names = self._names(snapshot)
+        return sheet(self.palette, snapshot, names, kind, width, compact=compact, gap=gap)
 
     def _leave_out(self, title: str, *left_out: Sheet) -> None:
         """Set the title, and name the first sheet that is left out in the border."""
@@ -345,6 +421,12 @@ class Overview(CellPanel):
         """Set the title after drawing: it is known only when the content is built, and must not change during that."""
         self._titled = title, note
         self.call_next(self.caption)
+
+
+def _norm(arrays: Sequence[AnyArray | None]) -> float | None:
+    """Return the norm of all numbers of these arrays, None if one is not computed yet."""
+    known = [np.linalg.norm(array.astype(np.float64)) for array in arrays if array is not None]
+    return float(np.linalg.norm(known)) if known and len(known) == len(arrays) else None
 
 
 def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
