@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -22,8 +23,8 @@ from tui_gru.tui.panels.imported import difference_shown
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve
-from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
-from tui_gru.tui.panels.weights import WeightsPanel
+from tui_gru.tui.panels.values import Gates, LossTerms, Softmax, ValueMatrix
+from tui_gru.tui.panels.weights import ParameterMatrix, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
@@ -176,6 +177,21 @@ async def test_panels_that_a_model_does_not_fill_give_their_room_away(
         assert d.screen.query_one(Softmax).plain_text()
         for panel in (LossTerms, LossCurve, Samples):
             assert not d.screen.query(panel)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.GRU, torch.nn.LSTM])
+async def test_a_model_without_losses_gives_their_room_to_the_numbers_of_gates_and_weights(kind: type, tmp_path: Path) -> None:
+    torch.save(kind(6, 16 if kind is torch.nn.GRU else 24).state_dict(), tmp_path / "model.pt")
+    async with driving(tui_gru.load(tmp_path / "model.pt")) as d:
+        await d.type("2s", "o")
+        before, weights = d.screen.query_one(ValueMatrix), d.screen.query_one(ParameterMatrix)
+        written = [len(re.findall(r"\d\.\d+|\de-\d", panel.plain_text())) for panel in (before, weights)]
+        assert d.screen.query_one(Gates).region.bottom == weights.region.y
+        if kind is torch.nn.GRU:
+            assert written == [2 * 16, 6 * 16]
+        else:  # too wide for numbers: the gates take a row each, and the weights what they leave
+            assert before.mapped
+            assert weights.size.height >= 8
 
 
 async def test_panels_come_with_a_session_that_fills_them(opened: Callable[..., Session]) -> None:

@@ -435,10 +435,16 @@ class PanelHost:
         room, shown = self._room(size), self._own(size, at, self.page) | more
         rows = [name for name in _LEAST if name in shown and self._in_row(name)]
         wanted = {name: self._wanted(name, room.width, size, at, self.page) for name in rows}
-        if "gates" in wanted and not self._in_row("middle"):  # a model without losses gives their room to the gates
-            wanted["gates"] = room.height
-        elif "gates" in wanted and "line" not in wanted:  # on a page without the line, of which they show the digits
-            wanted["gates"] = self._screen.query_one(Gates).wanted(self._screen.snapshot, room.width, digits=True)
+        for gates in self._in_row("gates") if "gates" in wanted else ():
+            digits = "line" not in wanted  # a page without the line shows the digits of the gates
+            if isinstance(gates, Gates) and not self._in_row(
+                "middle"
+            ):  # a model without losses gives their room to gates and weights
+                others = sum(_LEAST[name] if name == "bottom" else rows for name, rows in wanted.items() if name != "gates")
+                left = room.height - others
+                wanted["gates"] = gates.wanted(self._screen.snapshot, room.width, digits=digits, height=left)
+            elif isinstance(gates, Gates) and digits:
+                wanted["gates"] = gates.wanted(self._screen.snapshot, room.width, digits=True)
         told = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
         first: tuple[str, ...] = ("line", "gates", "bottom")  # the curve takes what it gets
         if at is not Following.VALUES or self.page > 1:

@@ -293,16 +293,20 @@ class Gates(PanelGroup):
             with edge_alone(self, below=True):
                 self.border_subtitle = Content(note)
 
-    def wanted(self, snapshot: Snapshot, width: int, *, digits: bool = False) -> int:
+    def wanted(self, snapshot: Snapshot, width: int, *, digits: bool = False, height: int = 0) -> int:
         """Return the outer height at which every value is shown with all its rows, with `digits` also with all its digits, at this
         outer width.
 
-        Values that are too wide for numbers are summarized, in two rows below their names.
+        Values that are too wide for numbers in two lines are summarized, in two rows below their names, unless all their lines
+        fit into `height`.
         """
         rows, units, width = snapshot.config.batch_size, snapshot.config.hidden_size, width - self.gutter.width
         across = self._across(width)
         numbered = [count for count in across if self._numbers(units, count, width, compact=not digits)]
         numbered = numbered or [count for count in across if self._numbers(units, count, width, compact=True)]
+        each = [count for count in across if self._numbers(units, count, width, compact=True, height=height - 2)]
+        if not numbered and each:
+            return -(-self._count // each[0]) * (1 + rows) + 2
         if not numbered and self._cells_fit(width, self._count):
             return self._count * min(-(-rows // 2), 2 if self.app.size.height >= _TALL else 1) + 2
         return -(-self._count // (numbered or across)[0]) * (1 + (rows if numbered else 2)) + 2
@@ -323,7 +327,7 @@ class Gates(PanelGroup):
         columns = self._columns(width, height)
         mapped = (
             width > 0
-            and not self._numbers(snapshot.config.hidden_size, columns, width, compact=True)
+            and not self._numbers(snapshot.config.hidden_size, columns, width, compact=True, height=height)
             and self._cells_fit(width, height)
         )
         columns = 1 if mapped else columns
@@ -393,9 +397,12 @@ class Gates(PanelGroup):
         counts = dict.fromkeys(-(-self._count // lines) for lines in range(2 if self.many else 1, self._count + 1))
         return [count for count in counts if count * (self.LEAST[0] + 1) - 1 <= width] or [1]
 
-    def _numbers(self, units: int, across: int, width: int, *, compact: bool) -> bool:
-        """Return True if there is room for the numbers of a row, with so many values side by side in at most two lines."""
-        return across * 2 >= self._count and units * (ENTRIES["signed", compact].width + 1) + 1 <= (width + 1) // across - 1
+    def _numbers(self, units: int, across: int, width: int, *, compact: bool, height: int = 0) -> bool:
+        """Return True if there is room for the numbers of a row, with so many values side by side in at most two lines, or in as
+        many as fit into `height` with all rows."""
+        lines, rows = -(-self._count // across), self._matrices[0].shape[0] if self._matrices else 1
+        fits = units * (ENTRIES["signed", compact].width + 1) + 1 <= (width + 1) // across - 1
+        return fits and (lines <= 2 or lines * (1 + rows) <= height)
 
     def _columns(self, width: int, height: int) -> int:
         """Return how many values are side by side: the most with which all digits, the numbers or at least the names are shown."""
@@ -403,7 +410,8 @@ class Gates(PanelGroup):
         tall = [count for count in self._across(width) if -(-self._count // count) * self.LEAST[1] <= height]
         for compact in (False, True):
             for count in tall:
-                if -(-self._count // count) * (1 + rows) <= height and self._numbers(units, count, width, compact=compact):
+                fits = -(-self._count // count) * (1 + rows) <= height
+                if fits and self._numbers(units, count, width, compact=compact, height=height):
                     return count
         for count in tall:
             if self._numbers(units, count, width, compact=True):
