@@ -194,6 +194,14 @@ async def test_a_model_without_losses_gives_their_room_to_the_numbers_of_gates_a
             assert weights.size.height >= 8
 
 
+async def test_the_difference_from_the_expected_output_has_rows(opened: Callable[..., Session]) -> None:
+    async with driving(opened(layers=1, bidirectional=False)) as d:
+        await d.type("n")
+        panel = d.screen.query_one(Softmax)
+        assert panel.size.height >= 2
+        assert len(re.findall(r"(?m)^t \d ", panel.plain_text())) >= 2
+
+
 async def test_panels_come_with_a_session_that_fills_them(opened: Callable[..., Session]) -> None:
     async with driving(opened(layers=1, bidirectional=False)) as d:
         gates = d.screen.query_one(Gates).size.height
