@@ -117,8 +117,7 @@ async def test_what_the_session_has(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 async def test_a_wrong_word_is_answered_with_the_one_that_was_meant() -> None:
     async with driving() as d:
-        await d.type("n", "N")
-        execute(d.screen, "set Wz[0,1] 0.5")
+        await d.type("n", "N", ":set Wz[0,1] 0.5")  # which waits, should it take a thread
         for typed, meant in (
             ("banches", "branches"), ("branch mian", "main"), ("compare mian", "main"), ("delete-branch mian", "main"),
             ("theme blackbord", "blackboard"),
