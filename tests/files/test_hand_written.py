@@ -101,10 +101,10 @@ def test_a_cell_is_found_by_its_names_and_computed_as_it_computes(sequence, tmp_
     own = next(each for each in found if not side_by_side or each.name.endswith(sequence.cell.first))
     np.testing.assert_allclose(run(own, x.numpy()), y, rtol=0, atol=of_found(own, x.numpy(), None))
     assert "give an input and its output to prove it" in own.warning
-    assert prove(own, x.numpy(), y).settled
+    assert prove(own, x.numpy(), y).decided
     for other in found:
         if other is not own:
-            assert not prove(other, x.numpy(), y).settled
+            assert not prove(other, x.numpy(), y).decided
 
 
 def test_the_weights_of_an_onnx_graph_of_single_operations(tmp_path):

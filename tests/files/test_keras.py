@@ -117,14 +117,14 @@ def test_weights_alone_say_what_they_assume_and_it_can_be_proved(model, tmp_path
     assert hard.warning == "gates sigmoid assumed: the file does not say; give an input and its output to prove it"
     x = random.normal(size=(5, 2, hard.input_size)).astype(np.float32)
     proof = prove(hard, x, output(model.get_layer("hard"), x))
-    assert proof.settled
+    assert proof.decided
     assert proof.found.gate == "hard_sigmoid_6"
     assert proof.found.warning == ""
     for name, functions in (("relu", "sigmoid"), ("relu_memory", "hard_sigmoid_6")):
         found = named(inspect(tmp_path / "model.weights.h5"), name)
         x = random.normal(size=(5, 2, found.input_size)).astype(np.float32)
         proof = prove(found, x, output(model.get_layer(name), x))
-        assert proof.settled
+        assert proof.decided
         assert proof.found.convention.functions == f"{functions}, relu in place of tanh"
 
 

@@ -33,7 +33,7 @@ def test_the_library_is_known_by_its_names_and_computed_as_it_computes(library):
         run(found, data["x"], data["h0"][None]), data["y"], rtol=0, atol=of_found(found, data["x"], data["h0"])
     )
     proof = prove(found, data["x"], data["y"], data["h0"])
-    assert proof.settled
+    assert proof.decided
     assert proof.found.convention == found.convention
 
 
