@@ -84,6 +84,7 @@ if __name__ == "__main__":
         if not child:
             warnings.simplefilter("ignore")
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
             sys.stderr.flush()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             run(*line.rstrip().split(" | "))
