@@ -26,7 +26,7 @@ from tui_gru.tui.session_screen import SessionScreen, problem_of
 
 
 # Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one, so
-# that pictures take about 5 % of its time; seconds between reports of progress in words where there are no pictures for so long.
+# that pictures take about a tenth of it; seconds between reports of progress in words where there are no pictures for so long.
 SHOW_EVERY, SHOW_SHARE, REPORT_EVERY = 0.25, 10, 1.0
 LOOK_EVERY = 0.01  # seconds between two looks at whether a picture is due; a small batch takes less time than the look
 
