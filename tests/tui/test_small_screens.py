@@ -19,6 +19,7 @@ from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import WhatIfPanel
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.time import Header
+from tui_gru.tui.panels.weights import Overview
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import fitting, folded
@@ -44,6 +45,14 @@ def test_text_is_folded_between_words_and_long_words_where_a_line_ends() -> None
     assert folded("abcdefghij kl", 4, 2) == ["abcd", "efgh"]
     assert fitting(("a", "bc", "d"), 6) == "a · bc"
     assert fitting(("abcdef",), 2) == "abcdef"
+
+
+async def test_the_names_of_weights_are_in_view_when_the_last_update_is_shown() -> None:
+    async with driving((80, 24)) as d:
+        await d.type("l", "n")
+        shown = rows(d.screen.query_one(Overview))
+        assert shown[0].split()[::3] == ["Wz", "Wr", "Wh", "Wy", "t"]
+        assert shown[-1].split()[-5] == "by"
 
 
 async def test_of_an_absurd_window_a_part_is_drawn() -> None:

@@ -193,7 +193,8 @@ def _ways(
     head = [boxes[name] for name in program.of_head if name not in vectors]
     own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
     together = _column(*own, *biases)
-    roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
+    # Where numbers are short, rows are few: one more would move the names out of view when the vectors are scrolled to.
+    roomy = not compact and sum(box.height for box in head) + together.height < max((c.height for c in columns), default=0)
     beside = [_column(*biases)] if biases else []
     return (
         [*columns, _column(*head, together, leading=int(roomy))],
