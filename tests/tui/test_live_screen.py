@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from textual import events
+from textual.geometry import Size
 
 from tests.tui.test_main_screen import Driver, driving, driving_app
 from tui_gru import Session
@@ -154,8 +156,8 @@ async def test_of_large_batches_the_results_are_followed_and_other_panels_say_of
         assert not any("at e1 b1" in str(panel.border_title) for panel in d.screen.query(Panel))
 
 
-async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run computes for a multiple of the time that a picture has taken before it draws the next one."""
+async def times_of_pictures(monkeypatch: pytest.MonkeyPatch, take: Callable[[Driver, int], float]) -> list[float]:
+    """Return when each picture of a run is drawn, if the n-th one takes as many seconds as `take` returns."""
     now, taken, drawn = [0.0], [0.0], list[float]()
     monkeypatch.setattr(running, "SHOW_EVERY", 0.25)
     monkeypatch.setattr(running, "SHOW_SHARE", 16)
@@ -171,7 +173,7 @@ async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPa
         def showing(snapshot: Snapshot) -> None:
             show(snapshot)
             drawn.append(now[0])
-            taken[0] += 1 / 128 if len(drawn) < 5 else 1 / 32
+            taken[0] += take(d, len(drawn))
 
         monkeypatch.setattr(d.screen, "show_passing", showing)
 
@@ -179,7 +181,22 @@ async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPa
             now[0] += 1 / 16
 
         await sampled(d, lambda progress: d.session.step("batch", 40, progress=progress), look)
+    return drawn
+
+
+async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run computes for a multiple of the time that a picture has taken before it draws the next one."""
+    drawn = await times_of_pictures(monkeypatch, lambda d, number: 1 / 128 if number < 5 else 1 / 32)
     assert drawn == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]  # the time is known with the next report
+
+
+async def test_a_resize_does_not_hold_the_next_pictures_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resized(d: Driver, number: int) -> float:
+        if number == 3:
+            d.screen.post_message(events.Resize(Size(120, 36), Size(120, 36)))
+        return 1 / 128 if number != 3 else 1.0
+
+    assert await times_of_pictures(monkeypatch, resized) == [k / 4 for k in range(1, 10)]
 
 
 def test_a_thread_that_computes_hands_the_interpreter_over_soon_while_the_screen_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,10 @@ class Runner:
                 self._screen.show_passing(event.passing)
                 self._screen.call_after_refresh(setattr, self, "_shown", True)
 
+    def resized(self) -> None:
+        """Forget how long the picture of a run under way takes: with a resize it takes longer than the next one will."""
+        self._begun = None
+
     def finished(self, event: Finished) -> None:
         self._run, self._shown, self._begun = None, True, None
         self._screen.session.interrupts.forget()
