@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import tui_gru
 from tui_gru.files.kinds import Convention
 
 IN, H = 4, 5
@@ -256,3 +257,25 @@ FORMS = {
     "an LSTMCell with a forward of its own": (OwnLSTMCell, IN, LSTM),
     "x and h side by side": (SideBySide, IN, gru("before", "keeps")),
 }
+
+
+def debugged_and_recorded(model, shape, folder, **cell):
+    """Train two steps on x of a shape. Returns the session of the second, at its start, and that of its recording, at its end."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    rec, said = (
+        tui_gru.record(folder / "run.gru", model, optimizer, every=1, **cell),
+        {key: str(path) for key, path in cell.items()},
+    )
+    assert tui_gru.debug(model, optimizer, screen=False, **said) is None
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(torch.randn(shape)).square().sum()
+        loss.backward()
+        optimizer.step()
+        rec.step(loss)
+        session = tui_gru.debug(model, optimizer, screen=False, **said)
+    rec.close()
+    opened = tui_gru.Session.open(folder / "run.gru")
+    opened.seek(opened.program.ticks)
+    opened.step("batch")
+    return session, opened

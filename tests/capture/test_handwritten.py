@@ -11,7 +11,18 @@ import torch
 from torch import nn
 
 import tui_gru
-from tests.capture.handwritten import FORMS, IN, Chunked, Concatenated, Functional, H, SideBySide, loop, parameter
+from tests.capture.handwritten import (
+    FORMS,
+    IN,
+    Chunked,
+    Concatenated,
+    Functional,
+    H,
+    SideBySide,
+    debugged_and_recorded,
+    loop,
+    parameter,
+)
 from tests.capture.test_borders import capture
 from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
@@ -622,22 +633,9 @@ def test_a_cell_with_a_memory_is_captured_with_the_names_that_are_given(tmp_path
 def test_equations_are_debugged_and_recorded(mgu, tmp_path):
     torch.manual_seed(4)
     model = Script(Gated())
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    rec = tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1, cell=mgu)
-    assert tui_gru.debug(model, optimizer, screen=False, cell=str(mgu)) is None
-    for _ in range(2):
-        optimizer.zero_grad()
-        loss = model(torch.randn(T, B, IN)).square().sum()
-        loss.backward()
-        optimizer.step()
-        rec.step(loss)
-        session = tui_gru.debug(model, optimizer, screen=False, cell=str(mgu))
-    rec.close()
+    session, opened = debugged_and_recorded(model, (T, B, IN), tmp_path, cell=mgu)
     assert "Gated is hand-written, and read as mgu.cell: the output is the same to" in session.notice
     session.step("batch")
-    opened = tui_gru.Session.open(tmp_path / "run.gru")
-    opened.seek(opened.program.ticks)
-    opened.step("batch")
     for name in ("f", "h", "dWf", "dUg"):
         np.testing.assert_array_equal(opened.value(name), session.value(name))
     gradient = model.cell.U_f.weight.grad.numpy().T

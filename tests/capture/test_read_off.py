@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import tui_gru
-from tests.capture.handwritten import IN, H
+from tests.capture.handwritten import IN, H, debugged_and_recorded
 from tests.capture.test_borders import capture
 from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
@@ -517,25 +516,12 @@ def test_another_class_is_read_off_if_it_is_named():
 def test_it_is_debugged_and_recorded(tmp_path):
     torch.manual_seed(4)
     model = Script(NormedGatesLSTMCell())
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    rec = tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1)
-    assert tui_gru.debug(model, optimizer, screen=False) is None
-    for _ in range(2):
-        optimizer.zero_grad()
-        loss = model(torch.randn(T, B, IN)).square().sum()
-        loss.backward()
-        optimizer.step()
-        rec.step(loss)
-        session = tui_gru.debug(model, optimizer, screen=False)
-    rec.close()
+    session, opened = debugged_and_recorded(model, (T, B, IN), tmp_path)
     assert (
         "NormedGatesLSTMCell is hand-written, and its equations are read off its operations: the output is the same to"
         in session.notice
     )
     session.step("batch")
-    opened = tui_gru.Session.open(tmp_path / "run.gru")
-    opened.seek(opened.program.ticks)
-    opened.step("batch")
     assert session.check().agrees
     for name in ("i", "ec", "s1", "h", "dc", "dgi"):
         np.testing.assert_array_equal(opened.value(name), session.value(name))
