@@ -643,6 +643,15 @@ def test_equations_are_debugged_and_recorded(mgu, tmp_path):
     forget(model)
 
 
+def test_a_file_with_the_name_of_the_class_is_said_to_be_read(mgu, tmp_path):
+    torch.manual_seed(4)
+    model, path = Script(Gated()), mgu.with_name("Gated.cell")
+    mgu.rename(path)
+    session, _ = debugged_and_recorded(model, (T, B, IN), tmp_path, cell=path)
+    assert "Gated is hand-written, and read as Gated.cell: the output is the same to" in session.notice
+    forget(model)
+
+
 def test_equations_of_another_cell_say_so(mgu):
     class Other(Gated):
         def forward(self, x, h):

@@ -209,7 +209,7 @@ def test_outputs_and_gradients_are_those_of_the_script(make, dtype):
     assert learned == trained(make, dtype)[2]
     for step in steps:
         (call,) = sequences(step)
-        assert (call.module.name, call.module.equations.name, call.timesteps) == ("cell", f"{type(model.cell).__name__}.cell", T)
+        assert (call.module.name, call.module.equations.name, call.timesteps) == ("cell", type(model.cell).__name__, T)
         assert compare_outputs(call, recompute(call))[0].error < of_call(call)
         compared = compare_gradients(replace(step, calls=(call,)))
         assert compared.cause == "equal"
@@ -304,7 +304,7 @@ def test_a_loop_is_read_off_from_its_second_timestep(make, begins):
     running.step()
     running.close()
     (call,) = sequences(steps[0])
-    assert (call.module.equations.name, call.timesteps) == (f"{type(model['rnn']).__name__}.cell", T)
+    assert (call.module.equations.name, call.timesteps) == (type(model["rnn"]).__name__, T)
     assert compare_outputs(call, recompute(call))[0].error < of_call(call)
     compared = compare_gradients(replace(steps[0], calls=(call,)))
     assert (compared.cause, compared.error < of_call(call)) == ("equal", True)
@@ -375,7 +375,7 @@ def test_other_calls(make, call):
     running.step()
     running.close()
     (found,) = sequences(steps[0])
-    assert (found.module.equations.name, found.timesteps) == (f"{make.__name__}.cell", 3)
+    assert (found.module.equations.name, found.timesteps) == (make.__name__, 3)
     assert compare_gradients(replace(steps[0], calls=(found,))).cause in ("equal", "rounded" if call == "half" else "equal")
 
 
@@ -510,7 +510,7 @@ def test_another_class_is_read_off_if_it_is_named():
     with pytest.warns(UserWarning, match="; or name it with cell= to have its equations read off its operations"):
         assert not captured()
     (call,) = captured(cell="step")
-    assert call.module.equations.name == "Normed.cell"
+    assert call.module.equations.name == "Normed"
 
 
 def test_it_is_debugged_and_recorded(tmp_path):

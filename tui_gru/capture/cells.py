@@ -508,7 +508,7 @@ def _cell_of(
     for variables, sized in combined((reader.variables, {}), (False, True)):
         try:
             text, blocks = equations_of(reader, own[0], before, after, variables, sized=sized)
-            equations = _derivable(f"{title}.cell", text, I, H)
+            equations = _derivable(title, text, I, H)
             break
         except (CaptureError, EquationError):
             if sized and not variables:

@@ -72,7 +72,7 @@ class CellKind:
     resets: tuple[str, ...] = NONE
     z_meanings: tuple[str, ...] = NONE
     forget_biases: tuple[int, ...] = (0,)
-    state_functions: tuple[str, ...] = ("tanh",)
+    state_functions: tuple[str, ...] = STATE_FUNCTIONS
 
     @cached_property
     def orders(self) -> tuple[str, ...]:
@@ -93,29 +93,9 @@ class CellKind:
 KINDS: Mapping[str, CellKind] = {
     kind.name: kind
     for kind in (
-        CellKind(
-            "gru",
-            "a GRU",
-            "zrn",
-            {"z": "z", "r": "r", "n": "h"},
-            GATE_NAMES,
-            "h",
-            "n",
-            RESETS,
-            Z_MEANINGS,
-            state_functions=STATE_FUNCTIONS,
-        ),
-        CellKind(
-            "lstm",
-            "an LSTM",
-            "ifgo",
-            {gate: gate for gate in "ifgo"},
-            GATE_NAMES,
-            "hc",
-            forget_biases=(0, 1),
-            state_functions=STATE_FUNCTIONS,
-        ),
-        CellKind("rnn", "a plain RNN", "h", {"h": "h"}, STATE_FUNCTIONS),
+        CellKind("gru", "a GRU", "zrn", {"z": "z", "r": "r", "n": "h"}, GATE_NAMES, "h", "n", RESETS, Z_MEANINGS),
+        CellKind("lstm", "an LSTM", "ifgo", {gate: gate for gate in "ifgo"}, GATE_NAMES, "hc", forget_biases=(0, 1)),
+        CellKind("rnn", "a plain RNN", "h", {"h": "h"}, STATE_FUNCTIONS, state_functions=("tanh",)),
     )
 }
 LSTM, RNN = Convention("ifgo", z="", kind="lstm"), Convention("h", z="", gate="tanh", kind="rnn")  # as torch stores them

@@ -414,7 +414,7 @@ def _of_equations(module: GRUModule, call: GRUCall) -> str:
     assert module.equations is not None
     record = recompute(replace(call, dout=None, dhn=None, head=None))
     found = difference("out", record.array(output_name(record)), call.out)
-    is_read_off = module.equations.name == f"{module.written_as}.cell"
+    is_read_off = module.equations.name == module.written_as  # the name of a file ends in .cell
     read = "its equations are read off its operations" if is_read_off else f"read as {module.equations.name}"
     given = f"{module.written_as} is hand-written, and {read}"
     if found.error <= tolerance_of(call):
