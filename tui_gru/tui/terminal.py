@@ -104,15 +104,15 @@ class GuardedScreen(Screen[None]):
 
     _settled = False  # True once Textual has laid out what has changed since the screen was shown
 
-    def _on_timer_update(self) -> None:
-        super()._on_timer_update()
-        if not self._settled:
-            self._settled = True
-            self.draw()
+    def _settle(self) -> None:
+        self._settled = True
+        self.refresh()
 
     def on_screen_resume(self, event: ScreenResume) -> None:
         """When the screen is first shown, style nothing again: all of it has just been styled."""
         event.refresh_styles = self.stack_updates > 0
+        if not self._settled:
+            self.call_after_refresh(self._settle)
 
     def lay_out(self) -> None:
         """Update the layout at once. Textual does it after the messages that wait."""
