@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import tomllib
 from pathlib import Path
 
@@ -118,6 +119,21 @@ def test_ctrl_c_is_quiet():
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=120)
     assert (running.returncode, err) == (130, b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("command", [["player", "-x", "l; 99999999e; 99999999e", "-o"], ["screenshot", "--keys", "l 99999999e"]])
+def test_ctrl_c_stops_a_run_whose_screen_is_drawn(run, command, tmp_path, monkeypatch):
+    step, begun = Session.step, []
+
+    def interrupted(session, level, count=1, **options):
+        begun.append(count)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return step(session, level, count, **options)
+
+    monkeypatch.setattr(Session, "step", interrupted)
+    assert run(*command, tmp_path / ("out.html" if "player" in command else "out.svg")) == (130, "", "")
+    assert (begun, list(tmp_path.iterdir())) == ([99999999], [])
 
 
 # Samples

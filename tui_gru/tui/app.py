@@ -450,10 +450,14 @@ class TuiGruApp(GuardedApp):
         if not self._ready_to_leave:
             self._signalled = number
             return
+        self.stop_runs()
+        self.exit(return_code=128 + number)
+
+    def stop_runs(self) -> None:
+        """Stop the run that is under way, or about to start, at the end of its batch."""
         for screen in self.screen_stack:
             if isinstance(screen, MainScreen):
                 screen.session.interrupt()
-        self.exit(return_code=128 + number)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), SAFE_LINES, *((PLAIN_LINES,) if self.glyphs is ASCII else ())]

@@ -100,7 +100,12 @@ async def headless(
     async with AsyncExitStack() as stack:
         with (drawn_once if drawn else drawn_later)(app):
             await stack.enter_async_context(app.run_test(size=size, **options))
-        yield PromptPilot(app)
+        try:
+            yield PromptPilot(app)
+        except BaseException:
+            if isinstance(app, TuiGruApp):
+                app.stop_runs()  # the end of the app waits for the thread of a run
+            raise
 
 
 # ------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ import threading
 from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice, pairwise
@@ -349,7 +351,7 @@ class DrawnMoments:
         self._spots: list[list[tuple[tuple[int, int, int], ...]]] = []  # by moment and row: column, width and derivation
         self._words: list[tuple[Any, ...]] = []
 
-    async def draw(self, app: TuiGruApp, pilot: PromptPilot[None], drawn: Drawn, stop: threading.Event) -> None:
+    async def draw(self, app: TuiGruApp, pilot: PromptPilot[None], drawn: Drawn) -> None:
         """Draw all moments on the screen of an app, in each theme in turn."""
         screen, own = app.screen, app.theme
         assert isinstance(screen, MainScreen)
@@ -362,8 +364,6 @@ class DrawnMoments:
                 colours = app.get_css_variables()
                 self._grounds.append((_css(colours["foreground"]), _css(colours["background"])))
                 for i, tick in enumerate(self.walk.ticks):
-                    if stop.is_set():
-                        return
                     screen.session = Session(state=as_of(session.state, tick))  # the session itself stays where it is
                     screen.show_now()
                     await pilot.pause()
@@ -528,20 +528,28 @@ class Player:
         """Draw all moments. `planned` gets the walk and the estimated size in bytes before, `drawn` the progress."""
         # It works in a thread with a loop of its own, since a notebook calls this inside a running loop.
         failed: list[BaseException] = []
-        stop = threading.Event()
+        begun: Future[asyncio.Task[None] | None] = Future()
+
+        async def drawing() -> None:
+            begun.set_result(asyncio.current_task())
+            await self._draw(planned, drawn)
 
         def work() -> None:
             try:
-                asyncio.run(self._draw(planned, drawn, stop))
+                asyncio.run(drawing())
             except BaseException as error:
                 failed.append(error)
+            finally:
+                begun.cancel()
 
         collects, thread = gc.isenabled(), threading.Thread(target=work, name="player")
         thread.start()
         try:
             thread.join()
-        except BaseException:
-            stop.set()
+        except BaseException:  # ctrl+c
+            with suppress(CancelledError, RuntimeError):  # it has just ended
+                if (task := begun.result()) is not None:
+                    task.get_loop().call_soon_threadsafe(task.cancel)
             thread.join()
             raise
         finally:
@@ -551,7 +559,7 @@ class Player:
         if failed:
             raise failed[0]
 
-    async def _draw(self, planned: Callable[[Walk, int], object], drawn: Drawn, stop: threading.Event) -> None:
+    async def _draw(self, planned: Callable[[Walk, int], object], drawn: Drawn) -> None:
         app = self._app
         async with headless(app, self._size, drawn=False) as pilot:
             await pilot.pause()
@@ -566,10 +574,9 @@ class Player:
                 walk = Walk.to_here(session, self._by, self._last, self._size, jumps)
                 planned(walk, walk.estimate(self._size))
                 recorder = DrawnMoments(walk, self._size, self._themes)
-                await recorder.draw(app, pilot, drawn, stop)
-                if not stop.is_set():
-                    self.walk, self.unexplained = walk, recorder.derivations.refused
-                    self._data = recorder.data() | {"start": len(walk.ticks) - 1 if self._at_end else 0}
+                await recorder.draw(app, pilot, drawn)
+                self.walk, self.unexplained = walk, recorder.derivations.refused
+                self._data = recorder.data() | {"start": len(walk.ticks) - 1 if self._at_end else 0}
 
     @cached_property
     def title(self) -> str:
