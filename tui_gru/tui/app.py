@@ -67,6 +67,7 @@ HANDLING = 10.0  # seconds until a key counts as handled; it takes longer only i
 PATIENCE = 0.5  # seconds to wait for messages that a panel has sent
 STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
 MANY = 50  # waiting steps that are taken together
+COLLECT_EVERY = 10_000  # new objects after which reference cycles are searched for
 HAND_OVER = 0.0005  # seconds after which a thread that computes leaves the interpreter to another that waits for it
 
 
@@ -614,7 +615,10 @@ def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) 
     app = make_app(session, theme=theme, ascii=ascii, keys=keys)
     if words := session.memory_notice:
         session.add_notice(words)
-    before = sys.getswitchinterval()
+    before, collected = sys.getswitchinterval(), gc.get_threshold()
+    # A picture is thousands of small objects, few of them in reference cycles. At Python's default threshold, the search for cycles
+    # takes a tenth of the time of a key.
+    gc.set_threshold(COLLECT_EVERY, *collected[1:])
     # To handle a key, the UI thread takes the interpreter a dozen times from a thread that computes, and would wait 5 ms each time.
     sys.setswitchinterval(HAND_OVER)
     try:
@@ -622,6 +626,7 @@ def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) 
     finally:
         app.ending.close()
         sys.setswitchinterval(before)
+        gc.set_threshold(*collected)
     _put_away(app.session if app.main is None else app.main.session)
     if app.return_code:
         raise SystemExit(app.return_code)
