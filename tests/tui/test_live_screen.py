@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from textual import events
-from textual.geometry import Size
+from textual.screen import Screen
 
 from tests.tui.test_main_screen import Driver, driving, driving_app
 from tui_gru import Session
@@ -156,8 +155,8 @@ async def test_of_large_batches_the_results_are_followed_and_other_panels_say_of
         assert not any("at e1 b1" in str(panel.border_title) for panel in d.screen.query(Panel))
 
 
-async def times_of_pictures(monkeypatch: pytest.MonkeyPatch, take: Callable[[Driver, int], float]) -> list[float]:
-    """Return when each picture of a run is drawn, if the n-th one takes as many seconds as `take` returns."""
+async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run computes for a multiple of the time that a picture has taken before it draws the next one."""
     now, taken, drawn = [0.0], [0.0], list[float]()
     monkeypatch.setattr(running, "SHOW_EVERY", 0.25)
     monkeypatch.setattr(running, "SHOW_SHARE", 16)
@@ -165,7 +164,7 @@ async def times_of_pictures(monkeypatch: pytest.MonkeyPatch, take: Callable[[Dri
     def thread_time() -> float:
         return taken[0] if threading.current_thread() is threading.main_thread() else now[0]
 
-    clock = {"monotonic": lambda: now[0], "thread_time": thread_time, "sleep": lambda seconds: None}
+    clock = {"monotonic": lambda: now[0], "thread_time": thread_time}
     monkeypatch.setattr(running, "time", SimpleNamespace(perf_counter=time.perf_counter, **clock))
     async with driving() as d:
         show = d.screen.show_passing
@@ -173,7 +172,7 @@ async def times_of_pictures(monkeypatch: pytest.MonkeyPatch, take: Callable[[Dri
         def showing(snapshot: Snapshot) -> None:
             show(snapshot)
             drawn.append(now[0])
-            taken[0] += take(d, len(drawn))
+            taken[0] += 1 / 128 if len(drawn) < 5 else 1 / 32
 
         monkeypatch.setattr(d.screen, "show_passing", showing)
 
@@ -181,22 +180,46 @@ async def times_of_pictures(monkeypatch: pytest.MonkeyPatch, take: Callable[[Dri
             now[0] += 1 / 16
 
         await sampled(d, lambda progress: d.session.step("batch", 40, progress=progress), look)
-    return drawn
+    assert drawn == [0.25, 0.5, 0.75, 1.0, 1.25, 1.75, 2.25]
 
 
-async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run computes for a multiple of the time that a picture has taken before it draws the next one."""
-    drawn = await times_of_pictures(monkeypatch, lambda d, number: 1 / 128 if number < 5 else 1 / 32)
-    assert drawn == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]  # the time is known with the next report
+async def test_a_run_waits_while_its_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "LONGEST_WAIT", 60.0)
+    async with driving() as d:
+        reporting, drawn, when_drawn = [False], list[bool](), d.screen.when_drawn
+
+        def run(progress: Any) -> None:
+            def passed(place: Any) -> None:
+                reporting[0] = True
+                progress(place)
+                reporting[0] = False
+
+            d.session.step("batch", 20, progress=passed)
+
+        def observed(callback: Callable[[], object]) -> None:
+            when_drawn(lambda: (drawn.append(reporting[0]), callback()))
+
+        monkeypatch.setattr(d.screen, "when_drawn", observed)
+        d.screen.do(run, batches=None)
+        await until_idle(d.pilot)
+    assert drawn == [True] * 19
 
 
-async def test_a_resize_does_not_hold_the_next_pictures_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def resized(d: Driver, number: int) -> float:
-        if number == 3:
-            d.screen.post_message(events.Resize(Size(120, 36), Size(120, 36)))
-        return 1 / 128 if number != 3 else 1.0
+async def test_a_run_does_not_wait_for_a_screen_that_another_one_covers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "LONGEST_WAIT", 60.0)
+    async with driving() as d:
+        main, ended = d.screen, threading.Event()
 
-    assert await times_of_pictures(monkeypatch, resized) == [k / 4 for k in range(1, 10)]
+        def run(progress: Any) -> None:
+            d.session.step("batch", 20, progress=progress)
+            ended.set()
+
+        d.pilot.app.push_screen(Screen[None]())
+        await d.pilot.pause()
+        main.do(run, batches=None)
+        assert await asyncio.to_thread(ended.wait, 30)
+        d.pilot.app.pop_screen()
+        await until_idle(d.pilot)
 
 
 def test_a_thread_that_computes_hands_the_interpreter_over_soon_while_the_screen_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from threading import Event
 from typing import Any, Protocol
 
 from textual.message import Message
@@ -25,9 +26,9 @@ from tui_gru.tui.session_screen import SessionScreen, problem_of
 # Executes verbs of a session: quick ones in the UI thread, others in a worker thread that can be interrupted.
 
 
-# Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one, so
-# that pictures take about a tenth of it; seconds between reports of progress in words where there are no pictures for so long.
-SHOW_EVERY, SHOW_SHARE, REPORT_EVERY = 0.25, 10, 1.0
+# Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one;
+# the most seconds for which it waits for a picture; seconds between reports in words where there are no pictures for so long.
+SHOW_EVERY, SHOW_SHARE, LONGEST_WAIT, REPORT_EVERY = 0.3, 10, 0.1, 1.0
 LOOK_EVERY = 0.01  # seconds between two looks at whether a picture is due; a small batch takes less time than the look
 
 
@@ -102,8 +103,8 @@ class Runner:
         self._then: Then | None = None
         self._opens = False
         self.result: object = None  # of the last verb
-        self._shown, self._taken = True, 0.0  # whether the last picture of a run is drawn, and the time of the UI thread it took
-        self._begun: float | None = None  # the time of the UI thread when it began to draw the picture
+        self._shown, self._taken = Event(), 0.0  # set while no picture is being drawn; seconds the last one took
+        self._shown.set()
         self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
 
     @property
@@ -166,14 +167,17 @@ class Runner:
             if now < due:
                 return
             due, found = now + LOOK_EVERY, None
-            if self._shown and now - shown >= SHOW_EVERY and time.thread_time() - computed >= SHOW_SHARE * self._taken:
+            if self._shown.is_set() and now - shown >= SHOW_EVERY and time.thread_time() - computed >= SHOW_SHARE * self._taken:
                 found = session.passing()
             if found is not None:
-                self._shown, pictures, shown, computed = False, True, now, time.thread_time()
+                self._shown.clear()
+                pictures, shown, computed = True, now, time.thread_time()
             # The words come with the pictures, so that both are about one batch, unless pictures are seldom.
             if found is not None or now - said >= (REPORT_EVERY if pictures else SHOW_EVERY):
                 said = now
                 screen.post_message(Progressed(place, found))
+                if found is not None:  # beside a thread that computes, drawing takes twice its time
+                    self._shown.wait(LONGEST_WAIT)
 
         before, interrupts = session.position.number, session.interrupts.count
         try:
@@ -189,24 +193,22 @@ class Runner:
             screen.post_message(Finished(result))
 
     def progressed(self, event: Progressed) -> None:
-        if self._begun is not None:
-            self._taken, self._begun = time.thread_time() - self._begun, None
         if self._run is not None:
             waiting = self._waiting()
             behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
             stop = sign_of_key(self._screen, "stop")
             self._screen.say(f"running · {self._run.describe(event.place)} · {stop} stops{behind}")
             if event.passing is not None:
-                self._begun = time.thread_time()
+                self._screen.when_drawn(partial(self._drawn, time.thread_time()))
                 self._screen.show_passing(event.passing)
-                self._screen.call_after_refresh(setattr, self, "_shown", True)
 
-    def resized(self) -> None:
-        """Forget how long the picture of a run under way takes: with a resize it takes longer than the next one will."""
-        self._begun = None
+    def _drawn(self, begun: float) -> None:
+        self._taken = time.thread_time() - begun
+        self._shown.set()
 
     def finished(self, event: Finished) -> None:
-        self._run, self._shown, self._begun = None, True, None
+        self._run = None
+        self._shown.set()
         self._screen.session.interrupts.forget()
         self._batch_seconds *= FADING
         self._screen.say(event.problem, warning=bool(event.problem))

@@ -686,7 +686,6 @@ class MainScreen(SessionScreen):
             self.set_interval(FOLLOWED / 2, self.newer.poll)
 
     def on_resize(self, event: events.Resize) -> None:
-        self.runner.resized()
         if self._card is not None:
             self._card.size_up()  # before the panels, which get the rows that it leaves
         self.panels.resized()

@@ -99,8 +99,22 @@ class GuardedScreen(Screen[None]):
             super()._compositor_refresh()
         else:
             self._dirty_widgets.clear()  # the compositor has the regions
+        self._call_back()
 
     _compositor_refresh = draw  # Textual's name for it
+
+    _when_drawn: Callable[[], object] | None = None
+
+    def when_drawn(self, callback: Callable[[], object]) -> None:
+        """Call back once, after the next drawing; at once while another screen covers this one, which is not drawn then."""
+        self._when_drawn = callback
+        if not self.is_current:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        callback, self._when_drawn = self._when_drawn, None
+        if callback is not None:
+            callback()
 
     _settled = False  # True once Textual has laid out what has changed since the screen was shown
 
