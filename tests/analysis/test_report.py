@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import re
@@ -337,6 +338,64 @@ def test_a_browser_sets_the_equations(tutorial, tmp_path):
         assert line in selected
     finally:
         page.close()
+
+
+#: The least contrast of a text with what is behind it, as WCAG defines it, by the inks that a browser has computed.
+CONTRAST = """(() => {
+  const parts = words => words.match(/[\\d.]+/g).map(Number)
+  const linear = x => x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4
+  const light = words => { const [r, g, b] = parts(words).map(x => linear(x / 255))
+                           return .2126 * r + .7152 * g + .0722 * b }
+  const behind = e => { const own = getComputedStyle(e).backgroundColor
+                        return parts(own)[3] === 0 ? behind(e.parentElement) : own }
+  const contrast = e => { const ink = getComputedStyle(e)[e.closest('svg') ? 'fill' : 'color']
+                          const [low, high] = [light(ink), light(behind(e.closest('svg') || e))].sort((a, b) => a - b)
+                          return (high + .05) / (low + .05) }
+  const written = e => [...e.childNodes].some(each => each.nodeType === 3 && each.data.trim())
+  return Math.min(...[...document.body.querySelectorAll('*')].filter(written).map(contrast))
+})()"""
+
+
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium")
+def test_a_page_can_be_read_at_night_on_a_phone_and_on_paper(tutorial, tmp_path):
+    path, both = tmp_path / "report.html", tmp_path / "both.html"
+    path.write_text(as_html(tutorial.report()), encoding="utf-8")
+    comparison = RunComparison(tutorial.report("one"), Session().report("other"))
+    both.write_text(COMPARISON_WRITERS[".html"](comparison), encoding="utf-8")
+    page, grounds = chromium.Chromium(dark=False), set()
+    try:
+        for file, scheme, width in itertools.product((path, both), ("dark", "light"), (1200, 390)):
+            page.prefer(scheme)
+            page.resize(width, 800, phone=width < 400)
+            page.open(file.as_uri(), "true")
+            assert page.run(CONTRAST) >= 4.5
+            assert page.run("document.documentElement.scrollWidth") <= width
+            grounds.add(page.run("getComputedStyle(document.body).backgroundColor"))
+            assert page.run("[...document.querySelectorAll('svg text')].every(e => e.getBoundingClientRect().height > 9)")
+        assert len(grounds) == 2
+        folded = "[...document.querySelectorAll('details:not([open]) tr')].map(each => each.checkVisibility())"
+        page.open(path.as_uri(), "true")
+        assert not any(page.run(folded))
+        page.prefer("dark", media="print")
+        assert len(page.run(folded)) > 10
+        assert all(page.run(folded))
+        assert page.run("getComputedStyle(document.querySelector('h1')).color") == "rgb(29, 36, 41)"
+    finally:
+        page.close()
+
+
+def test_a_page_has_heads_and_its_pictures_say_their_numbers(session, tutorial):
+    for each in (session, tutorial):
+        report = each.report()
+        written = as_html(report)
+        rows = re.findall(r"<tr>(.*?)</tr>", re.sub(r"<details.*?</details>", "", written))
+        assert all(row.startswith("<th") for row in rows)
+        assert re.findall(r"<h(\d)", written)[0] == "1"
+        levels = [int(level) for level in re.findall(r"<h(\d)", written)]
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+        labels = re.findall(r'<svg[^>]*aria-label="([^"]*)"', written)
+        assert f"loss {rounded(report.curve[-1][1])}" in labels[0]
+        assert all(re.search(r"\d|table below", label) for label in labels)
 
 
 def test_a_picture_is_a_picture(session, tutorial):

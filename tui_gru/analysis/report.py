@@ -454,13 +454,11 @@ def _figures_of_story(story: Story) -> Iterator[Figure]:
     sizes = np.array([[moment.norms[name] for name in matrices_of(program)] for moment in story.moments]).T
     norms = {f"‖{written(name)}‖": values for name, values in zip(matrices_of(program), sizes, strict=True)}
     yield from drawn("weights", "norms of the weights", norms, log=True)
-    yield from drawn(
-        "steps", "‖ΔW‖ / ‖W‖ of a step", {"all weights": story.of(lambda moment: moment.step)}, levels=[("usual", 0.001)], log=True
-    )
+    steps = {"all weights": story.of(lambda moment: moment.step)}
+    yield from drawn("steps", "‖ΔW‖ / ‖W‖ of a step", steps, levels=[("usual", 0.001)], log=True)
     back = story.of(lambda moment: reach(moment.reach, 0, way=1).steps if len(moment.reach) else math.nan)
-    yield from drawn(
-        "reach", "timesteps back to which the last prediction has a tenth of its largest gradient", {"timesteps": back}
-    )
+    title = "timesteps back to which the last prediction has a tenth of its largest gradient"
+    yield from drawn("reach", title, {"timesteps": back})
 
 
 def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -> tuple[Activity | None, TextLosses | None, float]:
@@ -526,18 +524,20 @@ def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[s
 
 WIDTH, CURVE_HEIGHT = 960, 250
 _INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
-_LINES = (_LINE, "#c45c14", "#1f5fa8", "#8a3f8f", "#7a6a00", "#b3261e", "#4d7f17", "#566168")  # inks of the lines of a chart
-_POSITIVE, _NEGATIVE = (31, 95, 168), (196, 92, 20)  # blue and orange, around white
+_POSITIVE, _NEGATIVE = "#b5530f", "#1f5fa8"  # orange and blue, as on the screen
+_LINES = (_LINE, _POSITIVE, _NEGATIVE, "#8a3f8f", "#7a6a00", "#b3261e", "#4d7f17", _DIM)  # inks of the lines of a chart
+_PAPER, _NIGHT = "#fbfaf6", "#10171b"
+#: The inks of a dark page by those of a light one. On both, each text has a contrast of 4.5 and more.
+_DARK = dict(zip(_LINES, ("#4fc3b0", "#f0914a", "#7fb2ee", "#d18fd6", "#cbb84a", "#ff8a80", "#9ccc5a", "#97a3a9"), strict=True))
+_DARK |= {_INK: "#d5dde0", _GRID: "#37434a"}
 _FONT = 'font-family="ui-monospace,Menlo,Consolas,monospace"'
-_CELL = 8  # pixels of a character of the heat map
+_CELL, _WIDEST, _MAPPED = 8, 16, 720  # pixels of a character of the heat map, of one in a short text, and of a text at most
 
 
 def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anchor: str = "start", bold: bool = False) -> str:
     """Return a line of text whose base line is at `y`."""
-    weight = ' font-weight="bold"' if bold else ""
-    return (
-        f'<text x="{x:g}" y="{y:g}" {_FONT} font-size="{size}" fill="{ink}" text-anchor="{anchor}"{weight}>{escape(words)}</text>'
-    )
+    font = f'{_FONT} font-size="{size}" font-weight="{"bold" if bold else "normal"}"'
+    return f'<text x="{x:g}" y="{y:g}" {font} fill="{ink}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def chart(figure: Figure) -> list[str]:
@@ -566,11 +566,10 @@ def chart(figure: Figure) -> list[str]:
         scale = math.log if figure.logarithmic else float
         return bottom - (bottom - top) * (scale(value) - scale(low)) / (scale(high) - scale(low))
 
+    across = f'x1="{left}" x2="{right}"'
     found = [text(left, 14, f"{figure.title}{', logarithmic' if figure.logarithmic else ''}", ink=_INK)]
     for value in value_ticks(low, high, logarithmic=figure.logarithmic):
-        found.append(
-            f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-width="0.5"/>'
-        )
+        found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-width="0.5"/>')
         found.append(text(left - 6, y(value) + 4, rounded(value), ink=_DIM, anchor="end"))
     found.append(f'<polyline points="{left},{top} {left},{bottom} {right},{bottom}" fill="none" stroke="{_DIM}"/>')
     for batch in batch_ticks(first, last):
@@ -584,9 +583,7 @@ def chart(figure: Figure) -> list[str]:
             found.append(text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
     found += [text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
     for _, value in levels:
-        found.append(
-            f'<line x1="{left}" y1="{y(value):.1f}" x2="{right}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>'
-        )
+        found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>')
     for (_, points), ink in zip(lines, inks, strict=True):
         path = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in points)
         if len(points) == 1:
@@ -600,51 +597,51 @@ def chart(figure: Figure) -> list[str]:
 
 
 def figure_svg(figure: Figure) -> str:
-    """Return a figure as a complete picture."""
-    return svg(chart(figure), WIDTH, CURVE_HEIGHT, label=figure.title)
+    """Return a figure as a complete picture, labelled with what its lines end with."""
+    ends = [(line.name, line.finite[-1][1]) for line in figure.lines if line.finite]
+    said = "; ".join(f"{name} {rounded(value)}" for name, value in (*ends, *figure.levels))
+    return svg(chart(figure), WIDTH, CURVE_HEIGHT, label=f"{figure.title}. At the end: {said}" if said else figure.title)
 
 
-def heat_map(report: RunReport) -> tuple[list[str], int]:
-    """Return the units of the report over the first characters of its text, and the height of the picture."""
+def heat_map(report: RunReport) -> tuple[list[str], int, int]:
+    """Return the units of the report over the first characters of its text, and the width and the height of the picture."""
     units, characters = report.values.shape
-    left, top = 80, 18
-    found = [text(left + i * _CELL, top - 5, printable_text(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
+    left, top, cell = 80, 18, min(max(_MAPPED // max(characters, 1), _CELL), _WIDEST)
+    names = [printable_text(char[:1]) for char in report.text]
+    found = [text(left + (i + 0.5) * cell, top - 5, name, size=11, ink=_DIM, anchor="middle") for i, name in enumerate(names)]
     for row, note in enumerate(report.units):
         y = top + row * 14
         found.append(text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
         for i in range(characters):
-            value = float(report.values[row, i])
-            found.append(f'<rect x="{left + i * _CELL}" y="{y}" width="{_CELL}" height="13" fill="{_colour(value)}"/>')
+            ink = _coloured(float(report.values[row, i]))
+            found.append(f'<rect x="{left + i * cell}" y="{y}" width="{cell}" height="13" {ink}/>')
         words = f"{note.goes_with} {note.r:+.2f}" if abs(note.r) >= 0.1 else ""
-        found.append(text(left + characters * _CELL + 6, y + 11, words, ink=_DIM))
-    return found, top + units * 14 + 6
+        found.append(text(left + characters * cell + 6, y + 11, words, ink=_DIM))
+    return found, left + characters * cell + 220, top + units * 14 + 6
 
 
-def _colour(value: float) -> str:
+def _coloured(value: float) -> str:
+    """Return the attributes of a cell: orange above 0 and blue below, the stronger the larger."""
     if not math.isfinite(value):
-        return "#000000"
-    part = min(abs(value), 1.0)
-    red, green, blue = (round(255 + (channel - 255) * part) for channel in (_POSITIVE if value >= 0 else _NEGATIVE))
-    return f"#{red:02x}{green:02x}{blue:02x}"
+        return f'fill="{_INK}"'
+    return f'fill="{_POSITIVE if value >= 0 else _NEGATIVE}" fill-opacity="{min(abs(value), 1.0):.2f}"'
 
 
-def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[list[str], int]:
+def bars(values: Sequence[tuple[str, float, str]]) -> tuple[list[str], int]:
     """Return horizontal bars with a name, a value and a text after it, and the height of the picture."""
     largest = max((value for _, value, _ in values), default=1.0) or 1.0
     found = []
     for row, (name, value, words) in enumerate(values):
-        y = row * 18
+        y, across = row * 18, max(value / largest, 0) * 200
         found.append(text(120, y + 12, name, ink=_DIM, anchor="end"))
-        found.append(
-            f'<rect x="128" y="{y + 2}" width="{max(value / largest, 0) * (width - 220):.1f}" height="12" fill="{_LINE}"/>'
-        )
-        found.append(text(width - 84, y + 12, words))
+        found.append(f'<rect x="128" y="{y + 2}" width="{across:.1f}" height="12" fill="{_LINE}"/>')
+        found.append(text(336, y + 12, words))
     return found, 18 * len(values)
 
 
-def classes(report: RunReport) -> tuple[list[str], int]:
-    """Return the mean loss of each class of characters as bars, sorted by their share of the loss."""
-    return bars([(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes])
+def classes(report: RunReport) -> list[tuple[str, float, str]]:
+    """Return the mean loss of each class of characters as `bars` draws it, sorted by their share of the loss."""
+    return [(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes]
 
 
 def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
@@ -663,23 +660,35 @@ def moved(elements: Sequence[str], x: float, y: float) -> str:
 
 
 _STYLE = """\
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2429; background: #fbfaf6; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } code, pre, td { font-family: ui-monospace, monospace; }
-table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem; }
-td:first-child { color: #566168; } svg { max-width: 100%; height: auto; } mark { background: #f4c542; }
-.equations td { color: inherit; vertical-align: middle; } math { font-size: 1.15em; }
-.finding { border-left: 4px solid #b3261e; padding-left: 1rem; margin: 1rem 0; } .finding ul { margin: .3rem 0; }
+:root { color-scheme: light dark; --ink: #1d2429; --dim: #566168; --paper: #fbfaf6; --bad: #b3261e; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; } math { font-size: 1.15em; } summary { cursor: pointer; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; margin: .8rem 0 .3rem; }
+table { border-collapse: collapse; } code, pre, th, td { font-family: ui-monospace, monospace; }
+th, td { padding: .1rem 1rem .1rem 0; min-width: 6ch; vertical-align: top; font-size: .9rem; }
+.equations td { vertical-align: middle; } th { color: var(--dim); font-weight: normal; text-align: left; overflow-wrap: normal; }
+svg { max-width: 100%; height: auto; } mark { color: #1d2429; background: #f4c542; font-weight: bold; }
+.finding { border-left: 4px solid var(--bad); padding-left: 1rem; margin: 1rem 0; } .finding ul { margin: .3rem 0; }
+@media screen and (max-width: 48rem) {
+  section { overflow-x: auto; } svg:not([width="420"]) { max-width: none; } .equations :is(tr, td) { display: block; }
+}
+@media print { body { margin: 0; max-width: none; } svg, tr, .finding { break-inside: avoid; } h2, h3 { break-after: avoid; } }
+@media print { details::details-content { content-visibility: visible; } }
 """
+#: Pictures have their inks as attributes, which rules override.
+_INKS = (f'[fill="{light}"] {{ fill: {dark}; }} [stroke="{light}"] {{ stroke: {dark}; }}' for light, dark in _DARK.items())
+_STYLE += f"@media screen and (prefers-color-scheme: dark) {{ {' '.join(_INKS)} :root {{ --ink: {_DARK[_INK]}; "
+_STYLE += f"--dim: {_DARK[_DIM]}; --paper: {_NIGHT}; --bad: {_DARK['#b3261e']}; }} }}\n"
 #: A command; or an option, with its value if that is a number or the last word of a clause.
 _TYPED = re.compile(r"(^:.*|--[a-z-]+(?: (?:\d[\w.+-]*|\w+\b(?! \w)))?)")
 _SIGN = "▲"
+_OF_UNITS = "unit", "follows (untrained)", "loss without", "strongest after"
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def as_html(report: RunReport) -> str:
     """Return the report as an HTML page with embedded pictures."""
-    parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _table(report.facts)]
+    parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _of_texts(report.facts)]
     if report.chapters:
         parts.append(_section("Marks", "".join(map(_chapter_html, report.chapters))))
     if has_curve(report):
@@ -690,16 +699,15 @@ def as_html(report: RunReport) -> str:
     if report.units:
         parts.append(_section(f"Units of {report.name} over the text", _units_html(report)))
     if report.memory is not None:
-        drawn, height = bars(_contexts(report.memory))
-        pictured = svg(drawn, 420, height, label="loss by characters read")
+        pictured = _bars("loss by characters read", _contexts(report.memory))
         parts.append(_section("How far back it remembers", f"<p>{escape(_remembers(report.memory))}</p>{pictured}"))
     if report.classes:
         parts.append(_section("Sources of the loss", _classes_html(report)))
     if report.samples:
-        parts.append(_section("Samples", _table([(words, printable_text(drawn)) for words, drawn in report.samples])))
+        parts.append(_section("Samples", _of_texts((words, printable_text(drawn)) for words, drawn in report.samples)))
     if report.equations:
         parts.append(_section("Equations", "".join(_equations_html(*each) for each in report.equations)))
-    parts.append(_section("Configuration", _table(report.options)))
+    parts.append(_section("Configuration", _of_texts(report.options)))
     return _page(printable_text(report.title), parts)
 
 
@@ -711,8 +719,14 @@ def _equations_html(phase: str, lines: Sequence[tuple[str, str]]) -> str:
 
 
 def _page(title: str, parts: Sequence[str]) -> str:
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body><main>{"".join(parts)}</main></body></html>\n'
+
+
+def _bars(title: str, values: Sequence[tuple[str, float, str]]) -> str:
+    drawn, height = bars(values)
+    return svg(drawn, 420, height, label=f"{title}: {'; '.join(f'{name} {words}' for name, _, words in values)}")
 
 
 def _contexts(found: ContextMemory) -> list[tuple[str, float, str]]:
@@ -744,8 +758,15 @@ def _section(heading: str, content: str) -> str:
     return f"<section><h2>{escape(heading)}</h2>{content}</section>"
 
 
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    return f"<table>{''.join(f'<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>' for a, b in rows)}</table>"
+def _table(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
+    """Return rows, whose cells are HTML, as a table; the first cell of each is its head."""
+    above = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    below = (f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>' for first, *rest in rows)
+    return f"<table>{f'<tr>{above}</tr>' if heads else ''}{''.join(below)}</table>"
+
+
+def _of_texts(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
+    return _table(([escape(cell) for cell in row] for row in rows), [escape(head) for head in heads])
 
 
 def _marked(place: tuple[str, str, str]) -> str:
@@ -757,7 +778,7 @@ def finding_html(finding: Finding) -> str:
     """Return a finding with its evidence and its cure as HTML."""
     facts = "".join(f"<li>{escape(safe_text(evidence.words))}</li>" for evidence in finding.evidence)
     return (
-        f'<div class="finding"><strong>{escape(safe_text(finding.title))}</strong><p>{escape(safe_text(finding.meaning))}</p>'
+        f'<div class="finding"><h3>{escape(safe_text(finding.title))}</h3><p>{escape(safe_text(finding.meaning))}</p>'
         f"<ul>{facts}</ul><p>Cure: {_cure(safe_text(finding.cure), escape, '<code>{}</code>')}</p></div>"
     )
 
@@ -768,26 +789,23 @@ def _cure(words: str, write: Callable[[str], str], code: str) -> str:
 
 
 def _units_html(report: RunReport) -> str:
-    drawn, height = heat_map(report)
+    drawn, width, height = heat_map(report)
     rows = (
-        f"<tr><td>unit {note.unit + 1}</td><td>{escape(_correlated(note))}</td><td>{_added(note)}</td>"
-        f"<td>{'  ·  '.join(map(_marked, note.places))}</td></tr>"
+        (f"unit {note.unit + 1}", escape(_correlated(note)), _added(note), "  ·  ".join(map(_marked, note.places)))
         for note in report.units
     )
     words = (
-        "<p>Each unit with the feature of the text that it follows since it was trained (Pearson's r, in brackets that before "
-        "training), what the loss of the first characters gains if the unit is held at 0, and where it is strongest.</p>"
+        "Orange is above 0, blue below. Of each unit the feature of the text that it follows since it was trained (Pearson's r, in "
+        "brackets that before training), what the loss of the first characters gains if it is held at 0, and where it is strongest."
     )
-    heat = svg(drawn, WIDTH + 140, height, label="units over the text")
-    return f"{heat}{words}<table>{''.join(rows)}</table>"
+    heat = svg(drawn, width, height, label="units over the text; the table below says what each follows")
+    return f"{heat}<p>{words}</p>{_table(rows, _OF_UNITS)}"
 
 
 def _classes_html(report: RunReport) -> str:
-    drawn, height = classes(report)
-    rows = (f"<tr><td>{loss:.2f}</td><td>{_marked(place)}</td></tr>" for place, loss in report.hardest)
-    words = "<p>Nats by class of the character to be predicted, and its share of the total; then the hardest places.</p>"
-    bars = svg(drawn, 420, height, label="the loss of each class of characters")
-    return f"{words}{bars}<table>{''.join(rows)}</table>"
+    words = "<p>Nats by class of the character to be predicted, and its share of the total.</p>"
+    rows = ((f"{loss:.2f}", _marked(place)) for place, loss in report.hardest)
+    return f"{words}{_bars('the loss of each class', classes(report))}{_table(rows, ('loss', 'hardest places'))}"
 
 
 def _correlated(note: UnitNote) -> str:
@@ -836,9 +854,9 @@ def as_svg(report: RunReport) -> str:
         lines(f"cure: {each.cure}", 16)
         y += 6
     for title, (elements, height) in (
-        (f"units of {report.name} over the text", heat_map(report) if report.units else ([], 0)),
+        (f"units of {report.name} over the text", heat_map(report)[::2] if report.units else ([], 0)),
         ("loss by characters read", bars(_contexts(report.memory)) if report.memory is not None else ([], 0)),
-        (f"sources of the loss: {report.unit or 'mean'} by class of character", classes(report)),
+        (f"sources of the loss: {report.unit or 'mean'} by class of character", bars(classes(report))),
     ):
         if elements:
             y += 14
@@ -850,7 +868,7 @@ def as_svg(report: RunReport) -> str:
         heading("samples")
     for words, sampled in report.samples:
         lines(f"{words}: {printable_text(sampled)}")
-    background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="#fbfaf6"/>'
+    background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="{_PAPER}"/>'
     return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=printable_text(report.title)) + "\n"
 
 
@@ -914,7 +932,7 @@ def _units_markdown(report: RunReport) -> list[str]:
         f"    {name:>{width}} {_blocks(values.tolist(), values.min(), values.max())}"
         for (name, *_), values in zip(rows, report.values, strict=True)
     ]
-    return [*_rows(("unit", "follows (untrained)", "loss without", "strongest after"), rows), "", text_line, *drawn]
+    return [*_rows(_OF_UNITS, rows), "", text_line, *drawn]
 
 
 def _comparison(report: RunReport) -> str:
@@ -939,17 +957,12 @@ def comparison_html(compared: RunComparison) -> str:
     """Return a comparison as an HTML page."""
     one, other = map(escape, compared.names)
     parts = [f"<h1>{one} and {other}</h1>", _section("Loss", figure_svg(compared.loss))]
-    parts.append(_section("What differs", _wide_table([("", *compared.names), *compared.differing])))
+    parts.append(_section("What differs", _of_texts(compared.differing, ("", *compared.names))))
     for name, found in zip(compared.names, compared.findings, strict=True):
         parts.append(_section(f"Findings of {name} alone: {len(found) or 'none'}", "".join(map(finding_html, found))))
     rows = [(when, printable_text(mine), then, printable_text(theirs)) for (when, mine), (then, theirs) in compared.samples]
-    parts.append(_section("Samples", _wide_table([("", compared.names[0], "", compared.names[1]), *rows])))
+    parts.append(_section("Samples", _of_texts(rows, ("", compared.names[0], "", compared.names[1]))))
     return _page(f"{compared.names[0]} and {compared.names[1]}", parts)
-
-
-def _wide_table(rows: Sequence[Sequence[str]]) -> str:
-    cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
 def comparison_svg(compared: RunComparison) -> str:
@@ -958,7 +971,7 @@ def comparison_svg(compared: RunComparison) -> str:
     for name, mine, theirs in (("", *compared.names), *compared.differing):
         drawn += [text(0, y, name, ink=_DIM), text(200, y, mine[:60]), text(580, y, theirs[:60])]
         y += 16
-    background = f'<rect width="{WIDTH + 48}" height="{y + 24}" fill="#fbfaf6"/>'
+    background = f'<rect width="{WIDTH + 48}" height="{y + 24}" fill="{_PAPER}"/>'
     label = " and ".join(compared.names)
     return svg([background, moved(drawn, 24, 16)], WIDTH + 48, y + 24, label=label) + "\n"
 
