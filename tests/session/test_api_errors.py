@@ -1,8 +1,11 @@
 """Mistakes in calls of the Python interface raise the project's own errors."""
 
+import copy
+import pickle
 import random
 import re
 import warnings
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -87,6 +90,11 @@ def test_an_unknown_option_is_refused_with_all_that_are_accepted_here():
         lambda s: s.kept([]),
         lambda s: s.holds("here"),
         lambda s: s.check(seed="x"),
+        lambda s: s.try_cures(None),
+        lambda s: s.sample("Ma", temperature="warm"),
+        lambda s: Session(vocabulary=set("hatM")),
+        lambda s: copy.deepcopy(s),
+        lambda s: pickle.dumps(s),
     ],
 )
 def test_a_mistake_is_one_line_of_the_projects_own(session, call):
@@ -96,6 +104,19 @@ def test_a_mistake_is_one_line_of_the_projects_own(session, call):
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
     assert session.position == here
+
+
+def test_arguments_are_taken_in_each_form_in_which_people_write_them(session, tmp_path):
+    """Names as on screen or in code, in either form of Unicode; numbers as text; paths as objects."""
+    assert (session.value("ŷ") == session.value("y_hat")).all()
+    assert session.explain("h̃", (0, 0), t=1).value == session.explain("h_tilde", (0, 0), t=1).value
+    assert session.sample("Ma", 5, temperature="0.5") == session.sample("Ma", 5, temperature=0.5)
+    file = tmp_path / "own.cell"
+    for form in ("NFC", "NFD"):
+        file.write_text(normalize(form, "state é : H\nparameters W U\né = tanh(x W + é_prev U)\n"))
+        own = Session(cell=file)
+        assert own.run_until("any(é > -2)")
+        assert own.value(normalize("NFC", "é")).shape == own.value(normalize("NFD", "é")).shape == (2, 2)
 
 
 METHODS = {

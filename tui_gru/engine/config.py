@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsIndex, TypeAlias, TypedDict, Unpack, get_args
 
 from tui_gru import errors as arguments
-from tui_gru.engine.numbers import gib
+from tui_gru.engine.numbers import counted, gib
 from tui_gru.equations.page import checked_piece
 from tui_gru.errors import TuiGruError
 from tui_gru.schema import Positive, Rate, Whole, within
@@ -42,6 +42,8 @@ def checked(value: Any, option: str) -> Text:
     """Return a string unchanged, and a sequence of non-empty strings as a tuple. Raises `TuiGruError` for any other value."""
     if isinstance(value, str):
         return value
+    if isinstance(value, Set):
+        raise TuiGruError(f"{option} must have an order, unlike a {type(value).__name__}; give a string or a list", option=option)
     try:
         tokens = tuple(value)
     except TypeError:
@@ -489,8 +491,9 @@ def _needed(config: Config) -> int:
 def _check_length(config: Config) -> None:
     if len(config.text) < _needed(config):
         rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
+        has = counted(len(config.text), token_word(config.vocabulary))
         raise TuiGruError(
-            f"the text has {len(config.text)} {token_word(config.vocabulary)}s; {rows} rows of {timesteps} timesteps need {needed} "
+            f"the text has {has}; {rows} rows of {timesteps} timesteps need {needed} "
             "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )

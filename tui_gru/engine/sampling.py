@@ -81,7 +81,7 @@ def sample(
     `stop` is called after each character with the number of characters so far; sampling ends when it returns True. Raises
     `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
-    check(config, primer, length, sampler, temperature, seed)
+    temperature = check(config, primer, length, sampler, temperature, seed)
     begin, index = cut(primer, config.vocabulary, "primer"), index_of(config.vocabulary)
     step = _Stepper(config, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -96,7 +96,7 @@ def sample(
             break
         if len(draws) < length:
             logits = step.through([chosen] if sampler == "fed-back" else primer_ids)
-    return Sample(begin, sampler, float(temperature), int(seed), tuple(draws), between=separator(config.vocabulary))
+    return Sample(begin, sampler, temperature, int(seed), tuple(draws), between=separator(config.vocabulary))
 
 
 def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
@@ -172,8 +172,8 @@ def refused(config: Config) -> Refusal | None:
     return None
 
 
-def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
-    """Raise `TuiGruError` for a model or options from which no text can be sampled."""
+def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> float:
+    """Return the temperature as a float. Raises `TuiGruError` for a model or options from which no text can be sampled."""
     if reason := refused(config):
         raise TuiGruError(reason.words, option=reason.option)
     known = frozenset(config.vocabulary)
@@ -190,6 +190,8 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     arguments.whole("length", length, least=0, option="length")
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {arguments.shown(sampler)}", option="sampler")
-    if not 0 <= arguments.number("temperature", temperature, option="temperature") < float("inf"):
+    heat = arguments.number("temperature", temperature, option="temperature")
+    if not 0 <= heat < float("inf"):
         raise TuiGruError(f"temperature must be finite and 0 or more, not {arguments.shown(temperature)}", option="temperature")
     arguments.whole("the sample's seed", seed, least=0, option="sample_seed")
+    return heat

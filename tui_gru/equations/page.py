@@ -677,6 +677,7 @@ def checked_piece(kind: str, options: Mapping[str, Any], default: str) -> dict[s
     is read if its text is not among the options. Raises a `TuiGruError` about the option."""
     row = KINDS[kind]
     name, text = options.get(row.option, default), options.get(f"{row.option}_text", "")
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
     is_name = isinstance(name, str) and name != ""
     if is_name and name.endswith(f".{kind}") and not text:
         name, text = PurePath(name).name, read_file(name, row.option)

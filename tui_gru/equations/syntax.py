@@ -71,7 +71,7 @@ def code_name(written: str) -> str:
                 name = (
                     f"{base}_{word}{suffix}" if not base.endswith(("_prev", "_next")) else f"{base[:-5]}_{word}{base[-5:]}{suffix}"
                 )
-    return name
+    return normalize("NFC", name)
 
 
 def xml_text(words: str) -> str:

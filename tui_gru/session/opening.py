@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tui_gru.debugger.state import Marks
-from tui_gru.engine.config import Reset, RunOptions
+from tui_gru.engine.config import Reset, RunOptions, check_options
 from tui_gru.engine.data import ImportedConfig
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
@@ -69,6 +69,7 @@ def load(
     """
     from tui_gru.imported.files import Reads, on_numbers, on_text
 
+    check_options(options)
     convention = {"order": order, "reset": reset, "z": z, "gate": gate}
     others = {"h0": h0, "lengths": lengths, "expect": expect}
     if head is None and text is None:

@@ -203,9 +203,7 @@ class Queries:
             self._silent = None
             return
         try:
-            self._silent = analysis.what_if.checked_silent(
-                self.program, arguments.text("a name", name) or self.program.main_state, unit
-            )
+            self._silent = analysis.what_if.checked_silent(self.program, self._code_name(name) or self.program.main_state, unit)
             _ = self._moment
         except TuiGruError:
             self._silent = before
@@ -231,13 +229,12 @@ class Queries:
     # Values
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """Return the value of a name at the position, or at timestep `t` (0-based) of this batch.
+        """Return the value of a name, in code or as on screen, at the position, or at timestep `t` (0-based) of this batch.
 
         It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
         an unknown name.
         """
-        name = arguments.text("a name", name)
-        value = self._moment.value(name, self._timestep(t))
+        value = self._moment.value(self._code_name(name), self._timestep(t))
         return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
@@ -286,7 +283,7 @@ class Queries:
 
         Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
         """
-        name = arguments.text("a name", name)
+        name = self._code_name(name)
         value = self._moment.value(name, t)
         if value is None:
             return None
@@ -310,7 +307,7 @@ class Queries:
         from tui_gru.debugger.evaluate import ValueRef
         from tui_gru.debugger.explain import Explainer
 
-        number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self.state.tick)
+        number = ValueRef(self._code_name(name), as_index(index), self._timestep(t), self.state.tick)
         return Explainer(self._run.timeline, silenced=self._silenced_unit).explain(number)
 
     @property
@@ -337,7 +334,7 @@ class Queries:
         """
         from tui_gru.debugger import edits
 
-        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
+        edit = edits.Edit(self._code_name(name), edits.as_index(index), value)
         return analysis.what_if.what_if(self._run.timeline, self._moment, edit, t, self._silent)
 
     def kept(self, name: str, default: Any = None) -> Any:
@@ -479,6 +476,10 @@ class Queries:
         The trials are those of `try_cures`; another sampler is tried at the moment of the sample, with its random numbers. Raises
         `TuiGruError` as it does.
         """
+        from tui_gru.analysis.examined import Finding
+
+        if not isinstance(finding, Finding):
+            raise TuiGruError(f"finding must be one of `Session.findings()`, not {arguments.shown(finding)}")
         run = self._run
         found: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
@@ -544,7 +545,7 @@ class Queries:
         `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all. Raises
         `TuiGruError`.
         """
-        name = arguments.text("a name", name) or self.program.main_state
+        name = self._code_name(name) or self.program.main_state
         if row is not None:
             return analysis.units.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
@@ -657,7 +658,7 @@ class Queries:
         Its `eigenvalues` are time scales, in `timesteps`. `name` defaults to the state of the last layer. Raises `TuiGruError` if
         the timestep has not been computed yet, or its rows or timesteps depend on others.
         """
-        name, t = arguments.text("a name", name) or self.program.main_state, self.position.t if t is None else t
+        name, t = self._code_name(name) or self.program.main_state, self.position.t if t is None else t
         return analysis.influence.jacobian_of_row(self._moment, name, row, t, self._silent)
 
     def memory(self, *, text: str | None = None) -> ContextMemory:
@@ -692,10 +693,14 @@ class Queries:
     def _timestep(self, t: int | None) -> int | None:
         return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
 
+    def _code_name(self, name: str) -> str:
+        """Return the code spelling of a name in code or as on screen: `h_tilde` for `h̃`. An unknown one is returned unchanged."""
+        return self.program.code_name(arguments.text("a name", name))
+
     def _parameter(self, name: str) -> str:
         """Return the name of a parameter. Raises `TuiGruError` if it is not one."""
-        names = self.parameter_names
-        if arguments.text("a name", name) not in names:
+        names, name = self.parameter_names, self._code_name(name)
+        if name not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
         return name
 

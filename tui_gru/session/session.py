@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 import numpy as np
 
@@ -80,6 +80,9 @@ class Session(Queries):
         with suppress(TuiGruError):  # a recording that cannot be read any more
             loss = "" if self.loss is None else f", loss {self.loss:.6g}"
         return f"<Session on {config.cell} ({sizes}): {place}, on {self.branch}{loss}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TuiGruError("a session has threads and files, so it cannot be copied or pickled; save it, and open the file")
 
     @classmethod
     def on(cls, config: Config, *, weights: Weights | None = None, history_memory: int = HISTORY_MEMORY) -> Self:
@@ -295,7 +298,7 @@ class Session(Queries):
         """
         run, program = self._run, self.program
         with run.verb():
-            line = arguments.text("a line", line)
+            line = self.program.code_name(arguments.text("a line", line))
             ticks = {program.tick_of(line, t) for t in range(program.seq_length)} - {None}
             if not ticks:
                 raise TuiGruError(f"there is no line that computes {line!r}")
@@ -553,7 +556,7 @@ class Session(Queries):
         if value is None:
             index, value = None, index
         with run.verb():
-            name = arguments.text("a name", name)
+            name = self._code_name(name)
             edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
             settings, _ = edits.plan(edit, run.moment, run.settings)
             run.notice = None
