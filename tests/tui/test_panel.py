@@ -40,7 +40,7 @@ async def test_content_is_built_once_until_something_changes(board):
         await pilot.pause()
         assert len(page.builds) == 1
         page.refresh_content()
-        page.refresh_content()
+        assert len(page.builds) == 2
         await pilot.pause()
         assert len(page.builds) == 2
         page.styles.width = 30

@@ -163,10 +163,10 @@ class Panel(ScrollView, can_focus=True):
         raise NotImplementedError
 
     def refresh_content(self) -> None:
-        """Discard the content. It is built again when the panel is idle, and the rows that differ are drawn."""
+        """Build the content again, and draw the rows that differ."""
         self._version += 1
         if self._built_for[0] >= 0 and self.region:
-            self.check_idle()  # of several changes, only the last is built
+            self._ensure_built()
         else:  # not on screen, so nothing can be compared: Textual draws it when it is shown
             self.refresh()
 
@@ -318,10 +318,6 @@ class Panel(ScrollView, can_focus=True):
         if self._fresh:  # there may be another theme
             self._colour_title()
         super().notify_style_update()
-
-    def on_idle(self) -> None:
-        if 0 <= self._built_for[0] != self._version and self.region:
-            self._ensure_built()
 
     def forget(self, *regions: Region) -> None:
         """Draw these regions again, which count from the first cell inside the frame; by default everything."""

@@ -28,7 +28,7 @@ from tui_gru.tui.session_screen import SessionScreen, problem_of
 
 # Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one;
 # the most seconds for which it waits for a picture; seconds between reports in words where there are no pictures for so long.
-SHOW_EVERY, SHOW_SHARE, LONGEST_WAIT, REPORT_EVERY = 0.3, 10, 0.1, 1.0
+SHOW_EVERY, SHOW_SHARE, LONGEST_WAIT, REPORT_EVERY = 0.31, 10, 0.1, 1.0
 LOOK_EVERY = 0.01  # seconds between two looks at whether a picture is due; a small batch takes less time than the look
 
 
