@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import tui_gru
 from tests.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
@@ -185,6 +186,21 @@ def test_a_clip_and_a_scale_are_named(model):
 
     forget(model)
     assert "1024 times the derived gradient" in watched(model, scale).remarks
+
+
+def test_what_a_reentrant_checkpoint_computes_again_has_the_gradient(model):
+    """Its first call, under no_grad, is one of the latest calls without a gradient, which are kept here, but not in a recording."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer)
+    x = torch.randn(T, B, 4, requires_grad=True)
+    loss_of(checkpoint(lambda x: model(x)[0], x, use_reentrant=True)).backward()
+    s = tui_gru.debug(model, optimizer, screen=False)
+    s.seek(s.end)
+    assert "p.grad is the derived gradient" in s.remarks
+    assert "computed it twice" in s.remarks
+    for name in s.parameter_names:
+        largest = np.abs(s.recorded_gradient(name)).max()
+        np.testing.assert_allclose(s.gradient(name), s.recorded_gradient(name), rtol=0, atol=of_session(s) * largest)
 
 
 def test_the_batch_is_checked_against_autograd(model):

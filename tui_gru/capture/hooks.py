@@ -241,11 +241,12 @@ class OpenCall:
     """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, the call
     cannot receive one.
 
-    A call under no_grad has no graph, and `waiting` is None. Checkpointing can compute the call again in a backward pass, with a
-    graph; the new call replaces the first and receives the gradient.
+    A call under no_grad has no graph; it is stored only as one of the latest. Checkpointing can compute the call again in a
+    backward pass, with a graph; the new call replaces the first and receives the gradient.
     """
 
     part: Module
+    has_graph: bool
     waiting: weakref.ref[PendingCall] | None = None
 
     @property
@@ -290,14 +291,17 @@ class OpenStep:
     notes: dict[Note, None] = field(default_factory=dict)
     token: int = field(default_factory=itertools.count(1).__next__)
 
-    def place(self, part: Module, *, again: bool) -> OpenCall | None:
-        """Return the entry for a call: a new one, or with `again` (a call in a backward pass) that of its first call, which is None
-        if the first call had a graph."""
-        if again:
-            return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
+    def place(self, part: Module, *, has_graph: bool, again: bool) -> OpenCall | None:
+        """Return the entry for a call: a new one, or for a call with a graph in a backward pass (`again`) that of its first call,
+        None if the first call had a graph."""
+        if has_graph and again:
+            first = next((entry for entry in reversed(self.entries) if entry.part is part and not entry.has_graph), None)
+            if first is not None:
+                first.has_graph = True
+            return first
         if len(self.entries) >= MOST_ENTRIES:
             self._forget_dead()
-        self.entries.append(OpenCall(part))
+        self.entries.append(OpenCall(part, has_graph))
         return self.entries[-1]
 
     def _forget_dead(self) -> None:
@@ -724,7 +728,7 @@ class Capture:
         if before is None and not all(map(has_numbers, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
-        entry = self._open.place(part, again=again and call.has_graph)
+        entry = self._open.place(part, has_graph=call.has_graph, again=again)
         if entry is None or not (call.has_graph or self._without_gradient):
             return
         if before is not None:
