@@ -263,6 +263,15 @@ def test_a_folder_without_a_name_of_its_own(tmp_path, monkeypatch):
     assert trained(".", steps=1).folder == tmp_path.with_name(f"{tmp_path.name}-2")
 
 
+def test_a_script_changes_its_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    model = nn.GRU(IN, H)
+    model.register_forward_hook(lambda *_: os.chdir(tmp_path / "outputs"))
+    assert trained("run.gru", steps=4, every=1, model=model).kept == [0, 1, 2, 3]
+    assert len(open_recording(tmp_path / "run.gru").steps) == 4
+
+
 def test_overwrite_replaces_a_recording_and_nothing_else(folder, capsys):
     trained(folder, steps=6, every=1)
     trained(folder, steps=2, every=1, rank=1)

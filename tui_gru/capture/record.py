@@ -361,7 +361,7 @@ class Recorder:
         about |= {"why": why, "norm": plain(norm)}
         half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
         try:
-            write_shard(self.folder / shard_name(step.number, self.rank), arrays, about, half=half)
+            write_shard(self._place / shard_name(step.number, self.rank), arrays, about, half=half)
         except OSError as error:
             self._warn("disk", f"step {step.number} is not recorded: {error.strerror or error}; training continues")
             return False
@@ -424,7 +424,7 @@ class Recorder:
             raise CaptureError(
                 f"{printable(given, 250)} cannot be written: {reason}; name another folder", option="folder"
             ) from None
-        self.folder = folder
+        self.folder, self._place = folder, folder.absolute()  # a script may change its working directory later
         if folder != given:
             what = f"{printable(given, 250)} has a recording already, so this one is {printable(folder, 250)}"
             print(f"tui_gru.record: {what}; overwrite=True replaces it", file=sys.stderr)
@@ -436,7 +436,7 @@ class Recorder:
         try:
             torchs = len(self._capture.torchs_modules)
             described = [described_module(module) for module in self._capture.modules]
-            write_run(self.folder, {**read_run(self.folder), "modules": described[:torchs], "cells": described[torchs:]})
+            write_run(self._place, {**read_run(self._place), "modules": described[:torchs], "cells": described[torchs:]})
         except (ModelFileError, OSError) as error:
             self._warn("run", f"its {RUN} cannot be written: {error}; training continues")
 
