@@ -2,11 +2,12 @@
 
 import os
 import pty
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.process import process
+from tests.process import PROGRAM, process
 from tui_gru.cli.options import line_of
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import configuration
@@ -249,6 +250,16 @@ def test_a_full_disk_is_one_line():
             done = process(*arguments.split(), stdout=full)
         assert done.returncode == 2
         assert_one_line(done.stderr, "standard output")
+    with open("/dev/full", "w", encoding="utf-8") as full:  # where nothing can be said, the exit code still says it
+        assert process("sample", "--primer", "X", stderr=full).returncode == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize("arguments", [["sample"], ["trace"], ["run", "-x", "s"]])
+def test_a_closed_standard_output_is_one_line(arguments):
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "standard output: it is closed")
 
 
 def test_a_file_in_the_place_of_a_command(run, tmp_path, monkeypatch):

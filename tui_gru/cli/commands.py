@@ -39,7 +39,7 @@ from tui_gru.cli.models import (
 )
 from tui_gru.cli.options import (
     STANDARD_OUTPUT,
-    abandon_standard_output,
+    abandon,
     held_out_option,
     line_of,
     open_debugger,
@@ -547,6 +547,8 @@ def run_command(session: str | None, commands: tuple[str, ...], interactive: boo
     from tui_gru.tui.console import Console
     from tui_gru.tui.keys import commands_of
 
+    with opened(STANDARD_OUTPUT):  # refused if the shell has closed it
+        pass
     # Textual redirects the streams while it runs.
     out, problems = (partial(click.echo, file=stream) for stream in (sys.stdout, sys.stderr))
     with closing(Console(_session_to_execute_on(session))) as console:
@@ -695,9 +697,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output has closed the pipe
-        abandon_standard_output()
+        abandon(sys.stdout)
     except OSError as error:
-        abandon_standard_output()
+        abandon(sys.stdout)
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
     except ValueError as error:
         null = next((each for each in given if "\0" in each), None)
@@ -718,5 +720,8 @@ def _internal(error: Exception) -> int:
 
 
 def _fail(line: str, code: int = BAD_INPUT) -> int:
-    click.echo(safe_text(cut_long_words(f"{NAME}: {line}")), err=True)
+    try:
+        click.echo(safe_text(cut_long_words(f"{NAME}: {line}")), err=True)
+    except OSError:  # a full disk: the exit code still says it
+        abandon(sys.stderr)
     return code

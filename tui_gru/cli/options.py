@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
@@ -42,7 +42,7 @@ def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
         if target == STANDARD_OUTPUT:
             if os.name == "nt" and error.errno == errno.EINVAL:  # how Windows reports a pipe that its reader has closed
                 raise BrokenPipeError from None
-            abandon_standard_output()
+            abandon(sys.stdout)
         where = "standard output" if target == STANDARD_OUTPUT else target or "to an empty name"
         raise TuiGruError(f"cannot write {where}: {error.strerror}; write somewhere else", option=option) from None
 
@@ -54,10 +54,10 @@ def print_lines(lines: Iterable[str]) -> None:
             out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
 
-def abandon_standard_output() -> None:
-    """Discard buffered output, so that the interpreter reports no error for it at exit."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def abandon(stream: TextIO | None) -> None:
+    """Discard the buffered output of a stream, so that the interpreter reports no error for it at exit."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
