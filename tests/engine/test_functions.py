@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.equations.reading import formula
+from tui_gru import Session
 from tui_gru.debugger.evaluate import function_of
+from tui_gru.engine.weights import NUMPY_SETTINGS
 from tui_gru.equations import functions
+from tui_gru.equations.axes import ranges_of
 from tui_gru.equations.functions import FUNCTIONS, GATE_NAMES, GATES, gate_named
+from tui_gru.equations.page import read_page
 from tui_gru.equations.syntax import Apply, Name, Number, combined, formula_of, slope_of
 
 #: Two rows, one with a formula and one that NumPy computes, added before anything that reads the table is imported. Then a cell
@@ -90,6 +97,79 @@ def test_the_values_of_every_function_are_in_its_range(name):
     row, x = FUNCTIONS[name], torch.linspace(0.01 if name in ("log", "sqrt") else -30, 30, 400, dtype=torch.float64)
     values = row.in_torch(x)
     assert row.range[0] <= values.min() <= values.max() <= row.range[1]
+
+
+def test_the_manual_names_every_function():
+    (section,) = re.findall(
+        r"### The functions\n(.*?)\n`tui-gru cells`",
+        (Path(functions.__file__).parents[1] / "manual" / "equations.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", section))))
+    assert words >= FUNCTIONS.keys() - {"within"}
+
+
+def computed(node, numbers):
+    match node:
+        case Name(name=name):
+            return numbers[name]
+        case Number(value=value):
+            return np.float64(value)
+        case Apply(function=function):
+            return function_of(function, *(computed(child, numbers) for child in node.children))
+    return combined(node, [computed(child, numbers) for child in node.children])
+
+
+#: The functions of torch that the rows are, by the formulas that PyTorch documents; softplus without its threshold.
+OF_TORCH = {
+    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "softplus": functional.softplus,
+    "elu": functional.elu, "silu": functional.silu, "gelu": functional.gelu, "erf": torch.erf, "sin": torch.sin, "cos": torch.cos,
+    "abs": torch.abs, "exp": torch.exp, "sign": torch.sign, "clamp": lambda x: functional.hardtanh(x, 0, 1),
+}  # fmt: skip
+LARGE = [-1e300, -1e30, -800.0, -50.0, -6.0, -1.0, -0.5, -1e-9, -0.0, 0.0, 1e-9, 0.5, 1.0, 6.0, 19.0, 36.0, 600.0, 1e30, 1e300]
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+@pytest.mark.filterwarnings("error")
+def test_a_function_and_its_slope_are_those_of_torch_at_large_numbers_too(name):
+    x = np.array([each for each in LARGE if name != "exp" or each < 700])
+    with NUMPY_SETTINGS:
+        value = function_of(name, x)
+        slope = slope_of(name, Name("x"), Name("y"), Name("dy"))
+        gradient = computed(slope, {"x": x, "y": value, "dy": np.full_like(x, 0.5)})
+    in_torch = torch.tensor(x, requires_grad=True)
+    expected = OF_TORCH[name](in_torch) if name != "softplus" else torch.logaddexp(in_torch, torch.zeros(()))
+    expected.backward(torch.full_like(in_torch, 0.5))
+    np.testing.assert_allclose(value, expected.detach(), rtol=4e-16, atol=4e-16)
+    np.testing.assert_allclose(np.broadcast_to(gradient, x.shape), in_torch.grad, rtol=4e-16, atol=4e-16)
+    own = torch.tensor(x, requires_grad=True)
+    checked = FUNCTIONS[name].in_torch(own)
+    np.testing.assert_array_equal(checked.detach(), expected.detach())
+
+
+def test_a_cell_of_all_functions_agrees_with_autograd(tmp_path):
+    (tmp_path / "all.cell").write_text(
+        """state h : H
+parameters W U V b
+a = x W + h_prev U + b
+p = softplus(a) + silu(2 ⊙ a) + gelu(3 ⊙ a) + elu(a)
+q = erf(a) + sin(a) ⊙ cos(a) + abs(a) + log(1 + exp(a))
+m = max(a, 0.01 ⊙ a) + min(max(p, −1), 1) + max(min(q, 0.2), −0.2)
+h = tanh(h_prev V + m ⊙ p ⊙ q)
+""",
+        encoding="utf-8",
+    )
+    session = Session(
+        cell=str(tmp_path / "all.cell"), text="hello hello hello hello ", hidden_size=3, dtype="float64", seq_length=4
+    )
+    session.learning = True
+    session.step("batch", 3)
+    assert session.check().agrees
+
+
+def test_a_state_between_bounds_has_their_range():
+    text = "state h : H\nparameters W U\nh = max(min(x W + h_prev U, 1), −0.5)"
+    assert ranges_of(read_page(text, "mine.cell"))["h"] == (-0.5, 1)
 
 
 def test_a_formula_is_filled_in_with_an_argument_that_is_called_as_its_own_names():

@@ -66,7 +66,7 @@ MISTAKES = {
     READ + "z = logits − y\nloss = Σ z over V": "3:1: z is also a name of gru.cell; choose another one here",
     READ + "e = logts − y\nloss = Σ e over V": "3:5: logts is not a parameter, an input, a state or a line above; did you",
     READ + "loss = (logits": "mine.loss:3:",
-    READ + "loss = Σ (Σ (Σ (max(logits, y)) over V) over B) over T": "max has no derivative here",
+    READ + "loss = Σ (Σ (Σ (logits ^ y) over V) over B) over T": "power has no derivative here",
 }
 HEAD_MISTAKES = {
     "reads h": "mine.head: a head needs at least one equation",

@@ -39,7 +39,8 @@ MISTAKES = {
     RATE + "W −= η dW": "3:6: an update rule has no matrices; write ⊙ (or *) between the factors of a product",
     RATE + "W += η ⊙ dW": "3:1: an equation is written W = formula; only an update rule has W −= formula",
     RATE + "W = 0.25": "3:5: W is (P), but its line gives a number",
-    RATE + "W −= σ(dW)": "3:6: an update rule cannot use sigmoid; it can use tanh, log, exp, sqrt, min, max",
+    RATE
+    + "W −= σ(dW)": "3:6: an update rule cannot use sigmoid; it can use tanh, erf, sin, cos, abs, log, exp, sqrt, min, max, sign",
     RATE + "W −= η ⊙ Σ dW over parameters": "3:10: an update rule computes each weight from its own gradient; the norm of all",
     RATE + "W −= (a: η ⊙ dW)": "the whole line already has the name W, so it cannot be labelled a",
     RATE + "W −= η ⊙ (a: 2 ⊙ dW)": "3:10: an update rule has no named parts; write a = … as a line of its own",

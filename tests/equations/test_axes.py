@@ -6,6 +6,7 @@ import pytest
 
 from tests.equations.reading import CELL, page, refused
 from tui_gru.equations.axes import infer_axes, ranges_of, union
+from tui_gru.equations.functions import INSTEAD
 
 
 def inferred(text: str) -> dict[str, str]:
@@ -227,3 +228,12 @@ def test_an_update_rule_subtracts_from_weights_and_states_alone(lines, message):
     with pytest.raises(EquationError) as caught:
         infer_axes(page("input dW : P\nparameters W(P)\n" + lines, "mine.update"), time=False)
     assert said(caught.value) == f"mine.update:{message}"
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_a_function_without_a_row_is_an_expression_that_the_message_names(name):
+    def text(formula):
+        return CELL + f"parameters p\na = x Wz + h_prev Uz + bz ⊙ p\nh = {formula}"
+
+    assert f"write {INSTEAD[name]}" in refused(text(f"{name}(a)"))
+    assert inferred(text(INSTEAD[name]))["h"] == "TBH"

@@ -7,22 +7,20 @@ import inspect
 import math
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from itertools import accumulate, count
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tui_gru.capture.calls import CellEquations, GRUModule, Take, fresh
 from tui_gru.equations import syntax as e
-from tui_gru.equations.functions import FUNCTIONS, WRITTEN
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.page import read_page
-from tui_gru.equations.syntax import Expression, Name, Symbols
-from tui_gru.equations.writing import Writer
+from tui_gru.equations.syntax import Expression, Name
 from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import Blocks, Cell, canonical, step
@@ -452,6 +450,99 @@ def arguments_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 # ------------------------------------------------------------------------------
+# One computation of a copy, in which all products with parameters are seen.
+
+
+@dataclass(eq=False)
+class ParameterProduct:
+    """What a matrix was multiplied with, (B, K), and the matrix (K, N), a part of a parameter. `biases` has the parts of parameters
+    that were added, by the first column."""
+
+    operand: Tensor
+    matrix: Block
+    biases: dict[int, Block] = field(default_factory=dict)
+
+
+#: (product, column of the product), for each product that was added up in the columns of a tensor
+SumTerms = list[tuple[ParameterProduct, int]]
+
+
+def observed(
+    compute: Callable[[], Any], parameters: Mapping[str, Tensor]
+) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]], Any]:
+    """Return the products of a computation, the biases that were added apart from them with what they were added to, and the
+    result."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
+    products, added, alive = list[ParameterProduct](), list[tuple[Block, SumTerms]](), list[Any]()
+    sums = dict[int, tuple[int, SumTerms]]()  # by the memory of a tensor, its width and what was added up in it
+
+    def block(tensor: Tensor) -> Block | None:
+        name, whole = owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - whole.storage_offset()
+        return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
+
+    def bias(tensor: Any) -> Block | None:
+        if not hasattr(tensor, "untyped_storage"):
+            return None
+        leading = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
+        found = block(tensor) if all(size == 1 or not stride for size, stride in leading) else None  # also expanded to all rows
+        return None if found is None else replace(found, shape=found.shape[-1:], stride=found.stride[-1:])
+
+    def terms(tensor: Any) -> SumTerms:
+        if not hasattr(tensor, "untyped_storage") or not tensor.dim():
+            return []
+        width, found = sums.get(tensor.untyped_storage().data_ptr(), (1, []))
+        return [(product, column + tensor.storage_offset() % width) for product, column in found]
+
+    def note(result: Tensor, found: SumTerms) -> None:
+        if found:
+            sums[result.untyped_storage().data_ptr()] = result.shape[-1], found
+
+    def multiplied(operand: Tensor, matrix: Tensor, result: Tensor, plus: Tensor | None = None) -> None:
+        if matrix.dim() == 3 and len(matrix) == 1:  # as einsum multiplies
+            operand, matrix = operand[0], matrix[0]
+        weight = block(matrix) if matrix.dim() == 2 else None
+        if weight is not None:
+            products.append(product := ParameterProduct(operand, weight))
+            own = None if plus is None else bias(plus)
+            if own is not None:
+                product.biases[0] = own
+            note(result, [(product, 0), *(terms(plus) if own is None else [])])
+
+    def plus(first: Any, second: Any, result: Tensor) -> None:
+        for one, other in ((first, second), (second, first)):
+            if (own := bias(one)) is not None and (to := terms(other)):
+                added.append((own, to))
+        note(result, [*terms(first), *terms(second)])
+
+    class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
+                result = result.double()  # such as a state of zeros that the module makes in its own type
+            alive.append(result)  # so that no memory is used again
+            name = function.name().removeprefix("aten::")
+            if name in ("mm", "bmm"):
+                multiplied(args[0], args[1], result)
+            elif name == "addmm":
+                multiplied(args[1], args[2], result, args[0])
+            elif name == "mv":
+                multiplied(args[1][None], args[0].T, result)
+            elif name == "addmv":
+                multiplied(args[2][None], args[1].T, result, args[0])
+            elif name in ("add.Tensor", "add_.Tensor", "add__.Tensor") and (kwargs or {}).get("alpha", 1) == 1:
+                plus(args[0], args[1], result)
+            return result
+
+    with Observer():  # type: ignore[no-untyped-call]
+        result = compute()
+    return products, added, result
+
+
+# ------------------------------------------------------------------------------
 # The equations of a cell that is none of the known kinds, read off the operations of a call, from the products to the new states.
 
 
@@ -467,24 +558,51 @@ class _Columns(NamedTuple):
     widths: tuple[int, ...]
 
 
-#: torch's operations of one tensor, element by element, with their formulas of x.
-_UNARY = {name: f"{name}(x)" for name in ("sigmoid", "tanh", "relu", "exp", "log", "sqrt")} | {
+#: torch's operations, element by element, with their formulas of their arguments x, y, z and w, also numbers, in their order.
+_SAME_NAMES = ("sigmoid", "tanh", "relu", "silu", "exp", "log", "sqrt", "sin", "cos", "abs", "sign", "erf")
+_FORMULAS = {name: f"{name}(x)" for name in _SAME_NAMES} | {
     "neg": "−x",
     "rsqrt": "1 / sqrt(x)",
     "reciprocal": "1 / x",
-    "silu": "x ⊙ sigmoid(x)",
+    "log1p": "log(1 + x)",
+    "expm1": "exp(x) − 1",
+    "gelu": "gelu(x)",
+    "gelu tanh": "0.5 ⊙ x ⊙ (1 + tanh(0.7978845608028654 ⊙ (x + 0.044715 ⊙ x^3)))",
+    "mish": "x ⊙ tanh(softplus(x))",
+    "softplus": "softplus(y ⊙ x) / y",
+    "log_sigmoid_forward": "−softplus(−x)",
     "hardsigmoid": "clamp(x / 6 + 0.5)",
-}
-#: Those of several operands, also of numbers; c is the factor `alpha` or `value`.
-_SEVERAL = {
-    "add": "x + c ⊙ y",
-    "sub": "x − c ⊙ y",
-    "rsub": "y − c ⊙ x",
+    "hardswish": "x ⊙ clamp(x / 6 + 0.5)",
+    "elu": "elu(x)",
+    "elu scaled": "z ⊙ (max(x, 0) + y ⊙ (exp(min(w ⊙ x, 0)) − 1))",
+    "celu": "max(x, 0) + y ⊙ (exp(min(x / y, 0)) − 1)",
+    "leaky_relu": "max(x, 0) + y ⊙ min(x, 0)",
+    "_prelu_kernel": "max(x, 0) + y ⊙ min(x, 0)",
+    # Where a number is at a limit, torch's hardtanh has the slope 0, and its clamp 1.
+    "hardtanh": "max(min(z, x), y)",
+    "clamp": "min(max(y, x), z)",
+    "clamp_min": "max(y, x)",
+    "clamp_max": "min(x, y)",
+    "maximum": "max(x, y)",
+    "minimum": "min(x, y)",
+    "add": "x + z ⊙ y",
+    "sub": "x − z ⊙ y",
+    "rsub": "y − z ⊙ x",
     "mul": "x ⊙ y",
     "div": "x / y",
     "pow": "x ^ y",
-    "addcmul": "x + c ⊙ y ⊙ z",
+    "addcmul": "x + w ⊙ y ⊙ z",
+    "addcdiv": "x + w ⊙ y / z",
     "lerp": "x + z ⊙ (y − x)",
+    # What is compared is 1 or 0.
+    "gt": "positive(x − y)",
+    "lt": "positive(y − x)",
+    "le": "1 − positive(x − y)",
+    "ge": "1 − positive(y − x)",
+    "logical_not": "1 − x",
+    "bitwise_not": "1 − x",
+    "where": "x ⊙ y + (1 − x) ⊙ z",
+    "masked_fill": "(1 − y) ⊙ x + y ⊙ z",
 }
 #: Operations that leave the numbers of a row as they are, and those whose results are the same everywhere.
 _SAME = re.compile(
@@ -493,8 +611,6 @@ _SAME = re.compile(
 )
 _CONSTANT = re.compile("(new_)?(ones|zeros|full)(_like)?|scalar_tensor|fill|zero")
 ALIKE = 1e-9  # the largest difference of the same numbers, computed with others in one product
-DEEPEST = 12  # operations in one another in a line
-LONGEST_LOCAL = 12  # characters in the name of a variable of the script that becomes the name of a line
 
 
 class OperationReader:
@@ -580,7 +696,8 @@ class OperationReader:
             for tensor in tensors_in(result):
                 self._known.pop(_memory(tensor), None)
                 self._why[_memory(tensor)] = why
-        for tensor, columns in zip(tensors_in(result), found, strict=False):
+        results = result if isinstance(result, tuple | list) else (result,)
+        for tensor, columns in zip((each for each in results if isinstance(each, torch.Tensor)), found, strict=False):
             if is_changed:
                 storage = tensor.untyped_storage().data_ptr()
                 self._known = {key: value for key, value in self._known.items() if key[0] != storage}
@@ -666,19 +783,8 @@ class OperationReader:
             return [self._columns(float(tensor.reshape(-1)[0]))]
         if any(word in name for word in ("rand", "bernoulli", "dropout", "normal_", "uniform")):
             raise UnreadableError("it draws random numbers")
-        if name in _UNARY:
-            return [self._each(_UNARY[name], x=self._columns(args[0]))]
-        if name in _SEVERAL:
-            operands = dict(zip("xyz", map(self._columns, args[: 3 if name in ("lerp", "addcmul") else 2]), strict=False))
-            factor = kwargs.get("alpha", kwargs.get("value", args[2] if name == "rsub" and len(args) > 2 else 1))
-            text = _SEVERAL[name]
-            if name == "pow" and isinstance(args[1], int | float) and args[1] < 0:
-                text, operands["y"] = "1 / x ^ y", self._columns(-args[1])
-            return [
-                self._each(text, **operands, c=self._columns(factor))
-                if factor != 1
-                else self._each(text.replace("c ⊙ ", ""), **operands)
-            ]
+        if name in _FORMULAS:
+            return [self._elementwise(name, function, args, kwargs)]
         if _SAME.fullmatch(name):
             found = self._columns(args[0])
             tensors = tensors_in(result)
@@ -708,6 +814,26 @@ class OperationReader:
                 raise UnreadableError("it takes a softmax of several groups of units")
             return [self._each("softmax(x)", x=found)]
         raise UnreadableError(f"torch.{name} has no equation")
+
+    def _elementwise(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Columns:
+        more = function._schema.arguments[len(args) :]  # with the values that are usual, torch leaves arguments out
+        given = dict(zip("xyzw", (*args, *(kwargs.get(each.name, each.default_value) for each in more)), strict=False))
+        if name == "gelu" and kwargs.get("approximate") == "tanh":
+            name = "gelu tanh"
+        elif name == "elu" and any(given[each] != 1 for each in "yzw"):
+            name = "elu scaled"
+        elif name == "clamp" and given["y"] is None:
+            name, given = "clamp_max", {"x": given["x"], "y": given["z"]}
+        elif name == "clamp" and given["z"] is None:
+            name = "clamp_min"
+        text = _FORMULAS[name]
+        if name == "pow" and isinstance(given["y"], int | float) and given["y"] < 0:
+            text, given["y"] = "1 / x ^ y", -given["y"]
+        for each, value in given.items():
+            if isinstance(value, int | float) and value == 1:
+                text = text.replace(f"{each} ⊙ ", "").replace(f" / {each}", "")
+        read = set(re.findall(r"\b[xyzw]\b", text))
+        return self._each(text, **{each: self._columns(value) for each, value in given.items() if each in read})
 
     def _need_columns(self, tensor: Tensor, dim: Any) -> None:
         dims = [dim] if isinstance(dim, int) else list(dim)
@@ -803,140 +929,6 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
     """Return what two tensors have in common that are the same numbers in the same place."""
     lengths = [(size, stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1]
     return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), *lengths)
-
-
-def equations_of(
-    reader: OperationReader,
-    x: str,
-    states: Mapping[str, str],
-    ends: Mapping[str, str],
-    variables: Mapping[str, str],
-    *,
-    sized: bool = False,
-) -> tuple[str, dict[str, Block]]:
-    """Return the text of a cell, and the part of a parameter that each of its parameters is.
-
-    `x` and `states` name the leaves, by the names h and c of the states; `ends` the lines of the new states. `variables` of the
-    script name the lines that they had last. With `sized`, matrices have their axes. Raises `UnreadableError` if the states depend
-    on other leaves.
-    """
-    before = {x: "x", **{leaf: f"{state}_prev" for state, leaf in states.items()}}
-    needed, waiting = set[str](), list(ends.values())
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting += reader.lines[name].names() if name in reader.lines else ()
-    if others := [name for name in needed if name.startswith("leaf") and name not in before]:
-        raise UnreadableError(
-            f"its new state depends on {len(others)} more argument{'s' if len(others) > 1 else ''} besides x and h"
-        )
-    if missing := [leaf for leaf in before if leaf not in needed]:
-        raise UnreadableError(f"its new state does not depend on {'x' if missing[0] == x else 'a state'}")
-    lines = {name: formula for name, formula in reader.lines.items() if name in needed}
-    reads = Counter(read for formula in lines.values() for read in formula.names())
-    targets = _targets(lines, reads, ends, variables)
-
-    inlined = dict[str, Expression]()
-    written, parameters = list[tuple[str, Expression]](), dict[str, str]()
-    for name, formula in lines.items():
-        whole = _with_names(formula, lambda read: inlined.get(read) or Name(before.get(read) or targets.get(read, read)))
-        if name in targets:
-            written.append((targets[name], whole))
-        else:
-            inlined[name] = whole
-    for state, end in ends.items():
-        if targets.get(end) != state:
-            written.append((state, Name(targets.get(end) or before[end])))
-    taken, declared = {*targets.values(), *ends, *before.values()}, list[str]()
-    for target, formula in written:
-        for name, role in _roles_of_parameters(formula, reader.blocks):
-            if name not in parameters:
-                joint = "_" if len(target) > 2 else ""
-                candidates = (f"{role}{joint}{target}{number or ''}" for number in (0, *range(2, 1000)))
-                parameters[name] = next(each for each in candidates if each not in taken)
-                taken.add(parameters[name])
-                axes = f"({'I' if role == 'W' else 'H'} H)" if sized and len(reader.blocks[name].shape) == 2 else ""
-                declared.append(parameters[name] + axes)
-    first = next(iter(ends))
-    if written[-1][0] != first:
-        at = next(i for i, (target, _) in enumerate(written) if target == first)
-        target, formula = written.pop(at)
-        if any(first in later.names() for _, later in written[at:]):
-            new = next(each for each in (f"{first}_new", f"{first}_new2") if each not in taken)
-            written = [(t, _with_names(f, lambda read: Name(new if read == first else read))) for t, f in written]
-            written.insert(at, (new, formula))
-            formula = Name(new)
-        written.append((target, formula))
-    writer = Writer(Symbols())
-    texts = [
-        writer.line(target, "=", _with_names(formula, lambda read: Name(parameters.get(read, read)))) for target, formula in written
-    ]
-    head = f"reads x\nstate {', '.join(f'{state} : H' for state in ends)}\nparameters {' '.join(declared)}\n\n"
-    return head + "\n".join(texts) + "\n", {parameters[name]: reader.blocks[name] for name in parameters}
-
-
-def _targets(
-    lines: Mapping[str, Expression], reads: Mapping[str, int], ends: Mapping[str, str], variables: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the names of the operations that get a line: new states, variables of the script, gates, what is read more than once,
-    and parts of long formulas. Those without a name of their own are called by the only line that they lead to."""
-    found = dict[str, str]()
-    for state, end in ends.items():
-        if end in lines:
-            found.setdefault(end, state)
-    gates = {formula.argument: name for name, formula in lines.items() if _is_gate(formula)}
-    taken = {"x", *ends, *(f"{state}_prev" for state in ends), *WRITTEN, *e.REDUCTIONS, "over"}
-    for variable, line in variables.items():
-        if reads[line] == 1 and gates.get(Name(line), line) not in found:  # the argument of a gate has its name
-            line = gates.get(Name(line), line)
-        fits = variable not in taken and len(variable) <= LONGEST_LOCAL and e.code_name(variable) == variable
-        if line in lines and line not in found and fits and not e.split(variable)[1]:
-            found[line] = variable
-            taken.add(variable)
-    readers: dict[str, set[str]] = {name: set() for name in lines}
-    for name in reversed(list(lines)):
-        leads_to = {found[name]} if name in found else readers[name]
-        for read in lines[name].names():
-            if read in readers:
-                readers[read] |= leads_to
-    depths = dict[str, int]()  # of what is written in one line
-    for name, formula in lines.items():
-        depths[name] = 1 + max((depths[read] for read in formula.names() if read in lines and read not in found), default=0)
-        is_squeezed = _is_gate(formula) and formula.function == "sigmoid"
-        if name not in found and (reads[name] > 1 or is_squeezed or depths[name] > DEEPEST):
-            hint = name.partition("_")[0]
-            only = next(iter(readers[name])) if len(readers[name]) == 1 else ""
-            base = f"{hint}{'_' if len(only) > 1 else ''}{only}"
-            found[name] = next(each for k in count(1) if (each := base if only and k == 1 else f"{base}{k}") not in taken)
-            taken.add(found[name])
-    return found
-
-
-def _is_gate(formula: Expression) -> TypeGuard[e.Apply]:
-    return isinstance(formula, e.Apply) and formula.function in ("sigmoid", "tanh")
-
-
-def _with_names(node: Expression, of: Callable[[str], Expression]) -> Expression:
-    """Return a tree with another expression in the place of each name; a sum of sums is written as one."""
-    if isinstance(node, Name):
-        return of(node.name)
-    parts = tuple(_with_names(child, of) for child in node.children)
-    if isinstance(node, e.Sum):
-        return e.Sum(tuple(term for part in parts for term in part.terms))
-    return node.with_children(parts) if parts else node
-
-
-def _roles_of_parameters(node: Expression, blocks: Mapping[str, Block]) -> Iterator[tuple[str, str]]:
-    """Yield each parameter that a formula reads, with the letter of what it does: W multiplies x, U what the cell computes, g
-    scales units, b is added."""
-    for child in node.children:
-        if isinstance(child, Name) and child.name in blocks:
-            if isinstance(node, e.Product):
-                yield child.name, "W" if node.left == Name("x") else "U"
-            else:
-                yield child.name, "b" if isinstance(node, e.Sum | e.Negative) else "g"
-        yield from _roles_of_parameters(child, blocks)
 
 
 def error_of(equations: CellEquations, weights: Mapping[str, Tensor], begins: Sequence[Tensor], ends: Sequence[Tensor]) -> float:

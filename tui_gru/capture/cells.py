@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 import inspect
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from itertools import product as combined
@@ -29,10 +29,12 @@ from tui_gru.capture.call_tensors import (
     LoopForm,
     OneTimestepForm,
     OperationReader,
+    ParameterProduct,
+    SumTerms,
     UnreadableError,
     arguments_of,
-    equations_of,
     error_of,
+    observed,
     set_apart,
     tensors_in,
 )
@@ -43,6 +45,7 @@ from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
 from tui_gru.equations.page import compose, read_page, shipped
 from tui_gru.equations.syntax import EquationError
+from tui_gru.equations.writing import equations_of
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, Cell, CellKind, Convention, canonical, step
@@ -108,96 +111,7 @@ def _matrices(part: Module) -> int:
 
 
 # ------------------------------------------------------------------------------
-# One computation of a copy, in which all products with parameters are seen.
-
-
-@dataclass(eq=False)
-class ParameterProduct:
-    """What a matrix was multiplied with, (B, K), and the matrix (K, N), a part of a parameter. `biases` has the parts of parameters
-    that were added, by the first column."""
-
-    operand: Tensor
-    matrix: Block
-    biases: dict[int, Block] = field(default_factory=dict)
-
-
-#: (product, column of the product), for each product that was added up in the columns of a tensor
-SumTerms = list[tuple[ParameterProduct, int]]
-
-
-def observed(
-    compute: Callable[[], Any], parameters: Mapping[str, Tensor]
-) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]], Any]:
-    """Return the products of a computation, the biases that were added apart from them with what they were added to, and the
-    result."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
-    products, added, alive = list[ParameterProduct](), list[tuple[Block, SumTerms]](), list[Any]()
-    sums = dict[int, tuple[int, SumTerms]]()  # by the memory of a tensor, its width and what was added up in it
-
-    def block(tensor: Tensor) -> Block | None:
-        name, whole = owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
-        offset = tensor.storage_offset() - whole.storage_offset()
-        return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
-
-    def bias(tensor: Any) -> Block | None:
-        if not hasattr(tensor, "untyped_storage"):
-            return None
-        leading = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
-        found = block(tensor) if all(size == 1 or not stride for size, stride in leading) else None  # also expanded to all rows
-        return None if found is None else replace(found, shape=found.shape[-1:], stride=found.stride[-1:])
-
-    def terms(tensor: Any) -> SumTerms:
-        if not hasattr(tensor, "untyped_storage") or not tensor.dim():
-            return []
-        width, found = sums.get(tensor.untyped_storage().data_ptr(), (1, []))
-        return [(product, column + tensor.storage_offset() % width) for product, column in found]
-
-    def note(result: Tensor, found: SumTerms) -> None:
-        if found:
-            sums[result.untyped_storage().data_ptr()] = result.shape[-1], found
-
-    def multiplied(operand: Tensor, matrix: Tensor, result: Tensor, plus: Tensor | None = None) -> None:
-        if matrix.dim() == 3 and len(matrix) == 1:  # as einsum multiplies
-            operand, matrix = operand[0], matrix[0]
-        weight = block(matrix) if matrix.dim() == 2 else None
-        if weight is not None:
-            products.append(product := ParameterProduct(operand, weight))
-            own = None if plus is None else bias(plus)
-            if own is not None:
-                product.biases[0] = own
-            note(result, [(product, 0), *(terms(plus) if own is None else [])])
-
-    def plus(first: Any, second: Any, result: Tensor) -> None:
-        for one, other in ((first, second), (second, first)):
-            if (own := bias(one)) is not None and (to := terms(other)):
-                added.append((own, to))
-        note(result, [*terms(first), *terms(second)])
-
-    class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
-                result = result.double()  # such as a state of zeros that the module makes in its own type
-            alive.append(result)  # so that no memory is used again
-            name = function.name().removeprefix("aten::")
-            if name in ("mm", "bmm"):
-                multiplied(args[0], args[1], result)
-            elif name == "addmm":
-                multiplied(args[1], args[2], result, args[0])
-            elif name == "mv":
-                multiplied(args[1][None], args[0].T, result)
-            elif name == "addmv":
-                multiplied(args[2][None], args[1].T, result, args[0])
-            elif name in ("add.Tensor", "add_.Tensor", "add__.Tensor") and (kwargs or {}).get("alpha", 1) == 1:
-                plus(args[0], args[1], result)
-            return result
-
-    with Observer():  # type: ignore[no-untyped-call]
-        result = compute()
-    return products, added, result
+# The readings of the products as a cell.
 
 
 @contextmanager
@@ -212,10 +126,6 @@ def _own_generators() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-
-
-# ------------------------------------------------------------------------------
-# The readings of the products as a cell.
 
 
 class NoCellError(CaptureError):
@@ -504,15 +414,17 @@ def _cell_of(
         raise UnreadableError("its first state is its memory c")
     letters, title = ("h", "c")[: len(ends)], printable(type(part).__name__, 60)
     before, after = dict(zip(letters, own[1:], strict=True)), dict(zip(letters, lines, strict=True))
+    shapes = {name: block.shape for name, block in reader.blocks.items()}
     # A variable may have a name that equations cannot have; sizes that cannot be inferred are given.
     for variables, sized in combined((reader.variables, {}), (False, True)):
         try:
-            text, blocks = equations_of(reader, own[0], before, after, variables, sized=sized)
+            text, names = equations_of(reader.lines, shapes, own[0], before, after, variables, sized=sized)
             equations = _derivable(title, text, I, H)
             break
         except (CaptureError, EquationError):
             if sized and not variables:
                 raise
+    blocks = {weight: reader.blocks[name] for weight, name in names.items()}
     reader.check_apart(blocks.values())
     module = GRUModule(name, "Cell", I, H, written_as=title, equations=equations)
     values = {weight: (blocks[weight],) for weight, _ in equations.shapes}

@@ -19,7 +19,7 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, axes_of
 from tui_gru.equations.backward import of_each_timestep
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.functions import FUNCTIONS, numpy_function
 from tui_gru.equations.syntax import Expression, Name
 
 # ------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def function_of(function: str, *operands: Any) -> Any:
     row = FUNCTIONS[function]
     if (formula := e.formula_of(function, Name("x"))) is None:
         second = () if row.second is None else (row.second,)
-        return np.asarray(getattr(np, row.numpy)(*operands, *second), np.float64)[()]
+        return np.asarray(numpy_function(row.numpy)(*operands, *second), np.float64)[()]
 
     def value(node: Expression) -> Any:
         match node:

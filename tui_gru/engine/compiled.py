@@ -17,6 +17,7 @@ import numpy as np
 from tui_gru.engine.lowering import ELEMENTWISE, OUT, Operation, Schedule, Slot
 from tui_gru.engine.model import CompiledUpdate, Model, Structure, model_of
 from tui_gru.engine.weights import Array, ParameterLayout, Weights
+from tui_gru.equations.functions import numpy_function
 from tui_gru.equations.syntax import EquationError
 from tui_gru.errors import TuiGruError
 
@@ -29,7 +30,7 @@ from tui_gru.errors import TuiGruError
 
 
 #: The functions that the generated code can call.
-FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "concatenate")} | {
+FUNCTIONS = {name: numpy_function(name) for name in (*ELEMENTWISE.values(), "positive", "concatenate")} | {
     "dot": np.ndarray.dot,  # np.dot takes twice as long on small matrices, because it checks for other array types
     "total": np.add.reduce,
     "largest": np.maximum.reduce,

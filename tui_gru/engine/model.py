@@ -15,7 +15,7 @@ from tui_gru.engine.weights import Array, ParameterLayout, Weights
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.functions import FUNCTIONS, numpy_function
 from tui_gru.equations.page import KINDS, Composed, Equation, Input, Page, compose, read_page, renamed, shipped, silenced
 from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols
 from tui_gru.equations.writing import Writer
@@ -192,7 +192,7 @@ class CompiledUpdate:
         plain = [f"    {code}" for line in self._code for code in line]
         guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
         self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
-        space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive")}
+        space = {name: numpy_function(name) for name in (*ELEMENTWISE.values(), "positive")}
         space |= {"dot": np.ndarray.dot, "total": np.add.reduce, "quotient": _quotient, "power_of": _power}
         self._run = _function(self.source, space)
         self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)

@@ -21,6 +21,7 @@ from tui_gru.engine.lowering import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.model import KeepNumber, page_of
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
+from tui_gru.equations.functions import numpy_function
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -340,7 +341,7 @@ def _once(operation: Operation, args: Sequence[Array], compiled: Compiled) -> Ar
         case "copy":
             found = np.broadcast_to(x, compiled.shape(operation.axes))
         case kind:
-            found = getattr(np, ELEMENTWISE[kind])(*args)
+            found = numpy_function(ELEMENTWISE[kind])(*args)
     return found
 
 

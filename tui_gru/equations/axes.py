@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from tui_gru.equations import syntax as e
-from tui_gru.equations.functions import FUNCTIONS, UNBOUNDED, Range
+from tui_gru.equations.functions import FUNCTIONS, INSTEAD, UNBOUNDED, Range
 from tui_gru.equations.page import Equation, Page
 from tui_gru.equations.syntax import ONE, EquationError, Expression, Name, SourceSpan, Symbols, did_you_mean
 from tui_gru.equations.writing import Writer
@@ -197,7 +197,7 @@ class _Inference:
             cure = f"its value from the timestep before is {self._page.before(name)}" if state else "move that line up"
             return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
         known = [*(known for known in self._of if known not in self._page.ends.keys() & self._waiting), *self._page.parameters]
-        hint = did_you_mean(name, known, FUNCTIONS)
+        hint = f"write {INSTEAD[name]}" if name in INSTEAD else did_you_mean(name, known, FUNCTIONS)
         if self._time and name[0].isupper():  # as weights are called
             hint = f"declare it (parameters {name}); {hint}"
         return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {hint}")
@@ -356,6 +356,9 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
             return known.get(name, UNBOUNDED)
         case e.Number(value=value):
             return float(value), float(value)
+        case e.Apply(function=("min" | "max") as function):
+            pick = min if function == "min" else max
+            return pick(low for low, _ in inner), pick(high for _, high in inner)
         case e.Apply(function=function):
             return FUNCTIONS[function].range
         case e.Negative():

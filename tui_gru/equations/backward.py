@@ -18,7 +18,7 @@ from tui_gru.equations.syntax import EquationError, Expression, Name, slope_of, 
 # The derivative of every operation as a rule that maps the gradient of the result to the gradients of the operands.
 #
 # A rule takes the node, the gradient `a` of its value, and its `value` as a name; it returns the gradient of each child, in
-# order. Those of functions are in their table. Differentiating an operation without a rule is an error.
+# order. Those of functions of one operand are in their table. Differentiating an operation without a rule is an error.
 
 
 def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...] | None:
@@ -45,6 +45,10 @@ def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Exp
             return (e.Times((a, e.number(power), lower)), e.number(0))
         case e.Apply(function=function, parts=(argument,)) if (slope := slope_of(function, argument, value, a)) is not None:
             return (slope,)
+        case e.Apply(function=("min" | "max") as function, parts=(left, right)):
+            first = e.Apply((sum_of([*terms_of(left), *terms_of(e.Negative(right))]),), "positive")
+            parts = (first, e.Sum((e.ONE, e.Negative(first))))
+            return tuple(e.Times((a, part)) for part in (parts if function == "max" else parts[::-1]))
     return None
 
 
@@ -396,7 +400,7 @@ class _Derivation:
             own = self._axes_of(node)
             operands = node.with_children(tuple(map(as_computed, node.children))) if node.children else node
             for child, given in zip(node.children, self._rule(step, operands, a, value, own), strict=True):
-                if any(name not in self._constant for name in child.names()):
+                if given != e.number(0) and any(name not in self._constant for name in child.names()):
                     elementwise = not isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce)
                     lacking = [axis for axis in own if axis not in self._axes_of(child)] if elementwise else []
                     propagate(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), as_computed(child))

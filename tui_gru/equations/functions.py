@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 Range = tuple[float, float]
 UNBOUNDED: Range = (-math.inf, math.inf)
+_ROOT_OF_HALF, _NORMAL_AT_0 = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 
 
 class Function(NamedTuple):
@@ -17,8 +18,9 @@ class Function(NamedTuple):
     `words` explain it. `torch` computes it in PyTorch, for the check: a function of torch, or one of the module and the arguments.
     A function is computed by `formula`, of its argument x and of the functions that NumPy has; without one by the NumPy function
     `numpy`, whose second operand is `second` if that is a number. `slope` is the gradient of x, of x, of the value y and of its
-    gradient dy; without one, nothing can be differentiated through the function. The values are in `range`. Softmax, which sums
-    over a row, is computed and differentiated where sums are: in `lowering`, `evaluate` and `backward`.
+    gradient dy; without one, nothing can be differentiated through the function. The values are in `range`, and `saturates` is True
+    for a function that is flat near both limits. Softmax, which sums over a row, and min and max, which have two operands, are
+    differentiated in `backward`; softmax is computed where sums are, in `lowering` and `evaluate`.
     """
 
     text: str
@@ -30,13 +32,9 @@ class Function(NamedTuple):
     numpy: str = ""
     second: float | None = None
     range: Range = UNBOUNDED
+    saturates: bool = False
     arity: int = 1
     is_word: bool = False  # written without parentheses around a name: log ŷ
-
-    @property
-    def saturates(self) -> bool:
-        """True if it is flat near the limits of its range."""
-        return bool(self.slope) and all(map(math.isfinite, self.range))
 
     def in_torch(self, *operands: Any) -> Any:
         """Return the function of tensors."""
@@ -48,29 +46,78 @@ class Function(NamedTuple):
 #: Every function by its name in code.
 FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function("σ", r"\sigma", "the sigmoid: squeezes any number into 0 to 1", "sigmoid",
-        slope="dy ⊙ y ⊙ (1 − y)", formula="1 / (exp(−x) + 1)", range=(0, 1)),  # exp overflows to inf, which correctly gives 0
+        slope="dy ⊙ y ⊙ (1 − y)", range=(0, 1), saturates=True,
+        formula="1 / (exp(−x) + 1)"),  # exp overflows to inf, which correctly gives 0
     "tanh": Function("tanh", r"\tanh", "squeezes any number into −1 to 1", "tanh",
-        slope="dy ⊙ (1 − y ⊙ y)", numpy="tanh", range=(-1, 1)),
+        slope="dy ⊙ (1 − y ⊙ y)", numpy="tanh", range=(-1, 1), saturates=True),
     "relu": Function("relu", r"\operatorname{relu}", "leaves a number above 0 as it is; any other becomes 0", "relu",
         slope="dy ⊙ positive(y)", formula="max(x, 0)"),
     "clamp": Function("clamp", r"\operatorname{clamp}", "cuts a number off below 0 and above 1",
         lambda torch, x: torch.where((x > 0) & (x < 1), x, x.detach().clamp(0, 1)),  # torch's own has slope 1 at both limits
-        slope="dy ⊙ within(y)", formula="min(max(x, 0), 1)", range=(0, 1)),
+        slope="dy ⊙ within(y)", formula="min(max(x, 0), 1)", range=(0, 1), saturates=True),
     "softmax": Function("softmax", r"\mathrm{softmax}", "turns the numbers of a row into probabilities, which add up to 1",
         lambda torch, x: x.softmax(-1), range=(0, 1)),
+    "softplus": Function("softplus", r"\operatorname{softplus}", "the logarithm of 1 + e^x: relu without a corner",
+        lambda torch, x: torch.logaddexp(x, torch.zeros_like(x)), slope="dy ⊙ σ(x)", numpy="logaddexp", second=0,
+        range=(0, math.inf)),
+    "elu": Function("elu", r"\operatorname{elu}", "leaves a number above 0 as it is; below, e^x − 1",
+        lambda torch, x: torch.nn.functional.elu(x), slope="dy ⊙ exp(min(x, 0))", formula="max(x, 0) + exp(min(x, 0)) − 1",
+        range=(-1, math.inf)),
+    "silu": Function("silu", r"\operatorname{silu}", "the number times its sigmoid, also called swish",
+        lambda torch, x: torch.nn.functional.silu(x), slope="dy ⊙ (σ(x) + y ⊙ (1 − σ(x)))", formula="x ⊙ σ(x)"),
+    "gelu": Function("gelu", r"\operatorname{gelu}", "the number times the share of a normal distribution below it",
+        lambda torch, x: torch.nn.functional.gelu(x),
+        slope=f"dy ⊙ (0.5 + 0.5 ⊙ erf({_ROOT_OF_HALF!r} ⊙ x) + {_NORMAL_AT_0!r} ⊙ x ⊙ exp(−0.5 ⊙ x ⊙ x))",
+        formula=f"x ⊙ (0.5 + 0.5 ⊙ erf({_ROOT_OF_HALF!r} ⊙ x))"),
+    "erf": Function("erf", r"\operatorname{erf}", "the error function: squeezes any number into −1 to 1", "erf",
+        slope=f"{2 / math.sqrt(math.pi)!r} ⊙ dy ⊙ exp(−x ⊙ x)", numpy="erf", range=(-1, 1), saturates=True),
+    "sin": Function("sin", r"\sin", "the sine, of an angle in radians", "sin",
+        slope="dy ⊙ cos(x)", numpy="sin", range=(-1, 1)),
+    "cos": Function("cos", r"\cos", "the cosine, of an angle in radians", "cos",
+        slope="−dy ⊙ sin(x)", numpy="cos", range=(-1, 1)),
+    "abs": Function("abs", r"\left|#\right|", "the number without its sign", "abs",
+        slope="dy ⊙ sign(x)", numpy="absolute", range=(0, math.inf)),
     "log": Function("log", r"\log", "the natural logarithm", "log", slope="dy / x", numpy="log", is_word=True),
     "exp": Function("exp", r"\exp", "e to the power of the number", "exp", slope="dy ⊙ y", numpy="exp"),
     "sqrt": Function("sqrt", r"\sqrt{#}", "the square root", "sqrt", slope="dy / (2 ⊙ y)", numpy="sqrt"),
-    "min": Function("min", r"\min", "the smaller of two numbers", "minimum", numpy="minimum", arity=2),
-    "max": Function("max", r"\max", "the larger of two numbers", "maximum", numpy="maximum", arity=2),
-    # Indicators, used in derived lines.
+    # Where both are equal, all of the gradient is that of the first in min, of the second in max; in torch each has half.
+    "min": Function("min", r"\min", "the smaller of two numbers",
+        lambda torch, x, z: torch.where((x > z) | z.isnan(), z, x), numpy="minimum", arity=2),
+    "max": Function("max", r"\max", "the larger of two numbers",
+        lambda torch, x, z: torch.where((x > z) | x.isnan(), x, z), numpy="maximum", arity=2),
+    # Flat functions, used in derived lines.
     "positive": Function("positive", r"\operatorname{positive}", "1 where the number is above 0, otherwise 0",
-        lambda torch, x: (x > 0).double(), numpy="greater", second=0, range=(0, 1)),
+        lambda torch, x: (x > 0).double(), slope="0", numpy="greater", second=0, range=(0, 1)),
     "within": Function("within", r"\operatorname{within}", "1 where the number is between 0 and 1, otherwise 0",
-        lambda torch, x: ((x > 0) & (x < 1)).double(), formula="positive(x) ⊙ positive(1 − x)", range=(0, 1)),
+        lambda torch, x: ((x > 0) & (x < 1)).double(), slope="0", formula="positive(x) ⊙ positive(1 − x)", range=(0, 1)),
+    "sign": Function("sign", r"\operatorname{sign}", "1 above 0, −1 below 0, and 0 at 0", "sign",
+        slope="0", numpy="sign", range=(-1, 1)),
 }  # fmt: skip
 #: The name of a function by each of its spellings.
 WRITTEN = {function.text: name for name, function in FUNCTIONS.items()} | {name: name for name in FUNCTIONS}
+#: Functions that have no row, with what is written for them, of a.
+INSTEAD = {
+    "leaky_relu": "max(a, 0.01 ⊙ a)", "prelu": "max(a, 0) + p ⊙ min(a, 0)", "hardtanh": "max(min(a, 1), −1)",
+    "relu6": "max(min(a, 6), 0)", "clip": "min(max(a, −1), 1)", "hardsigmoid": "clamp(a / 6 + 0.5)",
+    "hardswish": "a ⊙ clamp(a / 6 + 0.5)", "swish": "silu(a)",
+    "selu": "1.0507 ⊙ (max(a, 0) + 1.67326 ⊙ (exp(min(a, 0)) − 1))",
+    "celu": "max(a, 0) + 2 ⊙ (exp(min(a / 2, 0)) − 1)", "mish": "a ⊙ tanh(softplus(a))", "softsign": "a / (1 + abs(a))",
+    "logsigmoid": "−softplus(−a)", "square": "a^2",
+}  # fmt: skip
+
+
+def numpy_function(name: str) -> Callable[..., Any]:
+    """Return the function of arrays that NumPy has under a name, or the error function, which it lacks."""
+    import numpy as np
+
+    def erf(x: Any, out: Any = None) -> Any:
+        found = np.asarray(np.frompyfunc(math.erf, 1, 1)(x), getattr(x, "dtype", float))
+        if out is None:
+            return found[()]
+        out[...] = found
+        return out
+
+    return erf if name == "erf" else getattr(np, name)
 
 
 # ------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
-"""Writing of expressions as on-screen text, as LaTeX and as MathML."""
+"""Writing of expressions as on-screen text, as LaTeX and as MathML; and of operations as the page of a cell."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import count
+from typing import TypeGuard
 
 from tui_gru.equations import syntax as e
-from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.functions import FUNCTIONS, WRITTEN
 from tui_gru.equations.syntax import WORDS, Expression, Symbols, xml_text
 
 #: The precedence of a node. A node inside one of higher precedence is written in parentheses.
@@ -254,3 +257,146 @@ def applied_latex(function: str, arguments: str) -> str:
     """Return a function applied to arguments that are already LaTeX: in parentheses, or where its pattern has them."""
     latex = FUNCTIONS[function].latex
     return latex.replace("#", arguments) if "#" in latex else rf"{latex}\left({arguments}\right)"
+
+
+# ------------------------------------------------------------------------------
+# A cell as a page, written from its operations: one formula each, of names alone.
+
+
+DEEPEST = 12  # operations in one another in a line
+LONGEST_LOCAL = 12  # characters in the name of a variable of a script that becomes the name of a line
+
+
+def equations_of(
+    operations: Mapping[str, Expression],
+    shapes: Mapping[str, tuple[int, ...]],
+    x: str,
+    states: Mapping[str, str],
+    ends: Mapping[str, str],
+    variables: Mapping[str, str],
+    *,
+    sized: bool = False,
+) -> tuple[str, dict[str, str]]:
+    """Return the text of a cell that computes `operations`, and what each of its parameters was called in them.
+
+    `shapes` has those of the parameters. `x` and `states` name the leaves, by the names h and c of the states; `ends` the lines of
+    the new states. `variables` of a script name the lines that they had last. With `sized`, matrices have their axes. Raises
+    `EquationError` if the states depend on other leaves.
+    """
+    before = {x: "x", **{leaf: f"{state}_prev" for state, leaf in states.items()}}
+    needed, waiting = set[str](), list(ends.values())
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += operations[name].names() if name in operations else ()
+    if others := [name for name in needed if name.startswith("leaf") and name not in before]:
+        more = f"{len(others)} more argument{'s' if len(others) > 1 else ''}"
+        raise e.EquationError(f"its new state depends on {more} besides x and h")
+    if missing := [leaf for leaf in before if leaf not in needed]:
+        raise e.EquationError(f"its new state does not depend on {'x' if missing[0] == x else 'a state'}")
+    lines = {name: formula for name, formula in operations.items() if name in needed}
+    reads = Counter(read for formula in lines.values() for read in formula.names())
+    targets = _targets(lines, reads, ends, variables)
+
+    inlined = dict[str, Expression]()
+    written, parameters = list[tuple[str, Expression]](), dict[str, str]()
+    for name, formula in lines.items():
+        whole = _with_names(formula, lambda read: inlined.get(read) or e.Name(before.get(read) or targets.get(read, read)))
+        if name in targets:
+            written.append((targets[name], whole))
+        else:
+            inlined[name] = whole
+    for state, end in ends.items():
+        if targets.get(end) != state:
+            written.append((state, e.Name(targets.get(end) or before[end])))
+    taken, declared = {*targets.values(), *ends, *before.values()}, list[str]()
+    for target, formula in written:
+        for name, role in _roles_of_parameters(formula, shapes):
+            if name not in parameters:
+                joint = "_" if len(target) > 2 else ""
+                candidates = (f"{role}{joint}{target}{number or ''}" for number in (0, *range(2, 1000)))
+                parameters[name] = next(each for each in candidates if each not in taken)
+                taken.add(parameters[name])
+                axes = f"({'I' if role == 'W' else 'H'} H)" if sized and len(shapes[name]) == 2 else ""
+                declared.append(parameters[name] + axes)
+    first = next(iter(ends))
+    if written[-1][0] != first:
+        at = next(i for i, (target, _) in enumerate(written) if target == first)
+        target, formula = written.pop(at)
+        if any(first in later.names() for _, later in written[at:]):
+            new = next(each for each in (f"{first}_new", f"{first}_new2") if each not in taken)
+            written = [(t, _with_names(f, lambda read: e.Name(new if read == first else read))) for t, f in written]
+            written.insert(at, (new, formula))
+            formula = e.Name(new)
+        written.append((target, formula))
+    writer = Writer(e.Symbols())
+    texts = [
+        writer.line(target, "=", _with_names(formula, lambda read: e.Name(parameters.get(read, read))))
+        for target, formula in written
+    ]
+    head = f"reads x\nstate {', '.join(f'{state} : H' for state in ends)}\nparameters {' '.join(declared)}\n\n"
+    return head + "\n".join(texts) + "\n", {written: name for name, written in parameters.items()}
+
+
+def _targets(
+    lines: Mapping[str, Expression], reads: Mapping[str, int], ends: Mapping[str, str], variables: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the names of the operations that get a line: new states, variables of the script, gates, what is read more than once,
+    and parts of long formulas. Those without a name of their own are called by the only line that they lead to."""
+    found = dict[str, str]()
+    for state, end in ends.items():
+        if end in lines:
+            found.setdefault(end, state)
+    gates = {formula.argument: name for name, formula in lines.items() if _is_gate(formula)}
+    taken = {"x", *ends, *(f"{state}_prev" for state in ends), *WRITTEN, *e.REDUCTIONS, "over"}
+    for variable, line in variables.items():
+        if reads[line] == 1 and gates.get(e.Name(line), line) not in found:  # the argument of a gate has its name
+            line = gates.get(e.Name(line), line)
+        fits = variable not in taken and len(variable) <= LONGEST_LOCAL and e.code_name(variable) == variable
+        if line in lines and line not in found and fits and not e.split(variable)[1]:
+            found[line] = variable
+            taken.add(variable)
+    readers: dict[str, set[str]] = {name: set() for name in lines}
+    for name in reversed(list(lines)):
+        leads_to = {found[name]} if name in found else readers[name]
+        for read in lines[name].names():
+            if read in readers:
+                readers[read] |= leads_to
+    depths = dict[str, int]()  # of what is written in one line
+    for name, formula in lines.items():
+        depths[name] = 1 + max((depths[read] for read in formula.names() if read in lines and read not in found), default=0)
+        is_squeezed = _is_gate(formula) and formula.function == "sigmoid"
+        if name not in found and (reads[name] > 1 or is_squeezed or depths[name] > DEEPEST):
+            hint = name.partition("_")[0]
+            only = next(iter(readers[name])) if len(readers[name]) == 1 else ""
+            base = f"{hint}{'_' if len(only) > 1 else ''}{only}"
+            found[name] = next(each for k in count(1) if (each := base if only and k == 1 else f"{base}{k}") not in taken)
+            taken.add(found[name])
+    return found
+
+
+def _is_gate(formula: Expression) -> TypeGuard[e.Apply]:
+    return isinstance(formula, e.Apply) and formula.function in ("sigmoid", "tanh")
+
+
+def _with_names(node: Expression, of: Callable[[str], Expression]) -> Expression:
+    """Return a tree with another expression in the place of each name; a sum of sums is written as one."""
+    if isinstance(node, e.Name):
+        return of(node.name)
+    parts = tuple(_with_names(child, of) for child in node.children)
+    if isinstance(node, e.Sum):
+        return e.Sum(tuple(term for part in parts for term in part.terms))
+    return node.with_children(parts) if parts else node
+
+
+def _roles_of_parameters(node: Expression, parameters: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each parameter that a formula reads, with the letter of what it does: W multiplies x, U what the cell computes, g
+    scales units, b is added."""
+    for child in node.children:
+        if isinstance(child, e.Name) and child.name in parameters:
+            if isinstance(node, e.Product):
+                yield child.name, "W" if node.left == e.Name("x") else "U"
+            else:
+                yield child.name, "b" if isinstance(node, e.Sum | e.Negative) else "g"
+        yield from _roles_of_parameters(child, parameters)
