@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from tests.capture.test_borders import capture
 from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
+from tui_gru.capture.calls import Note
+from tui_gru.errors import CaptureError
 from tui_gru.imported.module import forget
 from tui_gru.imported.recompute import recompute, sequences
 
@@ -258,6 +261,106 @@ def test_functions_of_torch_and_their_gradients_are_those_of_the_script(activati
         assert compared.error < of_call(call)
 
 
+class ScaledCell(nn.Module):
+    """As FastGRNN: two numbers that all units read, of (1, 1) and of no axis, and constants, of the units and a matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.U = nn.Parameter(torch.randn(IN, H) / 2), nn.Parameter(torch.randn(H, H) / 2)
+        self.zeta, self.nu = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.tensor(-2.0))
+        self.register_buffer("leak", torch.rand(H))
+        self.register_buffer("fixed", torch.randn(H, H) / 4)
+
+    def forward(self, x, h):
+        both = x @ self.W + h @ self.U + torch.tanh(h @ self.fixed)
+        z = torch.sigmoid(both + self.leak)
+        return z * h + (torch.sigmoid(self.zeta) * (1 - z) + torch.sigmoid(self.nu)) * torch.tanh(both)
+
+
+class PooledCell(OneNorm):
+    """As a QRNN: its h is read by nothing, so that c is its state, which comes back in its place."""
+
+    def forward(self, x, states):
+        _, c = states
+        z, f, o, _ = functional.linear(x, self.weight_ih, self.bias_ih).chunk(4, 1)
+        c = f.sigmoid() * c + (1 - f.sigmoid()) * z.tanh()
+        return o.sigmoid() * c, c
+
+
+class ContextCell(OneNorm):
+    """As the SCRN: its memory does not read its h."""
+
+    def forward(self, x, states):
+        h, c = states
+        c = 0.05 * functional.linear(x, self.weight_ih[:H]) + 0.95 * c
+        return torch.sigmoid(
+            functional.linear(x, self.weight_ih[H : 2 * H]) + h @ self.weight_hh[:H] + c @ self.weight_hh[H : 2 * H]
+        ), c
+
+
+class GroupedCell(nn.Module):
+    def __init__(self, groups):
+        super().__init__()
+        self.x2h, self.h2h, self.norm = nn.Linear(IN, 2 * H), nn.Linear(H, 2 * H), nn.GroupNorm(groups, 2 * H)
+
+    def forward(self, x, h):
+        z, n = self.norm(self.x2h(x) + self.h2h(h)).chunk(2, 1)
+        return torch.lerp(h, n.tanh(), z.sigmoid())
+
+
+class BatchNormedCell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h, self.norm = nn.Linear(IN, H), nn.Linear(H, H), nn.BatchNorm1d(H).eval()
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x, h):
+        return 0.5 * h + torch.tanh(self.norm(self.x2h(x)) + self.h2h(h))
+
+
+OTHERS = {
+    "numbers and constants": (ScaledCell, {"zeta", "nu", "leak", "fixed"}),
+    "a state that is read by nothing": (PooledCell, set()),
+    "a memory of its own": (ContextCell, set()),
+    "a group norm of all": (lambda: GroupedCell(1), set()),
+    "a group norm of each gate": (lambda: GroupedCell(2), set()),
+    "a batch norm in evaluation mode": (BatchNormedCell, {"norm.running_mean", "norm.running_var"}),
+}
+
+
+@pytest.mark.parametrize(("make", "without"), OTHERS.values(), ids=OTHERS)
+def test_other_cells_are_read_off(make, without):
+    model, steps, _ = trained(make, torch.float64, head=None)
+    for step in steps:
+        (call,) = sequences(step)
+        assert compare_outputs(call, recompute(call))[0].error < of_call(call)
+        compared = compare_gradients(replace(step, calls=(call,)))
+        assert (compared.cause, compared.error < of_call(call)) == ("equal", True)
+        assert len(call.weights.values) - len(compared.differences) == len(without)
+        for constant in model.cell.buffers() if without else ():  # they are there, and have no gradient of the script
+            assert constant.dim() == 0 or any(np.array_equal(value, constant) for value in call.weights.values.values())
+
+
+class DroppingCell(GroupedCell):
+    def forward(self, x, h):
+        return functional.dropout(super().forward(x, h), 0.5, self.training)
+
+
+@pytest.mark.parametrize("given", [{}, {"cell": "cell"}], ids=["found", "named"])
+def test_a_cell_that_drops_out_is_captured_in_evaluation_mode_alone(given):
+    torch.manual_seed(1)
+    model = Script(DroppingCell(1)).eval()
+    steps, running = capture(model, **given)
+    for mode in (False, True, True, False):
+        model.train(mode)
+        with pytest.warns(UserWarning, match="it draws random numbers") if mode and len(steps) == 1 else nullcontext():
+            model(torch.randn(T, B, IN)).sum().backward()
+        running.step()
+    running.close()
+    assert [len(step.calls) for step in steps] == [1, 0, 0, 1]
+
+
 def test_the_variables_of_the_script_name_the_lines_and_the_weights():
     _, steps, _ = trained(NormedEachGateCell, head=None)
     assert (
@@ -459,6 +562,24 @@ class CountingCell(Refused):
         return h * (1 if self.calls == 1 else 3)
 
 
+class DetachedCell(Refused):
+    def then(self, h, more):
+        return h + self.h2h(h.detach())[:, :H]
+
+
+class StraightThroughCell(Refused):
+    """Its gradient is that of the sigmoid, as if it had not been rounded."""
+
+    def then(self, h, more):
+        p = torch.sigmoid(h)
+        return ((p > 0.5).double() - p).detach() + p
+
+
+class BatchNormCell(Refused):
+    def then(self, h, more):
+        return functional.batch_norm(h, None, None, training=True)
+
+
 class OverRowsCell(Refused):
     def then(self, h, more):
         return h - h.mean(0, keepdim=True)
@@ -499,8 +620,11 @@ WHY = {
     MaskedCell: "its new state depends on 1 more argument besides x and h",
     RememberingCell: "it reads numbers that are none of its arguments, states or parameters",
     CountingCell: "its first call is off by",
+    DetachedCell: "its backward pass is not the derivative of what it computes",
+    StraightThroughCell: "its backward pass is not the derivative of what it computes",
+    BatchNormCell: "a batch norm computes over the rows in training mode",
     OverRowsCell: "an operation is taken along the rows",
-    NormedWeightCell: "it multiplies by a matrix that is no part of a parameter",
+    NormedWeightCell: "it multiplies by a matrix that is no part of a parameter, but computed, as by weight_norm",
     TiedCell: "it uses a part of h2h.weight in several ways, whose gradients cannot be told apart",
     SeveralCell: "it returns several tensors that can be its new state; let it return h alone",
     WideCell: f"wide gives {2 * H + 1} numbers, no multiple of its {H} units",
@@ -570,3 +694,30 @@ def test_it_is_debugged_and_recorded(tmp_path):
     gradient = model.cell.norm_x.weight.grad[H : 2 * H].numpy()
     assert np.abs(session.gradient("gf") - gradient).max() < 1e-5 * np.abs(gradient).max()
     forget(model)
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.step, self.head = torch.jit.script(nn.Sequential(nn.Linear(IN, H))), nn.Linear(H, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("given", [{}, {"cell": "step"}], ids=["found", "named"])
+def test_a_compiled_cell_is_refused_with_the_cure(given):
+    model = Scripted()
+    if not given:
+        model.head = nn.Identity()
+    with pytest.raises(CaptureError, match=r"step is compiled by TorchScript.*PYTORCH_JIT=0"):
+        capture(model, **given)
+
+
+def test_a_cell_under_vmap_is_not_kept():
+    cell = NormedEachGateCell()
+    steps, running = capture(nn.Sequential(cell))
+    one = torch.vmap(lambda x: cell(x[None], torch.zeros(1, H))[0])
+    one(torch.randn(B, IN)).sum().backward()
+    running.step()
+    running.close()
+    assert not steps[0].calls
+    assert Note.NOT_CAPTURED in steps[0].notes

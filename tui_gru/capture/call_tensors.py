@@ -666,6 +666,8 @@ class OperationReader:
         used: dict[str, Tensor] = {}
         whole = dict(self._owners.values())
         for block in blocks:
+            if 0 in block.stride:
+                continue
             used.setdefault(block.name, whole[block.name].new_zeros(whole[block.name].shape))
             block.of(used[block.name]).add_(1)
         if twice := next((name for name, times in used.items() if (times > 1).any()), None):
@@ -741,6 +743,8 @@ class OperationReader:
         if block is None:
             why = "it reads numbers that are none of its arguments, states or parameters"
             raise UnreadableError(self._why.get(_memory(value), why))
+        if math.prod(block.shape) == 1 and self._size > 1:  # as a vector whose entries are all this number
+            return _Columns((self._parameter(replace(block, shape=(self._size,), stride=(0,))),), (0,))
         leading = zip(block.shape[:-1], block.stride[:-1], strict=True)
         if not block.shape or not all(size == 1 or not stride for size, stride in leading) or block.shape[-1] % self._size:
             raise UnreadableError(f"the parameter {block.name} is neither a matrix nor a vector of the units")
@@ -807,6 +811,10 @@ class OperationReader:
             return self._statistics(name, self._columns(args[0]), 1.0 if correction is None else float(correction))
         if name == "native_layer_norm":
             return [self._layer_norm(*args)]
+        if name == "native_group_norm":
+            return [self._group_norm(self._columns(args[0]), args[1], args[2], args[6], args[7])]
+        if "batch_norm" in name:
+            return [self._batch_norm(*args)]
         if name == "_softmax":
             self._need_columns(args[0], args[1])
             found = self._columns(args[0])
@@ -845,7 +853,9 @@ class OperationReader:
         left, right = args[-2:] if name not in ("mv", "addmv") else (args[-1], args[-2].T)
         matrix = self.block_of(right)
         if matrix is None:
-            raise UnreadableError("it multiplies by a matrix that is no part of a parameter")
+            raise UnreadableError(
+                "it multiplies by a matrix that is no part of a parameter, but computed, as by weight_norm or a parametrization"
+            )
         if name == "bmm":
             if matrix.shape[0] != 1 and matrix.stride[0]:
                 raise UnreadableError("it multiplies by several matrices at once")
@@ -909,12 +919,32 @@ class OperationReader:
         columns = self._columns(x)
         if list(shape) != [sum(columns.widths)]:
             raise UnreadableError("a layer norm is taken over other columns than those of a tensor")
+        return self._scaled(self._normed(columns, epsilon), weight, bias)
+
+    def _group_norm(self, x: _Columns, weight: Any, bias: Any, groups: int, epsilon: float) -> _Columns:
+        if groups not in (1, len(x.groups)):
+            raise UnreadableError("a group norm has other groups than those of the units")
+        parts = [x] if groups == 1 else [_Columns((group,), (width,)) for group, width in zip(x.groups, x.widths, strict=True)]
+        normed = [group for part in parts for group in self._normed(part, epsilon).groups]
+        return self._scaled(_Columns(tuple(normed), x.widths), weight, bias)
+
+    def _batch_norm(
+        self, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, _: float, epsilon: float
+    ) -> _Columns:
+        if training:
+            raise UnreadableError("a batch norm computes over the rows in training mode; in evaluation mode it can be read")
+        x, y, z, w = map(self._columns, (x, mean, variance, epsilon))
+        return self._scaled(self._each("(x − y) / sqrt(z + w)", x=x, y=y, z=z, w=w), weight, bias)
+
+    def _normed(self, columns: _Columns, epsilon: float) -> _Columns:
         mean = _Columns((self._total(columns, "mean"),), (0,))
         centred = self._centred(columns, mean)
         variance = self._total(self._each("x ^ 2", x=centred), "mean")
         size = self._line(e.filled("sqrt(x + y)", {"x": variance, "y": e.number(repr(epsilon))}), "s")
-        found = self._each("x / y", x=centred, y=_Columns((size,), (0,)))
-        found = found if weight is None else self._each("x ⊙ y", x=found, y=self._columns(weight))
+        return self._each("x / y", x=centred, y=_Columns((size,), (0,)))
+
+    def _scaled(self, x: _Columns, weight: Any, bias: Any) -> _Columns:
+        found = x if weight is None else self._each("x ⊙ y", x=x, y=self._columns(weight))
         return found if bias is None else self._each("x + y", x=found, y=self._columns(bias))
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
@@ -23,6 +22,7 @@ import numpy as np
 
 from tui_gru.capture.call_tensors import (
     ABSENT,
+    ALIKE,
     Block,
     HandwrittenCell,
     LastState,
@@ -39,7 +39,7 @@ from tui_gru.capture.call_tensors import (
     tensors_in,
 )
 from tui_gru.capture.calls import CellEquations, GivenCell, GRUModule, WrittenCell, fresh
-from tui_gru.capture.pending import autocast_type, is_scripted, is_sharded
+from tui_gru.capture.pending import autocast_type, is_scripted, is_sharded, own_generators
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
@@ -84,6 +84,12 @@ def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell
             raise CaptureError(
                 f"{name} is no cell: it has {type(inside).__name__} inside, which is captured itself; leave cell out", option="cell"
             )
+        if any(map(is_scripted, part.modules())):
+            raise CaptureError(
+                f"{name} is compiled by TorchScript, where no call is seen; run the script with PYTORCH_JIT=0, so that it is "
+                "computed in Python",
+                option="cell",
+            )
         if not _matrices(part):
             raise CaptureError(
                 f"{name} is no cell, since it has no matrix as a parameter; name the module that has them", option="cell"
@@ -107,31 +113,19 @@ def _is_own(part: Module) -> bool:
 
 
 def _matrices(part: Module) -> int:
-    return sum(parameter.dim() == 2 for parameter in part.parameters())
+    most = 3 if _sounds_recurrent(part) else 2  # a convolution has three dimensions as well
+    return sum(2 <= parameter.dim() <= most for parameter in part.parameters())
 
 
 # ------------------------------------------------------------------------------
 # The readings of the products as a cell.
 
 
-@contextmanager
-def _own_generators() -> Iterator[None]:
-    """The generators of random numbers are afterwards as they were."""
-    import torch
-
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
 class NoCellError(CaptureError):
     """A module is called as a cell is, but computes something else."""
 
 
+STEPS, NEARLY = (1e-7, 1e-4, 1e-3), 1e-3  # of the differences that a derivative is compared with; relative to its size
 TOLERANCE, HALF_TOLERANCE = 1e-5, 1e-2  # relative to the largest state, or to 1
 APART = 1e-3  # the least error of the next best reading
 
@@ -197,6 +191,7 @@ def recognized(
             cell, attempt = _read(part, name, gates, _Timesteps.of([x], states, [ends]), seen.parameters)
             attempts.append(attempt)
             if cell is not None and (given or cell.module.family != "RNN" or _sounds_recurrent(part)):
+                seen.check_derivative(gives)
                 found = replace(cell, form=OneTimestepForm(takes, gives, beside))
                 _check(found, part, args, kwargs, output)
                 return found
@@ -240,13 +235,71 @@ class _Observation:
     products: list[ParameterProduct]
     added: list[tuple[Block, SumTerms]]
     parameters: dict[str, Tensor]
+    constants: dict[str, Tensor]  # the buffers of numbers that the call did not change
+
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        """The parameters and the constants."""
+        return self.parameters | self.constants
 
     def again(self, called: dict[str, Any]) -> Any:
         """Return the result of another call of the copy, with its graph."""
         import torch
 
-        with _own_generators(), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        with own_generators(), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
             return observed(lambda: _call(self.copied, called), self.parameters)[2]
+
+    def check_derivative(self, gives: Sequence[int]) -> None:
+        """Raise `NoCellError` if the backward pass from the results at `gives` does not compute their derivative, as equations do.
+
+        It is compared with the difference of two calls, at several distances: rounding counts in a short one where the module
+        computes in float32, corners of a relu in a long one.
+        """
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad():
+            if not self._is_derivative(gives):
+                raise NoCellError(
+                    "its backward pass is not the derivative of what it computes: something in it is detached, or has a backward "
+                    "pass of its own"
+                )
+
+    def _is_derivative(self, gives: Sequence[int]) -> bool:
+        import torch
+
+        generator = torch.Generator().manual_seed(1)
+
+        def drawn(like: Sequence[Tensor]) -> list[Tensor]:
+            return [torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in like]
+
+        leaves, own = tensors_in(self.called), list(self.parameters.values())
+        starts = [tensor.detach().clone() for tensor in (*leaves, *own)]
+        weights = drawn([tensors_in(self.result)[i] for i in gives])
+
+        def total(moved: Sequence[Tensor]) -> Tensor:
+            for parameter, value in zip(own, moved[len(leaves) :], strict=True):
+                parameter.data.copy_(value)
+            following = iter(moved)
+            called = _each_tensor(self.called, lambda tensor: next(following) if tensor.is_floating_point() else tensor)
+            results = tensors_in(self.again(called))
+            return sum(((results[i] * w).sum() for i, w in zip(gives, weights, strict=True)), start=torch.zeros(()))
+
+        for parameter in own:
+            parameter.requires_grad_()
+        given = [start.clone().requires_grad_() for start in starts[: len(leaves)]]
+        whole = total([*given, *starts[len(leaves) :]])
+        slopes = torch.autograd.grad(whole, [*given, *own], allow_unused=True) if whole.requires_grad else ()
+        for near in STEPS:
+            along = drawn(starts)
+            before, after = (total([s + way * size for s, way in zip(starts, along, strict=True)]) for size in (-near, near))
+            difference = float((after - before).detach()) / (2 * near)
+            derived = sum(float((s * way).sum()) for s, way in zip(slopes, along, strict=False) if s is not None)
+            if abs(derived - difference) <= NEARLY * (abs(derived) + abs(difference)) + ALIKE:
+                break
+        else:
+            return False
+        total(starts)  # with the parameters as they were
+        return True
 
 
 def _observations(part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str) -> Iterator[_Observation]:
@@ -256,12 +309,8 @@ def _observations(part: Module, arguments: dict[str, Any], results: Sequence[Ten
 
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return torch.randn(value.shape, generator=generator, dtype=torch.float64) if value.is_floating_point() else value.cpu()
-        if isinstance(value, tuple | list):
-            return [drawn(each) for each in value] if isinstance(value, list) else tuple(map(drawn, value))
-        return {key: drawn(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+    def drawn(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64) if tensor.is_floating_point() else tensor.cpu()
 
     starts: list[Any] = [None]
     if absent:  # the first call of a loop often begins with no state
@@ -271,7 +320,7 @@ def _observations(part: Module, arguments: dict[str, Any], results: Sequence[Ten
     for start in list(starts):
         whole = arguments | {absent: start} if absent else arguments
         # In inference mode, an operation such as linear would not be seen as the products and sums in it.
-        with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             # torch does not copy a tensor with a graph, such as a state that the module stores.
             tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
             other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
@@ -281,15 +330,31 @@ def _observations(part: Module, arguments: dict[str, Any], results: Sequence[Ten
             parameters: dict[str, Tensor] = dict(other.named_parameters())
             for parameter in parameters.values():
                 parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-            called = {key: drawn(value) for key, value in whole.items()}
+            buffers = {key: buffer for key, buffer in other.named_buffers() if buffer.is_floating_point()}
+            values = {key: buffer.clone() for key, buffer in buffers.items()}
+            called = _each_tensor(whole, drawn)
             try:
                 products, added, result = observed(partial(_call, other, called), parameters)
             except Exception as error:
                 failure, starts = error, [each for each in starts if each is not start]
                 continue
-        yield _Observation(other, called, result, products, added, parameters)
+        after = dict(other.named_buffers())
+        constants = {key: buffer for key, buffer in buffers.items() if torch.equal(after[key], values[key])}
+        yield _Observation(other, called, result, products, added, parameters, constants)
     if failure is not None and not starts:
         raise failure
+
+
+def _each_tensor(value: Any, of: Callable[[Tensor], Tensor]) -> Any:
+    """Return nested tuples, lists and dicts with another tensor in the place of each, in the order of `tensors_in`."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return of(value)
+    if isinstance(value, tuple | list):
+        parts = [_each_tensor(each, of) for each in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    return {key: _each_tensor(each, of) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _call(part: Module, arguments: Mapping[str, Any]) -> Any:
@@ -358,7 +423,7 @@ def _read_off(
     none, `NoCellError` if its first call computed something else."""
     import torch
 
-    found, why = dict[str, HandwrittenCell](), list[tuple[int, str]]()
+    found, in_place, why = dict[str, HandwrittenCell](), dict[str, HandwrittenCell](), list[tuple[int, str]]()
     for seen in _observations(part, arguments, results, absent):
         if len(seen.products) > MOST_PRODUCTS:
             raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
@@ -369,25 +434,35 @@ def _read_off(
                 continue  # a state is returned in the place in which it is taken
             H = int(states[0].shape[-1])
             if H not in readers:
-                reader = OperationReader(seen.copied, seen.parameters, leaves, H)
+                reader = OperationReader(seen.copied, seen.numbers, leaves, H)
                 in_float64 = torch.autocast("cpu", enabled=False)
-                with _own_generators(), torch.inference_mode(False), torch.no_grad(), in_float64, reader.mode:
+                with own_generators(), torch.inference_mode(False), torch.no_grad(), in_float64, reader.mode:
                     readers[H] = reader, tensors_in(_call(seen.copied, seen.called))
             reader, ends = readers[H]
             try:
-                cell = _cell_of(reader, part, name, seen.parameters, [x, *states], takes, [ends[i] for i in gives], gives)
-                found.setdefault(reader.line_of(ends[gives[0]]), cell)
+                cell = _cell_of(reader, part, name, seen, [x, *states], takes, [ends[i] for i in gives], gives)
             except (CaptureError, EquationError) as error:
                 why.append((-len(states), str(error)))
-            if found and len(states) == 2:
+                continue
+            line = reader.line_of(ends[gives[0]])
+            if len(states) == 2:  # a state of one alone is that of a memory, which the other one reads
+                found = {line: cell}
                 break
+            found.setdefault(line, cell)
+            together = any(isinstance(each, tuple | list) and len(each) == len(ends) for each in seen.called.values())
+            if together and takes[1] - (takes[0] < takes[1]) == gives[0]:
+                in_place.setdefault(line, cell)
         if found:
             break
     if not found:
         raise UnreadableError(min(why, key=lambda each: each[0])[1] if why else "it takes no x and h, or returns no new h")
+    if len(found) > 1 and len(in_place) == 1:
+        found = in_place
     if len(found) > 1:
         raise UnreadableError("it returns several tensors that can be its new state; let it return h alone")
     (cell,) = found.values()
+    assert isinstance(cell.form, OneTimestepForm)
+    seen.check_derivative(cell.form.gives)
     _check_equations(cell, part, args, kwargs, output)
     return cell
 
@@ -396,7 +471,7 @@ def _cell_of(
     reader: OperationReader,
     part: Module,
     name: str,
-    parameters: Mapping[str, Tensor],
+    seen: _Observation,
     begins: Sequence[Tensor],
     takes: tuple[int, ...],
     ends: Sequence[Tensor],
@@ -428,11 +503,13 @@ def _cell_of(
     reader.check_apart(blocks.values())
     module = GRUModule(name, "Cell", I, H, written_as=title, equations=equations)
     values = {weight: (blocks[weight],) for weight, _ in equations.shapes}
-    weights = {weight: block.of(parameters[block.name]) for weight, block in blocks.items()}
+    # The gradient of a number that all units read is the sum of those of the units.
+    known = {weight: own for weight, own in values.items() if own[0].name in seen.parameters and 0 not in own[0].stride}
+    weights = {weight: block.of(seen.numbers[block.name]) for weight, block in blocks.items()}
     error = error_of(equations, weights, begins, ends)
     if not error <= TOLERANCE:
         raise UnreadableError(f"what is read off is off by {error:.1g} on random numbers")
-    return HandwrittenCell(module, OneTimestepForm(takes, gives), values, values)
+    return HandwrittenCell(module, OneTimestepForm(takes, gives), values, known)
 
 
 def _derivable(name: str, text: str, input_size: int, hidden_size: int) -> CellEquations:
@@ -749,6 +826,9 @@ def _recognized_loop(
                 for seen in _observations(part, called, ends, absent) if absent else ():
                     given = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
                     cell = given or cell
+            if written is None or written.read_off is not None:
+                assert isinstance(cell.form, LoopForm)
+                seen.check_derivative(range(seen.called[x_name].shape[axis]) if cell.form.out_is_list else cell.form.gives[:1])
             if written is None:
                 _check(cell, part, args, kwargs, output)
             return cell
@@ -834,19 +914,19 @@ def _timestep_read_off(seen: _Observation, part: Module, name: str, x_name: str,
             shorter = (seen.again(seen.called | {x_name: x.narrow(axis, 0, count)}) for count in range(1, len(xs) + 1))
             known.append([tensors_in(each)[i].detach().reshape(shape) for each in shorter])
         before, after = ([values[t] for values in known] for t in (0, 1))
-        reader = OperationReader(seen.copied, seen.parameters, [x], int(shape[-1]), before, after)
-        with _own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
+        reader = OperationReader(seen.copied, seen.numbers, [x], int(shape[-1]), before, after)
+        with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
             _call(seen.copied, seen.called)
         roles = tuple(range(1 + len(known)))
         try:
             if len(reader.ends) < len(known):
                 raise UnreadableError("a state is not computed in one operation")
             states = [reader.ends[k] for k in range(len(known))]
-            cell = _cell_of(reader, part, name, seen.parameters, [xs[1], *before], roles, states, roles[:-1])
+            cell = _cell_of(reader, part, name, seen, [xs[1], *before], roles, states, roles[:-1])
         except (CaptureError, EquationError) as refused:
             why.append(str(refused))
             continue
-        equations, weights = cell.module.equations, {key: b.of(seen.parameters[b.name]) for key, (b,) in cell.gradients.items()}
+        equations, weights = cell.module.equations, {key: b.of(seen.numbers[b.name]) for key, (b,) in cell.values.items() if b}
         assert equations is not None
         for t in range(2, len(xs)):
             begins = [xs[t], *(values[t - 1] for values in known)]

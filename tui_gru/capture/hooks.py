@@ -89,6 +89,11 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
     written = WrittenCell.of(module, cell)
     possible = candidates(module, found, cell) if written is None else written.candidates(module, found)
     if not found and not possible:
+        others += [
+            f"{name} is compiled by TorchScript; run the script with PYTORCH_JIT=0"
+            for name, part in module.named_modules()
+            if is_scripted(part)
+        ]
         seen = f": {printable(others[0], 200)}" if others else ""
         raise CaptureError(
             f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{seen}; give a module that has one, "
@@ -450,6 +455,7 @@ class Capture:
         """
         self._parts, self._candidates, self._written = find_modules(module, cell)
         self._cells: dict[Module, HandwrittenCell] = {}
+        self._modes: dict[Module, dict[bool, bool]] = {}  # of each cell: whether its calls are kept in training mode, and not
         self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
         self._given_cell, self._on_cell = cell is not None, on_cell
         self._torchs = len(self._parts)  # the number of modules of torch
@@ -670,9 +676,25 @@ class Capture:
         if part in self._candidates and (self._open.wanted or not self._explicit):
             self._recognize(part, args, kwargs, output)
         cell = self._cells.get(part)
-        if cell is not None:
+        if cell is not None and part.training not in self._modes[part]:
+            self._modes[part][part.training] = self._computes_the_same(part, cell, args, kwargs, output)
+        if cell is not None and self._modes[part][part.training]:
             for call in cell.calls(part, args, kwargs, output):
                 self._take_call(part, cell.module, call, None, None)
+
+    def _computes_the_same(
+        self, part: Module, cell: HandwrittenCell, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> bool:
+        """Return True if a cell is in training mode what it is in evaluation mode, or the other way round; otherwise warn."""
+        name, mode = cell.module.name, "training" if part.training else "evaluation"
+        try:
+            found = recognized(part, name, args, kwargs, output, given=True, written=self._written)
+            why = "" if found.module == cell.module else "it computes something else"
+        except Exception as error:
+            why = str(error)
+        if why:
+            _warn(f"{name} ({printable(type(part).__name__, 60)}) is not captured in {mode} mode: {why}")
+        return not why
 
     def _warn_of_refused(self) -> None:
         """Warn, if nothing is captured, why the module is not that is most like a cell."""
@@ -686,6 +708,9 @@ class Capture:
             return  # traced, or not gathered yet
         if not all(tensor.numel() for tensor in tensors_in([args, kwargs])):
             return  # without rows, it shows nothing
+        if not all(map(has_numbers, tensors_in([args, kwargs]))):
+            self._open.notes[Note.NOT_CAPTURED] = None
+            return
         name = self._candidates.pop(part)
         try:
             cell = recognized(part, name, args, kwargs, output, given=self._given_cell, written=self._written)
@@ -700,7 +725,7 @@ class Capture:
             if self._given_cell:
                 self._warn_of_refused()
             return
-        self._parts[part], self._cells[part] = cell.module, cell
+        self._parts[part], self._cells[part], self._modes[part] = cell.module, cell, {part.training: True}
         self._parameters.add(part, cell.module, {weight: TogetherParameter(cell, weight, part) for weight in cell.gradients})
         inside = {id(inner) for inner in part.modules()}
         for other in list(self._candidates):

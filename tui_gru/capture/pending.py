@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,20 @@ def is_parametrized(part: Module) -> bool:
     from torch.nn.utils import parametrize
 
     return parametrize.is_parametrized(part)
+
+
+@contextmanager
+def own_generators() -> Iterator[None]:
+    """The generators of random numbers are afterwards as they were."""
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def is_scripted(part: Module) -> bool:
