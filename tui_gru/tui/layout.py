@@ -16,6 +16,7 @@ from textual.widget import Widget
 from tui_gru.debugger.position import as_typed
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui import panels
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
@@ -43,6 +44,11 @@ class Following(Enum):
     WEIGHTS = "-at-weights"  # the gradient of a parameter, or its update
 
 
+def _can(*abilities: Ability) -> Callable[[Snapshot], bool]:
+    """Return whether the source of a run has one of these abilities."""
+    return lambda snapshot: any(map(snapshot.config.source.can, abilities))
+
+
 def _watches(snapshot: Snapshot) -> bool:
     return any(watch.enabled for watch in snapshot.state.stops.watches)
 
@@ -51,45 +57,17 @@ def _logs(snapshot: Snapshot) -> bool:
     return bool(snapshot.log) or any(stop.log for stop in snapshot.state.stops.breakpoints)
 
 
-def _has_loss_terms(snapshot: Snapshot) -> bool:
-    source = snapshot.config.source
-    return source.can(Ability.LOSS) or source.can(Ability.BACKWARD)  # the gradient of a loss that is elsewhere
-
-
 def _has_prediction(snapshot: Snapshot) -> bool:
-    if snapshot.program.target:
-        return True
-    from tui_gru.tui.panels import imported
-
-    return imported.expected_output(snapshot) is not None
-
-
-def _has_losses(snapshot: Snapshot) -> bool:
-    return snapshot.config.source.can(Ability.LOSS)
-
-
-def _can_sample(snapshot: Snapshot) -> bool:
-    return snapshot.config.source.can(Ability.TEXT)
-
-
-def _has_samples(snapshot: Snapshot) -> bool:
-    return bool(snapshot.state.samples)
+    return bool(snapshot.program.target) or panels.imported.expected_output(snapshot) is not None
 
 
 def _loss(snapshot: Snapshot) -> str:
-    if snapshot.program.target:
-        return "loss terms"
-    from tui_gru.tui.panels import imported
-
-    return imported.loss_title(snapshot)
+    return "loss terms" if snapshot.program.target else panels.imported.loss_title(snapshot)
 
 
 def _prediction(snapshot: Snapshot) -> str:
-    if snapshot.program.target:
-        return snapshot.program.writer.name(snapshot.program.loss_names.prediction)
-    from tui_gru.tui.panels import imported
-
-    return imported.title(snapshot)
+    program = snapshot.program
+    return program.writer.name(program.loss_names.prediction) if program.target else panels.imported.title(snapshot)
 
 
 class PanelSlot(NamedTuple):
@@ -139,7 +117,8 @@ class PanelSlot(NamedTuple):
         return text
 
 
-_SAMPLES = partial(PanelSlot, Samples, needed=_has_samples, expected=_can_sample)
+_SAMPLES = partial(PanelSlot, Samples, needed=lambda snapshot: bool(snapshot.state.samples), expected=_can(Ability.TEXT))
+_HAS_TERMS = _can(Ability.LOSS, Ability.BACKWARD)  # the gradient of a loss may be elsewhere
 _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
 
 #: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
@@ -150,11 +129,11 @@ PLACES = (
     PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", needed=_logs),
     _SAMPLES("program", tiny="", narrow="", medium="", middle=""),  # where there is room below the listing
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
-    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_has_loss_terms),
+    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_HAS_TERMS),
     PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1"),
     PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1 2"),
     PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", needed=_has_prediction),
-    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_has_losses),
+    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_can(Ability.LOSS)),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
     _SAMPLES("bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", wide=""),
     PanelSlot(TimeLine, "foot"),

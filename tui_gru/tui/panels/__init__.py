@@ -4,7 +4,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-if not TYPE_CHECKING:  # a type checker knows the modules
+if TYPE_CHECKING:  # a type checker knows the modules that are imported somewhere
+    import tui_gru.tui.panels.imported  # noqa: F401
+else:
 
     def __getattr__(name: str) -> ModuleType:
         try:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -49,9 +49,6 @@ from tui_gru.tui.matrix import LEAST_CELLS, NAME, MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, Titles, contents, edge_alone
 from tui_gru.tui.theme import ASCII, Palette, palette_of, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, entry_style, kind_of, named_rows, scale_of, window
-
-if TYPE_CHECKING:
-    pass
 
 # ------------------------------------------------------------------------------
 # The values of one timestep side by side: gates, candidate and states, in the backward phase their gradients.
