@@ -58,6 +58,32 @@ def decimal(value: Fraction) -> str:
     return f"−{written}" if value < 0 else written
 
 
+#: How the nodes of an expression are written around their children: as text, as LaTeX and as MathML.
+_FORMS = {
+    "brackets":  ("({})",           "({})",                         "<mo>(</mo>{}<mo>)</mo>"),
+    "number":    ("{}",             "{}",                           "<mn>{}</mn>"),
+    "axis":      ("{}",             "{}",                           "<mi>{}</mi>"),
+    "axes":      ("·",              r"\,",                          "<mo>·</mo>"),
+    "plus":      (" + {}",          " + {}",                        "<mo>+</mo>{}"),
+    "minus":     (" − {}",          " - {}",                        "<mo>−</mo>{}"),
+    "negative":  ("−{}",            "-{}",                          "<mo>−</mo>{}"),
+    "times":     ("⊙",              r" \odot ",                     "<mo>⊙</mo>"),
+    "quotient":  ("{}/{}",          r"\frac{{{}}}{{{}}}",           "<mfrac><mrow>{}</mrow><mrow>{}</mrow></mfrac>"),
+    "product":   ("{} {}",          r"{}\,{}",                      '{}<mspace width="0.25em"></mspace>{}'),
+    "power":     ("{}^{}",          "{{{}}}^{{{}}}",                "<msup><mrow>{}</mrow><mrow>{}</mrow></msup>"),
+    "transpose": ("{}ᵀ",            r"{{{}}}^\top",                 "<msup><mrow>{}</mrow><mo>⊤</mo></msup>"),
+    "comma":     (", ",             ", ",                           "<mo>,</mo>"),
+    "beside":    (", ",             r",\; ",                        "<mo>,</mo>"),
+    "join":      ("[{}]",           r"\left[{}\right]",             "<mo>[</mo>{}<mo>]</mo>"),
+    "slice":     ("{}[{}:{}]",      "{{{}}}_{{[{}:{}]}}",           "<msub><mrow>{}</mrow><mtext>[{}:{}]</mtext></msub>"),
+    "sum":       ("Σ {} over {}",   r"\sum_{{\text{{{1}}}}} {0}",
+                  "<mrow><munder><mo>∑</mo><mtext>{1}</mtext></munder>{0}</mrow>"),
+    "mean":      ("mean {} over {}", r"\operatorname{{mean}}_{{\text{{{1}}}}} {0}",
+                  "<mrow><munder><mo>mean</mo><mtext>{1}</mtext></munder>{0}</mrow>"),
+}  # fmt: skip
+_TEXT, _LATEX, _MATHML = range(3)
+
+
 class Writer:
     """Writes expressions with the symbols of one model. `words` are those for its axes, if they are not the usual ones."""
 
@@ -86,171 +112,78 @@ class Writer:
         row = f"<mrow>{self.symbols.mathml(target)}<mo>{SIGNS[op]}</mo>{self.mathml(formula)}</mrow>"
         return f'<math displaystyle="true" alttext="{xml_text(self.line(target, op, formula))}">{row}</math>'
 
-    def mathml(self, node: Expression) -> str:
-        """Return an expression as elements of MathML."""
-        match node:
-            case e.Name(name=name):
-                return self.symbols.mathml(name)
-            case e.Number(value=value):
-                return f"<mn>{decimal(value)}</mn>"
-            case e.Size(axes=axes):
-                return _in_brackets("<mo>·</mo>".join(f"<mi>{xml_text(axis)}</mi>" for axis in axes), len(axes) > 1)
-            case e.Sum(parts=(first, *rest)):
-                return self._set(first, 2 if isinstance(first, e.Sum) else 1) + "".join(map(self._added, rest))
-            case e.Spread(argument=argument):
-                return self.mathml(argument)
-            case e.Negative(argument=argument):
-                return f"<mo>−</mo>{self._set(argument, 2)}"
-            case e.Times(parts=parts):
-                return "<mo>⊙</mo>".join(self._set(part, 3 if isinstance(part, e.Times) else 2) for part in parts)
-            case e.Quotient(left=left, right=right):
-                return f"<mfrac>{self._row(left)}{self._row(right)}</mfrac>"
-            case e.Product(left=left, right=right):
-                left_set = self._set(left, 2 if isinstance(left, e.Product) else 3)
-                return f'{left_set}<mspace width="0.25em"></mspace>{self._set(right, 3)}'
-            case e.Power(left=left, right=right):
-                return f"<msup><mrow>{self._set(left, 4)}</mrow>{self._row(right)}</msup>"
-            case e.Transpose(argument=argument):
-                return f"<msup><mrow>{self._set(argument, 5 if not isinstance(argument, e.Name) else 0)}</mrow><mo>⊤</mo></msup>"
-            case e.Join(parts=parts):
-                return f"<mo>[</mo>{'<mo>,</mo>'.join(map(self.mathml, parts))}<mo>]</mo>"
-            case e.Slice(argument=argument, before=before, axes=axes):
-                place = f"{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}"
-                return f"<msub><mrow>{self._set(argument, 4)}</mrow><mtext>[{xml_text(place)}]</mtext></msub>"
-            case e.Reduce(argument=argument) if e.is_unwritten(node):
-                return self.mathml(argument)
-            case e.Reduce(argument=argument, kind=kind, over=over):
-                sign = "<mo>∑</mo>" if kind == "sum" else "<mo>mean</mo>"
-                return f"<mrow><munder>{sign}<mtext>{xml_text(self.over(over))}</mtext></munder>{self._set(argument, 3)}</mrow>"
-            case e.Apply(parts=(argument,), function="sqrt"):
-                return f"<msqrt>{self.mathml(argument)}</msqrt>"
-            case e.Apply(parts=parts, function=function):
-                row = FUNCTIONS[function]
-                bare = row.is_word and binds(parts[0]) >= 4
-                gap = '<mspace width="0.15em"></mspace>' if bare else ""
-                return f"<mi>{xml_text(row.text)}</mi>{gap}" + _in_brackets("<mo>,</mo>".join(map(self.mathml, parts)), not bare)
-        raise TypeError(node)
-
-    def _row(self, node: Expression) -> str:
-        return f"<mrow>{self.mathml(node)}</mrow>"
-
-    def _set(self, node: Expression, tightness: int) -> str:
-        return _in_brackets(self.mathml(node), binds(node) < tightness)
-
-    def _added(self, part: Expression) -> str:
-        """Return a term of a sum after the first, with its sign."""
-        if isinstance(part, e.Negative):
-            return f"<mo>−</mo>{self._set(part.argument, 2)}"
-        return f"<mo>+</mo>{self._set(part, 2 if isinstance(part, e.Sum) else 1)}"
-
     def text(self, node: Expression) -> str:
         """Return an expression as text."""
-        match node:
-            case e.Name(name=name):
-                return self.name(name)
-            case e.Number(value=value):
-                return decimal(value)
-            case e.Size(axes=axes):
-                return f"({'·'.join(axes)})" if len(axes) > 1 else axes[0]
-            case e.Sum(parts=(first, *rest)):
-                return self._term(first) + "".join(self._joined(part) for part in rest)
-            case e.Spread(argument=argument):
-                return self.text(argument)
-            case e.Negative(argument=argument):
-                return f"−{self._inside(argument, 2)}"
-            case e.Times(parts=(first, *rest)):
-                return "⊙".join((self._inside(first, 2), *(self._factor(part) for part in rest)))
-            case e.Quotient(left=left, right=right):
-                return f"{self._inside(left, 2)}/{self._inside(right, 4)}"
-            case e.Product(left=left, right=right):
-                return f"{self._matrix(left)} {self._inside(right, 3)}"
-            case e.Power(left=left, right=right):
-                return f"{self._inside(left, 4)}^{self._inside(right, 4)}"
-            case e.Transpose(argument=argument):
-                return f"{self._turned(argument)}ᵀ"
-            case e.Join(parts=parts):
-                return f"[{', '.join(map(self.text, parts))}]"
-            case e.Slice(argument=argument, before=before, axes=axes):
-                start = "+".join(before)
-                return f"{self._inside(argument, 4)}[{start or '0'}:{'+'.join((*before, *axes))}]"
-            case e.Reduce(argument=argument) if e.is_unwritten(node):
-                return self.text(argument)
-            case e.Reduce(argument=argument, kind=kind, over=over):
-                return f"{'Σ' if kind == 'sum' else 'mean'} {self._inside(argument, 3)} over {self.over(over)}"
-            case e.Apply(parts=parts, function=function):
-                row = FUNCTIONS[function]
-                return (
-                    f"{row.text} {self._inside(parts[0], 4)}" if row.is_word else f"{row.text}({', '.join(map(self.text, parts))})"
-                )
-        raise TypeError(node)
+        return self._in(_TEXT, node)
 
     def latex(self, node: Expression) -> str:
         """Return an expression as LaTeX."""
+        return self._in(_LATEX, node)
+
+    def mathml(self, node: Expression) -> str:
+        """Return an expression as elements of MathML."""
+        return self._in(_MATHML, node)
+
+    def _in(self, notation: int, node: Expression) -> str:
+        line, escaped = notation == _TEXT, xml_text if notation == _MATHML else str
+
+        def form(name: str, *parts: str) -> str:
+            return _FORMS[name][notation].format(*parts)
+
+        def inside(child: Expression, tightness: int) -> str:
+            written = self._in(notation, child)
+            return form("brackets", written) if binds(child) < tightness else written
+
         match node:
             case e.Name(name=name):
-                return self.symbols.latex(name)
+                return (self.symbols.text, self.symbols.latex, self.symbols.mathml)[notation](name)
             case e.Number(value=value):
-                return decimal(value).replace("−", "-")
+                return form("number", decimal(value) if notation != _LATEX else decimal(value).replace("−", "-"))
             case e.Size(axes=axes):
-                return "(" + r"\,".join(axes) + ")" if len(axes) > 1 else axes[0]
+                written = form("axes").join(form("axis", escaped(axis)) for axis in axes)
+                return form("brackets", written) if len(axes) > 1 else written
             case e.Sum(parts=(first, *rest)):
-                return self._term(first, latex=True) + "".join(self._joined(part, latex=True) for part in rest)
-            case e.Spread(argument=argument):
-                return self.latex(argument)
+                terms = [inside(first, 2 if isinstance(first, e.Sum) else 1)]
+                for part in rest:
+                    sign, term = ("minus", part.argument) if isinstance(part, e.Negative) else ("plus", part)
+                    terms.append(form(sign, inside(term, 2 if isinstance(part, e.Sum | e.Negative) else 1)))
+                return "".join(terms)
             case e.Negative(argument=argument):
-                return f"-{self._inside(argument, 2, latex=True)}"
+                return form("negative", inside(argument, 2))
             case e.Times(parts=parts):
-                return r" \odot ".join(self._factor(part, latex=True) for part in parts)
+                # In a line of text, a quotient would divide the factors before it too.
+                tight = [isinstance(part, e.Times) or (line and isinstance(part, e.Quotient)) for part in parts]
+                tight[0] = tight[0] and not line
+                return form("times").join(inside(part, 3 if each else 2) for part, each in zip(parts, tight, strict=True))
             case e.Quotient(left=left, right=right):
-                return rf"\frac{{{self.latex(left)}}}{{{self.latex(right)}}}"
+                return form("quotient", inside(left, 2 * line), inside(right, 4 * line))
             case e.Product(left=left, right=right):
-                return rf"{self._matrix(left, latex=True)}\,{self._inside(right, 3, latex=True)}"
+                return form("product", inside(left, 2 if isinstance(left, e.Product) else 3), inside(right, 3))
             case e.Power(left=left, right=right):
-                return rf"{{{self._inside(left, 4, latex=True)}}}^{{{self.latex(right)}}}"
+                return form("power", inside(left, 4), inside(right, 4 * line))
             case e.Transpose(argument=argument):
-                return rf"{{{self._turned(argument, latex=True)}}}^\top"
+                return form("transpose", inside(argument, 0 if isinstance(argument, e.Name) else 5))
             case e.Join(parts=parts):
-                return r"\left[" + r",\; ".join(map(self.latex, parts)) + r"\right]"
+                return form("join", form("beside").join(self._in(notation, part) for part in parts))
             case e.Slice(argument=argument, before=before, axes=axes):
-                return rf"{{{self._inside(argument, 4, latex=True)}}}_{{[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]}}"
-            case e.Reduce(argument=argument) if e.is_unwritten(node):
-                return self.latex(argument)
+                return form("slice", inside(argument, 4), *map(escaped, ("+".join(before) or "0", "+".join((*before, *axes)))))
+            case e.Spread(argument=argument):
+                return self._in(notation, argument)
             case e.Reduce(argument=argument, kind=kind, over=over):
-                sign = r"\sum" if kind == "sum" else r"\operatorname{mean}"
-                return rf"{sign}_{{\text{{{self.over(over)}}}}} {self._inside(argument, 3, latex=True)}"
+                whole = e.is_unwritten(node)
+                return self._in(notation, argument) if whole else form(kind, inside(argument, 3), escaped(self.over(over)))
             case e.Apply(parts=parts, function=function):
-                return applied_latex(function, ", ".join(map(self.latex, parts)))
+                row, written = FUNCTIONS[function], form("comma").join(self._in(notation, part) for part in parts)
+                if notation == _LATEX:
+                    return applied_latex(function, written)
+                if notation == _MATHML and function == "sqrt":
+                    return f"<msqrt>{written}</msqrt>"
+                bare = row.is_word and binds(parts[0]) >= 4
+                if line:
+                    return f"{row.text}{' ' * row.is_word}{written if bare else form('brackets', written)}"
+                gap = '<mspace width="0.15em"></mspace>' if bare else ""
+                return f"<mi>{xml_text(row.text)}</mi>{gap}{written if bare else form('brackets', written)}"
         raise TypeError(node)
-
-    def _inside(self, node: Expression, tightness: int, *, latex: bool = False) -> str:
-        written = self.latex(node) if latex else self.text(node)
-        return f"({written})" if binds(node) < tightness else written
-
-    def _term(self, node: Expression, *, latex: bool = False) -> str:
-        return self._inside(node, 2 if isinstance(node, e.Sum) else 1, latex=latex)
-
-    def _factor(self, node: Expression, *, latex: bool = False) -> str:
-        """Write a factor after the first. A quotient gets parentheses; without them the factors before it would be divided too."""
-        quotient = isinstance(node, e.Quotient) and not latex
-        return self._inside(node, 3 if quotient or isinstance(node, e.Times) else 2, latex=latex)
-
-    def _matrix(self, node: Expression, *, latex: bool = False) -> str:
-        return self._inside(node, 2 if isinstance(node, e.Product) else 3, latex=latex)
-
-    def _turned(self, node: Expression, *, latex: bool = False) -> str:
-        whole = isinstance(node, e.Name)
-        written = self.latex(node) if latex else self.text(node)
-        return written if whole else f"({written})"
-
-    def _joined(self, part: Expression, *, latex: bool = False) -> str:
-        minus = "-" if latex else "−"
-        if isinstance(part, e.Negative):
-            return f" {minus} {self._inside(part.argument, 2, latex=latex)}"
-        return f" + {self._term(part, latex=latex)}"
-
-
-def _in_brackets(written: str, are_needed: bool) -> str:
-    return f"<mo>(</mo>{written}<mo>)</mo>" if are_needed else written
 
 
 def applied_latex(function: str, arguments: str) -> str:

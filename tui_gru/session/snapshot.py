@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from threading import RLock
@@ -29,7 +29,7 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.page import Layer
-from tui_gru.equations.syntax import Expression, Name, Symbols, unlabelled
+from tui_gru.equations.syntax import Symbols, unlabelled
 from tui_gru.equations.writing import Writer
 
 if TYPE_CHECKING:
@@ -431,7 +431,7 @@ def line_latex(snapshot: Snapshot) -> str | None:
     line = snapshot.line
     if line is None or line.formula is None:
         return None
-    with_numbers = _Numbers(lambda name: _matrix(_read(snapshot, name))).latex(line.formula)
+    with_numbers = Writer(_Numbers(snapshot)).latex(line.formula)
     rows = [
         rf"  {line.latex.replace('=', '&=', 1)} \\",
         rf"  {_matrix(snapshot.value(line.target))} &= {_before(snapshot, line)}{with_numbers}",
@@ -439,15 +439,15 @@ def line_latex(snapshot: Snapshot) -> str | None:
     return _aligned(snapshot, rows)
 
 
-class _Numbers(Writer):
+class _Numbers(Symbols):
     """Writes a matrix of numbers in place of every name."""
 
-    def __init__(self, written: Callable[[str], str]) -> None:
-        super().__init__(Symbols())
-        self._written = written
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self._snapshot = snapshot
 
-    def latex(self, node: Expression) -> str:
-        return self._written(node.name) if isinstance(node, Name) else super().latex(node)
+    def latex(self, name: str) -> str:
+        return _matrix(_read(self._snapshot, name))
 
 
 def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
