@@ -682,7 +682,7 @@ def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[
 def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
     """Mark this place. Raises `TuiGruError` if it cannot be marked."""
     change_stops(screen, lambda session: session.mark(letter, text))
-    screen.keep_layout_of_mark(letter)
+    screen.kept.keep_layout_of_mark(letter)
     more = "" if text else f" · :mark {letter} TEXT adds a text that is shown here"
     screen.say(f"{letter} marks {as_typed(screen.session.position)}{more}")
 
@@ -701,7 +701,7 @@ def _jump(screen: MainScreen, verb: RunFunction, letter: str = "") -> None:
     before = screen.snapshot
 
     def say(_: object) -> None:
-        screen.show_layout_of_mark(letter)
+        screen.kept.show_layout_of_mark(letter)
         if screen.session.outcome.stopped_by is None:
             screen.answer(place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
 

@@ -156,7 +156,10 @@ class Console(Desk):
         self.pending, self.play = Pending(self.say), _StepTaker(self)
         self.derivations = _DerivationWriter(self)
         self.runner = SimpleNamespace(expect=lambda seconds: None)  # only a screen has to know how long a verb takes
-        self.kept = SimpleNamespace(question="", decline=lambda: False)  # the session is not recorded, so nothing is asked
+        # The session is not recorded, so nothing is asked; and a screen that is not there has no layout to keep.
+        self.kept = SimpleNamespace(
+            question="", decline=lambda: False, keep_layout_of_mark=lambda letter: None, show_layout_of_mark=lambda letter: None
+        )
         self._progress = progress
         self._text, self._refused, self._result = "", False, None
         self._screen: UnseenScreen | None = None

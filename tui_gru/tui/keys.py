@@ -58,14 +58,6 @@ class Desk(Protocol):
         """Return True if the panel of this class is on another page than the one in view."""
         raise NotImplementedError
 
-    def keep_layout_of_mark(self, letter: str) -> None:
-        """Keep with a mark how the screen looks: page, zoom, focus. Without a screen there is nothing to keep."""
-        return
-
-    def show_layout_of_mark(self, letter: str) -> None:
-        """Show the mark of a letter, by default the first at this place, as the screen looked when it was set."""
-        return
-
     # Notices of the session
 
     @property

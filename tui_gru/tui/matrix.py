@@ -162,6 +162,7 @@ class MatrixView(Panel):
     title in cells, one for each column, whose halves are two rows.
     """
 
+    SHOWS_FOCUS = True
     ASKING = frozenset({"choose"})
     MOVING = frozenset({"move", "page", "edge"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -598,11 +599,6 @@ class MatrixView(Panel):
             notes = [next((note for note in (tenths, f"{by}{significant(scale / 10)}") if len(note) <= room), shape)]
         notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
         return notes if self.near_zero_shown else [*notes, "near 0 hidden"]
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.caption()
-        self.refresh_content()
 
     def action_move(self, rows: int, columns: int) -> None:
         """Move the cursor by a number of positions on screen."""

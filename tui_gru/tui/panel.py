@@ -111,6 +111,9 @@ class Panel(ScrollView, can_focus=True):
     #: What the panel shows and what its own keys do, for `?`. Verbs in angle brackets stand for their keys.
     ABOUT: ClassVar[str] = ""
 
+    #: True if the focus shows in the content, and in the texts of the border.
+    SHOWS_FOCUS: ClassVar[bool] = False
+
     #: True if the content could not be built.
     failed = False
 
@@ -239,6 +242,9 @@ class Panel(ScrollView, can_focus=True):
         super().watch_has_focus(has_focus)
         self._bordered = None, None  # its texts are the same, but the line between them has another colour
         self._set_border()
+        if self.SHOWS_FOCUS:
+            self.caption()
+            self.refresh_content()
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         regions = (self.edge,) if self.edge is not None and not regions else regions
@@ -804,6 +810,7 @@ class ListOverlay(SnapshotPanel):
     #: The sign before the entry under the cursor.
     MARK: ClassVar[str] = "▸ "
 
+    SHOWS_FOCUS = True
     ASKING = frozenset({"choose"})
     MOVING = frozenset({"move"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -855,10 +862,6 @@ class ListOverlay(SnapshotPanel):
         sign = transliterate(self.MARK.rstrip(), palette.glyphs)
         mark, blank = (Segment(sign, palette.cursor), Segment(" " * (len(self.MARK) - len(sign)))), (Segment(" " * len(self.MARK)),)
         return from_rows((*(mark if i == marked else blank), *row) for i, (row, _) in enumerate(self._lines))
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.refresh_content()
 
     def action_move(self, by: int) -> None:
         self._ensure_built()

@@ -146,6 +146,7 @@ class KeptWithSession:
     # What a mark was set at: the layout and the panel in focus
 
     def keep_layout_of_mark(self, letter: str) -> None:
+        """Keep with a mark how the screen looks: page, zoom, focus."""
         screen, mark = self._screen, self._screen.session.state.marks.get(letter)
         panels = [panel for panel in screen.query(Panel) if type(panel) is type(screen.in_use)]
         focus = [type(screen.in_use).__name__, panels.index(screen.in_use)] if screen.in_use in panels else None
@@ -153,6 +154,7 @@ class KeptWithSession:
         self._keep("looks", {**self._layouts, letter: layout})
 
     def show_layout_of_mark(self, letter: str) -> None:
+        """Show the mark of a letter, or for an empty one the first at this place, as the screen looked when it was set."""
         screen, marks = self._screen, self._screen.snapshot.marks_here
         mark = next((mark for mark in marks if letter in ("", mark.letter)), None)
         layout = self._layouts.get(mark.letter) if mark is not None else None
@@ -830,12 +832,6 @@ class MainScreen(SessionScreen):
     @property
     def is_small(self) -> bool:
         return self.panels.small
-
-    def keep_layout_of_mark(self, letter: str) -> None:
-        self.kept.keep_layout_of_mark(letter)
-
-    def show_layout_of_mark(self, letter: str) -> None:
-        self.kept.show_layout_of_mark(letter)
 
     def hides(self, panel: str) -> bool:
         return self.panels.pages > 1 and self.overlay is None and not any(each.region for each in self.query(panel))

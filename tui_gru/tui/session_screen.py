@@ -233,21 +233,7 @@ class SessionScreen(GuardedScreen):
         if self.is_attached:  # otherwise the program is about to end
             self.say(problem, warning=True)
 
-    @property
-    def is_small(self) -> bool:
-        """True if not all panels are in view."""
-        raise NotImplementedError
-
-    def hides(self, panel: str) -> bool:
-        """Return True if the panel of this class is on another page than the one in view."""
-        raise NotImplementedError
-
-    def keep_layout_of_mark(self, letter: str) -> None:
-        raise NotImplementedError
-
-    def show_layout_of_mark(self, letter: str) -> None:
-        raise NotImplementedError
-
+    is_small, hides = Desk.is_small, Desk.hides
     notice, note, note_if_not_stopped = Desk.notice, Desk.note, Desk.note_if_not_stopped
     forget_notice, say_notice, answer = Desk.forget_notice, Desk.say_notice, Desk.answer
 

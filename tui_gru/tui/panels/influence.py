@@ -91,18 +91,16 @@ class InfluenceMap(SnapshotPanel):
             rows += self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)
         rows += [(), *(self._text if self.influence.text else self._timesteps)(palette, width), ()]
         rows += [*self._other_rows(palette, width), (), *self._states(palette, width)]
-        memory = [*self._memory_words(palette, width), *self._memory_rows(palette, width)]
+        memory = [] if self.memory is None else list(self._remembers(palette, self.memory, width))
         if memory and len(rows) + len(memory) + 1 <= height:
             rows += [(), *memory]
         elif self.measure == _MEMORY:
             rows = memory
         return clip(palette, from_rows(rows), width, len(rows))
 
-    def _memory_words(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
-        """Yield the sentences that say how far back the model remembers, and which measure to believe."""
-        memory = self.memory
-        if memory is None:
-            return
+    def _remembers(self, palette: Palette, memory: ContextMemory, width: int) -> Iterator[SegmentRow]:
+        """Yield the sentences that say how far back the model remembers, and which measure to believe; then the loss by the number
+        of characters read, beside that of pairs, and the mean influence by distance."""
         what = token_word(self.influence.text)
         i = memory.contexts.index(memory.characters)
         many = counted(memory.characters, what)
@@ -119,12 +117,6 @@ class InfluenceMap(SnapshotPanel):
             words += f"; believe {memory.believed}, with which the loss by {what}s read agrees"
         yield from self._words(palette, words, width)
 
-    def _memory_rows(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
-        """Yield the loss by the number of characters read, beside that of pairs, and the mean influence by distance."""
-        memory = self.memory
-        if memory is None:
-            return
-        what = token_word(self.influence.text)
         losses = [(counted(context, what), loss) for context, loss in zip(memory.contexts, memory.losses, strict=True)]
         losses += [("all before", memory.whole), *([("bigram", memory.bigram)] if np.isfinite(memory.bigram) else [])]
         largest = max((loss for _, loss in losses if np.isfinite(loss)), default=1.0) or 1.0

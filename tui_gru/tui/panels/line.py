@@ -596,6 +596,7 @@ class CurrentLine(CellPanel):
     """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
 
     ABOUT = "The line just executed, with the matrices that it reads and its result; below them the computation of one entry."
+    SHOWS_FOCUS = True
 
     _alone: int | None = None  # the row of the batch that is shown if there is room for only one
     _falling = False  # True if one entry is shown as a waterfall
@@ -624,10 +625,6 @@ class CurrentLine(CellPanel):
         row, column = ExampleEntry(operands, self._view.row or 0, self._followed, self._view.row).index
         rows, columns = operands.result.values.shape
         self.pointed = Ref(line.target, (min(max(row + down, 0), rows - 1), min(max(column + across, 0), columns - 1)))
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.refresh_content()
 
     @property
     def _followed(self) -> Ref | None:

@@ -467,6 +467,7 @@ class TimeLine(SnapshotPanel):
     )
 
     ALLOW_MAXIMIZE = False  # it has two rows
+    SHOWS_FOCUS = True
     ASKING = frozenset({"move", "end", "next"})
     DEFAULT_CSS = "TimeLine { height: 2; border: none !important; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -533,10 +534,6 @@ class TimeLine(SnapshotPanel):
         put_branches(row, palette, scale, self._signs)
         put_divisions(row, palette, scale, snapshot.program)
         return from_rows([curve.strip(), row.strip()])
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
-        self.refresh_content()
 
     def _curve(self, snapshot: Snapshot, scale: TimeScale) -> LossColumns:
         key = (self._versions, scale, snapshot.newest.tick)
