@@ -486,25 +486,20 @@ def check(screen: MainScreen, rest: Arguments) -> None:
     choices = {"every": not screen.session.check_every_batch, "every on": True, "every off": False}
     words = " ".join(rest.split())
     if not words:
-        _check_batch(screen)
+        if not screen.running:
+            check = screen.session.batch_check()
+            panel = panels.check.CheckReport(check.position)
+            work = partial(_carry_out, screen, panel, check)
+            start = partial(screen.run_worker, work, thread=True, group="check", exit_on_error=True)
+            screen.overlays.cover(panel, of_this_moment=True, then=start)
     elif words in choices:
         check_every(screen, choices[words])
     else:
         raise TuiGruError(f"check takes no argument, or every on, or every off; not {str(rest)!r}")
 
 
-def _check_batch(screen: MainScreen) -> None:
-    """Check this batch in a thread. The report is discarded if its panel has been closed by then."""
-    if screen.running:
-        return
-    check = screen.session.batch_check()
-    panel = panels.check.CheckReport(check.position)
-    work = partial(_carry_out, screen, panel, check)
-    start = partial(screen.run_worker, work, thread=True, group="check", exit_on_error=True)
-    screen.overlays.cover(panel, of_this_moment=True, then=start)
-
-
 def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
+    """Check a batch, in a thread. The report is discarded if its panel has been closed by then."""
     from tui_gru.torch_loading import load_torch
     from tui_gru.tui.session_screen import problem_of
 

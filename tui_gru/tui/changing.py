@@ -260,7 +260,12 @@ def delete_branch(screen: MainScreen, rest: Arguments) -> None:
         raise TuiGruError(f"{name} is the current branch and cannot be deleted; switch to another branch first")
     screen.play.pause()
     screen.say(f"delete {name} with {_own_batches(snapshot.program, fork)}? This cannot be undone. y/n", warning=True)
-    screen.pending.ask(lambda: _delete(screen, name), otherwise=f"{name} is not deleted")
+
+    def delete(progress: object) -> None:
+        screen.session.delete_branch(name)
+        screen.note(f"{name} is deleted")
+
+    screen.pending.ask(lambda: screen.do(delete), otherwise=f"{name} is not deleted")
 
 
 def _own_batches(program: Program, fork: BranchInfo) -> str:
@@ -271,14 +276,6 @@ def _own_batches(program: Program, fork: BranchInfo) -> str:
     batches = last.number - first.number + 1
     whole = first.offset == 1 and last.offset == program.ticks
     return f"its {batches:,} batches" if batches > 1 else "its batch" if whole else "its part of a batch"
-
-
-def _delete(screen: MainScreen, name: str) -> None:
-    def delete_branch(progress: object) -> None:
-        screen.session.delete_branch(name)
-        screen.note(f"{name} is deleted")
-
-    screen.do(delete_branch)
 
 
 async def branch_chosen(screen: MainScreen, verb: str, name: str) -> None:
@@ -521,23 +518,21 @@ def change_stops(screen: MainScreen, change: Callable[[Session], object]) -> Non
 
 def break_(screen: MainScreen, rest: Arguments) -> None:
     """Set or change a breakpoint: `[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; by default on the current line."""
-    if not rest:
-        _break_here(screen)
+    if not rest and screen.snapshot.line is not None:
+        toggle_breakpoint(screen, screen.snapshot.line.target)
         return
-
-    id, fields = breakpoint_of(screen.session, rest)
+    if not rest:
+        words = "no line has been executed yet; press <step.line> to execute one, or click beside a line of the program"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    id, start = _id(screen.session, rest, Breakpoint)
+    fields, columns = _clauses(rest, start)
+    fields["line"] = _line(screen.session.program, fields["line"], columns["line"])
+    _check(screen.session, fields, columns)
     if id is None:
         add_breakpoint(screen, **fields)
     else:
         change_stop(screen, id, **fields)
-
-
-def _break_here(screen: MainScreen) -> None:
-    if screen.snapshot.line is None:
-        words = "no line has been executed yet; press <step.line> to execute one, or click beside a line of the program"
-        screen.say(with_keys(screen, words), warning=True)
-    else:
-        toggle_breakpoint(screen, screen.snapshot.line.target)
 
 
 def toggle_breakpoint(screen: MainScreen, target: str) -> None:
@@ -747,15 +742,6 @@ _KEYWORDS = re.compile(r"(?<!\S)(?:if|hits|log)(?!\S)")
 _CLAUSES = {"if": "condition", "hits": "hits", "log": "log"}
 _KEYWORD = {field: keyword for keyword, field in _CLAUSES.items()}
 _EXAMPLE = "break loss if loss < 0.5 hits >3 log {loss:.3f}"
-
-
-def breakpoint_of(session: Session, rest: str) -> tuple[int | None, dict[str, str]]:
-    """Return the id of the breakpoint to change, None for a new one, and its fields. Raises `TypedError`, with the column."""
-    id, start = _id(session, rest, Breakpoint)
-    fields, columns = _clauses(rest, start)
-    fields["line"] = _line(session.program, fields["line"], columns["line"])
-    _check(session, fields, columns)
-    return id, fields
 
 
 def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:

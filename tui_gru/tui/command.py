@@ -121,12 +121,6 @@ def _verbs(screen: SessionScreen) -> Iterator[Candidate]:
             yield Candidate(verb.names[0], example(program, verb.help))
 
 
-def _modules(screen: SessionScreen) -> Iterator[Candidate]:
-    source = screen.session.config.source
-    for name in source.modules:
-        yield Candidate(name, "shown" if name == source.module else "")
-
-
 def _words(*pairs: tuple[str, str]) -> Callable[[SessionScreen], Iterator[Candidate]]:
     return lambda screen: iter(Candidate(*pair) for pair in pairs)
 
@@ -138,17 +132,6 @@ def _named(screen: SessionScreen, belongs: Callable[[ProgramName], bool] = lambd
             axes = " and ".join(axis.strip() for axis in named.counted)
             words = program.model.rule.meanings[name] if named.kind is ValueKind.SETTING else named.kind.word
             yield Candidate(name, f"{words}, by {axes}" if axes else words)
-
-
-def _changeable(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING))
-    yield Candidate("text", "a character of the text, by its index")
-
-
-def _lines(screen: SessionScreen) -> Iterator[Candidate]:
-    for row in screen.session.program.rows:
-        if row.line is not None:
-            yield Candidate(row.line.target, row.line.note or row.line.text)
 
 
 def _stops(screen: SessionScreen) -> Iterator[Candidate]:
@@ -202,7 +185,10 @@ EXPRESSIONS = frozenset({"name", "entry", "changeable"})
 COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "": _words(),
     "branch": _branches,
-    "changeable": _changeable,
+    "changeable": lambda screen: chain(
+        _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING)),
+        [Candidate("text", "a character of the text, by its index")],
+    ),
     "class": lambda screen: (Candidate(name, each.words) for name, each in analysis.units.FEATURES.items()),
     "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows; runs do not stop")),
     "copy": _words(("copy", "open a copy of it")),
@@ -210,9 +196,14 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "every": _words(("every", "every batch while training")),
     "file": _words(),
     "level": _words(("line", ""), ("timestep", ""), ("phase", ""), ("batch", ""), ("epoch", "")),
-    "line": _lines,
+    "line": lambda screen: (
+        Candidate(row.line.target, row.line.note or row.line.text) for row in screen.session.program.rows if row.line is not None
+    ),
     "mark": _marks,
-    "module": _modules,
+    "module": lambda screen: (
+        Candidate(name, "shown" if name == screen.session.config.source.module else "")
+        for name in screen.session.config.source.modules
+    ),
     "name": lambda screen: chain(_named(screen), (Candidate(name, "function") for name in FUNCTIONS)),
     "other branch": _other_branches,
     "other branch or off": lambda screen: chain(_other_branches(screen), [Candidate("off", "end the comparison")]),

@@ -135,9 +135,11 @@ def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
 
 
 def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
-    if suffix == ".csv":
-        return _story_of(screen)
     what, panel = subject(screen, suffix)
+    if suffix == ".csv" and isinstance(screen.overlay, StoryPanel):
+        return what, screen.overlay.csv()
+    if suffix == ".csv":
+        raise TuiGruError(with_keys(screen, "only the story of the run is exported as .csv; <story> shows it"))
     derivation = panel if isinstance(panel, DerivationPanel) else None
     match suffix:
         case ".svg":
@@ -154,13 +156,6 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
     if line is None:
         raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
     return what, line
-
-
-def _story_of(screen: MainScreen) -> tuple[str, str]:
-    panel = screen.overlay
-    if not isinstance(panel, StoryPanel):
-        raise TuiGruError(with_keys(screen, "only the story of the run is exported as .csv; <story> shows it"))
-    return subject(screen, ".csv")[0], panel.csv()
 
 
 def _named(writer: Writer, ref: Ref, minus: str) -> str:

@@ -365,18 +365,14 @@ def under_cursor(screen: MainScreen) -> Ref | None:
 
     focused = screen.focused
     if isinstance(focused, panels.derivation.DerivationPanel):
+        from tui_gru.tui.draw import Ref
+
         number = focused.number
-        return None if number is None else _of_this_batch(screen, number)
+        if number is None or (number.tick - 1) // screen.snapshot.program.ticks != screen.snapshot.position.number:
+            return None  # it belongs to another batch than the shown one
+        return Ref(number.name, number.index, number.t)
     if isinstance(focused, MatrixView):
         return None if focused.refs is None else focused.refs(*focused.cursor)
     if isinstance(focused, CellPanel):
         return None if focused.spot is None else focused.spot.ref
     return None
-
-
-def _of_this_batch(screen: MainScreen, number: ValueRef) -> Ref | None:
-    """Return the reference to a number of a derivation, None if it belongs to another batch than the shown one."""
-    from tui_gru.tui.draw import Ref
-
-    same = (number.tick - 1) // screen.snapshot.program.ticks == screen.snapshot.position.number
-    return Ref(number.name, number.index, number.t) if same else None

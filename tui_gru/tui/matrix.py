@@ -670,7 +670,8 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, 
     room = width - columns - 2
     bad = summary.entries - summary.finite
     words = list(_words(summary, kind, where, short=room < _WIDE))
-    all_of_it = " · ".join([_range(summary), *words])
+    low, high = (numbers.compact(x).strip() for x in (summary.smallest, summary.largest))
+    all_of_it = " · ".join([f"{low} … {high}", *words])
     shown = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
     ink = palette.warning if bad else palette.dim
     row = [histogram(palette, summary, columns), Segment(f"  {cut(shown, room, palette.glyphs)}", ink)]
@@ -697,11 +698,6 @@ def strips(palette: Palette, summary: Summary | None, kind: NumberScale, where: 
 def _line(palette: Palette, words: str, width: int, *, bad: bool) -> Strip:
     text = cut(transliterate(words, palette.glyphs), width, palette.glyphs)
     return Strip([Segment(text, palette.warning if bad else palette.dim)]).adjust_cell_length(width)
-
-
-def _range(summary: Summary) -> str:
-    low, high = (numbers.compact(x).strip() for x in (summary.smallest, summary.largest))
-    return f"{low} … {high}"
 
 
 def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ it has changed. `CellPanel` finds the numbers in its box, `ListOverlay` the entr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -210,9 +210,11 @@ class Panel(ScrollView, can_focus=True):
             self._set_border()
 
     def _set_border(self) -> None:
-        title, subtitle, place, keys = (self._border_text(text) for text in self._titles)
+        glyphs = self.palette.glyphs
+        texts = (Content(transliterate(text, glyphs)) if isinstance(text, str) else text for text in self._titles)
+        title, subtitle, place, keys = texts
         if self._remark and title is not None:
-            title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
+            title = Content.assemble(title, transliterate(f" · {self._remark}", glyphs))
         title = self._across(title, None if place is None else place.stylize("not bold $foreground-muted"))
         keys = None if keys is None else _keys_coloured(keys.plain)
         left = bool(keys and not subtitle)  # Textual puts a text below at the right otherwise
@@ -249,9 +251,6 @@ class Panel(ScrollView, can_focus=True):
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         regions = (self.edge,) if self.edge is not None and not regions else regions
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
-
-    def _border_text(self, text: str | Content | None) -> Content | None:
-        return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
 
     @property
     def border_room(self) -> int:
@@ -418,15 +417,11 @@ class Panel(ScrollView, can_focus=True):
         if space == space_before and before.height:
             first, height = self.scroll_offset.y, space[0].height
             was, now = (box.rows[first : first + height] for box in (before, self._box))
-            self.refresh_rows(y for y, (old, new) in enumerate(zip_longest(was, now)) if (old or ()) != (new or ()))
+            differ = [y for y, (old, new) in enumerate(zip_longest(was, now)) if (old or ()) != (new or ())]
+            if differ:
+                self.refresh(*(Region(0, y, self.size.width, 1) for y in differ))
         else:
             self.refresh()
-
-    def refresh_rows(self, rows: Iterable[int]) -> None:
-        """Have rows of the panel drawn again, counted from the first row inside the border."""
-        regions = [Region(0, y, self.size.width, 1) for y in rows]
-        if regions:
-            self.refresh(*regions)
 
     def _built(self) -> Box:
         """Return the content, drawn for the present space, and set what can be scrolled."""

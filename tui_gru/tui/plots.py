@@ -287,7 +287,7 @@ class Axis(NamedTuple):
 
     def parts(self, values: AnyArray) -> AnyArray:
         """Return the positions of values (any shape): 0 at `low`, 1 at `high`; 0.5 if low == high; NaN for NaN."""
-        low, high = self._on_paper(self.low), self._on_paper(self.high)
+        low, high = (math.log10(end) if self.log else end for end in (self.low, self.high))
         if high <= low:
             return np.where(np.isnan(values), np.nan, 0.5)
         if self.log:
@@ -312,9 +312,6 @@ class Axis(NamedTuple):
             if len(marks) <= count:
                 return marks if len(marks) > 1 else []
         return []
-
-    def _on_paper(self, value: float) -> float:
-        return math.log10(value) if self.log else value
 
 
 def evened(axis: Axis, rows: int, per_row: int) -> tuple[Axis, list[tuple[float, str]]] | None:

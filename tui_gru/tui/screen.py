@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.errors import NoWidget
 from textual.geometry import Offset, Region
 from textual.widget import Widget
@@ -25,7 +24,7 @@ from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import panels
-from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, Verb, execute, key_sign, keys_of, sign_of_key, with_keys
+from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, execute, key_sign, keys_of, sign_of_key, with_keys
 from tui_gru.tui.layout import OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, Request, SnapshotPanel
 from tui_gru.tui.panels.sequence import Samples
@@ -541,19 +540,14 @@ class Tour:
         self._places.setdefault(self._at, (screen.session.position.tick, len(screen.session.state.branches.done)))
         if key in keys_of(screen, step.verb).split(","):
             self._places[self._at] = screen.session.position.tick, len(screen.session.state.branches.done)
-            return self._go_on(step)
+            if step.command:
+                execute(screen, step.command)
+            elif step.alone:
+                screen.do(screen.session.findings, batches=None, then=self._explain, opens=True)
+            self._go(self._at + 1)
+            return bool(step.command or step.alone)  # then the key has no other effect
         self._go(None if leaves else self._at, paused=not leaves)
         return leaves
-
-    def _go_on(self, step: TourStep) -> bool:
-        """Execute what a step has instead of the effect of its key, and go to the next step. Return True if it has."""
-        assert self._at is not None
-        if step.command:
-            execute(self._screen, step.command)
-        elif step.alone:
-            self._screen.do(self._screen.session.findings, batches=None, then=self._explain, opens=True)
-        self._go(self._at + 1)
-        return bool(step.command or step.alone)
 
     def _explain(self, found: Sequence[Finding]) -> None:
         panel = panels.lists.FindingsList(found, at=EXPLAINED)
@@ -656,7 +650,8 @@ class MainScreen(SessionScreen):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.runner = Runner(self, partial(look_after_run, self), lambda: self._keys_waiting)
+        waiting = lambda: int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))  # noqa: E731
+        self.runner = Runner(self, partial(look_after_run, self), waiting)
         self.pending = Pending(self.say, lambda prefix: setattr(self.bottom, "prefix", prefix))
         self.play = Play(self, self.runner)
         self.panels = PanelHost(self)
@@ -841,7 +836,9 @@ class MainScreen(SessionScreen):
 
         Keys of the panel that have no word for the footer are in its border, as those of all overlays.
         """
-        own = self._bindings_of_focus()
+        above = [] if self.focused is None else self.focused.ancestors_with_self
+        nodes = [node for node in above if node is not self and isinstance(node, Widget)]  # from the one in focus up
+        own = [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in nodes]
         hints = [
             Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
             for binding, enabled in own
@@ -852,25 +849,9 @@ class MainScreen(SessionScreen):
             sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in taken and verb.offered(self):
                 applies = verb.while_running if self.running else verb.applies(self)
-                hints.append(Hint(sign, self._label_of(verb), applies, verb.rank))
+                number = f" {self.panels.page}/{self.panels.pages}" if verb.id == "page" and self.panels.pages > 1 else ""
+                hints.append(Hint(sign, f"{verb.label}{number}", applies, verb.rank))
         return hints
-
-    def _bindings_of_focus(self) -> list[tuple[Binding, bool]]:
-        """Return the bindings of the widget in focus and of its ancestors below this screen, and whether each is enabled."""
-        if self.focused is None:
-            return []
-        own = [node for node in self.focused.ancestors_with_self if node is not self and isinstance(node, Widget)]
-        return [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in own]
-
-    def _label_of(self, verb: Verb[Any]) -> str:
-        """Return the word beside a key in the footer; for the page verb, with the number of the page."""
-        if verb.id != "page" or self.panels.pages == 1:
-            return verb.label
-        return f"{verb.label} {self.panels.page}/{self.panels.pages}"
-
-    @property
-    def _keys_waiting(self) -> int:
-        return int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))
 
     # The `:` line
 
