@@ -357,7 +357,12 @@ class CheckWatch:
             self._totals = self._totals.with_batch(oldest, *self._ahead.pop(oldest))
         wrong = [comparison for comparison in found if not comparison.agrees]
         if wrong:
-            self._stop(batch, max(wrong, key=severity))
+            program, worst, self.stopped_at = self._timeline.program, max(wrong, key=severity), batch
+            name = program.writer.name(worst.name)
+            self.problem = (
+                f"stopped: {batch_in_words(*divmod(batch, program.num_batches))} does not agree with PyTorch: {name} differs by "
+                f"{scientific(worst.absolute)} at {place(worst, program)} ({worst.against})"
+            )
         return bool(wrong)
 
     def totals(self, tick: int) -> CheckTotals:
@@ -382,14 +387,6 @@ class CheckWatch:
             return range(self._first, stop) or self._done
         touch = self._first <= self._done.stop and self._done.start <= stop
         return range(min(self._first, self._done.start), max(stop, self._done.stop)) if touch else range(self._first, stop)
-
-    def _stop(self, batch: int, worst: Comparison) -> None:
-        program, self.stopped_at = self._timeline.program, batch
-        name = program.writer.name(worst.name)
-        self.problem = (
-            f"stopped: {batch_in_words(*divmod(batch, program.num_batches))} does not agree with PyTorch: {name} differs by "
-            f"{scientific(worst.absolute)} at {place(worst, program)} ({worst.against})"
-        )
 
     def _earlier(self, batch: int) -> tuple[BatchRecord, ...]:
         """Return the records of the epoch before this batch, latest first, with carry `notebook`; otherwise empty."""

@@ -878,7 +878,13 @@ def as_markdown(report: RunReport) -> str:
     out += ["## Marks", ""] if report.chapters else []
     for heading, texts in report.chapters:
         out += [f"### {printable_text(heading)}", "", *(line for each in texts for line in (printable_text(each), ""))]
-    out += _curve_markdown(report)
+    out += ["## Loss", ""] if has_curve(report) else []
+    if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
+        compared = ", ".join(f"{name} {rounded(value)}" for name, value in report.lines)
+        out += [*_blocks_markdown([("", report)]), ""]
+        out.append(f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end.")
+        out[-1] += f" For comparison: {compared}." if compared else ""
+        out.append("")
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
@@ -898,14 +904,6 @@ def as_markdown(report: RunReport) -> str:
         out += [f"## Equations: {phase}", "", *(f"    {words}" for _, words in lines), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]
     return "\n".join(out) + "\n"
-
-
-def _curve_markdown(report: RunReport) -> list[str]:
-    out = ["## Loss", ""] if has_curve(report) else []
-    if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
-        out += [*_blocks_markdown([("", report)]), ""]
-        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. {_comparison(report)}".rstrip(), ""]
-    return out
 
 
 def _blocks_markdown(named: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
@@ -933,10 +931,6 @@ def _units_markdown(report: RunReport) -> list[str]:
         for (name, *_), values in zip(rows, report.values, strict=True)
     ]
     return [*_rows(_OF_UNITS, rows), "", text_line, *drawn]
-
-
-def _comparison(report: RunReport) -> str:
-    return f"For comparison: {', '.join(f'{name} {rounded(value)}' for name, value in report.lines)}." if report.lines else ""
 
 
 def _blocks(values: Sequence[float], low: float, high: float) -> str:

@@ -67,16 +67,6 @@ def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
     return mask
 
 
-def _within(before: Callable[[Text], Mask], own: Callable[[Text], Mask]) -> Callable[[Text], Mask]:
-    """Return the mask of characters of one class whose predecessor is in another."""
-
-    def mask(text: Text) -> Mask:
-        found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
-        return found
-
-    return mask
-
-
 _is_letter = _each(str.isalpha)
 _is_blank = _each(str.isspace)
 
@@ -173,7 +163,7 @@ CLASSES = {
         Feature("brackets", "brackets", _each(lambda char: char in _OPENING + _CLOSING)),
         Feature("punctuation", "punctuation marks", _each(lambda char: category(char)[0] == "P")),
         Feature("first-letters", "characters that begin a word", _starting),
-        Feature("in-words", "letters after a letter", _within(_is_letter, _is_letter)),
+        Feature("in-words", "letters after a letter", lambda text: _is_letter(text) & _shifted(_is_letter, -1)(text)),
         Feature("indentation", "blanks that begin a line", _indenting),
         Feature("in-quotes", "characters between double quotes", _quoted),
         Feature("in-brackets", "characters between brackets", lambda text: _depths(text) > 0),

@@ -156,7 +156,9 @@ def _blocks(p: Palette, lines: Sequence[str], width: int) -> Iterator[Box]:
             case "table":
                 yield _table(p, [_cells(line) for line in block if not RULE.match(line)], width)
             case "item":
-                yield vstack(*(_item(p, words, width) for words in re.split(r"(?:^|\n)- ", "\n".join(block))[1:]))
+                items = re.split(r"(?:^|\n)- ", "\n".join(block))[1:]
+                written = (_paragraph(p, words, max(width - 2, 1)) for words in items)
+                yield vstack(*(columns(text(p, "–", p.dim), each, gap=1) for each in written))
             case "words":
                 yield _paragraph(p, " ".join(block), width)
 
@@ -220,10 +222,6 @@ def _paragraph(p: Palette, markdown: str, width: int, plain: Style | None = None
     return from_rows(
         [Segment("".join(char for char, _ in run), style) for style, run in groupby(row, key=itemgetter(1))] for row in rows
     )
-
-
-def _item(p: Palette, markdown: str, width: int) -> Box:
-    return columns(text(p, "–", p.dim), _paragraph(p, markdown, max(width - 2, 1)), gap=1)
 
 
 def _code(p: Palette, line: str, width: int) -> Iterator[list[Segment]]:

@@ -163,14 +163,6 @@ def weights(screen: MainScreen, rest: Arguments) -> None:
     screen.say(f"weights panel: {panel.mode}")
 
 
-def _with_weights(screen: MainScreen, act: Callable[[], None]) -> None:
-    """Act on the panel of the weights in view; where it is on another page, once that is laid out."""
-    if screen.panels.show_page_of(panels.weights.WeightsPanel):
-        screen.call_after_refresh(act)
-    else:
-        act()
-
-
 def _matrix(screen: MainScreen, again: Callable[[], None] | None = None) -> MatrixView | None:
     """Return the matrix in focus, otherwise that of the weights after focusing it; None, with a message, if neither is in view.
 
@@ -211,7 +203,10 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
             " · ".join(filter(None, (said, "" if panel.found is None or screen.bottom.low else _most_of(screen, *panel.found))))
         )
 
-    _with_weights(screen, find)
+    if screen.panels.show_page_of(panels.weights.WeightsPanel):
+        screen.call_after_refresh(find)  # once the page is laid out
+    else:
+        find()
 
 
 def _most_of(screen: MainScreen, name: str, index: tuple[int, ...]) -> str:

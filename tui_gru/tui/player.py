@@ -30,6 +30,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.color import Color
 from rich.style import Style
+from textual.color import Color as CssColor
 from textual.strip import Strip
 
 from tui_gru.debugger.derivation_text import MOST_TERMS, DerivationRow, first_opened, laid_out
@@ -128,11 +129,6 @@ class Walk:
         moments = len(self.ticks)
         terms = min(room_for_terms(moments), moments * {"op": 33}.get(self.level, 230))
         return PAGE.stat().st_size + moments * size[0] * size[1] // 6 + 12 * terms
-
-    def moment_at(self, tick: int) -> int | None:
-        """Return the first moment from a tick on, None if it is before the first or after the last."""
-        inside = self.ticks[0] <= tick <= self.ticks[-1]
-        return bisect_left(self.ticks, tick) if inside else None
 
     def ends(self) -> dict[str, list[int]]:
         """Return for the key of each level the moments at which a step of the level ends, without the beginning of the run."""
@@ -285,7 +281,8 @@ class ExplainedNumbers:
         at, place = self._walk.session.state.timeline.position(tick), ""
         if derivation.kind != "given":
             place = in_words(at.epoch, at.batch, at.t, at.phase, between=" · ") if tick else "before the first line"
-        moment = self._walk.moment_at(tick) if place else None
+        ticks = self._walk.ticks
+        moment = bisect_left(ticks, tick) if place and ticks[0] <= tick <= ticks[-1] else None
         terms = [self._term(row, row.path in opened) for row in rows]
         return [safe_text(node.label), root.written, safe_text(derivation.formula), place, moment, safe_text(root.made), terms]
 
@@ -362,7 +359,8 @@ class DrawnMoments:
             for number, theme in enumerate(self.themes):
                 app.theme = theme
                 colours = app.get_css_variables()
-                self._grounds.append((_css(colours["foreground"]), _css(colours["background"])))
+                ink, ground = (CssColor.parse(colours[name]).hex6 for name in ("foreground", "background"))
+                self._grounds.append((ink, ground))
                 for i, tick in enumerate(self.walk.ticks):
                     screen.session = Session(state=as_of(session.state, tick))  # the session itself stays where it is
                     screen.show_now()
@@ -385,18 +383,15 @@ class DrawnMoments:
                 ref = spot.ref
                 if ref.change:
                     continue
-                number = ValueRef(ref.name, ref.index, self._timestep(snapshot, ref.name, ref.t), at.tick - ref.before)
+                named = snapshot.program.names.get(ref.name)
+                t = at.t if ref.t is None and named is not None and named.timed else ref.t
+                number = ValueRef(ref.name, ref.index, t, at.tick - ref.before)
                 known = self.derivations.number_of(number)
                 if known is not None:
                     rows[y].append((x, spot.width, known))
         self._spots.append([tuple(sorted(row)) for row in rows])
         place = in_words(at.epoch, at.batch, None if snapshot.timestep is None else at.t, at.phase, between=" · ")
         self._words.append((place if at.tick else "start", safe_text(said(snapshot))))
-
-    @staticmethod
-    def _timestep(snapshot: Snapshot, name: str, t: int | None) -> int | None:
-        named = snapshot.program.names.get(name)
-        return t if t is not None or named is None or not named.timed else snapshot.position.t
 
     def data(self) -> dict[str, Any]:
         """Return what the page reads. A row lists the number of a style and the text in it, and where that has not as many cells as
@@ -459,12 +454,6 @@ class RowStyles:
         style, text = part
         cells = cell_len(text)
         return (self.known[style], text) if cells == len(text) else (self.known[style], text, -cells)
-
-
-def _css(colour: str) -> str:
-    from textual.color import Color as CssColor
-
-    return CssColor.parse(colour).hex6
 
 
 def _in_view(screen: MainScreen, panel: CellPanel) -> Iterator[tuple[Spot, int, int]]:

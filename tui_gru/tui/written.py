@@ -330,13 +330,10 @@ class Operands:
             case (columns,):
                 return Operand(label, np.atleast_2d(values), "", columns, refs=refs)
             case (rows, columns):
-                return Operand(label, values, rows, columns, kind_of(program, name), self._picks(name), refs=refs)
+                kind, record = kind_of(program, name), self.snapshot.record
+                picks = tuple(record.ids(name)[self.snapshot.position.t].tolist()) if kind == "onehot" else ()
+                return Operand(label, values, rows, columns, kind, picks, refs=refs)
         raise ValueError(name)
-
-    def _picks(self, name: str) -> tuple[int, ...]:
-        if kind_of(self.snapshot.program, name) != "onehot":
-            return ()
-        return tuple(self.snapshot.record.ids(name)[self.snapshot.position.t].tolist())
 
     def recorded(self, part: Expression) -> Operand | None:
         """Return a part of the line that was recorded as a whole, such as r⊙h before the product with Uh; None if it was not."""
@@ -372,7 +369,7 @@ class Operands:
         if not isinstance(body, e.Sum) or not in_time or not self.numbers.axes(body):
             return ()
         if row not in self._heads:
-            words = enumerate(_words(self, body))
+            words = enumerate(_words(self.snapshot.program, self.line, body, bool(self.vocabulary)))
             self._heads[row] = tuple(TermHead(word, path, partial(self._share, row, i)) for i, (word, path) in words)
         return self._heads[row]
 
@@ -459,13 +456,9 @@ class TermHead(NamedTuple):
         return other if self.path is None else palette.path(self.path)
 
 
-def _words(operands: Operands, body: e.Sum) -> Sequence[tuple[str, int | None]]:
-    """Return a word for each term, and the number of its path if the terms are the paths of the gradient through time."""
-    return _known_words(operands.snapshot.program, operands.line, body, bool(operands.vocabulary))
-
-
 @lru_cache(maxsize=256)
-def _known_words(program: Program, line: ProgramLine, body: e.Sum, letters: bool) -> Sequence[tuple[str, int | None]]:
+def _words(program: Program, line: ProgramLine, body: e.Sum, letters: bool) -> Sequence[tuple[str, int | None]]:
+    """Return a word for each term, and the number of its path if the terms are the paths of the gradient through time."""
     page = program.model.page
     passed_on = next((state for state in page.states if line.target == f"d{page.before(state)}"), "")
     if passed_on:
@@ -518,12 +511,6 @@ def number(x: Any) -> str:
     return numbers.plain(x).replace("-", "−")
 
 
-def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
-    if count <= LONGEST:
-        return [term(k) for k in range(count)]
-    return [term(0), f"… {count} terms …", term(count - 1)]
-
-
 @dataclass(frozen=True)
 class ExampleEntry:
     """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target; or the one to which
@@ -558,7 +545,8 @@ class ExampleEntry:
         operands, line = self.operands, self.operands.line
         result, activation = operands.result, operands.activation
         i, j = self.place
-        pieces = [(f"{where}:", palette.dim)] if (placed or not brief) and (where := self._where()) else []
+        where = ", ".join(index_in_words(axis, at, operands.vocabulary) for axis, at in self._axes)
+        pieces = [(f"{where}:", palette.dim)] if (placed or not brief) and where else []
         pieces += ((term, palette.plain if head is None else head.ink(palette, palette.plain)) for term, head in self._terms)
         value = number(result.values if result.is_number else result.values[i, j])
         if activation is None:
@@ -629,14 +617,15 @@ class ExampleEntry:
         result = self.operands.result
         return [(axis, at) for axis, at in zip((result.rows, result.columns), self.place, strict=True) if axis]
 
-    def _where(self) -> str:
-        return ", ".join(index_in_words(axis, at, self.operands.vocabulary) for axis, at in self._axes)
-
     def _pick(self) -> str:
         program, line = self.operands.snapshot.program, self.operands.line
         if line.target == program.loss_names.row and program.model.is_cross_entropy:
             return f"only the target {shown_char(self.operands.vocabulary[self.operands.target(self.row)])} counts"
-        picked = next((matrix for matrix in self._picked_from()), "")
+        picked = ""  # the matrix of this line from which a one-hot input picks a row
+        for node in () if line.formula is None else line.formula.walk():
+            match node:
+                case e.Product(left=Name(name=read), right=Name(name=matrix)) if self._numbers.is_one_hot(read):
+                    picked = picked or matrix
         if not picked:
             return ""
         pick = self.operands.given(self.row)
@@ -645,13 +634,6 @@ class ExampleEntry:
         char = self.operands.vocabulary[pick]
         kind = "letter" if char.isalpha() else "character"
         return f"the {kind} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
-
-    def _picked_from(self) -> Iterator[str]:
-        """Yield the matrices of this line from which a one-hot input picks a row."""
-        for node in self.operands.line.formula.walk() if self.operands.line.formula is not None else ():
-            match node:
-                case e.Product(left=Name(name=read), right=Name(name=matrix)) if self._numbers.is_one_hot(read):
-                    yield matrix
 
     # The terms of the entry
 
@@ -719,7 +701,10 @@ class ExampleEntry:
         chosen: Sequence[int] = range(made.size)
         if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
             chosen = [k for k in chosen if self._value(made.term(k)[0]) != 0]
-        return _shortened(len(chosen), lambda k: "·".join(f"{before}{self._factor(part)}" for part in made.term(chosen[k])))
+        count = len(chosen)
+        shown = chosen if count <= LONGEST else (chosen[0], chosen[-1])
+        terms = ["·".join(f"{before}{self._factor(part)}" for part in made.term(k)) for k in shown]
+        return terms if count <= LONGEST else [terms[0], f"… {count} terms …", terms[1]]
 
     def _factor(self, part: Factor) -> str:
         """Return an entry as a factor: one number, or an expression in parentheses."""

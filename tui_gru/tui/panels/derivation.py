@@ -202,16 +202,12 @@ class DerivationPanel(ListOverlay):
             found += [ListRow(())] * (self.head - len(found))
         for index, row in enumerate(self.rows):
             here = index == self.cursor
-            ink = palette.cursor if here and self.has_focus else self._ink(row)
+            ink = palette.dim if row.node is None else palette.plain if row.node.number is None else palette.second
+            ink = palette.cursor if here and self.has_focus else ink
             found.append(ListRow(tuple(derivation_row(palette, row, columns, ink)), index))
             below = in_full(palette, row, columns) if here else ()
             found += (ListRow((Segment(f"  {part}", palette.plain),), index) for part in below)
         return found
-
-    def _ink(self, row: DerivationRow) -> Style:
-        if row.node is None:
-            return self.palette.dim
-        return self.palette.second if row.node.number is not None else self.palette.plain
 
     def _spread(self, name: str, value: str, place: str, width: int) -> SegmentRow:
         """Return the number with its name, and its place at the right if there is room."""

@@ -496,12 +496,10 @@ def _elements(palette: Palette, value: NDArray[Any], fresh: NDArray[np.bool_]) -
         if element.ndim:
             yield from _elements(palette, element, new)
         else:
-            yield _element(element), palette.accent if new else palette.plain
+            kind = element.dtype.kind
+            written = str(int(element)) if kind == "b" else numbers.compact(element) if kind in "fiu" else str(element)
+            yield written, palette.accent if new else palette.plain
     yield "]", palette.dim
-
-
-def _element(value: Any) -> str:
-    return str(int(value)) if value.dtype.kind == "b" else numbers.compact(value) if value.dtype.kind in "fiu" else str(value)
 
 
 def _summary(value: NDArray[Any]) -> str:

@@ -375,7 +375,9 @@ def _row(
         char, target = column.inputs[index], column.targets[index]
         p = None if column.probabilities is None else column.probabilities[index]
         ink = palette.dim if quiet else column.ink
-        tint = ink if p is None else _tint(palette, p, quiet, column.fresh)
+        tint = ink if p is None else palette.unit(p)
+        if p is not None and (quiet or column.fresh):
+            tint = palette.quiet(tint) if quiet else palette.fresh(tint)
         read = Ref(snapshot.program.input, (index, column.given[index]), column.t)
         sought = Ref(snapshot.program.target, (index, column.wanted[index]), column.t)
         if layout.form == "pair":
@@ -396,11 +398,6 @@ def _row(
         words = transliterate(f"  {given} → {wanted}", palette.glyphs)
         first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
     return [tuple(first), tuple(second)][: layout.lines]
-
-
-def _tint(palette: Palette, p: float, quiet: bool, fresh: bool) -> Style:
-    style = palette.unit(p)
-    return palette.quiet(style) if quiet else palette.fresh(style) if fresh else style
 
 
 def _marked(palette: Palette, column: _Column, width: int, *content: Segment) -> list[Segment]:

@@ -734,7 +734,9 @@ class RatesPanel(SnapshotPanel):
         if own is not None and (own.loss == best.loss or 1 / _CLOSE < times < _CLOSE):
             return f"yours, {numbers.significant(self.own)}, is as good as any"
         much = "larger" if times > 1 else "smaller"
-        size = f"{_times(max(times, 1 / times))} {much}" if times else "0, so nothing is learned"
+        ratio = max(times, 1 / times) if times else math.inf
+        written = f"{ratio:.1f}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
+        size = f"{written} times {much}" if times else "0, so nothing is learned"
         return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.own)}, is {size}"
 
     def titles(self, snapshot: Snapshot) -> Titles:
@@ -786,11 +788,6 @@ class RatesPanel(SnapshotPanel):
                 rows[0].cells.put(scale.column(round(at(trial.rate))), palette.glyphs.not_finite, palette.warning)
         names = ((round(at(10.0**power)), numbers.significant(10.0**power)) for power in range(-5, 2))
         yield from _framed(palette, scale, rows, names, margin)
-
-
-def _times(ratio: float) -> str:
-    """Return a ratio in words: `3.2 times`, `30 times`."""
-    return f"{ratio:.1f} times" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f} times"
 
 
 # ------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from tui_gru.tui.theme import Palette, transliterate
 from tui_gru.tui.written import AnyArray
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.examined import Finding
+    pass
 
 # ------------------------------------------------------------------------------
 # The top line: four slots at fixed columns, with the position, the phase, what is unusual, and the loss.
@@ -358,16 +358,13 @@ def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
     ]
     forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
     stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
-    return (*marks, *forks, *stops, *_finding_marks(snapshot.findings))
-
-
-def _finding_marks(findings: Sequence[Finding]) -> Iterator[TimelineMark]:
-    """Yield the places from which on the run shows a finding."""
-    if not findings:
-        return
-    for letter, found in analysis.examined.lettered(findings):
-        if found.first_seen is not None:
-            yield TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
+    lettered = analysis.examined.lettered(snapshot.findings) if snapshot.findings else ()
+    findings = [
+        TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
+        for letter, found in lettered
+        if found.first_seen is not None
+    ]
+    return (*marks, *forks, *stops, *findings)
 
 
 def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
@@ -529,7 +526,11 @@ class TimeLine(SnapshotPanel):
             put_signs(curve, placed(palette, scale, self._signs))
             curve.put(here, palette.glyphs.here, palette.cursor if self.has_focus else palette.accent)
             return from_rows([curve.strip()])
-        row = self._with_signs(palette, scale)
+        key = (scale, palette, self._signs)
+        if self._base is None or self._base[0] != key:
+            self._base = key, CellRow(scale.width)
+            put_signs(self._base[1], placed(palette, scale, self._signs))
+        row = self._base[1].copy()
         put_here(row, palette, here, snapshot.position, focused=self.has_focus)
         put_branches(row, palette, scale, self._signs)
         put_divisions(row, palette, scale, snapshot.program)
@@ -540,14 +541,6 @@ class TimeLine(SnapshotPanel):
         if self._columns is None or self._columns[0] != key:
             self._columns = key, loss_columns(self._series.envelope, scale, snapshot.program.ticks, snapshot.newest.tick)
         return self._columns[1]
-
-    def _with_signs(self, palette: Palette, scale: TimeScale) -> CellRow:
-        """Return a row with the signs in it, into which the rest is written."""
-        key = (scale, palette, self._signs)
-        if self._base is None or self._base[0] != key:
-            self._base = key, CellRow(scale.width)
-            put_signs(self._base[1], placed(palette, scale, self._signs))
-        return self._base[1].copy()
 
     # Moving through time
 

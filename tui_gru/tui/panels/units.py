@@ -199,11 +199,6 @@ class UnitsMap(SnapshotPanel):
         added = self.activity.without - self.activity.loss
         return added if self._estimate is None else np.where(np.isfinite(added), added, self._estimate)
 
-    @property
-    def _sorts(self) -> tuple[str, ...]:
-        unknown = {"by feature": not self.notes, "by loss without": self._added is None}
-        return tuple(sort for sort in SORTS if not unknown.get(sort))
-
     def _arrange(self) -> None:
         units, added = range(self.activity.units), self._added
         if self._sort == "by feature":
@@ -588,7 +583,8 @@ class UnitsMap(SnapshotPanel):
             self.show_again()
 
     def action_sort(self) -> None:
-        sorts = self._sorts
+        unknown = {"by feature": not self.notes, "by loss without": self._added is None}
+        sorts = [sort for sort in SORTS if not unknown.get(sort)]
         self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
         self._arrange()
         self.show_again()
