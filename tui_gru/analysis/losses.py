@@ -111,27 +111,16 @@ def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
     T, B = values.shape[:2]
     computed = [moment.is_readable(program.loss_names.row, t) for t in range(T)]
     t, row = np.meshgrid(np.arange(T)[computed], np.arange(B), indexing="ij")
-    places = _places(corpus, moment.position.batch, T, B)
-    return _sorted(values[computed].ravel(), places[computed].ravel(), corpus.text, t.ravel(), row.ravel())
+    starts = np.array([corpus.position_in_text(moment.position.batch, 0, each) for each in range(B)], np.intp)
+    places = (starts[None, :] + np.arange(1, T + 1)[:, None])[computed].ravel()  # in the text, of the targets
+    order = np.argsort(places, kind="stable")
+    return TextLosses(values[computed].ravel()[order], places[order], corpus.text, t.ravel()[order], row.ravel()[order])
 
 
 def of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
     """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row`."""
     values = loss_of_rows(program, found[program.loss_names.row])
     return TextLosses(values[:-1], np.arange(1, len(text)), text)
-
-
-def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
-    """Return the positions in the text of the targets of a batch, (T, B)."""
-    starts = np.array([corpus.position_in_text(batch, 0, row) for row in range(B)], np.intp)
-    return starts[None, :] + np.arange(1, T + 1)[:, None]
-
-
-def _sorted(
-    values: NDArray[np.float64], places: NDArray[np.intp], text: Text, t: NDArray[np.intp], row: NDArray[np.intp]
-) -> TextLosses:
-    order = np.argsort(places, kind="stable")
-    return TextLosses(values[order], places[order], text, t[order], row[order])
 
 
 # ------------------------------------------------------------------------------

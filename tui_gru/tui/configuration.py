@@ -34,7 +34,14 @@ class Display:
 def load_keys(path: Path) -> dict[str, str]:
     """Return the keys by verb id. Raises `TuiGruError` if the file cannot be read or is no valid key file."""
     file = _File(path, "keymap")
-    return _checked(file.table("keys"), file)
+    keys, known = file.table("keys"), {verb.id: verb for verb in VERBS if verb.keys}
+    for verb, value in keys.items():
+        if verb not in known:
+            raise file.problem(f"there is no verb {verb!r}; there are: {', '.join(known)}", verb)
+        if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
+            raise file.problem(f"{shown(value)} is not a valid key for {verb}; write it as x, X, ctrl+x, f5, right or space", verb)
+    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in known.values()}, file, keys)
+    return {verb: str(value) for verb, value in keys.items()}
 
 
 def load_display(path: Path) -> Display:
@@ -87,17 +94,6 @@ class _File:
         lines = self._text.splitlines() if name else []
         line = next((f":{number}" for number, line in enumerate(lines, 1) if sets.match(line)), "")
         return TuiGruError(f"{self.path}{line}: {what}", option=self._option)
-
-
-def _checked(keys: dict[str, object], file: _File) -> dict[str, str]:
-    known = {verb.id: verb for verb in VERBS if verb.keys}
-    for verb, value in keys.items():
-        if verb not in known:
-            raise file.problem(f"there is no verb {verb!r}; there are: {', '.join(known)}", verb)
-        if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
-            raise file.problem(f"{shown(value)} is not a valid key for {verb}; write it as x, X, ctrl+x, f5, right or space", verb)
-    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS if verb.keys}, file, keys)
-    return {verb: str(value) for verb, value in keys.items()}
 
 
 def _check_collisions(keys: dict[str, str], file: _File, own: dict[str, object]) -> None:

@@ -301,13 +301,12 @@ def columns(*boxes: Box, gap: int = 2) -> Box:
 
 def quieted(palette: Palette, box: Box) -> Box:
     """Return the box in a quiet style, for boxes beside the one that is singled out."""
-    rows = (tuple(_quiet(palette, segment) for segment in row) for row in box.rows)
+    quiet = palette.quiet
+    rows = (
+        tuple(Cell.of(each.text, quiet(each.style) if each.style else None, getattr(each, "ref", None)) for each in row)
+        for row in box.rows
+    )
     return replace(box, rows=tuple(rows))
-
-
-def _quiet(palette: Palette, segment: Segment) -> Segment:
-    style = palette.quiet(segment.style) if segment.style else None
-    return Cell.of(segment.text, style, segment.ref if isinstance(segment, Cell) else None)
 
 
 # ------------------------------------------------------------------------------

@@ -208,7 +208,9 @@ async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
         try:
             if is_keys(command):
                 for key in single_keys(command.split()):
-                    _check_meaning(screen, key)
+                    awaited = key.isdigit() or screen.awaits_key or isinstance(screen.focused, Input)
+                    if not awaited and key_event(key).key not in screen.active_bindings:
+                        raise TuiGruError(f"the key {key} has no meaning here; `tui-gru` and ? show the keys")
                     await type_keys(pilot, [key])
             else:
                 execute(screen, command)
@@ -224,13 +226,6 @@ async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
             raise TuiGruError(f"{command}: {screen.bottom.message}", option="x")
         ticks.append(screen.session.position.tick)
     return ticks
-
-
-def _check_meaning(screen: MainScreen, key: str) -> None:
-    """Raise `TuiGruError` if nothing awaits a key and nothing is bound to it."""
-    taken = key.isdigit() or screen.awaits_key or isinstance(screen.focused, Input)
-    if not taken and key_event(key).key not in screen.active_bindings:
-        raise TuiGruError(f"the key {key} has no meaning here; `tui-gru` and ? show the keys")
 
 
 # ------------------------------------------------------------------------------
@@ -309,7 +304,10 @@ class UnseenScreen:
             text = "\n".join(strip.text.rstrip() for strip in drawn_lines(pilot.app.screen)).strip("\n")
             await type_keys(pilot, ["escape"])
             return "", text, None
-        await self._leave_line(pilot, main)
+        if isinstance(main.focused, CommandLine):  # a key has opened the `:` line
+            begun = main.focused.value
+            await type_keys(pilot, ["escape"])
+            raise TuiGruError(f"this needs more: type it as {begun}…")
         words, notice = main.bottom.message, main.notice
         if main.bottom.warning and not main.question and not main.pending.awaited and not (notice is not None and notice.warning):
             raise TuiGruError(words.removesuffix(f" · {main.standing()}"))
@@ -317,13 +315,6 @@ class UnseenScreen:
         panel = after if after != before or main.focused is not focused else ""
         result = main.runner.result
         return words, panel, result if result is not NO_RESULT else _listed(main) if panel else None
-
-    async def _leave_line(self, pilot: Pilot[None], main: MainScreen) -> None:
-        """Close the `:` line if a key has opened it. Raises `TuiGruError`, with what it begins with."""
-        if isinstance(main.focused, CommandLine):
-            begun = main.focused.value
-            await type_keys(pilot, ["escape"])
-            raise TuiGruError(f"this needs more: type it as {begun}…")
 
 
 def _content(main: MainScreen) -> str:

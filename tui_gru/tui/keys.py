@@ -197,11 +197,6 @@ class Verb(Generic[S]):
         return "; ".join(filter(None, (self.help, self.more)))
 
     @property
-    def has_arguments(self) -> bool:
-        """True if something can be typed after the name."""
-        return bool(self.typed or self.more or self.completes)
-
-    @property
     def action(self) -> str:
         """The Textual action of the main screen that executes the verb."""
         return f"verb({self.id!r})"
@@ -374,7 +369,7 @@ def execute(screen: HasVerbs, typed: str) -> None:
     if not name:
         return
     verb, arguments = _verb(screen, name), Arguments.of(rest, typed)
-    if arguments and not verb.has_arguments:
+    if arguments and not (verb.typed or verb.more or verb.completes):
         raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
     try:
         assert not isinstance(verb.do, Step)  # the verb of a key that only steps has no name

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -68,16 +68,10 @@ def folded_rows(program: Program, arrow: int) -> list[FoldedRow]:
 @lru_cache(maxsize=8)
 def _groups(program: Program) -> tuple[tuple[int, int], ...]:
     """Return the first row and the row after the last of each run of lines that do the same for every parameter."""
-    keys = [_key(program, row.line) or i for i, row in enumerate(program.rows)]
+    lines = [row.line if row.line is not None and _parameter(program, row.line) else None for row in program.rows]
+    keys = [i if line is None else (line.phase, line.block, line.op == "+=") for i, line in enumerate(lines)]
     ends = [i for i in range(1, len(keys)) if keys[i] != keys[i - 1]]
     return tuple(pairwise([0, *ends, len(keys)]))
-
-
-def _key(program: Program, line: ProgramLine | None) -> str:
-    """Return what lines of one kind have in common, empty for other lines."""
-    if line is None or not _parameter(program, line):
-        return ""
-    return f"{line.phase} {line.block} {'+=' if line.op == '+=' else ''}"
 
 
 def _parameter(program: Program, line: ProgramLine) -> str:
@@ -159,7 +153,8 @@ class Listing(SnapshotPanel):
         palette, arrow = self.palette, arrow_row(snapshot)
         every = enumerate(snapshot.program.rows)
         rows = self._rows = [FoldedRow(row, i) for i, row in every] if self.zoomed else folded_rows(snapshot.program, arrow)
-        width, height = self.canvas(width, height, partial(_whole_size, rows, palette))
+        cells = (row.indent + cell_len(transliterate(row.text, palette.glyphs)) for row, _, _ in rows)
+        width, height = self.canvas(width, height, lambda: Size(_GUTTER + max(cells), len(rows)))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(snapshot.program.rows)
         learns = _learns(snapshot)
@@ -167,7 +162,9 @@ class Listing(SnapshotPanel):
         def draw(index: int) -> boxes.SegmentRow:
             row, first, count = rows[index]
             lines = [each.line for each in snapshot.program.rows[first : first + count] if each.line is not None]
-            stop = foremost([stop for line in lines for stop in snapshot.stops_on(line)])
+            stops = [stop for line in lines for stop in snapshot.stops_on(line)]
+            # Of several, that of an enabled one is shown, of these of one that stops, of these of one that stops each time.
+            stop = min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
             state = RowSigns(
                 stop=sign_of(stop, palette.glyphs) if stop is not None else " ",
                 disabled=stop is not None and not stop.enabled,
@@ -246,11 +243,6 @@ def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:
     return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
 
 
-def _whole_size(rows: Sequence[FoldedRow], palette: Palette) -> Size:
-    """Return the size at which no row is cut off, in cells."""
-    return Size(_GUTTER + max(row.indent + cell_len(transliterate(row.text, palette.glyphs)) for row, _, _ in rows), len(rows))
-
-
 def _tightened(text: str, room: int, glyphs: Glyphs) -> str:
     """Return a line without the blanks around its signs, as far as needed for it to fit, or else cut."""
     for signs in ("", "+−-", "+−-="):
@@ -299,11 +291,6 @@ def sign_of(stop: Breakpoint | Watch, glyphs: Glyphs) -> str:
 def sometimes(stop: Breakpoint) -> bool:
     """True if the breakpoint has a condition or a hit count, so it does not stop every time."""
     return bool(stop.condition or stop.hits)
-
-
-def foremost(stops: Iterable[Breakpoint]) -> Breakpoint | None:
-    """Return the breakpoint whose sign is shown if a line has several: enabled first, then stopping, then unconditional."""
-    return min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
 
 
 # ------------------------------------------------------------------------------
