@@ -5,10 +5,14 @@ import base64
 import gzip
 import html
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import threading
 from unicodedata import combining
 
 import pytest
@@ -68,6 +72,22 @@ def page():
 @pytest.fixture(scope="module")
 def data(page):
     return data_of(page)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_in_a_script_ends_the_drawing_and_gives_its_output_back():
+    streams, moments = (sys.stdout, sys.stderr), []
+
+    def interrupted(moment, of):
+        moments.append(moment)
+        if moment == 2:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        Player(tutorial(), by="line").draw(drawn=interrupted)
+    assert (sys.stdout, sys.stderr) == streams
+    assert len(moments) < LINES
+    Player(tutorial(3)).draw()
 
 
 async def drawn(session, size=module.SIZE):

@@ -284,7 +284,7 @@ class Queries:
         Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
         """
         name = self._code_name(name)
-        value = self._moment.value(name, t)
+        value = self._moment.value(name, self._timestep(t))
         if value is None:
             return None
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
@@ -502,6 +502,8 @@ class Queries:
         """Compare this run with that of another session, of any model, each up to its position: what differs in options and
         results, both curves, the findings that only one has, and samples. Raises `TuiGruError` if it is interrupted.
         """
+        if not isinstance(other, Queries):
+            raise TuiGruError(f"a run is compared with another session, not {arguments.shown(other)}; open it first")
         mine, theirs = (run.report(name, whole=False, progress=progress) for run, name in zip((self, other), names, strict=True))
         return analysis.report.RunComparison(mine, theirs)
 

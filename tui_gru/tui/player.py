@@ -503,6 +503,9 @@ class Player:
         at_end: bool = False,
     ) -> None:
         check_level(by)
+        if not isinstance(size, tuple | list) or len(size) != 2:
+            raise TuiGruError(f"size must be two whole numbers, columns and rows, not {shown(size)}", option="size")
+        size = whole("the columns of size", size[0], option="size"), whole("the rows of size", size[1], option="size")
         if size[0] < LEAST_SIZE[0] or size[1] < LEAST_SIZE[1]:
             least = "x".join(map(str, LEAST_SIZE))
             raise TuiGruError(f"a screen of {size[0]}x{size[1]} shows no number; the smallest is {least}", option="size")
@@ -518,6 +521,7 @@ class Player:
         # It works in a thread with a loop of its own, since a notebook calls this inside a running loop.
         failed: list[BaseException] = []
         begun: Future[asyncio.Task[None] | None] = Future()
+        ended = threading.Event()
 
         async def drawing() -> None:
             begun.set_result(asyncio.current_task())
@@ -530,16 +534,17 @@ class Player:
                 failed.append(error)
             finally:
                 begun.cancel()
+                ended.set()
 
         collects, thread = gc.isenabled(), threading.Thread(target=work, name="player")
-        thread.start()
         try:
-            thread.join()
-        except BaseException:  # ctrl+c
-            with suppress(CancelledError, RuntimeError):  # it has just ended
-                if (task := begun.result()) is not None:
+            thread.start()
+            ended.wait()  # a join that ctrl+c interrupts takes the thread for ended, up to Python 3.12
+        except BaseException:
+            with suppress(CancelledError, RuntimeError, TimeoutError):  # it has just ended, or not even begun
+                if (task := begun.result(timeout=1)) is not None:
                     task.get_loop().call_soon_threadsafe(task.cancel)
-            thread.join()
+                ended.wait()
             raise
         finally:
             gc.unfreeze()  # the app freezes what exists when it opens, which stays in a terminal but not in a script
