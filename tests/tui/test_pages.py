@@ -216,6 +216,20 @@ async def test_no_step_moves_a_panel_of_a_phase(cell: str) -> None:
         assert seen["forward"][0] == seen["loss"][0]
 
 
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}], ids=str)
+async def test_no_weight_is_out_of_view_beside_a_card(options: dict[str, str]) -> None:
+    async with driving((160, 50), **options) as d:
+        await d.type("l")
+        first, last = d.session.program.parameters[0], d.session.program.parameters[-1]
+        for line in ("h", "loss", f"d{first}", first, last):
+            d.session.seek(d.session.program.tick_of(line, None if line in ("loss", first, last) else 1))
+            execute(d.screen, "mark a what to see here")
+            await d.pilot.pause()
+            weights = d.screen.query_one(Overview)
+            assert d.screen.card_rows
+            assert len(weights.drawn) <= weights.size.height, line
+
+
 async def test_the_rows_of_the_panels_are_shared_for_the_card_at_its_new_width() -> None:
     async with driving((160, 50)) as d:
         execute(d.screen, f"mark a {'what to see here ' * 12}")

@@ -97,6 +97,14 @@ def test_a_frame_without_room_is_left_out() -> None:
     assert shared(3, wanted, ()) == {"line": 3, "gates": 0, "middle": 0}
 
 
+def test_the_rows_of_a_line_that_only_write_out_more_come_after_the_weights() -> None:
+    wanted, first = {"line": 12, "gates": 5, "middle": 8, "bottom": 11}, ("line", "gates", "bottom")
+    for room, line, bottom in ((31, 10, 10), (32, 10, 11), (33, 11, 11), (34, 12, 11), (36, 12, 11)):
+        heights = shared(room, wanted, first)
+        assert (heights["line"], heights["bottom"]) == (line, bottom), room
+        assert sum(heights.values()) == room
+
+
 async def test_backspace_takes_back_what_the_last_key_did() -> None:
     async with driving((120, 36)) as d:
         await d.type("enter")

@@ -165,14 +165,16 @@ _WEIGHTS = 80  # the width of the weights beside the samples
 #: each needs before another gets what it wants, and what it must have: with fewer rows it would be a border around nothing.
 _LEAST = {"line": 8, "gates": 8, "middle": 6, "bottom": 5}
 _SHORTEST = {"line": 8, "gates": 4, "middle": 4, "bottom": 4}
+_WRITTEN = {"line": 2}  # of what it wants, the rows that only write out more of its entries: the weights come before
 _LEAST_SAMPLES = 9  # below the listing: of two samplers, the text, what was said and what was read, and a border
 
 
 def shared(room: int, wanted: Mapping[str, int], first: Iterable[str], told: Iterable[str] = ()) -> dict[str, int]:
     """Share the rows of the blackboard: to each its least, then to each what it wants, in order, with `first` before the others.
 
-    A frame for which there is no room, as below a card, is left out: it has 0 rows. Those of which the card has `told` are shown
-    in full. What is left goes to the last frame, so that a panel ends where its content ends.
+    The rows of the line that only write out more entries come after the weights, which would scroll. A frame for which there is no
+    room, as below a card, is left out: it has 0 rows. Those of which the card has `told` are shown in full. What is left goes to
+    the last frame, so that a panel ends where its content ends.
     """
     shortest = {name: rows if name in told else min(_SHORTEST[name], rows) for name, rows in wanted.items() if rows}
     order: list[str] = []
@@ -181,9 +183,11 @@ def shared(room: int, wanted: Mapping[str, int], first: Iterable[str], told: Ite
             order.append(name)
     heights = {name: min(_LEAST[name], wanted[name]) if name in order else 0 for name in wanted}
     spare = room - sum(heights.values())
-    for name in order:
-        more = max(min(wanted[name] - heights[name], spare), 0)
-        heights[name], spare = heights[name] + more, spare - more
+    early = [name for name in order if name != "middle" or name in first] if "bottom" in order else []
+    more = [(name, wanted[name] - _WRITTEN.get(name, 0)) for name in early] + [(name, wanted[name]) for name in order]
+    for name, rows in more:
+        given = max(min(rows - heights[name], spare), 0)
+        heights[name], spare = heights[name] + given, spare - given
     for name in reversed(order):
         less = max(min(-spare, heights[name] - shortest[name]), 0)
         heights[name], spare = heights[name] - less, spare + less

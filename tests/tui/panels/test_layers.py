@@ -14,7 +14,7 @@ from tui_gru.tui.panel import View
 from tui_gru.tui.panels.listing import Listing, arrow_row, folded_rows
 from tui_gru.tui.panels.sequence import Sequence, flow_legend, flow_table, sequence
 from tui_gru.tui.panels.values import Gates, ValueMatrix
-from tui_gru.tui.panels.weights import WEIGHTS, Overview, WeightsPanel, fits, sheet
+from tui_gru.tui.panels.weights import WEIGHTS, Overview, Spacing, WeightsPanel, fits, sheet
 from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
@@ -152,7 +152,7 @@ def test_the_weights_of_an_lstm_fit_the_wide_screen() -> None:
     snapshot = at("h", 1, cell="lstm")
     names = snapshot.program.parameters
     assert fits(snapshot.program, names, 76)
-    box = sheet(P, snapshot, names, WEIGHTS, 76, compact=True)
+    box = sheet(P, snapshot, names, WEIGHTS, 76, Spacing(compact=True))
     assert (box.width <= 76, box.height <= 12) == (True, True)
     assert all(name in box.text for name in names)
 

@@ -52,7 +52,7 @@ def test_a_sheet_draws_each_matrix_once_for_all_widths(drawn):
     session.step("batch", 2)
     names = session.program.parameters
     for width in (80, 120):
-        sheets.sheet(palette_for(BLACKBOARD), session.snapshot(), names, sheets.GRADIENTS, width, compact=True)
+        sheets.sheet(palette_for(BLACKBOARD), session.snapshot(), names, sheets.GRADIENTS, width, sheets.Spacing(compact=True))
     assert len(drawn) == len(names)
 
 
@@ -61,7 +61,8 @@ def test_a_step_that_changes_no_weight_draws_no_matrix_of_a_sheet(drawn):
     for _ in range(2):
         session.step("op")
         drawn.clear()
-        sheets.sheet(palette_for(BLACKBOARD), session.snapshot(), session.program.parameters, sheets.WEIGHTS, 80, compact=True)
+        snapshot, spacing = session.snapshot(), sheets.Spacing(compact=True)
+        sheets.sheet(palette_for(BLACKBOARD), snapshot, snapshot.program.parameters, sheets.WEIGHTS, 80, spacing)
     assert not drawn  # the titles of what the line reads are lit
 
 
@@ -70,10 +71,10 @@ def test_a_step_that_changes_no_weight_draws_no_matrix_of_a_sheet(drawn):
 def test_the_size_of_a_sheet_is_known_before_anything_is_drawn(drawn, options, compact):
     snapshot, palette = Session(**options).snapshot(), palette_for(BLACKBOARD)
     names = snapshot.program.parameters_with(View().layer_of(snapshot))
-    sizes = {width: sheets.size_of(palette, snapshot.program, names, width, compact=compact) for width in range(30, 240, 7)}
+    sizes = {width: sheets.size_of(palette, snapshot.program, names, width, sheets.Spacing(compact)) for width in range(30, 240, 7)}
     assert not drawn
     for width, size in sizes.items():
-        box = sheets.sheet(palette, snapshot, names, sheets.WEIGHTS, width, compact=compact)
+        box = sheets.sheet(palette, snapshot, names, sheets.WEIGHTS, width, sheets.Spacing(compact))
         assert size == (box.width, box.height)
 
 

@@ -35,7 +35,7 @@ _FEATURE = 18  # cells of the name of a feature
 _OTHERS = "other units"  # those that follow no feature
 _TURNED = "opposite"  # said of units that are drawn with the opposite sign
 _WIDEST = 6  # cells of a character at most
-_FOOT = 5  # rows below the map: the curve of the unit, and excerpts
+_FOOT = 4  # rows below the map: the curve of the unit, and excerpts
 _HIGHEST = 5  # the most rows of a curve
 _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign where there are no colours
@@ -383,8 +383,9 @@ class UnitsMap(SnapshotPanel):
         curves, room = [*self._kept, unit], height - _FOOT + 1
         if room >= activity.units and len(self._lines) <= self._room[0]:
             curves = [*range(activity.units)]
-        for each in curves:
-            yield from self._curve(palette, each, label, here, min(max(room // len(curves), 1), _HIGHEST))
+        high, more = divmod(room, len(curves))  # the first have a row more of what cannot be shared
+        for i, each in enumerate(curves):
+            yield from self._curve(palette, each, label, here, min(max(high + (i < more), 1), _HIGHEST))
         now = activity.unit(unit)[self.at]
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
@@ -397,7 +398,6 @@ class UnitsMap(SnapshotPanel):
             return
         for head, places in (("highest at  ", activity.most(unit, 4)), ("lowest at   ", activity.least(unit, 4))):
             yield tuple(self._excerpts(palette, head, [place.at for place in places], width))
-        yield ()
 
     @property
     def _limit(self) -> float:
@@ -416,7 +416,6 @@ class UnitsMap(SnapshotPanel):
         yield _line(palette, f"on from {self._limit:.2g} through {count}: unit{'s' if len(span.on) > 1 else ''} {units}", width, "")
         head = f"all also at {counted(len(self._also), 'other place')}  "
         yield tuple(self._excerpts(palette, head, [place.first for place in self._also], width))
-        yield ()
 
     def _plane(self, palette: Palette, width: int, height: int) -> Iterator[SegmentRow]:
         """Draw the states in the plane of their two main directions: in each cell the character that was read most often there."""

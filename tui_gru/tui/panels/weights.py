@@ -109,6 +109,15 @@ def fits(program: Program, names: Sequence[str], width: int) -> bool:
     return sum(map(prod, shapes.values())) <= MOST_ENTRIES and widest <= width
 
 
+class Spacing(NamedTuple):
+    """How near the numbers of a sheet stand: short if `compact`, with `gap` cells between columns of matrices, and `leading` rows
+    between the matrices of a column."""
+
+    compact: bool
+    gap: int = _NEAR
+    leading: int = 1
+
+
 class _Entry(NamedTuple):
     """All that the drawing of a parameter depends on, with the array as bytes, such that it is a cache key."""
 
@@ -120,11 +129,8 @@ class _Entry(NamedTuple):
     picked: bool
 
 
-def sheet(
-    palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, *, compact: bool, gap: int = _NEAR
-) -> Box:
-    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases, with
-    `gap` cells between columns.
+def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, spacing: Spacing) -> Box:
+    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases.
 
     The names that the line just executed reads are highlighted.
     """
@@ -138,22 +144,20 @@ def sheet(
         shape = (1, *parameter.shape)[-2:]
         data = None if array is None else array.tobytes()
         entries.append(_Entry(name, (shape[0], shape[1]), data, (parameter if array is None else array).dtype.str, fresh, picked))
-    return _drawn(palette, kind, snapshot.program, tuple(entries), width, compact, gap)
+    return _drawn(palette, kind, snapshot.program, tuple(entries), width, spacing)
 
 
 @lru_cache(maxsize=16)
-def _drawn(
-    palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool, gap: int
-) -> Box:
+def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, spacing: Spacing) -> Box:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
     largest, place = _largest(entries, arrays) if kind.sign else ("", (0, 0))
     matrices = [
-        _matrix(palette, kind, program, entry._replace(picked=False), scale, place if entry.name == largest else None, compact)
-        for entry in entries
+        _matrix(palette, kind, program, e._replace(picked=False), scale, place if e.name == largest else None, spacing.compact)
+        for e in entries
     ]
-    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, compact, gap)
-    return flow(_ways(palette, kind, program, entries, matrices, compact, named=named)[way], width, gap=gap)
+    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
+    return flow(_ways(palette, kind, program, entries, matrices, spacing, named=named)[way], width, gap=spacing.gap)
 
 
 @lru_cache(maxsize=128)
@@ -172,13 +176,13 @@ def _ways(
     program: Program,
     entries: Sequence[_Entry],
     matrices: Sequence[Box],
-    compact: bool,
+    spacing: Spacing,
     *,
     named: bool,
 ) -> Sequence[Sequence[Box]]:
     """Return the ways to put matrices side by side, with the names of rows and columns if `named`."""
     first = {name for names in program.matrices_by_gate[:1] for name in names} | set(program.of_head)
-    boxes = {}
+    boxes, compact = {}, spacing.compact
     for entry, box in zip(entries, matrices, strict=True):
         name = entry.name
         title = text(palette, kind.sign + name, palette.accent if entry.picked else palette.dim)
@@ -188,7 +192,8 @@ def _ways(
         else:
             above = of_matrix and name not in program.of_head
             boxes[name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
-    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
+    gates = [[boxes[name] for name in names] for names in program.matrices_by_gate if names[0] in boxes]
+    columns = [_column(*gate, leading=spacing.leading) for gate in gates]
     vectors = [name for name in boxes if len(program.names[name].axes) != 2]
     head = [boxes[name] for name in program.of_head if name not in vectors]
     own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
@@ -205,36 +210,38 @@ def _ways(
 
 @lru_cache(maxsize=64)
 def _arrangement(
-    palette: Palette, kind: Sheet, program: Program, names: tuple[str, ...], width: int, compact: bool, gap: int
+    palette: Palette, kind: Sheet, program: Program, names: tuple[str, ...], width: int, spacing: Spacing
 ) -> tuple[bool, int, Size]:
     """Return whether the rows and columns of a sheet of these parameters have names at this width, which of the ways takes the
     fewest rows, and the size of it: all that is the same for all numbers."""
     shapes = {name: (1, *program.config.compiled.layout.shapes[name])[-2:] for name in names}
     entries = [_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items()]
-    step, blank = ENTRIES["signed", compact].width + 1, Segment("")
+    step, blank = ENTRIES["signed", spacing.compact].width + 1, Segment("")
     boxes = [Box(((blank,),) * rows, columns * step + 1, (rows - 1) // 2) for _, (rows, columns), *_ in entries]
     found = {}
     for named in (True, False):
-        sizes = [flow_size(way, width, gap=gap) for way in _ways(palette, kind, program, entries, boxes, compact, named=named)]
+        ways = _ways(palette, kind, program, entries, boxes, spacing, named=named)
+        sizes = [flow_size(way, width, gap=spacing.gap) for way in ways]
         fewest = min(sizes, key=lambda size: size.height)
         found[named] = sizes.index(fewest), fewest
     named = found[True][1].height <= found[False][1].height and found[True][1].width <= width
     return named, *found[named]
 
 
-def widest_gap(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, *, compact: bool) -> int:
-    """Return the most cells between the matrices of a sheet that take no row and no name, within `room` of this width."""
-    named, _, near = _arrangement(palette, WEIGHTS, program, names, width, compact, _NEAR)
-    for gap in range(_APART, _NEAR, -1):
-        also, _, size = _arrangement(palette, WEIGHTS, program, names, width, compact, gap)
-        if also == named and size.height <= near.height and size.width <= room:
-            return gap
-    return _NEAR
+def widest(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, near: Spacing) -> Spacing:
+    """Return the spacing with the most cells between columns that takes no row and no name more than `near`, within `room` of this
+    width."""
+    named, _, least = _arrangement(palette, WEIGHTS, program, names, width, near)
+    for apart in (near._replace(gap=gap) for gap in range(_APART, near.gap, -1)):
+        also, _, size = _arrangement(palette, WEIGHTS, program, names, width, apart)
+        if also == named and size.height <= least.height and size.width <= room:
+            return apart
+    return near
 
 
-def size_of(palette: Palette, program: Program, names: tuple[str, ...], width: int, *, compact: bool) -> Size:
+def size_of(palette: Palette, program: Program, names: tuple[str, ...], width: int, spacing: Spacing) -> Size:
     """Return the size of a sheet of these parameters at this width, whatever their numbers are."""
-    return _arrangement(palette, WEIGHTS, program, names, width, compact, _NEAR)[-1]
+    return _arrangement(palette, WEIGHTS, program, names, width, spacing)[-1]
 
 
 def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tuple[str, tuple[int, int]]:
@@ -290,6 +297,8 @@ _SHEETS = {
 #: Cells between two sheets side by side, of a column of norms, and of all of these at most.
 _GAP, _NORM, _NORMS = 4, 7, 60
 
+_FULL, _SHORT = Spacing(compact=False), Spacing(compact=True)
+
 MODES = ("all", "weights", "gradients", "changes")
 
 
@@ -336,7 +345,7 @@ class Overview(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         self.left_out = ""
-        spare = width - self._sheet_size(snapshot, width, compact=True).width
+        spare = width - self._sheet_size(snapshot, width, _SHORT).width
         norms = self._norms(snapshot) if spare > _GAP + len(_SHEETS["all"]) * (_NORM + 2) else EMPTY  # which takes time
         shown = self._all(snapshot, width, height, norms.width) if self.mode == "all" else self._one(snapshot, width, height)
         if shown.width + _GAP + norms.width <= width and norms.height <= max(shown.height, height):
@@ -347,12 +356,16 @@ class Overview(CellPanel):
         """Draw one sheet, with full numbers if they fit."""
         kind = _SHEETS[self.mode][0]
         self._caption(kind.name)
-        full = self._sheet_size(snapshot, width, compact=False)
-        return self._sheet(snapshot, kind, width, compact=full.width > width or full.height > height)
+        full = self._sheet_size(snapshot, width, _FULL)
+        spacing = self._in_rows(snapshot, width, height, _SHORT if full.width > width or full.height > height else _FULL)
+        return self._sheet(snapshot, kind, width, spacing)
 
-    def _sheet_size(self, snapshot: Snapshot, width: int, *, compact: bool) -> Size:
-        names = self._names(snapshot)
-        return size_of(self.palette, snapshot.program, names, width, compact=compact)
+    def _sheet_size(self, snapshot: Snapshot, width: int, spacing: Spacing) -> Size:
+        return size_of(self.palette, snapshot.program, self._names(snapshot), width, spacing)
+
+    def _in_rows(self, snapshot: Snapshot, width: int, height: int, spacing: Spacing) -> Spacing:
+        """Return a spacing without rows between matrices where they would not fit into the height."""
+        return spacing._replace(leading=int(self._sheet_size(snapshot, width, spacing).height <= height))
 
     def _names(self, snapshot: Snapshot) -> tuple[str, ...]:
         return snapshot.program.parameters_with(self._view.layer_of(snapshot))
@@ -360,25 +373,23 @@ class Overview(CellPanel):
     def _all(self, snapshot: Snapshot, width: int, height: int, beside: int) -> Box:
         """Draw the weights, with full numbers if they fit, and as many of the other sheets as fit. If only one fits, it is the one
         being computed, with its matrices further apart in what room `beside` cells leave."""
-        full, fewest = self._sheet_size(snapshot, width, compact=False), self._sheet_size(snapshot, 10**6, compact=True).height
-        short = full.width > width or full.height > fewest
-        least = self._sheet_size(snapshot, width, compact=short).width
+        full, fewest = self._sheet_size(snapshot, width, _FULL), self._sheet_size(snapshot, 10**6, _SHORT).height
+        spacing = self._in_rows(snapshot, width, height, _SHORT if full.width > width or full.height > fewest else _FULL)
+        least = self._sheet_size(snapshot, width, spacing).width
         across = max((width + _GAP) // (least + _GAP), 1)
         room, names = width - (beside + _GAP if least + _GAP + beside <= width else 0), self._names(snapshot)
-        gap = _NEAR if across > 1 else widest_gap(self.palette, snapshot.program, names, width, room, compact=short)
-        first = shown = self._sheet(snapshot, WEIGHTS, width, compact=short, gap=gap)
+        spacing = spacing if across > 1 else widest(self.palette, snapshot.program, names, width, room, spacing)
+        first = shown = self._sheet(snapshot, WEIGHTS, width, spacing)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
-            together = flow(
-                [first, *(self._sheet(snapshot, kind, width, compact=short, gap=gap) for kind in others[:count])], width, gap=_GAP
-            )
+            together = flow([first, *(self._sheet(snapshot, kind, width, spacing) for kind in others[:count])], width, gap=_GAP)
             if together.height <= height:
                 shown, left_out = together, others[count:]
         if GRADIENTS in left_out and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
-            return self._sheet(snapshot, GRADIENTS, width, compact=short, gap=gap)
+            return self._sheet(snapshot, GRADIENTS, width, spacing)
         self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
@@ -409,9 +420,8 @@ class Overview(CellPanel):
         self._normed = key, drawn, snapshot
         return self._normed[1]
 
-    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True, gap: int = _NEAR) -> Box:
-        names = self._names(snapshot)
-        return sheet(self.palette, snapshot, names, kind, width, compact=compact, gap=gap)
+    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, spacing: Spacing) -> Box:
+        return sheet(self.palette, snapshot, self._names(snapshot), kind, width, spacing)
 
     def _leave_out(self, title: str, *left_out: Sheet) -> None:
         """Set the title, and name the first sheet that is left out in the border."""
@@ -540,7 +550,7 @@ class WeightsPanel(PanelGroup):
         names = program.parameters_with(self._view.layer_of(snapshot))
         if not fits(program, names, room):
             return 5
-        return size_of(self._overview.palette, program, names, room, compact=True).height + 2
+        return size_of(self._overview.palette, program, names, room, _SHORT).height + 2
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
