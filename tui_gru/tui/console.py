@@ -96,52 +96,13 @@ class ScreenNeededError(Exception):
     """Raised where a verb needs what only a screen has."""
 
 
-class _StepTaker:
-    """Takes steps, and the last one again."""
-
-    playing = False
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._last = Step("timestep", 1)
-
-    def walk(self, step: Step, times: int = 1) -> None:
-        self._last = step
-        self._console.do(partial(self._console.session.step, step.level, step.direction * times))
-
-    def repeat(self, times: int) -> None:
-        self.walk(self._last, times)
-
-    def pause(self) -> None:
-        pass  # nothing plays
-
-
-class _DerivationWriter:
-    """Writes derivations."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def ask(self, number: ValueRef) -> None:
-        console = self._console
-        asked = replace(number, name=console.session.program.code_name(number.name))
-
-        def write(root: Node) -> None:
-            assert root.number is not None
-            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
-            place = place_of(position_of(console.session.program, tick))["words"]
-            console.panel = as_text(root, first_opened(root), place)
-
-        console.do(partial(console.session.derive, asked), then=write)
-
-
 class Console(Desk):
     """A session that executes commands. `progress` is called with the progress of long runs.
 
     `ended` is True after `quit`. Commands raise `TuiGruError` if they are refused.
     """
 
-    running = is_small = False
+    running = playing = is_small = False
     overlay: None = None
     focused: None = None
     maximized: None = None
@@ -153,8 +114,8 @@ class Console(Desk):
         self.view = View()
         self.panel = ""  # text of a panel that the command has opened
         self.ended = False
-        self.pending, self.play = Pending(self.say), _StepTaker(self)
-        self.derivations = _DerivationWriter(self)
+        self.pending, self._last = Pending(self.say), Step("timestep", 1)
+        self.play = self.derivations = self  # what a screen has objects for
         self.runner = SimpleNamespace(expect=lambda seconds: None)  # only a screen has to know how long a verb takes
         # The session is not recorded, so nothing is asked; and a screen that is not there has no layout to keep.
         self.kept = SimpleNamespace(
@@ -278,3 +239,25 @@ class Console(Desk):
 
     def hides(self, panel: str) -> bool:
         return False
+
+    def walk(self, step: Step, times: int = 1) -> None:
+        self._last = step
+        self.do(partial(self.session.step, step.level, step.direction * times))
+
+    def repeat(self, times: int) -> None:
+        self.walk(self._last, times)
+
+    def pause(self) -> None:
+        pass  # nothing plays
+
+    def ask(self, number: ValueRef) -> None:
+        """Write the derivation of a number."""
+        asked = replace(number, name=self.session.program.code_name(number.name))
+
+        def write(root: Node) -> None:
+            assert root.number is not None
+            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
+            place = place_of(position_of(self.session.program, tick))["words"]
+            self.panel = as_text(root, first_opened(root), place)
+
+        self.do(partial(self.session.derive, asked), then=write)
