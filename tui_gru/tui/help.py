@@ -181,7 +181,8 @@ class HelpPanel(Panel):
         self.caption()
         self.refresh_content()
         self._ensure_built()
-        self._follow()
+        if self._chosen_rows and (self._at or self.found is not None):  # at first, from the top
+            self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
 
     @property
     def found(self) -> Verb[Any] | None:
@@ -268,10 +269,6 @@ class HelpPanel(Panel):
         if sections:
             box = vstack(*([box] if box.height else []), self._manual(sections, width), gap=1)
         return box
-
-    def _follow(self) -> None:
-        if self._chosen_rows and (self._at or self.found is not None):  # at first, from the top
-            self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
 
     def _content(
         self, explained: Sequence[Explanation], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int

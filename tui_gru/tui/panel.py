@@ -730,16 +730,11 @@ class CellPanel(SnapshotPanel):
     def caption(self) -> None:
         """Set the texts of the border; the number under the cursor takes the place of the note."""
         if self._snapshot is not None and self.is_attached:
-            titles = self.titles(self._snapshot)
-            self.set_titles(*titles._replace(data=self.point_out() or titles.data))
-
-    def point_out(self) -> str | None:
-        """Return the description of the number under the cursor for the border, None without the focus."""
-        spot = self.spot if self.has_focus else None
-        if spot is None:
-            return None
-        described = self.describe(spot.ref)
-        return described if len(described) <= self.border_room else described.partition(" = ")[2]
+            titles, spot = self.titles(self._snapshot), self.spot if self.has_focus else None
+            if spot is not None:
+                described = self.describe(spot.ref)
+                titles = titles._replace(data=described if len(described) <= self.border_room else described.partition(" = ")[2])
+            self.set_titles(*titles)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

@@ -85,8 +85,8 @@ class ScreenLayout(NamedTuple):
         layout = cls()
         if not isinstance(kept, dict):
             return layout
-        known = {name: kept[name] for name, value in layout._asdict().items() if name in kept and _alike(kept[name], value)}
-        return cls(**known)
+        pairs = [(name, kept[name], usual) for name, usual in layout._asdict().items() if name in kept]
+        return cls(**{name: own for name, own, usual in pairs if type(own) is type(usual) or (usual is None and type(own) is int)})
 
     def apply(self, screen: MainScreen) -> None:
         """Apply the layout to the screen, as far as the session allows."""
@@ -239,10 +239,6 @@ class KeptWithSession:
             self._screen.session.recorder.stay_in_memory()
             self._screen.show_now()
         return asked
-
-
-def _alike(kept: Any, value: Any) -> bool:
-    return type(kept) is type(value) or (value is None and type(kept) is int) or (kept is None and value is None)
 
 
 # ------------------------------------------------------------------------------

@@ -430,7 +430,7 @@ class Watches(SnapshotPanel):
 
 def just_changed(snapshot: Snapshot, watched: Watched) -> bool:
     """Return True if the line just executed has changed the value. A value computed for the first time has not changed."""
-    if watched.before is None or watched.value is None or _same(watched.value, watched.before):
+    if watched.before is None or watched.value is None or not _differs(np.asarray(watched.value), watched.before).any():
         return False
     learns = snapshot.record.gradients is not None
     return computed_here(watched.watch.expression, snapshot.program, snapshot.position, learns=learns)
@@ -502,12 +502,6 @@ def _summary(value: NDArray[Any]) -> str:
         return f"{shape}, none finite"
     words = f"{shape}, {numbers.compact(finite.min()).strip()} … {numbers.compact(finite.max()).strip()}"
     return f"{words}, {lost} not finite" if lost else words
-
-
-def _same(value: Any, before: Any) -> bool:
-    if isinstance(value, np.ndarray) or isinstance(before, np.ndarray):
-        return not _differs(np.asarray(value), before).any()
-    return bool(same(value, before))
 
 
 def _differs(value: NDArray[Any], before: Any) -> NDArray[np.bool_]:
