@@ -61,13 +61,6 @@ def test_elided_matrix_says_its_shape():
     assert "⋱" in lines[1]
 
 
-def test_labels_stand_over_their_columns():
-    lines = matrix(P, np.eye(3), kind="onehot", column_labels=["h", "日", "["]).text
-    heading = lines.splitlines()[0]
-    assert heading.rstrip().endswith("[")
-    assert {cell_len(line) for line in lines.splitlines()} == {cell_len(heading)}
-
-
 def test_one_hot_and_vector():
     assert matrix(P, np.eye(2), kind="onehot").text == "⎛1 0⎞\n⎝0 1⎠"
     assert matrix(P, np.array([0.0, -1.5])).text == "( 0      -1.5000)"

@@ -145,7 +145,6 @@ def matrix(
     row: int | None = None,
     cursor: tuple[int, int] | None = None,
     compact: bool = False,
-    column_labels: Sequence[str] | None = None,
     elide: tuple[int | None, int | None] = (None, None),
     focus: tuple[int | None, int | None] = (None, None),
     refs: Refs | None = None,
@@ -168,9 +167,7 @@ def matrix(
     at_row, at_column = cursor if cursor is not None else (focus[0] if row is None else row, focus[1])
     shown_rows = shown_indices(rows, elide[0], at_row)
     shown_columns = shown_indices(columns, elide[1], at_column)
-    labels = [] if column_labels is None else [transliterate(label, glyphs) for label in column_labels]
-    width = max([entry.width, *(cell_len(labels[j]) for j in shown_columns if j is not None and j < len(labels))])
-    dot = glyphs.blank.center(width)
+    dot = glyphs.blank.center(entry.width)
 
     def cell(i: int, j: int) -> Segment:
         if array is None:
@@ -185,7 +182,7 @@ def matrix(
             style = palette.fresh(style)
         if marked == (i, j):
             style += _MARKED
-        return Cell.of(entry.write(value).rjust(width), style, None if refs is None else refs(i, j))
+        return Cell.of(entry.write(value).rjust(entry.width), style, None if refs is None else refs(i, j))
 
     gap = Segment(" ")
     lines: list[SegmentRow] = []
@@ -197,26 +194,15 @@ def matrix(
             if i is not None and j is not None:
                 line.append(cell(i, j))
             elif j is not None:
-                line.append(Segment(glyphs.vertical_ellipsis.center(width), palette.dim))
+                line.append(Segment(glyphs.vertical_ellipsis.center(entry.width), palette.dim))
             else:
                 line.append(Segment(glyphs.ellipsis if i is not None else glyphs.diagonal_ellipsis, palette.dim))
         lines.append(tuple(line))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2), palette.accent if fresh else None)
-    if labels:
-        box = _with_column_labels(palette, box, shown_columns, labels, width)
     if None in shown_rows or None in shown_columns or len(shown_rows) < rows or len(shown_columns) < columns:
         note = Segment(f" {glyphs.by.join(map(str, shape or (rows, columns)))}", palette.dim)
         box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
     return box
-
-
-def _with_column_labels(palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str], width: int) -> Box:
-    written = [" " if j is None else labels[j] if j < len(labels) else "" for j in shown]
-    cells = [text if j is None else " " * (width - cell_len(text)) + text for j, text in zip(shown, written, strict=True)]
-    line = " ".join(cells)
-    lead = box.width - 1 - cell_len(line)  # the bracket is after the last column
-    heading = (Segment(" " * lead), Segment(line, palette.dim))
-    return from_rows((heading, *box.rows), box.axis + 1)
 
 
 # ------------------------------------------------------------------------------
