@@ -345,11 +345,12 @@ class Overview(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         self.left_out = ""
-        spare = width - self._sheet_size(snapshot, width, _SHORT).width
-        norms = self._norms(snapshot) if spare > _GAP + len(_SHEETS["all"]) * (_NORM + 2) else EMPTY  # which takes time
-        shown = self._all(snapshot, width, height, norms.width) if self.mode == "all" else self._one(snapshot, width, height)
-        if shown.width + _GAP + norms.width <= width and norms.height <= max(shown.height, height):
-            shown = columns(shown, norms, gap=_GAP)
+        norms, spare = len(_SHEETS["all"]) * (_NORM + 2), width - self._sheet_size(snapshot, width, _SHORT).width
+        groups = self._groups(snapshot) if spare > _GAP + norms else []
+        beside = norms + max(cell_len(" ".join(group)) for group in groups) if groups else 0
+        shown = self._all(snapshot, width, height, beside) if self.mode == "all" else self._one(snapshot, width, height)
+        if groups and shown.width + _GAP + beside <= width and len(groups) < max(shown.height, height):
+            shown = columns(shown, self._norms(snapshot, groups), gap=_GAP)
         return clip(self.palette, shown, width, shown.height)
 
     def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
@@ -396,18 +397,20 @@ class Overview(CellPanel):
             shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
         return shown
 
-    def _norms(self, snapshot: Snapshot) -> Box:
-        """Draw the norms of the weights of each gate, of the head and of the biases, of their gradients and of their last changes;
-        nothing of a model that is not trained here."""
-        palette, program = self.palette, snapshot.program
+    def _groups(self, snapshot: Snapshot) -> list[tuple[str, ...]]:
+        """Return the weights of each gate, those of the head, and the biases; nothing of a model that is not trained here."""
         if snapshot.minus or not snapshot.config.source.can(Ability.TRAIN):
-            return EMPTY
-        key = palette, program, self._numbers_of(snapshot, self._view)
+            return []
+        program, names = snapshot.program, self._names(snapshot)
+        groups = [tuple(name for name in group if name in names) for group in (*program.matrices_by_gate, program.of_head)]
+        return [group for group in (*groups, tuple(name for name in names if not any(name in group for group in groups))) if group]
+
+    def _norms(self, snapshot: Snapshot, groups: Sequence[tuple[str, ...]]) -> Box:
+        """Draw the norms of each group of weights, of their gradients and of their last changes."""
+        palette = self.palette
+        key = palette, snapshot.program, self._numbers_of(snapshot, self._view)
         if key == self._normed[0]:
             return self._normed[1]
-        names = program.parameters_with(self._view.layer_of(snapshot))
-        groups = [tuple(name for name in group if name in names) for group in (*program.matrices_by_gate, program.of_head)]
-        groups.append(tuple(name for name in names if not any(name in group for group in groups)))
         found = {kind: [_norm([kind.read(snapshot, name) for name in group]) for group in groups] for kind in _SHEETS["all"]}
         rows: list[list[SegmentRow]] = [[text(palette, " ".join(group), palette.dim).rows[0]] for group in groups]
         for norms in found.values():
@@ -416,8 +419,7 @@ class Overview(CellPanel):
                 ink = palette.blank if norm is None else palette.strong if norm == most else palette.plain
                 row.append((Segment(palette.glyphs.blank if norm is None else numbers.plain(norm), ink),))
         heads = [TableColumn(gap=0), *(TableColumn(f"‖{kind.sign}W‖", right=True, size=_NORM) for kind in found)]
-        drawn = from_rows(table(palette, [row for row, group in zip(rows, groups, strict=True) if group], heads, _NORMS))
-        self._normed = key, drawn, snapshot
+        self._normed = key, from_rows(table(palette, rows, heads, _NORMS)), snapshot
         return self._normed[1]
 
     def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, spacing: Spacing) -> Box:
