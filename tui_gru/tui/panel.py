@@ -363,8 +363,8 @@ class Panel(ScrollView, can_focus=True):
     def _framed_row(self, y: int) -> Strip:
         """Return a row of the content in its frame."""
         assert self._around is not None
-        left, right, background = self._around
-        inside = [Segment(text, self._filtered(style), control) for text, style, control in self.render_line(y)]
+        (left, right, background), inks = self._around, self._inks
+        inside = [Segment(text, inks.get(style) or self._filtered(style), each) for text, style, each in self.render_line(y)]
         strip = Strip([*left, *inside, *right], self.outer_size.width)
         for each in self.get_line_filters():
             if isinstance(each, TextFilter):
@@ -373,13 +373,12 @@ class Panel(ScrollView, can_focus=True):
 
     def _filtered(self, style: Style | None) -> Style | None:
         """Return what the filters make of a style, each of which a panel has in many cells."""
-        if style not in self._inks:
-            assert self._around is not None
-            drawn = [Segment(" ", style)]
-            for each in self.get_line_filters():
-                drawn = each.apply(drawn, self._around[2])
-            self._inks[style] = drawn[0].style
-        return self._inks[style]
+        assert self._around is not None
+        drawn = [Segment(" ", style)]
+        for each in self.get_line_filters():
+            drawn = each.apply(drawn, self._around[2])
+        self._inks[style] = drawn[0].style
+        return drawn[0].style
 
     def render_line(self, y: int) -> Strip:
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
