@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ FEW = 32
 #: The part of the points of a window, at each end, that may be exceptions.
 _EXCEPTIONS = 0.05
 #: The stride of the points used for the percentiles of a block, and the number of points used for the mean of a column.
-_EVERY, _AVERAGED = 4, 256
+_EVERY, _AVERAGED = 4, 128
 #: Multiples of this modulo 1 are spread evenly over the range from 0 to 1.
 _GOLDEN = (5**0.5 - 1) / 2
 #: The number of batches on each side of the current one that are compared to detect edits of the past, which happen there.
@@ -91,6 +92,7 @@ class Envelope:
         full = len(self.values) // BLOCK
         self._blocks = min(self._blocks, full)
         self._span: tuple[ValueSpan | None] | None = None
+        self._read = slice(0), np.empty(0)  # the part read last, of which a plot shows both the extremes and the means
         while self._blocks < full:
             self._summarise(min(self._blocks + TOGETHER, full))
 
@@ -137,7 +139,7 @@ class Envelope:
         else:
             step = max(int(edges[-1] - edges[0]) // (_AVERAGED * max(len(edges) - 1, 1)), 1)
             chosen = _spread(int(edges[-1] - edges[0]), step)
-            part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64)[chosen])
+            part = of(self._between(edges)[chosen])
             at = np.searchsorted(chosen, edges - edges[0])
         known = np.isfinite(part)
         sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, part, 0.0), known))
@@ -163,10 +165,17 @@ class Envelope:
         if self._wide(edges):
             blocks = np.minimum(np.rint(edges / BLOCK).astype(np.intp), self._blocks)
             return _reduce(self._low, self._high, self._broken, blocks)
-        part = np.asarray(self.values[int(edges[0]) : int(edges[-1])])
+        part = self._between(edges)
         finite = np.isfinite(part)
         clean = part if finite.all() else np.where(finite, part, np.nan)
         return _reduce(clean, clean, ~finite, edges - edges[0])
+
+    def _between(self, edges: AnyArray) -> AnyArray:
+        """Return the values from the first to the last edge; not to be written to."""
+        part = slice(int(edges[0]), int(edges[-1]))
+        if part != self._read[0]:
+            self._read = part, np.asarray(self.values[part], np.float64)
+        return self._read[1]
 
     @staticmethod
     def _wide(edges: AnyArray) -> bool:
@@ -198,9 +207,14 @@ class Envelope:
 
 def _spread(count: int, step: int) -> AnyArray:
     """Return one index per `step` of 0 … `count` − 1, ascending, unevenly spaced to avoid aliasing with cycles of batches."""
-    if step == 1:
-        return np.arange(count)
-    at = np.arange(count // step)
+    chosen = count // step
+    return _spread_to(1 << chosen.bit_length(), step)[:chosen]
+
+
+@lru_cache(maxsize=8)
+def _spread_to(count: int, step: int) -> AnyArray:
+    """Return the first `count` of these indices, which take longer than reading the numbers; not to be written to."""
+    at = np.arange(count)
     chosen: AnyArray = at * step + np.floor(at * _GOLDEN % 1 * step).astype(np.intp)
     return chosen
 
