@@ -203,6 +203,21 @@ def test_what_a_reentrant_checkpoint_computes_again_has_the_gradient(model):
         np.testing.assert_allclose(s.gradient(name), s.recorded_gradient(name), rtol=0, atol=of_session(s) * largest)
 
 
+def test_a_penalty_on_a_gradient_is_in_the_step_of_its_loss(model):
+    """The first pass leaves p.grad empty, as clearing it would, and the second goes through the same call."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer)
+    x = torch.randn(T, B, 4, requires_grad=True)
+    loss = loss_of(model(x)[0])
+    (penalty,) = torch.autograd.grad(loss, x, create_graph=True)
+    (loss + penalty.pow(2).sum()).backward()
+    optimizer.step()
+    s = tui_gru.debug(model, optimizer, screen=False)
+    s.seek(s.end)
+    np.testing.assert_array_equal(s.recorded_gradient("Wz_l0"), model.rnn.weight_ih_l0.grad.numpy().reshape(3, -1, 4)[1].T)
+    assert "p.grad is not the derived gradient" in s.remarks
+
+
 def test_the_batch_is_checked_against_autograd(model):
     s = watched(model)
     s.seek(s.end)
@@ -218,6 +233,15 @@ def test_the_head_goes_on_to_the_logits(model):
     assert s.value("logits").shape == (B, 2)
     assert "dlogits_given = from your head and loss" in s.program_text()
     assert s.expected.agrees
+
+
+def test_the_rows_of_several_calls_are_said_to_be_those_of_the_module():
+    pair = torch.nn.ModuleDict({"reader": torch.nn.LSTM(3, 4)})
+    tui_gru.debug(pair)
+    sum(pair["reader"](torch.randn(T, B, 3))[0].sum() for _ in range(2)).backward()
+    s = tui_gru.debug(pair, screen=False)
+    assert s.config.sizes["B"] == 2 * B
+    assert "The rows are those of 2 calls of reader in this step." in s.remarks
 
 
 def test_each_of_several_modules_of_a_batch_can_be_asked_for_by_its_name():

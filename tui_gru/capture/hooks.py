@@ -795,9 +795,10 @@ class Capture:
         this_pass = torch._C._current_graph_task_id()
         if this_pass not in self._open.passes:
             parts = list(self._open.parts_learned)
-            if parts and not (again or self._updating or self._open.updated) and self._parameters.cleared(parts):
+            follows = not (again or self._updating or call.passes)  # not a second pass through one graph, as of a gradient's norm
+            if parts and follows and not self._open.updated and self._parameters.cleared(parts):
                 self._end_cleared()
-            elif not (again or self._updating):
+            elif follows:
                 for part in parts:
                     if self._parameters.cleared([part]):
                         self._open.discard(part, self._parameters.of([part]))

@@ -317,7 +317,7 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: C
             on = ", and its gradient goes on there" if calls[-1].h0_attached else ""
             found.append(f"The first {name} is the last state of {link.module}{on}.")
     if len(calls) > len(steps):
-        found.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
+        found.append(f"The rows are those of {len(calls) // len(steps)} calls of {calls[0].module.name} in this step.")
     if len(steps) > 1:
         found.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
