@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, groupby
 from typing import NamedTuple, overload
 
 import numpy as np
-from rich.cells import cell_len
+from rich.cells import cached_cell_len, cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
@@ -155,7 +155,7 @@ def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
 
 def row_width(row: Iterable[Segment]) -> int:
     """Return the cells of a row."""
-    return sum([cell_len(text) for text, _, _ in row])
+    return sum([cached_cell_len(text) for text, _, _ in row])
 
 
 def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
@@ -166,6 +166,7 @@ def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
     return Box(tuple((*row, *_space(width - w)) for row, w in zip(visible, widths, strict=True)), width, axis)
 
 
+@lru_cache(maxsize=1000)
 def _space(width: int) -> SegmentRow:
     return (Segment(" " * width),) if width > 0 else ()
 

@@ -278,7 +278,16 @@ class Operands:
         self._known: dict[str, Operand] = {}
         self._heads: dict[int | None, tuple[TermHead, ...]] = {}
         self._shares: dict[int | None, list[float | None]] = {}
+        self._entries: dict[tuple[int | None, Ref | None], ExampleEntry] = {}
+        self.written: dict[object, list[Any]] = {}  # the tokens of the line, by the way in which they are written
         self.numbers = MomentNumbers(snapshot.moment_read, snapshot.position.t)
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def of(snapshot: Snapshot, line: ProgramLine) -> Operands:
+        """Return the operands of a line that has been executed: the same at each drawing, whatever its size, until another line is
+        drawn."""
+        return Operands(snapshot, line)
 
     def read(self, name: str) -> Operand:
         """Return the operand that `name` stands for on the right-hand side."""
@@ -345,6 +354,12 @@ class Operands:
         """The formula without the function that is applied to it: the sum of z, r and h̃."""
         formula = self.line.formula
         return formula.argument if isinstance(formula, Apply) and len(formula.parts) == 1 else formula
+
+    def entry(self, row: int | None, pointed: Ref | None = None) -> ExampleEntry:
+        """Return the computation of an entry in this row of the batch (0-based; None: none is singled out, and it is the first)."""
+        if (row, pointed) not in self._entries:
+            self._entries[row, pointed] = ExampleEntry(self, row or 0, pointed, row)
+        return self._entries[row, pointed]
 
     def heads(self, row: int | None) -> tuple[TermHead, ...]:
         """Return the word and the share of each term of a sum of matrices, by their norms, of one row or of all rows of the batch.

@@ -51,7 +51,6 @@ from tui_gru.tui.panel import BORDER_GAP, CellPanel, Spot, Titles
 from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
 from tui_gru.tui.written import (
     ENTRIES,
-    ExampleEntry,
     Operand,
     Operands,
     TermHead,
@@ -305,6 +304,12 @@ class LineWriter:
 
     def line(self) -> list[DrawnToken]:
         """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target."""
+        way = self._single, self._glyphs, self._fold, self._alone, self._loose, self._terms
+        if way not in self._operands.written:  # each way to draw the line asks for it, at each size
+            self._operands.written[way] = self._line()
+        return self._operands.written[way]
+
+    def _line(self) -> list[DrawnToken]:
         line, before = self._operands.line, self._operands.before
         assert line.formula is not None
         tokens: list[DrawnToken] = []
@@ -606,7 +611,7 @@ class CurrentLine(CellPanel):
         snapshot = self.snapshot
         if snapshot.line is None or snapshot.line.formula is None:
             return spots[0]
-        index = ExampleEntry(Operands(snapshot, snapshot.line), self._view.row or 0).index
+        index = Operands.of(snapshot, snapshot.line).entry(self._view.row).index
         results = [spot for spot in spots if spot.ref.name == snapshot.line.target and not spot.ref.before]
         return next((spot for spot in results if spot.ref.index == index), (*results, *spots)[0])
 
@@ -621,8 +626,8 @@ class CurrentLine(CellPanel):
         if not self._falling or line is None:
             super().action_point(across, down)
             return
-        operands = Operands(self.snapshot, line)
-        row, column = ExampleEntry(operands, self._view.row or 0, self._followed, self._view.row).index
+        operands = Operands.of(self.snapshot, line)
+        row, column = operands.entry(self._view.row, self._followed).index
         rows, columns = operands.result.values.shape
         self.pointed = Ref(line.target, (min(max(row + down, 0), rows - 1), min(max(column + across, 0), columns - 1)))
 
@@ -692,8 +697,8 @@ def written_out(
 ) -> tuple[Box, bool, bool]:
     """Draw the line as matrices, and below it, if there is room, the computation of one entry; a sum along an axis that is too
     long for that as a waterfall. Return this, whether it shows only one row of the batch, and whether it is a waterfall."""
-    operands = Operands(snapshot, line)
-    entry, badge = ExampleEntry(operands, view.row or 0, pointed, view.row), _badge(palette, snapshot, line)
+    operands = Operands.of(snapshot, line)
+    entry, badge = operands.entry(view.row, pointed), _badge(palette, snapshot, line)
     fall = Waterfall(palette, entry)
     wide = not operands.result.is_number and operands.result.values.shape[1] * ENTRIES["unit", True].width > width
     if wide and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
@@ -840,12 +845,12 @@ def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, w
 
     Matrices that have more than MOST_NUMBERS in total are elided to that number.
     """
-    operands = Operands(snapshot, line)
+    operands = Operands.of(snapshot, line)
     tokens = LineWriter(operands, view.row, palette.glyphs).line()
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
     each = math.isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
     limits = DrawingLimits(columns=each, rows=each, columns_named=True, words=True)
-    worked = ExampleEntry(operands, view.row or 0, pointed, view.row).box(palette, width)
+    worked = operands.entry(view.row, pointed).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
