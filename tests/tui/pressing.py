@@ -34,5 +34,5 @@ async def press_each(pilot: Pilot[Any], tokens: Iterable[str]) -> None:
         await type_keys(pilot, keys)
         for panel in pilot.app.screen.walk_children(Panel) if pilot.app.screen_stack else ():
             if panel.region:
-                panel.plain_text()
+                _ = panel.drawn
         await pilot.pause()

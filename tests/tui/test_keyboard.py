@@ -26,7 +26,7 @@ from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.screen import MainScreen
-from tui_gru.tui.terminal import TypedText, drawn_lines, drawn_once
+from tui_gru.tui.terminal import TypedText, drawn_later, drawn_lines, drawn_once
 
 NAMES = {
     ":": "colon",
@@ -52,10 +52,12 @@ def burst(d: Driver, *tokens: str) -> None:
 
 
 async def settled(d: Driver) -> None:
-    async with asyncio.timeout(60):
-        await d.pilot.pause()
-        await until_idle(d.pilot)
-        await d.pilot.pause()
+    """Wait until all keys are handled. The screen is drawn when something reads it, and at the end."""
+    with drawn_later(d.pilot.app):
+        async with asyncio.timeout(60):
+            await d.pilot.pause()
+            await until_idle(d.pilot)
+            await d.pilot.pause()
 
 
 def make_slow(d: Driver, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:

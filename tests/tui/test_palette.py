@@ -10,7 +10,7 @@ from textual.theme import BUILTIN_THEMES
 from tests.tui.test_main_screen import driving
 from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.matrix import heat_row
-from tui_gru.tui.terminal import drawn_lines
+from tui_gru.tui.terminal import drawn_later, drawn_lines
 from tui_gru.tui.theme import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
 
 LEGIBLE = 4.5  # WCAG 2.2, level AA
@@ -56,8 +56,9 @@ async def test_all_text_on_the_screen_is_legible_in_every_theme(keys):
     async with driving((120, 36), learning_rate=0.3) as d:
         await d.type("l", "n", "s", "o", "o", "o", *keys)
         for name in [*(theme.name for theme in THEMES), *SOLID]:
-            d.pilot.app.theme = name
-            await d.pilot.pause()
+            with drawn_later(d.pilot.app):  # `drawn_lines` draws
+                d.pilot.app.theme = name
+                await d.pilot.pause()
             screen = d.pilot.app.screen
             region = next((panel.region for panel in screen.query(HelpPanel)), screen.region)  # what is behind is faint
             rows = [row.crop(region.x, region.right) for row in drawn_lines(screen)[region.y : region.bottom]]

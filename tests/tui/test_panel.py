@@ -6,6 +6,7 @@ from textual.scroll_view import ScrollView
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.draw import text
+from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import ASCII
@@ -156,11 +157,11 @@ async def test_rows_are_drawn_as_textual_draws_them(theme, ascii, variables, mon
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     app = make_app(Config.of(), theme=theme, ascii=ascii)
-    async with app.run_test(size=(120, 36)) as pilot:
-        await pilot.pause()
+    async with headless(app, (120, 36)) as pilot:
         for keys in ("oos", "sn", ["tab", "down", "z", "right"], ["z", "tab", "r", "a"], ["h", "down"], ["escape", "!", "down"]):
-            for key in keys:
+            for key in keys:  # each is drawn
                 await pilot.press(key)
+                await until_idle(pilot)
             await pilot.pause()
             panels = [panel for panel in app.screen.query(Panel) if panel.region]
             assert panels
