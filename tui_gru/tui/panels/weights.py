@@ -104,7 +104,8 @@ def _recorded(snapshot: Snapshot, name: str) -> AnyArray | None:
 def fits(program: Program, names: Sequence[str], width: int) -> bool:
     """Return True if parameters can be shown as sheets: they have at most MOST_ENTRIES numbers, and none exceeds the width."""
     entry = ENTRIES["signed", True].width + 1
-    shapes = {name: program.config.compiled.layout.shapes[name] for name in names}
+    every = program.config.compiled.layout.shapes
+    shapes = {name: every[name] for name in names}
     widest = max(shape[-1] * entry + 1 + (len(f"{name} ") if len(shape) == 1 else 0) for name, shape in shapes.items())
     return sum(map(prod, shapes.values())) <= MOST_ENTRIES and widest <= width
 
@@ -149,6 +150,14 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
 
 @lru_cache(maxsize=16)
 def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, spacing: Spacing) -> Box:
+    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
+    return flow(_drawn_ways(palette, kind, program, entries, spacing._replace(gap=0), named)[way], width, gap=spacing.gap)
+
+
+@lru_cache(maxsize=16)
+def _drawn_ways(
+    palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], spacing: Spacing, named: bool
+) -> Sequence[Sequence[Box]]:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
     largest, place = _largest(entries, arrays) if kind.sign else ("", (0, 0))
@@ -156,8 +165,7 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
         _matrix(palette, kind, program, e._replace(picked=False), scale, place if e.name == largest else None, spacing.compact)
         for e in entries
     ]
-    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
-    return flow(_ways(palette, kind, program, entries, matrices, spacing, named=named)[way], width, gap=spacing.gap)
+    return _ways(palette, kind, program, entries, matrices, spacing, named=named)
 
 
 @lru_cache(maxsize=128)
@@ -214,18 +222,28 @@ def _arrangement(
 ) -> tuple[bool, int, Size]:
     """Return whether the rows and columns of a sheet of these parameters have names at this width, which of the ways takes the
     fewest rows, and the size of it: all that is the same for all numbers."""
-    shapes = {name: (1, *program.config.compiled.layout.shapes[name])[-2:] for name in names}
-    entries = [_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items()]
-    step, blank = ENTRIES["signed", spacing.compact].width + 1, Segment("")
-    boxes = [Box(((blank,),) * rows, columns * step + 1, (rows - 1) // 2) for _, (rows, columns), *_ in entries]
     found = {}
     for named in (True, False):
-        ways = _ways(palette, kind, program, entries, boxes, spacing, named=named)
+        ways = _blank_ways(palette, kind, program, names, spacing._replace(gap=0), named)
         sizes = [flow_size(way, width, gap=spacing.gap) for way in ways]
         fewest = min(sizes, key=lambda size: size.height)
         found[named] = sizes.index(fewest), fewest
     named = found[True][1].height <= found[False][1].height and found[True][1].width <= width
     return named, *found[named]
+
+
+@lru_cache(maxsize=16)
+def _blank_ways(
+    palette: Palette, kind: Sheet, program: Program, names: tuple[str, ...], spacing: Spacing, named: bool
+) -> Sequence[Sequence[Box]]:
+    """Return the ways to put the matrices of these parameters side by side, without their numbers: the same at all widths and with
+    all gaps."""
+    every = program.config.compiled.layout.shapes
+    shapes = {name: (1, *every[name])[-2:] for name in names}
+    entries = [_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items()]
+    step, blank = ENTRIES["signed", spacing.compact].width + 1, Segment("")
+    boxes = [Box(((blank,),) * rows, columns * step + 1, (rows - 1) // 2) for _, (rows, columns), *_ in entries]
+    return _ways(palette, kind, program, entries, boxes, spacing, named=named)
 
 
 def widest(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, near: Spacing) -> Spacing:
