@@ -230,6 +230,16 @@ async def test_no_weight_is_out_of_view_beside_a_card(options: dict[str, str]) -
             assert len(weights.drawn) <= weights.size.height, line
 
 
+async def test_the_card_says_which_text_belongs_to_which_of_two_marks() -> None:
+    async with driving((80, 24)) as d:
+        execute(d.screen, "mark a the loss is high")
+        await d.pilot.pause()
+        assert d.card == "mark a before the first line the loss is high 1 of 1"
+        execute(d.screen, "mark b see the gates")
+        await d.pilot.pause()
+        assert d.card == "marks a, b before the first line a: the loss is high b: see the gates 1 and 2 of 2"
+
+
 async def test_the_rows_of_the_panels_are_shared_for_the_card_at_its_new_width() -> None:
     async with driving((160, 50)) as d:
         execute(d.screen, f"mark a {'what to see here ' * 12}")

@@ -358,7 +358,8 @@ def marked_here(screen: SessionScreen) -> CardText | None:
     keys = "  ".join(
         f"<{verb}> {words}" for verb, words, there in (("mark.next", "next", on), ("mark.back", "back", back)) if there
     )
-    lines = [safe_text(line) for mark in marks for line in mark.text.split("\n")]
-    title = f"mark {' '.join(mark.letter for mark in marks)}"
-    number = f"{every.index(marks[0]) + 1} of {len(every)}"
+    many, letters = len(marks) > 1, [mark.letter for mark in marks]
+    lines = [safe_text(line) for mark in marks for line in f"{f'{mark.letter}: ' if many else ''}{mark.text}".split("\n")]
+    title = f"mark{'s' if many else ''} {', '.join(letters)}"
+    number = f"{' and '.join(str(every.index(mark) + 1) for mark in marks)} of {len(every)}"
     return CardText(title, tuple(lines), place=place_in_words(screen.snapshot), keys=with_keys(screen, keys), data=number)

@@ -5,6 +5,7 @@ import pytest
 from textual.strip import Strip
 
 from tests.tui.panels.sessions import at, large, start, tutorial
+from tui_gru import Session
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact
 from tui_gru.tui.headless import headless
@@ -33,6 +34,23 @@ async def test_values_are_those_recorded_and_what_is_not_computed_is_dots(board,
                 assert line.strip().strip("⎛⎝⎞⎠").split() == [write(x).strip() for x in row]
         assert not any(digit in shown["h"] for digit in "0123456789")
         assert [matrix.value_name for matrix in gates.query(ValueMatrix) if matrix.fresh] == ["h_tilde"]
+
+
+async def test_a_number_for_each_row_of_the_batch_stands_in_its_row(board, written):
+    session = Session(cell="layer-norm-gru")
+    gates = Gates(session.program)
+    async with board(gates).run_test(size=(160, 10)) as pilot:
+        for tick in (1, session.program.tick_of("h", 1)):
+            session.seek(tick)
+            gates.show(session.snapshot(), View())
+            await pilot.pause()
+            assert len(texts(gates, written)["sr"].splitlines()) == 2
+        assert texts(gates, written)["sr"].split() == [
+            f"{left}{numbers.wide(x).strip()}{right}" for left, x, right in zip("⎛⎝", session.value("sr"), "⎞⎠", strict=True)
+        ]
+        (shown,) = (each for each in gates.query(ValueMatrix) if each.value_name == "sr")
+        assert shown.name_cell(1, 0) == "row 2"
+        assert shown.refs(1, 0).index == (1,)
 
 
 async def test_nothing_is_known_before_the_first_line(board, moment, written):

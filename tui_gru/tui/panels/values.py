@@ -121,13 +121,14 @@ class ValueMatrix(MatrixView):
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
         self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
         self.refs = refs_of(program, name)
-        self._ordering.follow(order)
         bounded = program.ranges.get(name) == (-1, 1)  # a common scale, such that colours are comparable
-        limits = None if self.minus else limits_of(program, name)
+        limits, value = None if self.minus else limits_of(program, name), snapshot.value(name)
+        column = program.names[name].axes == ("B",)  # a number for each row of the batch
+        self._ordering.follow(None if column else order)
         self.show_array(
-            snapshot.value(name),
+            value[:, np.newaxis] if value is not None and column else value,
             kind="signed" if self.minus else kind_of(program, name),
-            shape=(snapshot.config.batch_size, snapshot.config.hidden_size),
+            shape=(snapshot.config.batch_size, 1 if column else snapshot.config.hidden_size),
             scale=1.0 if bounded and not self.minus else None,
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
@@ -179,7 +180,7 @@ class ValueMatrix(MatrixView):
         return range(first, min(first + most, rows))
 
     def name_cell(self, row: int, column: int) -> str:
-        return f"row {row + 1}, unit {column + 1}"
+        return f"row {row + 1}, unit {column + 1}" if self.refs is None or len(self.refs(0, 0).index) > 1 else f"row {row + 1}"
 
     def name_row(self, row: int) -> str:
         return str(row + 1)
