@@ -20,6 +20,7 @@ from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
 from tests.session.acting import pack_record
 from tests.soak.healthy import block, random_options, random_text
+from tests.soak.mistakes import healthy, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.analysis.findings import TABLE, by_cause, find
@@ -81,6 +82,18 @@ parameters Wh Uh bh
 
 h = tanh(0 ⊙ (x Wh + h_prev Uh) + bh)
 """
+#: Its candidate is nearly 0.
+SMALL_CELL = """\
+reads x
+state h : H
+parameters Wf Uf bf Wh Uh bh
+
+f = σ(x Wf + h_prev Uf + bf)
+g = 0.001 ⊙ tanh(x Wh + (f ⊙ h_prev) Uh + bh)
+h = (1 − f) ⊙ h_prev + f ⊙ g
+"""
+AMPLIFYING_CELL = FORGETFUL_CELL.replace("0.01", "12")
+LARGE_RELU_CELL = OFF_CELL.replace("relu(ah: x Wh + h_prev Uh + bh − 9)", "3 ⊙ relu(x Wh + h_prev Uh + bh)")
 TABLE_SIZES = {"hidden_size": 4, "batch_size": 1, "seq_length": 8}
 SGD = {"optimizer": "sgd", "clip": 0.0}
 HELD_OUT = "the rat sat on the rat on the mat; the hat ran to the cat "
@@ -212,6 +225,8 @@ CASES = {
     "loss-rises": Case(lambda: with_weights(30.0), lambda: with_weights(1.0)),
     "loss-jumps": Case(lambda: with_weights(30.0, 100), lambda: with_weights(1.0, 100)),
     "units-are-identical": Case(lambda: equal_units(0.1), lambda: equal_units(0.1, other=0.101)),
+    "state-stays-small": Case(lambda: own(SMALL_CELL, 40), lambda: own(SMALL_CELL.replace("0.001", "0.05"), 40)),
+    "recurrent-weights-too-large": Case(lambda: amplified(12), lambda: amplified(4)),
 }
 
 
@@ -252,6 +267,37 @@ def equal_units(value: float, other: float | None = None) -> Session:
         session.edit("Wh", (unit, unit), other)
     session.step("batch", 20)
     return session
+
+
+def amplified(times: float) -> Session:
+    """A run whose recurrent weights were multiplied at the beginning."""
+    session = Session(**LEARNED)
+    session.learning = True
+    for name in ("Uz", "Ur", "Uh"):
+        for index, value in np.ndenumerate(session.parameter(name)):
+            session.edit(name, index, float(times * value))
+    session.step("batch", 40)
+    return session
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 3.0], ids=["0", "1", "at the limits"])
+def test_units_with_equal_weights_are_identical_whatever_their_values_are(value):
+    found = equal_units(value).findings()
+    assert found[0].name == "units-are-identical"
+    assert {each.cause.name for each in found[1:]} == {"units-are-identical"}
+
+
+def test_a_state_that_begins_near_0_is_found_where_it_has_grown():
+    lines = "i = σ(x Wi + h_prev Ui + bi)", "c = c_prev + 0.001 ⊙ i ⊙ tanh(x Wg + h_prev Ug + bg)", "h = tanh(c)"
+    session = own("reads x\nstate h : H, c : H\nparameters Wi Ui bi Wg Ug bg\n" + "\n".join(lines), 60, learning_rate=0.03)
+    assert np.abs(session.value("h")).max() > 0.005
+    (found,) = [each for each in session.findings() if each.name == "state-stays-small"]
+    assert found.title.startswith("h begins near 0: its largest entry is ")
+
+
+def test_a_factor_of_a_cell_counts_and_drawn_weights_do_not():
+    assert "recurrent-weights-too-large" in names(own(AMPLIFYING_CELL))
+    assert "recurrent-weights-too-large" not in names(run(12, **{**LEARNED, "init": "tutorial", "hidden_size": 32}))
 
 
 def test_saturated_units_are_not_identical():
@@ -783,6 +829,13 @@ FIRST_CURES = {
     "learning that was turned off": (stopped, "turn learning on again at epoch"),
     "a state that grows": (lambda: own(GROWING_CELL, 40, carry="reset"), "look at mine.cell: the line h with 1 in the place of 3"),
     "a relu that is off": (lambda: own(OFF_CELL, 60), "look at mine.cell: the line h with 0 in the place of 9"),
+    "a candidate that is small": (lambda: own(SMALL_CELL, 60), "look at mine.cell: the line g with 1 in the place of 0.001"),
+    "a relu with a factor": (
+        lambda: trained(healthy(random.Random(500), cell="mine.cell", cell_text=LARGE_RELU_CELL), 200),
+        "look at mine.cell: the line h with 1 in the place of 3",
+    ),
+    "a factor of the state": (lambda: own(AMPLIFYING_CELL, 60), "look at mine.cell: the line h with 1 in the place of 12"),
+    "recurrent weights that were edited": (lambda: amplified(12), "take 192 changes back at epoch 1, batch 1"),
     "a state that forgets": (lambda: own(FORGETFUL_CELL, 60), "look at mine.cell: the line h with 1 in the place of 0.01"),
 }
 

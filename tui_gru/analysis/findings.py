@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -76,7 +77,9 @@ _OF_LARGE_WEIGHTS = (
 _OF_LARGE_STEPS = ("not-finite", "loss-not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
 
 #: What a change made by hand may lead to, or a mistake in a cell of the user's own.
-_OF_HAND = frozenset({"rate-too-large", "initial-loss", "learning-is-off", *_OF_LARGE_STEPS})
+_OF_HAND = frozenset(
+    {"rate-too-large", "initial-loss", "learning-is-off", "recurrent-weights-too-large", "state-stays-small", *_OF_LARGE_STEPS}
+)
 
 #: What follows from a change at once, so that it is taken back even if little is lost in the end.
 _AT_ONCE = frozenset({"rate-too-large", "rate-too-small", "learning-is-off", "loss-jumps"})
@@ -135,6 +138,12 @@ TABLE = (
         effects=("not-finite", "mostly-clipped", "softmax-underflow"),
     ),
     FindingRule("initial-loss", course.initial_loss, effects=(*_OF_LARGE_WEIGHTS, "rate-too-large")),
+    FindingRule(
+        "recurrent-weights-too-large",
+        course.recurrent_weights_too_large,
+        effects=(*_OF_LARGE_WEIGHTS, "rate-too-large", "loss-jumps", "loss-rises"),
+        placed=True,
+    ),
     FindingRule("rate-too-large", course.rate_too_large, ("loss-rises", "rate-too-small"), _OF_LARGE_STEPS, placed=True),
     FindingRule(
         "mostly-clipped",
@@ -145,14 +154,25 @@ TABLE = (
     FindingRule("rate-too-small", course.rate_too_small, effects=("worse-than-a-table", "never-predicted"), placed=True),
     FindingRule("learning-is-off", course.learning_is_off, effects=("worse-than-a-table",), placed=True),
     FindingRule("loss-rises", course.loss_rises, effects=_OF_LARGE_WEIGHTS, shown=course.has_risen),
-    FindingRule("units-are-identical", training.units_are_identical, effects=("worse-than-a-table",)),
+    FindingRule(
+        "units-are-identical",
+        training.units_are_identical,
+        effects=(*_OF_NO_LEARNING, "saturated-gate", "worse-than-a-table", "never-predicted"),
+    ),
+    FindingRule(
+        "state-stays-small", training.state_stays_small, effects=(*_OF_NO_LEARNING, "worse-than-a-table", "never-predicted")
+    ),
     FindingRule("zero-gradient", training.zero_gradient, effects=("vanishing-gradient", "dead-unit", "worse-than-a-table")),
     # A model that has learned which characters follow each other, and not yet what is farther away, hardly needs its states.
     FindingRule("vanishing-gradient", training.vanishing_gradient, effects=("worse-than-a-table",), passes=True),
     FindingRule("softmax-underflow", training.softmax_underflow),
-    FindingRule("gate-never-opens", training.gate_never_opens, effects=("worse-than-a-table",)),
+    FindingRule("gate-never-opens", training.gate_never_opens, effects=("worse-than-a-table", "state-stays-small")),
     FindingRule("dead-unit", training.dead_unit, effects=("worse-than-a-table",)),
-    FindingRule("saturated-gate", training.saturated_gate, effects=("zero-gradient", "vanishing-gradient", "dead-unit")),
+    FindingRule(
+        "saturated-gate",
+        training.saturated_gate,
+        effects=("zero-gradient", "vanishing-gradient", "dead-unit", "state-stays-small"),
+    ),
     FindingRule(
         "loss-jumps",
         course.loss_jumps,
@@ -240,7 +260,9 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
     # Where several lower the loss about as much, the smallest change of the cell comes first, and another cell after it.
     least, without = min(map(loss_after, trials.values())), min(loss_after(as_it_is), as_it_is[0])
     enough = (least + max(without, least)) / 2
-    first = [cure for cure, losses in trials.items() if loss_after(losses) <= enough][:_MOST_FIRST]
+    # A first loss that is far above that of guessing has the cause that one of them removes.
+    goal = math.log(x.config.vocab_size) + course.FAR if rule.name == "initial-loss" else -math.inf
+    first = [cure for cure, losses in trials.items() if loss_after(losses) <= enough or losses[0] <= goal][:_MOST_FIRST]
     words = f"look at {x.config.cell}: {first[0].typed}" if first[0].words else first[0].typed
     return replace(
         finding,

@@ -34,13 +34,15 @@ from tui_gru.engine.numbers import counted, rounded
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import initial_weights
 from tui_gru.engine.weights import Float64Array, Weights
+from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
 # The first loss.
 
 
-_FAR = 1.0  # nats above log V
+FAR = 1.0  # nats above log V
+_GAIN = 3.0  # of a recurrent matrix
 _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
 _WINDOW = 8  # the number of batches of a mean
 _STEPS = 3  # the first updates that are examined
@@ -66,7 +68,7 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
     if not x.count or not x.program.model.is_cross_entropy:
         return
     loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
-    above = min(loss, _loss_of_epoch(x)) > guess + _FAR
+    above = min(loss, _loss_of_epoch(x)) > guess + FAR
     below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS and _has_new_weights(x)
     if not (above or below):
         return
@@ -93,6 +95,56 @@ def initial_loss(x: RunFacts) -> Iterator[Finding]:
         x.end(0),
         (Cure("init", "torch"),) if above else (),
     )
+
+
+def recurrent_weights_too_large(x: RunFacts) -> Iterator[Finding]:
+    """Find a matrix that multiplies the state by far more than 1 when the run begins, if it was set by hand or an own cell has a
+    factor, and the model has not learned more than pairs of characters.
+
+    `_GAIN` is between weights as they are drawn (0.6 for `torch`, 1.0 if orthogonal, 1.4 for a relu) and ten times as large ones.
+    """
+    if not x.count or x.knows_more_than_pairs or not x.config.source.can(Ability.TRAIN):
+        return
+    weights = x.record(0).before
+    is_drawn = x.config.init not in INITS or np.array_equal(weights.parameters, initial_weights(x.config).parameters)
+    gains: dict[str, float] = {}
+    for name, factor in _recurrent(x.program):
+        matrix = np.asarray(weights[name], np.float64)
+        if (factor != 1 or not is_drawn) and np.ptp(matrix):  # with equal numbers, all units are the same one
+            gains[name] = abs(factor) * float(np.linalg.norm(matrix)) / math.sqrt(len(matrix))
+    name = max(gains, key=lambda each: gains[each], default="")
+    if not name or not _GAIN < gains[name] < math.inf:
+        return
+    index = np.unravel_index(int(np.argmax(np.abs(weights[name]))), weights[name].shape)
+    place, value = (int(index[0]), int(index[1])), float(x.record(0).after[name][index])
+    yield Finding(
+        "recurrent-weights-too-large",
+        f"{x.written(name)} multiplies the state by {rounded(gains[name])}, which is far more than 1",
+        "A small difference of the state grows from timestep to timestep, until its units and gates are at their limits: what was "
+        "read before is lost in it, and the gradients are those of chance.",
+        x.offer(("smaller initial weights (--init torch)", Cure("init", "torch"))),
+        (
+            Evidence(f"the root mean square of what it makes of a unit is {rounded(gains[name])}; 0.6 to 1.4 is usual"),
+            Evidence(f"{spoken(x.program, name, place)} is {rounded(value)}", x.entry(0, name, place), value),
+        ),
+        x.end(0),
+        (Cure("init", "torch"), Cure("clip", 1.0)),
+    )
+
+
+def _recurrent(program: Program) -> Iterator[tuple[str, float]]:
+    """Yield the matrices that multiply a state, or what is made of one line above, with the numbers that multiply the product."""
+    page = program.model.page
+    states = {page.before(state) for state in page.states}
+    states |= {line.target for line in page.lines if states.intersection(line.formula.names()) and line.target not in page.states}
+    for line in page.lines:
+        for node in line.formula.walk():
+            parts = node.parts if isinstance(node, e.Times) else (node,)
+            factor = math.prod(float(part.value) for part in parts if isinstance(part, e.Number))
+            for part in parts:
+                name = part.right.name if isinstance(part, e.Product) and isinstance(part.right, e.Name) else ""
+                if name and states.intersection(part.children[0].names()) and program.names[name].axes == ("H", "H"):
+                    yield name, factor
 
 
 def _loss_of_epoch(x: RunFacts) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, listed
 from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
-from tui_gru.analysis.trials import Cure, smaller_rates
+from tui_gru.analysis.trials import LEAST_TRIED, Cure, smaller_rates
 from tui_gru.analysis.trouble import not_finite_in
 from tui_gru.debugger.evaluate import ValueRef
 from tui_gru.debugger.program import Program, Store, spoken
@@ -347,6 +347,7 @@ _SHUT = 0.99  # share of the old state that a shut gate keeps
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
 _DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network a few units hardly vary for a while
+_TINY, _TINY_AT_FIRST = 5e-3, 2e-3  # the largest entry of a state
 _EQUAL = 1e-5  # of the largest value: rounding may differ between equal units
 _SHORT = 100  # batches; in a shorter run, the first batch is examined as well
 
@@ -501,6 +502,55 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
         )
 
 
+def state_stays_small(x: RunFacts) -> Iterator[Finding]:
+    """Find an output whose entries are near 0 in the first batch or in the last ones, where the model has learned no more than
+    pairs of characters.
+
+    With weights that are drawn for a thousand units, the largest entry of the first batch of an LSTM is 0.01; others are larger.
+    """
+    if not x.varied or len(x.learned) < LEAST_TRIED or not x.config.source.can(Ability.TRAIN) or x.knows_more_than_pairs:
+        return
+    state, batch, where = x.program.main_state, x.count - 1, f"the last {counted(len(x.recent), 'batch')}"
+    values, least = x.stacked(state), _TINY
+    if not np.abs(values).max() < least:
+        values, batch, where, least = x.record(0).array(state), 0, "the first batch", _TINY_AT_FIRST
+        values = values.reshape(-1, values.shape[-1])
+    largest = float(np.abs(values).max())
+    if not 0 < largest < least:
+        return
+    unit = int(np.argmax(np.abs(values).max(axis=0)))
+    yield Finding(
+        "state-stays-small",
+        f"{x.written(state)} {'stays' if batch else 'begins'} near 0: its largest entry is {rounded(largest)}",
+        "The scores hardly depend on numbers that are so small, and the gradients behind them are as small, so the model learns "
+        "little more than how frequent each prediction is.",
+        x.offer(
+            (
+                "initial weights that are not near 0 (--init torch)",
+                Cure("init", "torch"),
+            )
+        ),
+        (
+            Evidence(f"the largest of {values.size:,} entries of {where}; it is usually nearer to 1"),
+            x.unit_of(batch, state, unit),
+        ),
+        x.end(batch),
+        (Cure("init", "torch"),),
+    )
+
+
+def _with_equal_weights(x: RunFacts, state: str) -> NDArray[np.bool_]:
+    """Return for each unit of a state whether it is computed with the weights of the one before it, (H); False for the first."""
+    weights, suffix = x.record(x.count - 1).before, e.split(state)[1]
+    own = [name for name in x.program.parameters if e.split(name)[1] == suffix and x.program.names[name].axes[-1:] == ("H",)]
+    alike = np.ones(x.config.hidden_size, bool)
+    for name in own:
+        columns = np.asarray(weights[name]).reshape(-1, x.config.hidden_size)
+        alike[1:] &= (columns[:, 1:] == columns[:, :-1]).all(axis=0)
+    alike[0] = False
+    return alike & bool(own)
+
+
 def units_are_identical(x: RunFacts) -> Iterator[Finding]:
     """Find units of a state that always have the same value, because their weights are the same."""
     if not x.varied or not x.count:
@@ -514,6 +564,8 @@ def units_are_identical(x: RunFacts) -> Iterator[Finding]:
         inside = np.minimum(values - low, high - values)[:, order].max(axis=0) > _DEEP * (high - low)
         # Units that are always 0 are dead; those that are only at the limits are saturated, whatever their weights are.
         alike &= (scale[1:] > 0) & (inside[1:] | ~np.isfinite(high - low))
+        if (equal := _with_equal_weights(x, state)).any():
+            order, alike = np.arange(len(equal)), equal[1:]
         if not alike.any():
             continue
         start = int(np.argmax(alike))
