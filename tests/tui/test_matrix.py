@@ -50,7 +50,7 @@ async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_m
         assert not matrix.as_numbers
         assert matrix.show_vertical_scrollbar
         assert "≈0 3%" in rows(matrix)[0]
-        assert rows(matrix)[1].split() == ["0", "2", "4", "6", "8", "10"]
+        assert rows(matrix)[1].split() == ["0", "2", "4", "6", "8", "⋯"]
         assert rows(matrix)[2].startswith(" 0  0+2+4+6+7+7+5+3+1-1")
         assert matrix.border_subtitle == "64×48 · tenths of 3"
         matrix.show_array(SMALL)
@@ -224,6 +224,24 @@ async def test_saturated_units_one_after_the_other(board):
             assert matrix.go_to_saturated()
             seen.append(matrix.cursor[1])
         assert seen == [3, 17, 3]
+
+
+async def test_columns_out_of_view_have_a_mark_above_the_map(board):
+    matrix = view(height=12, width=40)
+    async with board(matrix).run_test(size=(50, 16)) as pilot:
+        matrix.show_array(LARGE)
+        await pilot.pause()
+        heads = rows(matrix)[1].rstrip()
+        assert heads.endswith("⋯")
+        assert heads.count("⋯") == 1
+        matrix.focus()
+        matrix.cursor = (0, LARGE.shape[1] - 1)
+        await pilot.pause()
+        assert rows(matrix)[1].split()[0] == "⋯"
+        assert rows(matrix)[1].count("⋯") == 1
+        matrix.show_array(LARGE[:, :5])
+        await pilot.pause()
+        assert "⋯" not in rows(matrix)[1]
 
 
 async def test_rows_and_columns_by_size(board):

@@ -61,6 +61,17 @@ def test_elided_matrix_says_its_shape():
     assert "⋱" in lines[1]
 
 
+@pytest.mark.parametrize(("focus", "first", "last"), [(0, False, True), (3, True, True), (7, True, False)])
+def test_columns_and_rows_that_are_left_out_at_a_side_have_a_mark_there(focus, first, last):
+    *lines, final = map(str.rstrip, matrix(P, np.ones((8, 8)), elide=(2, 2), focus=(focus, focus)).text.splitlines())
+    assert final.endswith("⎠ ⋮8×8")
+    for line in (*lines, final.removesuffix(" ⋮8×8")):
+        assert (line[1] == "⋯", line[-2] == "⋯") == (first, last)
+        assert line.count("+1.0000") == 2
+    assert "⋮" not in matrix(P, np.ones((2, 8)), elide=(2, 2)).text
+    assert "⋯" not in matrix(P, np.ones((8, 2)), elide=(2, 2)).text
+
+
 def test_one_hot_and_vector():
     assert matrix(P, np.eye(2), kind="onehot").text == "⎛1 0⎞\n⎝0 1⎠"
     assert matrix(P, np.array([0.0, -1.5])).text == "( 0      -1.5000)"

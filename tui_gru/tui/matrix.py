@@ -439,7 +439,7 @@ class MatrixView(Panel):
         if y < head:
             names = [self.name_column(self._ordering.entry(1, place)) for place in range(first, last)]
             marked = self._ordering.position(1, self.cursor[1]) - first if self.has_focus else None
-            return column_strip(self.palette, names, first, gutter, width, marked)
+            return column_strip(self.palette, names, first, self.shape[1], gutter, width, marked)
         place = self.scroll_offset.y + y - head
         if place >= self.shape[0]:
             return Strip.blank(width)
@@ -730,12 +730,18 @@ def _percent(summary: Summary, count: int, words: str, short: bool) -> str:
     return words.format(percent.replace(" ", "") if short else percent)
 
 
-def column_strip(palette: Palette, names: Sequence[str], first: int, gutter: int, width: int, marked: int | None) -> Strip:
-    """Draw the names of the columns in view above their cells: all characters, every fifth number, or as many names as fit.
+def column_strip(
+    palette: Palette, names: Sequence[str], first: int, count: int, gutter: int, width: int, marked: int | None
+) -> Strip:
+    """Draw the names of the columns in view above their cells: all characters, every fifth number, or as many names as fit; and a
+    mark at a side where others are out of view.
 
-    `first` is the first column in view, 0-based; `marked` is the index in `names` of the column under the cursor.
+    `first` is the first column in view, 0-based, of `count`; `marked` is the index in `names` of the column under the cursor.
     """
     row = CellRow(width)
+    for is_cut, x in ((first > 0, gutter), (first + len(names) < count, gutter + CELL * len(names) - 1)):
+        if is_cut and names and row.free(x, 1):
+            row.put(x, palette.glyphs.ellipsis, palette.dim)
     if marked is not None and 0 <= marked < len(names):
         _put(row, gutter + CELL * marked, names[marked], palette.strong, palette)
     in_order = all(name.isdecimal() and int(name) == first + i + 1 for i, name in enumerate(names))

@@ -117,6 +117,11 @@ def shown_indices(count: int, limit: int | None, focus: int | None = None) -> li
     return [0, None, *range(start, start + room), None, count - 1]
 
 
+def cut_sides(shown: Sequence[int | None], count: int) -> tuple[bool, bool]:
+    """Return whether lines are left out before and after those that are shown, which a None among them does not say."""
+    return bool(shown) and shown[0] != 0, bool(shown) and shown[-1] != count - 1
+
+
 def window(count: int, limit: int, focus: int | None = None) -> range:
     """Return which of `count` rows or timesteps to show in `limit` places: those around the one in focus."""
     limit = min(max(limit, 1), count)
@@ -185,11 +190,12 @@ def matrix(
         return Cell.of(entry.write(value).rjust(entry.width), style, None if refs is None else refs(i, j))
 
     gap = Segment(" ")
+    before, after = ([Segment(glyphs.ellipsis, palette.dim)] if cut else [] for cut in cut_sides(shown_columns, columns))
     lines: list[SegmentRow] = []
     for i in shown_rows:
-        line: list[Segment] = []
+        line: list[Segment] = [*before]
         for j in shown_columns:
-            if line:
+            if len(line) > len(before):
                 line.append(gap)
             if i is not None and j is not None:
                 line.append(cell(i, j))
@@ -197,10 +203,11 @@ def matrix(
                 line.append(Segment(glyphs.vertical_ellipsis.center(entry.width), palette.dim))
             else:
                 line.append(Segment(glyphs.ellipsis if i is not None else glyphs.diagonal_ellipsis, palette.dim))
-        lines.append(tuple(line))
+        lines.append((*line, *after))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2), palette.accent if fresh else None)
     if None in shown_rows or None in shown_columns or len(shown_rows) < rows or len(shown_columns) < columns:
-        note = Segment(f" {glyphs.by.join(map(str, shape or (rows, columns)))}", palette.dim)
+        mark = glyphs.vertical_ellipsis if any(cut_sides(shown_rows, rows)) else ""
+        note = Segment(f" {mark}{glyphs.by.join(map(str, shape or (rows, columns)))}", palette.dim)
         box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
     return box
 

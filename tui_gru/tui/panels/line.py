@@ -55,6 +55,7 @@ from tui_gru.tui.written import (
     Operands,
     TermHead,
     Waterfall,
+    cut_sides,
     entry_style,
     matrix,
     named_rows,
@@ -136,7 +137,9 @@ class Matrix:
             width, height = size[0] + 2 + note, size[1]
         else:
             height, across = min(rows, _most(limits.rows)), min(columns, _most(limits.columns))
-            width = across * (self._entry(limits) + 1) + 1 + (note if height < rows or across < columns else 0)
+            across_cut = cut_sides(shown_indices(columns, limits.columns, self.focus[1]), columns)
+            cut = sum(across_cut) + any(cut_sides(shown_indices(rows, limits.rows, self.focus[0]), rows))
+            width = across * (self._entry(limits) + 1) + 1 + cut + (note if height < rows or across < columns else 0)
         width += self._lead(limits)
         return max(width, self._lead(limits) + 1 + cell_len(operand.label)) if limits.labels else width, height
 
@@ -186,15 +189,15 @@ class Matrix:
         operand = self.operand
         if operand.is_number or not operand.columns or self._as_characters(limits):
             return ()
-        entry = self._entry(limits)
-        cells = []
-        for j in shown_indices(operand.values.shape[1], limits.columns, self.focus[1]):
+        entry, columns = self._entry(limits), operand.values.shape[1]
+        cells, shown = [], shown_indices(columns, limits.columns, self.focus[1])
+        for j in shown:
             name = "" if j is None else f"{operand.columns} {j + 1}"
             if operand.columns == "character" and j is not None:
                 name = written_char(self.vocabulary[j], palette.glyphs) if self.vocabulary else str(j + 1)
             name = name if cell_len(name) <= entry else str(j + 1 if j is not None else "")
             cells.append(f"{' ' * (entry - cell_len(name))}{name}" if j is not None else " ")
-        return (Segment(" " * (self._lead(limits) + 1)), Segment(" ".join(cells), palette.dim))
+        return (Segment(" " * (self._lead(limits) + cut_sides(shown, columns)[0] + 1)), Segment(" ".join(cells), palette.dim))
 
     def _lead(self, limits: DrawingLimits) -> int:
         """Return the cells before a matrix whose rows are named by characters."""
