@@ -95,6 +95,18 @@ def test_a_stop_and_what_follows_it(terminal, numbers):
     terminal.wait_at("epoch 1 batch 2 of 3 t 1 of 3 forward")
 
 
+@pytest.mark.parametrize("typed", ["\x1a", ":suspend\r"], ids=["ctrl+z", "suspend"])
+def test_the_program_can_be_suspended(terminal, typed):
+    seen = len(terminal.output)
+    terminal.type(typed)
+    terminal.wait(lambda: os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED | os.WNOHANG)[1]))
+    assert terminal.restored()
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.wait(lambda: b"training loop" in terminal.output[seen:])
+    terminal.type("s")
+    terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
+
+
 def test_a_run_can_be_interrupted(terminal):
     terminal.type(":learning on\r999999e")
     terminal.wait("esc stops")

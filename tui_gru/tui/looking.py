@@ -17,6 +17,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, Verb, example, with_keys
+from tui_gru.tui.terminal import suspend_job
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import WhatIf
@@ -163,6 +164,12 @@ def interrupt(screen: MainScreen, rest: Arguments) -> None:
         screen.session.interrupt()
     else:
         screen.say(with_keys(screen, "nothing is running; <quit> quits"))
+
+
+def suspend(screen: MainScreen, rest: Arguments) -> None:
+    """Stop the program as `ctrl+z` stops others, where a shell can let it go on."""
+    if not suspend_job(screen.app):
+        screen.say("only a program in a terminal can be suspended", warning=True)
 
 
 def quit_(screen: MainScreen, rest: Arguments) -> None:

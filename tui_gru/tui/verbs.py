@@ -240,6 +240,8 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "the legend: what colours and signs mean", while_running=True),
     Verb("tour",             "",                     "tour",             OTHER,   looking.tour,
          "a tour of ten keys; backspace goes back, another key pauses it", offered=trains),
+    Verb("suspend",          "ctrl+z",               "suspend",          OTHER,   looking.suspend,
+         "give the terminal back to the shell, whose fg goes on", while_running=True),
     Verb("quit",             "q",                    "quit q",           OTHER,   looking.quit_,
          "quit", label="quit", rank=4, while_running=True),
 )
