@@ -68,7 +68,7 @@ def test_a_power_a_root_and_the_smaller_number_are_written_as_such() -> None:
     after(session, "clip")
     factor = session.value("clip")
     assert as_latex(origin(session, "clip"), frozenset(), "").splitlines()[1] == (
-        r"  \mathit{clip} &= \min\left(1, \frac{\mathit{limit}}{\lVert\nabla\rVert + 0.000001}\right) "
+        r"  \mathit{clip} &= \min\left(1, \frac{\mathit{limit}}{\lVert\nabla\rVert + 1 \cdot 10^{-6}}\right) "
         rf"= \min\left(1, {factor:.7g}\right) = {factor:.7g}"
     )
 

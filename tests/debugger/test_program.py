@@ -232,7 +232,7 @@ def test_the_listing_of_an_update_by_adam():
     program = program_of(Config.of(optimizer="adam", clip=1.0))
     assert [line.text for line in program.update[:7]] == [
         "‖∇‖ = sqrt(Σ (dW⊙dW) over the parameters)",
-        "clip = min(1, limit/(‖∇‖ + 0.000001))",
+        "clip = min(1, limit/(‖∇‖ + 1e-6))",
         "g_Wz = clip⊙dWz",
         "m_Wz = β1⊙m_Wz + (1 − β1)⊙g_Wz",
         "v_Wz = β2⊙v_Wz + (1 − β2)⊙g_Wz⊙g_Wz",

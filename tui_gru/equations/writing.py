@@ -41,7 +41,7 @@ def bracketed(node: Expression) -> tuple[Expression, ...]:
 
 
 def decimal(value: Fraction) -> str:
-    """Format a constant: 1, 0.5, 0.00001; 1/3 if its decimal expansion is infinite."""
+    """Format a constant: 1, 0.5, 0.0001, 1e-5; 1/3 if its decimal expansion is infinite."""
     if value.denominator == 1:
         return str(value.numerator)
     rest = value.denominator
@@ -54,7 +54,8 @@ def decimal(value: Fraction) -> str:
     while (value * 10**places).denominator != 1:
         places += 1
     digits = f"{abs(value * 10**places).numerator:0{places + 1}d}"
-    written = f"{digits[:-places]}.{digits[-places:]}" if places <= 6 else f"{digits.lstrip('0')}e-{places}"
+    written, short = f"{digits[:-places]}.{digits[-places:]}", f"{digits.lstrip('0')}e-{places}"
+    written = written if places <= 6 and len(written) < len(short) + 3 else short
     return f"−{written}" if value < 0 else written
 
 
@@ -62,6 +63,7 @@ def decimal(value: Fraction) -> str:
 _FORMS = {
     "brackets":  ("({})",           "({})",                         "<mo>(</mo>{}<mo>)</mo>"),
     "number":    ("{}",             "{}",                           "<mn>{}</mn>"),
+    "scientific": ("{}e{}",         r"{} \cdot 10^{{{}}}",           "<mn>{}e{}</mn>"),
     "axis":      ("{}",             "{}",                           "<mi>{}</mi>"),
     "axes":      ("·",              r"\,",                          "<mo>·</mo>"),
     "plus":      (" + {}",          " + {}",                        "<mo>+</mo>{}"),
@@ -138,7 +140,8 @@ class Writer:
             case e.Name(name=name):
                 return (self.symbols.text, self.symbols.latex, self.symbols.mathml)[notation](name)
             case e.Number(value=value):
-                return form("number", decimal(value) if notation != _LATEX else decimal(value).replace("−", "-"))
+                digits, _, exponent = (decimal(value) if notation != _LATEX else decimal(value).replace("−", "-")).partition("e")
+                return form("scientific", digits, exponent) if exponent else form("number", digits)
             case e.Size(axes=axes):
                 written = form("axes").join(form("axis", escaped(axis)) for axis in axes)
                 return form("brackets", written) if len(axes) > 1 else written

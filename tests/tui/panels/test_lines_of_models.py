@@ -133,10 +133,10 @@ def test_a_line_of_numbers_says_which_is_which() -> None:
     snapshot = after("adam", "clip")
     norm, factor = (f"{snapshot.record.numbers[name]:.4f}" for name in ("grad_norm", "clip"))
     assert drawn(snapshot) == [
-        "          limit    ‖∇‖                    clip",
-        f"min ( 1 , 0.05  / ({norm} + 0.000001) ) = {factor}",
+        "          limit    ‖∇‖                clip",
+        f"min ( 1 , 0.05  / ({norm} + 1e-6) ) = {factor}",
         "",
-        f"min(1, 0.05 / ({norm} + 0.000001)) = {factor}",
+        f"min(1, 0.05 / ({norm} + 1e-6)) = {factor}",
     ]
 
 

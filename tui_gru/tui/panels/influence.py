@@ -281,7 +281,11 @@ class LossPlaces(ListOverlay):
         super().__init__()
         self._losses, self._baselines, self._of = losses, baselines, of
         self._hardest = losses.hardest(_HARDEST, apart=8)
-        self._by_class = sorted((each for each in losses.by_class() if each.count), key=lambda each: -each.share)
+        classes = dict[tuple[int, float], Share]()
+        for each in losses.by_class():
+            if each.count:  # of two with the same targets, such as letters and letters after a letter, the first is shown
+                classes.setdefault((each.count, each.share), each)
+        self._by_class = sorted(classes.values(), key=lambda each: -each.share)
         self._group = _GROUPS[0]
 
     def titles(self, snapshot: Snapshot) -> Titles:
@@ -306,11 +310,10 @@ class LossPlaces(ListOverlay):
             found = [self._line(text, palette.strong), self._line(f"for comparison: {', '.join(known)}", palette.dim)]
         else:
             found = [self._line(f"{mean:.4f} on average for a {what}", palette.strong)]
-        found.append(ListRow(()))
-        shares = self._shares()
-        if not shares:
-            found.append(self._line("no loss of this batch has been computed yet", palette.dim))
-        found += map(ListRow, self._bars(palette, shares, width))
+        if shares := self._shares():
+            found += map(ListRow, self._bars(palette, shares, width))
+        else:
+            found += [ListRow(()), self._line("no loss of this batch has been computed yet", palette.dim)]
         found += [ListRow(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):
             before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
@@ -342,12 +345,14 @@ class LossPlaces(ListOverlay):
             (
                 line(palette, share.name),
                 (Segment(bar(palette, share.mean / largest, length), palette.gate),),
-                line(palette, f"{share.mean:7.3f}"),
-                line(palette, (f"{100 * share.share:3.0f} % of it, {share.count:,}", palette.dim)),
+                line(palette, f"{share.mean:.3f}"),
+                line(palette, (f"{100 * share.share:.0f} %", palette.dim)),
+                line(palette, (f"{share.count:,}", palette.dim)),
             )
             for share in shares
         ]
-        return table(palette, cells, (TableColumn(gap=0), TableColumn(gap=1), TableColumn(gap=1), TableColumn()), width)
+        heads = (TableColumn(heading, right=True) for heading in ("mean", "of the sum", "places"))
+        return table(palette, cells, (TableColumn(gap=0), TableColumn(gap=1), *heads), width)
 
     def _line(self, words: str, ink: Style) -> ListRow:
         return ListRow(line(self.palette, (words, ink)))
