@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,6 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, Verb, example, with_keys
-from tui_gru.tui.terminal import suspend_job
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import WhatIf
@@ -167,9 +168,11 @@ def interrupt(screen: MainScreen, rest: Arguments) -> None:
 
 
 def suspend(screen: MainScreen, rest: Arguments) -> None:
-    """Stop the program as `ctrl+z` stops others, where a shell can let it go on."""
-    if not suspend_job(screen.app):
+    """Stop the program as `ctrl+z` stops others, together with what the shell started it by."""
+    if screen.app.is_headless or screen.app.is_web or not hasattr(signal, "SIGTSTP"):  # which Windows lacks
         screen.say("only a program in a terminal can be suspended", warning=True)
+    else:
+        os.kill(0, signal.SIGTSTP)
 
 
 def quit_(screen: MainScreen, rest: Arguments) -> None:

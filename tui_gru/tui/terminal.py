@@ -409,14 +409,6 @@ def ending_signals() -> list[int]:
     return [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
 
 
-def suspend_job(app: App[Any]) -> bool:
-    """Stop the processes that the shell has started together with this one. Return False if they are not in a terminal."""
-    if app.is_headless or app.is_web or not hasattr(signal, "SIGTSTP"):  # Windows has no such signal
-        return False
-    os.kill(0, signal.SIGTSTP)
-    return True
-
-
 def modes_of_terminal() -> list[Any] | None:
     """Return the modes of the terminal, None if there is none."""
     with suppress(Exception):  # no terminal, or Windows, where the console has no such modes
