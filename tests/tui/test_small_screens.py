@@ -38,6 +38,8 @@ def rows(widget: Any) -> list[str]:
 
 def test_text_is_folded_between_words_and_long_words_where_a_line_ends() -> None:
     assert folded("one two three", 7) == ["one two", "three"]
+    assert folded("the largest loss is that of epoch 12, batch 3", 30) == ["the largest loss is that of", "epoch 12, batch 3"]
+    assert folded("epoch 12", 6) == ["epoch", "12"]
     assert folded("abcdefghij kl", 4) == ["abcd", "efgh", "ij", "kl"]
     assert folded("日本語", 4) == ["日本", "語"]
     assert folded("日本語 x", 3) == ["日", "本", "語", "x"]

@@ -226,14 +226,19 @@ def cut(text: str, width: int, glyphs: Glyphs) -> str:
     return beginning + transliterate("…", glyphs) if width > 0 else ""
 
 
+#: A word, or a counter with its number, and the cells above which the two are kept in one line.
+_COUNTED, _ROOMY = re.compile(r"(?:epoch|batch|timestep|character|row|unit|step|t) \d\S*|\S+"), 24
+
+
 def folded(content: str, width: int, most: int | None = None) -> list[str]:
     """Break a text into lines of at most `width` cells between words; longer words are broken at the end of the line.
 
-    No more than `most` lines are returned. The time grows with the length of the text, not with its square.
+    A counter stays with its number (`epoch 1`) where a line has room for several such. No more than `most` lines are returned. The
+    time grows with the length of the text, not with its square.
     """
     lines: list[str] = []
     used = 0  # cells of the last line
-    for word in content.split():
+    for word in _COUNTED.findall(content) if width > _ROOMY else content.split():
         cells = cell_len(word)
         if lines and used + 1 + cells <= width:
             lines[-1] += f" {word}"
