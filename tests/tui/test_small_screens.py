@@ -17,6 +17,7 @@ from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.keys import example
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import WhatIfPanel
+from tui_gru.tui.panels.influence import LossPlaces
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.time import Header
 from tui_gru.tui.panels.weights import Overview
@@ -201,3 +202,18 @@ async def test_every_panel_of_a_tiny_screen_has_room_and_stays_on_it() -> None:
                 assert panel.content_size.height >= 1, page
                 assert panel.region.right <= 40, page
                 assert panel.region.bottom <= 11, page
+
+
+async def test_in_one_row_of_weights_the_result_of_the_line_is_in_view() -> None:
+    async with driving(TINY, cell="lstm") as d:
+        await d.type("l", "f", "s", "s")
+        assert d.screen.snapshot.line is not None
+        assert d.screen.snapshot.line.target == "dby"
+        assert rows(d.screen.query_one(Overview))[0].lstrip().startswith("dby (")
+
+
+async def test_of_the_losses_by_class_no_column_is_cut() -> None:
+    async with driving(TINY) as d:
+        await d.type("d")
+        shown = d.screen.query_one(LossPlaces).plain_text().splitlines()
+        assert [row.split() for row in shown if "mean" in row] == [["mean", "of", "the", "sum"]]

@@ -351,7 +351,8 @@ class LossPlaces(ListOverlay):
             )
             for share in shares
         ]
-        heads = (TableColumn(heading, right=True) for heading in ("mean", "of the sum", "places"))
+        needs = {"mean": None, "of the sum": 2, "places": 1}
+        heads = (TableColumn(heading, right=True, need=need) for heading, need in needs.items())
         return table(palette, cells, (TableColumn(gap=0), TableColumn(gap=1), *heads), width)
 
     def _line(self, words: str, ink: Style) -> ListRow:

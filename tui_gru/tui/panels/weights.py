@@ -359,7 +359,8 @@ class Overview(CellPanel):
             return
         rows = [spot.y for spot in self.spots if spot.ref.name == line.target and not spot.ref.change]
         if rows:
-            self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
+            heading = self.scrollable_content_region.height > 1  # a single row is for the result itself
+            self.scroll_to_rows(max(rows[0] - heading, 0), rows[-1])
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         self.left_out = ""
