@@ -79,7 +79,7 @@ def is_parametrized(part: Module) -> bool:
 
 @contextmanager
 def own_generators() -> Iterator[None]:
-    """The generators of random numbers are afterwards as they were."""
+    """Restore the states of all generators of random numbers after this context."""
     import torch
 
     states = random.getstate(), np.random.get_state()

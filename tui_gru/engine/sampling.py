@@ -190,8 +190,8 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     arguments.whole("length", length, least=0, option="length")
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {arguments.shown(sampler)}", option="sampler")
-    heat = arguments.number("temperature", temperature, option="temperature")
-    if not 0 <= heat < float("inf"):
+    value = arguments.number("temperature", temperature, option="temperature")
+    if not 0 <= value < float("inf"):
         raise TuiGruError(f"temperature must be finite and 0 or more, not {arguments.shown(temperature)}", option="temperature")
     arguments.whole("the sample's seed", seed, least=0, option="sample_seed")
-    return heat
+    return value
