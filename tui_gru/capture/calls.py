@@ -408,7 +408,6 @@ def all_finite(array: AnyArray) -> bool:
 #: (shape, dtype) -> an uninitialised array
 Take: TypeAlias = Callable[[Sequence[int], DTypeLike], AnyArray]
 
-_UNHELD = 2  # reference count of a buffer that only the pool holds: its list, and the argument of getrefcount
 _PAGE = 4096
 _SMALL = 1 << 16  # bytes; reusing smaller arrays saves no time
 
@@ -416,6 +415,17 @@ _SMALL = 1 << 16  # bytes; reusing smaller arrays saves no time
 def fresh(shape: Sequence[int], dtype: DTypeLike) -> AnyArray:
     """Return a new array."""
     return np.empty(tuple(shape), dtype)
+
+
+def _references(held: Sequence[AnyArray], i: int) -> int:
+    """Return the reference count of an entry: that of `held`, those of all other holders, and what the call adds.
+
+    How many a local variable or a call adds depends on the version of Python, so only counts that come from here are compared.
+    """
+    return sys.getrefcount(held[i])
+
+
+_UNHELD = _references([np.empty(0)], 0)
 
 
 class Buffers:
@@ -432,7 +442,7 @@ class Buffers:
         size = _rounded(count * dtype.itemsize)
         buffers = self._buffers.setdefault(size, [])
         for i in range(len(buffers)):
-            if sys.getrefcount(buffers[i]) == _UNHELD:
+            if _references(buffers, i) == _UNHELD:
                 buffer = buffers.pop(i)
                 break
         else:
@@ -443,12 +453,13 @@ class Buffers:
 
     def _drop_unheld(self, size: int) -> None:
         """Release free arrays if they use more memory than those in use, which means that the sizes have changed."""
-        unheld = {key: [b for b in buffers if sys.getrefcount(b) == _UNHELD + 1] for key, buffers in self._buffers.items()}
-        free = sum(key * len(buffers) for key, buffers in unheld.items())
+        unheld = {
+            each: [i for i in range(len(buffers)) if _references(buffers, i) == _UNHELD] for each, buffers in self._buffers.items()
+        }
+        free = sum(each * len(places) for each, places in unheld.items())
         if 2 * free > self.nbytes + size:
-            for key, buffers in unheld.items():
-                gone = set(map(id, buffers))
-                self._buffers[key] = [b for b in self._buffers[key] if id(b) not in gone]
+            for each, places in unheld.items():
+                self._buffers[each] = [buffer for i, buffer in enumerate(self._buffers[each]) if i not in places]
 
     @property
     def nbytes(self) -> int:

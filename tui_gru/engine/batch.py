@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,7 +18,16 @@ from tui_gru.engine.weights import Array, Weights
 
 Rounds = list[list[tuple[Array, ...]]]
 
-_UNHELD = 3  # reference count of a record that only the pool holds: its list, a local variable, and the argument of getrefcount
+
+def _references(held: Sequence[object], i: int) -> int:
+    """Return the reference count of an entry: that of `held`, those of all other holders, and what the call adds.
+
+    How many a local variable or a call adds depends on the version of Python, so only counts that come from here are compared.
+    """
+    return sys.getrefcount(held[i])
+
+
+_UNHELD = _references([object()], 0)
 
 
 class Beside(NamedTuple):
@@ -288,13 +297,13 @@ class BatchRecord:
     @property
     def is_read(self) -> bool:
         """True if a caller holds one of its arrays or weights. The record must then not be reused. `before` must be `own_after`."""
-        if sys.getrefcount(self.own_after) != self._references[1]:  # the most frequent case: the next batch holds the weights
+        if _references(self._watched, 1) != self._references[1]:  # the most frequent case: the next batch holds the weights
             return True
         return self._counted() != self._references
 
     def _counted(self) -> list[int]:
         """Return the reference counts of the memory and weights, without the views that were created for passes."""
-        counts = list(map(sys.getrefcount, self._watched))
+        counts = [_references(self._watched, i) for i in range(len(self._watched))]
         counts[0] -= self.own_after.cut_views + self.own_gradients.cut_views
         return counts
 
@@ -315,8 +324,8 @@ class RecordPool:
         """Return a free record, or a new one. A free record still has the contents of its last use."""
         records = self._records
         for i in range(len(records) - 1, -1, -1):  # the newest first: each releases the weights of the one before it
-            record: BatchRecord = records[i]
-            if sys.getrefcount(record) == _UNHELD:
+            if _references(records, i) == _UNHELD:
+                record = records[i]
                 record.before = record.own_after  # releases the weights of the batch before
                 if not record.is_read:
                     del records[i]
