@@ -145,3 +145,26 @@ def test_a_step_whose_loss_was_not_given_is_not_one_whose_loss_is_nan(tmp_path):
         recorded(tmp_path / name, [first, None, 1.4, 2.4, 1.2], every=1, on="")
         session = Session.open(tmp_path / name)
         assert [each.name for each in session.findings()] == names
+
+
+def _of_noise(folder, factor):
+    """Record losses that go up and down, and a step that ends before its backward pass."""
+    model = torch.nn.GRU(3, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with tui_gru.record(folder, model, optimizer, every=1, on="") as recorder:
+        for loss in (1.0, 1.2, 0.9, 1.6, 1.1):
+            optimizer.zero_grad()
+            model(torch.randn(5, 2, 3))[0].pow(2).mean().backward()
+            optimizer.step()
+            recorder.step(loss)
+        optimizer.zero_grad()
+        model(factor * torch.randn(5, 2, 3))
+        raise RuntimeError("the data ended")
+
+
+@pytest.mark.parametrize(("factor", "names"), [(1.0, []), (float("nan"), ["rate-too-large"])])
+def test_a_step_without_a_gradient_is_not_one_whose_gradient_is_nan(tmp_path, factor, names):
+    """A high loss just before the end is noise, unless numbers broke then."""
+    with pytest.raises(RuntimeError):
+        _of_noise(tmp_path / "run.gru", factor)
+    assert [each.name for each in Session.open(tmp_path / "run.gru").findings() if each.name != "not-finite"] == names

@@ -447,10 +447,9 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     if len(losses) < 3 or not losses[0] > 0:
         return
     start, rate, change = float(losses[0]), _rate_of(x), _step_change(x)
-    norms, doubtful = x.column("grad_norm"), x.maybe_not_finite.tolist()
-    broken = bool(np.isinf(x.losses_of_script).any()) or any(not np.isfinite(norms[at]) or _has_loss(x, at) for at in doubtful)
     end = float(np.median(losses[-max(1, len(losses) // 5) :]))
-    if not (end > _FAR_ABOVE * start or (broken and losses[-3:].max() > _FAR_ABOVE * start)):
+    broken = max(end, losses[-3:].max()) > _FAR_ABOVE * start and _breaks(x)
+    if not (broken or end > _FAR_ABOVE * start):
         return
     far = broken or end > _VERY_FAR * start
     if not far and (len(losses) < _FEWEST or change < _LARGE):
@@ -474,6 +473,19 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
             *((Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(change)} a step; about 1e-3 is usual"),) if moves else ()),
         ),
         x.end(batch),
+    )
+
+
+def _breaks(x: RunFacts) -> bool:
+    """Return True if a loss that the script had, or a number of the module, is not finite.
+
+    The norm of the gradient does not say so: the step in which a script dies has none, and NaN stands for it.
+    """
+    if np.isinf(x.losses_of_script).any():
+        return True
+    return any(
+        (not np.isfinite(x.losses[at]) and _has_loss(x, at)) or not_finite_in(x.program, at, x.record(at)) is not None
+        for at in x.maybe_not_finite.tolist()
     )
 
 
