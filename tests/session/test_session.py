@@ -635,6 +635,17 @@ def test_changes_of_settings_alone_change_no_value():
     assert session.snapshot().changed == {"learning_rate"}
 
 
+def test_numbers_that_stay_nan_are_not_changed():
+    session = Session()
+    session.learning = True
+    session.edit("Wy", (0, 0), 3e38)
+    session.edit("by", (0,), 3e38)
+    session.step("batch", 2)
+    assert np.isnan(session.parameter("Uz")).all()
+    session.edit("bz", (0,), 0.25)
+    assert session.snapshot().changed == {"bz"}
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2, 5])
 def test_the_batches_that_have_learned_are_those_that_changed_the_weights(seed):
     """Learning is switched on and off at the beginning of batches and within them, also twice at one place."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru import errors as arguments
-from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.moment import Moment, equal_values
 from tui_gru.debugger.program import Program, Store, ValueKind, brackets, no_entry, unknown_name
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, Text, as_text, check_setting, token_word
@@ -401,4 +401,4 @@ def values_at(moment: Moment) -> dict[str, Any]:
 
 def changed_between(before: Mapping[str, Any], here: Mapping[str, Any]) -> frozenset[str]:
     """Return the names whose values differ."""
-    return frozenset(name for name, value in here.items() if value is not before[name] and not np.array_equal(before[name], value))
+    return frozenset(name for name, value in here.items() if value is not before[name] and not equal_values(before[name], value))

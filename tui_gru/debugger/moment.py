@@ -241,6 +241,12 @@ def _computed(line: ProgramLine, program: Program) -> Iterator[str]:
         yield line.target
 
 
+def equal_values(one: Any, other: Any) -> bool:
+    """Return True if two values of any shape and kind are equal, or both not computed (None); NaN equals NaN."""
+    a, b = np.asarray(one), np.asarray(other)
+    return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))
+
+
 def largest_difference(one: Array, other: Array) -> tuple[tuple[int, ...], int] | None:
     """Return the index of the largest difference of two arrays, and the number of entries that differ; None if they are equal.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.expressions import AnyArray, CompiledExpression, ConditionError, UnevenSliceError
 from tui_gru.debugger.history import COLUMNS
-from tui_gru.debugger.moment import Moment, value_before
+from tui_gru.debugger.moment import Moment, equal_values, value_before
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import CHARACTERS, Program, Store
 from tui_gru.debugger.segment import Monitor
@@ -26,7 +26,6 @@ from tui_gru.debugger.stops import (
     LogLine,
     ResolvedStop,
     Watch,
-    equal_values,
     last_computed,
     readers,
     value_at,

@@ -28,11 +28,10 @@ from tui_gru.debugger.expressions import (
     in_screen_spelling,
     refuse_unreadable,
 )
-from tui_gru.debugger.moment import Moment, value_before
+from tui_gru.debugger.moment import Moment, equal_values, value_before
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import NUMBERS, Program, printable
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.numbers import same
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
 from tui_gru.schema import Positive, Whole
@@ -674,12 +673,6 @@ def _next_to_test(timeline: Timeline, batch: int) -> int:
     learned = np.flatnonzero(timeline.learned(0, batch - 1))
     likely = [min(int(each) + 1, batch - 1) for each in learned[-1:]]
     return max((*likely, *timeline.changed_batches(0, batch - 1)[-1:]), default=-1)
-
-
-def equal_values(one: Any, other: Any) -> bool:
-    """Return True if two values of any shape and kind are equal; NaN equals NaN."""
-    a, b = np.asarray(one), np.asarray(other)
-    return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))
 
 
 # ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tui_gru import errors as arguments
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings, changeable, changed_between, values_at
 from tui_gru.debugger.history import COLUMNS, CachedBatch, MachineReport, ScalarRows
-from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.moment import Moment, equal_values
 from tui_gru.debugger.position import Position, StepIndex, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Chain, HistorySegment, Memory, Monitor
@@ -248,7 +248,7 @@ class Timeline:
         if parted != anchor.tick:
             return parted > anchor.tick
         here, theirs = values_at(self.moment(anchor.tick)), values_at(anchor.timeline.moment(anchor.tick))
-        return all(_same(here[name], theirs[name]) for name in changeable(self.program))
+        return all(equal_values(here[name], theirs[name]) for name in changeable(self.program))
 
     def changed(self, at: Position, settings: TrainingSettings, action: JournalEntry) -> Timeline:
         """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
@@ -323,13 +323,6 @@ class ScalarSeries:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ScalarRows:
         return self[:] if dtype is None else self[:].astype(dtype)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Return True if two values are equal; NaN equals NaN, and None (not computed) equals None."""
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one, other, equal_nan=True)
 
 
 # ------------------------------------------------------------------------------
