@@ -7,7 +7,7 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru import Session
-from tui_gru.debugger.position import LARGEST, position_of, tick_of
+from tui_gru.debugger.position import FAR, position_of, tick_of
 from tui_gru.debugger.program import Store, ValueKind, program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import Corpus
@@ -276,7 +276,7 @@ def test_positions_and_ticks_are_the_same(config):
     ("place", "tick"),
     [
         ("e1 b1 t1", 9), ("e1b1t3", 27), (" E2  B3 t2 ", 5 * 102 + 18), ("e2", 306), ("e2 t2", 306 + 18), ("b2", 306 + 102),
-        ("t1", 306 + 204 + 9), (0, 0), (-3, 0), (np.int64(7), 7), (LARGEST, LARGEST),
+        ("t1", 306 + 204 + 9), (0, 0), (-3, 0), (np.int64(7), 7), (FAR, FAR),
     ],
 )  # fmt: skip
 def test_naming_a_place(place, tick):
@@ -286,7 +286,7 @@ def test_naming_a_place(place, tick):
 
 
 NOWHERE = ["", "  ", "x1", "e0", "e1 b4", "b0", "t4", "t1 b1", "e-1", "e1.5", 1.5, None, True, "e1 b1 t1 x"]
-TOO_FAR = [10**20, LARGEST + 1, f"e{LARGEST}"]
+TOO_FAR = [10**20, FAR + 1, f"e{FAR}"]
 
 
 @pytest.mark.parametrize("place", [*NOWHERE, *TOO_FAR])

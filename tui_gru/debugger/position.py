@@ -82,8 +82,8 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
         tick = start + (in_step and start > 0) if t is None else start + program.end_of_timestep(t)
     else:
         tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
-    if tick > LARGEST:
-        raise TuiGruError(f"tick {arguments.shown(tick)} is beyond the largest tick, {LARGEST:,}")
+    if tick > FAR:
+        raise TuiGruError(f"tick {arguments.shown(tick)} is beyond the largest tick, {FAR:,}")
     return max(tick, 0)
 
 
@@ -124,7 +124,7 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
         timestep = reader.timestep(program.seq_length)
         reader.end()
         return 0, _batch_of_step(number, steps), timestep, True
-    limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
+    limits = {"e": ("an epoch", FAR), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
     parts: list[int | None] = []
     for letter, (what, most) in limits.items():
         parts.append(reader.whole(what, least=1, most=most) - 1 if reader.take(letter) else None)
@@ -275,7 +275,7 @@ class StepMemory:
 # Parses the arguments of a typed command, from left to right: numbers, entries such as `Wz[0,1]`, timesteps, characters, words.
 
 
-LARGEST = 10**15  # largest whole number; no run reaches this tick
+FAR = 10**15  # the largest whole number; no run reaches so many ticks, or steps of any level
 
 _SPACE = re.compile(r"\s*")
 _WHOLE = re.compile(r"[+\-−]?[0-9]+")
@@ -335,7 +335,7 @@ class Reader:
         """Return True if a whole number comes next."""
         return _WHOLE.match(self._text, self._at) is not None
 
-    def whole(self, what: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
+    def whole(self, what: str, *, least: int = -FAR, most: int = FAR) -> int:
         """Read a whole number from `least` to `most`; `what` names it in messages."""
         start = self._at
         digits = self._read(_WHOLE)
@@ -563,11 +563,11 @@ def _example(program: Program, name: str) -> str:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the whole number that a text represents, from −`LARGEST` to `LARGEST`; None for any other text."""
+    """Return the whole number that a text represents, from −`FAR` to `FAR`; None for any other text."""
     if not _WHOLE.fullmatch(text):
         return None
     digits = text.lstrip("+-−").lstrip("0")
-    if len(digits) > len(str(LARGEST)) or int(digits or 0) > LARGEST:
+    if len(digits) > len(str(FAR)) or int(digits or 0) > FAR:
         return None
     return int(digits or 0) * (-1 if text[0] in "-−" else 1)
 

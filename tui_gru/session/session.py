@@ -16,7 +16,7 @@ from tui_gru import errors as arguments
 from tui_gru.analysis.trouble import all_finite, first_not_finite
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry
-from tui_gru.debugger.position import LARGEST, Level, Position, check_level, in_words, tick_of
+from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Branches
@@ -27,7 +27,7 @@ from tui_gru.engine.weights import Weights
 from tui_gru.errors import FilePath, TuiGruError, permitted
 from tui_gru.session.queries import Queries
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.session.travel import FAR, Interrupts, Run, SearchProgress, beginning
+from tui_gru.session.travel import Interrupts, Run, SearchProgress, beginning
 
 if TYPE_CHECKING:
     from tui_gru.analysis.check import CheckTotals
@@ -779,7 +779,7 @@ def _checked_epochs(epochs: int | None) -> int | None:
     if epochs is None:
         return None
 
-    return arguments.whole("epochs", epochs, least=1, most=LARGEST, option="epochs")
+    return arguments.whole("epochs", epochs, least=1, most=FAR, option="epochs")
 
 
 def _holds_a_recording(folder: FilePath) -> bool:

@@ -15,7 +15,7 @@ from tui_gru.analysis.trouble import TroubleWatch
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.position import Position, StepMemory, position_of
+from tui_gru.debugger.position import FAR, Position, StepMemory, position_of
 from tui_gru.debugger.program import Program, program_of
 from tui_gru.debugger.segment import Memory, Monitor
 from tui_gru.debugger.state import Notice, Outcome, State, StopEvent, joined
@@ -192,9 +192,6 @@ class StopCache:
 
 # ------------------------------------------------------------------------------
 # The run under the debugger: its state, its moment, and its way to a place or to a stop.
-
-
-FAR = 10**15  # ticks, or steps of any level; more than any run reaches
 
 
 class Run:
