@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from operator import itemgetter
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple
 from weakref import WeakSet
 
 import numpy as np
@@ -490,23 +490,17 @@ class Reached(NamedTuple):
             at += border.size
 
 
-def largest_difference(was: Reached, now: Reached, record: BatchRecord) -> float:
+def largest_relative(was: Reached, now: Reached, record: BatchRecord) -> float:
     """Return the largest relative difference of two starts of the same batch, array by array."""
     return max(map(relative, was.arrays(record), now.arrays(record)), default=0.0)
 
 
-class ReplayComparison(Protocol):
-    """Compares a replay with what was recorded of the same batches. Batches are counted through all epochs."""
-
-    def numbers(self, batch: int, record: BatchRecord, was: Sequence[float]) -> None:
-        """Compare the scalars of a batch."""
-
-    def checkpoint(self, batch: int, record: BatchRecord, was: Reached, now: Reached) -> None:
-        """Compare the start of `batch` that a replay reaches with its checkpoint; `record` is that of the batch before."""
-
-
 class BitForBit:
-    """The comparison on the machine that recorded: a difference in any bit raises `DivergedError`."""
+    """The comparison of a replay on the machine that recorded: a difference in any bit raises `DivergedError`.
+
+    `numbers` compares the scalars of a batch, `checkpoint` the start of `batch` that a replay reaches with its checkpoint; `record`
+    is that of the batch before. Batches are counted through all epochs.
+    """
 
     def __init__(self, num_batches: int, *, restored: bool) -> None:
         self._num_batches, self._restored = num_batches, restored
@@ -543,8 +537,8 @@ class MachineReport(NamedTuple):
 
 
 class BySize:
-    """The comparison on another machine: measures the difference, and puts the recorded numbers into the record, so that curves,
-    conditions and hit counts agree with what was recorded.
+    """The comparison on another machine, with the same methods: measures the difference, and puts the recorded numbers into the
+    record, so that curves, conditions and hit counts agree with what was recorded.
 
     No difference is an error, whatever its size: a run that amplifies rounding reaches any within one batch. `largest` is the
     largest relative difference met so far, `amplified` the earliest one met that rounding alone cannot cause.
@@ -568,7 +562,7 @@ class BySize:
         if was.weights.updates != now.weights.updates:
             at = batch_in_words(*divmod(batch, self._num_batches))
             raise DivergedError(f"the replay of {at} {_other_updates(was, now)}: the file is damaged; go back to a copy of it")
-        self._note(batch, largest_difference(was, now, record))
+        self._note(batch, largest_relative(was, now, record))
         if record.learned:
             record.replace_after(was.weights)  # so that no weight changes from one batch to the next
 

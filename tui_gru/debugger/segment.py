@@ -27,10 +27,9 @@ from tui_gru.debugger.history import (
     Machine,
     Reached,
     RecordCache,
-    ReplayComparison,
     ScalarRows,
     Scalars,
-    largest_difference,
+    largest_relative,
 )
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import StepIndex, position_of
@@ -624,7 +623,7 @@ class HistorySegment:
             if known is not None:
                 checkpoints.add_all(known[batch + 1 :])
             return
-        comparison: ReplayComparison = self._comparison if self.is_exact(batch) else self._memory.by_size
+        comparison: BitForBit | BySize = self._comparison if self.is_exact(batch) else self._memory.by_size
         comparison.numbers(batch, record, checkpoints.numbers(batch))
 
     def _compare_end(self, batch: int, record: BatchRecord) -> None:
@@ -636,7 +635,7 @@ class HistorySegment:
         proves = self._proves(batch + 1)
         if not proves or checkpoint != checkpoint_of(record.after, state):
             by_size = self._memory.by_size
-            comparison: ReplayComparison = self._comparison if proves else by_size
+            comparison: BitForBit | BySize = self._comparison if proves else by_size
             comparison.checkpoint(batch + 1, record, Reached(*self._restored(checkpoint)), Reached(record.after, state))
             if by_size.to_explain:
                 by_size.explain(self._effect_of_rounding(batch + 1, record))
@@ -663,7 +662,7 @@ class HistorySegment:
         for seed in range(TWINS):
             random = np.random.default_rng(seed)
             twin = Weights(weights.layout, _rounded(weights.flat, random), weights.updates)
-            effects.append(largest_difference(plain, self._simulated(begin, to, twin, _rounded(state, random), earlier), record))
+            effects.append(largest_relative(plain, self._simulated(begin, to, twin, _rounded(state, random), earlier), record))
         return max(effects)
 
     def _simulated(self, batch: int, to: int, weights: Weights, state: Array, earlier: Sequence[BatchRecord]) -> Reached:

@@ -113,8 +113,6 @@ def _log_trouble(file: session_file.SessionFile) -> list[str]:
 
 def place_in(file: session_file.SessionFile) -> str:
     """Return the place where the session in a file was left, in words."""
-    from tui_gru.storage import state as facts
-
     here = facts.read(file, "here", facts.HereFact)
     if (place := here.place) is not None:
         return str(place)
@@ -133,8 +131,6 @@ def written(path: Path) -> int:
 
 def written_in(file: session_file.SessionFile) -> int:
     """Return the time at which a session was last written, as stored in its file, in microseconds since 1970."""
-    from tui_gru.storage import state as facts
-
     return int(facts.read(file, "here", facts.HereFact).written)
 
 
