@@ -12,7 +12,7 @@ import numpy as np
 
 from tui_gru import errors as arguments
 from tui_gru.analysis.units import ReadingProgress, StopRequested, can_be_silent, read_silenced, read_text
-from tui_gru.debugger.edits import Edit, changeable, check_index, checked_number, offset_of, replace_number
+from tui_gru.debugger.edits import JournalEntry, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference
 from tui_gru.debugger.position import position_of
@@ -157,7 +157,7 @@ class WhatIf:
             return float(sum(np.sum(gradient.astype(np.float64) * change) for gradient, change in pairs))
 
 
-def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None, silent: SilentUnit | None = None) -> WhatIf:
+def what_if(timeline: Timeline, here: Moment, edit: JournalEntry, t: int | None = None, silent: SilentUnit | None = None) -> WhatIf:
     """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
     A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. With `silent`,

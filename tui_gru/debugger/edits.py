@@ -232,32 +232,15 @@ def nothing(record: BatchRecord, trainer: Trainer) -> None:
     """Do nothing: the change of an edit that changes settings only."""
 
 
-@dataclass(frozen=True)
-class Edit:
-    """One edit: of an entry of a parameter, value or gradient, of a setting of the update rule (`index` empty), or of a character
-    of the text."""
-
-    name: str
-    index: tuple[int, ...]
-    value: Any
-
-
-def action(edit: Edit) -> JournalEntry:
-    """Return the journal entry of a planned edit."""
-    return JournalEntry("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
-
-
 def change_of(action: JournalEntry, here: Moment, settings: TrainingSettings) -> BatchEdit:
     """Return the change that a journal entry makes to a record at a moment; `settings` are those before it.
 
     Raises `TuiGruError`.
     """
-    if action.kind != "edit":
-        return nothing
-    return plan(Edit(action.name, action.index, action.value), here, settings)[1]
+    return plan(action, here, settings)[1] if action.kind == "edit" else nothing
 
 
-def plan(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
+def plan(edit: JournalEntry, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
     """Return the new settings and the change of an edit at a moment.
 
     Raises `TuiGruError` for an edit that is not possible there.
@@ -288,7 +271,7 @@ def plan(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[Training
     return settings, _computed(edit, here)
 
 
-def _weight(edit: Edit, here: Moment) -> BatchEdit:
+def _weight(edit: JournalEntry, here: Moment) -> BatchEdit:
     """Return an edit of the current value of a weight or of a state of the update rule."""
     check_index(edit, here.weights[edit.name])
     value = checked_number(edit, here.program.config)
@@ -303,7 +286,7 @@ def _weight(edit: Edit, here: Moment) -> BatchEdit:
     return change
 
 
-def _state(edit: Edit, here: Moment) -> BatchEdit:
+def _state(edit: JournalEntry, here: Moment) -> BatchEdit:
     """Return an edit of a computed state, or of the state that a timestep reads, before anything has used it."""
     t, program, page = here.position.t, here.program, here.program.model.page
     state = program.names[edit.name].read_in or edit.name
@@ -326,7 +309,7 @@ def _state(edit: Edit, here: Moment) -> BatchEdit:
     return change
 
 
-def _computed(edit: Edit, here: Moment) -> BatchEdit:
+def _computed(edit: JournalEntry, here: Moment) -> BatchEdit:
     """Return an edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
     program, per_batch = here.program, here.program.names[edit.name].kind.per_batch
     t = None if per_batch else here.position.t
@@ -347,7 +330,7 @@ def _computed(edit: Edit, here: Moment) -> BatchEdit:
     return change
 
 
-def _text(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
+def _text(edit: JournalEntry, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
     config = here.program.config
     char = edit.value
     if not isinstance(char, str) or char not in frozenset(config.vocabulary):
@@ -365,14 +348,14 @@ def _text(edit: Edit, here: Moment, settings: TrainingSettings) -> tuple[Trainin
     return replace(settings, letters=TextEdit(edit.index[0], char, settings.letters)), change
 
 
-def check_index(edit: Edit, array: Array) -> None:
+def check_index(edit: JournalEntry, array: Array) -> None:
     """Raise `TuiGruError` if the array has no entry at the index of the edit."""
     shape = array.shape
     if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
         raise TuiGruError(no_entry(edit.name, shape, edit.index))
 
 
-def checked_number(edit: Edit, config: Config) -> float:
+def checked_number(edit: JournalEntry, config: Config) -> float:
     """Return the value of an edit, rounded to the dtype of the config. Raises `TuiGruError` unless it is a finite number."""
     with np.errstate(over="ignore"):
         value = float(np.dtype(config.dtype).type(arguments.number(edit.name, edit.value)))

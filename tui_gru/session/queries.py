@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tui_gru import analysis
 from tui_gru import errors as arguments
-from tui_gru.debugger.edits import as_index
+from tui_gru.debugger.edits import JournalEntry, as_index
 from tui_gru.debugger.moment import frozen
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of
 from tui_gru.debugger.program import Program, unknown_name
@@ -332,9 +332,7 @@ class Queries:
         Changes neither the run nor a branch; a silenced unit is at 0 in both. Raises `TuiGruError` if the number cannot be changed
         or has not been computed yet.
         """
-        from tui_gru.debugger import edits
-
-        edit = edits.Edit(self._code_name(name), edits.as_index(index), value)
+        edit = JournalEntry("edit", self._code_name(name), as_index(index), value)
         return analysis.what_if.what_if(self._run.timeline, self._moment, edit, t, self._silent)
 
     def kept(self, name: str, default: Any = None) -> Any:

@@ -15,7 +15,7 @@ from tui_gru import analysis
 from tui_gru import errors as arguments
 from tui_gru.analysis.trouble import all_finite, first_not_finite
 from tui_gru.debugger import state as by_branch
-from tui_gru.debugger.edits import JournalEntry
+from tui_gru.debugger.edits import JournalEntry, as_index, plan
 from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
@@ -550,20 +550,18 @@ class Session(Queries):
         h and h_prev can be edited until they are used, a weight at any time, other values only just after their line. In the
         past, this forks a branch; the old future stays. Returns the position. Raises `TuiGruError` if the edit is not possible.
         """
-        from tui_gru.debugger import edits
-
         run = self._run
         if value is None:
             index, value = None, index
         with run.verb():
             name = self._code_name(name)
-            edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
-            settings, _ = edits.plan(edit, run.moment, run.settings)
+            edit = JournalEntry("edit", ALIASES.get(name, name), as_index(index), value)
+            settings, _ = plan(edit, run.moment, run.settings)
             run.notice = None
             if edit.name in settings.rule and settings == run.settings:
                 run.say(f"{edit.name} is {significant(settings.rule[edit.name])} already")
             else:
-                run.change(settings, edits.action(edit))
+                run.change(settings, edit if edit.name == "text" else replace(edit, value=float(edit.value)))
         return run.position
 
     def adopt(self, what: WhatIf) -> Position:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.edits import Edit, JournalEntry, TextEdit, TrainingSettings, plan
+from tui_gru.debugger.edits import JournalEntry, TextEdit, TrainingSettings, plan
 from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, ScalarRows, fingerprint, this_machine
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import StepMemory, in_words, position_of
@@ -729,8 +729,7 @@ class _SessionReader:
         if action.kind == "edit" and before is not None:
             self._blank.learned = before.settings.learns(here.number) or here.offset > self._program.loss_tick
             try:
-                edit = Edit(action.name, action.index, action.value)
-                plan(edit, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
+                plan(action, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
             except TuiGruError:
                 raise damaged(self._file.path, f"segment/{at}") from None
 
