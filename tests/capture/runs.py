@@ -15,8 +15,8 @@ torch.set_num_threads(1)
 T, B, IN, H = 5, 2, 3, 4
 
 
-def trained(folder, losses=(), steps=10, model=None, **options):
-    """Train for some steps while recording; `losses` are factors of the loss of each step. Returns the closed recorder."""
+def trained(folder, losses=(), steps=10, model=None, close=True, **options):
+    """Train for some steps while recording; `losses` are factors of the loss of each step. Returns the recorder, closed or not."""
     torch.manual_seed(2)
     model = model or nn.GRU(IN, H)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -28,7 +28,8 @@ def trained(folder, losses=(), steps=10, model=None, **options):
         loss.backward()
         optimizer.step()
         recorder.step(losses[number] if losses else loss)
-    recorder.close()
+    if close:
+        recorder.close()
     return recorder
 
 

@@ -296,6 +296,22 @@ def test_overwrite_closes_a_recorder_of_the_same_folder(folder):
     assert not hooks(model)
 
 
+def test_a_cell_of_a_notebook_that_runs_again_closes_its_recorder(folder):
+    """Its hooks would otherwise capture every later call into a step that nobody ends."""
+    model = nn.GRU(IN, H)
+    trained(folder, steps=3, every=2, model=model, close=False)
+    other = record(folder.with_name("other.gru"), model)
+    last = trained(folder, steps=2, every=1, model=model, close=False)
+    assert last.folder == folder.with_name("run-2.gru")
+    assert [step.number for step in open_recording(folder).steps] == [0, 1, 2]  # with those that were in memory
+    assert len(losses_in(folder)) == 3
+    assert lines_of(folder)[-1]["closed"]
+    last.close()
+    assert hooks(model)
+    other.close()
+    assert not hooks(model)
+
+
 def test_overwrite_does_not_touch_what_is_no_recording(folder):
     folder.mkdir()
     (folder / "run.json").write_text('{"format": "of another program"}')

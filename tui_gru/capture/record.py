@@ -242,6 +242,7 @@ class Recorder:
         self.kept: list[int] = []
         self._warned = set[str]()
         self._process = os.getpid()
+        self._asked = self.folder.absolute(), id(module)
         self._capture = Capture(
             module,
             optimizer,
@@ -408,6 +409,9 @@ class Recorder:
         try:
             if os.path.lexists(given) and not given.is_dir():
                 raise NotADirectoryError(ENOTDIR, "it is a file" if given.is_file() else "it is no folder")
+            for other in list(_open):  # whose cell of a notebook runs again: nobody ends its steps, and its hooks would go on
+                if other.rank == self.rank and other._asked == self._asked:
+                    other._close(stopped=False, keeps_last=True)
             if overwrite:
                 self._remove_earlier(run)
             for folder in itertools.chain([given], _next_names(given)):
@@ -581,8 +585,9 @@ def record(
     as of `debug`.
 
     Without `rec.step`, a step ends where the next one begins, and has no loss. Without `rec.close`, it is closed when the
-    process ends, or gets SIGTERM or SIGHUP. Raises a `TuiGruError` that names the argument and says what to do; what it finds
-    while the script trains never ends the script.
+    process ends, or gets SIGTERM or SIGHUP and `record` was called in its main thread; or when `record` is called again for the
+    same folder and module, as by a cell of a notebook. Raises a `TuiGruError` that names the argument and says what to do; what
+    it finds while the script trains never ends the script.
     """
     return Recorder(folder, module, optimizer, head, every, last, on, rank, overwrite, cell)
 
