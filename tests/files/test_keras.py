@@ -176,13 +176,15 @@ def test_the_hard_sigmoid_of_keras_2_is_another_than_that_of_keras_3(tmp_path, r
     assert np.array_equal(found.weights().cells[0][0]["Ur"], arrays["recurrent_kernel"][:, 4:8])
 
 
-def test_cudnn_gru_is_read_in_the_layout_of_cudnn(tmp_path, random):
-    """Its documentation gives the layout: input kernels [[0, 1, 2], [3, 4, 5]] are [[0, 2, 4], [1, 3, 5]] of GRU's."""
+@pytest.mark.parametrize("config", [KERAS_2 % ("CuDNNGRU", ""), None], ids=["a model", "weights alone"])
+def test_cudnn_gru_is_read_in_the_layout_of_cudnn(config, tmp_path, random):
+    """Its documentation gives the layout: input kernels [[0, 1, 2], [3, 4, 5]] are [[0, 2, 4], [1, 3, 5]] of GRU's. The shape of
+    its biases tells it from a GRU of the same Keras, whose gates can be hard_sigmoid."""
     kernel = np.concatenate([np.arange(6).reshape(2, 3) + 10 * gate for gate in range(3)], axis=1).astype(np.float32)
     recurrent, bias = random.normal(size=(3, 9)).astype(np.float32), random.normal(size=18).astype(np.float32)
-    config = KERAS_2 % ("CuDNNGRU", "")
     (found,) = inspect(legacy(tmp_path / "model.h5", "2.2.4", config, kernel=kernel, recurrent_kernel=recurrent, bias=bias))
-    assert (found.reset, found.gate, found.input_size, found.hidden_size) == ("after", "sigmoid", 2, 3)
+    assert (found.reset, found.gate, found.input_size, found.hidden_size, found.warning) == ("after", "sigmoid", 2, 3, "")
+    assert "a Keras 2.2.4 CuDNNGRU: gates z r n, its bias is (6H)" in found.evidence
     cell = found.weights().cells[0][0]
     for k, gate in enumerate("zrh"):
         assert np.array_equal(cell[f"W{gate}"], np.array([[0, 2, 4], [1, 3, 5]]) + 10 * k)

@@ -261,8 +261,9 @@ def test_quantised_weights_are_refused_and_the_rest_is_found(saved):
 
 
 def test_the_old_format_and_bare_pickles_are_refused_with_the_cure(saved, tmp_path):
-    with pytest.raises(ModelFileError, match=r"torch before 1\.6.*torch\.save\(torch\.load\(FILE\), NEW\)"):
+    with pytest.raises(ModelFileError, match=r"torch before 1\.6.*, NEW\)") as refused:
         inspect(saved(nn.GRU(3, 5).state_dict(), _use_new_zipfile_serialization=False))
+    assert 'torch.save(torch.load(FILE, map_location="cpu"), NEW)' in str(refused.value)  # it was often saved on a GPU
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps({"weight": 1}))
     with pytest.raises(ModelFileError, match=r"it is a pickle, which is not supported.*state_dict"):

@@ -169,7 +169,7 @@ def _layer(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
     for place in places:
         cell = _cell(place)
         entry = configs.of(place)
-        convention, evidence, warning = _convention(cell, entry, configs)
+        convention, evidence, warning = _convention(cell, entry, configs, cudnn=_is_cudnn(place))
         backwards = entry is not None and bool(entry["config"].get("go_backwards")) and place.direction is None
         if backwards:
             evidence += "; it reads backwards, and Keras gives its outputs with the last step first"
@@ -184,9 +184,13 @@ def _layer(name: str, places: list[CellPath], configs: Configs) -> FoundGRU:
 def _cell(place: CellPath) -> CellArrays:
     kernel, recurrent, *bias = place.arrays
     cell = stacked_cell(kernel, recurrent, bias[0] if bias else None, None, None, "", by_rows=False)
-    if bias and bias[0].shape == (2 * len(cell.kind.gates) * cell.hidden_size,):
-        return replace(cell, read=lambda: _from_cudnn(cell.read()))
-    return cell
+    return replace(cell, read=lambda: _from_cudnn(cell.read())) if _is_cudnn(place) else cell
+
+
+def _is_cudnn(place: CellPath) -> bool:
+    """Return True for a CuDNNGRU or CuDNNLSTM: both of its biases are in one row."""
+    _, recurrent, *bias = place.arrays
+    return bool(bias) and bias[0].shape == (2 * recurrent.shape[-1],)
 
 
 def _from_cudnn(blocks: Blocks) -> Blocks:
@@ -197,43 +201,43 @@ def _from_cudnn(blocks: Blocks) -> Blocks:
     return replace(blocks, W=W, U=blocks.U.transpose(0, 2, 1))
 
 
-def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs) -> tuple[Convention, str, str]:
+def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs, *, cudnn: bool) -> tuple[Convention, str, str]:
     """Return the convention, the evidence for it, and a warning or "". Raises `NotAGRUError` for activations that are not
     supported."""
-    label = f"Keras {printable(configs.version, 20)}".strip()
+    label = f"Keras {printable(configs.version, 20)}".strip() + (" CuDNN" if cudnn else " ")
     config = entry["config"] if entry else {}
     if cell.kind.name == "rnn":
         convention = replace(RNN, gate=_state_function(entry))
-        evidence, guessed = f"a {label} SimpleRNN: {convention.gate}", [convention.gate] * (entry is None)
+        evidence, guessed = f"a {label}SimpleRNN: {convention.gate}", [convention.gate] * (entry is None)
     elif cell.kind.name == "lstm":
-        convention, assumed = _with_functions(LSTM, entry, configs)
-        evidence = f"a {label} LSTM: gates {' '.join(convention.order)}, functions of the gates: {convention.functions}"
+        convention, assumed = _with_functions(LSTM, entry, configs, cudnn)
+        evidence = f"a {label}LSTM: gates {' '.join(convention.order)}, functions of the gates: {convention.functions}"
         guessed = [convention.functions] * assumed
     else:
-        after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
+        after, says = cell.biases == "two", f"its bias is {'(6H)' if cudnn else '(2, 3H)' if cell.biases == 'two' else '(3H)'}"
         if cell.biases == "none":
             after = bool(config.get("reset_after", configs.major >= 3))
             says = f"reset_after is {str(after).lower()}" if "reset_after" in config else "it has no bias"
         reset = "after" if after else "before"
-        convention, assumed = _with_functions(replace(GRU, reset=reset), entry, configs)
+        convention, assumed = _with_functions(replace(GRU, reset=reset), entry, configs, cudnn)
         gates = f"gates {convention.functions}"
-        evidence = f"a {label} GRU: gates z r n, {says}, so reset {reset}; z keeps; {gates}"
+        evidence = f"a {label}GRU: gates z r n, {says}, so reset {reset}; z keeps; {gates}"
         guessed = [gates] * assumed + [f"reset {reset}"] * (cell.biases == "none" and "reset_after" not in config)
     warning = f"{' and '.join(guessed)} assumed: the file does not say; give an input and its output to prove it" if guessed else ""
     return convention, evidence, warning
 
 
-def _with_functions(convention: Convention, entry: dict[str, Any] | None, configs: Configs) -> tuple[Convention, bool]:
+def _with_functions(convention: Convention, entry: dict[str, Any] | None, configs: Configs, cudnn: bool) -> tuple[Convention, bool]:
     """Return the convention of a GRU or an LSTM with the functions of its gates and of its state, and True if they are assumed.
-    Raises `NotAGRUError` for functions that are not supported."""
+    Those of CuDNN are always sigmoid and tanh. Raises `NotAGRUError` for functions that are not supported."""
+    if cudnn:
+        return convention, False
     if entry is None:
         old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # not tf.keras, whose version has a suffix
         return replace(convention, gate="hard_sigmoid" if old else "sigmoid"), True
     config = entry["config"]
     candidate = config.get("activation", "tanh")
     activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
-    if entry["class_name"].startswith("CuDNN"):
-        activation = "sigmoid"
     gate = gate_named(activation, HARD_SLOPE if configs.major < 3 else 1 / 6) if isinstance(activation, str) else None
     if candidate not in STATE_FUNCTIONS or gate is None:
         found = f"{_function(activation)} and {_function(candidate)}"

@@ -153,7 +153,7 @@ REFUSED = (
     _refused(
         "a file of torch before 1.6 (or saved without its zip format)",
         _starts(TORCH_BEFORE_1_6),
-        "write torch.save(torch.load(FILE), NEW) with a later torch and open that",
+        'write torch.save(torch.load(FILE, map_location="cpu"), NEW) with a later torch and open that',
     ),
     *(_refused(f"a pickle of {kind}", _pickle_with(*words), cure) for kind, (words, cure) in PICKLES.items()),
     _refused("a pickle", _pickle_with(), SAVE_STATE_DICT),
