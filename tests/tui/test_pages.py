@@ -31,12 +31,10 @@ def panels(d: Driver) -> set[str]:
 def assert_styled(d: Driver) -> None:
     """Assert that no visible widget would look different if all were styled again."""
 
-    def looks() -> dict[Widget, str]:
-        return {node: node.styles.css for node in d.screen.query(Widget) if node.region}
-
-    before = looks()
-    d.screen.update_node_styles()
-    assert looks() == before
+    visible = [node for node in d.screen.query(Widget) if node.region]
+    before = [node.styles.base.get_rules() for node in visible]
+    d.pilot.app.stylesheet.update_nodes(visible)
+    assert [node.styles.base.get_rules() for node in visible] == before
 
 
 def footer(d: Driver) -> str:
