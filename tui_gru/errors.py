@@ -7,7 +7,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # ------------------------------------------------------------------------------
 # Escaping of unprintable characters in texts from users and files, to make them safe for a terminal.
@@ -38,13 +38,14 @@ def escaped(char: str) -> str:
 
 
 class TuiGruError(ValueError):
-    """Invalid input. The message is one line that says what was wrong, where, and what to do; very long words in it are cut.
+    """Invalid input. The message is one line that says what was wrong, where, and what to do, without characters that cannot be
+    shown; very long words in it are cut.
 
     `option` is the config field that the message is about (`"learning_rate"`), so that a user interface can name its own option.
     """
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
-        super().__init__(cut_long_words(message))
+        super().__init__(cut_long_words(safe_text(message)))
         self.option = option
 
 
@@ -68,7 +69,7 @@ class RecordingError(TuiGruError):
 def printable(text: object, limit: int = 120) -> str:
     """Return a text from a file for a message or a name, with escapes such as `\\x1b` for characters that move the cursor or hide
     text."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: limit + 1])
+    escaped = safe_text(str(text)[: limit + 1])
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
 
 
@@ -80,6 +81,7 @@ LARGEST = 2**63 - 1  # the largest signed integer of 8 bytes
 _SHOWN = 60  # characters of a value that a message quotes
 
 FilePath = str | os.PathLike[str]
+Wanted = TypeVar("Wanted")
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, option: str | None = None) -> int:
@@ -123,6 +125,28 @@ def truth(name: str, value: Any, *, option: str | None = None) -> bool:
     if not isinstance(plain, int) or plain not in (0, 1):
         raise TuiGruError(f"{name} must be True or False, not {shown(value)}", option=option)
     return bool(plain)
+
+
+def several(name: str, values: Any) -> tuple[int, ...]:
+    """Return whole numbers from a sequence or an array of them."""
+    try:
+        each = tuple(values)
+    except TypeError:
+        raise TuiGruError(f"{name} must be a list of whole numbers, not {shown(values)}") from None
+    return tuple(whole(f"each of {name}", value) for value in each)
+
+
+def expected(name: str, value: Any, kind: type[Wanted], what: str) -> Wanted:
+    """Return the value if it is one of a class; `what` says in words where such a value comes from."""
+    if not isinstance(value, kind):
+        raise TuiGruError(f"{name} must be {what}, not {shown(value)}")
+    return value
+
+
+def callback(name: str, value: Any) -> None:
+    """Raise `TuiGruError` unless the value is None or can be called."""
+    if value is not None and not callable(value):
+        raise TuiGruError(f"{name} must be a function that is called with what has been done, or None, not {shown(value)}")
 
 
 def shown(value: Any) -> str:

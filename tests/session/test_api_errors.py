@@ -1,6 +1,7 @@
 """Mistakes in calls of the Python interface raise the project's own errors."""
 
 import copy
+import inspect
 import pickle
 import random
 import re
@@ -10,6 +11,7 @@ from unicodedata import normalize
 import numpy as np
 import pytest
 
+import tui_gru
 from tests.extent import examples
 from tui_gru import Config, Session, TuiGruError
 from tui_gru import errors as arguments
@@ -160,6 +162,57 @@ def test_junk_is_done_or_refused(seed, tmp_path):
     again = Session.open(tmp_path / "junk.tui-gru")
     assert again.position == s.position
     assert again.stop_on_nan is s.stop_on_nan
+
+
+def public(s, path):
+    """Return everything public that takes arguments: its name, the function, arguments that fit, and the names of all of them."""
+    needed = {
+        "level": "batch", "count": 1, "condition": "loss < 0.1", "place": "e1 b1 t1", "index": (0, 0), "value": 0.5, "primer": "Ma",
+        "expression": "loss", "letter": "a", "old": "main", "new": "other", "line": "z", "text": "MathMath", "typed": "vowel",
+        "path": path, "name": "h",
+    }  # fmt: skip
+    for name in dir(Session):
+        attribute = inspect.getattr_static(Session, name)
+        if isinstance(attribute, property) and attribute.fset is not None:
+            yield name, lambda value, name=name: setattr(s, name, value), {}, ["value"]
+        elif inspect.isroutine(attribute) and name[0] != "_" and name not in ("player", "change_stop"):  # a player takes long
+            taken = inspect.signature(getattr(s, name)).parameters
+            given = {each: needed.get(each) for each, one in taken.items() if one.default is inspect.Parameter.empty}
+            given |= {"parameter": {"name": "Wz"}, "report": {"whole": False}}.get(name, {})
+            yield name, getattr(s, name), given, [*taken]
+    yield "Session", Session, {}, [*Config.__dataclass_fields__, "input", "target", "epochs", "history_memory", "state"]
+    gru, shapes = path.with_name("m.npz"), {"weight_ih_l0": (6, 3), "weight_hh_l0": (6, 2), "bias_ih_l0": 6, "bias_hh_l0": 6}
+    np.savez(gru, **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    of_file, of_text = {"path": gru}, {"head": np.zeros((2, 3)), "text": "abcabcab", "vocabulary": "abc", "seq_length": 2}
+    taken = [*inspect.signature(tui_gru.load).parameters][:-1]
+    yield "load", tui_gru.load, of_file, taken
+    yield "load with a text", tui_gru.load, {**of_file, **of_text, "batch_size": 1}, [*of_text, "tokens", "seed", "cell"]
+    yield "inspect", tui_gru.inspect, of_file, [*inspect.signature(tui_gru.inspect).parameters]
+
+
+def test_each_argument_of_all_that_is_public_is_taken_or_refused_in_one_line(tmp_path, monkeypatch):
+    """Each value is given for each argument, beside others that fit. The session is recorded, so that all that is taken can be
+    written too."""
+    monkeypatch.chdir(tmp_path)
+    s = Session(text="MathMathMath", epochs=1)
+    s.learning = True
+    s.step("batch", 2)
+    s.record_to("junk.tui-gru")
+    wrong = []
+    for name, call, fitting, taken in public(s, tmp_path / "other.tui-gru"):
+        for argument, junk in ((argument, junk) for argument in taken for junk in JUNK):
+            if argument == "progress" and callable(junk):
+                continue
+            try:
+                with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # NumPy's, about arrays as numbers
+                    call(**{**fitting, argument: junk})
+            except TuiGruError as error:
+                if not str(error).isprintable() or len(str(error)) > 700:
+                    wrong.append((name, argument, arguments.shown(junk), str(error)[:300]))
+            except Exception as error:
+                wrong.append((name, argument, arguments.shown(junk), repr(error)[:300]))
+        s.snapshot()
+    assert not wrong, "\n".join(map(str, wrong[:20]))
 
 
 def test_numpys_truths_are_pythons(tmp_path):

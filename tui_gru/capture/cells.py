@@ -46,7 +46,7 @@ from tui_gru.equations.backward import derive
 from tui_gru.equations.page import compose, read_page, shipped
 from tui_gru.equations.syntax import EquationError
 from tui_gru.equations.writing import equations_of
-from tui_gru.errors import CaptureError, printable
+from tui_gru.errors import CaptureError, printable, shown
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, Cell, CellKind, Convention, canonical, step
 
@@ -74,9 +74,9 @@ def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell
         if not isinstance(name, str) or name not in modules:
             from difflib import get_close_matches
 
-            near = get_close_matches(str(name), modules) or [n for n, part in modules.items() if n and _is_own(part)][:8]
+            near = get_close_matches(shown(name).strip("'"), modules) or [n for n, m in modules.items() if n and _is_own(m)][:8]
             hint = f"write one of {', '.join(map(printable, near))}" if near else "there is no other module in it"
-            raise CaptureError(f"there is no module {printable(repr(name), 60)} in {type(root).__name__}; {hint}", option="cell")
+            raise CaptureError(f"there is no module {shown(name)} in {type(root).__name__}; {hint}", option="cell")
         part = modules[name]
         if part in others:
             return {}

@@ -44,7 +44,7 @@ from tui_gru.capture.pending import (
     report_failure,
     tensors_used,
 )
-from tui_gru.errors import CaptureError, printable
+from tui_gru.errors import CaptureError, printable, shown
 from tui_gru.files.arrays import AnyArray
 
 if TYPE_CHECKING:
@@ -903,7 +903,7 @@ def _number(loss: float | Tensor) -> float:
     except OverflowError:
         raise CaptureError("loss must be one number, not one too large for a float; give the mean", option="loss") from None
     except (TypeError, ValueError, RuntimeError):
-        raise CaptureError(f"loss must be one number, not {printable(loss, 60)}; give the mean", option="loss") from None
+        raise CaptureError(f"loss must be one number, not {shown(loss)}; give the mean", option="loss") from None
 
 
 def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
@@ -923,7 +923,7 @@ def _ranks(rank: int | None) -> tuple[int, int]:
     from torch import distributed
 
     if rank is not None and (type(rank) is not int or rank < 0):
-        raise CaptureError(f"rank must be a whole number, 0 or more, not {printable(repr(rank), 40)}", option="rank")
+        raise CaptureError(f"rank must be a whole number, 0 or more, not {shown(rank)}", option="rank")
     if rank is not None and rank >= MOST_RANKS:
         raise CaptureError(f"rank must be less than {MOST_RANKS}", option="rank")
     if distributed.is_available() and distributed.is_initialized():

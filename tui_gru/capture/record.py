@@ -44,7 +44,7 @@ from tui_gru.capture.format import (
     write_shard,
 )
 from tui_gru.capture.hooks import Capture, Optimizers
-from tui_gru.errors import CaptureError, ModelFileError, printable
+from tui_gru.errors import CaptureError, ModelFileError, printable, shown
 from tui_gru.files.arrays import AnyArray
 
 if TYPE_CHECKING:
@@ -548,8 +548,8 @@ MOST_HELD = 100_000  # steps in memory
 
 def _count(name: str, value: Any, most: int) -> int:
     if type(value) is not int or value < 0:
-        shown = "a negative one" if type(value) is int and value < -most else printable(repr(value), 40)
-        raise CaptureError(f"{name} must be a whole number, 0 or more, not {shown}", option=name)
+        what = "a negative one" if type(value) is int and value < -most else shown(value)
+        raise CaptureError(f"{name} must be a whole number, 0 or more, not {what}", option=name)
     if value > most:
         reason = "; these steps are held in memory" if name == "last" else ""
         raise CaptureError(f"{name} must be at most {most}{reason}", option=name)

@@ -369,9 +369,7 @@ def as_index(index: Any) -> tuple[int, ...]:
     if index is None:
         return ()
     parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)
-    if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
-        raise TuiGruError(f"an index is a whole number or a tuple of them, not {arguments.shown(index)}")
-    return tuple(int(part) for part in parts)
+    return tuple(arguments.whole("each part of an index", part, least=-arguments.LARGEST, most=arguments.LARGEST) for part in parts)
 
 
 def values_at(moment: Moment) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class Memory:
     def __init__(self, config: Config, limit: int) -> None:
         self.program, self.trainers = program_of(config), Trainers(config)
         self.notebook = config.carry == "notebook"
-        self.budget = Budget(limit, config.num_batches if self.notebook else 1)
+        self.budget = Budget(min(limit, MOST_BYTES), config.num_batches if self.notebook else 1)
         self.records, self.scalars = RecordCache(self.budget, size_at_hand(config)), Scalars(self.budget)
         self.bound(limit)
         updates = (line for line in self.program.update if line.target in self.program.parameters)

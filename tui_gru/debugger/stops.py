@@ -94,7 +94,7 @@ class Stops:
                 return stop
         ids = ", ".join(str(stop.id) for stop in self.all)
         known = f"there are {ids}" if ids else "there is none at all"
-        raise TuiGruError(f"there is no breakpoint or watch {id!r}; {known}")
+        raise TuiGruError(f"there is no breakpoint or watch {arguments.shown(id)}; {known}")
 
     def with_stop(self, stop: Stop) -> Stops:
         """Add a stop, or replace the one with the same id."""

@@ -381,11 +381,11 @@ def check_run(config: Config) -> None:
 def _cell(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options `cell`, `cell_text` and `reset`, completed and checked against each other."""
     cell, reset = options.get("cell"), options.get("reset")
-    if reset is not None and reset not in _CELL_OF_RESET:
-        if reset == "" and cell is not None:
+    if reset is not None and (not isinstance(reset, str) or reset not in _CELL_OF_RESET):
+        if isinstance(reset, str) and reset == "" and cell is not None:
             reset = None
         else:
-            raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {reset!r}", option="reset")
+            raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {arguments.shown(reset)}", option="reset")
     default = _CELL_OF_RESET[reset or "before"]
     found = checked_piece("cell", {**options, "cell": default if cell is None else cell}, default)
     own = next((place for place, name in _CELL_OF_RESET.items() if name == found["cell"] and not found["cell_text"]), "")
@@ -407,6 +407,11 @@ def _flag(name: str, value: Any) -> bool:
 
 def _whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
     return lambda name, value: arguments.whole(name, value, least=least, most=most, option=name)
+
+
+def _width(least: int) -> Callable[[str, Any], int]:
+    # A larger one is refused like the largest, for the memory that it takes; its digits may be too many to be written in code.
+    return lambda name, value: min(arguments.whole(name, value, least=least, option=name), arguments.LARGEST)
 
 
 def _not_negative(name: str, value: Any, option: str | None = None, hint: str = "") -> float:
@@ -446,7 +451,7 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "hidden_size": _whole(1),
+    "hidden_size": _width(1),
     "batch_size": _whole(1),
     "seq_length": _whole(1),
     "seed": _whole(0, arguments.LARGEST),
@@ -455,7 +460,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "dtype": _one_of(DTYPES),
     "layers": _whole(1, MOST_LAYERS),
     "bidirectional": _flag,
-    "embedding": _whole(0),
+    "embedding": _width(0),
     "clip": _clip,
     "init": _one_of((*INITS, FROM_FILE)),
     "layout": _one_of(LAYOUTS),

@@ -23,6 +23,8 @@ from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.syntax import Name
 from tui_gru.errors import TuiGruError
 
+SEED_BITS = 128  # of the seeds that NumPy draws; a session with a seed of any size could not be saved
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -193,5 +195,6 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     value = arguments.number("temperature", temperature, option="temperature")
     if not 0 <= value < float("inf"):
         raise TuiGruError(f"temperature must be finite and 0 or more, not {arguments.shown(temperature)}", option="temperature")
-    arguments.whole("the sample's seed", seed, least=0, option="sample_seed")
+    if arguments.whole("the sample's seed", seed, least=0, option="sample_seed") >= 2**SEED_BITS:
+        raise TuiGruError(f"the sample's seed has more than {SEED_BITS} bits; use a smaller one", option="sample_seed")
     return value

@@ -230,7 +230,7 @@ def array_of(value: Any, option: str) -> AnyArray:
             raise ModelFileError(f"{printable(path, 250)}: {reason.lower()}; check the name", option=option) from None
         except (*UNREADABLE, EOFError) as error:
             why = printable(error, 100)
-            if zipfile.is_zipfile(path):
+            if path.is_file() and zipfile.is_zipfile(path):  # a name with a zero byte is none of a file
                 why = "it is a zip of arrays (npz) or of a checkpoint; load it, and save the one array with numpy.save"
             raise ModelFileError(
                 f"{printable(path, 250)}: it is not an array written by numpy.save: {why}", option=option

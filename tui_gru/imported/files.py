@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru import errors as arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.source import Imported
@@ -250,6 +251,8 @@ class Reads:
     tokens: FilePath | None = None
 
     def __post_init__(self) -> None:
+        if self.text is not None:
+            arguments.text("the text", self.text, option="text")
         if self.head is None or (self.text is None and self.ids is None):
             missing = "head" if self.head is None else "text"
             raise TuiGruError("predictions need a head of the file, and a text, or token ids as inputs", option=missing)
@@ -313,9 +316,11 @@ def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | Non
         raise ModelFileError(
             f"{printable(path, 250)}: there are {len(names)} {_kinds(found)} in it; name one of {listed}", option="name"
         )
-    if name not in names:
-        near = did_you_mean(str(name), names)
-        raise ModelFileError(f"{printable(path, 250)}: there is no {_kinds(found)[:-1]} {name!r} in it; {near}", option="name")
+    if not isinstance(name, str) or name not in names:
+        near = did_you_mean(name if isinstance(name, str) else "", names)
+        raise ModelFileError(
+            f"{printable(path, 250)}: there is no {_kinds(found)[:-1]} {arguments.shown(name)} in it; {near}", option="name"
+        )
     return found[names.index(name)]
 
 

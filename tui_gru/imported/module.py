@@ -12,7 +12,7 @@ from tui_gru.capture.calls import CapturedStep, GivenCell, GRUCall, Note
 from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
-from tui_gru.errors import CaptureError, printable
+from tui_gru.errors import CaptureError, shown
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
 from tui_gru.imported.recompute import sequences, stepped
 
@@ -78,8 +78,10 @@ SAME_BATCH = "This is the batch of the call before: nothing was computed since."
 
 def _check_name(watched: _Watched, name: str | None) -> None:
     names = watched.capture.names
-    if name is not None and name not in names:
-        raise CaptureError(f"there is no module {printable(name, 60)!r} in it; {did_you_mean(str(name), names)}", option="name")
+    if name is not None and (not isinstance(name, str) or name not in names):
+        raise CaptureError(
+            f"there is no module {shown(name)} in it; {did_you_mean(name if isinstance(name, str) else '', names)}", option="name"
+        )
 
 
 def _of(module: Module) -> _Watched | None:
@@ -160,7 +162,7 @@ def _chosen_calls(calls: Sequence[GRUCall], name: str | None, notes: Sequence[No
         raise CaptureError(f"nothing can be shown: {Note.NOT_CAPTURED.sentence}; call the module on tensors of the CPU or a GPU")
     if not names:
         raise CaptureError("no recurrent module was called since the last call of debug; call debug after a forward pass")
-    if name is not None and name not in names:
+    if name is not None and (not isinstance(name, str) or name not in names):
         raise CaptureError(f"{name} was not called since the last call of debug; these were: {', '.join(names)}")
     named = [call for call in calls if name in (None, call.module.name)]
     last = ([call for call in named if call.learned] or named)[-1]

@@ -17,7 +17,7 @@ from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import Structure
 from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.equations.page import LIVE
-from tui_gru.errors import ModelFileError, printable
+from tui_gru.errors import ModelFileError, printable, shown
 from tui_gru.files.arrays import AnyArray, FoundGRU, precision_of
 from tui_gru.files.kinds import canonical
 from tui_gru.files.tensors import array_of
@@ -321,11 +321,11 @@ def in_order(tokens: Any) -> list[str]:
     if isinstance(tokens, Mapping):
         tokens = _of_mapping(tokens)
     if isinstance(tokens, str) or not isinstance(tokens, Iterable):
-        raise ModelFileError(f"{printable(tokens, 40)} is not a list of tokens; {FILE}", option="vocabulary")
+        raise ModelFileError(f"{shown(tokens)} is not a list of tokens; {FILE}", option="vocabulary")
     found = list(tokens)
     for i, token in enumerate(found):
         if not isinstance(token, str) or not token:
-            raise ModelFileError(f"token {i + 1} is {printable(repr(token), 40)}, and no text; {FILE}", option="vocabulary")
+            raise ModelFileError(f"token {i + 1} is {shown(token)}, and no text; {FILE}", option="vocabulary")
     _check_different(found)
     return found
 

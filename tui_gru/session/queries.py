@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 
+MOST_POINTS = 100_000  # of a curve or a story
 _OPERATOR, _CALL = re.compile(r"[(\[+*/<>=−-]"), re.compile(r"\w[(\[]")  # what an expression has, and what nothing else has
 
 
@@ -126,7 +127,8 @@ class Queries:
     def batches_to(self, tick: int | None = None) -> int:
         """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
         timeline = self._run.timeline
-        batch = max((self.position.tick if tick is None else tick) - 1, 0) // self.program.ticks
+        tick = self.position.tick if tick is None else arguments.whole("a tick", tick)
+        batch = max(tick - 1, 0) // self.program.ticks
         ahead = batch - timeline.computed
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
@@ -141,16 +143,14 @@ class Queries:
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
-        return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
+        return Anchor(self._run.timeline, self.position.tick if tick is None else arguments.whole("a tick", tick))
 
     def holds(self, anchor: Anchor) -> bool:
         """Return True if the current branch contains the moment of an anchor with unchanged numbers.
 
         Raises `TuiGruError` if it is no anchor.
         """
-        if not isinstance(anchor, Anchor):
-            raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
-        return self._run.timeline.still_has(anchor)
+        return self._run.timeline.still_has(arguments.expected("a moment", anchor, Anchor, "a result of `Session.anchor`"))
 
     # Branches
 
@@ -318,8 +318,10 @@ class Queries:
 
     def derive(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
+        from tui_gru.debugger.evaluate import ValueRef
         from tui_gru.debugger.explain import Explainer
 
+        number = arguments.expected("a number", number, ValueRef, "the `number` of a term of a derivation")
         run, stopped = self._run, "stopped before the derivation was complete"
         monitor, _ = run.interrupts.monitors(
             stopped, progress, lambda batch: position_of(run.program, (batch + 1) * run.program.ticks)
@@ -406,7 +408,8 @@ class Queries:
         `TuiGruError` if it is not one number or it is interrupted.
         """
         run = self._run
-        points = arguments.whole("points", points, least=1)
+        points = arguments.whole("points", points, least=1, most=MOST_POINTS)
+        at = None if at is None else arguments.several("at", at)
         check = partial(run.interrupts.check, "stopped before the curve was complete")
         expression = arguments.text("an expression", expression)
         count = run.timeline.completed(run.position if at is None else self.newest)
@@ -422,6 +425,7 @@ class Queries:
         Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """
         run, unseen = self._run, self._unseen(held_out)
+        arguments.callback("progress", progress)
 
         def seen(story: Story) -> None:
             if story.moments:
@@ -432,8 +436,8 @@ class Queries:
         return analysis.story.tell(
             run.timeline,
             run.timeline.completed(self.newest),
-            points=arguments.whole("points", points, least=1),
-            also=also,
+            points=arguments.whole("points", points, least=1, most=MOST_POINTS),
+            also=arguments.several("also", also),
             held_out=unseen,
             known=self._story,
             check=partial(run.interrupts.check, "stopped before the story was complete"),
@@ -447,6 +451,7 @@ class Queries:
         not finite. The run is not changed. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
         run, found = self._run, []
+        arguments.callback("progress", progress)
         check = partial(run.interrupts.check, "stopped before all rates were tried")
         for trial in analysis.trials.rates(run.timeline, run.moment, check=check):
             found.append(trial)
@@ -464,6 +469,7 @@ class Queries:
         no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
         better = analysis.trials.better
+        arguments.callback("progress", progress)
         return better(self.tried_options(finding, progress=None if progress is None else lambda tried: progress(better(tried))))
 
     def tried_options(
@@ -476,8 +482,8 @@ class Queries:
         """
         from tui_gru.analysis.examined import Finding
 
-        if not isinstance(finding, Finding):
-            raise TuiGruError(f"finding must be one of `Session.findings()`, not {arguments.shown(finding)}")
+        finding = arguments.expected("finding", finding, Finding, "one of `Session.findings()`")
+        arguments.callback("progress", progress)
         run = self._run
         found: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
@@ -525,7 +531,7 @@ class Queries:
             held_out=unseen,
             monitor=monitor,
             progress=between,
-            whole=whole,
+            whole=arguments.truth("whole", whole),
         )
 
     def units(
@@ -545,7 +551,8 @@ class Queries:
         `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all. Raises
         `TuiGruError`.
         """
-        name = self._code_name(name) or self.program.main_state
+        name, without = self._code_name(name) or self.program.main_state, arguments.truth("without", without)
+        arguments.callback("progress", progress)
         if row is not None:
             return analysis.units.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
@@ -638,7 +645,14 @@ class Queries:
         back = analysis.influence.BACK if back is None else back
         stop = run.interrupts.asked
         return analysis.influence.influence(
-            run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop
+            run.timeline,
+            run.moment,
+            t,
+            row,
+            character=chosen,
+            back=back,
+            occlusion=arguments.truth("occlusion", occlusion),
+            stop=stop,
         )
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
@@ -688,7 +702,7 @@ class Queries:
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default that of `hold_out`."""
-        return analysis.findings_of_course.held_out_text(self.config, held_out or self.held_out)
+        return analysis.findings_of_course.held_out_text(self.config, arguments.text("held_out", held_out) or self.held_out)
 
     def _timestep(self, t: int | None) -> int | None:
         return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
@@ -716,5 +730,6 @@ class Queries:
 
     def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
         config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.asked
+        arguments.callback("progress", progress)
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
         return analysis.what_if.read_with_silent(config, weights, text, names, self._silent, progress=done_of, stop=stop)

@@ -67,6 +67,8 @@ class Session(Queries):
             check_options(options, "input", "target", "epochs", "history_memory")
             epochs = _checked_epochs(epochs)
             state = beginning(config_from(options), epochs, history_memory)
+        elif not isinstance(state, State):
+            raise TuiGruError(f"state must be `Session.state` of another session, not {arguments.shown(state)}")
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         super().__init__(Run(state))
@@ -90,6 +92,8 @@ class Session(Queries):
 
         A run on imported batches ends with the last.
         """
+        config = arguments.expected("config", config, Config, "a result of `Config.of`")
+        weights = None if weights is None else arguments.expected("weights", weights, Weights, "those of another session")
         return cls(state=beginning(config, config.source.epochs, history_memory, weights))
 
     @classmethod
@@ -121,7 +125,7 @@ class Session(Queries):
             return session
         from tui_gru.storage.store import RecordedFile, read_session
 
-        file = RecordedFile.resume(path, history_memory) if record else None
+        file = RecordedFile.resume(path, history_memory) if arguments.truth("record", record) else None
         opened = read_session(path, history_memory) if file is None else file.begun
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
@@ -168,6 +172,8 @@ class Session(Queries):
 
     def carry_over(self, state: State, marks: Marks) -> None:
         """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""
+        state = arguments.expected("state", state, State, "`Session.state` of another session")
+        marks = arguments.expected("marks", marks, Marks, "the marks of a state")
         self._run.update(stops=state.stops, marks=marks, stop_on_nan=state.stop_on_nan, kept=state.kept)
         self._run.update(last_condition=state.last_condition)
 
@@ -185,11 +191,12 @@ class Session(Queries):
 
     @notice.setter
     def notice(self, text: str) -> None:
-        self._run.notice = Notice(text) if text else None
+        self._run.notice = Notice(text) if arguments.text("a notice", text) else None
 
     def add_notice(self, text: str, *, warning: bool = False, first: bool = False) -> None:
         """Append a message to that of the last verb, or prepend it if `first` is True."""
-        one = Notice(text, warning)
+        one = Notice(arguments.text("a notice", text), arguments.truth("warning", warning))
+        first = arguments.truth("first", first)
         self._run.notice = joined(one, self._run.notice) if first else joined(self._run.notice, one)
 
     @property
@@ -266,7 +273,7 @@ class Session(Queries):
         """
         run = self._run
         with run.verb():
-            tick = tick_of(place, run.position, run.program)
+            tick, along = tick_of(place, run.position, run.program), arguments.truth("along", along)
             with nullcontext() if along else run.leaving(), run.under_way():
                 run.go(tick, progress)
         return run.position
@@ -350,7 +357,7 @@ class Session(Queries):
         with self._run.verb():
             if not self.state.last_condition:
                 raise TuiGruError("no condition has been searched for yet; t searches for one")
-            return self._run.search(self.state.last_condition, forwards, progress)
+            return self._run.search(self.state.last_condition, arguments.truth("forwards", forwards), progress)
 
     def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
         """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
@@ -491,7 +498,7 @@ class Session(Queries):
 
     def next_mark(self, forwards: bool = True, *, progress: SearchProgress | None = None) -> Position:
         """Go to the next mark, or to the one before: in time, then on the next branch. Raises `TuiGruError` if there is none."""
-        mark = self.state.next_mark(forwards)
+        mark = self.state.next_mark(arguments.truth("forwards", forwards))
         return self._jump(mark.branch, mark.tick, progress)
 
     def _jump(self, branch: str, tick: int, progress: SearchProgress | None) -> Position:
@@ -569,7 +576,9 @@ class Session(Queries):
 
         In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there, or if a unit was held at 0.
         """
-        run = self._run
+        from tui_gru.analysis.what_if import WhatIf
+
+        run, what = self._run, arguments.expected("a what-if", what, WhatIf, "a result of `Session.what_if`")
         if what.silent is not None:
             unit = what.silent.written(run.program)
             raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
@@ -663,6 +672,7 @@ class Session(Queries):
         arguments, such as more than `LONGEST_SAMPLE` characters.
         """
         self._check_whole("samples are")
+        arguments.callback("progress", progress)
         from tui_gru.engine.sampling import sample
 
         run = self._run
@@ -763,7 +773,7 @@ class Session(Queries):
         from tui_gru.storage import state as stored
         from tui_gru.storage.file import from_json, to_json
 
-        name = arguments.text("the name of a saved value", name)
+        name, begin = arguments.text("the name of a saved value", name), arguments.truth("begin", begin)
         if name in stored.ENTRIES:
             raise TuiGruError(f"{name} is a reserved name; choose another")
         try:

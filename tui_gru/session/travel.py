@@ -85,6 +85,8 @@ class Interrupts:
         `said` returns what is reported to `progress` of a batch.
         """
 
+        arguments.callback("progress", progress)
+
         def monitor(batch: int, record: BatchRecord) -> bool:
             self.check(message)
             if progress is not None and said is not None:
@@ -324,6 +326,7 @@ class Run:
         run may turn out to stop before.
         """
         program, interrupts, recorder = self.program, self.interrupts, self.recorder
+        arguments.callback("progress", progress)
 
         def visit(batch: int, record: BatchRecord) -> bool:
             if progress is not None:

@@ -200,9 +200,12 @@ def _check_unchanged(path: Path, file: session_file.SessionFile | None, opened: 
 
 def _real(path: FilePath) -> Path:
     try:
-        return Path(os.path.realpath(Path(path).expanduser()))
+        real = Path(os.path.realpath(Path(path).expanduser()))
     except (TypeError, ValueError, RuntimeError):
         raise _invalid_name(path) from None
+    if not real.name:  # the root of the file system
+        raise _invalid_name(path)
+    return real
 
 
 def _expanded(name: FilePath) -> Path:
