@@ -325,7 +325,7 @@ class LogPoint:
     def parse(cls, template: str, names: Collection[str]) -> LogPoint:
         """Compile a template whose expressions may read `names`. Raises `ConditionError`, with the column, if it is invalid."""
         refuse_unreadable(template)
-        return cls(template, tuple(_pieces(template, names)))
+        return cls(template, tuple(_compiled(template, names, piece) for piece in _pieces(template)))
 
     @property
     def names(self) -> frozenset[str]:
@@ -353,7 +353,9 @@ class LogPoint:
         return (piece for piece in self._pieces if isinstance(piece, _Field))
 
 
-def _pieces(template: str, names: Collection[str]) -> Iterator[str | _Field]:
+def _pieces(template: str) -> Iterator[str | tuple[int, int, int]]:
+    """Yield the text of a template, with double braces as they are, and its fields: where the expression begins, where it ends, and
+    where the text after the closing brace begins. Raises `ConditionError` for a brace that is none of a pair."""
     done = 0
     while brace := re.compile(_BRACES).search(template, done):
         yield template[done : brace.start()]
@@ -362,13 +364,16 @@ def _pieces(template: str, names: Collection[str]) -> Iterator[str | _Field]:
             raise ConditionError("} closes nothing; write }} for a brace", brace.start() + 1)
         if brace[0] == "{":
             end, done = _field_ends(template, done)
-            yield _field(template, brace.end(), end, done, names)
+            yield brace.end(), end, done
         else:
-            yield brace[0][0]
+            yield brace[0]
     yield template[done:]
 
 
-def _field(template: str, start: int, end: int, after: int, names: Collection[str]) -> _Field:
+def _compiled(template: str, names: Collection[str], piece: str | tuple[int, int, int]) -> str | _Field:
+    if isinstance(piece, str):
+        return piece[:1] if piece in ("{{", "}}") else piece
+    start, end, after = piece
     expression = compile_expression(template[start:end], names, first_column=start + 1)
     return _Field(expression, ValueFormat.parse(template[end + 1 : after - 1], end + 2))
 
@@ -393,19 +398,13 @@ def _field_ends(template: str, start: int) -> tuple[int, int]:
 
 def map_expressions(template: str, change: Callable[[str], str]) -> str:
     """Return a template of a log point with other expressions; an invalid template unchanged."""
-    pieces: list[str] = []
-    done = 0
     try:
-        while brace := re.compile(_BRACES).search(template, done):
-            pieces.append(template[done : brace.end()])
-            done = brace.end()
-            if brace[0] == "{":
-                end, after = _field_ends(template, done)
-                pieces += change(template[done:end]), template[end:after]
-                done = after
+        pieces = [
+            p if isinstance(p, str) else f"{{{change(template[p[0] : p[1]])}{template[p[1] : p[2]]}" for p in _pieces(template)
+        ]
     except ConditionError:
         return template
-    return "".join((*pieces, template[done:]))
+    return "".join(pieces)
 
 
 def _ends(array: AnyArray) -> AnyArray:
