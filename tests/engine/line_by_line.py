@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.lowering import LineGroup
 from tui_gru.engine.model import GRADIENTS, UPDATES
 from tui_gru.engine.training import Point
 from tui_gru.equations import syntax as e
@@ -88,12 +89,17 @@ def _elementwise(function: Callable[..., NDArray[np.float64]], values: list[Valu
     return function(*arrays), axes
 
 
+def timestep(group: LineGroup, step: int, T: int) -> int:
+    """Return the timestep of a step, both 0-based; the last one if the lines are executed once."""
+    return step if group.way > 0 else T - 1 - step if group.way else T - 1
+
+
 def points(record: BatchRecord, *, update: bool = True) -> Iterator[Point]:
     """Yield every point in a batch: before each line of each timestep of each segment of each pass, and of the update."""
     T = record.compiled.sizes["T"]
     for phase in PHASES:
         for number, segment in enumerate(record.compiled.schedule.phases[phase].segments):
-            for step in range(segment.steps(T)):
+            for step in range(T if segment.way else 1):
                 yield from (Point(phase, number, step, done) for done in range(len(segment.lines) + 1))
     lines = record.compiled.model.rule.lines_of(record.before.names)
     yield from (Point("update", done=done) for done in range(len(lines) + 1) if update)
@@ -117,11 +123,11 @@ def turns(compiled: Compiled) -> tuple[Turn, ...]:
     found = []
     for p, phase in enumerate(PHASES):
         for s, segment in enumerate(compiled.schedule.phases[phase].segments):
-            for step in range(segment.steps(T)):
+            for step in range(T if segment.way else 1):
                 for k, line in enumerate(segment.lines):
                     labels = [node.label for node in line.formula.walk() if node.label]
                     parts = tuple(label for label in labels if phase == "forward" or label not in forward)
-                    found.append(Turn((p, s, step, k), phase, line, segment.timestep(step, T), parts))
+                    found.append(Turn((p, s, step, k), phase, line, timestep(segment, step, T), parts))
     return tuple(found)
 
 

@@ -128,7 +128,7 @@ def test_a_number_set_by_hand_is_taken_on(name):
     target = {"az": "z", "hUz": "z", "dh_carry": "dh_prev"}.get(name, name)
     line = [line.target for line in segment.lines].index(target)
     at = Point(phase, 0, 1, line + (target == name), frozenset({name} - {target}))
-    t = segment.timestep(1, SIZES["T"])
+    t = line_by_line.timestep(segment, 1, SIZES["T"])
     lines = record.copy()
     for each in (record, lines):
         each.array(name)[t, 0, 0] += 0.5

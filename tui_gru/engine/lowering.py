@@ -107,15 +107,6 @@ class LineGroup(NamedTuple):
     way: int
     lines: tuple[Equation, ...]
 
-    def timestep(self, step: int, length: int) -> int:
-        """Return the timestep of a step, both 0-based, in a batch of `length` timesteps; the last one if the lines are executed
-        once."""
-        return step if self.way > 0 else length - 1 - step if self.way else length - 1
-
-    def steps(self, length: int) -> int:
-        """Return the number of times that the lines are executed in a batch of `length` timesteps."""
-        return length if self.way else 1
-
 
 class Loop(NamedTuple):
     """A cycle through a state: the names of the lines and parts on it, and the direction in which it runs."""
