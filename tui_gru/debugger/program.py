@@ -491,13 +491,22 @@ class Program:
         return tuple((target, node) for target, formula in lines if formula is not None for node in formula.walk())
 
     @cached_property
+    def _labelled(self) -> Mapping[str, tuple[str, Expression]]:
+        found: dict[str, tuple[str, Expression]] = {}
+        for target, node in self._nodes:
+            if node.label:
+                found.setdefault(node.label, (target, node))
+        return found
+
+    @cached_property
     def parts(self) -> Mapping[str, Expression]:
         """The labelled parts of lines, by label: (1 − z), r⊙h_prev, pre-activations, paths of gradients."""
-        found: dict[str, Expression] = {}
-        for _, node in self._nodes:
-            if node.label:
-                found.setdefault(node.label, node)
-        return found
+        return {label: part for label, (_, part) in self._labelled.items()}
+
+    @cached_property
+    def written_with(self) -> Mapping[str, str]:
+        """For each labelled part, the target of the first line that contains it."""
+        return {label: target for label, (target, _) in self._labelled.items()}
 
     @cached_property
     def factors(self) -> frozenset[str]:
@@ -531,15 +540,6 @@ class Program:
     def code_name(self, typed: str) -> str:
         """Return the code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""
         return self.spellings.get(normalize("NFC", typed), typed)
-
-    @cached_property
-    def written_with(self) -> Mapping[str, str]:
-        """For each labelled part, the target of the first line that contains it."""
-        found: dict[str, str] = {}
-        for target, node in self._nodes:
-            if node.label:
-                found.setdefault(node.label, target)
-        return found
 
     def made_by(self, name: str) -> tuple[Expression, str]:
         """Return the formula of a line or labelled part, and its text."""

@@ -231,7 +231,7 @@ class Timeline:
 
     def loss(self, batch: int) -> float:
         """Return the loss of a computed batch."""
-        segment = self.last
+        segment = self.last  # not by the chain: the tree asks for one loss of each branch, and few chains are cached
         while segment.first_batch > batch and segment.before is not None:
             segment = segment.before
         return segment.checkpoints.numbers(batch)[COLUMNS.index("loss")]
