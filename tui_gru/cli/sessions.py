@@ -15,11 +15,12 @@ from typing import Any
 
 import click
 
+from tui_gru import errors as arguments
 from tui_gru.cli.models import read_held_out, shortened
 from tui_gru.cli.options import STANDARD_OUTPUT, option_name
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import counted, gib
-from tui_gru.engine.training import check_epochs, initial_weights, train
+from tui_gru.engine.training import initial_weights, train
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session import opening
 from tui_gru.session.session import Session
@@ -152,7 +153,7 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
 
     from tui_gru.engine import sampling
 
-    check_epochs(epochs)
+    arguments.whole("epochs", epochs, least=0, option="epochs")
     sampling.check(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)
     weights = initial_weights(config)

@@ -326,7 +326,7 @@ class Compiled:
         """Create the views that a pass reads from weights (`role` P) or gradients (G), unless they exist."""
         if (key := f"{name} {role}") not in weights.views:
             self.function(name)
-            cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", _nothing)  # type: ignore[assignment]
+            cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", lambda flat: ())  # type: ignore[assignment]
             weights.views[key] = cutter(weights.flat)
             weights.cut_views += len(weights.views[key])
 
@@ -394,10 +394,6 @@ class Compiled:
         own = sum(math.prod(shape) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot, shape in self.slot_shapes.items())
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
         return own + vectors * self.dtype.itemsize
-
-
-def _nothing(flat: Array) -> tuple[Array, ...]:
-    return ()
 
 
 @lru_cache(maxsize=64)

@@ -368,7 +368,7 @@ def completed(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     known |= _cell(known)
     for kind, default in (("head", Config.head), ("loss", Config.loss), ("update", Config.optimizer)):
         known |= checked_piece(kind, known, default)
-    return {name: _CHECKS.get(name, _same)(name, value) for name, value in known.items()}
+    return {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in known.items()}
 
 
 def check_run(config: Config) -> None:
@@ -397,14 +397,6 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
     return {**found, "reset": own}
 
 
-def _same(name: str, value: Any) -> Any:
-    return value
-
-
-def _flag(name: str, value: Any) -> bool:
-    return arguments.truth(name, value, option=name)
-
-
 def _whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
     return lambda name, value: arguments.whole(name, value, least=least, most=most, option=name)
 
@@ -420,10 +412,6 @@ def _not_negative(name: str, value: Any, option: str | None = None, hint: str = 
     if not math.isfinite(number) or number < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {number}{hint}", option=option)
     return number
-
-
-def _clip(name: str, value: Any) -> float:
-    return _not_negative(name, value, name, "; 0 turns it off")
 
 
 def check_learning_rate(name: str, value: Any) -> float:
@@ -459,9 +447,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "carry": _one_of(CARRIES),
     "dtype": _one_of(DTYPES),
     "layers": _whole(1, MOST_LAYERS),
-    "bidirectional": _flag,
+    "bidirectional": lambda name, value: arguments.truth(name, value, option=name),
     "embedding": _width(0),
-    "clip": _clip,
+    "clip": lambda name, value: _not_negative(name, value, name, "; 0 turns it off"),
     "init": _one_of((*INITS, FROM_FILE)),
     "layout": _one_of(LAYOUTS),
 }

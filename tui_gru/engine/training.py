@@ -564,12 +564,6 @@ def corpus_of(config: Config) -> AnyCorpus:
     return Corpus(config)
 
 
-def check_epochs(epochs: int) -> None:
-    """Raise `TuiGruError` for a negative number of epochs."""
-    if epochs < 0:
-        raise TuiGruError(f"epochs must be 0 or more, not {epochs}", option="epochs")
-
-
 def train(
     config: Config, *, epochs: int, learn: bool = True, weights: Weights | None = None
 ) -> Iterator[tuple[int, int, BatchRecord]]:

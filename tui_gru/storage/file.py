@@ -305,10 +305,6 @@ def other_name(path: Path) -> Path | None:
     return name if is_other else None
 
 
-def has_hard_links(path: Path) -> bool:
-    return path.stat().st_nlink > 1
-
-
 def left_at(path: Path) -> int:
     """Return the time, in microseconds since 1970, at which the log of a session was last written that was not closed, since its
     process was killed; 0 if there is none. The log itself can be large, and is not read."""
@@ -433,7 +429,7 @@ def _has_entries(log: Path) -> bool:
 # ------------------------------------------------------------------------------
 # The session file: how it is identified, read, replaced, recorded to and deleted.
 #
-# It is an SQLite database with two tables: facts, JSON by key, and arrays, bytes by key and number (`encoding.pack`), each entry
+# It is an SQLite database with two tables: facts, JSON by key, and arrays, bytes by key and number (`pack`), each entry
 # with its hash. A closed session is in SQLite's rollback mode, so that it is a single file. While a session is recorded, its file
 # is in WAL mode, with a log next to it (-wal) and an index of the log (-shm). Other connections can read it then. Replacing a
 # file begins with leaving WAL mode, which SQLite refuses while another connection has the file open. This serves as the lock
@@ -698,11 +694,6 @@ def recording(path: Path, inode: Inode) -> SessionFile:
         return file
 
 
-def is_at(path: Path, inode: Inode) -> bool:
-    """Return True if the file at `path` is still the one with this inode."""
-    return inode_of(path) == inode
-
-
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Connect to a database in one of SQLite's modes: `ro`, `rw` or `rwc`. Raises `sqlite3.Error`."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
@@ -777,7 +768,7 @@ def _log_state(path: Path) -> LogState:
     if (other := other_name(path)) is not None:
         raise SessionInUseError(f"{path} is another name (a hard link) of {other}, which is being recorded; open that one")
     is_missing = has_lost_log(path)
-    if is_missing and has_hard_links(path):
+    if is_missing and path.stat().st_nlink > 1:
         raise UnreadableSessionError(
             f"{path} has another name (a hard link), and its newest changes are in the log beside that one; open it by that name"
         )

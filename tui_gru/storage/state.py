@@ -233,19 +233,9 @@ def place_of(state: State) -> str:
     return printable(f"{config.source.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
 
 
-def fields_in(state: State) -> tuple[Any, ...]:
-    """Return the fields that the fact is computed from.
-
-    If all are identical to those before, the fact need not be written again.
-    """
-    return (state.kept, *(getattr(state, entry.field) for entry in ENTRIES.values()))
-
-
-def data_of(state: State, verb: State) -> dict[str, Any]:
-    """Return the fact, in a form that JSON can represent.
-
-    Fields that only verbs change come from `verb`, the state after the last verb.
-    """
+def kept_of(state: State, verb: State) -> dict[str, Any]:
+    """Return the fact `kept`, in a form that JSON can represent. Fields that only verbs change come from `verb`, the state after
+    the last verb."""
     data = dict(state.kept)
     for name, entry in ENTRIES.items():
         value = getattr(verb if entry.of_verb else state, entry.field)
@@ -320,9 +310,9 @@ class StateWriter:
             self._write_kept(file, state, self._verb or state)
 
     def _write_kept(self, file: SessionFile, state: State, verb: State) -> None:
-        fields = fields_in(state)
+        fields = (state.kept, *(getattr(state, entry.field) for entry in ENTRIES.values()))
         if self._kept is None or any(now is not before for now, before in zip(fields, self._kept, strict=True)):
-            self._put(file, "kept", data_of(state, verb))
+            self._put(file, "kept", kept_of(state, verb))
         self._kept, self._verb = fields if verb is state else None, verb
 
     def _put(self, file: SessionFile, key: str, value: Any) -> None:
@@ -555,7 +545,7 @@ def _pack_sample(sample: Sample) -> bytes:
 
 
 # ------------------------------------------------------------------------------
-# Reads the session that `state_writer` has written, bit for bit, without running it again.
+# Reads the session that `StateWriter` has written, bit for bit, without running it again.
 
 
 COUNTED_FROM_ONE = 3  # the first version of a file in whose conditions epoch, batch and t count from 1

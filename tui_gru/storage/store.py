@@ -44,7 +44,7 @@ def sessions_folder() -> Path:
 
 
 def automatic_folder() -> Path:
-    """Return the folder of sessions that are recorded automatically, without a name. The oldest are deleted (`library.prune`)."""
+    """Return the folder of sessions that are recorded automatically, without a name. The oldest are deleted (`prune`)."""
     return sessions_folder() / "automatic"
 
 
@@ -306,7 +306,7 @@ class RecordedFile:
             writer = self._writer
             self._writer = StateWriter(writer.written)  # after an error or interrupt, everything is written again
             try:
-                if not session_file.is_at(self.path, self._inode):
+                if session_file.inode_of(self.path) != self._inode:
                     raise FileNotFoundError(None, "another file has taken its place")
                 if self._file.is_changed_outside():
                     raise OSError(None, "another program has changed the file")

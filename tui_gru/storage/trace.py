@@ -10,12 +10,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from tui_gru import errors as arguments
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.source import Imported
-from tui_gru.engine.training import check_epochs, initial_weights, train
+from tui_gru.engine.training import initial_weights, train
 from tui_gru.engine.weights import Array
 from tui_gru.errors import TuiGruError
 
@@ -112,7 +113,7 @@ class Trace:
     """
 
     def __init__(self, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> None:
-        check_epochs(epochs)
+        arguments.whole("epochs", epochs, least=0, option="epochs")
         if not 0 <= from_epoch < max(epochs, 1):
             raise TuiGruError(
                 f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: epochs count from 0, and epochs is {epochs}",
