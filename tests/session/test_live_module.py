@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+import warnings
 import weakref
 from dataclasses import replace
 
@@ -371,6 +372,55 @@ def test_a_call_before_anything_was_computed_is_a_warning(model):
         assert tui_gru.debug(model, optimizer, screen=False) is None
     a_step(model, optimizer)
     assert tui_gru.debug(model, optimizer, screen=False).notice.startswith("p.grad is the derived gradient")
+
+
+class Sorting(torch.nn.Module):
+    """Computes a timestep from x and h, but not as a cell whose equations can be read off."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_x, self.of_h = torch.nn.Linear(4, 5), torch.nn.Linear(5, 5)
+
+    def forward(self, x, h):
+        return torch.tanh(self.of_x(x) + self.of_h(h).sort(1).values)
+
+
+class WithSorting(torch.nn.Module):
+    def __init__(self, with_gru):
+        super().__init__()
+        self.gru, self.step = torch.nn.GRU(4, 5) if with_gru else None, Sorting()
+
+    def forward(self, x):
+        h = torch.zeros(x.shape[1], 5) if self.gru is None else self.gru(x)[1][0]
+        for x_t in x:
+            h = self.step(x_t, h)
+        return h, h
+
+
+@pytest.mark.parametrize("with_gru", [True, False])
+def test_a_module_that_turns_out_to_be_no_cell_does_not_end_the_script(with_gru):
+    """It is named in each call of debug: the first one cannot know that it is none."""
+    model = WithSorting(with_gru)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert tui_gru.debug(model, optimizer, screen=False, name="step") is None
+    for name, said in (
+        ("step", "step (Sorting) is not captured: "),
+        ("step", "step (Sorting) is not captured: "),
+        (None, "nothing"),
+    ):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            a_step(model, optimizer)
+            s = tui_gru.debug(model, optimizer, screen=False, name=name)
+        if name is None and with_gru:
+            assert s.config.source.modules == ("gru",)
+            assert s.config.batch_size == B  # of this batch alone
+        else:
+            assert said in str(warned[-1].message)
+            assert s is None
+    with pytest.raises(TuiGruError, match="there is no module 'stop' in it"):
+        tui_gru.debug(model, optimizer, screen=False, name="stop")
+    forget(model)
 
 
 def test_an_optimizer_and_a_head_given_later_are_captured_from_then_on(model):

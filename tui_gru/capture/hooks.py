@@ -456,6 +456,7 @@ class Capture:
         self._parts, self._candidates, self._written = find_modules(module, cell)
         self._cells: dict[Module, HandwrittenCell] = {}
         self._modes: dict[Module, dict[bool, bool]] = {}  # of each cell: whether its calls are kept in training mode, and not
+        self.left_out: dict[str, str] = {}  # why modules that could have been cells are not captured, by name
         self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
         self._given_cell, self._on_cell = cell is not None, on_cell
         self._torchs = len(self._parts)  # the number of modules of torch
@@ -716,7 +717,7 @@ class Capture:
             cell = recognized(part, name, args, kwargs, output, given=self._given_cell, written=self._written)
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
-            what = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
+            what = self.left_out[name] = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
             unhook([part], self._of_candidates.pop(part))
             if _kind_of(part) is not None:  # not in doubt: it is a recurrent module
                 _warn(what)
@@ -730,7 +731,10 @@ class Capture:
         inside = {id(inner) for inner in part.modules()}
         for other in list(self._candidates):
             if id(other) in inside or any(inner is part for inner in other.modules()):
-                del self._candidates[other]
+                left = self._candidates.pop(other)
+                self.left_out[left] = (
+                    f"{left} is not captured by itself: {name}, {'around' if id(other) in inside else 'in'} it, is"
+                )
                 unhook([other], self._of_candidates.pop(other))
         self._on_cell()
 

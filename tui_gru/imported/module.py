@@ -69,6 +69,11 @@ def last_run(
     again = watched.step is not None and not (step.calls or step.notes)
     watched.step = step = watched.step if again and watched.step is not None else step
     later = _captured_otherwise(watched, optimizer, head, cell)
+    left_out = watched.capture.left_out
+    if name in left_out:  # no wrong argument: a call has shown that it is no cell
+        raise CaptureError(left_out[name])
+    if left_out and not (watched.capture.modules or step.calls or step.notes):
+        raise CaptureError("nothing is captured, for the reason in the warning before; cell= names a hand-written cell")
     source, remarks = captured_run(step, name)
     return source, " ".join(filter(None, (remarks, SAME_BATCH if again else "", later)))
 
@@ -78,7 +83,7 @@ SAME_BATCH = "This is the batch of the call before: nothing was computed since."
 
 def _check_name(watched: _Watched, name: str | None) -> None:
     names = watched.capture.names
-    if name is not None and (not isinstance(name, str) or name not in names):
+    if name is not None and (not isinstance(name, str) or name not in (*names, *watched.capture.left_out)):
         raise CaptureError(
             f"there is no module {shown(name)} in it; {did_you_mean(name if isinstance(name, str) else '', names)}", option="name"
         )
