@@ -758,18 +758,18 @@ MOST_LINES = 1000  # per branch
 
 
 def lines_between(
-    stops: Sequence[ResolvedStop], timeline: Timeline, cache: HitCache, after: int, upto: int, monitor: Monitor, most: int
+    stops: Sequence[ResolvedStop], timeline: Timeline, cache: HitCache, after: int, upto: int, monitor: Monitor
 ) -> list[LogLine]:
-    """Return the last `most` lines that log points write at places after `after`, up to `upto`, in order."""
+    """Return the last `MOST_LINES` lines that log points write at places after `after`, up to `upto`, in order."""
     passed: list[tuple[int, int, ResolvedStop]] = []
     read = scalars_of(timeline)
     for stop in stops:
         counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), read, stops_runs=True)
-        ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, most)
+        ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, MOST_LINES)
         passed += [(tick, stop.stop.id, stop) for tick in ticks]
     passed.sort(key=lambda each: each[:2])
     lines: list[LogLine] = []
-    for tick, id, stop in passed[-most:]:
+    for tick, id, stop in passed[-MOST_LINES:]:
         moment = timeline.moment(tick)
         if monitor(moment.position.number, moment.record):
             break
@@ -781,7 +781,7 @@ def lines_between(
     return lines
 
 
-def merged(old: Sequence[LogLine], new: Sequence[LogLine], most: int) -> tuple[LogLine, ...]:
-    """Merge old and new lines in order; for each place and log point the newer line is used. Returns the last `most`."""
+def merged(old: Sequence[LogLine], new: Sequence[LogLine]) -> tuple[LogLine, ...]:
+    """Merge old and new lines in order; for each place and log point the newer line is used. Returns the last `MOST_LINES`."""
     by_place = {(line.tick, line.id): line for line in (*old, *new)}
-    return tuple(sorted(by_place.values()))[-most:]
+    return tuple(sorted(by_place.values()))[-MOST_LINES:]

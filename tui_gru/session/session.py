@@ -111,14 +111,13 @@ class Session(Queries):
         A session that another machine recorded is opened as well: its losses, hit counts, marks and samples stay as recorded, and
         its arrays are computed here from the recorded checkpoints (`machine_difference`).
         """
-        if isinstance(path, str | os.PathLike):
-            permitted(path)
-        if isinstance(path, str | os.PathLike) and os.path.isdir(os.path.expanduser(path)) and _holds_a_recording(path):
+        folder = permitted(path) if isinstance(path, str | os.PathLike) else None
+        if folder is not None and os.path.isdir(folder) and _holds_a_recording(folder):
             from tui_gru.engine.data import ImportedConfig
             from tui_gru.imported.captured import recorded_run
             from tui_gru.imported.recordings import open_recording
 
-            source, notice = recorded_run(open_recording(path), None)
+            source, notice = recorded_run(open_recording(folder), None)
             memory = RECORDING_MEMORY if history_memory is None else history_memory
             session = cls.on(ImportedConfig.of_source(source), history_memory=memory)
             session.notice = notice
@@ -784,13 +783,10 @@ class Session(Queries):
 
 
 def _checked_epochs(epochs: int | None) -> int | None:
-    if epochs is None:
-        return None
-
-    return arguments.whole("epochs", epochs, least=1, most=FAR, option="epochs")
+    return None if epochs is None else arguments.whole("epochs", epochs, least=1, most=FAR, option="epochs")
 
 
-def _holds_a_recording(folder: FilePath) -> bool:
+def _holds_a_recording(folder: Path) -> bool:
     from tui_gru.capture.format import holds_a_recording
 
-    return holds_a_recording(Path(os.path.expanduser(folder)))
+    return holds_a_recording(folder)

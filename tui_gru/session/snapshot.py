@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -422,6 +422,7 @@ class Differences(Snapshot):
 # Writes the current line as LaTeX, with a matrix in place of every name, and single values.
 
 
+T = TypeVar("T")
 MOST_LATEX_ENTRIES = 12  # rows and columns of a matrix that are written, followed by dots if there are more
 LATEX_DIGITS = 4
 
@@ -488,8 +489,7 @@ def _matrix(value: Any) -> str:
     array = np.atleast_2d(np.asarray(value))
     places = _decimals(array)
     rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]
-    if len(rows) > MOST_LATEX_ENTRIES:
-        rows = [*rows[: MOST_LATEX_ENTRIES - 1], [r"\vdots"] * len(rows[0])]
+    rows = _elided(rows, [r"\vdots"] * len(rows[0]))
     return r"\begin{pmatrix} " + r" \\ ".join(" & ".join(row) for row in rows) + r" \end{pmatrix}"
 
 
@@ -499,5 +499,5 @@ def _decimals(array: Any) -> int:
     return LATEX_DIGITS if largest == 0 else max(LATEX_DIGITS, LATEX_DIGITS - 1 - math.floor(math.log10(largest)))
 
 
-def _elided(entries: list[str], dots: str) -> list[str]:
+def _elided(entries: list[T], dots: T) -> list[T]:
     return entries if len(entries) <= MOST_LATEX_ENTRIES else [*entries[: MOST_LATEX_ENTRIES - 1], dots]

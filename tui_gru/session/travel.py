@@ -543,18 +543,18 @@ class Run:
                     self.interrupts.forget()
 
     def _write(self, before: int, progress: SearchProgress | None) -> None:
-        from tui_gru.debugger.search import MOST_LINES, lines_between, merged
+        from tui_gru.debugger.search import lines_between, merged
 
         here, old = self.state.tick, self.state.log.get(self.state.branch, ())
         active = [each for each in self.stops.active(self.state.stops) if each.log is not None]
         tested = [each for each in active if each.tested_between(before, here, self.program.ticks)]
-        lines = lines_between(tested, self.timeline, self.stops.hits, before, here, self.monitor(None, progress), MOST_LINES)
+        lines = lines_between(tested, self.timeline, self.stops.hits, before, here, self.monitor(None, progress))
         recorded = []  # lines with the numbers of another machine, where this one would write others
         if not self.timeline.last.own:
             same = {stop.id for stop in self.state.stops.breakpoints if stop in self.first_stops}
             exact, position = self.timeline.is_exact, self.timeline.position
             recorded = [line for line in old if line.id in same and not exact(position(line.tick).number)]
-        self.update(**by_branch.with_log(self.state, merged(old, [*lines, *recorded], MOST_LINES)))
+        self.update(**by_branch.with_log(self.state, merged(old, [*lines, *recorded])))
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:
