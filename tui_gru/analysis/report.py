@@ -29,7 +29,7 @@ from tui_gru.analysis.units import Activity, context, indices_of, of_text, read_
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
-from tui_gru.debugger.program import Program, printable
+from tui_gru.debugger.program import Program, in_line
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
@@ -351,7 +351,7 @@ def _chapters(timeline: Timeline, marks: Sequence[Mark]) -> Iterator[tuple[str, 
 
 def printable_text(words: str) -> str:
     """Return a text on one line, with signs for invisible characters."""
-    return "".join(map(printable, words))
+    return "".join(map(in_line, words))
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.program import Program, axis_index_in_words, character, counted
+from tui_gru.debugger.program import Program, axis_index_in_words, axis_word, character
 from tui_gru.engine.config import Classes
 from tui_gru.engine.model import GRADIENTS, UPDATES
 from tui_gru.engine.source import ModuleLink
@@ -573,7 +573,7 @@ class TermBuilder:
 
     def _counted(self, left: Expression, numbers: MomentNumbers) -> str:
         """Return what a matrix product sums over in words: units, characters, rows, characters and units."""
-        words = dict.fromkeys(counted(axis, self._program.model) for axis in numbers.axes(left)[-1].split("+"))
+        words = dict.fromkeys(axis_word(axis, self._program.model) for axis in numbers.axes(left)[-1].split("+"))
         classes = isinstance(self._vocabulary, Classes)  # instead of characters
         return " and ".join("classes" if word == "character" and classes else f"{word}s" for word in words)
 

@@ -107,7 +107,7 @@ CHARACTERS = ("char", "target")
 _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
 
 
-def counted(axis: str, model: Model) -> str:
+def axis_word(axis: str, model: Model) -> str:
     """Return what an axis counts, in words."""
     if axis == "V" and model.reads_series and not model.page.inputs[model.target].one_hot:
         return "output"
@@ -238,7 +238,7 @@ def named_values(
 
     def add(name: str, kind: ValueKind, axes: Axes, read_in: str = "", of: str = "", vector: str = "") -> None:
         own = tuple(axis for axis in axes if axis != "T")
-        words = [dict.fromkeys(counted(part, model) for part in axis.split("+")) for axis in own]
+        words = [dict.fromkeys(axis_word(part, model) for part in axis.split("+")) for axis in own]
         units = tuple("column" if len(every) > 1 else next(iter(every)) for every in words)
         found.setdefault(name, ProgramName(name, kind, own, units, "T" in axes, read_in, of, vector))
 
@@ -833,10 +833,10 @@ def along(program: Program, axis: str, i: int) -> tuple[str, int]:
     """Return what an index along an axis counts, and its number among those, 0-based: V+H counts characters, then units."""
     parts = axis.split("+")
     if len(parts) == 1 or i < 0:
-        return (counted(axis, program.model) if len(parts) == 1 else "column"), i
+        return (axis_word(axis, program.model) if len(parts) == 1 else "column"), i
     before: Counter[str] = Counter()
     for part in parts:
-        word, size = counted(part, program.model), program.config.compiled.sizes[part]
+        word, size = axis_word(part, program.model), program.config.compiled.sizes[part]
         if i < size:
             return word, i if word == "character" else before[word] + i
         before[word] += size
@@ -846,7 +846,7 @@ def along(program: Program, axis: str, i: int) -> tuple[str, int]:
 
 def words_along(program: Program, axis: str) -> tuple[str, ...]:
     """Return what the indices along an axis count, in words: character and unit for V+H."""
-    return tuple(dict.fromkeys(counted(part, program.model).strip() for part in axis.split("+")))
+    return tuple(dict.fromkeys(axis_word(part, program.model).strip() for part in axis.split("+")))
 
 
 def index_along(program: Program, axis: str, word: str, number: int) -> int:
@@ -858,7 +858,7 @@ def index_along(program: Program, axis: str, word: str, number: int) -> int:
     start = before = 0
     for part in parts:
         size = program.config.compiled.sizes[part]
-        fits = word in ("", "column", "token") or counted(part, program.model).strip() == word
+        fits = word in ("", "column", "token") or axis_word(part, program.model).strip() == word
         if fits and 0 <= number < before + size:
             return start + number - before
         if len(parts) == 1 and -size <= number < 0:
@@ -902,7 +902,7 @@ def shown_char(char: str) -> str:
     return f"◌{char}" if merges else char
 
 
-def printable(char: str) -> str:
+def in_line(char: str) -> str:
     """Return a character or longer token for a line of text: a space unchanged, others as in `shown_char`."""
     return char if char == " " else shown_char(char)
 

@@ -30,7 +30,7 @@ from tui_gru.debugger.expressions import (
 )
 from tui_gru.debugger.moment import Moment, equal_values, value_before
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import NUMBERS, Program, printable
+from tui_gru.debugger.program import NUMBERS, Program, in_line
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
@@ -289,7 +289,7 @@ class ValueFormat(NamedTuple):
         if value is None:
             return format(NOT_COMPUTED, (self.layout or ">") + self.width)
         if isinstance(value, bool | str):
-            return format("".join(map(printable, str(value))), self.layout + self.width)
+            return format("".join(map(in_line, str(value))), self.layout + self.width)
         return self._number(value)
 
     def _array(self, array: AnyArray) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import compile_condition, compile_expression, in_screen_spelling
 from tui_gru.debugger.position import Reader, TypedError, as_typed, is_number, place_name, position_of, shortened, whole_number
-from tui_gru.debugger.program import Program, printable, spoken
+from tui_gru.debugger.program import Program, in_line, spoken
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
 from tui_gru.engine.config import SAMPLERS, TUTORIAL_TEXT, Sampler
@@ -208,7 +208,7 @@ def _say_sample(screen: MainScreen) -> None:
     samples = screen.snapshot.state.samples
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
-    words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
+    words = [f"{each.sampler} “{''.join(map(in_line, each.text))}”" for each in drawn]
     if screen.hides("Samples"):
         words.append(with_keys(screen, "<page> shows their page"))
     screen.answer(" · ".join(words))

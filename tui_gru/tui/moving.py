@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.position import Level, Reader, TypedError, tick_of
-from tui_gru.debugger.program import printable
+from tui_gru.debugger.program import in_line
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session.answers import place_in_words
@@ -230,7 +230,7 @@ def _most_of(screen: MainScreen, name: str, index: tuple[int, ...]) -> str:
     read, wanted = (snapshot.value(kind, t - 1) for kind in ("char", "target"))
     if read is None or wanted is None or len(read) < row:
         return ""
-    one, other = (printable(each[row - 1]) for each in (read, wanted))
+    one, other = (in_line(each[row - 1]) for each in (read, wanted))
     return f"most of its gradient from t {t}, row {row}, which reads “{one}” and wants “{other}”"
 
 

@@ -18,7 +18,7 @@ from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, 
 from tui_gru.analysis.trials import Cure, TriedOption
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.position import as_typed, batch_in_words, place_name, position_of
-from tui_gru.debugger.program import Program, ValueKind, printable, spoken, spoken_index
+from tui_gru.debugger.program import Program, ValueKind, in_line, spoken, spoken_index
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, Watch, clauses
 from tui_gru.debugger.timeline import BranchInfo
@@ -276,7 +276,7 @@ class BranchesApart(ListOverlay):
 
 def _shown(text: Text) -> str:
     """Return a part of a sample as text; tokens that may be longer than a character are separated by blanks."""
-    return "".join(printable(token) + ("" if isinstance(text, str) else " ") for token in text)
+    return "".join(in_line(token) + ("" if isinstance(text, str) else " ") for token in text)
 
 
 # ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tui_gru.analysis.examined import Finding, lettered
 from tui_gru.analysis.story import Story, StoryMoment, matrices_of
 from tui_gru.analysis.trials import RATES, RateTrial
 from tui_gru.debugger.position import Position, position_of
-from tui_gru.debugger.program import printable
+from tui_gru.debugger.program import in_line
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import Box, CellRow, SegmentRow, TableColumn, clip, from_rows, line, table
@@ -576,7 +576,7 @@ class StoryPanel(SnapshotPanel):
             row, palette = CellRow(self.scale.width), self.palette
             row.put(
                 0,
-                transliterate("".join(map(printable, each.sample)), palette.glyphs),
+                transliterate("".join(map(in_line, each.sample)), palette.glyphs),
                 palette.strong if each is moment else palette.plain,
             )
             name = "sample" if each is moment else "at the end"
