@@ -138,7 +138,7 @@ class CheckResult:
 
 
 def place(comparison: Comparison, program: Program) -> str:
-    """Return the same as `Report.place`."""
+    """Return the same as `CheckResult.place`."""
     t, index = _split(comparison, program)
     return f"{spoken(program, comparison.name, index)}{'' if t is None else f' at t {t + 1}'}"
 

@@ -420,7 +420,7 @@ class Machine(NamedTuple):
 @cache
 def this_machine() -> str:
     """Return what the last bits of a number can depend on: `NumPy 2.1.0 with SkylakeX, AVX512_ICL, glibc 2.41 on Linux x86_64`."""
-    from threadpoolctl import threadpool_info  # imported late, as in `numpy_settings`
+    from threadpoolctl import threadpool_info  # imported late, as in `NumPySettings`
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas" and pool.get("architecture")]
     own = [pool for pool in pools if "numpy" in str(pool.get("filepath"))] or pools  # another package may have loaded its own BLAS

@@ -265,7 +265,7 @@ class StepMemory:
         """Return how many single steps, at most `most`, lead to `tick`, or to the nearest place before it."""
         return bisect_right(range(most + 1), direction * tick, key=lambda k: direction * self.target(index, direction * k)[0]) - 1
 
-    def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
+    def with_steps(self, count: int, tick: int, cut: bool) -> StepMemory:
         """Return the memory after `count` more steps, which reached `tick`."""
         begun, last = (self.at, count) if cut else (0, 0)
         return replace(self, net=self.net + count, at=tick, cut=cut, begun=begun, last=last)

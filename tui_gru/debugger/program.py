@@ -610,7 +610,7 @@ class Program:
         own = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
         rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in own]
         after = [x.target for x in rest if self.target and self.target in self._read_by(x.target)]
-        by_axes = {self.names[name].axes: name for name in reversed(after)}
+        by_axes = {self.names[name].axes: name for name in reversed(after)}  # of several lines with the same axes, the first
         row = by_axes.get(("B",), "")
         match self.lines[row].formula if row else None:
             case Reduce(argument=Name(name=entry)):

@@ -583,6 +583,8 @@ def _origins(lasts: Sequence[HistorySegment]) -> list[BranchOrigin]:
         if segment is None:
             origins.append((0 if i else -1, 0))
             continue
+        # A branch is added only if it follows the segment for longer than all before it. So both parts ascend, and the first
+        # branch that shares all that this one has of the segment is found by bisection; if none does, the last shares most.
         others = seen[segment]
         k, tick = others[min(bisect_left(others, until, key=_TICK), len(others) - 1)]
         origins.append((k, min(tick, until)))

@@ -187,7 +187,7 @@ class Emission:
 
 
 def cut(form: str, array: np.ndarray) -> np.ndarray:
-    """Return a view of an array in the form of a `View`."""
+    """Return a view of an array in the form of an `ArrayView`."""
     kind, _, rest = form.partition(" ")
     match kind:
         case "":

@@ -223,7 +223,7 @@ class Session(Queries):
             count = max(-FAR, min(FAR, arguments.whole("count", count)))
             stride = before.onwards(level, here, count)
             target, cut = stride.target(index, count)
-            memory = before if cut and target == here else stride.gone(count, target, cut)
+            memory = before if cut and target == here else stride.with_steps(count, target, cut)
             with run.under_way():
                 if run.stops.active(run.state.stops):
                     run.walk(target, progress)
@@ -231,7 +231,7 @@ class Session(Queries):
                     run.go(target, progress, memory)
             reached = run.state.tick
             if reached != target:
-                memory = before if reached == here else stride.gone(count, reached, True)
+                memory = before if reached == here else stride.with_steps(count, reached, True)
             if run.state.stride is not memory:
                 run.update(stride=memory)
         return run.position
@@ -255,9 +255,9 @@ class Session(Queries):
                 if many > 1 and reached not in (here, target):  # a stop, at the end of one of these steps or inside one
                     many = stride.steps_to(index, direction, many, reached)
                     at, _ = stride.target(index, direction * many)
-                    memory = stride.gone(direction * many, at, False)
+                    memory = stride.with_steps(direction * many, at, False)
                     if at != reached:
-                        many, memory = many + 1, memory.gone(direction, reached, True)
+                        many, memory = many + 1, memory.with_steps(direction, reached, True)
                     run.update(stride=memory)
                 elif (reached, run.state.stride) == (here, before):  # nor would the others lead anywhere
                     break

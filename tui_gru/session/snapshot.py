@@ -194,7 +194,7 @@ class Snapshot:
 
     def parameter(self, name: str) -> Array:
         """Return the current value of a parameter."""
-        value: Array = self.moment.value(name)
+        value: Array = self.value(name)
         return value
 
     def gradient(self, name: str) -> Array | None:
@@ -389,10 +389,6 @@ class Differences(Snapshot):
             return mine
         return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
 
-    def parameter(self, name: str) -> Any:
-        """Return the difference of a parameter; None if the other branch has not reached this moment."""
-        return self.value(name)
-
     def gradient(self, name: str) -> Array | None:
         shown: Array | None = self._difference(super().gradient(name), lambda moment: moment.gradient(name))
         return shown
@@ -494,7 +490,7 @@ def _matrix(value: Any) -> str:
 
 
 def _decimals(array: Any) -> int:
-    """Return the number of decimal places that gives the largest entry `DIGITS` significant digits; used for all entries."""
+    """Return the number of decimal places that gives the largest entry `LATEX_DIGITS` significant digits; used for all entries."""
     largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
     return LATEX_DIGITS if largest == 0 else max(LATEX_DIGITS, LATEX_DIGITS - 1 - math.floor(math.log10(largest)))
 
