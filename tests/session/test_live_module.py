@@ -307,21 +307,29 @@ def test_a_loop_of_single_timesteps_is_one_batch_over_t(kind, between, resets):
     forget(decoder)
 
 
-def test_what_the_script_reads_of_c_between_timesteps_is_a_gradient_from_outside():
+@pytest.mark.parametrize(
+    ("kind", "reads", "said"),
+    [
+        ("LSTMCell", lambda out, h: h[0] + h[1], "c, which gets"),
+        ("LSTM of two layers", lambda out, h: h[1].sum(0) + out[0], "c_l0 and c_l1, which get"),
+    ],
+)
+def test_what_the_script_reads_of_c_between_timesteps_is_a_gradient_from_outside(kind, reads, said):
     torch.manual_seed(4)
-    decoder = Decoder(KINDS["LSTMCell"](), reads=lambda out, h: h[0] + h[1])
+    decoder = Decoder(KINDS[kind](), reads=reads)
     optimizer = torch.optim.SGD(decoder.parameters(), 0.1)
     tui_gru.debug(decoder, optimizer, screen=False)
     loss_of(decoder(torch.randn(9, B, 4))).backward()
     optimizer.step()
     s = tui_gru.debug(decoder, optimizer, screen=False)
     assert s.notice.startswith("p.grad is the derived gradient")
-    assert "Between timesteps the script also reads c, which gets a gradient from outside." in s.notice
+    assert f"Between timesteps the script also reads {said} a gradient from outside." in s.notice
     assert "dc_given" in s.program_text()
     s.seek(s.end)
     assert s.expected.agrees
-    recorded = s.recorded_gradient("Uf")
-    np.testing.assert_allclose(s.gradient("Uf"), recorded, atol=1e-6 * np.abs(recorded).max() + 1e-8)
+    for name in s.parameter_names:
+        recorded = s.recorded_gradient(name)
+        np.testing.assert_allclose(s.gradient(name), recorded, atol=1e-6 * np.abs(recorded).max() + 1e-8)
     assert s.check().agrees
     assert_every_level_leads_through_and_back(s)
     forget(decoder)

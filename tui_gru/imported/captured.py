@@ -404,7 +404,8 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
     if any(call.keep is not None and not call.keep.all() for call in calls):
         yield "Between timesteps the script detached or set states: keep is 0 there, h_set the state, and no gradient flows back."
     if read := dict.fromkeys(name for call in calls for name in _read_between(call)):
-        yield f"Between timesteps the script also reads {' and '.join(read)}, which gets a gradient from outside."
+        gets = "gets" if len(read) == 1 else "get"
+        yield f"Between timesteps the script also reads {' and '.join(read)}, which {gets} a gradient from outside."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
 
