@@ -168,3 +168,15 @@ def test_a_step_without_a_gradient_is_not_one_whose_gradient_is_nan(tmp_path, fa
     with pytest.raises(RuntimeError):
         _of_noise(tmp_path / "run.gru", factor)
     assert [each.name for each in Session.open(tmp_path / "run.gru").findings() if each.name != "not-finite"] == names
+
+
+def test_padding_that_the_loss_omits_still_comes_before_the_rows_of_the_backward_direction():
+    """What the forward direction computes there is read by nothing."""
+    model = Model(bidirectional=True)
+    session = Session.open(trained(planted.everywhere, model=model, lengths=LENGTHS, loss=planted.of_all_timesteps(True)))
+    (found,) = session.findings()
+    number = found.evidence[1].number
+    session.seek(number.tick)
+    assert (found.name, number.name) == ("padding-moves-the-state", "h_l0_reverse")
+    assert (number.t, found.evidence[1].value) == (LENGTHS[number.index[0]], session.value(number.name, t=number.t)[number.index])
+    assert "with which the backward direction comes to the row, is not 0" in found.evidence[1].words

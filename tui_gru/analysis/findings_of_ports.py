@@ -152,29 +152,37 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
             x.end(number),
         )
         return
-    state = x.program.main_state
-    values = record.array(state)
-    last = values[lengths - 1, np.arange(len(lengths))]
-    found = largest_entry(values[-1] - last)
-    if found is None or not abs(values[-1][found] - last[found]) > _MOVED:
+    backwards = x.config.bidirectional and batch.upstream is not None and not _gradient_at(batch, padded)
+    state = f"{x.program.main_state}_reverse" if backwards else x.program.main_state
+    values, rows = record.array(state), np.arange(len(lengths))
+    if backwards:  # nothing reads the states at padding but the rows, which begin there
+        starts = np.minimum(lengths, T - 1)
+        moved = np.where((lengths < T)[:, None], values[starts, rows], 0)
+    else:
+        moved = values[-1] - values[lengths - 1, rows]
+    found = largest_entry(moved)
+    if found is None or not abs(moved[found]) > _MOVED:
         return
     row, unit = found
-    length, value = int(lengths[row]), float(values[-1][found])
-    written = x.written(state)
+    length, written = int(lengths[row]), f"{x.written(state)}[row {row + 1}, unit {unit + 1}]"
+
+    def at(t: int, before: str, after: str) -> Evidence:
+        value = float(values[t - 1, row, unit])
+        return Evidence(f"{before} {rounded(value)} at t {t}{after}", x.entry(number, state, (row, unit), t - 1), value)
+
+    if backwards:
+        shown = [at(length + 1, f"{written} =", ", with which the backward direction comes to the row, is not 0")]
+    else:
+        shown = [at(length, f"{written} =", ", where the row ends"), at(T, "and", "")]
     yield Finding(
         "padding-moves-the-state",
         "padding changes the state",
         "The rows have different lengths and are padded. A GRU that reads padding still changes its state, so its last state is "
         "the state after the padding, not after the row; a backward direction starts in the padding.",
         "use nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), or read the output at the end of each row",
-        (
-            Evidence(_ragged(x, lengths)),
-            Evidence(f"{written}[row {row + 1}, unit {unit + 1}] = {rounded(float(last[found]))} at t {length}, where the row ends",
-                     x.entry(number, state, (row, unit), length - 1), float(last[found])),
-            Evidence(f"and {rounded(value)} at t {T}", x.entry(number, state, (row, unit), T - 1), value),
-        ),
+        (Evidence(_ragged(x, lengths)), *shown),
         x.end(number),
-    )  # fmt: skip
+    )
 
 
 def _gradient_at(batch: ImportedBatch, padded: np.ndarray) -> bool:
