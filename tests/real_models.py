@@ -117,7 +117,7 @@ def g2p(monkeypatch, model_packages):
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "g2p_en", raising=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the compiler, where its files are not compiled yet
+        warnings.simplefilter("ignore")  # of the compiler, where its files are not compiled yet, and of what its Python deprecates
         from g2p_en import G2p
 
-    return G2p()
+        return G2p()

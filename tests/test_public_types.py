@@ -42,10 +42,10 @@ where: tuple[int, int, int | None, str] = place.epoch, place.batch, place.t, pla
 before: bool = place < s.seek(place)
 place = s.sgd()
 found: bool = s.run_until("loss < 0.5") or s.run_back_until("loss > 1")
-total: float = s.value("z").sum() + s.parameter("Wz").sum()
+total = float(s.value("z").sum() + s.parameter("Wz").sum())
 gradient = s.gradient("Wz")
 if gradient is not None and s.loss is not None:
-    total += gradient.sum() + s.loss
+    total += float(gradient.sum()) + s.loss
 text: str = s.sample("Ma", 10, sampler="tutorial", temperature=0, seed=1)
 samples: tuple[Sample, ...] = s.samples
 s.edit("Wz", (0, 1), 0.5)

@@ -412,7 +412,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(CaptureError, match="loop cannot be written: it is no folder; name another folder"):
         record(tmp_path / "loop", nn.GRU(IN, H))
-    with pytest.raises(CaptureError, match=r"a\\x00b cannot be written: embedded null byte; name another folder"):
+    with pytest.raises(CaptureError, match=r"a\\x00b cannot be written: .*embedded null (byte|character).*; name another folder"):
         record(str(tmp_path / "a\0b"), nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="folder is empty; name the folder to record into"):
         record("", nn.GRU(IN, H))

@@ -922,7 +922,7 @@ class Waterfall:
         palette = self._palette
         begins = np.concatenate([[0.0], ends[:-1]])
         finite = ends[np.isfinite(ends)]
-        low, high = min(finite.min(initial=0.0), 0.0), max(finite.max(initial=0.0), 0.0)
+        low, high = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
         places = (room - 1) / ((high - low) or 1.0)
         zero = round((0.0 - low) * places)
         glyphs = palette.glyphs

@@ -304,7 +304,7 @@ class UnitsMap(SnapshotPanel):
 
     def _heading(self, palette: Palette, name: str, label: int, here: slice) -> Iterator[Segment]:
         """Draw a feature over the text, above the units that follow it; its name comes after it where the label is narrow."""
-        values = np.zeros(len(self.activity.values[here]))
+        values: NDArray[np.floating] = np.zeros(len(self.activity.values[here]))
         if name != _OTHERS:
             feature = self._chosen or next(each for each in self.activity.known if each.name == name)
             all_of = self.activity.over_text(feature)
