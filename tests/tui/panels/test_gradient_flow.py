@@ -4,6 +4,8 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
+from tui_gru.tui.app import make_app
+from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.sequence import Sequence, flow_legend, flow_table, sequence, stacked
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
@@ -20,7 +22,7 @@ def test_under_each_timestep_that_was_reached_stands_its_norm():
     snapshot = at("dh_prev", 1)
     heading, *_, norms, shares, more = lines_of(snapshot)
     second, third = snapshot.flow()[1:]
-    assert norms.split() == ["‖dh‖", "┃", "·", numbers.unit(second.dh), numbers.unit(third.dh)]
+    assert norms.split()[:5] == ["‖dh‖", "┃", "·", numbers.unit(second.dh), numbers.unit(third.dh)]
     for flow in (second, third):
         assert norms.index(numbers.unit(flow.dh)) == pytest.approx(heading.index(f"t {flow.t + 1}"), abs=2)
     assert shares.startswith("share┃")
@@ -122,13 +124,42 @@ def test_every_line_can_be_drawn():
 
 def test_the_legend_is_as_long_as_there_is_room():
     snapshot = start()
-    assert [len(flow_legend(snapshot, "h", width)) <= width - 6 for width in range(28, 80)] == [True] * 52
-    assert flow_legend(snapshot, "h", 80).startswith("shares")
-    assert [flow_legend(snapshot, "h", width) for width in (20, 25, 35)] == [
+    assert [len(flow_legend(snapshot, "h", width)) <= width for width in range(22, 74)] == [True] * 52
+    assert [flow_legend(snapshot, "h", width) for width in (14, 31, 37, 39, 50, 74)] == [
         "c, h, z, r",
-        "c carry · h z r",
-        "c carry · h candidate · z r",
+        "carry candidate update reset",
+        "c carry h candidate z update r reset",
+        "c carry  h candidate  z update  r reset",
+        "c carry · h candidate · z update · r reset",
+        "shares by size: c carry · h candidate · z update · r reset",
     ]
+
+
+def test_every_line_says_what_it_is_where_there_is_room():
+    """A newcomer knows neither ‖dh‖, nor what the bar beside it is, nor the letters."""
+    snapshot = at("dh_prev", 0)
+    assert [line[33:].strip() for line in lines_of(snapshot, 56, 5)[-2:]] == ["size of gradient", "share of each path"]
+    assert [line[33:].strip() for line in lines_of(snapshot, 41, 5)[-2:]] == ["size", "shares"]
+    assert [line[33:].strip() for line in lines_of(snapshot, 56, 6)[-3:]] == ["size of gradient", "% of each path", ""]
+    assert all(len(line) <= 33 for line in lines_of(snapshot, 33, 5))
+
+
+async def test_the_border_says_what_the_bar_before_the_first_timestep_is():
+    titles = {}
+    for size in ((160, 50), (100, 30), (80, 24)):
+        session = tutorial()
+        session.learning = True
+        session.seek(session.program.tick_of("dh_prev", 0))
+        app = make_app(session)
+        async with headless(app, size):
+            panel = app.screen.query_one(Sequence)
+            titles[size] = panel.heading, panel.subheading
+    whole = "c carry · h candidate · z update · r reset"
+    assert titles == {
+        (160, 50): ("sequence · ┃ gradient ends here", whole),
+        (100, 30): ("sequence · ┃ dh ends here", whole.replace(" · ", "  ")),
+        (80, 24): ("sequence", "carry candidate update reset"),
+    }
 
 
 PICTURES = {

@@ -187,9 +187,9 @@ def test_each_state_has_its_norms() -> None:
     *_, of_h, of_c, paths = lines_of(snapshot, View())
     for state, line in (("h", of_h), ("c", of_c)):
         norms = [numbers.unit(flow.dh) for flow in snapshot.flow(state=state)[1:]]
-        assert line.split() == [f"‖d{state}‖", "┃", "·", *norms]
-    assert set("".join(paths.split()[1:])) <= set("┃ifgq")
-    assert flow_legend(snapshot, "h", 80) == "shares by norm: i input · f forget · g candidate · q expose"
+        assert line.split() == [f"‖d{state}‖", "┃", "·", *norms, "size", "of", "gradient"]
+    assert set(paths.removesuffix("share of each path").split()[-1]) <= set("ifgq")
+    assert flow_legend(snapshot, "h", 80) == "shares by size: i input · f forget · g candidate · q expose"
 
 
 def test_a_single_path_is_not_divided() -> None:
@@ -206,7 +206,7 @@ def test_the_flow_is_that_of_the_layer() -> None:
     snapshot = at("dWz_l0", 0, layers=2)
     for number, state in enumerate(("h_l0", "h_l1")):
         norms = lines_of(snapshot, View(layer=number))[-3].split()
-        assert norms == ["‖dh‖", "┃", *(numbers.unit(flow.dh) for flow in snapshot.flow(state=state))]
+        assert norms[:5] == ["‖dh‖", "┃", *(numbers.unit(flow.dh) for flow in snapshot.flow(state=state))]
 
 
 async def test_the_title_says_whose_gradient_flows(board) -> None:
@@ -229,8 +229,8 @@ def test_the_gradient_of_a_reverse_layer_flows_the_other_way() -> None:
     view = View(layer=3)
     assert [flow is not None for flow in snapshot.flow(state="h_l1_reverse")] == [True, True, False]
     norms = lines_of(snapshot, view)[-3]
-    assert norms.endswith("┃")
-    assert norms.split()[-2] == "·"
+    assert norms.endswith("┃  size of gradient")
+    assert norms.split()[-5] == "·"
     rows = [
         "".join(segment.text for segment in row)
         for row in flow_table(P, snapshot, "h_l1_reverse", snapshot.flow(state="h_l1_reverse"), 140, 20)

@@ -37,6 +37,7 @@ from tui_gru.tui.draw import (
     clip,
     from_rows,
     line,
+    row_width,
     table,
     text,
     vstack,
@@ -81,15 +82,25 @@ class Sequence(CellPanel):
         if snapshot.flowing and predicts_characters(snapshot):
             state = _states(snapshot, self._view)[0]
             on = flow_into_earlier(snapshot, snapshot.flow(self._view.row, state))
-            if len(snapshot.program.layers) > 1:
+            if len(snapshot.program.layers) == 1:
+                on = on or self._wall(snapshot, state)
+            else:
                 layer = snapshot.program.layer_name(self._view.layer_of(snapshot))
                 on = f"gradient of {layer} {on}".rstrip()
                 on = on if cell_len(f"sequence · {on}") <= self.border_room else layer
-            legend = flow_legend(snapshot, state, self.size.width) or None
+            legend = flow_legend(snapshot, state, self.border_room if self.outer_size.width else 0) or None
         place = "" if snapshot.timestep is None else f"t {snapshot.timestep + 1} of {snapshot.config.seq_length}"
         ways = "sequence  batch ↓  time →"
         title = f"sequence · {on}" if on else ways if len(ways) + 14 <= self.border_room < 10**6 else "sequence"
         return Titles(title, legend or self._summed_up(snapshot), place)
+
+    def _wall(self, snapshot: Snapshot, state: str) -> str:
+        """Return what the sign before the first timestep says; empty if it is not in view, or if there is no room."""
+        size = self.content_size
+        if snapshot.flows_into_earlier or len(_layout(snapshot, size.width, size.height).steps) < snapshot.config.seq_length:
+            return ""
+        words = (f"┃ {name} ends here" for name in ("gradient", _name(snapshot, f"d{state}")[1:-1]))
+        return next((each for each in words if len(each) + 24 <= self.border_room < 10**6), "")
 
     def on_resize(self) -> None:
         self._followed = None
@@ -292,7 +303,7 @@ def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lin
             if not rows or room - len(rows) >= len(flow) + 4:
                 rows += [(), *flow_table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
         return rows
-    return columns(palette, snapshot, flows, layout, lines=lines)
+    return columns(palette, snapshot, flows, layout, width, lines=lines)
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> SegmentRow:
@@ -435,6 +446,7 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int
 
 #: The range of the bars in powers of ten: a full bar is the largest norm.
 DECADES = 4
+_SCALE = f"bar: {DECADES} powers of ten"
 NARROW = 7  # cells; a narrower column has no room for a number
 
 
@@ -459,15 +471,18 @@ def flow_into_earlier(snapshot: Snapshot, flows: abc.Sequence[Flow | None]) -> s
 
 
 def flow_legend(snapshot: Snapshot, state: str, width: int) -> str:
-    """Return what the letters mean, of as many as the width of the border allows; empty if there is only one path."""
+    """Return what the letters mean, of all of them, as this `width` of a border allows; empty if there is only one path.
+
+    Words alone are in the order of the letters in the bars.
+    """
     paths = _paths(snapshot, state)
     if not paths:
         return ""
-    letters, both = ([each(*path) for path in paths] for each in (lambda letter, word: letter, _both))
+    letters, words = zip(*paths, strict=True)
+    both = [_both(*path) for path in paths]
     whole = " · ".join(both)
-    fewer = (" · ".join((*both[:named], " ".join(letters[named:]))) for named in range(len(paths) - 1, 0, -1))
-    forms = (f"shares by norm: {whole}", whole, *fewer)
-    return next((words for words in forms if len(words) + 6 <= width), ", ".join(letters))
+    forms = f"shares by size: {whole}", whole, "  ".join(both), " ".join(both), " ".join(words)
+    return next((form for form in forms if len(form) <= width), ", ".join(letters))
 
 
 def _both(letter: str, word: str) -> str:
@@ -475,9 +490,9 @@ def _both(letter: str, word: str) -> str:
 
 
 def columns(
-    palette: Palette, snapshot: Snapshot, flows: Mapping[str, abc.Sequence[Flow | None]], at: _Layout, *, lines: int
+    palette: Palette, snapshot: Snapshot, flows: Mapping[str, abc.Sequence[Flow | None]], at: _Layout, width: int, *, lines: int
 ) -> list[SegmentRow]:
-    """Draw the flow below the columns of the sequence, in two `lines` or more.
+    """Draw the flow below the columns of the sequence, in two `lines` or more, with what they are where `width` has room for it.
 
     The lines are the norm of the gradient of each state, as a number or a bar (both if there is only one state), for as many
     states as fit, then the shares of the paths of the first state: in percent, two in a line, if there is room for all.
@@ -489,14 +504,15 @@ def columns(
     lines -= pairs if in_percent else bool(paths)
     rows: list[SegmentRow] = []
     for state in (first, *others)[:lines]:
-        rows += _norms(palette, snapshot, state, flows[state], at, tall=lines > 1 and not others)
+        rows += _norms(palette, snapshot, state, flows[state], at, width, tall=lines > 1 and not others)
     if not paths:
         return rows
     if in_percent:
         for pair in range(pairs):
             shares = [() if (here := flows[first][t]) is None else here.shares or () for t in at.steps]
             numbered = [_percent(palette, paths, each, 2 * pair, at.marked) for each in shares]
-            rows.append(_line(palette, snapshot, first, "" if pair else "share", numbered, at))
+            said = () if pair else ("% of each path", "percent")
+            rows.append(_line(palette, snapshot, first, "" if pair else "share", numbered, at, width, said))
         return rows
     inner = at.marked - 2 if at.numbered else max(at.marked - 1, 1)
     spare = at.marked - inner
@@ -505,7 +521,7 @@ def columns(
         here = flows[first][t]
         parts = stacked(palette, paths, None if here is None else here.shares, inner)
         cells.append((Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2))))
-    return [*rows, _line(palette, snapshot, first, "paths", cells, at)]
+    return [*rows, _line(palette, snapshot, first, "paths", cells, at, width, ("share of each path", "shares"))]
 
 
 def _percent(palette: Palette, paths: abc.Sequence[tuple[str, str]], shares: abc.Sequence[float], i: int, width: int) -> SegmentRow:
@@ -518,7 +534,7 @@ def _percent(palette: Palette, paths: abc.Sequence[tuple[str, str]], shares: abc
 
 
 def _norms(
-    palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], at: _Layout, *, tall: bool
+    palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], at: _Layout, width: int, *, tall: bool
 ) -> Iterator[SegmentRow]:
     """Draw the norm of the gradient of a state at each timestep, with `tall` in two lines."""
     delta, most = f"d{state}", _most(flows)
@@ -536,9 +552,10 @@ def _norms(
             norms.append((Segment(_column(palette, 2 * part - 1 if tall else part).center(at.marked), ink),))
         drawn = bar(palette, part, at.marked - 2) if at.numbered else _column(palette, 2 * part)
         bars.append((Segment(drawn.center(at.marked), palette.dim if at.numbered else ink),))
-    yield _line(palette, snapshot, state, _name(snapshot, delta), norms, at)
+    name = _name(snapshot, delta)
+    yield _line(palette, snapshot, state, name, norms, at, width, ("size of gradient", f"size of {name[1:-1]}", "size"))
     if tall:
-        yield _line(palette, snapshot, state, "", bars, at)
+        yield _line(palette, snapshot, state, "", bars, at, width, (_SCALE, "log scale"))
 
 
 def _name(snapshot: Snapshot, delta: str) -> str:
@@ -546,8 +563,18 @@ def _name(snapshot: Snapshot, delta: str) -> str:
     return f"‖{snapshot.program.writer.name(split(delta)[0])}‖"
 
 
-def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: abc.Sequence[SegmentRow], at: _Layout) -> SegmentRow:
-    """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut."""
+def _line(
+    palette: Palette,
+    snapshot: Snapshot,
+    state: str,
+    name: str,
+    cells: abc.Sequence[SegmentRow],
+    at: _Layout,
+    width: int,
+    said: Iterable[str],
+) -> SegmentRow:
+    """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut, and the first of the words `said`
+    that there is room for."""
     sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
     left = snapshot.program.way_of(f"d{state}") < 0
@@ -557,7 +584,9 @@ def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: ab
         row += [*cell, Segment(" " * at.gap)]
     if not left and at.steps.stop == snapshot.config.seq_length:
         row[-1] = end
-    return tuple(row)
+    gap = 2 if row[-1] is end else 2 - at.gap
+    words = next((words for words in said if len(words) <= width - row_width(tuple(row)) - gap), "")
+    return (*row, Segment(" " * gap + words, palette.dim)) if words else tuple(row)
 
 
 def flow_table(
@@ -573,8 +602,7 @@ def flow_table(
     rest = max(width - fixed - len(paths) * (wide - 1), 12)
     stack = rest - rest // 2 - 1 if paths else 0
     bar_length = rest - 2 - stack
-    scale = f"bar: {DECADES} powers of ten"
-    scale = scale if len(scale) < bar_length else ""
+    scale = _SCALE if len(_SCALE) < bar_length else ""
     on_to, from_side = ("t−1", "future") if names.way < 0 else ("t+1", "past")
     head = f"{'':{label}}{_name(snapshot, names.delta):>7} {scale:<{bar_length}}"
     own = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
