@@ -167,7 +167,7 @@ async def test_a_large_matrix_says_what_is_in_it(board):
         matrix.show_array(np.nan_to_num(values), limits=ValueRange(-1, 1))
         await pilot.pause()
         what = summary(np.nan_to_num(values), ValueRange(-1, 1))
-        said = [f"{100 * what.share(n):.0f} % {word}" for n, word in ((what.saturated, "saturated"), (what.near_zero, "near 0"))]
+        said = [f"{100 * what.share(n):.0f} % {word}" for n, word in ((what.saturated, "near ±1"), (what.near_zero, "near 0"))]
         assert f"{said[0]} · {said[1]} · 1 dead unit · largest -2.40 at [5, 7]" in rows(matrix)[0]
         assert rows(matrix)[0][:16].strip(" ") == rows(matrix)[0][:16]  # the histogram
         matrix.show_array(LARGE)

@@ -144,8 +144,9 @@ class Ordering:
 
 #: Rows above a heat map (summary and column names), and the least height of a heat map.
 _HEAD, _LEAST_MAP = 2, 5
-#: The cells of the title before a matrix that is drawn in cells, of the shares after it, and the least between them.
-NAME, _SHARES, LEAST_CELLS = 17, 20, 24
+#: The cells of the title before a matrix that is drawn in cells, of the shares after it, short and in words, and the least between
+#: them; and the most cells of an entry.
+NAME, _SHARES, _SPELLED, LEAST_CELLS, _MOST = 17, 20, 25, 24, 4
 
 
 @lru_cache(maxsize=4096)
@@ -381,7 +382,7 @@ class MatrixView(Panel):
             for i in rows
         }
         at = columns.index(self.cursor[1]) if self.has_focus and self.cursor[1] in columns else None
-        drawn = list[SegmentRow]()
+        drawn, size = list[SegmentRow](), self._cell_size(width)
         for upper, *lower in (rows[y : y + 2] for y in range(0, len(rows), 2)):
             tops = styles[upper]
             inks = [_halves(tops[j], styles[lower[0]][j]) if lower else tops[j] for j in columns if j is not None]
@@ -392,15 +393,13 @@ class MatrixView(Panel):
             if at is not None and self.cursor[0] in (upper, *lower):  # the half of the other row is drawn in the ink of the cursor
                 signs[at] = " " if not lower else "▄" if self.cursor[0] == upper else "▀"
                 inks[at] = palette.cursor
-            drawn.append((below if drawn else lead, *merged(signs, inks)))
-        if (what := self.summary) is not None and width >= NAME + len(columns) + _SHARES:
-            words = list(_words(what, self.kind, self._where, short=True))
-            both = "  ".join(words[:2])
-            for y, word in enumerate(words[: len(drawn)] if len(drawn) > 1 or cell_len(both) > _SHARES else [both]):
-                drawn[y] = (
-                    *drawn[y],
-                    Segment(f"  {cut(transliterate(word, palette.glyphs), _SHARES, palette.glyphs)}", palette.dim),
-                )
+            drawn.append((below if drawn else lead, *merged([sign * size for sign in signs], inks)))
+        room = width - NAME - len(columns) * size - 2
+        if (what := self.summary) is not None and room + 2 >= _SHARES:
+            words = list(_words(what, self.kind, self._where, short=room < _SPELLED))
+            both = "  ".join((words[0].ljust(len("0 % near ±1") if room >= _SPELLED else 0), *words[1:2]))
+            for y, word in enumerate(words[: len(drawn)] if len(drawn) > 1 or cell_len(both) > room else [both]):
+                drawn[y] = (*drawn[y], Segment(f"  {cut(transliterate(word, palette.glyphs), room, palette.glyphs)}", palette.dim))
         return from_rows(drawn)
 
     def rows_in_cells(self, height: int) -> list[int]:
@@ -410,6 +409,10 @@ class MatrixView(Panel):
         count = min(2 * max(height, 1), self.shape[0])
         first = min(max(self.cursor[0] - count + 1, 0) if self.has_focus else 0, self.shape[0] - count)
         return list(range(first, first + count))
+
+    def _cell_size(self, width: int) -> int:
+        """Return the cells of an entry: more than one where all columns and the shares in words have room."""
+        return min(max((width - NAME - _SPELLED - 2) // max(self.shape[1], 1), 1), _MOST)
 
     def _columns_in_cells(self, width: int) -> list[int | None]:
         """Return the columns in their order; if they do not fit, the first and the last of them with None between."""
@@ -626,8 +629,10 @@ class MatrixView(Panel):
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
         """Return the entry at a position in the panel, None if there is none."""
         if self._in_cells:
-            rows, columns = self.rows_in_cells(self.content_size.height), self._columns_in_cells(self.content_size.width)
-            chosen = columns[x - NAME] if 0 <= x - NAME < len(columns) else None
+            width, height = self.content_size
+            rows, columns = self.rows_in_cells(height), self._columns_in_cells(width)
+            place = (x - NAME) // self._cell_size(width)
+            chosen = columns[place] if 0 <= place < len(columns) else None
             return (rows[2 * y], chosen) if chosen is not None and 2 * y < len(rows) else None
         compact = self._entry_form(self.content_size)
         if compact is not None:
@@ -686,6 +691,7 @@ def strips(palette: Palette, summary: Summary | None, kind: NumberScale, where: 
     bad = summary.entries - summary.finite
     line = ""
     for word in _words(summary, kind, where, short=True):
+        word = word if cell_len(word) <= width else word.partition(" at ")[0]  # rather without its place than cut
         longer = f"{line}  {word}" if line else word
         if line and cell_len(longer) > width:
             found.append(_line(palette, line, width, bad=bad > 0 and len(found) == 1))
@@ -710,7 +716,7 @@ def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) ->
         yield _share(summary, summary.high, f"{limits.high:g}", short)
         yield f"mean {summary.mean:.2f}"
     elif limits is not None:
-        yield _percent(summary, summary.saturated, f"≈±{limits.high:g} {{}}" if short else "{} saturated", short)
+        yield _percent(summary, summary.saturated, f"≈±{limits.high:g} {{}}" if short else f"{{}} near ±{limits.high:g}", short)
     if limits is None or limits.low < 0:
         yield _share(summary, summary.near_zero, "0", short)
     if summary.dead:

@@ -1,3 +1,4 @@
+import re
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -227,7 +228,7 @@ async def test_values_of_many_units_are_cells_sorted_by_the_gate_that_keeps_the_
             ["→", "z", "update"],
             ["→", "h", "state"],
         ]
-        assert "≈±1" in matrix_of(gates, "h").drawn[0].text
+        assert "near ±1" in matrix_of(gates, "h").drawn[0].text
         assert str(gates.border_title).endswith("rows 1–4 of 8, units sorted by z")
 
 
@@ -335,3 +336,40 @@ async def test_any_height_has_room_for_a_form_of_the_values(board, height):
     snapshot = at("h", 2, make=large, cell="lstm")
     async with mapped(board, snapshot, (112, height)) as (gates, _):
         assert {matrix.form for matrix in gates.query(ValueMatrix)} <= {"cells", "strips", "map"}
+
+
+async def test_cells_of_few_units_are_wide_and_their_shares_are_in_words(board):
+    """16 units leave most of the row empty at one cell each, and a newcomer does not know ≈±1."""
+    snapshot = at("h", 2, make=large, hidden_size=16)
+    async with mapped(board, snapshot) as (gates, _):
+        order = order_of(snapshot, 2)
+        for matrix in gates.query(ValueMatrix):
+            assert matrix.drawn[0].text.count("▀") == 4 * 16
+        matrix = matrix_of(gates, "h")
+        assert matrix.drawn[0].text.endswith("% near ±1")
+        assert all(matrix.point_at(17 + x, 0) and matrix.cursor[1] == order[x // 4] for x in range(64))
+        assert not matrix.point_at(17 + 64, 0)
+    async with mapped(board, at("h", 2, make=large), (106, 12)) as (gates, _):  # no room for the words
+        assert matrix_of(gates, "h").drawn[0].text.split("▀")[-1].startswith("  ≈±1 ")
+
+
+@pytest.mark.parametrize("width", [*range(60, 124, 4), 97, 98, 99, 101, 102, 103])
+async def test_values_of_one_kind_have_one_form(board, width):
+    """Columns of a grid differ by a cell: some would have room for numbers, and others for their tenths only."""
+    snapshot = at("pr", 1, cell="layer-norm-gru")
+    async with mapped(board, snapshot, (width, 8)) as (gates, _):
+        forms, digits, names = {}, {}, [matrix.border_title or "" for matrix in gates.query(ValueMatrix)]
+        for matrix in gates.query(ValueMatrix):
+            kind, shown = (matrix.kind, matrix.shape), "".join(strip.text for strip in matrix.drawn)
+            forms.setdefault(kind, set()).add(matrix.form)
+            if matrix.form == "numbers":
+                digits.setdefault(kind, set()).update(map(len, re.findall(r"\d\.(\d+)", shown)))
+        assert all(len(found) == 1 for found in (*forms.values(), *filter(None, digits.values()))), (forms, digits)
+        assert [str(name) for name in names[1:] if "…" in str(name)] == []
+
+
+async def test_what_has_no_room_beside_its_place_is_not_cut(board):
+    async with mapped(board, at("h", 2, make=large), (80, 6)) as (gates, _):
+        texts = [strip.text for matrix in gates.query(ValueMatrix) for strip in matrix.drawn]
+        assert any(text.startswith("max ") for text in texts)
+        assert not any("…" in text or " at" in text for text in texts)

@@ -45,7 +45,7 @@ from tui_gru.tui.draw import (
     text,
     vstack,
 )
-from tui_gru.tui.matrix import LEAST_CELLS, NAME, MatrixView
+from tui_gru.tui.matrix import CELL, LEAST_CELLS, NAME, MatrixView
 from tui_gru.tui.panel import CellPanel, Compared, PanelGroup, Titles, contents, edge_alone
 from tui_gru.tui.theme import ASCII, Palette, palette_of, transliterate, widest, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, entry_style, kind_of, named_rows, scale_of, window
@@ -107,6 +107,9 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
 
 
 class ValueMatrix(MatrixView):
+_ARROWED = 5  # cells of a title with an arrow; one of fewer cells is the name alone, rather than cut
+
+
     """A recorded value of shape (B, H) at the current timestep; dots until its line has been executed."""
 
     ABOUT = "A value of the layer at this timestep: a row of the matrix for each row of the batch, a column for each unit."
@@ -116,6 +119,7 @@ class ValueMatrix(MatrixView):
         self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
         self.after = False  # True for a value after another one in its row
 
+        self.narrowest = 10**6  # the width of the narrowest value beside it: all are shown in the same form
     def show(self, snapshot: Snapshot, view: View, order: tuple[int, ...] | None = None) -> None:
         """Show the value; `order` is that of its units if it is mapped."""
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
@@ -133,7 +137,7 @@ class ValueMatrix(MatrixView):
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
             limits=limits,
-            named=(self._shown, self._word, self.minus, order, self.mapped),
+            named=(self._shown, self._word, self.minus, order, self.mapped, self.narrowest),
         )
 
     def caption(self) -> None:
@@ -148,8 +152,9 @@ class ValueMatrix(MatrixView):
         glyphs = self.palette.glyphs
         # columns differ by a cell, and all leave out the layer or none
         room = NAME - 1 if self.form == "cells" else self.border_room - (name != without_layer)
-        titles = [f"→ {title}" for title in titles] if self.after else titles
-        if self.after and len(titles) > 1 and self._word:  # rather without a blank than without its word
+        arrow = self.after and room >= _ARROWED
+        titles = [f"→ {title}" for title in titles] if arrow else titles
+        if arrow and len(titles) > 1 and self._word:  # rather without a blank than without its word
             titles.insert(2, titles[1].replace(" ", "", 1))
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])
         before = self.subheading
@@ -180,6 +185,9 @@ class ValueMatrix(MatrixView):
         return range(first, min(first + most, rows))
 
     def name_cell(self, row: int, column: int) -> str:
+    def _entry_form(self, room: Size) -> bool | None:
+        return super()._entry_form(room if self.zoomed else Size(min(room.width, self.narrowest), room.height))
+
         return f"row {row + 1}, unit {column + 1}" if self.refs is None or len(self.refs(0, 0).index) > 1 else f"row {row + 1}"
 
     def name_row(self, row: int) -> str:
@@ -330,6 +338,15 @@ class Gates(PanelGroup):
         )
         columns = 1 if mapped else columns
         if mapped != self._mapped:
+        units = snapshot.config.hidden_size
+        touching, apart = (
+            self._numbers(units, columns, room, compact=True, height=height) for room in (width, width - columns + 1)
+        )
+        gap = int(apart or not touching)
+        for matrix in self._matrices:
+            matrix.narrowest = (width - gap * (columns - 1)) // columns
+        if gap != self.styles.grid_gutter_vertical:
+            self.styles.grid_gutter_vertical = gap
             self._mapped = mapped
             self.set_class(mapped, "-mapped")
         if columns != self.styles.grid_size_columns:  # setting the same value again would cause a new layout
@@ -396,10 +413,10 @@ class Gates(PanelGroup):
         return [count for count in counts if count * (self.LEAST[0] + 1) - 1 <= width] or [1]
 
     def _numbers(self, units: int, across: int, width: int, *, compact: bool, height: int = 0) -> bool:
-        """Return True if there is room for the numbers of a row, with so many values side by side in at most two lines, or in as
-        many as fit into `height` with all rows."""
+        """Return True if there is room for the numbers of a row, with so many values side by side without a gap in at most two
+        lines, or in as many as fit into `height` with all rows."""
         lines, rows = -(-self._count // across), self._matrices[0].shape[0] if self._matrices else 1
-        fits = units * (ENTRIES["signed", compact].width + 1) + 1 <= (width + 1) // across - 1
+        fits = units * (ENTRIES["signed", compact].width + 1) + 1 <= width // across
         return fits and (lines <= 2 or lines * (1 + rows) <= height)
 
     def _columns(self, width: int, height: int) -> int:
@@ -414,7 +431,10 @@ class Gates(PanelGroup):
         for count in tall:
             if self._numbers(units, count, width, compact=True):
                 return count
-        return max(tall, default=self._count)
+        most = max(tall, default=self._count)
+        if -(-self._count // most) * (1 + rows) > height > rows and CELL * units < width // self._count:
+            return self._count  # rather the tenths of all rows than the shares of a few
+        return most
 
 
 # ------------------------------------------------------------------------------
