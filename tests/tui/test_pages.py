@@ -6,6 +6,9 @@ import pytest
 from textual.widget import Widget
 
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru import Session
+from tui_gru.tui.app import make_app
+from tui_gru.tui.headless import headless
 from tui_gru.tui.keys import execute
 from tui_gru.tui.layout import page_words
 from tui_gru.tui.panel import SnapshotPanel
@@ -250,3 +253,18 @@ async def test_the_rows_of_the_panels_are_shared_for_the_card_at_its_new_width()
         d.screen.panels.resized()
         await d.pilot.pause()
         assert {panel: panel.region for panel in d.screen.query(SnapshotPanel)} == shown
+
+
+@pytest.mark.parametrize("size", [(160, 36), (120, 36), (160, 50)], ids=str)
+async def test_after_a_resize_the_rows_are_shared_as_at_a_start_of_that_size(size) -> None:
+    """Of a large model, whose current line takes the rows that the others leave."""
+    regions = []
+    for first in (size, (160, 50) if size != (160, 50) else (160, 36)):
+        session = Session(text="def f(x): return [y for y in x]\n" * 40, hidden_size=64, batch_size=8, seq_length=16)
+        session.step("op", 5)
+        app = make_app(session)
+        async with headless(app, first) as pilot:
+            if first != size:
+                await pilot.resize_terminal(*size)
+            regions.append({type(panel).__name__: panel.region for panel in app.screen.query(SnapshotPanel)})
+    assert regions[0] == regions[1]

@@ -491,10 +491,12 @@ class PanelHost:
     # Sizes and pages
 
     def size_up(self) -> None:
-        """Set the size classes that Textual sets at the first resize, such that panels are not styled twice."""
+        """Set the size classes that Textual sets after a resize, such that rows are shared, and panels styled, only once."""
         screen = self._screen
-        sizes = (screen.HORIZONTAL_BREAKPOINTS, screen.app.size.width), (screen.VERTICAL_BREAKPOINTS, screen.app.size.height)
-        screen.add_class(*([name for least, name in breakpoints or () if least <= cells][-1] for breakpoints, cells in sizes))
+        sides = screen.HORIZONTAL_BREAKPOINTS or (), screen.VERTICAL_BREAKPOINTS or ()
+        chosen = {max(each for each in side if each[0] <= cells)[1] for side, cells in zip(sides, screen.app.size, strict=True)}
+        screen.remove_class(*({name for side in sides for _, name in side} - chosen), update=False)
+        screen.add_class(*chosen)
         self.resized()
 
     def resized(self) -> None:

@@ -681,7 +681,7 @@ class MainScreen(SessionScreen):
     def on_resize(self, event: events.Resize) -> None:
         if self._card is not None:
             self._card.size_up()  # before the panels, which get the rows that it leaves
-        self.panels.resized()
+        self.panels.size_up()
         self.bottom.make_room()
         self._show_card()
         if event.size == self.outer_size:  # Textual says it again after each layout, and twice at the start
