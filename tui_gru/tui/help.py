@@ -430,7 +430,7 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
         LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
         LegendSign("✗", "not a finite number", "TimeLine LossCurve Header", "warning"),
-        LegendSign("╌ log V", "the loss of guessing; unigram: of knowing the frequencies of characters; bigram: of pairs",
+        LegendSign("╌ log V", "the loss of a blind guess; unigram: of knowing the counts of characters; bigram: of pairs",
                    "LossCurve", "dim"),
         LegendSign("╌", "not reached yet", "TimeLine", "dim"),
     ),

@@ -548,14 +548,16 @@ class Dots:
 def _put_level(row: CellRow, palette: Palette, name: str) -> range:
     """Draw a dashed line along the free cells of a row, and its name. Return the columns of the name.
 
-    The name is as far to the right as there is free space, otherwise at the left, over the curve; it is left out if it fills half
-    of the row.
+    The name is as far to the right as there is free space, where need be without what is before a comma; otherwise at the left,
+    over the curve. It is left out if it fills half of the row.
     """
-    words, named = f" {name} ", range(0)
-    if len(words) < row.width // 2:
-        starts = (start for start in range(row.width - len(words), -1, -1) if row.free(start, len(words)))
-        start = next(starts, 0)
-        named = range(start, start + len(words))
+    named = range(0)
+    forms = [words for words in dict.fromkeys((f" {name} ", f" {name.rpartition(', ')[2]} ")) if len(words) < row.width // 2]
+    if forms:
+        ends = ((at + len(each), each) for each in forms for at in range(row.width - len(each) + 1) if row.free(at, len(each)))
+        end, words = max(ends, key=lambda found: (found[0], len(found[1])), default=(len(forms[-1]), forms[-1]))
+        start = end - len(words)
+        named = range(start, end)
         row.put(start, words, palette.dim)
     for column in range(row.width):
         if row.free(column, 1):

@@ -77,7 +77,7 @@ def test_a_run_without_epochs_has_its_newest_loss_in_the_border(content):
     snapshot = moment_of([3.0, 2.0], 1)
     snapshot.program.num_batches = 1
     drawn = content(LossCurve(), snapshot, 56, 10)
-    assert (drawn.note, drawn.place) == ("2.0000", "2 batches")
+    assert (drawn.note, drawn.place) == ("newest 2.0000", "2 batches")
 
 
 @pytest.mark.parametrize("name", ["start", "computed"])
@@ -105,6 +105,14 @@ def test_what_frequencies_would_lose_is_drawn_beside_it(content):
     rows = content(LossCurve(), moment_of(np.linspace(3.0, 0.1, 60)), 76, 18).lines
     named = [next(i for i, row in enumerate(rows) if row.endswith(name)) for name in ("log V", "unigram", "bigram")]
     assert named == sorted(set(named))
+
+
+def test_the_lines_beside_it_say_what_they_are_where_there_is_room(content):
+    """A newcomer does not know log V."""
+    moment = moment_of(np.linspace(3.0, 0.1, 60))
+    for width, words in ((76, "blind guess, log V"), (30, "log V")):
+        row = next(row for row in content(LossCurve(), moment, width, 18).lines if "log V" in row)
+        assert row.split("╌ ")[-1] == words
 
 
 def long_run(spike=50.0, at=4321):

@@ -17,7 +17,7 @@ def test_the_terms_of_the_tutorial_as_they_come():
     """The table of the tutorial's notebook, the same at every size that has room for it."""
     table = [
         "           t 1     t 2     t 3",
-        "row 1  -1.7905 -0.8114 -0.8532   ②",
+        "row 1  -1.7905 -0.8114 -0.8532   ② log chance",
         "row 2  -1.5516 -1.8560 -0.6987",
         "③       1.6710  1.3337  0.7760   −their mean",
     ]
@@ -31,7 +31,7 @@ def test_the_terms_of_the_tutorial_as_they_come():
         "① t 2   t -0.8114  a -1.8560",
         "",
         "           t 1     t 2     t 3",
-        "row 1  -1.7905     ·       ·     ②",
+        "row 1  -1.7905     ·       ·     ② log chance",
         "row 2  -1.5516     ·       ·",
         "③       1.6710     ·       ·     −their mean",
         "loss = mean of ③ = ·   a blind guess costs 1.3863",

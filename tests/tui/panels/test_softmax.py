@@ -113,3 +113,28 @@ def test_with_room_for_more_characters_a_row_has_bars(content):
     assert content(Softmax(), snapshot, 60, 40).text.count("◂") == 8
     assert "surprise" not in content(Softmax(), snapshot, 60, 40).text
     assert "surprise" not in content(Softmax(), at("y_hat", 1), 60, 3).text  # of four characters, all are shown
+
+
+def test_rows_that_would_be_blank_say_what_a_row_reads_and_wants(content, moment):
+    snapshot = moment("predicted")
+    read, wanted = (snapshot.value(name) for name in ("x", "target"))
+    letters = [snapshot.config.vocabulary[int(i)] for i in np.argmax(read, axis=1)]
+    drawn = content(Softmax(), snapshot, 60, 6)
+    assert drawn.lines[-1].split() == [
+        word for x, y in zip(letters, wanted, strict=True) for word in ("reads", f"{x},", "wants", y)
+    ]
+    assert not drawn.lines[-2]
+    assert drawn.lines[-1].index("reads") == drawn.lines[0].index("h ")
+    narrow = content(Softmax(), snapshot, 36, 6)
+    assert narrow.lines[-1].split() == [word for y in wanted for word in ("wants", y)]  # rather than cut
+    for width, height, view in ((60, 5, View()), (36, 4, View()), (56, 11, View())):  # no room, or none that would be blank
+        assert "reads" not in content(Softmax(), snapshot, width, height, view).text
+
+
+def test_the_border_says_what_the_sign_of_a_target_is_where_the_bar_has_no_room_for_it(content, moment):
+    snapshot = moment("predicted")
+    assert content(Softmax(), snapshot, 60, 6).note == "◂ what the text has next"
+    alone = content(Softmax(), snapshot, 56, 11)
+    assert alone.note == ""
+    assert "◂ target" in alone.text
+    assert content(Softmax(), moment("large"), 76, 28).note.startswith("the likeliest")

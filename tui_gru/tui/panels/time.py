@@ -652,6 +652,10 @@ class TimeLine(SnapshotPanel):
 # The loss curve: the loss of every batch so far.
 
 
+#: What the lines of guessing and of counting are, before their names, from this width on.
+_SPELLED = {"log V": "blind guess, ", "unigram": "counts, ", "bigram": "counts of pairs, "}
+
+
 class LossCurve(SnapshotPanel):
     """The loss over batches, with a mark at the current batch, a rule after each epoch, and the mean of the epoch in the border.
 
@@ -705,7 +709,7 @@ class LossCurve(SnapshotPanel):
         batches = numbers.counted(count, "batch")
         scale = [] if self.scale is Scale.AUTO else [self.scale.value]
         if each is None:
-            return Titles(title, [numbers.plain(self._series.envelope.values[-1]), *scale], batches)
+            return Titles(title, [f"newest {numbers.plain(self._series.envelope.values[-1])}", *scale], batches)
         first = min(snapshot.position.number, count - 1) // each * each
         losses = np.asarray(self._series.envelope.values[first : first + each], np.float64)
         with np.errstate(invalid="ignore"):
@@ -749,6 +753,7 @@ class LossCurve(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         runs = with_keys(self, "no batch finished yet: <step.batch> runs one")
+        levels = baselines_of(snapshot) if len(self._series) else ()
         self._plot = plot(
             self.palette, self._series.envelope, width, height,
             scale=self.scale,
@@ -756,7 +761,7 @@ class LossCurve(SnapshotPanel):
             pointed=None if self.pointed is None else self.pointed + 1,
             every=_batches_of_epoch(snapshot),
             second=self._other.envelope if snapshot.other is not None else None,
-            levels=baselines_of(snapshot) if len(self._series) else (),
+            levels=[(_SPELLED.get(name, "") + name, value) for name, value in levels],
             placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
         )  # fmt: skip
         return clip(self.palette, self._plot.box, width, height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import ClassVar, NamedTuple
 
@@ -20,6 +20,7 @@ from textual.geometry import Size
 from tui_gru.analysis.summaries import limits_of
 from tui_gru.debugger.program import LossNames, Program
 from tui_gru.engine import numbers
+from tui_gru.engine.source import Ability
 from tui_gru.equations.page import Layer
 from tui_gru.equations.syntax import Name, Reduce, split
 from tui_gru.session.snapshot import Snapshot, View
@@ -106,10 +107,10 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
     return next((line.label for line in page.lines if line.target == name), "")
 
 
-class ValueMatrix(MatrixView):
 _ARROWED = 5  # cells of a title with an arrow; one of fewer cells is the name alone, rather than cut
 
 
+class ValueMatrix(MatrixView):
     """A recorded value of shape (B, H) at the current timestep; dots until its line has been executed."""
 
     ABOUT = "A value of the layer at this timestep: a row of the matrix for each row of the batch, a column for each unit."
@@ -118,8 +119,8 @@ _ARROWED = 5  # cells of a title with an arrow; one of fewer cells is the name a
         super().__init__(id=id)
         self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
         self.after = False  # True for a value after another one in its row
-
         self.narrowest = 10**6  # the width of the narrowest value beside it: all are shown in the same form
+
     def show(self, snapshot: Snapshot, view: View, order: tuple[int, ...] | None = None) -> None:
         """Show the value; `order` is that of its units if it is mapped."""
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
@@ -184,10 +185,10 @@ _ARROWED = 5  # cells of a title with an arrow; one of fewer cells is the name a
         first = min(max(first - (most - 1) // 2, 0), max(rows - most, 0))
         return range(first, min(first + most, rows))
 
-    def name_cell(self, row: int, column: int) -> str:
     def _entry_form(self, room: Size) -> bool | None:
         return super()._entry_form(room if self.zoomed else Size(min(room.width, self.narrowest), room.height))
 
+    def name_cell(self, row: int, column: int) -> str:
         return f"row {row + 1}, unit {column + 1}" if self.refs is None or len(self.refs(0, 0).index) > 1 else f"row {row + 1}"
 
     def name_row(self, row: int) -> str:
@@ -337,7 +338,6 @@ class Gates(PanelGroup):
             and self._cells_fit(width, height)
         )
         columns = 1 if mapped else columns
-        if mapped != self._mapped:
         units = snapshot.config.hidden_size
         touching, apart = (
             self._numbers(units, columns, room, compact=True, height=height) for room in (width, width - columns + 1)
@@ -347,6 +347,7 @@ class Gates(PanelGroup):
             matrix.narrowest = (width - gap * (columns - 1)) // columns
         if gap != self.styles.grid_gutter_vertical:
             self.styles.grid_gutter_vertical = gap
+        if mapped != self._mapped:
             self._mapped = mapped
             self.set_class(mapped, "-mapped")
         if columns != self.styles.grid_size_columns:  # setting the same value again would cause a new layout
@@ -388,11 +389,8 @@ class Gates(PanelGroup):
         if before is None or after is None or snapshot.minus:
             return ""
         change = np.nan_to_num(np.abs(np.asarray(after[row], np.float64) - before[row]))
-        what = "this input"
-        if program.input and kind_of(program, program.input) == "onehot" and (vocabulary := snapshot.corpus.vocabulary):
-            read = vocabulary[snapshot.record.ids(program.input)[snapshot.position.t, row]]
-            what = f"“{written_char(read, palette_of(self.app).glyphs)}”"
-        note = ""
+        read, note = read_char(snapshot, row, palette_of(self.app)), ""
+        what = f"“{read}”" if read else "this input"
         for unit in np.argsort(-change, kind="stable")[:4].tolist():
             was, now = (numbers.compact(x[row, unit]).strip() for x in (before, after))
             longer = f"{f'{note},' if note else f'{what} changed most in row {row + 1}:'} unit {unit + 1} {was} → {now}"
@@ -453,6 +451,8 @@ _FEWEST = 2
 #: Of more characters than these, rows of which only two have room are lines of numbers; their cells before the likeliest ones.
 _MANY = 12
 _SAID = 3 + 2 + 5 + 2 + 6 + 2 + 8
+#: Rows for what a row of the batch reads and wants, and for the blank before it.
+_TOLD = 2
 
 
 @dataclass(frozen=True)
@@ -484,7 +484,8 @@ class Softmax(CellPanel):
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         if not snapshot.program.model.classifies:
             return snapshot, view
-        values = (snapshot.value(name) for name in (snapshot.program.loss_names.prediction, "target"))
+        names = snapshot.program.loss_names.prediction, snapshot.program.input, "target"
+        values = (snapshot.value(name) for name in names if name)
         return snapshot.position.t, view.row, self.is_fresh(snapshot), contents(*values)
 
     def titles(self, snapshot: Snapshot) -> Titles:
@@ -497,6 +498,9 @@ class Softmax(CellPanel):
         elif plan.count < snapshot.config.vocab_size:
             which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
             note = f"{which} of {snapshot.config.vocab_size}"
+        elif plan.across > 1 and snapshot.value("target") is not None:  # one beside another has no room for the word at its bar
+            what = "what the text has next" if snapshot.config.source.can(Ability.TEXT) else "the target"
+            note = f"{self.palette.glyphs.target_end} {what}"
         name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
         title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name} — what comes next"
         return Titles(title, note, f"t {snapshot.position.t + 1}")
@@ -520,8 +524,9 @@ class Softmax(CellPanel):
             return from_rows(self._rows(snapshot, width, height))
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
-        tall = plan.count + plan.leading
         values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
+        told = targets is not None and len(lines) * (plan.count + _TOLD + 1) - 1 <= height  # in rows that would be blank
+        tall = plan.count + plan.leading + _TOLD * told
 
         @cache
         def drawn(line: int) -> Box:
@@ -535,6 +540,7 @@ class Softmax(CellPanel):
                     plan.count,
                     each,
                     alone=plan.across == 1,
+                    told=told,
                 )
                 for row in lines[line]
             )
@@ -579,9 +585,18 @@ class Softmax(CellPanel):
         return table(palette, rows, columns, width)
 
     def _block(
-        self, snapshot: Snapshot, row: int, y_hat: AnyArray | None, char: str | None, count: int, width: int, *, alone: bool
+        self,
+        snapshot: Snapshot,
+        row: int,
+        y_hat: AnyArray | None,
+        char: str | None,
+        count: int,
+        width: int,
+        *,
+        alone: bool,
+        told: bool,
     ) -> Box:
-        """Draw a row of the batch: its number and its bars, with the target `char`."""
+        """Draw a row of the batch: its number and its bars, with the target `char`; below, if `told`, what it reads and wants."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
         target = None if char is None else vocabulary.index(char)
         shown = _shown(y_hat, target, count, len(vocabulary))
@@ -602,6 +617,12 @@ class Softmax(CellPanel):
             write=numbers.wide if snapshot.minus else numbers.unit,
             signed=bool(snapshot.minus),
         )
+        if told and char is not None:
+            read = read_char(snapshot, row, palette)
+            wants = f"wants {written_char(char, palette.glyphs)}"
+            forms = (f"reads {read}, {wants}" if read else wants), wants, ""
+            words = next(words for words in forms if cell_len(words) <= max(width - name.width - 1, 0))
+            drawn = replace(vstack(drawn, text(palette, words, palette.dim), gap=_TOLD - 1), axis=drawn.axis)
         block = hstack(name, drawn)
         return quieted(palette, block) if self._view.row not in (None, row) else block
 
@@ -647,6 +668,14 @@ def _shown(y_hat: AnyArray | None, target: int | None, count: int, vocabulary: i
 
 # ------------------------------------------------------------------------------
 # The terms of the loss of this batch, as far as they are computed.
+
+
+def read_char(snapshot: Snapshot, row: int, palette: Palette) -> str:
+    """Return the character that a row of the batch reads at this timestep; empty if the model reads none."""
+    name, vocabulary = snapshot.program.input, snapshot.corpus.vocabulary if snapshot.config.source.can(Ability.TEXT) else ""
+    if not name or not vocabulary:
+        return ""
+    return written_char(vocabulary[snapshot.record.ids(name)[snapshot.position.t, row]], palette.glyphs)
 
 
 #: Cells for a timestep and before the first, as many as the name of a row needs, and the least for words beside the table.
@@ -730,7 +759,8 @@ class TermWriter(NamedTuple):
             written.append(self._line((name, ink), [self._row_term(i, t) for t in steps], label))
         words = width - label - _TERM * len(steps)
         if words >= _WORDS and written:
-            written[0] = (*written[0], *line(palette, (f"   {self._written(self.names.row)}", palette.dim)))
+            what = " log chance" if self._log and words > _WORDS else ""
+            written[0] = (*written[0], *line(palette, (f"   {self._written(self.names.row)}{what}", palette.dim)))
         third = self._line((self._written(self.names.timestep), palette.strong), [self._timestep_term(t) for t in steps], label)
         if words >= _WORDS:
             third = (*third, *line(palette, ("   −their mean" if self._log else "   their mean", palette.dim)))
