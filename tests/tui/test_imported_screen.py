@@ -19,13 +19,14 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import SnapshotPanel
-from tui_gru.tui.panels.imported import difference_shown
+from tui_gru.tui.panels.imported import difference_shown, imported_sequence, whole_size
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import ParameterMatrix, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
+from tui_gru.tui.theme import BLACKBOARD, palette_for
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 
@@ -101,6 +102,24 @@ async def test_the_sequence_has_the_sizes_of_inputs_and_outputs(opened: Callable
         row = next(line for line in lines if line.startswith("row 1"))
         assert row.replace("⋮", "").split()[:4] == ["row", "1", "|x|", norm]
         assert any(line.split()[:2] == ["off", "by"] for line in lines)
+
+
+def test_rows_of_the_batch_stand_side_by_side_where_not_all_fit_below_each_other(opened: Callable[..., Session]) -> None:
+    session = opened()
+    session.step("timestep", 2)
+    snapshot, palette = session.snapshot(), palette_for(BLACKBOARD)
+    rows, each = snapshot.config.batch_size, whole_size(palette, snapshot)
+    assert rows > 1
+    for width, height, shown in (
+        (each.width, each.height, rows),
+        (each.width, each.height - 1, rows - 1),
+        (2 * each.width + 4, each.height - 1, rows),
+    ):
+        box = imported_sequence(palette, snapshot, None, width, height)
+        assert box.width <= width
+        assert box.height <= height
+        assert len(re.findall(r"row \d", box.text)) == shown
+        assert ("⋮" in box.text) is (shown < rows)
 
 
 async def test_the_header_says_what_it_is(opened: Callable[..., Session]) -> None:

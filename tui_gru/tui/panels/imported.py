@@ -19,11 +19,11 @@ from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, from_rows, hstack, text, vstack
+from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, columns, from_rows, hstack, text, vstack
 from tui_gru.tui.theme import Palette, transliterate, written_char
 from tui_gru.tui.written import named_rows, window
 
-_CELL = 5  # cells of a timestep
+_CELL, _APART = 5, 4  # cells of a timestep, and between rows of the batch side by side
 _OFF = "off by"
 _COLUMN = numbers.WIDE + 2  # cells of a number beside its target
 _LEAST, _DECADES = 1e-8, 8  # the bars show differences from 1e-8 (empty) to 1 (full), that is 8 powers of ten
@@ -45,24 +45,27 @@ def whole_size(palette: Palette, snapshot: Snapshot) -> Size:
 
 
 def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
-    """Draw as many rows as fit, with the timesteps around the current one."""
-    T, label = snapshot.config.seq_length, _label(snapshot)
+    """Draw as many rows as fit, with the timesteps around the current one; side by side where not all fit below each other."""
+    T, label, batch = snapshot.config.seq_length, _label(snapshot), snapshot.config.batch_size
     steps = window(T, (width - label) // _CELL, snapshot.position.t)
     current = snapshot.timestep
     heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
     before, after = (palette.glyphs.ellipsis if cut else "" for cut in (steps.start > 0, steps.stop < T))
     ends = Segment(before.rjust(label), palette.dim), Segment(f" {after}" if after else "", palette.dim)
-    lines: list[SegmentRow] = [(ends[0], *(Segment(*head) for head in heads), ends[1])] if height > 2 else []
-    each = len(_lines(palette, snapshot, 0, steps))
-    shown = window(snapshot.config.batch_size, (height - len(lines)) // each, row)
-    for i, named in zip(shown, named_rows(shown, snapshot.config.batch_size, palette.glyphs.vertical_ellipsis), strict=True):
+    head: list[SegmentRow] = [(ends[0], *(Segment(*head) for head in heads), ends[1])] if height > 2 else []
+    below = max((height - len(head)) // len(_lines(palette, snapshot, 0, steps)), 1)
+    across = max(min((width + _APART) // (label + _CELL * T + _APART), -(-batch // below)), 1)
+    shown = window(batch, below * across, row)
+    names = dict(zip(shown, named_rows(shown, batch, palette.glyphs.vertical_ellipsis), strict=True))
+    blocks = [list(head) for _ in shown[::below]]
+    for place, i in enumerate(shown):
         ink = palette.plain if row in (None, i) else palette.dim
         for number, line in enumerate(_lines(palette, snapshot, i, steps)):
-            name = f"{named if not number else '':<8}{line.name}".ljust(label)
+            name = f"{names[i] if not number else '':<8}{line.name}".ljust(label)
             style = palette.dim if line.name != _OFF else palette.second
             cells = (Segment(cell.rjust(_CELL), ink if line.name != _OFF else style) for cell in line.cells)
-            lines.append((Segment(name, style), *cells))
-    return from_rows(lines)
+            blocks[place // below].append((Segment(name, style), *cells))
+    return columns(*map(from_rows, blocks), gap=_APART)
 
 
 def _label(snapshot: Snapshot) -> int:
