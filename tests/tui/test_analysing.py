@@ -193,7 +193,7 @@ async def test_units_over_the_text_stand_under_the_feature_that_they_follow() ->
         assert app.screen.focused is panel
 
 
-@pytest.mark.parametrize(("size", "rows"), [((80, 24), 2), ((160, 50), 5)])
+@pytest.mark.parametrize(("size", "rows"), [((80, 24), 2), ((160, 50), 10)])
 async def test_the_curves_of_all_units_of_a_small_model_take_the_room_below_the_map(size: tuple[int, int], rows: int) -> None:
     async with started({}, "h", size=size) as (app, _):
         lines = app.screen.overlay.plain_text().splitlines()
@@ -204,6 +204,8 @@ async def test_the_curves_of_all_units_of_a_small_model_take_the_room_below_the_
         assert filled[0] > 0  # h of the text is above 0.8 somewhere
         assert filled == sorted(filled)
         assert filled[0] < filled[-1]
+        scale = [lines[y].split("█")[0].split("▁")[0].split()[-1] for y in (ends[0] - rows + 1, ends[0])]
+        assert scale == (["+1", "-1"] if rows > 2 else [scale[0], "1:"])
         assert lines[-1].startswith("lowest at")  # no row is left
 
 

@@ -36,7 +36,7 @@ _OTHERS = "other units"  # those that follow no feature
 _TURNED = "opposite"  # said of units that are drawn with the opposite sign
 _WIDEST = 6  # cells of a character at most
 _FOOT = 4  # rows below the map: the curve of the unit, and excerpts
-_HIGHEST = 5  # the most rows of a curve
+_HIGHEST = 10  # the most rows of a curve
 _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign where there are no colours
 _WEAK = 0.1  # weaker correlations are not shown
@@ -366,15 +366,18 @@ class UnitsMap(SnapshotPanel):
         return [unit for unit in self.picked if unit != self.unit]
 
     def _curve(self, palette: Palette, unit: int, label: int, here: slice, rows: int) -> Iterator[SegmentRow]:
-        """Draw the curve of a unit as columns of so many rows below the characters."""
+        """Draw the curve of a unit as columns of so many rows below the characters; of a tall one, with the ends of its scale."""
         scale, (low, _) = self._scale()
         values = self.activity.unit(unit)[here] / scale
         parts = np.nan_to_num(values if low == 0 else (values + 1) / 2)
         ink = palette.strong if unit == self.unit else palette.plain
+        name, ends = f"unit {unit + 1}:", {0: f"{-scale if low else 0:+.3g} ", rows - 1: f"{scale:+.3g} "}
+        ends = ends if rows > 2 and len(name) + max(map(len, ends.values())) < label else {}
         for below in reversed(range(rows)):
             curve = column_signs(palette, np.clip(parts * rows - below, 0, 1), self._cell)
-            name = "" if below else f"unit {unit + 1}:"
-            yield Segment(name.ljust(label), ink), Segment(curve, palette.gate)
+            shown = "" if below else name
+            end = ends.get(below, "").rjust(label - len(shown))
+            yield Segment(shown, ink), Segment(end, palette.dim), Segment(curve, palette.gate)
 
     def _foot(self, palette: Palette, label: int, here: slice, width: int, height: int) -> Iterator[SegmentRow]:
         """Draw the curves of the unit under the cursor and of those pinned, of a small model also of the others, as high as there
