@@ -112,7 +112,7 @@ async def test_a_wide_panel_has_the_norms_of_each_gate_beside_the_weights(board,
         weights.show(snapshot, View())
         await pilot.pause()
         rows = written(weights.query_one(Overview)).splitlines()
-        assert rows[0].split()[-3:] == ["‖W‖", "‖dW‖", "‖ΔW‖"]
+        assert rows[0].split()[-4:] == ["sizes", "‖W‖", "‖dW‖", "‖ΔW‖"]
         for row, group in zip(rows[1:], groups, strict=False):
             norms = [np.sqrt(sum(np.sum(np.square(kind(name), dtype=np.float64)) for name in group)) for kind in kinds]
             assert row.split()[-len(group) - 3 :] == [*group, *map(numbers.plain, norms)]
@@ -120,6 +120,9 @@ async def test_a_wide_panel_has_the_norms_of_each_gate_beside_the_weights(board,
         await pilot.pause()
         assert "‖" not in (loose := written(weights.query_one(Overview)))
         assert re.search(r"Wz +1 +2 {5,}Wr", loose)
+        await pilot.resize_terminal(132, 13)
+        await pilot.pause()
+        assert max(len(row.rstrip()) for row in written(weights.query_one(Overview)).splitlines()) > 120  # not at the left alone
         weights.show(moment("start"), View())
         await pilot.resize_terminal(142, 13)
         await pilot.pause()

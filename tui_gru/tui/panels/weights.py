@@ -53,7 +53,7 @@ from tui_gru.tui.written import ENTRIES, AnyArray, matrix, scale_of
 #: The most numbers shown as a sheet.
 MOST_ENTRIES = 400
 #: Cells between the matrices of a sheet: as few as are needed, and as many as help to tell them apart.
-_NEAR, _APART = 2, 6
+_NEAR, _APART = 2, 12
 
 
 class Sheet(NamedTuple):
@@ -437,7 +437,7 @@ class Overview(CellPanel):
             for row, norm in zip(rows, norms, strict=True):
                 ink = palette.blank if norm is None else palette.strong if norm == most else palette.plain
                 row.append((Segment(palette.glyphs.blank if norm is None else numbers.plain(norm), ink),))
-        heads = [TableColumn(gap=0), *(TableColumn(f"‖{kind.sign}W‖", right=True, size=_NORM) for kind in found)]
+        heads = [TableColumn("sizes", gap=0), *(TableColumn(f"‖{kind.sign}W‖", right=True, size=_NORM) for kind in found)]
         self._normed = key, from_rows(table(palette, rows, heads, _NORMS)), snapshot
         return self._normed[1]
 
