@@ -500,6 +500,8 @@ def _word(program: Program, term: Expression, letters: bool) -> str:
                     return "state after" if it.backwards else "state before"
                 if name == page.received(state):
                     return "from later"
+            if name in page.states:
+                return "state"  # as the gates say; the label of its line is that of the path `carry` of the gradient
             return next((line.label for line in page.lines if line.target == name), "")
     return ""
 

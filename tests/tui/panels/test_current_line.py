@@ -531,3 +531,11 @@ async def test_the_arrows_go_from_entry_to_entry_of_a_waterfall(board):
             await pilot.pause()
             assert f"r[row {index[0] + 1}, unit {index[1] + 1}]" in panel.plain_text()
             assert panel.spot.ref == Ref("r", index)
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"make": large}], ids=str)
+def test_the_state_that_the_head_reads_is_not_called_by_the_path_of_its_gradient(options):
+    snapshot = at("logits", 1, **options)
+    drawn = written_out(P, snapshot, snapshot.line, View(), 109, 12)[0].text
+    assert "carry" not in drawn
+    assert re.search(r"unit \d+ state|state  \d+ %", drawn)
