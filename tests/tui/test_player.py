@@ -463,9 +463,9 @@ def test_buttons_slider_chapters_and_play(opened):
     assert opened.run("document.querySelector('[data-key=\" \"]').textContent") == "play"
 
 
-@pytest.mark.parametrize(("width", "height"), [(1360, 860), (800, 600), (390, 844)])
+@pytest.mark.parametrize(("width", "height"), [(1360, 860), (800, 600), (844, 390)])
 def test_the_screen_fits_and_turns_on_a_phone(opened, width, height):
-    phone = width < 500
+    phone = height < 500
     opened.resize(width, height, phone=phone)
     opened.wait(f"innerWidth === {width} && document.getElementById('screen').getBoundingClientRect().right <= {width} + 1")
     left, right, wide = opened.run(
@@ -479,6 +479,22 @@ def test_the_screen_fits_and_turns_on_a_phone(opened, width, height):
         opened.wait("player.at === 13")
         opened.swipe(100, 100, 120)
         opened.wait("player.at === 12")
+
+
+def test_on_an_upright_phone_letters_can_be_read_and_the_screen_scrolls(opened):
+    opened.resize(390, 844, phone=True)
+    opened.wait("innerWidth === 390 && getComputedStyle(document.getElementById('screen')).fontSize === '12px'")
+    across, wide, page = opened.run("[view.clientWidth, view.scrollWidth, document.documentElement.scrollWidth]")
+    assert across == page == 390
+    assert wide > 2 * across
+    opened.swipe(250, 100, -120)  # scrolls, and is no step
+    opened.key("s")
+    opened.wait("player.at > 13 || player.at < 12")
+    assert opened.run("view.scrollLeft = 0") == 0
+    opened.key("Enter")
+    opened.wait("!document.getElementById('why').hidden")
+    left, right = opened.run("(b => [b.left, b.right])(document.getElementById('mark').getBoundingClientRect())")
+    assert 0 <= left < right <= 391  # the number that is explained is in view
 
 
 def test_colours_follow_the_preference_and_print_has_the_moment(opened, data):
