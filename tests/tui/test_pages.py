@@ -14,7 +14,8 @@ from tui_gru.tui.layout import page_words
 from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples
-from tui_gru.tui.panels.weights import Overview, WeightsPanel
+from tui_gru.tui.panels.values import Gates
+from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_later
 
@@ -268,3 +269,17 @@ async def test_after_a_resize_the_rows_are_shared_as_at_a_start_of_that_size(siz
                 await pilot.resize_terminal(*size)
             regions.append({type(panel).__name__: panel.region for panel in app.screen.query(SnapshotPanel)})
     assert regions[0] == regions[1]
+
+
+async def test_a_later_page_has_rows_for_a_map_of_the_weights_in_the_place_of_gates_that_the_first_has() -> None:
+    session = Session(text="def f(x): return [y for y in x]\n" * 40, hidden_size=64, batch_size=8, seq_length=16)
+    session.step("op", 5)
+    app = make_app(session)
+    async with headless(app, (160, 36)) as pilot:
+        gates, matrix = app.screen.query_one(Gates), app.screen.query_one(ParameterMatrix)
+        assert gates.region.height
+        app.screen.panels.turn_to(2)
+        await pilot.pause()
+        assert not gates.region.height
+        assert matrix.form == "map"
+        assert matrix.content_size.height >= 8

@@ -131,7 +131,7 @@ PLACES = (
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
     PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_HAS_TERMS),
     PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1"),
-    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1 2"),
+    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1"),
     PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", needed=_has_prediction),
     PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_can(Ability.LOSS)),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
