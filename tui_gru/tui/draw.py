@@ -336,12 +336,13 @@ def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Seque
     heads = [line(palette, (column.heading, palette.dim)) for column in columns]
     every = [heads, *rows] if any(column.heading for column in columns) else rows
     cells = list(zip(*every, strict=True)) or [()] * len(columns)
-    sizes = [max((column.size, *map(row_width, each))) for column, each in zip(columns, cells, strict=True)]
+    widths = [list(map(row_width, each)) for each in cells]
+    sizes = [max((column.size, *each)) for column, each in zip(columns, widths, strict=True)]
 
     # Columns that are always shown come first, then those of the same need together, as long as they fit.
-    shown: set[int] = set()
+    shown: list[int] = []
     for need in (None, *sorted({column.need for column in columns if column.need is not None}, reverse=True)):
-        more = shown | {i for i, column in enumerate(columns) if column.need == need}
+        more = sorted({*shown, *(i for i, column in enumerate(columns) if column.need == need)})
         if need is None or sum(columns[i].gap + sizes[i] for i in more) <= width:
             shown = more
     spare = width - sum(columns[i].gap + sizes[i] for i in shown)
@@ -349,10 +350,12 @@ def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Seque
         if (least := columns[i].least) is not None:
             sizes[i] = min(sizes[i], max(sizes[i] + spare, least))
 
-    def placed(row: Sequence[SegmentRow]) -> Iterator[Segment]:
-        for i in sorted(shown):
-            cell = shortened(palette, row[i], sizes[i])
-            blank = sizes[i] - row_width(cell)
+    def placed(y: int, row: Sequence[SegmentRow]) -> Iterator[Segment]:
+        for i in shown:
+            cell, blank = row[i], sizes[i] - widths[i][y]
+            if blank < 0:
+                cell = shortened(palette, cell, sizes[i])
+                blank = sizes[i] - row_width(cell)
             before, after = (columns[i].gap + blank, 0) if columns[i].right else (columns[i].gap, blank)
             background = any(segment.style is not None and segment.style.bgcolor is not None for segment in cell)
             if len(cell) == 1 and type(cell[0]) is Segment and (columns[i].fill or not background):
@@ -360,7 +363,7 @@ def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Seque
             else:
                 yield from (*_space(before), *cell, *_space(after))
 
-    return [tuple(placed(row)) for row in every]
+    return [tuple(placed(y, row)) for y, row in enumerate(every)]
 
 
 def shortened(palette: Palette, row: SegmentRow, width: int) -> SegmentRow:
