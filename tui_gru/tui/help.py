@@ -30,7 +30,7 @@ from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import TERMS, about, about_line, term
-from tui_gru.tui.draw import EMPTY, Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
 from tui_gru.tui.theme import UNICODE, Palette, folded, transliterate
@@ -149,9 +149,8 @@ class HelpPanel(Panel):
         self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
         self.sought, self._at = "", 0
         self.section: manual.Section | None = None
-        self._chosen_rows: Sequence[int] = ()  # of the content, those of the chosen entry
         self._matches: dict[tuple[str, str], list[HelpEntry]] = {}  # by group and search text
-        self._drawn: tuple[object, Box] = None, EMPTY  # the content, and what it was drawn for
+        self._contents: dict[tuple[object, int], Box] = {}  # by what is shown and the width
 
     def search(self, sought: str) -> None:
         """Show the rows that contain these words, all rows if the text is empty."""
@@ -180,9 +179,10 @@ class HelpPanel(Panel):
         self._at = min(max(self._at + by, 0), max(len(self._entries) + len(self.sections) - 1, 0))
         self.caption()
         self.refresh_content()
-        self._ensure_built()
-        if self._chosen_rows and (self._at or self.found is not None):  # at first, from the top
-            self.scroll_to_rows(self._chosen_rows[0], self._chosen_rows[-1])
+        cursor = self.palette.cursor
+        chosen = [y for y, row in enumerate(self.drawn) if any(piece.style == cursor for piece in row)]
+        if chosen and (self._at or self.found is not None):  # at first, from the top
+            self.scroll_to_rows(chosen[0], chosen[-1])
 
     @property
     def found(self) -> Verb[Any] | None:
@@ -243,13 +243,11 @@ class HelpPanel(Panel):
             self.set_titles("keys", HINTS)
 
     def build(self, width: int, height: int) -> Box:
-        key = self.sought, self._at, self.section, width, self.palette
-        if self._drawn[0] != key:  # it is asked for twice: the height depends on it
-            self._drawn = key, self._sought_out(width)
-            cursor = self.palette.cursor
-            rows = self._drawn[1].rows if self.section is None else ()
-            self._chosen_rows = [y for y, row in enumerate(rows) if any(piece.style == cursor for piece in row)]
-        return self._drawn[1]
+        shown = self.sought, self._at, self.section, self.palette
+        if (shown, width) not in self._contents:  # asked for with and without a scroll bar, since the height depends on it
+            self._contents = {key: box for key, box in self._contents.items() if key[0] == shown}
+            self._contents[shown, width] = self._sought_out(width)
+        return self._contents[shown, width]
 
     def _sought_out(self, width: int) -> Box:
         """Return the open section, or what contains the search text."""

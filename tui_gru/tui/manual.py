@@ -45,17 +45,22 @@ class Section(NamedTuple):
     @property
     def plain(self) -> str:
         """The text without markup, in one line."""
-        lines = (
-            "; ".join(filter(None, _cells(line))) if line.startswith("|") else line
-            for line in self.markdown.splitlines()
-            if not (PICTURE.match(line) or RULE.match(line) or FENCE in line)
-        )
-        return " ".join(MARKUP.sub(lambda match: match[match.lastgroup or 0], " ".join(lines)).split())
+        return _without_markup(self.markdown)
 
     @property
     def heading(self) -> str:
         """The title of the page and of the section; once, if the section is what the page begins with."""
         return self.title if self.title == self.page else f"{self.page} · {self.title}"
+
+
+@cache  # each letter of a search reads the text of each section that it finds
+def _without_markup(markdown: str) -> str:
+    lines = (
+        "; ".join(filter(None, _cells(line))) if line.startswith("|") else line
+        for line in markdown.splitlines()
+        if not (PICTURE.match(line) or RULE.match(line) or FENCE in line)
+    )
+    return " ".join(MARKUP.sub(lambda match: match[match.lastgroup or 0], " ".join(lines)).split())
 
 
 @cache
