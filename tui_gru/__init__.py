@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.__about__ import __version__
-
 if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
     from tui_gru.capture.record import Recorder, record
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from tui_gru.errors import TuiGruError
     from tui_gru.files.arrays import FoundGRU
     from tui_gru.imported.inspect import inspect
+    from tui_gru.schema import __version__
     from tui_gru.session.opening import load
     from tui_gru.session.session import Session
 
@@ -44,6 +43,7 @@ _HOMES = {
     "Position": "tui_gru.debugger.position",
     "Session": "tui_gru.session.session",
     "TuiGruError": "tui_gru.errors",
+    "__version__": "tui_gru.schema",
     "debug": "tui_gru.cli.models",
     "inspect": "tui_gru.imported.inspect",
     "load": "tui_gru.session.opening",

@@ -2,6 +2,7 @@
 
 A field without a default must be there, one with a default may be missing, and no other may be there. A number or text has exactly
 the type of its annotation; `Annotated` narrows it by checks, which raise a `ValueError` that says what is wrong.
+Files name the version of the project that wrote them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+__version__ = "0.1.0"
 
 FieldReader = Callable[[Any], Any]  # returns the value, or raises a `ValueError`
 

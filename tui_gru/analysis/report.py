@@ -16,7 +16,6 @@ from itertools import pairwise, zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.__about__ import __version__
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.check import expected_of
 from tui_gru.analysis.examined import Finding
@@ -40,6 +39,7 @@ from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Float64Array
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.imported.captured import RecordedBatches
+from tui_gru.schema import __version__
 
 # ------------------------------------------------------------------------------
 # The contents of a report, as plain data.

@@ -1,4 +1,5 @@
-"""A captured step as data: its calls with their arrays, which come from a pool that is reused, and the calls of a loop joined."""
+"""A captured step as data: its calls with their arrays, which come from a pool that is reused, and the calls of a loop joined; and
+the tensors of a call, of which they are copies."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +25,9 @@ from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import Convention
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
+    from torch.nn.utils.rnn import PackedSequence
 
 # ------------------------------------------------------------------------------
 # The data of a capture: every GRU call in one step of a training script, and the gradients for the optimizer; and notes about
@@ -612,3 +616,168 @@ def _joined_head(run: Sequence[GRUCall]) -> HeadCall | None:
         return None
     dlogits = [np.zeros_like(head.logits) if head.dlogits is None else head.dlogits for head in heads]
     return replace(heads[0], logits=np.concatenate([head.logits for head in heads]), dlogits=np.concatenate(dlogits))
+
+
+# ------------------------------------------------------------------------------
+# The tensors of a call as its hook receives them, and their conversion to arrays, time first: from batch first, without a batch,
+# or packed sequences.
+
+
+SMALL = 1 << 14  # entries; memory for larger arrays is worth reusing
+
+
+def to_array(tensor: Tensor, take: Take) -> AnyArray:
+    """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
+    exactly."""
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) and tensor.numel() < SMALL:
+        # A copy by torch takes half the time of one into an array. The tensor itself must not become an array: FSDP frees weights
+        # by resizing their memory, which torch refuses once NumPy has it.
+        return tensor.clone(memory_format=torch.contiguous_format).numpy()
+    array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
+    torch.from_numpy(array).copy_(tensor)
+    return array
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A padded sequence: (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
+
+    turned: str = ""  # "", "batch first", "no batch"
+    lengths: AnyArray | None = None
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·)."""
+        if self.turned == "batch first":
+            tensor = tensor.transpose(0, 1)
+        elif self.turned == "no batch":
+            tensor = tensor.unsqueeze(1)
+        return to_array(tensor, take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H)."""
+        return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
+
+
+@dataclass(frozen=True)
+class OneTimestep(Padded):
+    """The input or output of a cell, (B, ·) or (·)."""
+
+    no_batch: bool = False
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (1, B, ·)."""
+        return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the state (1, B, H), which a cell outputs."""
+        return self.array(tensor, take)
+
+
+@dataclass(frozen=True)
+class Looped(Padded):
+    """The sequences of a module that loops over the timesteps itself: its states are (B, H) or (1, B, H)."""
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the state (1, B, H)."""
+        return to_array(tensor.reshape(1, *tensor.shape[-2:]), take)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A PackedSequence. Its rows are sorted by length, and its data is stored timestep by timestep."""
+
+    batch_sizes: AnyArray  # batch sizes (T)
+    order: AnyArray  # (B): the script's row at each place
+
+    @cached_property
+    def lengths(self) -> AnyArray:
+        """The row lengths (B), in the script's order of rows."""
+        lengths = np.empty(len(self.order), np.int64)
+        lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
+        return lengths
+
+    @cached_property
+    def _places(self) -> tuple[AnyArray, AnyArray]:
+        t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
+        return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
+
+    def array(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return the numbers (T, B, ·) of packed data, 0 after the end of a row."""
+        data = to_array(tensor, take)
+        array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
+        array[...] = 0
+        array[self._places] = data
+        return array
+
+    def state(self, tensor: Tensor, take: Take) -> AnyArray:
+        """Return a state (layers · directions, B, H), which is already in the script's order of rows."""
+        return to_array(tensor, take)
+
+
+def packed_layout(sequence: PackedSequence) -> Packed:
+    """Return the layout of a PackedSequence."""
+    sizes = sequence.batch_sizes.numpy().astype(np.int64)
+    order = sequence.sorted_indices
+    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
+
+    x: Tensor
+    h0: Tensor | None
+    out: Tensor
+    hn: Tensor
+    layout: Padded | Packed
+    c0: Tensor | None = None
+    cn: Tensor | None = None
+    memory_inside: bool = False  # True if c is computed here, since the module returns that of its last timestep only
+    out_has_hn: bool = False  # True if the output was put together from hn and others, so that the gradient of hn has that of it
+
+    @property
+    def has_graph(self) -> bool:
+        """True if the call can receive a gradient."""
+        return self.out.requires_grad or self.hn.requires_grad
+
+
+def has_numbers(tensor: Tensor) -> bool:
+    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
+    import torch
+
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.is_meta or wrapped or type(tensor).__name__ in ("FakeTensor", "DTensor"):
+        return False
+    reach = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return not tensor.numel() or reach * tensor.element_size() < tensor.untyped_storage().nbytes()
+
+
+def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
+    """Return the tensors of a call; None unless it is a call of a GRU's own forward. Subclasses differ, and a call can have raised
+    an error."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence
+
+    x = args[0] if args else kwargs.get("input")
+    given = args[1] if len(args) > 1 else kwargs.get("hx")
+    h0, c0 = given if module.states == 2 and given is not None else (given, None)
+    if module.is_cell:
+        last = output
+        out = last[0] if module.states == 2 and type(last) is tuple else last
+    elif type(output) is tuple and len(output) == 2:
+        out, last = output
+    else:
+        return None
+    hn, cn = last if module.states == 2 and type(last) is tuple and len(last) == 2 else (last, None)
+    if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
+        return Seen(x.data, h0, out.data, hn, packed_layout(x), c0, cn)
+    if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):
+        return None
+    if module.is_cell:
+        layout: Padded = OneTimestep(no_batch=out.dim() == 1)
+    else:
+        layout = Padded("no batch" if out.dim() == 2 else "batch first" if module.batch_first else "")
+    return Seen(x, h0, out, hn, layout, c0, cn)

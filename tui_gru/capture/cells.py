@@ -8,12 +8,10 @@ gives, they show how a parameter is stored; those of any other cell are read off
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import permutations
 from itertools import product as combined
 from typing import TYPE_CHECKING, Any
@@ -22,23 +20,27 @@ import numpy as np
 
 from tui_gru.capture.call_tensors import (
     ABSENT,
-    ALIKE,
     Block,
     HandwrittenCell,
     LastState,
     LoopForm,
     OneTimestepForm,
-    OperationReader,
-    ParameterProduct,
-    SumTerms,
-    UnreadableError,
     arguments_of,
-    error_of,
-    observed,
     set_apart,
     tensors_in,
 )
 from tui_gru.capture.calls import CellEquations, GivenCell, GRUModule, WrittenCell, fresh
+from tui_gru.capture.operations import (
+    NoCellError,
+    Observation,
+    OperationReader,
+    ParameterProduct,
+    SumTerms,
+    UnreadableError,
+    call_of,
+    error_of,
+    observations,
+)
 from tui_gru.capture.pending import autocast_type, is_scripted, is_sharded, own_generators
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import infer_axes
@@ -121,11 +123,6 @@ def _matrices(part: Module) -> int:
 # The readings of the products as a cell.
 
 
-class NoCellError(CaptureError):
-    """A module is called as a cell is, but computes something else."""
-
-
-STEPS, NEARLY = (1e-7, 1e-4, 1e-3), 1e-3  # of the differences that a derivative is compared with; relative to its size
 TOLERANCE, HALF_TOLERANCE = 1e-5, 1e-2  # relative to the largest state, or to 1
 APART = 1e-3  # the least error of the next best reading
 
@@ -179,7 +176,7 @@ def recognized(
             "does in a timestep into a module of its own"
         )
     attempts = list[_Attempt]()
-    for seen in _observations(part, arguments, results, absent or ""):
+    for seen in observations(part, arguments, results, absent or ""):
         if len(seen.products) > MOST_PRODUCTS and written is None:
             break
         for x, states, ends, takes, gives, beside in _roles(tensors_in(seen.called), tensors_in(seen.result), given=given):
@@ -223,144 +220,6 @@ def _refused(attempts: Sequence[_Attempt], more: str = "") -> NoCellError:
         f"it computes another function than a GRU, an LSTM or a plain RNN: the nearest, {kind} with {best.convention}, is off by "
         f'{best.error:.1g} on random numbers; give its equations, as in cell="mine.cell"{more}'
     )
-
-
-@dataclass(frozen=True)
-class _Observation:
-    """A call of a copy of a module with random parameters, on random numbers: its arguments and result, and what is seen in it."""
-
-    copied: Module
-    called: dict[str, Any]
-    result: Any
-    products: list[ParameterProduct]
-    added: list[tuple[Block, SumTerms]]
-    parameters: dict[str, Tensor]
-    constants: dict[str, Tensor]  # the buffers of numbers that the call did not change
-
-    @property
-    def numbers(self) -> dict[str, Tensor]:
-        """The parameters and the constants."""
-        return self.parameters | self.constants
-
-    def again(self, called: dict[str, Any]) -> Any:
-        """Return the result of another call of the copy, with its graph."""
-        import torch
-
-        with own_generators(), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-            return observed(lambda: _call(self.copied, called), self.parameters)[2]
-
-    def check_derivative(self, gives: Sequence[int]) -> None:
-        """Raise `NoCellError` if the backward pass from the results at `gives` does not compute their derivative, as equations do.
-
-        It is compared with the difference of two calls, at several distances: rounding counts in a short one where the module
-        computes in float32, corners of a relu in a long one.
-        """
-        import torch
-
-        with torch.inference_mode(False), torch.enable_grad():
-            if not self._is_derivative(gives):
-                raise NoCellError(
-                    "its backward pass is not the derivative of what it computes: something in it is detached, or has a backward "
-                    "pass of its own"
-                )
-
-    def _is_derivative(self, gives: Sequence[int]) -> bool:
-        import torch
-
-        generator = torch.Generator().manual_seed(1)
-
-        def drawn(like: Sequence[Tensor]) -> list[Tensor]:
-            return [torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in like]
-
-        leaves, own = tensors_in(self.called), list(self.parameters.values())
-        starts = [tensor.detach().clone() for tensor in (*leaves, *own)]
-        weights = drawn([tensors_in(self.result)[i] for i in gives])
-
-        def total(moved: Sequence[Tensor]) -> Tensor:
-            for parameter, value in zip(own, moved[len(leaves) :], strict=True):
-                parameter.data.copy_(value)
-            following = iter(moved)
-            called = _each_tensor(self.called, lambda tensor: next(following) if tensor.is_floating_point() else tensor)
-            results = tensors_in(self.again(called))
-            return sum(((results[i] * w).sum() for i, w in zip(gives, weights, strict=True)), start=torch.zeros(()))
-
-        for parameter in own:
-            parameter.requires_grad_()
-        given = [start.clone().requires_grad_() for start in starts[: len(leaves)]]
-        whole = total([*given, *starts[len(leaves) :]])
-        slopes = torch.autograd.grad(whole, [*given, *own], allow_unused=True) if whole.requires_grad else ()
-        for near in STEPS:
-            along = drawn(starts)
-            before, after = (total([s + way * size for s, way in zip(starts, along, strict=True)]) for size in (-near, near))
-            difference = float((after - before).detach()) / (2 * near)
-            derived = sum(float((s * way).sum()) for s, way in zip(slopes, along, strict=False) if s is not None)
-            if abs(derived - difference) <= NEARLY * (abs(derived) + abs(difference)) + ALIKE:
-                break
-        else:
-            return False
-        total(starts)  # with the parameters as they were
-        return True
-
-
-def _observations(part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str) -> Iterator[_Observation]:
-    """Yield observations of a module. Where the state was not given, as the argument `absent`, there is one with one state, and
-    one with two, unless the module does not take so many. Raises what the module raises if it takes neither."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(tensor: Tensor) -> Tensor:
-        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64) if tensor.is_floating_point() else tensor.cpu()
-
-    starts: list[Any] = [None]
-    if absent:  # the first call of a loop often begins with no state
-        sized = [tensor for tensor in results if tensor.shape == results[-1].shape]
-        starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
-    failure: Exception | None = None
-    for start in list(starts):
-        whole = arguments | {absent: start} if absent else arguments
-        # In inference mode, an operation such as linear would not be seen as the products and sums in it.
-        with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-            # torch does not copy a tensor with a graph, such as a state that the module stores.
-            tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
-            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
-            for module in other.modules():
-                module._forward_hooks.clear()
-                module._forward_pre_hooks.clear()
-            parameters: dict[str, Tensor] = dict(other.named_parameters())
-            for parameter in parameters.values():
-                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-            buffers = {key: buffer for key, buffer in other.named_buffers() if buffer.is_floating_point()}
-            values = {key: buffer.clone() for key, buffer in buffers.items()}
-            called = _each_tensor(whole, drawn)
-            try:
-                products, added, result = observed(partial(_call, other, called), parameters)
-            except Exception as error:
-                failure, starts = error, [each for each in starts if each is not start]
-                continue
-        after = dict(other.named_buffers())
-        constants = {key: buffer for key, buffer in buffers.items() if torch.equal(after[key], values[key])}
-        yield _Observation(other, called, result, products, added, parameters, constants)
-    if failure is not None and not starts:
-        raise failure
-
-
-def _each_tensor(value: Any, of: Callable[[Tensor], Tensor]) -> Any:
-    """Return nested tuples, lists and dicts with another tensor in the place of each, in the order of `tensors_in`."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return of(value)
-    if isinstance(value, tuple | list):
-        parts = [_each_tensor(each, of) for each in value]
-        return parts if isinstance(value, list) else tuple(parts)
-    return {key: _each_tensor(each, of) for key, each in value.items()} if isinstance(value, Mapping) else value
-
-
-def _call(part: Module, arguments: Mapping[str, Any]) -> Any:
-    bound = inspect.signature(part.forward).bind_partial()
-    bound.arguments.update(arguments)
-    return part.forward(*bound.args, **bound.kwargs)
 
 
 def _read_as_written(
@@ -424,7 +283,7 @@ def _read_off(
     import torch
 
     found, in_place, why = dict[str, HandwrittenCell](), dict[str, HandwrittenCell](), list[tuple[int, str]]()
-    for seen in _observations(part, arguments, results, absent):
+    for seen in observations(part, arguments, results, absent):
         if len(seen.products) > MOST_PRODUCTS:
             raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
         leaves = [tensor for tensor in tensors_in(seen.called) if 0 < tensor.dim() < 3]
@@ -437,7 +296,7 @@ def _read_off(
                 reader = OperationReader(seen.copied, seen.numbers, leaves, H)
                 in_float64 = torch.autocast("cpu", enabled=False)
                 with own_generators(), torch.inference_mode(False), torch.no_grad(), in_float64, reader.mode:
-                    readers[H] = reader, tensors_in(_call(seen.copied, seen.called))
+                    readers[H] = reader, tensors_in(call_of(seen.copied, seen.called))
             reader, ends = readers[H]
             try:
                 cell = _cell_of(reader, part, name, seen, [x, *states], takes, [ends[i] for i in gives], gives)
@@ -471,7 +330,7 @@ def _cell_of(
     reader: OperationReader,
     part: Module,
     name: str,
-    seen: _Observation,
+    seen: Observation,
     begins: Sequence[Tensor],
     takes: tuple[int, ...],
     ends: Sequence[Tensor],
@@ -806,7 +665,7 @@ def _recognized_loop(
                 continue
             called = arguments | {x_name: x.new_zeros((T, rows, x.shape[2]) if axis == 0 else (rows, T, x.shape[2]))}
             try:
-                for seen in _observations(part, called, results, ""):
+                for seen in observations(part, called, results, ""):
                     cell = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
             except CaptureError:
                 raise
@@ -823,7 +682,7 @@ def _recognized_loop(
                 break
             with suppress(Exception):  # where given states go is seen only if it takes some
                 ends = [result[..., :rows, :] for result in results]
-                for seen in _observations(part, called, ends, absent) if absent else ():
+                for seen in observations(part, called, ends, absent) if absent else ():
                     given = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
                     cell = given or cell
             if written is None or written.read_off is not None:
@@ -843,7 +702,7 @@ def _recognized_loop(
 
 
 def _loop_in(
-    seen: _Observation,
+    seen: Observation,
     part: Module,
     name: str,
     x_name: str,
@@ -900,7 +759,7 @@ def _loop_in(
     return None
 
 
-def _timestep_read_off(seen: _Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
+def _timestep_read_off(seen: Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
     """Return the equations of the second timestep of a loop, from the states after the first. Those of a memory c are what calls
     with fewer timesteps return. Raises `UnreadableError` or another `CaptureError` with the reason if there are none."""
     import torch
@@ -916,7 +775,7 @@ def _timestep_read_off(seen: _Observation, part: Module, name: str, x_name: str,
         before, after = ([values[t] for values in known] for t in (0, 1))
         reader = OperationReader(seen.copied, seen.numbers, [x], int(shape[-1]), before, after)
         with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
-            _call(seen.copied, seen.called)
+            call_of(seen.copied, seen.called)
         roles = tuple(range(1 + len(known)))
         try:
             if len(reader.ends) < len(known):
@@ -976,7 +835,7 @@ def _of_timestep(
     return own + at_once, list(alike.values())
 
 
-def _last_state(seen: _Observation, x_name: str, out: int, h_end: int) -> LastState:
+def _last_state(seen: Observation, x_name: str, out: int, h_end: int) -> LastState:
     """Return how the last state hangs together with the output, by the graph of autograd."""
     import torch
 

@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tui_gru.capture.call_tensors import HandwrittenCell, Seen, TogetherParameter, has_numbers, seen, tensors_in
+from tui_gru.capture.call_tensors import HandwrittenCell, TogetherParameter, tensors_in
 from tui_gru.capture.calls import (
     CALL_IT,
     CapturedStep,
@@ -23,13 +23,17 @@ from tui_gru.capture.calls import (
     GRUCall,
     GRUModule,
     Note,
+    Seen,
     Take,
     WrittenCell,
     all_finite,
     fresh,
+    has_numbers,
     joined,
+    seen,
 )
-from tui_gru.capture.cells import NoCellError, candidates, recognized
+from tui_gru.capture.cells import candidates, recognized
+from tui_gru.capture.operations import NoCellError
 from tui_gru.capture.pending import (
     Parameters,
     PendingCall,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.capture.call_tensors import HandwrittenCell, Packed, Padded, Seen, TogetherParameter, to_array
-from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Take, WeightSet
+from tui_gru.capture.call_tensors import HandwrittenCell, TogetherParameter
+from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Packed, Padded, Seen, Take, WeightSet, to_array
 from tui_gru.errors import printable
 from tui_gru.files.arrays import AnyArray
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from platformdirs import user_state_path
 
-from tui_gru.__about__ import __version__
 from tui_gru.debugger.state import State
+from tui_gru.schema import __version__
 
 if TYPE_CHECKING:
     from tui_gru.errors import FilePath

@@ -1,0 +1,716 @@
+"""The operations of a module, as a copy of it with random parameters shows them: its products with parameters, the equations that
+they are, and the states of a loop in it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tui_gru.capture.call_tensors import Block, tensors_in
+from tui_gru.capture.calls import CellEquations
+from tui_gru.capture.pending import own_generators
+from tui_gru.equations import syntax as e
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.page import read_page
+from tui_gru.equations.syntax import Expression, Name
+from tui_gru.errors import CaptureError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+# ------------------------------------------------------------------------------
+# One computation of a copy, in which all products with parameters are seen.
+
+
+@dataclass(eq=False)
+class ParameterProduct:
+    """What a matrix was multiplied with, (B, K), and the matrix (K, N), a part of a parameter. `biases` has the parts of parameters
+    that were added, by the first column."""
+
+    operand: Tensor
+    matrix: Block
+    biases: dict[int, Block] = field(default_factory=dict)
+
+
+#: (product, column of the product), for each product that was added up in the columns of a tensor
+SumTerms = list[tuple[ParameterProduct, int]]
+
+
+def observed(
+    compute: Callable[[], Any], parameters: Mapping[str, Tensor]
+) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]], Any]:
+    """Return the products of a computation, the biases that were added apart from them with what they were added to, and the
+    result."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
+    products, added, alive = list[ParameterProduct](), list[tuple[Block, SumTerms]](), list[Any]()
+    sums = dict[int, tuple[int, SumTerms]]()  # by the memory of a tensor, its width and what was added up in it
+
+    def block(tensor: Tensor) -> Block | None:
+        name, whole = owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - whole.storage_offset()
+        return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
+
+    def bias(tensor: Any) -> Block | None:
+        if not hasattr(tensor, "untyped_storage"):
+            return None
+        leading = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
+        found = block(tensor) if all(size == 1 or not stride for size, stride in leading) else None  # also expanded to all rows
+        return None if found is None else replace(found, shape=found.shape[-1:], stride=found.stride[-1:])
+
+    def terms(tensor: Any) -> SumTerms:
+        if not hasattr(tensor, "untyped_storage") or not tensor.dim():
+            return []
+        width, found = sums.get(tensor.untyped_storage().data_ptr(), (1, []))
+        return [(product, column + tensor.storage_offset() % width) for product, column in found]
+
+    def note(result: Tensor, found: SumTerms) -> None:
+        if found:
+            sums[result.untyped_storage().data_ptr()] = result.shape[-1], found
+
+    def multiplied(operand: Tensor, matrix: Tensor, result: Tensor, plus: Tensor | None = None) -> None:
+        if matrix.dim() == 3 and len(matrix) == 1:  # as einsum multiplies
+            operand, matrix = operand[0], matrix[0]
+        weight = block(matrix) if matrix.dim() == 2 else None
+        if weight is not None:
+            products.append(product := ParameterProduct(operand, weight))
+            own = None if plus is None else bias(plus)
+            if own is not None:
+                product.biases[0] = own
+            note(result, [(product, 0), *(terms(plus) if own is None else [])])
+
+    def plus(first: Any, second: Any, result: Tensor) -> None:
+        for one, other in ((first, second), (second, first)):
+            if (own := bias(one)) is not None and (to := terms(other)):
+                added.append((own, to))
+        note(result, [*terms(first), *terms(second)])
+
+    class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
+                result = result.double()  # such as a state of zeros that the module makes in its own type
+            alive.append(result)  # so that no memory is used again
+            name = function.name().removeprefix("aten::")
+            if name in ("mm", "bmm"):
+                multiplied(args[0], args[1], result)
+            elif name == "addmm":
+                multiplied(args[1], args[2], result, args[0])
+            elif name == "mv":
+                multiplied(args[1][None], args[0].T, result)
+            elif name == "addmv":
+                multiplied(args[2][None], args[1].T, result, args[0])
+            elif name in ("add.Tensor", "add_.Tensor", "add__.Tensor") and (kwargs or {}).get("alpha", 1) == 1:
+                plus(args[0], args[1], result)
+            return result
+
+    with Observer():  # type: ignore[no-untyped-call]
+        result = compute()
+    return products, added, result
+
+
+class NoCellError(CaptureError):
+    """A module is called as a cell is, but computes something else."""
+
+
+STEPS, NEARLY = (1e-7, 1e-4, 1e-3), 1e-3  # of the differences that a derivative is compared with; relative to its size
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A call of a copy of a module with random parameters, on random numbers: its arguments and result, and what is seen in it."""
+
+    copied: Module
+    called: dict[str, Any]
+    result: Any
+    products: list[ParameterProduct]
+    added: list[tuple[Block, SumTerms]]
+    parameters: dict[str, Tensor]
+    constants: dict[str, Tensor]  # the buffers of numbers that the call did not change
+
+    @property
+    def numbers(self) -> dict[str, Tensor]:
+        """The parameters and the constants."""
+        return self.parameters | self.constants
+
+    def again(self, called: dict[str, Any]) -> Any:
+        """Return the result of another call of the copy, with its graph."""
+        import torch
+
+        with own_generators(), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            return observed(lambda: call_of(self.copied, called), self.parameters)[2]
+
+    def check_derivative(self, gives: Sequence[int]) -> None:
+        """Raise `NoCellError` if the backward pass from the results at `gives` does not compute their derivative, as equations do.
+
+        It is compared with the difference of two calls, at several distances: rounding counts in a short one where the module
+        computes in float32, corners of a relu in a long one.
+        """
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad():
+            if not self._is_derivative(gives):
+                raise NoCellError(
+                    "its backward pass is not the derivative of what it computes: something in it is detached, or has a backward "
+                    "pass of its own"
+                )
+
+    def _is_derivative(self, gives: Sequence[int]) -> bool:
+        import torch
+
+        generator = torch.Generator().manual_seed(1)
+
+        def drawn(like: Sequence[Tensor]) -> list[Tensor]:
+            return [torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in like]
+
+        leaves, own = tensors_in(self.called), list(self.parameters.values())
+        starts = [tensor.detach().clone() for tensor in (*leaves, *own)]
+        weights = drawn([tensors_in(self.result)[i] for i in gives])
+
+        def total(moved: Sequence[Tensor]) -> Tensor:
+            for parameter, value in zip(own, moved[len(leaves) :], strict=True):
+                parameter.data.copy_(value)
+            following = iter(moved)
+            called = each_tensor(self.called, lambda tensor: next(following) if tensor.is_floating_point() else tensor)
+            results = tensors_in(self.again(called))
+            return sum(((results[i] * w).sum() for i, w in zip(gives, weights, strict=True)), start=torch.zeros(()))
+
+        for parameter in own:
+            parameter.requires_grad_()
+        given = [start.clone().requires_grad_() for start in starts[: len(leaves)]]
+        whole = total([*given, *starts[len(leaves) :]])
+        slopes = torch.autograd.grad(whole, [*given, *own], allow_unused=True) if whole.requires_grad else ()
+        for near in STEPS:
+            along = drawn(starts)
+            before, after = (total([s + way * size for s, way in zip(starts, along, strict=True)]) for size in (-near, near))
+            difference = float((after - before).detach()) / (2 * near)
+            derived = sum(float((s * way).sum()) for s, way in zip(slopes, along, strict=False) if s is not None)
+            if abs(derived - difference) <= NEARLY * (abs(derived) + abs(difference)) + ALIKE:
+                break
+        else:
+            return False
+        total(starts)  # with the parameters as they were
+        return True
+
+
+def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str) -> Iterator[Observation]:
+    """Yield observations of a module. Where the state was not given, as the argument `absent`, there is one with one state, and
+    one with two, unless the module does not take so many. Raises what the module raises if it takes neither."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64) if tensor.is_floating_point() else tensor.cpu()
+
+    starts: list[Any] = [None]
+    if absent:  # the first call of a loop often begins with no state
+        sized = [tensor for tensor in results if tensor.shape == results[-1].shape]
+        starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
+    failure: Exception | None = None
+    for start in list(starts):
+        whole = arguments | {absent: start} if absent else arguments
+        # In inference mode, an operation such as linear would not be seen as the products and sums in it.
+        with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+            # torch does not copy a tensor with a graph, such as a state that the module stores.
+            tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
+            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
+            for module in other.modules():
+                module._forward_hooks.clear()
+                module._forward_pre_hooks.clear()
+            parameters: dict[str, Tensor] = dict(other.named_parameters())
+            for parameter in parameters.values():
+                parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            buffers = {key: buffer for key, buffer in other.named_buffers() if buffer.is_floating_point()}
+            values = {key: buffer.clone() for key, buffer in buffers.items()}
+            called = each_tensor(whole, drawn)
+            try:
+                products, added, result = observed(partial(call_of, other, called), parameters)
+            except Exception as error:
+                failure, starts = error, [each for each in starts if each is not start]
+                continue
+        after = dict(other.named_buffers())
+        constants = {key: buffer for key, buffer in buffers.items() if torch.equal(after[key], values[key])}
+        yield Observation(other, called, result, products, added, parameters, constants)
+    if failure is not None and not starts:
+        raise failure
+
+
+def each_tensor(value: Any, of: Callable[[Tensor], Tensor]) -> Any:
+    """Return nested tuples, lists and dicts with another tensor in the place of each, in the order of `tensors_in`."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return of(value)
+    if isinstance(value, tuple | list):
+        parts = [each_tensor(each, of) for each in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    return {key: each_tensor(each, of) for key, each in value.items()} if isinstance(value, Mapping) else value
+
+
+def call_of(part: Module, arguments: Mapping[str, Any]) -> Any:
+    bound = inspect.signature(part.forward).bind_partial()
+    bound.arguments.update(arguments)
+    return part.forward(*bound.args, **bound.kwargs)
+
+
+# ------------------------------------------------------------------------------
+# The equations of a cell that is none of the known kinds, read off the operations of a call, from the products to the new states.
+
+
+class UnreadableError(CaptureError):
+    """The operations of a module are not those of equations."""
+
+
+class _Columns(NamedTuple):
+    """The columns of a tensor in groups: the name or number that each group has in the equations, and how many columns it has. A
+    number for each row, or for all rows, has one group with 0 columns."""
+
+    groups: tuple[Expression, ...]
+    widths: tuple[int, ...]
+
+
+#: torch's operations, element by element, with their formulas of their arguments x, y, z and w, also numbers, in their order.
+_SAME_NAMES = ("sigmoid", "tanh", "relu", "silu", "exp", "log", "sqrt", "sin", "cos", "abs", "sign", "erf")
+_FORMULAS = {name: f"{name}(x)" for name in _SAME_NAMES} | {
+    "neg": "−x",
+    "rsqrt": "1 / sqrt(x)",
+    "reciprocal": "1 / x",
+    "log1p": "log(1 + x)",
+    "expm1": "exp(x) − 1",
+    "gelu": "gelu(x)",
+    "gelu tanh": "0.5 ⊙ x ⊙ (1 + tanh(0.7978845608028654 ⊙ (x + 0.044715 ⊙ x^3)))",
+    "mish": "x ⊙ tanh(softplus(x))",
+    "softplus": "softplus(y ⊙ x) / y",
+    "log_sigmoid_forward": "−softplus(−x)",
+    "hardsigmoid": "clamp(x / 6 + 0.5)",
+    "hardswish": "x ⊙ clamp(x / 6 + 0.5)",
+    "elu": "elu(x)",
+    "elu scaled": "z ⊙ (max(x, 0) + y ⊙ (exp(min(w ⊙ x, 0)) − 1))",
+    "celu": "max(x, 0) + y ⊙ (exp(min(x / y, 0)) − 1)",
+    "leaky_relu": "max(x, 0) + y ⊙ min(x, 0)",
+    "_prelu_kernel": "max(x, 0) + y ⊙ min(x, 0)",
+    # Where a number is at a limit, torch's hardtanh has the slope 0, and its clamp 1.
+    "hardtanh": "max(min(z, x), y)",
+    "clamp": "min(max(y, x), z)",
+    "clamp_min": "max(y, x)",
+    "clamp_max": "min(x, y)",
+    "maximum": "max(x, y)",
+    "minimum": "min(x, y)",
+    "add": "x + z ⊙ y",
+    "sub": "x − z ⊙ y",
+    "rsub": "y − z ⊙ x",
+    "mul": "x ⊙ y",
+    "div": "x / y",
+    "pow": "x ^ y",
+    "addcmul": "x + w ⊙ y ⊙ z",
+    "addcdiv": "x + w ⊙ y / z",
+    "lerp": "x + z ⊙ (y − x)",
+    # What is compared is 1 or 0.
+    "gt": "positive(x − y)",
+    "lt": "positive(y − x)",
+    "le": "1 − positive(x − y)",
+    "ge": "1 − positive(y − x)",
+    "logical_not": "1 − x",
+    "bitwise_not": "1 − x",
+    "where": "x ⊙ y + (1 − x) ⊙ z",
+    "masked_fill": "(1 − y) ⊙ x + y ⊙ z",
+}
+#: Operations that leave the numbers of a row as they are, and those whose results are the same everywhere.
+_SAME = re.compile(
+    "view|_unsafe_view|_?reshape(_alias)?|(un)?squeeze|expand|clone|detach|alias|contiguous|_to_copy|lift(_fresh(_copy)?)?"
+    "|select|unbind|transpose|permute"
+)
+_CONSTANT = re.compile("(new_)?(ones|zeros|full)(_like)?|scalar_tensor|fill|zero")
+ALIKE = 1e-9  # the largest difference of the same numbers, computed with others in one product
+
+
+class OperationReader:
+    """Reads off the operations of a module in the `with` block, on tensors that are known: `leaves`, (B, ·) or (·), and parameters.
+
+    `lines` has the formula of each operation, of names alone, and `blocks` the part of a parameter that each name among them
+    stands for. Groups of columns are as wide as `leaves`, or `size` units wide. The states in `begins`, (B, size), become leaves as
+    well, once they are computed, and nothing is read after those in `until`: so a timestep of a loop is read off. `ends` has the
+    tensors that are the latter.
+    """
+
+    def __init__(
+        self,
+        part: Module,
+        parameters: Mapping[str, Tensor],
+        leaves: Sequence[Tensor],
+        size: int,
+        begins: Sequence[Tensor] = (),
+        until: Sequence[Tensor] = (),
+    ) -> None:
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        self.lines: dict[str, Expression] = {}
+        self.blocks: dict[str, Block] = {}
+        self.variables: dict[str, str] = {}  # the line that a variable of the script had last
+        self._part, self._size = part, size
+        self._owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
+        self._known: dict[tuple[Any, ...], _Columns] = {}
+        self._why: dict[tuple[Any, ...], str] = {}  # why a tensor is not known
+        self._alive = list[Any]()  # so that no memory is used again
+        self._names: dict[Expression, Name] = {}
+        for i, leaf in enumerate(leaves):
+            self._keep(leaf, _Columns((Name(f"leaf{i}"),), (leaf.shape[-1],)))
+        self._begins, self._until = {f"leaf{i}": begin for i, begin in enumerate(begins, len(leaves))}, until
+        self.ends: dict[int, Tensor] = {}
+        reader = self
+
+        class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+            def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                return reader._operation(function, args, kwargs or {})
+
+        self.mode: Any = Mode()  # type: ignore[no-untyped-call]
+
+    def line_of(self, tensor: Tensor) -> str:
+        """Return the name of a tensor with one group of columns. Raises `UnreadableError`."""
+        found = self._columns(tensor)
+        if len(found.groups) != 1 or not isinstance(found.groups[0], Name):
+            raise UnreadableError("a new state is put together from several parts")
+        return found.groups[0].name
+
+    def check_apart(self, blocks: Iterable[Block]) -> None:
+        """Raise `UnreadableError` if a number of a parameter is in several weights, whose gradients cannot be told apart."""
+        used: dict[str, Tensor] = {}
+        whole = dict(self._owners.values())
+        for block in blocks:
+            if 0 in block.stride:
+                continue
+            used.setdefault(block.name, whole[block.name].new_zeros(whole[block.name].shape))
+            block.of(used[block.name]).add_(1)
+        if twice := next((name for name, times in used.items() if (times > 1).any()), None):
+            raise UnreadableError(f"it uses a part of {twice} in several ways, whose gradients cannot be told apart")
+
+    def block_of(self, tensor: Tensor) -> Block | None:
+        """Return the part of a parameter that a tensor is; None for any other tensor."""
+        name, whole = self._owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - whole.storage_offset()
+        return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
+
+    def _operation(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import torch
+
+        result = function(*args, **kwargs)
+        if isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64:
+            result = result.double()
+        self._alive.append((args, result))
+        if self._until and len(self.ends) == len(self._until):
+            return result
+        name = function.name().removeprefix("aten::").partition(".")[0].rstrip("_")
+        is_changed = function.name().partition(".")[0].endswith("_")
+        try:
+            found = self._read(name, function, args, kwargs, result)
+        except (UnreadableError, LookupError, AttributeError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, UnreadableError) else f"torch.{name} has no equation"
+            found = []
+            for tensor in tensors_in(result):
+                self._known.pop(_memory(tensor), None)
+                self._why[_memory(tensor)] = why
+        results = result if isinstance(result, tuple | list) else (result,)
+        for tensor, columns in zip((each for each in results if isinstance(each, torch.Tensor)), found, strict=False):
+            if is_changed:
+                storage = tensor.untyped_storage().data_ptr()
+                self._known = {key: value for key, value in self._known.items() if key[0] != storage}
+            self._keep(tensor, columns)
+        for tensor in tensors_in(result) if self._begins else ():
+            for name, state in self._begins.items():
+                if _is_alike(tensor, state):
+                    self._keep(tensor, _Columns((Name(name),), (self._size,)))
+            for k, state in enumerate(self._until):
+                if _is_alike(tensor, state):
+                    self.ends.setdefault(k, tensor)
+        self._note_variables()
+        return result
+
+    def _keep(self, tensor: Tensor, columns: _Columns) -> None:
+        self._known[_memory(tensor)] = columns
+
+    def _note_variables(self) -> None:
+        frame: Any = sys._getframe()
+        while frame is not None:
+            if frame.f_locals.get("self") is self._part:
+                for variable, value in frame.f_locals.items():
+                    columns = self._known.get(_memory(value)) if hasattr(value, "untyped_storage") else None
+                    if columns is not None and len(columns.groups) == 1 and isinstance(columns.groups[0], Name):
+                        self.variables[variable] = columns.groups[0].name
+            frame = frame.f_back
+
+    # Operands
+
+    def _columns(self, value: Any) -> _Columns:
+        """Return the columns of an operand. Raises `UnreadableError` with the reason if they are not known."""
+        if isinstance(value, int | float):
+            if not math.isfinite(value):
+                raise UnreadableError("an operation has a number that is not finite")
+            return _Columns((e.number(repr(value)) if value >= 0 else e.Negative(e.number(repr(-value))),), (0,))
+        if (found := self._known.get(_memory(value))) is not None:
+            return found
+        block = self.block_of(value)
+        if block is None and not value.dim() and _memory(value) not in self._why:
+            return self._columns(value.item())
+        if block is None:
+            why = "it reads numbers that are none of its arguments, states or parameters"
+            raise UnreadableError(self._why.get(_memory(value), why))
+        if math.prod(block.shape) == 1 and self._size > 1:  # as a vector whose entries are all this number
+            return _Columns((self._parameter(replace(block, shape=(self._size,), stride=(0,))),), (0,))
+        leading = zip(block.shape[:-1], block.stride[:-1], strict=True)
+        if not block.shape or not all(size == 1 or not stride for size, stride in leading) or block.shape[-1] % self._size:
+            raise UnreadableError(f"the parameter {block.name} is neither a matrix nor a vector of the units")
+        vector = replace(block, shape=block.shape[-1:], stride=block.stride[-1:])
+        parts = [vector.cut(0, at, self._size) for at in range(0, vector.shape[0], self._size)]
+        return _Columns(tuple(map(self._parameter, parts)), (self._size,) * len(parts))
+
+    def _parameter(self, block: Block) -> Name:
+        name = next((name for name, known in self.blocks.items() if known == block), f"parameter{len(self.blocks)}")
+        self.blocks[name] = block
+        return Name(name)
+
+    def _line(self, formula: Expression, hint: str = "a") -> Expression:
+        """Return the name of the line with this formula, a new one with a hint of its name if there is none."""
+        if not any(True for _ in formula.names()) or isinstance(formula, Name):
+            return formula
+        if formula not in self._names:
+            self._names[formula] = Name(f"{hint}_{len(self.lines)}")
+            self.lines[self._names[formula].name] = formula
+        return self._names[formula]
+
+    def _each(self, text: str, **operands: _Columns) -> _Columns:
+        """Return a formula of operands, group by group."""
+        wide = {columns.widths for columns in operands.values() if columns.widths != (0,)}
+        if len(wide) > 1:
+            raise UnreadableError("an operation joins tensors of other columns than those of x and of the units")
+        widths = next(iter(wide), (0,))
+        groups = [
+            self._line(e.filled(text, {name: each.groups[k if each.widths != (0,) else 0] for name, each in operands.items()}))
+            for k in range(len(widths))
+        ]
+        return _Columns(tuple(groups), widths)
+
+    # Operations
+
+    def _read(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> list[_Columns]:
+        """Return the columns of each tensor of a result. Raises `UnreadableError`, or any error for other arguments than usual."""
+        if _CONSTANT.fullmatch(name):
+            tensor = tensors_in(result)[0]
+            return [self._columns(float(tensor.reshape(-1)[0]))]
+        if any(word in name for word in ("rand", "bernoulli", "dropout", "normal_", "uniform")):
+            raise UnreadableError("it draws random numbers")
+        if name in _FORMULAS:
+            return [self._elementwise(name, function, args, kwargs)]
+        if _SAME.fullmatch(name):
+            found = self._columns(args[0])
+            tensors = tensors_in(result)
+            if found.widths != (0,) and tensors[0].shape[-1] != sum(found.widths):
+                raise UnreadableError("it gives the columns of a tensor another shape")
+            return [found for _ in tensors]
+        if name == "copy":
+            return [self._columns(args[1])]
+        if name in ("mm", "bmm", "addmm", "mv", "addmv"):
+            return [self._product(name, args)]
+        if name == "cat":
+            parts = list(map(self._columns, args[0]))
+            self._need_columns(result, args[1] if len(args) > 1 else kwargs.get("dim", 0))
+            return [_Columns(tuple(g for each in parts for g in each.groups), tuple(w for each in parts for w in each.widths))]
+        if name in ("split", "split_with_sizes", "slice"):
+            return self._cut(name, args, result)
+        if name in ("mean", "sum", "var", "std", "var_mean", "std_mean"):
+            self._need_columns(args[0], args[1])
+            correction = kwargs.get("correction")
+            return self._statistics(name, self._columns(args[0]), 1.0 if correction is None else float(correction))
+        if name == "native_layer_norm":
+            return [self._layer_norm(*args)]
+        if name == "native_group_norm":
+            return [self._group_norm(self._columns(args[0]), args[1], args[2], args[6], args[7])]
+        if "batch_norm" in name:
+            return [self._batch_norm(*args)]
+        if name == "_softmax":
+            self._need_columns(args[0], args[1])
+            found = self._columns(args[0])
+            if len(found.groups) > 1:
+                raise UnreadableError("it takes a softmax of several groups of units")
+            return [self._each("softmax(x)", x=found)]
+        raise UnreadableError(f"torch.{name} has no equation")
+
+    def _elementwise(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Columns:
+        more = function._schema.arguments[len(args) :]  # with the values that are usual, torch leaves arguments out
+        given = dict(zip("xyzw", (*args, *(kwargs.get(each.name, each.default_value) for each in more)), strict=False))
+        if name == "gelu" and kwargs.get("approximate") == "tanh":
+            name = "gelu tanh"
+        elif name == "elu" and any(given[each] != 1 for each in "yzw"):
+            name = "elu scaled"
+        elif name == "clamp" and given["y"] is None:
+            name, given = "clamp_max", {"x": given["x"], "y": given["z"]}
+        elif name == "clamp" and given["z"] is None:
+            name = "clamp_min"
+        text = _FORMULAS[name]
+        if name == "pow" and isinstance(given["y"], int | float) and given["y"] < 0:
+            text, given["y"] = "1 / x ^ y", -given["y"]
+        for each, value in given.items():
+            if isinstance(value, int | float) and value == 1:
+                text = text.replace(f"{each} ⊙ ", "").replace(f" / {each}", "")
+        read = set(re.findall(r"\b[xyzw]\b", text))
+        return self._each(text, **{each: self._columns(value) for each, value in given.items() if each in read})
+
+    def _need_columns(self, tensor: Tensor, dim: Any) -> None:
+        dims = [dim] if isinstance(dim, int) else list(dim)
+        if [each % tensor.dim() for each in dims] != [tensor.dim() - 1]:
+            raise UnreadableError("an operation is taken along the rows")
+
+    def _product(self, name: str, args: tuple[Any, ...]) -> _Columns:
+        plus = args[0] if name.startswith("add") else None
+        left, right = args[-2:] if name not in ("mv", "addmv") else (args[-1], args[-2].T)
+        matrix = self.block_of(right)
+        if matrix is None:
+            raise UnreadableError(
+                "it multiplies by a matrix that is no part of a parameter, but computed, as by weight_norm or a parametrization"
+            )
+        if name == "bmm":
+            if matrix.shape[0] != 1 and matrix.stride[0]:
+                raise UnreadableError("it multiplies by several matrices at once")
+            matrix = replace(matrix, shape=matrix.shape[1:], stride=matrix.stride[1:])
+        columns = self._columns(left)
+        if matrix.shape[1] % self._size:
+            raise UnreadableError(f"{matrix.name} gives {matrix.shape[1]} numbers, no multiple of its {self._size} units")
+        groups = []
+        for column in range(0, matrix.shape[1], self._size):
+            terms, row = list[Expression](), 0
+            for group, width in zip(columns.groups, columns.widths, strict=True):
+                part = self._parameter(matrix.cut(0, row, width).cut(1, column, self._size))
+                terms.append(self._line(e.Product(group, part)))
+                row += width
+            groups.append(terms[0] if len(terms) == 1 else self._line(e.Sum(tuple(terms))))
+        found = _Columns(tuple(groups), (self._size,) * len(groups))
+        return found if plus is None else self._each("x + y", x=found, y=self._columns(plus))
+
+    def _cut(self, name: str, args: tuple[Any, ...], result: Any) -> list[_Columns]:
+        found, tensors = self._columns(args[0]), tensors_in(result)
+        if name == "slice" and tensors[0].shape == args[0].shape:
+            return [found]
+        dim = args[1] if name == "slice" else args[2] if len(args) > 2 else 0
+        self._need_columns(args[0], dim)
+        cuts, at = list[_Columns](), (args[2] or 0) if name == "slice" else 0
+        ends = dict(zip(accumulate(found.widths, initial=0), range(len(found.widths) + 1), strict=True))
+        for tensor in tensors:
+            begin, end = at % args[0].shape[-1] if at else 0, at % args[0].shape[-1] + tensor.shape[-1]
+            if begin not in ends or end not in ends:
+                raise UnreadableError("it cuts a tensor within x or within the units")
+            cuts.append(_Columns(found.groups[ends[begin] : ends[end]], found.widths[ends[begin] : ends[end]]))
+            at += tensor.shape[-1]
+        return cuts
+
+    def _total(self, columns: _Columns, kind: str) -> Expression:
+        """Return the sum or the mean over all columns."""
+        if len(set(columns.widths)) > 1 or columns.widths[0] != self._size:
+            raise UnreadableError("it takes a sum or a mean of other columns than those of the units")
+        each = [self._line(e.Reduce(group, kind, "H"), "m") for group in columns.groups]
+        total = each[0] if len(each) == 1 else e.Sum(tuple(each))
+        return self._line(total if kind == "sum" or len(each) == 1 else e.Quotient(total, e.number(len(each))), "m")
+
+    def _statistics(self, name: str, columns: _Columns, correction: float) -> list[_Columns]:
+        kind, _, and_mean = name.partition("_")
+        if kind in ("mean", "sum"):
+            return [_Columns((self._total(columns, kind),), (0,))]
+        mean = _Columns((self._total(columns, "mean"),), (0,))
+        squares = self._each("x ^ 2", x=self._centred(columns, mean))
+        count = e.number(repr(sum(columns.widths) - correction))
+        variance = (
+            self._total(squares, "mean") if not correction else self._line(e.Quotient(self._total(squares, "sum"), count), "v")
+        )
+        found = variance if kind == "var" else self._line(e.Apply((variance,), "sqrt"), "s")
+        return [_Columns((found,), (0,)), mean][: 2 if and_mean else 1]
+
+    def _centred(self, columns: _Columns, mean: _Columns) -> _Columns:
+        found = [self._line(e.Sum((group, e.Negative(mean.groups[0]))), "e") for group in columns.groups]
+        return _Columns(tuple(found), columns.widths)
+
+    def _layer_norm(self, x: Any, shape: Any, weight: Any, bias: Any, epsilon: float) -> _Columns:
+        columns = self._columns(x)
+        if list(shape) != [sum(columns.widths)]:
+            raise UnreadableError("a layer norm is taken over other columns than those of a tensor")
+        return self._scaled(self._normed(columns, epsilon), weight, bias)
+
+    def _group_norm(self, x: _Columns, weight: Any, bias: Any, groups: int, epsilon: float) -> _Columns:
+        if groups not in (1, len(x.groups)):
+            raise UnreadableError("a group norm has other groups than those of the units")
+        parts = [x] if groups == 1 else [_Columns((group,), (width,)) for group, width in zip(x.groups, x.widths, strict=True)]
+        normed = [group for part in parts for group in self._normed(part, epsilon).groups]
+        return self._scaled(_Columns(tuple(normed), x.widths), weight, bias)
+
+    def _batch_norm(
+        self, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, _: float, epsilon: float
+    ) -> _Columns:
+        if training:
+            raise UnreadableError("a batch norm computes over the rows in training mode; in evaluation mode it can be read")
+        x, y, z, w = map(self._columns, (x, mean, variance, epsilon))
+        return self._scaled(self._each("(x − y) / sqrt(z + w)", x=x, y=y, z=z, w=w), weight, bias)
+
+    def _normed(self, columns: _Columns, epsilon: float) -> _Columns:
+        mean = _Columns((self._total(columns, "mean"),), (0,))
+        centred = self._centred(columns, mean)
+        variance = self._total(self._each("x ^ 2", x=centred), "mean")
+        size = self._line(e.filled("sqrt(x + y)", {"x": variance, "y": e.number(repr(epsilon))}), "s")
+        return self._each("x / y", x=centred, y=_Columns((size,), (0,)))
+
+    def _scaled(self, x: _Columns, weight: Any, bias: Any) -> _Columns:
+        found = x if weight is None else self._each("x ⊙ y", x=x, y=self._columns(weight))
+        return found if bias is None else self._each("x + y", x=found, y=self._columns(bias))
+
+
+def _is_alike(tensor: Tensor, state: Tensor) -> bool:
+    """Return True if a tensor has the numbers of a state, up to rounding."""
+    if tensor.numel() != state.numel() or tensor.shape[-1:] != state.shape[-1:]:
+        return False
+    return bool((tensor.reshape(state.shape) - state).abs().max() < ALIKE)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what two tensors have in common that are the same numbers in the same place."""
+    lengths = [(size, stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1]
+    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), *lengths)
+
+
+def error_of(equations: CellEquations, weights: Mapping[str, Tensor], begins: Sequence[Tensor], ends: Sequence[Tensor]) -> float:
+    """Return the largest difference of new states from what equations compute of x and the states before, `begins`, relative to the
+    largest, or to 1. All are (B, ·) or (·)."""
+    import torch
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu()
+
+    def value(node: Expression) -> Any:
+        match node:
+            case Name(name=name):
+                return values[name]
+            case e.Number(value=number):
+                return torch.tensor(float(number), dtype=torch.float64)
+            case e.Product(left=left, right=right):
+                return value(left) @ value(right)
+            case e.Reduce(argument=argument, kind=kind):  # over units, whose axis stays, for the broadcast
+                return value(argument).sum(-1, keepdim=True) if kind == "sum" else value(argument).mean(-1, keepdim=True)
+            case e.Apply(function=function):
+                return FUNCTIONS[function].in_torch(*map(value, node.children))
+        return e.combined(node, list(map(value, node.children)))
+
+    page = read_page(equations.text, equations.name)
+    values = dict(zip(("x", *map(page.before, equations.states)), map(rows, begins), strict=True))
+    values |= {name: tensor.detach().double().cpu() for name, tensor in weights.items()}
+    for line in page.lines:
+        values[line.target] = value(line.formula)
+    theirs = dict(zip(equations.states, map(rows, ends), strict=True))
+    errors = [float((values[state] - end).abs().nan_to_num(nan=math.inf).max()) for state, end in theirs.items()]
+    return max(errors) / max([1.0, *(float(end.abs().max()) for end in theirs.values())])
