@@ -130,11 +130,6 @@ class Listed(Long):
         return outputs, (h, c)
 
 
-class ListedWithoutMemory(Listed):
-    def forward(self, inputs):
-        return super().forward(inputs)[0]
-
-
 #: What makes each, the family, whether batch first, and the number of states that it takes.
 MODULES = {
     "a list": (Scratch, "GRU", False, 1),
@@ -284,13 +279,6 @@ def test_a_first_call_with_one_timestep_shows_how_it_computes():
     assert [call.timesteps for call in steps[0].calls if call.learned] == [T]
 
 
-class Hidden(Long):
-    """It does not return c."""
-
-    def forward(self, x):
-        return super().forward(x)[0]
-
-
 class Squared(Stacked):
     def next(self, x, h):
         return super().next(x, h) ** 2
@@ -326,8 +314,6 @@ def test_a_module_of_one_timestep_on_three_axes_is_refused_with_the_cure():
 
 
 WHY = {
-    Hidden: "two states, h and c, and does not return c; let it return the output and",
-    ListedWithoutMemory: "two states, h and c, and does not return c; let it return the output and",
     Squared: "another function than a GRU, an LSTM or a plain RNN: the nearest, a GRU with",
     Doubled: "another function than a GRU|is off by",
 }

@@ -17,6 +17,8 @@ from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
 from tui_gru.capture.calls import Note
+from tui_gru.capture.operations import NAMES_OF_RUNS
+from tui_gru.debugger.program import CHARACTERS, COUNTERS, NUMBERS
 from tui_gru.errors import CaptureError
 from tui_gru.imported.module import forget
 from tui_gru.imported.recompute import recompute, sequences
@@ -147,7 +149,68 @@ class MultiplicativeLSTMCell(nn.Module):
         return torch.sigmoid(o) * torch.tanh(c), c
 
 
+class LowRankCell(nn.Module):
+    """Two matrices in a row instead of one for h, and for x."""
+
+    def __init__(self, rank=2):
+        super().__init__()
+        self.W, self.V = nn.Linear(IN, rank, bias=False), nn.Linear(rank, 2 * H)
+        self.left, self.right = (nn.Parameter(torch.randn(*shape) / 2) for shape in ((H, rank), (rank, 2 * H)))
+
+    def forward(self, x, h):
+        z, new = (self.V(self.W(x)) + h @ self.left @ self.right).chunk(2, 1)
+        z = torch.sigmoid(z)
+        return z * h + (1 - z) * torch.tanh(new)
+
+
+class ProductCell(LowRankCell):
+    """Multiplies by the product of two matrices."""
+
+    def forward(self, x, h):
+        z, new = (functional.linear(x, self.V.weight @ self.W.weight, self.V.bias) + h @ (self.left @ self.right)).chunk(2, 1)
+        z = torch.sigmoid(z)
+        return z * h + (1 - z) * torch.tanh(new)
+
+
+class InnerLayersCell(nn.Module):
+    """As a closed-form continuous-time cell: its gates read the last of a few layers of x and h."""
+
+    def __init__(self, sizes=(2 * H + 1, 3)):
+        super().__init__()
+        first, second = sizes
+        self.inner = nn.Sequential(nn.Linear(IN + H, first), nn.ReLU(), nn.Linear(first, second), nn.Tanh())
+        self.one, self.other, self.when = (nn.Linear(second, H) for _ in range(3))
+
+    def forward(self, x, h):
+        inner = self.inner(torch.cat([x, h], 1))
+        t = torch.sigmoid(self.when(inner))
+        return torch.tanh(self.one(inner)) * (1 - t) + t * torch.tanh(self.other(inner))
+
+
+class MogrifierLSTMCell(nn.Module):
+    """x and h scale each other before the gates read them."""
+
+    def __init__(self, inputs=IN):
+        super().__init__()
+        self.x2h, self.h2h, self.q, self.r = (nn.Linear(*size) for size in ((inputs, 4 * H), (H, 4 * H), (H, inputs), (inputs, H)))
+
+    def forward(self, x, hc):
+        h, c = hc
+        x = 2 * torch.sigmoid(self.q(h)) * x
+        h = 2 * torch.sigmoid(self.r(x)) * h
+        i, f, g, o = (self.x2h(x) + self.h2h(h)).chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
 FORMS = {
+    "low rank": LowRankCell,
+    "low rank of the size of x": lambda: LowRankCell(IN),
+    "low rank of one": lambda: LowRankCell(1),
+    "low rank in one matrix": ProductCell,
+    "inner layers": InnerLayersCell,
+    "inner layers of the sizes of x and h": lambda: InnerLayersCell((IN, 2 * H)),
+    "x and h scale each other": MogrifierLSTMCell,
     "over all gates": NormedGatesLSTMCell,
     "over all gates, without gains": lambda: NormedGatesLSTMCell(affine=False),
     "over each gate": NormedEachGateCell,
@@ -168,7 +231,7 @@ def loop(cell, x):
                 h, (_, c) = cell(one, (h, c))
             case OwnNormedLSTMCell():
                 h, c = cell(one, h, c)
-            case OneNorm() | MultiplicativeLSTMCell():
+            case OneNorm() | MultiplicativeLSTMCell() | MogrifierLSTMCell():
                 h, c = cell(one, (h, c))
             case MemoryFirstCell():
                 c, h = cell(one, (c, h)) if number else cell(one)
@@ -464,25 +527,12 @@ class FadingRNN(LoopedRNN):
         return torch.stack(outs), h
 
 
-class ProjectedRNN(LoopedRNN):
-    """Returns something else than its states."""
-
-    def forward(self, x, h=None):
-        return super().forward(x, h)[0] * 2
-
-
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (FadingRNN, "its timestep 3 is off by"),
-        (ProjectedRNN, "a state is not computed in one operation"),
-    ],
-)
-def test_another_loop_is_refused(make, why):
+def test_another_loop_is_refused():
     torch.manual_seed(3)
-    model = nn.ModuleDict({"rnn": make()})
+    model = nn.ModuleDict({"rnn": FadingRNN()})
     steps, running = capture(model, cell="rnn")
-    with pytest.warns(UserWarning, match=f"is not captured: .*; its equations cannot be read off its operations: {why}"):
+    why = "its equations cannot be read off its operations: its timestep 3 is off by"
+    with pytest.warns(UserWarning, match=f"is not captured: .*; {why}"):
         model["rnn"](torch.randn(T, B, IN))
     running.close()
     assert not any(step.calls for step in steps)
@@ -600,7 +650,7 @@ class SeveralCell(Refused):
         return h, torch.tanh(h)
 
 
-class WideCell(Refused):
+class TwiceCell(Refused):
     def then(self, h, more):
         return (h @ self.wide) @ self.wide.T
 
@@ -627,7 +677,7 @@ WHY = {
     NormedWeightCell: "it multiplies by a matrix that is no part of a parameter, but computed, as by weight_norm",
     TiedCell: "it uses a part of h2h.weight in several ways, whose gradients cannot be told apart",
     SeveralCell: "it returns several tensors that can be its new state; let it return h alone",
-    WideCell: f"wide gives {2 * H + 1} numbers, no multiple of its {H} units",
+    TwiceCell: "it uses a part of wide in several ways, whose gradients cannot be told apart",
     ShuffledCell: "torch.index has no equation",
 }
 
@@ -700,6 +750,25 @@ class Scripted(nn.Module):
     def __init__(self):
         super().__init__()
         self.step, self.head = torch.jit.script(nn.Sequential(nn.Linear(IN, H))), nn.Linear(H, 2)
+
+
+def test_names_of_every_run_are_no_lines():
+    assert {*NAMES_OF_RUNS, *NUMBERS[:1], *COUNTERS[3:]} == {*NUMBERS, *COUNTERS, *CHARACTERS}
+
+
+@pytest.mark.parametrize(("make", "shape"), [(LowRankCell, (2, H)), (InnerLayersCell, None), (MogrifierLSTMCell, None)])
+def test_inner_sizes_are_debugged_and_recorded(make, shape, tmp_path):
+    """One has a variable t, which is the timestep on the screen."""
+    torch.manual_seed(4)
+    model = Script(make())
+    session, opened = debugged_and_recorded(model, (T, B, IN), tmp_path)
+    assert "p.grad is the derived gradient" in session.notice
+    session.step("batch")
+    assert session.check().agrees
+    assert shape is None or session.gradient("Uz").shape == shape
+    for name in session.parameter_names:
+        np.testing.assert_array_equal(opened.gradient(name), session.gradient(name))
+    forget(model)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")

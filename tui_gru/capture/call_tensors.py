@@ -1,23 +1,98 @@
-"""How a hand-written cell is called: where x, the states and the parts of its weights are among the tensors of a call."""
+"""Which modules can be hand-written cells, and how they are called: where x, the states and the parts of their weights are among
+the tensors of a call."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.capture.calls import GRUModule, Looped, OneTimestep, Seen, Take, fresh, to_array
+from tui_gru.capture.calls import GivenCell, GRUModule, Looped, OneTimestep, Seen, Take, fresh, to_array
+from tui_gru.errors import CaptureError, printable, shown
 from tui_gru.files.arrays import AnyArray
-from tui_gru.files.kinds import Blocks, Cell, canonical, step
+from tui_gru.files.kinds import KINDS, Blocks, Cell, canonical, step
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+
+# ------------------------------------------------------------------------------
+# The modules that can be a hand-written cell.
+
+
+MOST_MATRICES = 12  # of a module that is tried without being named
+
+
+def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell | None) -> dict[Module, str]:
+    """Return the modules that can be a cell, with their names: that called `name`, by default all of the script's own classes that
+    have a few matrices. None of the `others` is in one of them, or has one of them.
+
+    Raises `CaptureError` if there is none of this name, or it cannot be a cell.
+    """
+    modules = dict(root.named_modules())
+    if name is not None:
+        if not isinstance(name, str) or name not in modules:
+            from difflib import get_close_matches
+
+            near = get_close_matches(shown(name).strip("'"), modules) or [n for n, m in modules.items() if n and _is_own(m)][:8]
+            hint = f"write one of {', '.join(map(printable, near))}" if near else "there is no other module in it"
+            raise CaptureError(f"there is no module {shown(name)} in {type(root).__name__}; {hint}", option="cell")
+        part = modules[name]
+        if part in others:
+            return {}
+        if inside := next((other for other in part.modules() if other in others), None):
+            raise CaptureError(
+                f"{name} is no cell: it has {type(inside).__name__} inside, which is captured itself; leave cell out", option="cell"
+            )
+        if any(map(is_scripted, part.modules())):
+            raise CaptureError(
+                f"{name} is compiled by TorchScript, where no call is seen; run the script with PYTORCH_JIT=0, so that it is "
+                "computed in Python",
+                option="cell",
+            )
+        if not _matrices(part):
+            raise CaptureError(
+                f"{name} is no cell, since it has no matrix as a parameter; name the module that has them", option="cell"
+            )
+        return {part: name or "cell"}
+    used = {inner for other in others for inner in other.modules()}
+    return {
+        part: own or "cell"
+        for own, part in modules.items()
+        if _is_own(part)
+        and part not in used
+        and not any(inner in others for inner in part.modules())
+        and 1 <= _matrices(part) <= MOST_MATRICES
+    }
+
+
+def _is_own(part: Module) -> bool:
+    """Return True for a module of a class that is not torch's, and in which nothing is compiled by TorchScript, which counts the
+    calls of its copies too and then computes in another way."""
+    return not type(part).__module__.startswith("torch.") and not any(map(is_scripted, part.modules()))
+
+
+def _matrices(part: Module) -> int:
+    most = 3 if sounds_recurrent(part) else 2  # a convolution has three dimensions as well
+    return sum(2 <= parameter.dim() <= most for parameter in part.parameters())
+
+
+def sounds_recurrent(part: Module) -> bool:
+    """Return True if a class of a module is called a recurrent one: tanh of a sum of two products is computed by others, such as an
+    attention."""
+    names = " ".join(base.__name__.lower() for base in type(part).__mro__)
+    return any(word in names for word in ("rnn", "cell", "recurrent"))
+
+
+def is_scripted(part: Module) -> bool:
+    """Return True for a module that is compiled by TorchScript."""
+    return hasattr(part, "original_name")
 
 
 # ------------------------------------------------------------------------------
@@ -41,6 +116,106 @@ class Block:
     def cut(self, axis: int, begin: int, size: int) -> Block:
         shape = tuple(size if k == axis else length for k, length in enumerate(self.shape))
         return replace(self, shape=shape, offset=self.offset + begin * self.stride[axis])
+
+    def overlaps(self, other: Block, parameter: Tensor) -> bool:
+        """Return True if a number of the parameter is in both parts."""
+        marks = parameter.new_zeros(parameter.shape)
+        self.of(marks).fill_(1)
+        return self.name == other.name and bool(other.of(marks).any())
+
+
+@dataclass(eq=False)
+class ParameterProduct:
+    """What a matrix was multiplied with, (B, K), and the matrix (K, N), a part of a parameter. `biases` has the parts of parameters
+    that were added, by the first column."""
+
+    operand: Tensor
+    matrix: Block
+    biases: dict[int, Block] = field(default_factory=dict)
+    at: int = 0  # the place of the operation among those of a call
+
+
+#: (product, column of the product), for each product that was added up in the columns of a tensor
+SumTerms = list[tuple[ParameterProduct, int]]
+
+
+@dataclass(frozen=True)
+class GateBlocks:
+    """One gate's matrix (I, H) or (H, H), its bias, and the place of the product, by which those of x and h belong together."""
+
+    matrix: Block
+    bias: Block | None
+    place: tuple[int, int]
+
+
+def gates_of(
+    products: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]], x: Tensor, h: Tensor, end: Tensor
+) -> tuple[list[GateBlocks], list[GateBlocks]] | None:
+    """Return the gates of the products with x, and of those with h; None if a bias belongs to none of them."""
+    x, h, end = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (x, h, end))
+    I, H = x.shape[1], h.shape[1]  # noqa: E741
+    reads = dict[Any, tuple[int | None, int | None]]()  # the first rows of the matrix that multiply x, and h
+    for product in products:
+        a, N = product.operand, product.matrix.shape[1]
+        if N % H or a.shape[0] != x.shape[0] or same_numbers(a, end):
+            continue  # such as the head, which reads the new state
+        if same_numbers(a, x):
+            reads[product] = 0, None
+        elif a.shape[1] == I + H and same_numbers(a[:, :I], x):
+            reads[product] = 0, I
+        elif a.shape[1] == I + H and same_numbers(a[:, H:], x):
+            reads[product] = H, 0
+        elif a.shape[1] == H:  # h, or the part of it that a gate lets through
+            reads[product] = None, 0
+    biases = {product: dict(product.biases) for product in reads}
+    for bias, terms in added:
+        known = sorted(((p, at) for p, at in terms if p in reads), key=lambda term: reads[term[0]][0] is None)
+        free = next(((p, at) for p, at in known if not _covering(biases[p], at, H)), None)
+        if free is None:
+            return None
+        biases[free[0]][free[1]] = bias
+    sides = list[GateBlocks](), list[GateBlocks]()
+    for k, (product, starts) in enumerate(reads.items()):
+        for column in range(0, product.matrix.shape[1], H):
+            bias_ = _covering(biases[product], column, H)
+            for side, start, size in zip(sides, starts, (I, H), strict=True):
+                if start is not None:
+                    matrix = product.matrix.cut(0, start, size).cut(1, column, H)
+                    side.append(GateBlocks(matrix, bias_, (k, column)))
+                    bias_ = None  # of x and h side by side, it is with x
+    return sides
+
+
+def _covering(biases: Mapping[int, Block], column: int, size: int) -> Block | None:
+    return next(
+        (b.cut(0, column - at, size) for at, b in biases.items() if at <= column and column + size <= at + b.shape[0]), None
+    )
+
+
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def weights_of(
+    module: GRUModule, W: Sequence[GateBlocks], U: Sequence[GateBlocks]
+) -> tuple[dict[str, tuple[Block | None, ...]], dict[str, tuple[Block, ...]]]:
+    """Return the blocks of the values and of the gradients, by torch's names. A bias that is alone in its sum is that of x."""
+    assert module.convention is not None
+    values: dict[str, tuple[Block | None, ...]] = {
+        "weight_ih": tuple(gate.matrix for gate in W),
+        "weight_hh": tuple(gate.matrix for gate in U),
+    }
+    gradients: dict[str, tuple[Block | None, ...]] = dict(values)
+    if module.bias:
+        candidate = KINDS[module.convention.kind].candidate if module.convention.reset == "after" else ""
+        pairs = [(w.bias, u.bias) for w, u in zip(W, U, strict=True)]
+        apart = [gate == candidate for gate in module.gates]  # r is between the two biases
+        pairs = [(u, None) if w is None and not own else (w, u) for (w, u), own in zip(pairs, apart, strict=True)]
+        values["bias_ih"], values["bias_hh"] = (tuple(side) for side in zip(*pairs, strict=True))
+        filled = [(w, u) if own else (w or u, u or w) for (w, u), own in zip(pairs, apart, strict=True)]
+        gradients["bias_ih"], gradients["bias_hh"] = (tuple(side) for side in zip(*filled, strict=True))
+    known = {role: blocks for role, blocks in gradients.items() if any(values[role])}
+    return values, {role: tuple(filter(None, blocks)) for role, blocks in known.items() if all(blocks)}
 
 
 @dataclass(frozen=True)
@@ -141,6 +316,104 @@ class LoopForm:
         return [Seen(x, begins[0], out, hn, layout, c0, cn, out_has_hn=self.last is LastState.IN_OUTPUT)]
 
 
+class Operations:
+    """The functions of torch that are called while `mode` is entered, until `end`: the tensors that they give, `results`, in their
+    order; and for each the name of its function, and the tensors that it takes."""
+
+    def __init__(self) -> None:
+        from torch.overrides import TorchFunctionMode
+
+        self.results: list[Tensor] = []
+        self.names: list[str] = []
+        self.takes: list[list[Tensor]] = []
+        self._ended = False
+        own = self
+
+        class Mode(TorchFunctionMode):
+            def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                result = function(*args, **(kwargs or {}))
+                if not own._ended and (given := tensors_in(result)):
+                    own.results += given
+                    own.names += [getattr(function, "__name__", "")] * len(given)
+                    own.takes += [tensors_in([args, kwargs], whole_numbers=True)] * len(given)
+                return result
+
+        self.mode: Any = Mode()
+
+    def end(self) -> None:
+        """Leave the mode. Of two captures of one call, the one that begins first also ends first, and leaves the mode of the other
+        one: so what is noted does not end with the mode."""
+        self._ended = True
+        self.mode.__exit__(None, None, None)
+
+
+@dataclass(frozen=True)
+class ResultPlace:
+    """Where a tensor of each timestep is among the results of a module's operations: `first` + `longer` · T + `step` · t, by a
+    function called `name`. Without a name, `first` is a place among the tensors of its arguments."""
+
+    name: str
+    first: int
+    longer: int = 0
+    step: int = 0
+
+    def of(self, T: int, t: int, given: Sequence[Tensor], operations: Operations) -> Tensor | None:
+        """Return the tensor; None if there is another one, in a call of another kind."""
+        place = self.first + self.longer * T + self.step * t
+        if not self.name:
+            return given[place] if place < len(given) else None
+        fits = 0 <= place < len(operations.names) and operations.names[place] == self.name
+        return operations.results[place] if fits else None
+
+
+@dataclass(frozen=True)
+class InsideForm:
+    """Where the timesteps of a loop are among the operations of a module, which does not return their states.
+
+    There are `count` + `longer` · T results; without `longer`, only calls with `timesteps` are of this kind. `x` is the tensor of
+    each timestep, or with an `axis` that of all; `begins` has None for a state that begins with zeros.
+    """
+
+    count: int
+    longer: int
+    timesteps: int
+    x: ResultPlace
+    axis: int | None
+    states: tuple[ResultPlace, ...]
+    begins: tuple[ResultPlace | None, ...]
+
+    def calls(self, module: GRUModule, given: Sequence[Tensor], operations: Operations | None) -> list[Seen]:
+        """Return a call for each timestep; an empty list if it is a call of another kind."""
+        if operations is None:
+            return []
+        T, rest = divmod(len(operations.results) - self.count, self.longer) if self.longer else (self.timesteps, 0)
+        if rest or T < 1 or (not self.longer and len(operations.results) != self.count):
+            return []
+        befores: list[Tensor | None] = []
+        for begin in self.begins:
+            befores.append(None if begin is None else begin.of(T, 0, given, operations))
+            if begin is not None and befores[-1] is None:
+                return []
+        found = list[Seen]()
+        for t in range(T):
+            x = self.x.of(T, t, given, operations)
+            states = [place.of(T, t, given, operations) for place in self.states]
+            known = [state for state in states if state is not None]
+            if x is None or len(known) < len(states) or (self.axis is not None and x.shape[self.axis : self.axis + 1] != (T,)):
+                return []
+            x = x.detach() if self.axis is None else x.detach().select(self.axis, t)
+            end = known[0]
+            if any(each.shape != end.shape for each in known) or x.numel() * end.shape[-1] != end.numel() * x.shape[-1]:
+                return []
+            if end.shape[-1] != module.hidden_size or x.shape[-1] != module.input_size or math.prod(end.shape[:-2]) != 1:
+                return []
+            layout = OneTimestep() if end.dim() == 2 else Looped()
+            memory = (befores[1], known[1]) if len(known) > 1 else ()
+            found.append(Seen(x.reshape(*end.shape[:-1], -1), befores[0], end, end, layout, *memory))
+            befores = [*known]
+        return found
+
+
 @dataclass(frozen=True)
 class HandwrittenCell:
     """A module that computes as a GRU, an LSTM or a plain RNN does, or as equations of its own say, and how it is called.
@@ -152,7 +425,7 @@ class HandwrittenCell:
     """
 
     module: GRUModule
-    form: OneTimestepForm | LoopForm
+    form: OneTimestepForm | LoopForm | InsideForm
     values: Mapping[str, tuple[Block | None, ...]]
     gradients: Mapping[str, tuple[Block, ...]]
 
@@ -195,9 +468,13 @@ class HandwrittenCell:
             return own
         return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
 
-    def calls(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> list[Seen]:
+    def calls(
+        self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, operations: Operations | None = None
+    ) -> list[Seen]:
         """Return the tensors of a call of the module, as one call or one for each timestep; an empty list if it is a call of
         another kind, as with other arguments."""
+        if isinstance(self.form, InsideForm):
+            return self.form.calls(self.module, inputs_of(part, args, kwargs), operations)
         calls = self.form.calls(self.module, inputs_of(part, args, kwargs), tensors_in(output))
         return self._with_memory(part, calls) if calls and calls[0].memory_inside else calls
 
@@ -233,6 +510,16 @@ def set_apart(both: Tensor, beside: str, hidden_size: int) -> tuple[Tensor, Tens
     return (first, second) if beside == "xh" else (second, first)
 
 
+class LayerPart:
+    """A module in the place of which one of its layers is captured: it has what the module has, and is another key."""
+
+    def __init__(self, part: Module) -> None:
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part, name)
+
+
 class TogetherParameter:
     """A weight of a hand-written cell as if it were a parameter: what its parameters have for it."""
 
@@ -254,14 +541,14 @@ class TogetherParameter:
         return self._cell.gradient(self._role, self.parameters)
 
 
-def tensors_in(values: Any) -> list[Tensor]:
-    """Return the tensors of numbers in nested tuples, lists and dicts, in their order."""
+def tensors_in(values: Any, *, whole_numbers: bool = False) -> list[Tensor]:
+    """Return the tensors of floats in nested tuples, lists and dicts, in their order; with `whole_numbers`, others as well."""
     import torch
 
     if isinstance(values, torch.Tensor):
-        return [values] if values.is_floating_point() else []
+        return [values] if whole_numbers or values.is_floating_point() else []
     inner = values.values() if isinstance(values, Mapping) else values if isinstance(values, tuple | list) else ()
-    return [tensor for value in inner for tensor in tensors_in(value)]
+    return [tensor for value in inner for tensor in tensors_in(value, whole_numbers=whole_numbers)]
 
 
 def inputs_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:

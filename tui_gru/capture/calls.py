@@ -104,13 +104,15 @@ class CellEquations:
             axes = infer_axes(whole)
         except EquationError as error:
             raise CaptureError(str(error), option="cell") from None
-        sizes, shapes = {"I": input_size, "H": hidden_size}, list[tuple[str, tuple[int, ...]]]()
+        sizes, shapes = {"I": input_size, "H": hidden_size, **_inner_sizes(text)}, list[tuple[str, tuple[int, ...]]]()
         for parameter in whole.parameters:
             parts = [axis.split("+") for axis in axes[parameter]]
             unknown = [each for part in parts for each in part if each not in sizes]
             if unknown:
                 raise CaptureError(
-                    f"{parameter} of {name} has the axis {unknown[0]}; those of a captured cell are I and H", option="cell"
+                    f"{parameter} of {name} has the axis {unknown[0]}; those of a captured cell are I and H, and K with its size, "
+                    "as in K10",
+                    option="cell",
                 )
             shapes.append((parameter, tuple(sum(sizes[each] for each in part) for part in parts)))
         first, *others = cell.states
@@ -119,6 +121,15 @@ class CellEquations:
                 f"the first state of {name} must be its output, {cell.output}, and at most one other may follow", option="cell"
             )
         return cls(name, text, tuple(shapes), (first, *others))
+
+    @property
+    def inner_sizes(self) -> dict[str, int]:
+        """The axes besides I and H, by the sizes in their names: K10 has 10."""
+        return _inner_sizes(self.text)
+
+
+def _inner_sizes(text: str) -> dict[str, int]:
+    return {axis: int(axis[1:]) for axis in re.findall(r"\bK[1-9]\d{0,5}\b", text)}
 
 
 #: What a script gives as `cell`: the name of a module; or a `.cell` file with its equations, also with the names of the parameters

@@ -21,34 +21,44 @@ import numpy as np
 from tui_gru.capture.call_tensors import (
     ABSENT,
     Block,
+    GateBlocks,
     HandwrittenCell,
+    InsideForm,
     LastState,
     LoopForm,
     OneTimestepForm,
+    Operations,
+    ParameterProduct,
+    ResultPlace,
+    SumTerms,
     arguments_of,
+    gates_of,
+    same_numbers,
     set_apart,
+    sounds_recurrent,
     tensors_in,
+    weights_of,
 )
-from tui_gru.capture.calls import CellEquations, GivenCell, GRUModule, WrittenCell, fresh
+from tui_gru.capture.calls import CellEquations, GRUModule, WrittenCell, fresh
 from tui_gru.capture.operations import (
+    LoopInside,
+    LoopReader,
     NoCellError,
     Observation,
     OperationReader,
-    ParameterProduct,
-    SumTerms,
     UnreadableError,
     call_of,
     error_of,
     observations,
 )
-from tui_gru.capture.pending import autocast_type, is_scripted, is_sharded, own_generators
+from tui_gru.capture.pending import autocast_type, is_sharded, own_generators
 from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
 from tui_gru.equations.page import compose, read_page, shipped
 from tui_gru.equations.syntax import EquationError
 from tui_gru.equations.writing import equations_of
-from tui_gru.errors import CaptureError, printable, shown
+from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, Cell, CellKind, Convention, canonical, step
 
@@ -57,83 +67,13 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 # ------------------------------------------------------------------------------
-# The modules that can be such a cell, and the tensors of a call.
-
-
-MOST_MATRICES = 12  # of a module that is tried without being named
-MOST_RESULTS = 12  # of a call that are tried as states: the first and the last
-MOST_PRODUCTS = 64  # with parameters in one timestep; a module with more computes many timesteps
-
-
-def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell | None) -> dict[Module, str]:
-    """Return the modules that can be a cell, with their names: that called `name`, by default all of the script's own classes that
-    have a few matrices. None of the `others` is in one of them, or has one of them.
-
-    Raises `CaptureError` if there is none of this name, or it cannot be a cell.
-    """
-    modules = dict(root.named_modules())
-    if name is not None:
-        if not isinstance(name, str) or name not in modules:
-            from difflib import get_close_matches
-
-            near = get_close_matches(shown(name).strip("'"), modules) or [n for n, m in modules.items() if n and _is_own(m)][:8]
-            hint = f"write one of {', '.join(map(printable, near))}" if near else "there is no other module in it"
-            raise CaptureError(f"there is no module {shown(name)} in {type(root).__name__}; {hint}", option="cell")
-        part = modules[name]
-        if part in others:
-            return {}
-        if inside := next((other for other in part.modules() if other in others), None):
-            raise CaptureError(
-                f"{name} is no cell: it has {type(inside).__name__} inside, which is captured itself; leave cell out", option="cell"
-            )
-        if any(map(is_scripted, part.modules())):
-            raise CaptureError(
-                f"{name} is compiled by TorchScript, where no call is seen; run the script with PYTORCH_JIT=0, so that it is "
-                "computed in Python",
-                option="cell",
-            )
-        if not _matrices(part):
-            raise CaptureError(
-                f"{name} is no cell, since it has no matrix as a parameter; name the module that has them", option="cell"
-            )
-        return {part: name or "cell"}
-    used = {inner for other in others for inner in other.modules()}
-    return {
-        part: own or "cell"
-        for own, part in modules.items()
-        if _is_own(part)
-        and part not in used
-        and not any(inner in others for inner in part.modules())
-        and 1 <= _matrices(part) <= MOST_MATRICES
-    }
-
-
-def _is_own(part: Module) -> bool:
-    """Return True for a module of a class that is not torch's, and in which nothing is compiled by TorchScript, which counts the
-    calls of its copies too and then computes in another way."""
-    return not type(part).__module__.startswith("torch.") and not any(map(is_scripted, part.modules()))
-
-
-def _matrices(part: Module) -> int:
-    most = 3 if _sounds_recurrent(part) else 2  # a convolution has three dimensions as well
-    return sum(2 <= parameter.dim() <= most for parameter in part.parameters())
-
-
-# ------------------------------------------------------------------------------
 # The readings of the products as a cell.
 
 
+MOST_RESULTS = 12  # of a call that are tried as states: the first and the last
+MOST_PRODUCTS = 64  # with parameters in one timestep; a module with more computes many timesteps
 TOLERANCE, HALF_TOLERANCE = 1e-5, 1e-2  # relative to the largest state, or to 1
 APART = 1e-3  # the least error of the next best reading
-
-
-@dataclass(frozen=True)
-class _Gate:
-    """One gate's matrix (I, H) or (H, H), its bias, and the place of the product, by which those of x and h belong together."""
-
-    matrix: Block
-    bias: Block | None
-    place: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -155,18 +95,64 @@ def recognized(
     *,
     given: bool,
     written: WrittenCell | None = None,
-) -> HandwrittenCell:
-    """Return how a module computes one timestep, from its first call. `given`: the script says that this module is a cell;
-    `written`: it gives its equations.
+    operations: Operations | None = None,
+) -> list[HandwrittenCell]:
+    """Return how a module computes one timestep, from its first call; several cells if it has layers or directions. `given`: the
+    script says that this module is a cell; `written`: it gives its equations. `operations` has those of the call.
 
     The module itself is not called. Raises `CaptureError`, with the reason, if it is none.
     """
+    import torch
+
+    # Checkpointing counts the tensors that autograd saves in a call, of which those of copies are none.
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        return _recognized_anyhow(part, name, args, kwargs, output, given=given, written=written, operations=operations)
+
+
+def _recognized_anyhow(
+    part: Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    *,
+    given: bool,
+    written: WrittenCell | None,
+    operations: Operations | None,
+) -> list[HandwrittenCell]:
+    """Return a module as a cell or a loop that returns its states, or as the cells of loops inside of it."""
+    try:
+        return [_recognized(part, name, args, kwargs, output, given=given, written=written)]
+    except CaptureError as refused:
+        inputs = [value for value in arguments_of(part, args, kwargs).values() if hasattr(value, "is_floating_point")]
+        is_cell = len(inputs) > 1 and inputs[0].is_floating_point() and inputs[0].dim() < 3
+        if written is not None or is_cell or is_sharded(part):
+            raise
+        if operations is None:
+            raise NoCellError(f"{refused}; within torch.compile the states of a loop are not seen: debug it without") from None
+        try:
+            return _recognized_inside(part, name, args, kwargs, output, operations, reads_off=given or sounds_recurrent(part))
+        except UnreadableError as why:
+            raise NoCellError(f"{refused}; as a loop of a cell it cannot be read either: {why}") from None
+
+
+def _recognized(
+    part: Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    *,
+    given: bool,
+    written: WrittenCell | None,
+) -> HandwrittenCell:
+    """Return a module as a cell, or as a loop that returns its states. Raises `CaptureError`."""
     if is_sharded(part):
         raise CaptureError("its parameters are shared among ranks")
     arguments, results = arguments_of(part, args, kwargs), tensors_in(output)
     inputs = tensors_in(arguments)
     if inputs and inputs[0].dim() == 3:
-        reads_off = written is None and (given or _sounds_recurrent(part))
+        reads_off = written is None and (given or sounds_recurrent(part))
         return _recognized_loop(part, name, arguments, args, kwargs, output, written, reads_off=reads_off)
     absent = len(inputs) == 1 and bool(results) and _absent_state(part, arguments)
     if (not absent and next(_roles(inputs, results, given=given), None) is None) or any(tensor.dim() > 2 for tensor in inputs[:1]):
@@ -184,17 +170,17 @@ def recognized(
                 if found := _read_as_written(part, name, written, seen.products, x, ends, seen.parameters):
                     return replace(found, form=OneTimestepForm(takes, gives, beside))
                 continue
-            gates = _gates(seen.products, seen.added, x, states[0], ends[0])
+            gates = gates_of(seen.products, seen.added, x, states[0], ends[0])
             cell, attempt = _read(part, name, gates, _Timesteps.of([x], states, [ends]), seen.parameters)
             attempts.append(attempt)
-            if cell is not None and (given or cell.module.family != "RNN" or _sounds_recurrent(part)):
+            if cell is not None and (given or cell.module.family != "RNN" or sounds_recurrent(part)):
                 seen.check_derivative(gives)
                 found = replace(cell, form=OneTimestepForm(takes, gives, beside))
                 _check(found, part, args, kwargs, output)
                 return found
     if written is not None:
         raise NoCellError(f"it does not return as many states as {written.name} has")
-    if not given and not _sounds_recurrent(part):
+    if not given and not sounds_recurrent(part):
         raise _refused(attempts, "; or name it with cell= to have its equations read off its operations")
     try:
         return _read_off(part, name, arguments, results, absent or "", args, kwargs, output)
@@ -352,7 +338,7 @@ def _cell_of(
     # A variable may have a name that equations cannot have; sizes that cannot be inferred are given.
     for variables, sized in combined((reader.variables, {}), (False, True)):
         try:
-            text, names = equations_of(reader.lines, shapes, own[0], before, after, variables, sized=sized)
+            text, names = equations_of(reader.lines, shapes, own[0], before, after, variables, sizes={"I": I, "H": H}, sized=sized)
             equations = _derivable(title, text, I, H)
             break
         except (CaptureError, EquationError):
@@ -379,11 +365,18 @@ def _derivable(name: str, text: str, input_size: int, hidden_size: int) -> CellE
     return equations
 
 
-def _check_equations(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-    """Compare what the first call computed with the equations. Raises `NoCellError`."""
+def _check_equations(
+    cell: HandwrittenCell,
+    part: Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    operations: Operations | None = None,
+) -> None:
+    """Compare what the first call computed, in its first timestep, with the equations. Raises `NoCellError`."""
     import torch
 
-    (call,), module = cell.calls(part, args, kwargs, output), cell.module
+    (call, *_), module = cell.calls(part, args, kwargs, output, operations), cell.module
     assert module.equations is not None
     zero = torch.zeros_like(call.out)
     begins = [zero if state is None else state for state in (call.h0, call.c0)][: module.states]
@@ -400,9 +393,16 @@ def _check_equations(cell: HandwrittenCell, part: Module, args: tuple[Any, ...],
 MOST_CHECKED = 8  # timesteps of the first call: later, rounding can have been amplified
 
 
-def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+def _check(
+    cell: HandwrittenCell,
+    part: Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    operations: Operations | None = None,
+) -> None:
     """Compare what the first call computed with the formulas. Raises `NoCellError`, as where dropout draws in the cell."""
-    calls, module = cell.calls(part, args, kwargs, output), cell.module
+    calls, module = cell.calls(part, args, kwargs, output, operations), cell.module
     assert calls
     assert module.convention is not None
     first, last = calls[0], calls[-1]
@@ -423,13 +423,6 @@ def _check(cell: HandwrittenCell, part: Module, args: tuple[Any, ...], kwargs: M
             f"on random numbers it computes {KINDS[module.convention.kind].words}, {module.convention.without_order}, but its "
             f"first call is off by {error:.1g}; it may draw numbers, or depend on more than x and h"
         )
-
-
-def _sounds_recurrent(part: Module) -> bool:
-    """Return True if a class of a module is called a recurrent one: tanh of a sum of two products is computed by others, such as an
-    attention."""
-    names = " ".join(base.__name__.lower() for base in type(part).__mro__)
-    return any(word in names for word in ("rnn", "cell", "recurrent"))
 
 
 def _absent_state(part: Module, arguments: Mapping[str, Any]) -> str:
@@ -486,7 +479,7 @@ class _Timesteps:
 def _read(
     part: Module,
     name: str,
-    gates: tuple[list[_Gate], list[_Gate]] | None,
+    gates: tuple[list[GateBlocks], list[GateBlocks]] | None,
     timesteps: _Timesteps,
     parameters: Mapping[str, Tensor],
 ) -> tuple[HandwrittenCell | None, _Attempt]:
@@ -515,66 +508,21 @@ def _read(
     found = module.gates  # torch's order
     order = [attempt.convention.order.index(gate) for gate in found]
     W, U = [gates[0][k] for k in order], [gates[1][attempt.order[k]] for k in order]
-    values, gradients = _weights(module, W, U)
+    values, gradients = weights_of(module, W, U)
     convention = replace(attempt.convention, order=found)
     return HandwrittenCell(replace(module, convention=convention), OneTimestepForm((), ()), values, gradients), attempt
 
 
-def _gates(
-    products: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]], x: Tensor, h: Tensor, end: Tensor
-) -> tuple[list[_Gate], list[_Gate]] | None:
-    """Return the gates of the products with x, and of those with h; None if a bias belongs to none of them."""
-    x, h, end = (tensor.reshape(-1, tensor.shape[-1]) for tensor in (x, h, end))
-    I, H = x.shape[1], h.shape[1]  # noqa: E741
-    reads = dict[ParameterProduct, tuple[int | None, int | None]]()  # the first rows of the matrix that multiply x, and h
-    for product in products:
-        a, N = product.operand, product.matrix.shape[1]
-        if N % H or a.shape[0] != x.shape[0] or _same(a, end):
-            continue  # such as the head, which reads the new state
-        if _same(a, x):
-            reads[product] = 0, None
-        elif a.shape[1] == I + H and _same(a[:, :I], x):
-            reads[product] = 0, I
-        elif a.shape[1] == I + H and _same(a[:, H:], x):
-            reads[product] = H, 0
-        elif a.shape[1] == H:  # h, or the part of it that a gate lets through
-            reads[product] = None, 0
-    biases = {product: dict(product.biases) for product in reads}
-    for bias, terms in added:
-        known = sorted(((p, at) for p, at in terms if p in reads), key=lambda term: reads[term[0]][0] is None)
-        free = next(((p, at) for p, at in known if not _covering(biases[p], at, H)), None)
-        if free is None:
-            return None
-        biases[free[0]][free[1]] = bias
-    sides = list[_Gate](), list[_Gate]()
-    for k, (product, starts) in enumerate(reads.items()):
-        for column in range(0, product.matrix.shape[1], H):
-            bias_ = _covering(biases[product], column, H)
-            for side, start, size in zip(sides, starts, (I, H), strict=True):
-                if start is not None:
-                    matrix = product.matrix.cut(0, start, size).cut(1, column, H)
-                    side.append(_Gate(matrix, bias_, (k, column)))
-                    bias_ = None  # of x and h side by side, it is with x
-    return sides
-
-
-def _covering(biases: Mapping[int, Block], column: int, size: int) -> Block | None:
-    return next(
-        (b.cut(0, column - at, size) for at, b in biases.items() if at <= column and column + size <= at + b.shape[0]), None
-    )
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool((one == other).all())
-
-
 def _attempt(
-    kind: CellKind, gates: tuple[Sequence[_Gate], Sequence[_Gate]], timesteps: _Timesteps, parameters: Mapping[str, Tensor]
+    kind: CellKind,
+    gates: tuple[Sequence[GateBlocks], Sequence[GateBlocks]],
+    timesteps: _Timesteps,
+    parameters: Mapping[str, Tensor],
 ) -> _Attempt:
     """Try every convention, and every order of the products with h unless they are those with x, on the numbers of a call."""
     H = timesteps.begins[0].shape[1]
 
-    def arrays(side: Sequence[_Gate]) -> tuple[AnyArray, AnyArray]:
+    def arrays(side: Sequence[GateBlocks]) -> tuple[AnyArray, AnyArray]:
         zero = np.zeros(H)
         matrices = [gate.matrix.of(parameters[gate.matrix.name]).numpy() for gate in side]
         biases = [zero if gate.bias is None else gate.bias.of(parameters[gate.bias.name]).numpy() for gate in side]
@@ -605,28 +553,6 @@ def _attempt(
 
 def _rows(tensor: Tensor) -> AnyArray:
     return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu().numpy()
-
-
-def _weights(
-    module: GRUModule, W: Sequence[_Gate], U: Sequence[_Gate]
-) -> tuple[dict[str, tuple[Block | None, ...]], dict[str, tuple[Block, ...]]]:
-    """Return the blocks of the values and of the gradients, by torch's names. A bias that is alone in its sum is that of x."""
-    assert module.convention is not None
-    values: dict[str, tuple[Block | None, ...]] = {
-        "weight_ih": tuple(gate.matrix for gate in W),
-        "weight_hh": tuple(gate.matrix for gate in U),
-    }
-    gradients: dict[str, tuple[Block | None, ...]] = dict(values)
-    if module.bias:
-        candidate = KINDS[module.convention.kind].candidate if module.convention.reset == "after" else ""
-        pairs = [(w.bias, u.bias) for w, u in zip(W, U, strict=True)]
-        apart = [gate == candidate for gate in module.gates]  # r is between the two biases
-        pairs = [(u, None) if w is None and not own else (w, u) for (w, u), own in zip(pairs, apart, strict=True)]
-        values["bias_ih"], values["bias_hh"] = (tuple(side) for side in zip(*pairs, strict=True))
-        filled = [(w, u) if own else (w or u, u or w) for (w, u), own in zip(pairs, apart, strict=True)]
-        gradients["bias_ih"], gradients["bias_hh"] = (tuple(side) for side in zip(*filled, strict=True))
-    known = {role: blocks for role, blocks in gradients.items() if any(values[role])}
-    return values, {role: tuple(filter(None, blocks)) for role, blocks in known.items() if all(blocks)}
 
 
 # ------------------------------------------------------------------------------
@@ -674,7 +600,7 @@ def _recognized_loop(
                 continue
             if cell is None and reads_off:
                 try:
-                    found = _timestep_read_off(seen, part, name, x_name, batch_first=axis == 1)
+                    found = _loop_read_off(seen, part, name, x_name, batch_first=axis == 1)
                     return _recognized_loop(part, name, arguments, args, kwargs, output, found, reads_off=False, axes=(axis,))
                 except (CaptureError, EquationError) as error:
                     more = more or f"; its equations cannot be read off its operations: {error}"
@@ -724,13 +650,13 @@ def _loop_in(
         if any(state.numel() != B * H for state in states):
             continue
         products, added = _of_timestep(seen.products, seen.added, xs, 1)
-        gates = _gates(products, added, xs[1], outs[0], outs[1])
+        gates = gates_of(products, added, xs[1], outs[0], outs[1])
         if written is not None:
             count = written.states if any(_has_columns(product.operand, xs[1]) for product in products) else 0
         else:
             count = 0 if gates is None or len(gates[0]) not in BY_BLOCKS else len(BY_BLOCKS[len(gates[0])].states)
         ends = [i for i, each in enumerate(results) if i not in at and each.numel() == B * H]
-        h_end = next((i for i in reversed(ends) if _same(results[i].reshape(B, H), outs[-1])), ABSENT)
+        h_end = next((i for i in reversed(ends) if same_numbers(results[i].reshape(B, H), outs[-1])), ABSENT)
         c_ends = [i for i in ends if i != h_end] if count == 2 else []
         for takes, c_end in combined(permutations(range(len(states))), [*c_ends, ABSENT]):
             known: list[tuple[Tensor, ...]] = [(out,) for out in outs]
@@ -759,48 +685,65 @@ def _loop_in(
     return None
 
 
-def _timestep_read_off(seen: Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
-    """Return the equations of the second timestep of a loop, from the states after the first. Those of a memory c are what calls
-    with fewer timesteps return. Raises `UnreadableError` or another `CaptureError` with the reason if there are none."""
-    import torch
-
+def _loop_read_off(seen: Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
+    """Return the equations of the timesteps of a loop. Those of a memory c are what calls with fewer timesteps return. Raises
+    `UnreadableError` or another `CaptureError` with the reason if there are none."""
     x, axis = seen.called[x_name], int(batch_first)
     xs, results, why = x.unbind(axis), tensors_in(seen.result), list[str]()
     for at, outs in _outputs(results, len(xs), len(xs[0]), batch_first=batch_first):
         shape, ends = outs[0].shape, [i for i, each in enumerate(results) if i not in at and each.numel() == outs[0].numel()]
         known = [list(outs)]  # of each state, the values after the timesteps
-        for i in [i for i in ends if not _same(results[i].reshape(shape), outs[-1])][:1] if len(at) == 1 else ():
+        for i in [i for i in ends if not same_numbers(results[i].reshape(shape), outs[-1])][:1] if len(at) == 1 else ():
             shorter = (seen.again(seen.called | {x_name: x.narrow(axis, 0, count)}) for count in range(1, len(xs) + 1))
-            known.append([tensors_in(each)[i].detach().reshape(shape) for each in shorter])
-        before, after = ([values[t] for values in known] for t in (0, 1))
-        reader = OperationReader(seen.copied, seen.numbers, [x], int(shape[-1]), before, after)
-        with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
-            call_of(seen.copied, seen.called)
-        roles = tuple(range(1 + len(known)))
+            known.append([each[i].detach().reshape(shape) for each in shorter])
         try:
-            if len(reader.ends) < len(known):
-                raise UnreadableError("a state is not computed in one operation")
-            states = [reader.ends[k] for k in range(len(known))]
-            cell = _cell_of(reader, part, name, seen, [xs[1], *before], roles, states, roles[:-1])
+            cell = _timestep_read_off(seen, part, name, xs, known, [x], [])
         except (CaptureError, EquationError) as refused:
             why.append(str(refused))
             continue
-        equations, weights = cell.module.equations, {key: b.of(seen.numbers[b.name]) for key, (b,) in cell.values.items() if b}
+        equations = cell.module.equations
         assert equations is not None
-        for t in range(2, len(xs)):
-            begins = [xs[t], *(values[t - 1] for values in known)]
-            if (error := error_of(equations, weights, begins, [values[t] for values in known])) > TOLERANCE:
-                raise UnreadableError(
-                    f"its timestep {t + 1} is off by {error:.1g} from its second; it depends on more than x and h"
-                )
         return WrittenCell(equations.name, equations.text, tuple(cell.values), {}, len(known), cell)
     raise UnreadableError(why[0] if why else "it does not return the states of all timesteps")
+
+
+def _timestep_read_off(
+    seen: Observation,
+    part: Module,
+    name: str,
+    xs: Sequence[Tensor],
+    known: Sequence[Sequence[Tensor]],
+    leaves: Sequence[Tensor],
+    begins: Sequence[Tensor],
+) -> HandwrittenCell:
+    """Return the cell whose equations are the operations of the second timestep, from the states after the first.
+
+    `known` has the values of each state after the timesteps; x is an argument, in `leaves`, or a result, in `begins`. Raises
+    `UnreadableError` or another `CaptureError` with the reason if there are none.
+    """
+    import torch
+
+    before, after = ([values[t] for values in known] for t in (0, 1))
+    reader = OperationReader(seen.copied, seen.numbers, leaves, int(before[0].shape[-1]), [*begins, *before], after)
+    with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
+        call_of(seen.copied, seen.called)
+    roles = tuple(range(1 + len(known)))
+    if len(reader.ends) < len(known):
+        raise UnreadableError("a state is not computed in one operation")
+    cell = _cell_of(reader, part, name, seen, [xs[1], *before], roles, [reader.ends[k] for k in range(len(known))], roles[:-1])
+    equations, weights = cell.module.equations, {key: b.of(seen.numbers[b.name]) for key, (b,) in cell.values.items() if b}
+    assert equations is not None
+    for t in range(2, len(xs)):
+        states = [xs[t], *(values[t - 1] for values in known)]
+        if (error := error_of(equations, weights, states, [values[t] for values in known])) > TOLERANCE:
+            raise UnreadableError(f"its timestep {t + 1} is off by {error:.1g} from its second; it depends on more than x and h")
+    return cell
 
 
 def _has_columns(operand: Tensor, x: Tensor) -> bool:
     """Return True if an operand is x, or x and something else side by side."""
     size = x.shape[1]
-    return any(_same(part, x) for part in (operand[:, :size], operand[:, -size:]))
+    return any(same_numbers(part, x) for part in (operand[:, :size], operand[:, -size:]))
 
 
 def _outputs(results: Sequence[Tensor], T: int, B: int, *, batch_first: bool) -> Iterator[tuple[tuple[int, ...], Sequence[Tensor]]]:
@@ -824,15 +767,23 @@ def _of_timestep(
         by_matrix.setdefault(each.matrix, []).append(each)
     own = [each[t] for each in by_matrix.values() if len(each) == len(xs)]
     in_time, in_rows = (torch.stack(list(xs), k).flatten(0, 1) for k in (0, 1))
-    at_once = [each for each, *more in by_matrix.values() if not more and any(_same(each.operand, x) for x in (in_time, in_rows))]
+    at_once = [
+        each for each, *more in by_matrix.values() if not more and any(same_numbers(each.operand, x) for x in (in_time, in_rows))
+    ]
     for each in at_once:
         each.operand = xs[t]
+    return own + at_once, _added_to(own, at_once, added)
+
+
+def _added_to(
+    own: Sequence[ParameterProduct], at_once: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]]
+) -> list[tuple[Block, SumTerms]]:
+    """Return what was added to the products of a timestep, and to those of all."""
     of_t = [
         (bias, terms) for bias, terms in added if any(term in own for term, _ in terms) or all(term in at_once for term, _ in terms)
     ]
     # A bias that is added to the product of all timesteps in each of them is the same every time.
-    alike = {(bias, tuple((id(term), at) for term, at in terms)): (bias, terms) for bias, terms in of_t}
-    return own + at_once, list(alike.values())
+    return list({(bias, tuple((id(term), at) for term, at in terms)): (bias, terms) for bias, terms in of_t}.values())
 
 
 def _last_state(seen: Observation, x_name: str, out: int, h_end: int) -> LastState:
@@ -840,7 +791,7 @@ def _last_state(seen: Observation, x_name: str, out: int, h_end: int) -> LastSta
     import torch
 
     called = seen.called | {x_name: seen.called[x_name].clone().requires_grad_()}
-    results = tensors_in(seen.again(called))
+    results = seen.again(called)
 
     def leads(one: Tensor, to: Tensor) -> bool:
         with torch.enable_grad():
@@ -849,3 +800,188 @@ def _last_state(seen: Observation, x_name: str, out: int, h_end: int) -> LastSta
     if leads(results[h_end], results[out]):
         return LastState.IN_OUTPUT
     return LastState.OF_OUTPUT if leads(results[out], results[h_end]) else LastState.APART
+
+
+# ------------------------------------------------------------------------------
+# Modules whose loops do not return their states, or that have several.
+
+
+def _recognized_inside(
+    part: Module,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    operations: Operations,
+    *,
+    reads_off: bool,
+) -> list[HandwrittenCell]:
+    """Return the cells of the loops in a module, which two calls of its copy show, of different lengths; one that knows its length
+    shows them in calls of that. With `reads_off`, also plain RNNs, and cells with equations of their own.
+
+    Raises `CaptureError`, an `UnreadableError` with the reason, if there are none.
+    """
+    import torch
+
+    arguments, why = arguments_of(part, args, kwargs), list[str]()
+    x = next((value for value in arguments.values() if isinstance(value, torch.Tensor) and value.dim() > 1), None)
+    if x is None:
+        raise UnreadableError("it is called without a sequence, (T, B, …) or (B, T, …)")
+    for axis in (0, 1):
+        rows = OBSERVED_ROWS - 1 if sum(isinstance(each, torch.Tensor) for each in arguments.values()) == 1 else x.shape[1 - axis]
+        lengths = [T for T in (4, 5, 6) if rows != T][:2]
+        for Ts in (lengths, [x.shape[axis]] * 2):
+            if not 3 < Ts[0] <= MOST_OBSERVED:
+                continue
+            try:
+                pairs = [_loops_seen(part, arguments, x, axis, rows, T, output) for T in Ts]
+                cells = _cells_inside(part, name, axis, Ts, pairs, reads_off=reads_off)
+            except CaptureError as error:
+                why.append(str(error))
+                continue
+            except Exception as error:  # in the module itself, which can know its number of timesteps
+                why.append(f"{type(error).__name__}: {printable(error, 200)}")
+                continue
+            for cell in cells:
+                check = _check if cell.module.equations is None else _check_equations
+                check(cell, part, args, kwargs, output, operations)
+            return cells
+    raise UnreadableError(next((each for each in why if each != NO_LOOP), NO_LOOP))
+
+
+NO_LOOP = "no matrix multiplies a state once in each timestep"
+
+
+def _loops_seen(
+    part: Module, arguments: dict[str, Any], x: Tensor, axis: int, rows: int, T: int, output: Any
+) -> tuple[Observation, LoopReader, list[LoopInside]]:
+    """Return the loops in a call of a copy with `T` timesteps, and `rows` rows."""
+    import torch
+
+    def sized(tensor: Tensor) -> Tensor:
+        if tensor.dim() < 2 or tensor.shape[:2] != x.shape[:2]:
+            return tensor
+        for dim, size in ((axis, T), (1 - axis, rows)):
+            tensor = tensor.index_select(dim, torch.arange(size, device=tensor.device) % tensor.shape[dim])
+        return tensor
+
+    called = {key: sized(each) if isinstance(each, torch.Tensor) else each for key, each in arguments.items()}
+    (seen,) = observations(part, called, tensors_in(output), "")
+    reader = LoopReader(seen, T)
+    loops = reader.loops()
+    if not loops:
+        raise UnreadableError(NO_LOOP)
+    return seen, reader, loops
+
+
+def _cells_inside(
+    part: Module,
+    name: str,
+    axis: int,
+    Ts: Sequence[int],
+    pairs: Sequence[tuple[Observation, LoopReader, list[LoopInside]]],
+    *,
+    reads_off: bool,
+) -> list[HandwrittenCell]:
+    """Return the cells of loops, from calls with two numbers of timesteps."""
+    (seen, reader, loops), (other_seen, _, other_loops) = pairs
+    if len(loops) != len(other_loops):
+        raise UnreadableError("it has other loops in other calls")
+    T, more = Ts[0], Ts[1] - Ts[0]
+
+    def linear(count: int, of_other: int) -> tuple[int, int]:
+        longer, rest = divmod(of_other - count, more) if more else (0, of_other - count)
+        if rest:
+            raise UnreadableError("its timesteps are not alike")
+        return count - longer * T, longer
+
+    def place(own: int, of_other: int, step: int = 0) -> ResultPlace:
+        if own >= 0 and of_other >= 0:
+            return ResultPlace(seen.operations.names[own], *linear(own, of_other), step)
+        given = next((i for i, tensor in enumerate(tensors_in(seen.called)) if tensor is reader.tensor(own)), None)
+        if given is None:
+            raise UnreadableError("it begins with numbers that are none of its arguments")
+        return ResultPlace("", given)
+
+    count, found = linear(len(seen.operations.results), len(other_seen.operations.results)), list[HandwrittenCell]()
+    read = dict[str, Sequence[Any]]()  # the x of the loops before, by torch's suffixes
+    for loop, twin in zip(loops, other_loops, strict=True):
+        first, second, third = loop.x
+        step = third - second
+        whole = None if step else reader.tensor(first)
+        if first != second - 2 * step or (whole is not None and whole.shape[axis : axis + 1] != (T,)):
+            raise UnreadableError("its first timestep is another than the following ones")
+        xs = whole.unbind(axis) if whole is not None else [reader.tensor(first + t * step) for t in range(T)]
+        leaves = [whole] if whole is not None and first < 0 else []
+        forward = next((suffix for suffix, known in read.items() if all(map(same_numbers, xs, reversed(known)))), "")
+        suffix = f"{forward}_reverse" if forward else f"_l{sum('reverse' not in each for each in read)}"
+        read[suffix] = xs
+        own = f"{name}{suffix}" if len(loops) > 1 else name
+        cell, order = _read_inside(seen, reader, part, own, loop, xs, whole, leaves, reads_off=reads_off)
+        states = [(loop.states[i], twin.states[i]) for i in order]
+        if any(one.step != two.step for one, two in states):
+            raise UnreadableError("its timesteps are not alike")
+        form = InsideForm(
+            *count,
+            T,
+            place(first, twin.x[0], step),
+            None if whole is None else axis,
+            tuple(place(one.first, two.first, one.step) for one, two in states),
+            tuple(place(one.begin, two.begin) if reader.tensor(one.begin).any() else None for one, two in states),
+        )
+        seen.check_derivative([len(tensors_in(seen.result)) + state.at(T - 1) for state, _ in states])
+        reader.check_apart(loop, [block for blocks in cell.values.values() for block in blocks if block is not None])
+        found.append(replace(cell, form=form))
+    return found
+
+
+def _read_inside(
+    seen: Observation,
+    reader: LoopReader,
+    part: Module,
+    name: str,
+    loop: LoopInside,
+    xs: Sequence[Tensor],
+    whole: Tensor | None,
+    leaves: Sequence[Tensor],
+    *,
+    reads_off: bool,
+) -> tuple[HandwrittenCell, tuple[int, ...]]:
+    """Return the cell of a loop, as it is called left open, and the order of the states in it."""
+    if len(loop.states) > 2:
+        raise UnreadableError(f"a timestep passes on {len(loop.states)} states that depend on each other")
+    T, xs = len(xs), [x.reshape(-1, x.shape[-1]) for x in xs]
+    known = [[_flat(reader.tensor(state.at(t))) for t in range(T)] for state in loop.states]
+    begins = [_flat(reader.tensor(state.begin)) for state in loop.states]
+    shape = known[0][0].shape
+    if any(each.shape != shape for states in known for each in states) or len(xs[0]) != len(known[0][0]):
+        raise UnreadableError("its states are not all (rows, units), with the same number of units")
+    begins = [begin if begin.any() else begin.new_zeros(shape) for begin in begins]
+    if any(begin.shape != shape for begin in begins):
+        raise UnreadableError("it begins with states of other shapes")
+    products = [product for product in seen.products if product.at in loop.operations]
+    at_once = [product for product in products if len(product.operand) == T * shape[0]]
+    for product in at_once:
+        product.operand = xs[2]
+    added = _added_to([product for product in products if product not in at_once], at_once, seen.added)
+    orders = list(permutations(range(len(known))))
+    for order in orders:
+        states = [known[i] for i in order]
+        gates = gates_of(products, added, xs[2], states[0][1], states[0][2])
+        timesteps = _Timesteps.of(xs, [begins[i] for i in order], list(zip(*states, strict=True)))
+        cell = _read(part, name, gates, timesteps, seen.parameters)[0]
+        if cell is not None and (reads_off or cell.module.family != "RNN"):
+            return cell, order
+    why = ["it is no GRU or LSTM; name it with cell= to have its equations read off its operations"][reads_off:]
+    for order in orders if reads_off else ():
+        try:
+            first = [] if leaves else [xs[1] if whole is None else whole]
+            return _timestep_read_off(seen, part, name, xs, [known[i] for i in order], leaves, first), order
+        except (CaptureError, EquationError) as refused:
+            why.append(str(refused))
+    raise UnreadableError(why[0])
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Return a state as (rows, units)."""
+    return tensor.detach().reshape(-1, tensor.shape[-1])

@@ -13,9 +13,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from tui_gru.capture.call_tensors import HandwrittenCell, TogetherParameter, tensors_in
+from tui_gru.capture.call_tensors import (
+    HandwrittenCell,
+    InsideForm,
+    LayerPart,
+    Operations,
+    TogetherParameter,
+    candidates,
+    is_scripted,
+    tensors_in,
+)
 from tui_gru.capture.calls import (
     CALL_IT,
     CapturedStep,
@@ -32,7 +41,7 @@ from tui_gru.capture.calls import (
     joined,
     seen,
 )
-from tui_gru.capture.cells import candidates, recognized
+from tui_gru.capture.cells import recognized
 from tui_gru.capture.operations import NoCellError
 from tui_gru.capture.pending import (
     Parameters,
@@ -42,8 +51,8 @@ from tui_gru.capture.pending import (
     computed_once,
     draws_on_cpu,
     harmless,
+    is_compiled,
     is_parametrized,
-    is_scripted,
     is_sharded,
     report_failure,
     tensors_used,
@@ -240,6 +249,7 @@ def unhook(parts: Iterable[Module], handles: Iterable[Any]) -> None:
 # The current step of a capture: its calls, which of them received gradients, and p.grad before the step.
 
 
+MOST_KINDS = 4  # of calls of one module whose states are found among its operations
 LOOKED = 8  # calls of a loop: NaN stays in a state from timestep to timestep, so not every one is looked at
 MOST_HELD = 1 << 28  # bytes of the calls of a step that are held although the script may have given them up
 MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
@@ -459,7 +469,9 @@ class Capture:
         """
         self._parts, self._candidates, self._written = find_modules(module, cell)
         self._cells: dict[Module, HandwrittenCell] = {}
-        self._modes: dict[Module, dict[bool, bool]] = {}  # of each cell: whether its calls are kept in training mode, and not
+        self._layers: dict[Module, list[Module]] = {}  # the keys of the cells of a module: itself, or one for each layer
+        self._kinds: dict[Module, dict[bool, list[list[HandwrittenCell]]]] = {}  # its kinds of calls in training mode, and not
+        self._operations: dict[Module, Operations] = {}  # of calls that have not ended
         self.left_out: dict[str, str] = {}  # why modules that could have been cells are not captured, by name
         self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
         self._given_cell, self._on_cell = cell is not None, on_cell
@@ -632,7 +644,7 @@ class Capture:
         for part, module in self._parts.items():
             needed = module.dropout or part in self._sharded or (module.is_cell and is_parametrized(part))
             handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
-        self._of_candidates = {part: hook_calls(part, None, self._after_cell) for part in self._candidates}
+        self._of_candidates = {part: hook_calls(part, self._before_cell, self._after_cell) for part in self._candidates}
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
         for optimizer in self._optimizers:
@@ -676,30 +688,52 @@ class Capture:
                 once.close()
 
     @harmless
+    def _before_cell(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Collect the operations of a call whose states can be among them."""
+        kinds = self._kinds.get(part, {}).get(part.training, [])
+        inside = part in self._candidates or (part in self._kinds and not kinds)
+        inside = inside or any(isinstance(cell.form, InsideForm) for kind in kinds for cell in kind)
+        if inside and part not in self._operations and not is_compiled():
+            self._operations[part] = Operations()
+            self._operations[part].mode.__enter__()
+
+    @harmless
     def _after_cell(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Take the call of a hand-written cell, after its first call has shown how it computes."""
+        if (operations := self._operations.pop(part, None)) is not None:
+            operations.end()
+        if output is None:
+            return
         if part in self._candidates and (self._open.wanted or not self._explicit):
-            self._recognize(part, args, kwargs, output)
-        cell = self._cells.get(part)
-        if cell is not None and part.training not in self._modes[part]:
-            self._modes[part][part.training] = self._computes_the_same(part, cell, args, kwargs, output)
-        if cell is not None and self._modes[part][part.training]:
-            for call in cell.calls(part, args, kwargs, output):
-                self._take_call(part, cell.module, call, None, None)
+            self._recognize(part, args, kwargs, output, operations)
+        if part not in self._kinds:
+            return
+        kinds, calls = self._kinds[part].setdefault(part.training, []), list[list[Seen]]()
+        for kind in kinds:
+            calls = calls if all(calls) and calls else [cell.calls(part, args, kwargs, output, operations) for cell in kind]
+        if not kinds or (not (calls and all(calls)) and operations is not None and len(kinds) < MOST_KINDS):
+            kinds.append(self._other_kind(part, args, kwargs, output, operations))
+            calls = [cell.calls(part, args, kwargs, output, operations) for cell in kinds[-1]]
+        for key, own in zip(self._layers[part], calls, strict=False):
+            for call in own:
+                self._take_call(key, self._cells[key].module, call, None, None)
 
-    def _computes_the_same(
-        self, part: Module, cell: HandwrittenCell, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> bool:
-        """Return True if a cell is in training mode what it is in evaluation mode, or the other way round; otherwise warn."""
-        name, mode = cell.module.name, "training" if part.training else "evaluation"
+    def _other_kind(
+        self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, operations: Operations | None
+    ) -> list[HandwrittenCell]:
+        """Return the cells of a module in a call of another kind, as in training after evaluation mode, if they compute the same;
+        otherwise warn."""
+        first, mode = self._cells[self._layers[part][0]], "training" if part.training else "evaluation"
+        name = first.module.name if len(self._layers[part]) == 1 else first.module.name.removesuffix("_l0")
         try:
-            found = recognized(part, name, args, kwargs, output, given=True, written=self._written)
-            why = "" if found.module == cell.module else "it computes something else"
+            found = recognized(part, name, args, kwargs, output, given=True, written=self._written, operations=operations)
+            same = [cell.module for cell in found] == [self._cells[key].module for key in self._layers[part]]
+            why = "" if same else "it computes something else"
         except Exception as error:
             why = str(error)
         if why:
             _warn(f"{name} ({printable(type(part).__name__, 60)}) is not captured in {mode} mode: {why}")
-        return not why
+        return [] if why else found
 
     def _warn_of_refused(self) -> None:
         """Warn, if nothing is captured, why the module is not that is most like a cell."""
@@ -707,8 +741,10 @@ class Capture:
             _warn(min(self._refused, key=lambda known: known[0])[1])
             self._refused = []
 
-    def _recognize(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Find out by a call whether a module is a cell."""
+    def _recognize(
+        self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, operations: Operations | None
+    ) -> None:
+        """Find out by a call whether a module is a cell, or has several."""
         if not all(map(has_numbers, part.parameters())):
             return  # traced, or not gathered yet
         if not all(tensor.numel() for tensor in tensors_in([args, kwargs])):
@@ -718,7 +754,9 @@ class Capture:
             return
         name = self._candidates.pop(part)
         try:
-            cell = recognized(part, name, args, kwargs, output, given=self._given_cell, written=self._written)
+            cells = recognized(
+                part, name, args, kwargs, output, given=self._given_cell, written=self._written, operations=operations
+            )
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
             what = self.left_out[name] = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
@@ -730,8 +768,13 @@ class Capture:
             if self._given_cell:
                 self._warn_of_refused()
             return
-        self._parts[part], self._cells[part], self._modes[part] = cell.module, cell, {part.training: True}
-        self._parameters.add(part, cell.module, {weight: TogetherParameter(cell, weight, part) for weight in cell.gradients})
+        keys = [part] if len(cells) == 1 else [cast("Module", LayerPart(part)) for _ in cells]
+        if len(cells) > 1:
+            self.left_out[name] = f"{name} has several layers or directions: {', '.join(cell.module.name for cell in cells)}"
+        self._layers[part], self._kinds[part] = keys, {part.training: [cells]}
+        for key, cell in zip(keys, cells, strict=True):
+            self._parts[key], self._cells[key] = cell.module, cell
+            self._parameters.add(key, cell.module, {weight: TogetherParameter(cell, weight, part) for weight in cell.gradients})
         inside = {id(inner) for inner in part.modules()}
         for other in list(self._candidates):
             if id(other) in inside or any(inner is part for inner in other.modules()):
@@ -739,7 +782,8 @@ class Capture:
                 self.left_out[left] = (
                     f"{left} is not captured by itself: {name}, {'around' if id(other) in inside else 'in'} it, is"
                 )
-                unhook([other], self._of_candidates.pop(other))
+                if other not in self._operations:  # otherwise its call goes on, and ends with its hook
+                    unhook([other], self._of_candidates.pop(other))
         self._on_cell()
 
     def _take_call(

@@ -9,12 +9,12 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from tui_gru.capture.call_tensors import Block, tensors_in
+from tui_gru.capture.call_tensors import Block, Operations, ParameterProduct, SumTerms, tensors_in
 from tui_gru.capture.calls import CellEquations
 from tui_gru.capture.pending import own_generators
 from tui_gru.equations import syntax as e
@@ -31,25 +31,11 @@ if TYPE_CHECKING:
 # One computation of a copy, in which all products with parameters are seen.
 
 
-@dataclass(eq=False)
-class ParameterProduct:
-    """What a matrix was multiplied with, (B, K), and the matrix (K, N), a part of a parameter. `biases` has the parts of parameters
-    that were added, by the first column."""
-
-    operand: Tensor
-    matrix: Block
-    biases: dict[int, Block] = field(default_factory=dict)
-
-
-#: (product, column of the product), for each product that was added up in the columns of a tensor
-SumTerms = list[tuple[ParameterProduct, int]]
-
-
 def observed(
-    compute: Callable[[], Any], parameters: Mapping[str, Tensor]
+    compute: Callable[[], Any], parameters: Mapping[str, Tensor], operations: Operations
 ) -> tuple[list[ParameterProduct], list[tuple[Block, SumTerms]], Any]:
     """Return the products of a computation, the biases that were added apart from them with what they were added to, and the
-    result."""
+    result; and collect its operations."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -84,7 +70,7 @@ def observed(
             operand, matrix = operand[0], matrix[0]
         weight = block(matrix) if matrix.dim() == 2 else None
         if weight is not None:
-            products.append(product := ParameterProduct(operand, weight))
+            products.append(product := ParameterProduct(operand, weight, at=len(operations.results)))
             own = None if plus is None else bias(plus)
             if own is not None:
                 product.biases[0] = own
@@ -115,7 +101,7 @@ def observed(
                 plus(args[0], args[1], result)
             return result
 
-    with Observer():  # type: ignore[no-untyped-call]
+    with Observer(), operations.mode:  # type: ignore[no-untyped-call]
         result = compute()
     return products, added, result
 
@@ -138,21 +124,30 @@ class Observation:
     added: list[tuple[Block, SumTerms]]
     parameters: dict[str, Tensor]
     constants: dict[str, Tensor]  # the buffers of numbers that the call did not change
+    operations: Operations
 
     @property
     def numbers(self) -> dict[str, Tensor]:
         """The parameters and the constants."""
         return self.parameters | self.constants
 
-    def again(self, called: dict[str, Any]) -> Any:
-        """Return the result of another call of the copy, with its graph."""
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors of the result, and then those of the operations."""
+        return tensors_in(self.result) + self.operations.results
+
+    def again(self, called: dict[str, Any]) -> list[Tensor]:
+        """Return the `tensors` of another call of the copy, with its graph."""
         import torch
 
+        operations = Operations()
         with own_generators(), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-            return observed(lambda: call_of(self.copied, called), self.parameters)[2]
+            result = observed(lambda: call_of(self.copied, called), self.parameters, operations)[2]
+        return tensors_in(result) + operations.results
 
     def check_derivative(self, gives: Sequence[int]) -> None:
-        """Raise `NoCellError` if the backward pass from the results at `gives` does not compute their derivative, as equations do.
+        """Raise `NoCellError` if the backward pass from the `tensors` at `gives` does not compute their derivative, as equations
+        do.
 
         It is compared with the difference of two calls, at several distances: rounding counts in a short one where the module
         computes in float32, corners of a relu in a long one.
@@ -176,14 +171,14 @@ class Observation:
 
         leaves, own = tensors_in(self.called), list(self.parameters.values())
         starts = [tensor.detach().clone() for tensor in (*leaves, *own)]
-        weights = drawn([tensors_in(self.result)[i] for i in gives])
+        weights = drawn([self.tensors[i] for i in gives])
 
         def total(moved: Sequence[Tensor]) -> Tensor:
             for parameter, value in zip(own, moved[len(leaves) :], strict=True):
                 parameter.data.copy_(value)
             following = iter(moved)
             called = each_tensor(self.called, lambda tensor: next(following) if tensor.is_floating_point() else tensor)
-            results = tensors_in(self.again(called))
+            results = self.again(called)
             return sum(((results[i] * w).sum() for i, w in zip(gives, weights, strict=True)), start=torch.zeros(()))
 
         for parameter in own:
@@ -235,14 +230,15 @@ def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tens
             buffers = {key: buffer for key, buffer in other.named_buffers() if buffer.is_floating_point()}
             values = {key: buffer.clone() for key, buffer in buffers.items()}
             called = each_tensor(whole, drawn)
+            operations = Operations()
             try:
-                products, added, result = observed(partial(call_of, other, called), parameters)
+                products, added, result = observed(partial(call_of, other, called), parameters, operations)
             except Exception as error:
                 failure, starts = error, [each for each in starts if each is not start]
                 continue
         after = dict(other.named_buffers())
         constants = {key: buffer for key, buffer in buffers.items() if torch.equal(after[key], values[key])}
-        yield Observation(other, called, result, products, added, parameters, constants)
+        yield Observation(other, called, result, products, added, parameters, constants, operations)
     if failure is not None and not starts:
         raise failure
 
@@ -327,6 +323,8 @@ _FORMULAS = {name: f"{name}(x)" for name in _SAME_NAMES} | {
     "where": "x ⊙ y + (1 − x) ⊙ z",
     "masked_fill": "(1 − y) ⊙ x + y ⊙ z",
 }
+#: Names of every run of the debugger, which no line of a cell can have, but a variable of a script.
+NAMES_OF_RUNS = ("grad_norm", "max_weight", "epoch", "batch", "t", "char", "target")
 #: Operations that leave the numbers of a row as they are, and those whose results are the same everywhere.
 _SAME = re.compile(
     "view|_unsafe_view|_?reshape(_alias)?|(un)?squeeze|expand|clone|detach|alias|contiguous|_to_copy|lift(_fresh(_copy)?)?"
@@ -365,6 +363,7 @@ class OperationReader:
         self._why: dict[tuple[Any, ...], str] = {}  # why a tensor is not known
         self._alive = list[Any]()  # so that no memory is used again
         self._names: dict[Expression, Name] = {}
+        self._factors: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}  # of products of two parameters
         for i, leaf in enumerate(leaves):
             self._keep(leaf, _Columns((Name(f"leaf{i}"),), (leaf.shape[-1],)))
         self._begins, self._until = {f"leaf{i}": begin for i, begin in enumerate(begins, len(leaves))}, until
@@ -430,7 +429,7 @@ class OperationReader:
         for tensor in tensors_in(result) if self._begins else ():
             for name, state in self._begins.items():
                 if _is_alike(tensor, state):
-                    self._keep(tensor, _Columns((Name(name),), (self._size,)))
+                    self._keep(tensor, _Columns((Name(name),), (state.shape[-1],)))
             for k, state in enumerate(self._until):
                 if _is_alike(tensor, state):
                     self.ends.setdefault(k, tensor)
@@ -446,8 +445,9 @@ class OperationReader:
             if frame.f_locals.get("self") is self._part:
                 for variable, value in frame.f_locals.items():
                     columns = self._known.get(_memory(value)) if hasattr(value, "untyped_storage") else None
-                    if columns is not None and len(columns.groups) == 1 and isinstance(columns.groups[0], Name):
-                        self.variables[variable] = columns.groups[0].name
+                    named = columns.groups[0] if columns is not None and len(columns.groups) == 1 else None
+                    if isinstance(named, Name) and variable not in NAMES_OF_RUNS:
+                        self.variables[variable] = named.name
             frame = frame.f_back
 
     # Operands
@@ -469,11 +469,16 @@ class OperationReader:
         if math.prod(block.shape) == 1 and self._size > 1:  # as a vector whose entries are all this number
             return _Columns((self._parameter(replace(block, shape=(self._size,), stride=(0,))),), (0,))
         leading = zip(block.shape[:-1], block.stride[:-1], strict=True)
-        if not block.shape or not all(size == 1 or not stride for size, stride in leading) or block.shape[-1] % self._size:
+        if not block.shape or not all(size == 1 or not stride for size, stride in leading):
             raise UnreadableError(f"the parameter {block.name} is neither a matrix nor a vector of the units")
         vector = replace(block, shape=block.shape[-1:], stride=block.stride[-1:])
-        parts = [vector.cut(0, at, self._size) for at in range(0, vector.shape[0], self._size)]
-        return _Columns(tuple(map(self._parameter, parts)), (self._size,) * len(parts))
+        width = self._width(vector.shape[0])
+        parts = [vector.cut(0, at, width) for at in range(0, vector.shape[0], width)]
+        return _Columns(tuple(map(self._parameter, parts)), (width,) * len(parts))
+
+    def _width(self, columns: int) -> int:
+        """Return the width of the groups of a number of columns: that of the units, unless they are no multiple of it."""
+        return self._size if columns % self._size == 0 else columns
 
     def _parameter(self, block: Block) -> Name:
         name = next((name for name, known in self.blocks.items() if known == block), f"parameter{len(self.blocks)}")
@@ -509,7 +514,7 @@ class OperationReader:
             tensor = tensors_in(result)[0]
             return [self._columns(float(tensor.reshape(-1)[0]))]
         if any(word in name for word in ("rand", "bernoulli", "dropout", "normal_", "uniform")):
-            raise UnreadableError("it draws random numbers")
+            raise UnreadableError("it draws random numbers, as dropout does in training: set it to 0, or debug in evaluation mode")
         if name in _FORMULAS:
             return [self._elementwise(name, function, args, kwargs)]
         if _SAME.fullmatch(name):
@@ -521,7 +526,7 @@ class OperationReader:
         if name == "copy":
             return [self._columns(args[1])]
         if name in ("mm", "bmm", "addmm", "mv", "addmv"):
-            return [self._product(name, args)]
+            return [self._product(name, args, result)]
         if name == "cat":
             parts = list(map(self._columns, args[0]))
             self._need_columns(result, args[1] if len(args) > 1 else kwargs.get("dim", 0))
@@ -571,31 +576,35 @@ class OperationReader:
         if [each % tensor.dim() for each in dims] != [tensor.dim() - 1]:
             raise UnreadableError("an operation is taken along the rows")
 
-    def _product(self, name: str, args: tuple[Any, ...]) -> _Columns:
+    def _product(self, name: str, args: tuple[Any, ...], result: Any) -> _Columns:
         plus = args[0] if name.startswith("add") else None
         left, right = args[-2:] if name not in ("mv", "addmv") else (args[-1], args[-2].T)
-        matrix = self.block_of(right)
+        if name == "mm" and self.block_of(left) is not None and self.block_of(right) is not None:
+            self._factors[_memory(result)], self._factors[_memory(result.T)] = (left, right), (right.T, left.T)
+        found = self._columns(left)
+        for matrix in self._factors.get(_memory(right), (right,)):
+            found = self._times(found, self.block_of(matrix), several=name == "bmm")
+        return found if plus is None else self._each("x + y", x=found, y=self._columns(plus))
+
+    def _times(self, columns: _Columns, matrix: Block | None, *, several: bool) -> _Columns:
         if matrix is None:
             raise UnreadableError(
-                "it multiplies by a matrix that is no part of a parameter, but computed, as by weight_norm or a parametrization"
+                "it multiplies by a matrix that is no part of a parameter, but computed, as by weight_norm or a parametrization; "
+                "debug it without"
             )
-        if name == "bmm":
+        if several:
             if matrix.shape[0] != 1 and matrix.stride[0]:
                 raise UnreadableError("it multiplies by several matrices at once")
             matrix = replace(matrix, shape=matrix.shape[1:], stride=matrix.stride[1:])
-        columns = self._columns(left)
-        if matrix.shape[1] % self._size:
-            raise UnreadableError(f"{matrix.name} gives {matrix.shape[1]} numbers, no multiple of its {self._size} units")
-        groups = []
-        for column in range(0, matrix.shape[1], self._size):
+        groups, size = [], self._width(matrix.shape[1])
+        for column in range(0, matrix.shape[1], size):
             terms, row = list[Expression](), 0
             for group, width in zip(columns.groups, columns.widths, strict=True):
-                part = self._parameter(matrix.cut(0, row, width).cut(1, column, self._size))
+                part = self._parameter(matrix.cut(0, row, width).cut(1, column, size))
                 terms.append(self._line(e.Product(group, part)))
                 row += width
             groups.append(terms[0] if len(terms) == 1 else self._line(e.Sum(tuple(terms))))
-        found = _Columns(tuple(groups), (self._size,) * len(groups))
-        return found if plus is None else self._each("x + y", x=found, y=self._columns(plus))
+        return _Columns(tuple(groups), (size,) * len(groups))
 
     def _cut(self, name: str, args: tuple[Any, ...], result: Any) -> list[_Columns]:
         found, tensors = self._columns(args[0]), tensors_in(result)
@@ -714,3 +723,246 @@ def error_of(equations: CellEquations, weights: Mapping[str, Tensor], begins: Se
     theirs = dict(zip(equations.states, map(rows, ends), strict=True))
     errors = [float((values[state] - end).abs().nan_to_num(nan=math.inf).max()) for state, end in theirs.items()]
     return max(errors) / max([1.0, *(float(end.abs().max()) for end in theirs.values())])
+
+
+# ------------------------------------------------------------------------------
+# The loops in a module, found in its operations: what one timestep passes on to the next are the states. So they are known where
+# the module does not return them, and of several layers or directions in one module.
+
+
+@dataclass(eq=False)
+class StateInside:
+    """A state: where it is after the first timestep, how far that of the next timestep is, and what the loop begins with."""
+
+    first: int
+    step: int
+    begin: int
+
+    def at(self, t: int) -> int:
+        return self.first + t * self.step
+
+
+@dataclass(eq=False)
+class LoopInside:
+    """A loop over timesteps: its states, its x in three of them, the same place three times for one tensor of all; and the
+    operations of timestep 2, with those before the loop that they need."""
+
+    states: list[StateInside]
+    x: Nodes
+    operations: set[int]
+
+
+Nodes: TypeAlias = tuple[int, int, int]  # places of results in three timesteps; below 0, of other tensors
+SEEN_TIMESTEPS = 0, 2, 3  # those of which a loop is read
+
+
+class LoopReader:
+    """Finds the loops of a call with `T` timesteps, 4 or more."""
+
+    def __init__(self, seen: Observation, T: int) -> None:
+        self._seen, self._results, self._names = seen, seen.operations.results, seen.operations.names
+        self._products = {product.at: product for product in seen.products}
+        self._own = {tensor.untyped_storage().data_ptr() for tensor in seen.numbers.values()}
+        self._T, self._parents, places, self._given = T, list[list[int]](), dict[int, int](), list[Any]()
+        for i, takes in enumerate(seen.operations.takes):
+            for tensor in takes:
+                if id(tensor) not in places:
+                    self._given.append(tensor)
+                    places[id(tensor)] = -len(self._given)
+            self._parents.append([places[id(tensor)] for tensor in takes])
+            places[id(self._results[i])] = i
+        self._states = list[StateInside]()
+        self._reads = dict[StateInside, dict[StateInside, None]]()
+
+    def loops(self) -> list[LoopInside]:
+        """Return the loops, in the order of their first timesteps. Raises `UnreadableError` if they are none of cells."""
+        together = dict[Block, list[int]]()
+        for at, product in self._products.items():
+            together.setdefault(product.matrix, []).append(at)
+        for places in (places for places in together.values() if len(places) == self._T):
+            self._note_operands(places)
+        for state in self._states:  # grows
+            self._reads[state] = {}
+            self._walk(self._after(state), state, set())
+        reach = {state: self._reached(state) for state in self._states}
+        groups = dict[StateInside, list[StateInside]]()
+        for state in self._states:
+            mutual = [other for other in self._states if other in reach[state] and state in reach[other]]
+            if mutual:
+                groups.setdefault(min(mutual, key=lambda each: each.first), mutual)
+        return [self._loop(groups[first]) for first in sorted(groups, key=lambda state: state.first)]
+
+    def tensor(self, place: int) -> Tensor:
+        return self._results[place] if place >= 0 else self._given[-1 - place]
+
+    def check_apart(self, loop: LoopInside, blocks: Sequence[Block]) -> None:
+        """Raise `UnreadableError` if parts of parameters are used outside of a loop as well."""
+        step = loop.states[0].step
+        own = loop.operations | {place + step * k for place in loop.operations for k in range(-2, self._T - 2)}
+        others = [(each.at, part) for each in self._products.values() for part in (each.matrix, *each.biases.values())]
+        others += [(terms[0][0].at, bias) for bias, terms in self._seen.added if not any(term.at in own for term, _ in terms)]
+        for place, parents in enumerate(self._parents):
+            for tensor in (self._given[-1 - parent] for parent in parents if self._is_in(parent, self._own)):
+                name = next(n for n, each in self._seen.numbers.items() if _is_of(each, tensor))
+                if max(tensor.shape, default=1) == tensor.numel() and not _shares(self._results[place], tensor):
+                    others.append((place, Block(name, tuple(tensor.shape), tensor.stride(), 0)))
+        for place, part in others:
+            if place not in own and any(part.overlaps(block, self._seen.numbers[part.name]) for block in blocks):
+                raise UnreadableError(f"it uses {part.name} outside of this loop as well, where gradients cannot be told apart")
+
+    def _is_in(self, place: int, own: set[int]) -> bool:
+        return place < 0 and self.tensor(place).untyped_storage().data_ptr() in own
+
+    def _after(self, state: StateInside) -> Nodes:
+        first, second, third = (state.at(t) for t in SEEN_TIMESTEPS)
+        return first, second, third
+
+    def _reached(self, state: StateInside) -> set[StateInside]:
+        found, new = set[StateInside](), [state]
+        while new:
+            more = [each for each in self._reads[new.pop()] if each not in found]
+            found.update(more)
+            new += more
+        return found
+
+    def _note_operands(self, places: Sequence[int]) -> None:
+        """Note what a matrix multiplies in each timestep as a state, if it comes from the timestep before."""
+        step = places[2] - places[1]
+        for each in zip(*(self._parts(place) for place in places), strict=False):
+            first, second, *more = each
+            is_same = first >= 0 and first == second - step and self._names[first] == self._names[second]
+            if second >= 0 and not is_same and all(place == second + step * k for k, place in enumerate(more, 1)):
+                self._note_state(StateInside(second, step, first))
+
+    def _note_state(self, state: StateInside) -> StateInside:
+        last = state.at(self._T - 1)
+        known = next((each for each in self._states if (each.first, each.step) == (state.first, state.step)), None)
+        if known is None and not (state.first >= 0 < state.step and last < len(self._names)):
+            raise UnreadableError("its timesteps are not alike")
+        if known is None and len({self._names[state.at(t)] for t in range(self._T)}) > 1:
+            raise UnreadableError("its timesteps are not alike")
+        if known is None:
+            self._states.append(known := state)
+        return known
+
+    def _parts(self, place: int) -> list[int]:
+        """Return what a product multiplies with a matrix: the parts that are side by side in it."""
+        operand, parents = self._products[place].operand, self._parents[place]
+        same = [parent for parent in parents if _is_of(operand, self.tensor(parent))]  # unless it was copied before
+        found, left = list[int](), (same or [parent for parent in parents if not self._is_parameter(parent)])[:1]
+        while left:
+            part = self._whole(left.pop(0))
+            if part >= 0 and self._names[part] in ("cat", "concat", "hstack"):
+                left = self._parents[part] + left
+            else:
+                found.append(part)
+        return found
+
+    def _whole(self, place: int) -> int:
+        """Return the place of the tensor of which this one is a view of all numbers, or its own."""
+        while place >= 0:
+            same = [each for each in self._parents[place] if _shares(self._results[place], self.tensor(each))]
+            if not same:
+                break
+            place = same[0]
+        return place
+
+    def _is_parameter(self, place: int) -> bool:
+        """Return True for parameters and what is computed of them alone."""
+        if place >= 0:
+            return bool(self._parents[place]) and all(map(self._is_parameter, self._parents[place]))
+        return self._is_in(place, self._own)
+
+    def _carried(self, nodes: Nodes) -> StateInside | None:
+        """Return the state that these nodes are, from the timestep before."""
+        for state in self._states:
+            if (nodes[1], nodes[2]) == (state.at(1), state.at(2)):
+                return state
+        return None
+
+    def _walk(self, nodes: Nodes, of: StateInside, known: set[Nodes]) -> None:
+        """Note the states of the timestep before that a state reads."""
+        if nodes in known:
+            return
+        known.add(nodes)
+        first, second, third = nodes
+        if second < 0:
+            return
+        state = self._carried(nodes)
+        if state is None and third - second == of.step and second < of.at(1):
+            state = self._note_state(StateInside(second - of.step, of.step, first))
+        if state is not None:
+            self._reads[of][state] = None
+        elif third - second == of.step:
+            for parents in self._before(nodes):
+                self._walk(parents, of, known)
+
+    def _before(self, nodes: Nodes) -> list[Nodes]:
+        first, second, third = (self._parents[place] if place >= 0 else [] for place in nodes)
+        if not len(first) == len(second) == len(third):
+            raise UnreadableError("its first timestep is another than the following ones")
+        return list(zip(first, second, third, strict=True))
+
+    def _loop(self, states: list[StateInside]) -> LoopInside:
+        """Return the loop of states that depend on each other. Its x is what a matrix multiplies, of what does not depend on
+        them."""
+        depends, xs, inside, step = dict[Nodes, bool](), dict[Nodes, None](), set[int](), states[0].step
+
+        def reads(nodes: Nodes) -> bool:
+            """Return True if nodes are computed of the states."""
+            if nodes not in depends:
+                state, moves = self._carried(nodes), nodes[1] >= 0 and nodes[2] - nodes[1] == step
+                before = [reads(each) for each in self._before(nodes)] if state is None and moves else []
+                depends[nodes] = state in states if state is not None else any(before)
+            return depends[nodes]
+
+        def multiplied(nodes: Nodes) -> bool:
+            """Note what matrices multiply in nodes, and before them; return False if nothing."""
+            place = nodes[1]
+            if place < 0 or self._is_parameter(place) or self._carried(nodes) is not None:
+                return self._is_parameter(place)
+            inside.add(place)
+            if place in self._products:
+                xs.update(dict.fromkeys(zip(*map(self._parts, nodes), strict=True)))
+                return True
+            found = [multiplied(each) for each in self._before(nodes)]
+            return any(found)
+
+        def collect(nodes: Nodes) -> None:
+            """Note what the states are computed of, up to what does not depend on them, the `borders`."""
+            if nodes[1] < 0 or nodes[1] in inside or self._carried(nodes) is not None:
+                return
+            inside.add(nodes[1])
+            for each in self._before(nodes):
+                if reads(each):
+                    collect(each)
+                else:
+                    borders[each] = None
+
+        borders = dict[Nodes, None]()
+        for state in states:
+            collect(self._after(state))
+        for nodes in sorted(borders, key=lambda each: each[1] not in self._products):
+            first, second, third = map(self._whole, nodes)
+            varies = second != third and (second < 0 or bool(self._parents[second]))
+            if (first, second, third) not in xs and not multiplied(nodes) and varies:
+                xs[first, second, third] = None
+        # Each time that a script writes x[t], it makes another view.
+        apart = {tuple(_memory(self.tensor(place)) for place in nodes): nodes for nodes in reversed(xs)}
+        if len(apart) != 1:
+            raise UnreadableError(
+                f"a timestep reads {len(apart)} tensors besides its states, not x alone" if xs else "it reads no x"
+            )
+        (x,) = apart.values()
+        return LoopInside(states, x, inside)
+
+
+def _is_of(whole: Tensor, part: Tensor) -> bool:
+    return whole.untyped_storage().data_ptr() == part.untyped_storage().data_ptr()
+
+
+def _shares(tensor: Tensor, other: Tensor) -> bool:
+    """Return True if a tensor is a view of all numbers of another one."""
+    return (
+        _is_of(tensor, other) and tensor is not other and (tensor.numel(), tensor.shape[-1:]) == (other.numel(), other.shape[-1:])
+    )

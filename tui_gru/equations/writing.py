@@ -211,13 +211,15 @@ def equations_of(
     ends: Mapping[str, str],
     variables: Mapping[str, str],
     *,
+    sizes: Mapping[str, int],
     sized: bool = False,
 ) -> tuple[str, dict[str, str]]:
     """Return the text of a cell that computes `operations`, and what each of its parameters was called in them.
 
     `shapes` has those of the parameters. `x` and `states` name the leaves, by the names h and c of the states; `ends` the lines of
-    the new states. `variables` of a script name the lines that they had last. With `sized`, matrices have their axes. Raises
-    `EquationError` if the states depend on other leaves.
+    the new states. `variables` of a script name the lines that they had last. With `sized`, matrices have their axes. `sizes` has
+    those of I and H; a parameter of others has the axes K10, of a size of 10. Raises `EquationError` if the states depend on other
+    leaves.
     """
     before = {x: "x", **{leaf: f"{state}_prev" for state, leaf in states.items()}}
     needed, waiting = set[str](), list(ends.values())
@@ -254,8 +256,7 @@ def equations_of(
                 candidates = (f"{role}{joint}{target}{number or ''}" for number in (0, *range(2, 1000)))
                 parameters[name] = next(each for each in candidates if each not in taken)
                 taken.add(parameters[name])
-                axes = f"({'I' if role == 'W' else 'H'} H)" if sized and len(shapes[name]) == 2 else ""
-                declared.append(parameters[name] + axes)
+                declared.append(parameters[name] + _declared(shapes[name], role, sizes, sized=sized))
     first = next(iter(ends))
     if written[-1][0] != first:
         at = next(i for i, (target, _) in enumerate(written) if target == first)
@@ -273,6 +274,14 @@ def equations_of(
     ]
     head = f"reads x\nstate {', '.join(f'{state} : H' for state in ends)}\nparameters {' '.join(declared)}\n\n"
     return head + "\n".join(texts) + "\n", {written: name for name, written in parameters.items()}
+
+
+def _declared(shape: tuple[int, ...], role: str, sizes: Mapping[str, int], *, sized: bool) -> str:
+    """Return the axes of a parameter as they are declared; "" if they can be inferred."""
+    axes = {size: f"K{size}" for size in shape} | {sizes["I"]: "I", sizes["H"]: "H"}
+    named = ["I" if role == "W" and not k and size == sizes["I"] else axes[size] for k, size in enumerate(shape)]
+    inner = any(name[0] == "K" for name in named) or named[-1:] == ["I"]
+    return f"({' '.join(named)})" if inner or (sized and len(shape) == 2) else ""
 
 
 def _targets(

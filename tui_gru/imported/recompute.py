@@ -107,7 +107,7 @@ def _one_step(record: BatchRecord, layer: Layer, out: AnyArray, live: AnyArray) 
                   lengths=False, dropout=False, resets=False)  # fmt: skip
     at_once = len(compiled_.states) == len(compiled_.model.composed.layers)  # the output is the only state of a layer
     rows = T * B if at_once else B
-    step = compiled(one, {"I": x.shape[2], "H": H, "B": rows, "T": 1}, str(compiled_.dtype))
+    step = compiled(one, {**compiled_.sizes, "I": x.shape[2], "B": rows, "T": 1}, str(compiled_.dtype))
     single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
     for name, value in weights.items():
         value[...] = record.before[name + layer.suffix]
@@ -382,7 +382,8 @@ def sizes_of(module: GRUModule, timesteps: int, rows: int, classes: int) -> dict
     if not rows or not timesteps:
         raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
     sizes = {"I": module.input_size, "H": module.hidden_size, "B": rows, "T": timesteps}
-    return sizes | ({"V": classes} if classes else {})
+    inner = {} if module.equations is None else module.equations.inner_sizes
+    return sizes | inner | ({"V": classes} if classes else {})
 
 
 def check_masks(call: GRUCall) -> None:
