@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +30,8 @@ TOPICS = {
     "batch_size": 8,
     "seq_length": 16,
 }
+#: Each version of Python has other topics; the figures and pictures in the manual are of these.
+TOPICS_OF_THE_MANUAL = sys.version_info[:2] == (3, 11)
 CELL = MANUAL["equations"].partition("```cell\n")[2].partition("```")[0]
 
 

@@ -28,7 +28,7 @@ from tests.capture.runs import trained
 from tests.capture.scripts import Model
 from tests.key_table import HEAD, in_page, key_table
 from tests.pages import EVERYTHING, MANUAL, PATHS, README, section
-from tests.screenshots import CELL, TOPICS, TRAINED
+from tests.screenshots import CELL, TOPICS, TOPICS_OF_THE_MANUAL, TRAINED
 from tests.terminal import Terminal
 from tests.tui.test_browser import Site
 from tests.tui.test_main_screen import Driver, driving
@@ -50,8 +50,7 @@ from tui_gru.tui.verbs import BY_ID
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", EVERYTHING))
-#: A test of figures that the manual states of a text that each version of Python has in another form.
-OF_ITS_TOPICS = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the figures are of the help topics of Python 3.11")
+OF_ITS_TOPICS = pytest.mark.skipif(not TOPICS_OF_THE_MANUAL, reason="the figures are of the help topics of Python 3.11")
 LANGUAGES = {"", "sh", "toml", "python", "cell", "update", "loss", "head"}
 
 
