@@ -533,7 +533,7 @@ async def test_the_arrows_go_from_entry_to_entry_of_a_waterfall(board):
             assert panel.spot.ref == Ref("r", index)
 
 
-@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"make": large}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"make": large}], ids=["gru", "lstm", "large"])
 def test_the_state_that_the_head_reads_is_not_called_by_the_path_of_its_gradient(options):
     snapshot = at("logits", 1, **options)
     drawn = written_out(P, snapshot, snapshot.line, View(), 109, 12)[0].text
