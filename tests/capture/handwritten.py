@@ -5,6 +5,8 @@ from torch import nn
 from torch.nn import functional
 
 import tui_gru
+from tests.capture.test_borders import capture
+from tests.capture.test_putting_back import hooks
 from tui_gru.files.kinds import Convention
 
 IN, H = 4, 5
@@ -257,6 +259,22 @@ FORMS = {
     "an LSTMCell with a forward of its own": (OwnLSTMCell, IN, LSTM),
     "x and h side by side": (SideBySide, IN, gru("before", "keeps")),
 }
+
+
+def two_steps(model, loss, rate, **options):
+    """Train two steps of a loss, captured unless `options` is empty. Returns the steps, and what was learned, as bytes."""
+    optimizer = torch.optim.SGD(model.parameters(), rate)
+    steps, running = capture(model, optimizer, **options) if options else ([], None)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss(model).backward()
+        optimizer.step()
+        if running is not None:
+            running.step()
+    if running is not None:
+        running.close()
+        assert not hooks(model)
+    return steps, [value.detach().numpy().tobytes() for value in model.parameters()]
 
 
 def debugged_and_recorded(model, shape, folder, **cell):

@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from tests.capture.handwritten import IN, H, debugged_and_recorded, parameter
+from tests.capture.handwritten import IN, H, debugged_and_recorded, parameter, two_steps
 from tests.capture.test_borders import capture
-from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
 from tui_gru.imported.module import forget
@@ -237,21 +236,11 @@ def loss_of(out):
 
 
 def trained(make, dtype, captured):
-    """Train two steps. Returns the model, the steps, and what was learned, as bytes."""
+    """Train two steps. Returns the steps, and what was learned, as bytes."""
     torch.manual_seed(3)
     model = nn.ModuleDict({"rnn": make()}).to(dtype)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01)
-    steps, running = capture(model, optimizer) if captured else ([], None)
-    for _ in range(2):
-        optimizer.zero_grad()
-        loss_of(model["rnn"](x_for(model["rnn"], dtype))).backward()
-        optimizer.step()
-        if running is not None:
-            running.step()
-    if running is not None:
-        running.close()
-        assert not hooks(model)
-    return steps, [value.detach().numpy().tobytes() for value in model.parameters()]
+    options = {"head": None} if captured else {}
+    return two_steps(model, lambda model: loss_of(model["rnn"](x_for(model["rnn"], dtype))), 0.01, **options)
 
 
 def check(step, names, family, timesteps=T):

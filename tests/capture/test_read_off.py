@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.capture.handwritten import IN, H, debugged_and_recorded
+from tests.capture.handwritten import IN, H, debugged_and_recorded, two_steps
 from tests.capture.test_borders import capture
-from tests.capture.test_putting_back import hooks
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
 from tui_gru.capture.calls import Note
@@ -254,18 +253,8 @@ def trained(make, dtype=torch.float32, **options):
     """Train two steps, captured unless `options` is empty. Returns the model, the steps, and what was learned, as bytes."""
     torch.manual_seed(3)
     model = Script(make()).to(dtype)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    steps, running = capture(model, optimizer, **options) if options else ([], None)
-    for _ in range(2):
-        optimizer.zero_grad()
-        (model(torch.randn(T, B, IN, dtype=dtype)) + 1).pow(2).mean().backward()
-        optimizer.step()
-        if running is not None:
-            running.step()
-    if running is not None:
-        running.close()
-        assert not hooks(model)
-    return model, steps, [value.detach().numpy().tobytes() for value in model.parameters()]
+    steps, learned = two_steps(model, lambda model: (model(torch.randn(T, B, IN, dtype=dtype)) + 1).pow(2).mean(), 0.1, **options)
+    return model, steps, learned
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

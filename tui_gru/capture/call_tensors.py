@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -414,6 +415,32 @@ class InsideForm:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class ModuleCall:
+    """A call of a module that can be a hand-written cell, as a hook sees it; with its operations if they were collected."""
+
+    part: Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+    operations: Operations | None = None
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by name, in the order of the signature. Raises `TypeError` if the signature does not fit."""
+        return dict(inspect.signature(self.part.forward).bind(*self.args, **self.kwargs).arguments)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors of the arguments, in the order of the signature."""
+        return tensors_in(self.arguments if self.kwargs else self.args)
+
+    @property
+    def results(self) -> list[Tensor]:
+        """The tensors of the output."""
+        return tensors_in(self.output)
+
+
 @dataclass(frozen=True)
 class HandwrittenCell:
     """A module that computes as a GRU, an LSTM or a plain RNN does, or as equations of its own say, and how it is called.
@@ -468,15 +495,13 @@ class HandwrittenCell:
             return own
         return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
 
-    def calls(
-        self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, operations: Operations | None = None
-    ) -> list[Seen]:
+    def calls(self, call: ModuleCall) -> list[Seen]:
         """Return the tensors of a call of the module, as one call or one for each timestep; an empty list if it is a call of
         another kind, as with other arguments."""
         if isinstance(self.form, InsideForm):
-            return self.form.calls(self.module, inputs_of(part, args, kwargs), operations)
-        calls = self.form.calls(self.module, inputs_of(part, args, kwargs), tensors_in(output))
-        return self._with_memory(part, calls) if calls and calls[0].memory_inside else calls
+            return self.form.calls(self.module, call.inputs, call.operations)
+        calls = self.form.calls(self.module, call.inputs, call.results)
+        return self._with_memory(call.part, calls) if calls and calls[0].memory_inside else calls
 
     def _with_memory(self, part: Module, calls: Sequence[Seen]) -> list[Seen]:
         """Return calls with the c of each timestep, which the formulas give."""
@@ -549,12 +574,3 @@ def tensors_in(values: Any, *, whole_numbers: bool = False) -> list[Tensor]:
         return [values] if whole_numbers or values.is_floating_point() else []
     inner = values.values() if isinstance(values, Mapping) else values if isinstance(values, tuple | list) else ()
     return [tensor for value in inner for tensor in tensors_in(value, whole_numbers=whole_numbers)]
-
-
-def inputs_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """Return the tensors of a call's arguments, in the order of the signature."""
-    return tensors_in(arguments_of(part, args, kwargs)) if kwargs else tensors_in(args)
-
-
-def arguments_of(part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(inspect.signature(part.forward).bind(*args, **kwargs).arguments)

@@ -26,12 +26,11 @@ from tui_gru.capture.call_tensors import (
     InsideForm,
     LastState,
     LoopForm,
+    ModuleCall,
     OneTimestepForm,
-    Operations,
     ParameterProduct,
     ResultPlace,
     SumTerms,
-    arguments_of,
     gates_of,
     same_numbers,
     set_apart,
@@ -86,19 +85,9 @@ class _Attempt:
     following: float = np.inf
 
 
-def recognized(
-    part: Module,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    *,
-    given: bool,
-    written: WrittenCell | None = None,
-    operations: Operations | None = None,
-) -> list[HandwrittenCell]:
+def recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None = None) -> list[HandwrittenCell]:
     """Return how a module computes one timestep, from its first call; several cells if it has layers or directions. `given`: the
-    script says that this module is a cell; `written`: it gives its equations. `operations` has those of the call.
+    script says that this module is a cell; `written`: it gives its equations.
 
     The module itself is not called. Raises `CaptureError`, with the reason, if it is none.
     """
@@ -106,55 +95,30 @@ def recognized(
 
     # Checkpointing counts the tensors that autograd saves in a call, of which those of copies are none.
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-        return _recognized_anyhow(part, name, args, kwargs, output, given=given, written=written, operations=operations)
-
-
-def _recognized_anyhow(
-    part: Module,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    *,
-    given: bool,
-    written: WrittenCell | None,
-    operations: Operations | None,
-) -> list[HandwrittenCell]:
-    """Return a module as a cell or a loop that returns its states, or as the cells of loops inside of it."""
-    try:
-        return [_recognized(part, name, args, kwargs, output, given=given, written=written)]
-    except CaptureError as refused:
-        inputs = [value for value in arguments_of(part, args, kwargs).values() if hasattr(value, "is_floating_point")]
-        is_cell = len(inputs) > 1 and inputs[0].is_floating_point() and inputs[0].dim() < 3
-        if written is not None or is_cell or is_sharded(part):
-            raise
-        if operations is None:
-            raise NoCellError(f"{refused}; within torch.compile the states of a loop are not seen: debug it without") from None
         try:
-            return _recognized_inside(part, name, args, kwargs, output, operations, reads_off=given or sounds_recurrent(part))
-        except UnreadableError as why:
-            raise NoCellError(f"{refused}; as a loop of a cell it cannot be read either: {why}") from None
+            return [_recognized(call, name, given=given, written=written)]
+        except CaptureError as refused:
+            inputs = [value for value in call.arguments.values() if hasattr(value, "is_floating_point")]
+            is_cell = len(inputs) > 1 and inputs[0].is_floating_point() and inputs[0].dim() < 3
+            if written is not None or is_cell or is_sharded(call.part):
+                raise
+            if call.operations is None:
+                raise NoCellError(f"{refused}; within torch.compile the states of a loop are not seen: debug it without") from None
+            try:
+                return _recognized_inside(call, name, reads_off=given or sounds_recurrent(call.part))
+            except UnreadableError as why:
+                raise NoCellError(f"{refused}; as a loop of a cell it cannot be read either: {why}") from None
 
 
-def _recognized(
-    part: Module,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    *,
-    given: bool,
-    written: WrittenCell | None,
-) -> HandwrittenCell:
+def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None) -> HandwrittenCell:
     """Return a module as a cell, or as a loop that returns its states. Raises `CaptureError`."""
+    part, results = call.part, call.results
     if is_sharded(part):
         raise CaptureError("its parameters are shared among ranks")
-    arguments, results = arguments_of(part, args, kwargs), tensors_in(output)
-    inputs = tensors_in(arguments)
+    inputs = tensors_in(call.arguments)
     if inputs and inputs[0].dim() == 3:
-        reads_off = written is None and (given or sounds_recurrent(part))
-        return _recognized_loop(part, name, arguments, args, kwargs, output, written, reads_off=reads_off)
-    absent = len(inputs) == 1 and bool(results) and _absent_state(part, arguments)
+        return _recognized_loop(call, name, written, reads_off=written is None and (given or sounds_recurrent(part)))
+    absent = len(inputs) == 1 and bool(results) and _absent_state(call)
     if (not absent and next(_roles(inputs, results, given=given), None) is None) or any(tensor.dim() > 2 for tensor in inputs[:1]):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "no tensor of floats"
         raise CaptureError(
@@ -162,7 +126,7 @@ def _recognized(
             "does in a timestep into a module of its own"
         )
     attempts = list[_Attempt]()
-    for seen in observations(part, arguments, results, absent or ""):
+    for seen in observations(part, call.arguments, results, absent or ""):
         if len(seen.products) > MOST_PRODUCTS and written is None:
             break
         for x, states, ends, takes, gives, beside in _roles(tensors_in(seen.called), tensors_in(seen.result), given=given):
@@ -176,14 +140,14 @@ def _recognized(
             if cell is not None and (given or cell.module.family != "RNN" or sounds_recurrent(part)):
                 seen.check_derivative(gives)
                 found = replace(cell, form=OneTimestepForm(takes, gives, beside))
-                _check(found, part, args, kwargs, output)
+                _check(found, call)
                 return found
     if written is not None:
         raise NoCellError(f"it does not return as many states as {written.name} has")
     if not given and not sounds_recurrent(part):
         raise _refused(attempts, "; or name it with cell= to have its equations read off its operations")
     try:
-        return _read_off(part, name, arguments, results, absent or "", args, kwargs, output)
+        return _read_off(call, name, absent or "")
     except UnreadableError as error:
         raise _refused(attempts, f"; its equations cannot be read off its operations: {error}") from None
 
@@ -254,22 +218,13 @@ def _stored(name: str, parameter: Tensor, shape: tuple[int, ...], products: Sequ
     raise CaptureError(f"{weight} has the shape {shape} with these inputs, and the parameter {name} {tuple(parameter.shape)}")
 
 
-def _read_off(
-    part: Module,
-    name: str,
-    arguments: dict[str, Any],
-    results: Sequence[Tensor],
-    absent: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-) -> HandwrittenCell:
+def _read_off(call: ModuleCall, name: str, absent: str) -> HandwrittenCell:
     """Return a cell with the equations that the operations of a module are. Raises `UnreadableError` with the reason if they are
     none, `NoCellError` if its first call computed something else."""
     import torch
 
     found, in_place, why = dict[str, HandwrittenCell](), dict[str, HandwrittenCell](), list[tuple[int, str]]()
-    for seen in observations(part, arguments, results, absent):
+    for seen in observations(call.part, call.arguments, call.results, absent):
         if len(seen.products) > MOST_PRODUCTS:
             raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
         leaves = [tensor for tensor in tensors_in(seen.called) if 0 < tensor.dim() < 3]
@@ -285,7 +240,7 @@ def _read_off(
                     readers[H] = reader, tensors_in(call_of(seen.copied, seen.called))
             reader, ends = readers[H]
             try:
-                cell = _cell_of(reader, part, name, seen, [x, *states], takes, [ends[i] for i in gives], gives)
+                cell = _cell_of(reader, call.part, name, seen, [x, *states], takes, [ends[i] for i in gives], gives)
             except (CaptureError, EquationError) as error:
                 why.append((-len(states), str(error)))
                 continue
@@ -308,7 +263,7 @@ def _read_off(
     (cell,) = found.values()
     assert isinstance(cell.form, OneTimestepForm)
     seen.check_derivative(cell.form.gives)
-    _check_equations(cell, part, args, kwargs, output)
+    _check_equations(cell, call)
     return cell
 
 
@@ -365,23 +320,16 @@ def _derivable(name: str, text: str, input_size: int, hidden_size: int) -> CellE
     return equations
 
 
-def _check_equations(
-    cell: HandwrittenCell,
-    part: Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    operations: Operations | None = None,
-) -> None:
+def _check_equations(cell: HandwrittenCell, first_call: ModuleCall) -> None:
     """Compare what the first call computed, in its first timestep, with the equations. Raises `NoCellError`."""
     import torch
 
-    (call, *_), module = cell.calls(part, args, kwargs, output, operations), cell.module
+    (call, *_), module = cell.calls(first_call), cell.module
     assert module.equations is not None
     zero = torch.zeros_like(call.out)
     begins = [zero if state is None else state for state in (call.h0, call.c0)][: module.states]
     ends = [end for end in (call.out, call.cn) if end is not None]
-    weights = {name: torch.from_numpy(value) for name, value in cell.weights(cell.tensors(part), fresh).items()}
+    weights = {name: torch.from_numpy(value) for name, value in cell.weights(cell.tensors(first_call.part), fresh).items()}
     error = error_of(module.equations, weights, [call.x, *begins], ends)
     if error > HALF_TOLERANCE:  # a layer norm can amplify rounding
         raise NoCellError(
@@ -393,16 +341,9 @@ def _check_equations(
 MOST_CHECKED = 8  # timesteps of the first call: later, rounding can have been amplified
 
 
-def _check(
-    cell: HandwrittenCell,
-    part: Module,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    operations: Operations | None = None,
-) -> None:
+def _check(cell: HandwrittenCell, first_call: ModuleCall) -> None:
     """Compare what the first call computed with the formulas. Raises `NoCellError`, as where dropout draws in the cell."""
-    calls, module = cell.calls(part, args, kwargs, output, operations), cell.module
+    calls, module = cell.calls(first_call), cell.module
     assert calls
     assert module.convention is not None
     first, last = calls[0], calls[-1]
@@ -416,7 +357,7 @@ def _check(
         ends[-1] = outs[-1], _rows(last.cn)
     largest = max([1.0, *(float(np.abs(end).max(initial=0)) for each in ends for end in each)])
     checked = _Timesteps(tuple(xs[:MOST_CHECKED]), tuple(begins), tuple(ends[:MOST_CHECKED]))
-    error = max(checked.errors(cell.formula_weights(part), module.convention)) / largest
+    error = max(checked.errors(cell.formula_weights(first_call.part), module.convention)) / largest
     half = first.out.element_size() < 4 or bool(autocast_type(first.out.device.type))
     if error > (HALF_TOLERANCE if half else TOLERANCE):
         raise NoCellError(
@@ -425,9 +366,9 @@ def _check(
         )
 
 
-def _absent_state(part: Module, arguments: Mapping[str, Any]) -> str:
+def _absent_state(call: ModuleCall) -> str:
     """Return the name of the argument by which a call could have been given a state; "" if there is none."""
-    names = (name for name in inspect.signature(part.forward).parameters if arguments.get(name) is None)
+    names = (name for name in inspect.signature(call.part.forward).parameters if call.arguments.get(name) is None)
     words = ("state", "prev", "carry")
     return next((name for name in names if name[0] in "hH" or any(word in name.lower() for word in words)), "")
 
@@ -563,27 +504,19 @@ OBSERVED_TIMESTEPS, OBSERVED_ROWS, MOST_OBSERVED = 3, 4, 100
 
 
 def _recognized_loop(
-    part: Module,
-    name: str,
-    arguments: dict[str, Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    written: WrittenCell | None,
-    *,
-    reads_off: bool,
-    axes: tuple[int, ...] = (0, 1),
+    call: ModuleCall, name: str, written: WrittenCell | None, *, reads_off: bool, axes: tuple[int, ...] = (0, 1)
 ) -> HandwrittenCell:
     """Return how a module computes all timesteps of x (T, B, I) or (B, T, I), on one of `axes`; with `reads_off`, also by equations
     that are read off its operations. Raises `CaptureError` if it is no loop of a cell."""
     import torch
 
+    part, arguments, results = call.part, call.arguments, call.results
     x_name = next((key for key, value in arguments.items() if isinstance(value, torch.Tensor) and value.dim() == 3), None)
     if x_name is None:
         raise CaptureError("a loop over timesteps has x as a tensor, with the shape (T, B, numbers) or (B, T, numbers)")
-    x, results, attempts, failure, more = arguments[x_name], tensors_in(output), list[_Attempt](), "", ""
+    x, attempts, failure, more = arguments[x_name], list[_Attempt](), "", ""
     states = tensors_in(arguments)[1:]
-    absent = "" if states else _absent_state(part, arguments)
+    absent = "" if states else _absent_state(call)
     for axis in axes:
         rows = x.shape[1 - axis] if states else min(x.shape[1 - axis], OBSERVED_ROWS)
         for T in dict.fromkeys((OBSERVED_TIMESTEPS, x.shape[axis])):
@@ -601,7 +534,7 @@ def _recognized_loop(
             if cell is None and reads_off:
                 try:
                     found = _loop_read_off(seen, part, name, x_name, batch_first=axis == 1)
-                    return _recognized_loop(part, name, arguments, args, kwargs, output, found, reads_off=False, axes=(axis,))
+                    return _recognized_loop(call, name, found, reads_off=False, axes=(axis,))
                 except (CaptureError, EquationError) as error:
                     more = more or f"; its equations cannot be read off its operations: {error}"
             if cell is None:
@@ -615,7 +548,7 @@ def _recognized_loop(
                 assert isinstance(cell.form, LoopForm)
                 seen.check_derivative(range(seen.called[x_name].shape[axis]) if cell.form.out_is_list else cell.form.gives[:1])
             if written is None:
-                _check(cell, part, args, kwargs, output)
+                _check(cell, call)
             return cell
     if failure and not attempts:
         raise NoCellError(
@@ -806,16 +739,7 @@ def _last_state(seen: Observation, x_name: str, out: int, h_end: int) -> LastSta
 # Modules whose loops do not return their states, or that have several.
 
 
-def _recognized_inside(
-    part: Module,
-    name: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    operations: Operations,
-    *,
-    reads_off: bool,
-) -> list[HandwrittenCell]:
+def _recognized_inside(call: ModuleCall, name: str, *, reads_off: bool) -> list[HandwrittenCell]:
     """Return the cells of the loops in a module, which two calls of its copy show, of different lengths; one that knows its length
     shows them in calls of that. With `reads_off`, also plain RNNs, and cells with equations of their own.
 
@@ -823,7 +747,7 @@ def _recognized_inside(
     """
     import torch
 
-    arguments, why = arguments_of(part, args, kwargs), list[str]()
+    arguments, why = call.arguments, list[str]()
     x = next((value for value in arguments.values() if isinstance(value, torch.Tensor) and value.dim() > 1), None)
     if x is None:
         raise UnreadableError("it is called without a sequence, (T, B, …) or (B, T, …)")
@@ -834,8 +758,8 @@ def _recognized_inside(
             if not 3 < Ts[0] <= MOST_OBSERVED:
                 continue
             try:
-                pairs = [_loops_seen(part, arguments, x, axis, rows, T, output) for T in Ts]
-                cells = _cells_inside(part, name, axis, Ts, pairs, reads_off=reads_off)
+                pairs = [_loops_seen(call, x, axis, rows, T) for T in Ts]
+                cells = _cells_inside(call.part, name, axis, Ts, pairs, reads_off=reads_off)
             except CaptureError as error:
                 why.append(str(error))
                 continue
@@ -844,7 +768,7 @@ def _recognized_inside(
                 continue
             for cell in cells:
                 check = _check if cell.module.equations is None else _check_equations
-                check(cell, part, args, kwargs, output, operations)
+                check(cell, call)
             return cells
     raise UnreadableError(next((each for each in why if each != NO_LOOP), NO_LOOP))
 
@@ -852,9 +776,7 @@ def _recognized_inside(
 NO_LOOP = "no matrix multiplies a state once in each timestep"
 
 
-def _loops_seen(
-    part: Module, arguments: dict[str, Any], x: Tensor, axis: int, rows: int, T: int, output: Any
-) -> tuple[Observation, LoopReader, list[LoopInside]]:
+def _loops_seen(call: ModuleCall, x: Tensor, axis: int, rows: int, T: int) -> tuple[Observation, LoopReader, list[LoopInside]]:
     """Return the loops in a call of a copy with `T` timesteps, and `rows` rows."""
     import torch
 
@@ -865,8 +787,8 @@ def _loops_seen(
             tensor = tensor.index_select(dim, torch.arange(size, device=tensor.device) % tensor.shape[dim])
         return tensor
 
-    called = {key: sized(each) if isinstance(each, torch.Tensor) else each for key, each in arguments.items()}
-    (seen,) = observations(part, called, tensors_in(output), "")
+    called = {key: sized(each) if isinstance(each, torch.Tensor) else each for key, each in call.arguments.items()}
+    (seen,) = observations(call.part, called, call.results, "")
     reader = LoopReader(seen, T)
     loops = reader.loops()
     if not loops:

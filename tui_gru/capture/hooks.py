@@ -19,6 +19,7 @@ from tui_gru.capture.call_tensors import (
     HandwrittenCell,
     InsideForm,
     LayerPart,
+    ModuleCall,
     Operations,
     TogetherParameter,
     candidates,
@@ -704,29 +705,29 @@ class Capture:
             operations.end()
         if output is None:
             return
+        whole = ModuleCall(part, args, kwargs, output, operations)
         if part in self._candidates and (self._open.wanted or not self._explicit):
-            self._recognize(part, args, kwargs, output, operations)
+            self._recognize(whole)
         if part not in self._kinds:
             return
         kinds, calls = self._kinds[part].setdefault(part.training, []), list[list[Seen]]()
         for kind in kinds:
-            calls = calls if all(calls) and calls else [cell.calls(part, args, kwargs, output, operations) for cell in kind]
+            calls = calls if all(calls) and calls else [cell.calls(whole) for cell in kind]
         if not kinds or (not (calls and all(calls)) and operations is not None and len(kinds) < MOST_KINDS):
-            kinds.append(self._other_kind(part, args, kwargs, output, operations))
-            calls = [cell.calls(part, args, kwargs, output, operations) for cell in kinds[-1]]
+            kinds.append(self._other_kind(whole))
+            calls = [cell.calls(whole) for cell in kinds[-1]]
         for key, own in zip(self._layers[part], calls, strict=False):
             for call in own:
                 self._take_call(key, self._cells[key].module, call, None, None)
 
-    def _other_kind(
-        self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, operations: Operations | None
-    ) -> list[HandwrittenCell]:
+    def _other_kind(self, call: ModuleCall) -> list[HandwrittenCell]:
         """Return the cells of a module in a call of another kind, as in training after evaluation mode, if they compute the same;
         otherwise warn."""
+        part = call.part
         first, mode = self._cells[self._layers[part][0]], "training" if part.training else "evaluation"
         name = first.module.name if len(self._layers[part]) == 1 else first.module.name.removesuffix("_l0")
         try:
-            found = recognized(part, name, args, kwargs, output, given=True, written=self._written, operations=operations)
+            found = recognized(call, name, given=True, written=self._written)
             same = [cell.module for cell in found] == [self._cells[key].module for key in self._layers[part]]
             why = "" if same else "it computes something else"
         except Exception as error:
@@ -741,22 +742,19 @@ class Capture:
             _warn(min(self._refused, key=lambda known: known[0])[1])
             self._refused = []
 
-    def _recognize(
-        self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, operations: Operations | None
-    ) -> None:
+    def _recognize(self, call: ModuleCall) -> None:
         """Find out by a call whether a module is a cell, or has several."""
+        part, tensors = call.part, tensors_in([call.args, call.kwargs])
         if not all(map(has_numbers, part.parameters())):
             return  # traced, or not gathered yet
-        if not all(tensor.numel() for tensor in tensors_in([args, kwargs])):
+        if not all(tensor.numel() for tensor in tensors):
             return  # without rows, it shows nothing
-        if not all(map(has_numbers, tensors_in([args, kwargs]))):
+        if not all(map(has_numbers, tensors)):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         name = self._candidates.pop(part)
         try:
-            cells = recognized(
-                part, name, args, kwargs, output, given=self._given_cell, written=self._written, operations=operations
-            )
+            cells = recognized(call, name, given=self._given_cell, written=self._written)
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
             what = self.left_out[name] = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
