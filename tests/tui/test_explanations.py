@@ -149,6 +149,15 @@ async def test_a_search_in_the_help_finds_values_panels_and_signs_below_the_keys
         assert help_text(d).startswith("keys with “carry candidate” Explanations c h z r The paths of the gradient")
 
 
+@pytest.mark.parametrize("size", [(160, 50), (80, 24)])
+async def test_the_paths_of_the_gradient_are_explained_as_percents_and_as_letters(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("l", "3s", "8o")
+        d.screen.set_focus(d.screen.query_one(Sequence))
+        await d.type("?")
+        assert "with their shares of it in percent, or each letter a fifth of it: the line of the carry" in help_text(d)
+
+
 async def test_the_insight_of_the_sequence_is_explained_where_it_has_the_focus() -> None:
     async with driving() as d:
         await d.type("n", "n", "s")

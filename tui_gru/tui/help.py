@@ -401,9 +401,9 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
                    "row continues the text of the previous batch", "Sequence", "warning"),
         LegendSign("‖dh‖", "the norm of the gradient at a timestep; the bar below it compares the timesteps", "Sequence"),
         LegendSign("c h z r",
-                   "the paths of the gradient to the previous timestep, each letter a fifth of it: the line of the carry, the "
-                   "candidate, the update gate, the reset gate, as the border says", "Sequence",
-                   seen="paths"),
+                   "the paths of the gradient to the previous timestep, with their shares of it in percent, or each letter a "
+                   "fifth of it: the line of the carry, the candidate, the update gate, the reset gate, as the border says",
+                   "Sequence", seen="paths|share"),
         LegendSign("‖dW‖", "the norm of the gradients of a gate: the root of the sum of squares; ‖ΔW‖ of changes", "Overview"),
         LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
         LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
