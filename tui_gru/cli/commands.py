@@ -33,11 +33,10 @@ from tui_gru.cli.models import (
     number,
     number_options,
     open_command,
-    read_held_out,
-    shortened,
     whole_number,
 )
 from tui_gru.cli.options import (
+    PROGRAM,
     STANDARD_OUTPUT,
     abandon,
     held_out_option,
@@ -46,8 +45,10 @@ from tui_gru.cli.options import (
     opened,
     output_option,
     print_lines,
+    read_held_out,
     screen_options,
     session_option,
+    shortened,
     theme_option,
 )
 from tui_gru.engine.config import SAMPLERS
@@ -503,6 +504,7 @@ def completion_script(shell: str) -> None:
 
 
 completion.register()
+PROGRAM.append(program)
 program.add_command(inspect_command)
 program.add_command(check_command)
 program.add_command(open_command)

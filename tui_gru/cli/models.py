@@ -22,8 +22,10 @@ from tui_gru.cli.options import (
     open_debugger,
     option_name,
     print_lines,
+    read_text_file,
     require_terminal,
     screen_options,
+    shortened,
 )
 from tui_gru.engine.config import CARRIES, DTYPES, INITS, LAYOUTS, OWN_TEXT, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
 from tui_gru.engine.numbers import counted
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 # The options that choose the text and the model. Every command that runs a model has them.
 
 
-LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much memory
 _GIVEN = "tui_gru.model"
 
 
@@ -66,12 +67,6 @@ def number(value: str | float) -> float:
         return float(value)
     except ValueError:
         raise click.BadParameter(f"{shortened(value)} is not a number") from None
-
-
-def shortened(value: object) -> str:
-    """Return a value as a message quotes it, shortened."""
-    text = str(value)
-    return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -234,36 +229,6 @@ def _check_decoded(field: str, value: str) -> None:
     except UnicodeEncodeError as error:
         raise TuiGruError(
             f"the bytes at character {error.start + 1} are not valid in this locale's encoding", option=field
-        ) from None
-
-
-def read_held_out(path: Path) -> str:
-    """Return the held-out text of a file. Raises `TuiGruError` if it cannot be read or is empty."""
-    text = read_text_file(path, option="held_out")
-    if not text:
-        raise TuiGruError(f"{path} is empty; name a file with a text that is not trained on", option="held_out")
-    return text
-
-
-def read_text_file(path: Path, option: str = "file") -> str:
-    """Return the text of a UTF-8 file. Raises a `TuiGruError` about `option` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(LONGEST_FILE + 1)
-    except FileNotFoundError:
-        raise TuiGruError(f"there is no file {path}; check the path", option=option) from None
-    except IsADirectoryError:
-        raise TuiGruError(f"{path} is a directory; name a text file in it", option=option) from None
-    except OSError as error:
-        raise TuiGruError(f"cannot read {path}: {error.strerror}; choose another file", option=option) from None
-    if len(data) > LONGEST_FILE:
-        raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option=option)
-    try:
-        return data.decode().removeprefix("\ufeff")  # remove a byte order mark
-    except UnicodeDecodeError as error:
-        raise TuiGruError(
-            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",
-            option=option,
         ) from None
 
 

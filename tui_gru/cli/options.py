@@ -91,6 +91,12 @@ def _file(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much memory
+
+#: The program, which `commands` puts here: errors name its options.
+PROGRAM: list[click.Group] = []
+
+
 # ------------------------------------------------------------------------------
 # Options that several commands share: the output file, a held-out text, and the appearance of the screen.
 
@@ -183,9 +189,8 @@ def _of_engine(error: TuiGruError) -> str:
 @cache
 def _fields() -> re.Pattern[str]:
     """Return a pattern for the names of fields that are options, outside of quotes and file names."""
-    from tui_gru.cli.commands import program
 
-    parameters = [each for command in (program, *program.commands.values()) for each in command.params]
+    parameters = [each for command in (PROGRAM[0], *PROGRAM[0].commands.values()) for each in command.params]
     names = "|".join(sorted({each.name for each in parameters if each.name and "_" in each.name}))
     return re.compile(rf"""(?<!['"\w./-])(?:{names})(?!['"\w/-]|\.\w)""")
 
@@ -266,3 +271,39 @@ def open_debugger(
     if problem:
         session.add_notice(problem, warning=True)
     run(session, theme=own_theme if theme is None else theme, ascii=ascii_only, keys=keymap)
+
+
+def shortened(value: object) -> str:
+    """Return a value as a message quotes it, shortened."""
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def read_held_out(path: Path) -> str:
+    """Return the held-out text of a file. Raises `TuiGruError` if it cannot be read or is empty."""
+    text = read_text_file(path, option="held_out")
+    if not text:
+        raise TuiGruError(f"{path} is empty; name a file with a text that is not trained on", option="held_out")
+    return text
+
+
+def read_text_file(path: Path, option: str = "file") -> str:
+    """Return the text of a UTF-8 file. Raises a `TuiGruError` about `option` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+    except FileNotFoundError:
+        raise TuiGruError(f"there is no file {path}; check the path", option=option) from None
+    except IsADirectoryError:
+        raise TuiGruError(f"{path} is a directory; name a text file in it", option=option) from None
+    except OSError as error:
+        raise TuiGruError(f"cannot read {path}: {error.strerror}; choose another file", option=option) from None
+    if len(data) > LONGEST_FILE:
+        raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option=option)
+    try:
+        return data.decode().removeprefix("\ufeff")  # remove a byte order mark
+    except UnicodeDecodeError as error:
+        raise TuiGruError(
+            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",
+            option=option,
+        ) from None

@@ -16,8 +16,7 @@ from typing import Any
 import click
 
 from tui_gru import errors as arguments
-from tui_gru.cli.models import read_held_out, shortened
-from tui_gru.cli.options import STANDARD_OUTPUT, option_name
+from tui_gru.cli.options import STANDARD_OUTPUT, option_name, read_held_out, shortened
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import counted, gib
 from tui_gru.engine.training import initial_weights, train
