@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.screenshots import TOPICS
 from tui_gru import Session
-from tui_gru.debugger.derivation_text import first_opened, laid_out
+from tui_gru.debugger.derivation import first_opened, laid_out
 
 REPEATS = 30
 LARGE = {"text": TOPICS["text"], "hidden_size": 256, "batch_size": 32, "seq_length": 64}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tui_gru import Session
-from tui_gru.debugger.evaluate import total_of
+from tui_gru.debugger.derivation import total_of
 from tui_gru.engine.numbers import same
 
 FUNCTIONS = ("sigmoid", "tanh", "log", "exp", "relu", "clamp")

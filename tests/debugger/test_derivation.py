@@ -7,8 +7,7 @@ import pytest
 
 from tests.debugger.deriving import combined, rounding
 from tui_gru import Session
-from tui_gru.debugger.derivation_text import MOST_TERMS, Form, as_latex, as_text, first_opened, laid_out
-from tui_gru.debugger.evaluate import Derivation, Node, given
+from tui_gru.debugger.derivation import MOST_TERMS, Derivation, Form, Node, as_latex, as_text, first_opened, given, laid_out
 from tui_gru.debugger.program import joined
 from tui_gru.engine.numbers import short
 from tui_gru.equations.writing import latex_text

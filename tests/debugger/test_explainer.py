@@ -12,7 +12,7 @@ from tests.debugger.models import TEXT
 from tests.extent import examples
 from tests.session.acting import timeline_of
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.engine.numbers import significant
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.derivation_text import as_latex, first_opened
-from tui_gru.debugger.evaluate import Node, ValueRef
+from tui_gru.debugger.derivation import Node, ValueRef, as_latex, first_opened
 from tui_gru.session.snapshot import line_latex
 
 OWN = """

@@ -43,7 +43,7 @@ f.WRITTEN |= {"ς": "softplus", "softplus": "softplus", "arcsinh": "arcsinh"}
 
 import numpy as np
 from tui_gru import Session
-from tui_gru.debugger.derivation_text import as_latex, as_text, first_opened
+from tui_gru.debugger.derivation import as_latex, as_text, first_opened
 from tui_gru.tui.help import explain
 from tui_gru.tui.theme import ASCII, transliterate
 

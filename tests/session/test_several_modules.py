@@ -12,7 +12,7 @@ from torch import nn
 import tui_gru
 from tests.capture.scripts import IN, B, H, Seq2seq, T, loss_of
 from tests.tui.test_main_screen import driving_app
-from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.imported.module import forget
 from tui_gru.session.opening import on_recording, other_module
 from tui_gru.session.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel
 from tui_gru.tui.panels.derivation import DerivationPanel

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.tui.draw import Ref
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import DerivationPanel

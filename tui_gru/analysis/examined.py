@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +16,7 @@ from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
 from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.trials import Cure, cured
-from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, batch_in_words
@@ -27,6 +29,7 @@ from tui_gru.engine.data import AnyCorpus, Corpus
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Array, Float64Array
+from tui_gru.errors import safe_text
 from tui_gru.imported.captured import CapturedBatch, RecordedBatches
 from tui_gru.imported.convention import Fit, Port
 
@@ -71,9 +74,25 @@ class Finding:
         return f"<finding {self.name}: {self.title}{because}; cure: {self.cure}>"
 
     def _repr_html_(self) -> str:
-        from tui_gru.analysis.report import finding_html
-
         return finding_html(self)
+
+
+#: A command; or an option, with its value if that is a number or the last word of a clause.
+TYPED = re.compile(r"(^:.*|--[a-z-]+(?: (?:\d[\w.+-]*|\w+\b(?! \w)))?)")
+
+
+def finding_html(finding: Finding) -> str:
+    """Return a finding with its evidence and its cure as HTML."""
+    facts = "".join(f"<li>{escape(safe_text(evidence.words))}</li>" for evidence in finding.evidence)
+    return (
+        f'<div class="finding"><h3>{escape(safe_text(finding.title))}</h3><p>{escape(safe_text(finding.meaning))}</p>'
+        f"<ul>{facts}</ul><p>Cure: {cure_written(safe_text(finding.cure), escape, '<code>{}</code>')}</p></div>"
+    )
+
+
+def cure_written(words: str, write: Callable[[str], str], code: str) -> str:
+    """Return a cure with all that can be typed in the form `code`: a command, or an option with its value."""
+    return "".join(code.format(write(part)) if i % 2 else write(part) for i, part in enumerate(TYPED.split(words)))
 
 
 class FoundProblems(tuple[Finding, ...]):

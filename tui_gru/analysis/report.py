@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.check import expected_of
-from tui_gru.analysis.examined import Finding
+from tui_gru.analysis.examined import Finding, cure_written, finding_html
 from tui_gru.analysis.findings import find
 from tui_gru.analysis.influence import ContextMemory, memory, reach
 from tui_gru.analysis.losses import Share, TextLosses, baselines, bits, perplexity
@@ -37,7 +36,7 @@ from tui_gru.engine.numbers import batch_ticks, counted, rounded, value_ticks
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Float64Array
-from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.errors import TuiGruError
 from tui_gru.imported.captured import RecordedBatches
 from tui_gru.schema import __version__
 
@@ -679,8 +678,6 @@ svg { max-width: 100%; height: auto; } mark { color: #1d2429; background: #f4c54
 _INKS = (f'[fill="{light}"] {{ fill: {dark}; }} [stroke="{light}"] {{ stroke: {dark}; }}' for light, dark in _DARK.items())
 _STYLE += f"@media screen and (prefers-color-scheme: dark) {{ {' '.join(_INKS)} :root {{ --ink: {_DARK[_INK]}; "
 _STYLE += f"--dim: {_DARK[_DIM]}; --paper: {_NIGHT}; --bad: {_DARK['#b3261e']}; }} }}\n"
-#: A command; or an option, with its value if that is a number or the last word of a clause.
-_TYPED = re.compile(r"(^:.*|--[a-z-]+(?: (?:\d[\w.+-]*|\w+\b(?! \w)))?)")
 _SIGN = "▲"
 _OF_UNITS = "unit", "follows (untrained)", "loss without", "strongest after"
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -772,20 +769,6 @@ def _of_texts(rows: Iterable[Sequence[str]], heads: Sequence[str] = ()) -> str:
 def _marked(place: tuple[str, str, str]) -> str:
     before, char, after = (escape(printable_text(part)) for part in place)
     return f"{before}<mark>{char}</mark>{after}"
-
-
-def finding_html(finding: Finding) -> str:
-    """Return a finding with its evidence and its cure as HTML."""
-    facts = "".join(f"<li>{escape(safe_text(evidence.words))}</li>" for evidence in finding.evidence)
-    return (
-        f'<div class="finding"><h3>{escape(safe_text(finding.title))}</h3><p>{escape(safe_text(finding.meaning))}</p>'
-        f"<ul>{facts}</ul><p>Cure: {_cure(safe_text(finding.cure), escape, '<code>{}</code>')}</p></div>"
-    )
-
-
-def _cure(words: str, write: Callable[[str], str], code: str) -> str:
-    """Return a cure with all that can be typed in the form `code`: a command, or an option with its value."""
-    return "".join(code.format(write(part)) if i % 2 else write(part) for i, part in enumerate(_TYPED.split(words)))
 
 
 def _units_html(report: RunReport) -> str:
@@ -888,7 +871,7 @@ def as_markdown(report: RunReport) -> str:
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
-        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: {_cure(each.cure, str, '`{}`')}", ""]
+        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: {cure_written(each.cure, str, '`{}`')}", ""]
     if report.units:
         out += [f"## Units of {report.name} over the text", "", *_units_markdown(report), ""]
     if report.memory is not None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tui_gru.debugger.derivation import Derivation, Node, ValueRef, given, total_of
 from tui_gru.debugger.edits import changeable
-from tui_gru.debugger.evaluate import AnyIndex, Derivation, Node, TermBuilder, ValueRef, given, total_of
+from tui_gru.debugger.evaluate import AnyIndex, TermBuilder
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
 from tui_gru.debugger.program import Store, ValueKind, no_entry, shown_char, spoken, unknown_name

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.units import Activity
     from tui_gru.analysis.what_if import WhatIf
+    from tui_gru.debugger.derivation import Node, ValueRef
     from tui_gru.debugger.edits import JournalEntry
-    from tui_gru.debugger.evaluate import Node, ValueRef
     from tui_gru.debugger.state import Mark
     from tui_gru.debugger.timeline import BranchInfo
     from tui_gru.engine.sampling import Sample

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
     from tui_gru.analysis.units import Activity, Feature
     from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
-    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.derivation import Node, ValueRef
     from tui_gru.debugger.explain import Silenced
     from tui_gru.debugger.expressions import CompiledExpression
     from tui_gru.debugger.moment import Moment
@@ -304,7 +304,7 @@ class Queries:
         The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
         `TuiGruError`.
         """
-        from tui_gru.debugger.evaluate import ValueRef
+        from tui_gru.debugger.derivation import ValueRef
         from tui_gru.debugger.explain import Explainer
 
         number = ValueRef(self._code_name(name), as_index(index), self._timestep(t), self.state.tick)
@@ -318,7 +318,7 @@ class Queries:
 
     def derive(self, number: ValueRef, *, progress: SearchProgress | None = None) -> Node:
         """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
-        from tui_gru.debugger.evaluate import ValueRef
+        from tui_gru.debugger.derivation import ValueRef
         from tui_gru.debugger.explain import Explainer
 
         number = arguments.expected("a number", number, ValueRef, "the `number` of a term of a derivation")

@@ -15,7 +15,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tui_gru.debugger.derivation_text import as_text, first_opened
+from tui_gru.debugger.derivation import as_text, first_opened
 from tui_gru.debugger.position import position_of
 from tui_gru.engine.numbers import plain
 from tui_gru.errors import TuiGruError, safe_text
@@ -39,7 +39,7 @@ from tui_gru.tui.keys import (
 from tui_gru.tui.verbs import BY_ID, KEYS
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.derivation import Node, ValueRef
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.headless import UnseenScreen
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru import analysis
-from tui_gru.debugger.evaluate import ValueRef
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.position import Reader, quoted, typed_entry, typed_index
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus

@@ -17,7 +17,7 @@ from tui_gru.tui import panels
 from tui_gru.tui.keys import LARGEST_COUNT, Arguments, Step, with_keys
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.evaluate import Node
+    from tui_gru.debugger.derivation import Node
     from tui_gru.tui.matrix import MatrixView
     from tui_gru.tui.screen import MainScreen
 
@@ -211,7 +211,7 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
 
 def _most_of(screen: MainScreen, name: str, index: tuple[int, ...]) -> str:
     """Say which timestep and row bring most of the gradient of a weight in this batch, and what is read there; empty if unknown."""
-    from tui_gru.debugger.evaluate import ValueRef
+    from tui_gru.debugger.derivation import ValueRef
 
     snapshot = screen.snapshot
     if not snapshot.config.source.can(Ability.TEXT) or snapshot.gradient(name) is None:

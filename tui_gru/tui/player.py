@@ -33,9 +33,8 @@ from rich.style import Style
 from textual.color import Color as CssColor
 from textual.strip import Strip
 
-from tui_gru.debugger.derivation_text import MOST_TERMS, DerivationRow, first_opened, laid_out
-from tui_gru.debugger.derivation_text import Path as TermPath
-from tui_gru.debugger.evaluate import Node, ValueRef
+from tui_gru.debugger.derivation import MOST_TERMS, DerivationRow, Node, ValueRef, first_opened, laid_out
+from tui_gru.debugger.derivation import Path as TermPath
 from tui_gru.debugger.explain import Explainer
 from tui_gru.debugger.position import Level, check_level, in_words
 from tui_gru.debugger.state import State

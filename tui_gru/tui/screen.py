@@ -37,8 +37,7 @@ from tui_gru.tui.terminal import being_removed
 
 if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
-    from tui_gru.debugger.derivation_text import Path
-    from tui_gru.debugger.evaluate import Node, ValueRef
+    from tui_gru.debugger.derivation import Node, Path, ValueRef
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.command import CommandLine
     from tui_gru.tui.panels.derivation import DerivationPanel, Leaf
@@ -276,7 +275,7 @@ class Derivations:
                 root = session.derive(root.terms[0].number, progress=progress)
             assert root.number is not None
             if follow and (link := root.derivation.link) is not None:  # to the module that computed it
-                from tui_gru.debugger.evaluate import ValueRef
+                from tui_gru.debugger.derivation import ValueRef
                 from tui_gru.session.opening import other_module
 
                 session = other_module(session, link.module)

@@ -14,8 +14,7 @@ from rich.style import Style
 from textual.binding import BindingType
 
 from tui_gru.analysis.what_if import LargestDifference, WhatIf
-from tui_gru.debugger.derivation_text import DerivationRow, Path, as_latex, as_text, first_opened, laid_out
-from tui_gru.debugger.evaluate import Node, ValueRef
+from tui_gru.debugger.derivation import DerivationRow, Node, Path, ValueRef, as_latex, as_text, first_opened, laid_out
 from tui_gru.debugger.position import Position, in_words
 from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
