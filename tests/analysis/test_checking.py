@@ -249,7 +249,7 @@ def test_a_check_that_was_taken_up_is_of_that_moment():
 # Every batch
 
 
-@pytest.mark.parametrize(("reset", "carry"), product(RESETS, CARRIES))
+@pytest.mark.parametrize(("reset", "carry"), list(product(RESETS, CARRIES)))
 def test_every_batch_that_is_finished_is_checked(reset, carry):
     session, plain = model(reset=reset, carry=carry), learning(0, reset=reset, carry=carry)
     session.learning = session.check_every_batch = True

@@ -286,7 +286,7 @@ def test_a_subclass_is_torchs_if_its_forward_computes_what_torchs_does(tmp_path)
     assert s.expected.agrees
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_nothing_compiled_by_torchscript_is_tried():
     """A call of a copy would count as one of the script's, after which TorchScript computes in another way."""
     model = nn.ModuleDict({"rnn": nn.GRU(IN, H), "own": Chunked()})

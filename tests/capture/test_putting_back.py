@@ -209,7 +209,7 @@ class OneLayer(nn.Module):
     ],
     ids=["no GRU", "a projection", "scripted", "convolutions", "no module"],
 )
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_what_cannot_be_captured_is_refused_in_one_line(make, message):
     with pytest.raises(CaptureError, match=message) as caught:
         Capture(make())

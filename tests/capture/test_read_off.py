@@ -760,7 +760,7 @@ def test_inner_sizes_are_debugged_and_recorded(make, shape, tmp_path):
     forget(model)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
 @pytest.mark.parametrize("given", [{}, {"cell": "step"}], ids=["found", "named"])
 def test_a_compiled_cell_is_refused_with_the_cure(given):
     model = Scripted()

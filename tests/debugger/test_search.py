@@ -75,7 +75,7 @@ def run_of(name, kind):
     return {"changed": changed, "unchanged": unchanged}[kind](MODELS[name])
 
 
-@pytest.mark.parametrize(("name", "kind", "source"), asked())
+@pytest.mark.parametrize(("name", "kind", "source"), list(asked()))
 def test_every_place_where_it_holds_is_found_in_turn(name, kind, source):
     session, stored = run_of(name, kind)
     expected = stored.matches(compile_condition(source, stored.names.all), stored.places("op"))

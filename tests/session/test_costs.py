@@ -125,7 +125,7 @@ def test_what_cannot_be_hit_on_the_way_is_passed_over(make):
     assert more(stopping(10, make), stopping(110, make), step) <= 8
 
 
-@pytest.mark.parametrize(("make", "most"), zip(MAKERS, (500, 120, 190, 65, 2), strict=True))
+@pytest.mark.parametrize(("make", "most"), list(zip(MAKERS, (500, 120, 190, 65, 2), strict=True)))
 def test_what_can_be_hit_is_tested_once_a_batch(make, most):
     assert more(stopping(10, make), stopping(110, make), lambda session: session.step("batch")) <= most
 

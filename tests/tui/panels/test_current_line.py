@@ -59,7 +59,7 @@ def test_the_candidate_of_the_tutorial():
     ]
 
 
-@pytest.mark.parametrize("snapshot", every_line(), ids=lambda s: f"{s.line.target}-{s.position.t}")
+@pytest.mark.parametrize("snapshot", list(every_line()), ids=lambda s: f"{s.line.target}-{s.position.t}")
 def test_every_number_is_the_recorded_one(snapshot):
     text = text_of(snapshot, 160, 20)
     operands = Operands(snapshot, snapshot.line)
