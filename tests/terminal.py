@@ -22,14 +22,36 @@ from tests.process import PROGRAM
 PATIENCE = 60  # seconds until a program that does not respond is given up
 
 
+# A shell of one command, which is in a process group of its own, so that SIGTSTP stops it. The shell stops with it, so that the
+# process that waits for the shell notices, and ends as it does.
+SHELL = """
+import os, signal, sys
+child = os.fork()
+if not child:
+    os.setpgid(0, 0)
+    os.execv(sys.argv[2], sys.argv[2:])
+os.write(int(sys.argv[1]), child.to_bytes(8, "big"))
+while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
+    os.kill(os.getpid(), signal.SIGSTOP)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 class Terminal:
     """A pseudo-terminal with the program in it. `output` is everything that it has written, `screen` the resulting screen.
 
-    `variables` are set in the program's environment; `program` replaces the program.
+    `variables` are set in the program's environment; `program` replaces the program. Without a `shell`, the program is the only
+    process in the terminal, as in `xterm -e`, and SIGTSTP does not stop it. `pid` is the program, `process` the shell if there is
+    one.
     """
 
     def __init__(
-        self, *arguments: str, size: tuple[int, int] = (100, 30), program: Sequence[str] = PROGRAM, **variables: str
+        self,
+        *arguments: str,
+        size: tuple[int, int] = (100, 30),
+        program: Sequence[str] = PROGRAM,
+        shell: bool = False,
+        **variables: str,
     ) -> None:
         self.master, self.slave = pty.openpty()
         columns, rows = size
@@ -41,10 +63,15 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another terminal
         environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables}
+        number, written = os.pipe()
+        by = [sys.executable, "-c", SHELL, str(written)] if shell else []
         self.process = subprocess.Popen(
-            [*program, *arguments],
+            [*by, *program, *arguments], pass_fds=[written],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment, start_new_session=True,
         )  # fmt: skip
+        os.close(written)
+        self.pid = int.from_bytes(os.read(number, 8), "big") if shell else self.process.pid
+        os.close(number)
 
     @property
     def screen(self) -> str:
@@ -77,7 +104,8 @@ class Terminal:
         self._screen.resize(rows, columns)
         self._text = ""
         termios.tcsetwinsize(self.slave, (rows, columns))
-        self.process.send_signal(signal.SIGWINCH)
+        if self.process.poll() is None:
+            os.kill(self.pid, signal.SIGWINCH)
         self._read(0)
 
     def wait(self, done: str | Callable[[], Any]) -> None:
@@ -146,6 +174,7 @@ class Terminal:
 
     def kill(self) -> None:
         """Kill the program."""
+        os.kill(self.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 

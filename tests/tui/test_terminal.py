@@ -34,8 +34,8 @@ def start():
 
 @pytest.fixture(scope="module")
 def one_program(tmp_path_factory):
-    """A program for tests that do not end it."""
-    with closing(Terminal(XDG_STATE_HOME=str(tmp_path_factory.mktemp("state")))) as terminal:
+    """A program, started by a shell, for tests that do not end it."""
+    with closing(Terminal(shell=True, XDG_STATE_HOME=str(tmp_path_factory.mktemp("state")))) as terminal:
         terminal.wait("training loop")
         yield terminal
         terminal.type("q")
@@ -83,11 +83,12 @@ def test_a_stop_and_what_follows_it(terminal, numbers):
     """As by `kill`, or by a shell's `fg`: the program takes the terminal again, draws everything, and reads each key once."""
     for name in numbers:
         seen = len(terminal.output)
-        terminal.process.send_signal(signal.Signals[f"SIG{name}"])
+        os.kill(terminal.pid, signal.Signals[f"SIG{name}"])
         if name == "CONT":
+            terminal.process.send_signal(signal.SIGCONT)
             terminal.wait(lambda seen=seen: b"training loop" in terminal.output[seen:])
         else:
-            terminal.wait(lambda: os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED | os.WNOHANG)[1]))
+            wait_for_a_stop(terminal)
             assert terminal.restored() is (name == "TSTP")
     terminal.type("s")
     terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
@@ -95,16 +96,40 @@ def test_a_stop_and_what_follows_it(terminal, numbers):
     terminal.wait_at("epoch 1 batch 2 of 3 t 1 of 3 forward")
 
 
-@pytest.mark.parametrize("typed", ["\x1a", ":suspend\r"], ids=["ctrl+z", "suspend"])
+def wait_for_a_stop(terminal):
+    terminal.wait(lambda: os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED | os.WNOHANG)[1]))
+
+
+TYPED = pytest.mark.parametrize("typed", ["\x1a", ":suspend\r"], ids=["ctrl+z", "suspend"])
+
+
+@TYPED
 def test_the_program_can_be_suspended(terminal, typed):
     seen = len(terminal.output)
     terminal.type(typed)
-    terminal.wait(lambda: os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED | os.WNOHANG)[1]))
+    wait_for_a_stop(terminal)
     assert terminal.restored()
+    os.kill(terminal.pid, signal.SIGCONT)
     terminal.process.send_signal(signal.SIGCONT)
     terminal.wait(lambda: b"training loop" in terminal.output[seen:])
     terminal.type("s")
     terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
+
+
+@TYPED
+def test_the_program_goes_on_where_no_shell_could_continue_it(start, typed):
+    """As in `xterm -e tui-gru`, where only a kill would end a stop."""
+    terminal = start()
+    for count in (1, 2):
+        terminal.type(typed)
+        terminal.wait(lambda count=count: terminal.output.count(b"\x1b[?1049h") > count)
+        terminal.wait("no shell could continue the program here")
+        terminal.type("s")
+        terminal.wait_at("epoch 1 batch 1 of 3 t 1 of 3 forward")
+        terminal.type("g0\r")
+        terminal.wait_at("epoch 1 batch 1 of 3 start")
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
 
 
 def test_a_run_can_be_interrupted(terminal):

@@ -446,6 +446,10 @@ class TuiGruApp(GuardedApp):
     def on_terminal_gone(self) -> None:
         self.ending.take(getattr(signal, "SIGHUP", signal.SIGTERM))
 
+    def on_stop_ignored(self) -> None:
+        if self.main is not None:
+            self.main.say("no shell could continue the program here, so it is not stopped", warning=True)
+
     def _leave(self, number: int) -> None:
         """Exit on a signal. While the screen is being put together, wait until it is complete: its parts look for each other."""
         if not self._ready_to_leave:

@@ -29,8 +29,15 @@ LONGEST = 60.0  # seconds; systems refuse to wait for the longest delays that th
 READ = 4096  # bytes
 
 
+CONTINUED = 0.1  # seconds after a stop in which the event loop is told of the SIGCONT that has ended it
+
+
 class TerminalGone(Message):
     """Posted when the terminal can no longer be read or written."""
+
+
+class StopIgnored(Message):
+    """Posted when the system has ignored SIGTSTP, since no shell could continue the program."""
 
 
 class PromptDriver(LinuxDriver):
@@ -45,6 +52,10 @@ class PromptDriver(LinuxDriver):
     locked by what they interrupt. It also takes every SIGCONT for the end of its own stop: it remembers the modes of a terminal
     that is raw already as those to restore, and starts a second thread that reads it.
 
+    It stops only where a shell can continue it: the system ignores SIGTSTP for a program in a terminal of its own (`xterm -e`,
+    `ssh -t`, `docker exec -it`) and for process 1, but not SIGSTOP, which `LinuxDriver` uses, and which only SIGCONT and SIGKILL
+    would end there. Where it is ignored, the program takes the terminal again, and `StopIgnored` is posted.
+
     Bytes that are no text and sequences that are no keys are ignored. If the terminal is gone, `TerminalGone` is posted.
     """
 
@@ -55,6 +66,7 @@ class PromptDriver(LinuxDriver):
         self._gone_posted = False
         self._has_terminal = False  # True while the terminal is in the modes of the program
         self._stopped = False  # True from SIGTSTP to SIGCONT
+        self._ignored: asyncio.TimerHandle | None = None  # takes the terminal again if there was no stop
         for number in (signal.SIGTSTP, signal.SIGCONT):  # Textual has handled them until here
             signal.signal(number, signal.SIG_DFL)
 
@@ -75,11 +87,22 @@ class PromptDriver(LinuxDriver):
             super().stop_application_mode()
 
     def _stop(self) -> None:
-        """Give the terminal back, and stop the process as SIGTSTP does by default."""
+        """Give the terminal back, and stop the process if the system does so on SIGTSTP."""
         if self._has_terminal:
             self._stopped = True
             self.suspend_application_mode()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        if self._ignored is not None:
+            self._ignored.cancel()
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGTSTP)
+        signal.raise_signal(signal.SIGTSTP)  # in this thread, where it has acted, or was ignored, when this returns
+        loop.add_signal_handler(signal.SIGTSTP, self._stop)
+        self._ignored = loop.call_later(CONTINUED, self._go_on_without_stop)
+
+    def _go_on_without_stop(self) -> None:
+        if self._stopped:
+            self._go_on()
+            self.process_message(StopIgnored())
 
     def _go_on(self) -> None:
         """Take the terminal after a stop. After SIGSTOP, which gave the program no time to give it back, do that first.
