@@ -22,7 +22,7 @@ from tui_gru.engine.training import compute, forward_setting
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.functions import GATES
 from tui_gru.equations.page import KEEP, LIVE, SET, Layer, text_of
-from tui_gru.equations.syntax import with_word
+from tui_gru.equations.syntax import Name, with_word
 from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import KINDS, Blocks, Convention, canonical
@@ -481,9 +481,9 @@ def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compile
 
 
 def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, AnyArray]:
-    """Return gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
+    """Return copies of gradients of the model, under torch's names and in torch's shapes: weight_ih_l0 (3H, I) …"""
     if call.module.equations is not None:
-        return {name: gradients[name] for name in call.module.weight_names}
+        return {name: gradients[name].copy() for name in call.module.weight_names}
     found: dict[str, AnyArray] = {}
     convention = convention_of(call.module)
     both, letters = convention.reset == "after", [KINDS[convention.kind].letters[gate] for gate in convention.order]
@@ -587,18 +587,46 @@ def growth(call: GRUCall) -> float:
 
 
 def upstream(call: GRUCall) -> GRUCall:
-    """Return a call with the gradients from outside only: a loop without what comes from the next timestep, and the last c of an
-    LSTMCell, or of a hand-written LSTM, without the part through h of the same timestep. Any other call is returned as it is."""
+    """Return a call with the gradients from outside only: a loop without what comes from the next timestep, and the last states of
+    a cell with two without what comes through the other state of the same timestep. Any other call is returned as it is."""
     if call.flows is not None:
         return _from_outside(call)
     if not call.dc_through_h or call.dhn is None:
         return replace(call, dc_through_h=False) if call.dc_through_h else call
-    dhn = np.array(call.dhn, np.float64)
-    if call.dout is not None or dhn[0].any():
+    dhn, dout = np.array(call.dhn, np.float64), call.dout
+    if call.module.equations is not None and (through_c := _through_second_state(call, dhn)).any():
+        total = dhn[0] if dout is None else dout[-1]
+        own = total - through_c
+        own[np.abs(own) <= ROUNDING * np.abs(total).max(initial=0)] = 0
+        if dout is None:
+            dhn[0] = own
+        else:
+            dout = np.concatenate([dout[:-1], own[None].astype(dout.dtype)])
+        return replace(call, dout=dout, head=None, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
+    if dout is not None or dhn[0].any():
         record = recompute(replace(call, dhn=np.stack([call.dhn[0], np.zeros_like(call.dhn[1])]), dc_through_h=False), "float64")
         dhn[1] -= record.array(f"d{record.compiled.states[1]}")[-1]
     dhn[np.abs(dhn) <= ROUNDING * np.abs(call.dhn).max(initial=0)] = 0
     return replace(call, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
+
+
+def _through_second_state(call: GRUCall, dhn: AnyArray) -> AnyArray:
+    """Return the part (B, H) of the gradient of a cell's last first state that comes through its second state, which may read the
+    new first one. The captured gradient of the first has it, since both are tensors of the script."""
+    if not dhn[1].any():
+        return np.zeros_like(dhn[0])
+    second = replace(call, dout=None, head=None, dhn=np.stack([np.zeros_like(dhn[0]), dhn[1]]), dc_through_h=False)
+    record = recompute(second, "float64")
+    through: AnyArray = record.array(f"d{_tensor_of(record, record.compiled.states[0])}")[-1]
+    return through
+
+
+def _tensor_of(record: BatchRecord, name: str) -> str:
+    """Return the value that a state is a copy of, which is the tensor that the script has: h_new of `h = h_new`."""
+    formulas = {line.target: line.formula for line in record.compiled.model.page.lines}
+    while isinstance(formula := formulas.get(name), Name):
+        name = formula.name
+    return name
 
 
 # ------------------------------------------------------------------------------
@@ -663,6 +691,8 @@ def _from_outside(call: GRUCall) -> GRUCall:
     memory_inside = Note.MEMORY_INSIDE in call.notes
     rows = upstream(_as_rows(call, _with_flows_of_memory(call, call.flows, keep) if memory_inside else call.flows, keep))
     assert rows.dhn is not None
+    assert rows.dout is not None
+    own_dout = rows.dout.reshape(call.dout.shape)
     record = recompute(rows, "float64")
     names = (record.compiled.model.page.before(state) for state in record.compiled.states)
     back = np.stack([record.array(f"d{name}").reshape(T, B, H) for name in names], axis=1)[1:]
@@ -670,11 +700,11 @@ def _from_outside(call: GRUCall) -> GRUCall:
     between = flows[:-1] - keep[1:, None, :, None] * back
     top = S - call.module.states  # h of the last layer, which is the output as well
     if call.module.is_cell:  # and the same tensor
-        between[:, top] += call.dout[:-1]
+        between[:, top] += own_dout[:-1]
     largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (call.dout, flows, back))
     between[np.abs(between).max(axis=(2, 3)) <= ROUNDING * largest] = 0
-    outside = call.dout.copy()
-    outside[:-1] = between[:, top] + (0 if call.module.is_cell else call.dout[:-1])
+    outside = own_dout.astype(call.dout.dtype)
+    outside[:-1] = between[:, top] + (0 if call.module.is_cell else own_dout[:-1])
     inner = None
     if np.delete(between, top, axis=1).any():
         inner = np.zeros(call.flows.shape, call.flows.dtype)
