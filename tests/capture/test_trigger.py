@@ -44,6 +44,15 @@ def test_it_fires_where_it_begins_to_hold():
     assert fired("nan", [1, 1, 1], nan=1.0) == [0]
 
 
+def test_each_part_of_an_or_fires_where_it_begins_to_hold():
+    """A run explodes before it turns NaN, and the step where it does that must not be lost."""
+    trigger = Trigger("nan or loss > 2")
+    steps = [{**QUIET, "loss": loss, "nan": nan} for loss, nan in ((1.0, 0.0), (3.0, 0.0), (9.0, 0.0), (9.0, 1.0), (9.0, 1.0))]
+    waiting, fired = zip(*((trigger.waits_for_nan, trigger.fires(step)) for step in steps), strict=True)
+    assert fired == (False, True, False, True, False)
+    assert waiting == (True, True, True, True, False)
+
+
 def test_what_is_not_known_compares_with_nothing():
     nan = math.nan
     assert fired("loss > 3*mean(loss)", [9.0]) == []

@@ -10,7 +10,6 @@ import math
 import multiprocessing.util
 import operator
 import os
-import re
 import secrets
 import signal
 import sys
@@ -25,7 +24,7 @@ from errno import ENOTDIR
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias
 
 from tui_gru.capture.calls import Buffers, CapturedStep, GivenCell, GRUCall, Note, all_finite, square_of
 from tui_gru.capture.format import (
@@ -94,7 +93,10 @@ _OF_A_NUMBER: Mapping[str, Callable[[float], float]] = {
 
 
 class Trigger:
-    """A condition that fires at a step at which it becomes true, and not again while it stays true."""
+    """A condition that fires at a step at which it becomes true, and not again while it stays true.
+
+    Each part of an `or` fires by itself: a run that explodes, and later turns NaN, fires at both places.
+    """
 
     def __init__(self, source: str) -> None:
         """Parse the condition; an empty one never fires. Raises a `CaptureError` with the column for an invalid condition."""
@@ -102,18 +104,19 @@ class Trigger:
             raise CaptureError(f"on must be a condition in quotes, not {type(source).__name__}; {_EXAMPLE}", option="on")
         self.source = source
         self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
-        self._evaluate = _compile(source, self._earlier) if source.strip() else None
-        self._held = False
+        self._parts = _compile(source, self._earlier) if source.strip() else []
+        self._true_parts = [False] * len(self._parts)  # at the last step
 
     @property
     def waits_for_nan(self) -> bool:
-        """True if a number that is not finite makes it fire, as far as its text shows, and it is not true already."""
-        return bool(re.search(r"\bnan\b", self.source)) and not self._held
+        """True if a number that is not finite makes it fire, as far as its text shows, and that part is not true already."""
+        return any(part.reads_nan and not is_true for part, is_true in zip(self._parts, self._true_parts, strict=True))
 
     def fires(self, values: Mapping[str, float]) -> bool:
-        """Evaluate the condition on the numbers of a step. Returns True if it is true and was not at the step before."""
-        holds = self._evaluate is not None and _true(self._evaluate({name: float(values[name]) for name in NAMES}))
-        fires, self._held = holds and not self._held, holds
+        """Evaluate the condition on the numbers of a step. Returns True if a part is true and was not at the step before."""
+        numbers = {name: float(values[name]) for name in NAMES}
+        before, self._true_parts = self._true_parts, [_true(part.evaluate(numbers)) for part in self._parts]
+        fires = any(now and not was for now, was in zip(self._true_parts, before, strict=True))
         for name, earlier in self._earlier.items():
             if math.isfinite(values[name]):
                 earlier.append(float(values[name]))
@@ -124,7 +127,14 @@ def _true(value: float) -> bool:
     return bool(value) and not math.isnan(value)
 
 
-def _compile(source: str, earlier: Mapping[str, deque[float]]) -> Evaluate:
+class _TriggerPart(NamedTuple):
+    """A part of the `or` of a condition; `reads_nan` is True if it says whether a number is not finite."""
+
+    evaluate: Evaluate
+    reads_nan: bool
+
+
+def _compile(source: str, earlier: Mapping[str, deque[float]]) -> list[_TriggerPart]:
     if len(source) > LONGEST:
         raise CaptureError(f"on is longer than {LONGEST} characters; shorten it", option="on")
     try:
@@ -132,7 +142,11 @@ def _compile(source: str, earlier: Mapping[str, deque[float]]) -> Evaluate:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None) or 1
         raise CaptureError(f"on: column {column}: {printable(source, 60)!r} is not a condition; {_EXAMPLE}", option="on") from None
-    return _ConditionCompiler(earlier).number(tree, 0)
+    compiler, parts = _ConditionCompiler(earlier), [tree]
+    if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.Or):
+        parts = tree.values
+    names = [{node.id for node in ast.walk(part) if isinstance(node, ast.Name)} for part in parts]
+    return [_TriggerPart(compiler.number(part, 0), "nan" in read) for part, read in zip(parts, names, strict=True)]
 
 
 _EXAMPLE = "write one such as nan or loss > 3*mean(loss)"
