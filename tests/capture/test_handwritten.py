@@ -674,6 +674,12 @@ def test_equations_of_another_cell_say_so(mgu):
         (MGU, {"Ug": "nowhere"}, r"has none for Ug, but .*; give the names, as in cell=\(\"mgu.cell\", \{\"Ug\": "),
         (MGU, "Ug", "it must be the name of a module, a .cell file, or such a file with the names"),
         ("h = ", {}, "mgu.cell"),
+        (MGU.replace("Wf + h_prev Uf", "Ug + h_prev Uf"), {}, "does not fit"),
+        (
+            MGU.replace("parameters Wf Wg", "parameters Wf(I H) Wg").replace("f = σ(x Wf + ", "k = x Wf\nf = σ("),
+            {},
+            "the loss does not depend on Wf, so it has no gradient",
+        ),
     ],
 )
 def test_equations_that_do_not_fit_are_refused(mgu, text, names, why):
@@ -682,20 +688,11 @@ def test_equations_that_do_not_fit_are_refused(mgu, text, names, why):
         tui_gru.debug(Script(Gated()), screen=False, cell=(str(mgu), names))
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (
-            MGU.replace("state h : H", "state c : H, h : H").replace("h = (1", "c = c_prev ⊙ f\nh = (1"),
-            "the first state of mgu.cell",
-        ),
-        (MGU.replace("Wf + h_prev Uf", "Ug + h_prev Uf"), "does not fit"),
-    ],
-)
-def test_equations_that_do_not_fit_a_call_are_refused_with_a_warning(mgu, text, why):
+def test_equations_that_do_not_fit_a_call_are_refused_with_a_warning(mgu):
+    text = MGU.replace("state h : H", "state c : H, h : H").replace("h = (1", "c = c_prev ⊙ f\nh = (1")
     mgu.write_text(text, encoding="utf-8")
     model = Script(Gated())
     _, running = capture(model, cell=str(mgu))
-    with pytest.warns(UserWarning, match=why):
+    with pytest.warns(UserWarning, match="the first state of mgu.cell"):
         model(torch.randn(T, B, IN))
     running.close()

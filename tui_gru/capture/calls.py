@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from tui_gru.equations import page as equations
 from tui_gru.equations.axes import infer_axes
+from tui_gru.equations.backward import derive
 from tui_gru.equations.syntax import EquationError
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
@@ -166,6 +167,8 @@ class WrittenCell:
         text, name = equations.read_file(file, "cell"), printable(os.path.basename(file), 60)
         try:
             page = equations.read_page(text, name)
+            whole = equations.compose(equations.shipped("input", "dense"), page).page
+            derive(whole, infer_axes(whole))  # before the training, which an error in its backward pass must not end
         except EquationError as error:
             raise CaptureError(str(error), option="cell") from None
         given = {str(key): str(value) for key, value in names.items()}

@@ -12,7 +12,7 @@ from tui_gru.capture.calls import CapturedStep, GivenCell, GRUCall, Note
 from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
-from tui_gru.errors import CaptureError, shown
+from tui_gru.errors import CaptureError, TuiGruError, shown
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
 from tui_gru.imported.recompute import sequences, stepped
 
@@ -74,7 +74,12 @@ def last_run(
         raise CaptureError(left_out[name])
     if left_out and not (watched.capture.modules or step.calls or step.notes):
         raise CaptureError("nothing is captured, for the reason in the warning before; cell= names a hand-written cell")
-    source, remarks = captured_run(step, name)
+    try:
+        source, remarks = captured_run(step, name)
+    except CaptureError:
+        raise
+    except TuiGruError as error:  # of the model that computes it again, which is no argument of this call
+        raise CaptureError(str(error)) from None
     return source, " ".join(filter(None, (remarks, SAME_BATCH if again else "", later)))
 
 
