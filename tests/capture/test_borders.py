@@ -8,6 +8,7 @@ import torch
 
 from tests.capture.scripts import IN, B, Model, T, loss_of
 from tests.imported.recomputed import compare_gradients
+from tests.rounding import of_step
 from tui_gru.capture.calls import Note
 from tui_gru.capture.hooks import Capture, OpenCall
 from tui_gru.capture.pending import PendingCall
@@ -82,6 +83,27 @@ def test_a_step_that_a_scaler_skips(model):
     assert not np.isfinite(steps[1].gradients["rnn.weight_hh_l0"]).all()
     assert (compared[1].cause, compared[1].sentence[:30]) == ("not finite", "p.grad has NaN or infinities: ")
     assert "the loss was scaled by 512" in compared[2].sentence
+
+
+@pytest.mark.parametrize("scale", [65536.0, 1000.0], ids=["a power of two", "another scale"])
+@pytest.mark.parametrize("fused", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_a_scaler_hands_its_scale_to_a_fused_optimizer(model, fused, scale):
+    """Then the kernel of the update divides p.grad by it."""
+    optimizer, scaler = fused(model.parameters(), lr=0.01, fused=True), torch.amp.GradScaler("cpu", init_scale=scale)
+    steps, running = capture(model, optimizer)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = forward(model)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        running.step(loss)
+    running.close()
+    for step in steps:
+        compared = compare_gradients(step)
+        assert step.notes == ()
+        assert compared.factor == pytest.approx(1 / scale, rel=of_step(step))
+        assert (compared.cause == "unscaled") == (scale == 65536)
 
 
 @pytest.mark.parametrize("order", ["clear first", "clear before backward"])

@@ -883,6 +883,8 @@ class Capture:
             held = self._open.gradients if self._open.updated else {}  # of the optimizers that ran before this one
             own = self._parameters.held_by(optimizer.param_groups)
             new = self._parameters.all_gradients(self._take)
+            for name in own & new.keys() if (scale := _scale_of(optimizer)) != 1 else ():
+                new[name] /= scale
             self._open.gradients = held | {name: value for name, value in new.items() if name in own or name not in held}
 
     @harmless
@@ -963,6 +965,13 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
         values = {f"{name}_{i}": v for i, v in enumerate(value)} if isinstance(value, tuple) else {name: value}
         found |= {key: float(v) for key, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     return found
+
+
+def _scale_of(optimizer: Optimizer) -> float:
+    """Return the scale of the gradients that a fused optimizer gets in this step: a GradScaler leaves it to the update to divide
+    p.grad by it."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return 1.0 if scale is None else float(scale)
 
 
 MOST_RANKS = 10**6  # as many as the names of the files have digits for
