@@ -236,6 +236,64 @@ def test_a_log_beside_a_closed_session_is_said_to_be_of_another(tmp_path):
     assert "math.tui-gru-wal beside it belongs to another file and is not read" in notice_of(path)
 
 
+@pytest.fixture
+def undeletable(monkeypatch):
+    """Return a function after which SQLite fails to delete a log, without a word, for some times."""
+    connect = session_file.connect
+
+    class Connection:
+        def __init__(self, path, mode):
+            self._connection, self._log = connect(path, mode), path.with_name(f"{path.name}-wal")
+
+        def __getattr__(self, name):
+            return getattr(self._connection, name)
+
+        def execute(self, statement, *parameters):
+            log = self._log.read_bytes() if self._log.exists() else b""
+            result = self._connection.execute(statement, *parameters)
+            if statement.endswith("journal_mode = DELETE") and log and failures:
+                failures.pop()
+                self._log.write_bytes(log)
+            return result
+
+    failures = []
+    monkeypatch.setattr(session_file, "connect", Connection)
+    return lambda times: failures.extend([None] * times)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_crashed_session_goes_on_if_its_log_is_not_deleted_at_once(crashed, left, undeletable, times):
+    path = left(crashed[0]["math.tui-gru-wal"])
+    undeletable(times)
+    with closing(Session.open(path, record=True)) as session:
+        assert portrait(session) == crashed[1]
+        session.step("batch")
+        shown = portrait(session)
+    assert portrait(Session.open(path)) == shown
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_crashed_session_is_not_replaced_if_its_log_cannot_be_deleted(crashed, left, undeletable):
+    path = left(crashed[0]["math.tui-gru-wal"])
+    undeletable(1000)
+    words = r"math\.tui-gru cannot be written: its log \(-wal\) cannot be deleted; save it elsewhere"
+    with pytest.raises(session_file.UnwritableSessionError, match=words):
+        Session.open(path, record=True)
+    assert portrait(Session.open(path)) == crashed[1]
+
+
+def test_a_closed_session_is_whole_if_its_log_is_not_deleted_at_once(tmp_path, undeletable):
+    path = tmp_path / "math.tui-gru"
+    session = acted(2, 5)
+    with closing(session):
+        session.record_to(path)
+        session.step("batch", 3)
+        undeletable(1)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert portrait(Session.open(path)) == portrait(session)
+    assert "belongs to another file" not in notice_of(path)
+
+
 @pytest.mark.parametrize("is_locked", [True, False])
 def test_windows_tells_a_crash_from_a_session_in_use_by_the_lock_on_the_index(crashed, left, monkeypatch, is_locked):
     """The index stays after a crash; a program that has the session open keeps byte 128 of it locked."""

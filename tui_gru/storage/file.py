@@ -448,6 +448,7 @@ BUSY_SECONDS = 1.0
 MOST_FACT, MOST_ARRAY = 2**27, 2**29  # bytes of an entry; the longest are the text that a model is trained on, and its weights
 MOST_CHECKED = 2**28  # bytes of a file whose structure is checked
 FREE_SHARE = 0.1  # of the pages of a file that may be free after a recording
+DELETIONS = 3  # attempts to delete a log
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)  # seconds between attempts to replace a file that another program has open
 
 
@@ -487,7 +488,7 @@ class SessionFile:
             self._connection.close()
             recorded_here.pop(inode, None)
             return
-        with suppress(sqlite3.Error, MemoryError):
+        with suppress(sqlite3.Error, OSError, MemoryError):
             leave_wal_mode(self._connection)
             if self._free_share() > FREE_SHARE:
                 self._connection.execute("VACUUM")
@@ -678,6 +679,7 @@ def recording(path: Path, inode: Inode) -> SessionFile:
     Raises `SessionInUseError` if it has been replaced since.
     """
     with writing_errors(path):
+        put_foreign_log_aside(path)
         connection = connect(path, "rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -705,7 +707,16 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def leave_wal_mode(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = DELETE")
+    """Merge the log into the database, and delete it. Raises `OSError` if it cannot be deleted.
+
+    SQLite says nothing then, and would merge the log into the next database of this name.
+    """
+    for _ in range(DELETIONS):
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA user_version").fetchone()  # a read enters WAL mode again if the log is there
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            return
+    raise OSError(None, "its log (-wal) cannot be deleted")
 
 
 def identify(path: Path) -> None:
