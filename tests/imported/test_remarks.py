@@ -55,3 +55,31 @@ def test_a_script_is_told_what_it_does(what):
     said = said_of(nn.GRU(IN, H, bidirectional=both), loss_of)
     assert [words for words in (ZERO, DETACHED, ATTACHED, LAST, PADDING) if words in said] == expected
     assert "  " not in said
+
+
+DETACHES, SETS = "Between timesteps the script detached the state", "In some rows the script gives the next timestep another state"
+BETWEEN = {
+    "nothing": (lambda h, new, t: new, []),
+    "detached": (lambda h, new, t: new.detach(), [DETACHES]),
+    "zoneout of rows": (lambda h, new, t: torch.where(torch.arange(B)[:, None] == t % B, h, new), [SETS]),
+    "some rows begin anew": (lambda h, new, t: new * (torch.arange(B)[:, None] != t % B), [SETS]),
+    "both": (lambda h, new, t: new.detach() if t == 2 else torch.where(torch.arange(B)[:, None] == 1, h, new), [DETACHES, SETS]),
+}
+
+
+@pytest.mark.parametrize("what", BETWEEN)
+def test_only_a_state_without_a_graph_is_called_detached(what):
+    between, expected = BETWEEN[what]
+
+    def loss(cell):
+        h, total = torch.zeros(B, H), 0
+        for t, x_t in enumerate(x()):
+            new = cell(x_t, h)
+            total = total + new.square().sum()
+            h = between(h, new, t)
+        return total
+
+    torch.manual_seed(2)
+    said = said_of(nn.GRUCell(IN, H), loss)
+    assert [words for words in (DETACHES, SETS) if words in said] == expected
+    assert "p.grad is the derived gradient, neither clipped nor scaled" in said

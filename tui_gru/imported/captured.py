@@ -401,8 +401,14 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
             f"Rounding is amplified ×{growth(amplified[0]):.3g} a timestep, so each timestep begins with the state that the script "
             "had; computed end to end, the numbers drift away from the script's."
         )
-    if any(call.keep is not None and not call.keep.all() for call in calls):
-        yield "Between timesteps the script detached or set states: keep is 0 there, h_set the state, and no gradient flows back."
+    at = [call.keep[1:] for call in calls if call.keep is not None and not call.keep.all()]
+    if any(not row.any() for keep in at for row in keep):
+        yield "Between timesteps the script detached the state: keep is 0 there, h_set is the state, and no gradient flows back."
+    if any(row.any() and not row.all() for keep in at for row in keep):
+        yield (
+            "In some rows the script gives the next timestep another state than the one before: keep is 0 there, h_set is that "
+            "state, and dh_given has what comes back through it."
+        )
     if read := dict.fromkeys(name for call in calls for name in _read_between(call)):
         gets = "gets" if len(read) == 1 else "get"
         yield f"Between timesteps the script also reads {' and '.join(read)}, which {gets} a gradient from outside."
