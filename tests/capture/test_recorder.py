@@ -1,10 +1,10 @@
 """`tui_gru.record`: which steps are written, and when."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
-import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -422,28 +422,103 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         record(tmp_path / "pipe", nn.GRU(IN, H))
 
 
+def no_space(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
-    """It is reported once; the steps recorded before and after are in the recording."""
+    """It is reported once, also in the recording; the steps before and after are in it."""
     import tui_gru.capture.record as module
 
-    write, full = module.write_shard, []
+    write = module.write_shard
 
     def writing(path, *args, **options):
-        if path.name[:13] in ("step-00000001", "step-00000002"):
-            full.append(path)
-            raise OSError(28, "No space left on device")
-        return write(path, *args, **options)
+        return (no_space if path.name[:13] in ("step-00000001", "step-00000002") else write)(path, *args, **options)
 
     monkeypatch.setattr(module, "write_shard", writing)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with pytest.warns(UserWarning, match="step 1 is not recorded: No space left on device; training continues") as warned:
         recorder = trained(folder, steps=4, every=1)
-    assert len(full) == 2
-    (warning,) = said
-    assert "step 1 is not recorded: No space left on device; training continues" in str(warning.message)
+    assert len(warned) == 1
     assert recorder.kept == [0, 3]
     assert [number for number, _ in kept(folder)] == [0, 3]
-    assert open_recording(folder).closed
+    recording = open_recording(folder)
+    assert recording.closed
+    assert recording.damaged == ("2 steps could not be written: No space left on device",)
+    assert np.isfinite(recording.losses).all()
+
+
+@pytest.mark.parametrize("names", [("write",), ("write", "fstat", "ftruncate"), ("write", "ftruncate", "close")], ids=" ".join)
+def test_a_disk_that_is_full_at_the_end_does_not_stop_the_script(folder, monkeypatch, names):
+    """Nothing leaves `close`: the script saves its weights after it."""
+    recorder = trained(folder, steps=4, every=2, close=False)
+    with monkeypatch.context() as patched:
+        for name in names:
+            patched.setattr(f"tui_gru.disk.os.{name}", no_space)
+        with pytest.warns(UserWarning, match="No space left on device; training continues"):
+            recorder.close()
+    recording = open_recording(folder)
+    assert [step.number for step in recording.steps] == [0, 2]
+    assert not recording.closed
+    assert recording.damaged == ()
+
+
+def test_a_line_that_could_not_be_written_costs_no_loss(folder, monkeypatch):
+    """Its losses come with the next line; what was written of it is taken back."""
+    write = os.write
+
+    def in_part(handle, data):
+        return write(handle, data[:9]) if len(data) > 9 else no_space()
+
+    recorder = trained(folder, losses=[1, 2, 3, 4], every=1, close=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("tui_gru.disk.os.write", in_part)
+        with pytest.warns(UserWarning, match="its list of steps cannot be written: No space left"):
+            recorder.step(5)
+    recorder.step(6)
+    recorder.close()
+    recording = open_recording(folder)
+    assert recording.losses.tolist() == [1, 2, 3, 4, 5, 6]
+    assert (recording.closed, recording.damaged) == (True, ())
+
+
+def test_a_line_that_cannot_be_taken_back_damages_no_other(folder, monkeypatch):
+    write = os.write
+
+    def in_part(handle, data):
+        return write(handle, data[:9]) if len(data) > 9 else no_space()
+
+    recorder = trained(folder, losses=[1, 2], every=1, close=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("tui_gru.disk.os.write", in_part)
+        patched.setattr("tui_gru.disk.os.ftruncate", no_space)
+        with pytest.warns(UserWarning, match="its list of steps cannot be written"):
+            recorder.step(3)
+    recorder.step(4)
+    recorder.close()
+    recording = open_recording(folder)
+    assert recording.losses.tolist() == [1, 2, 3, 4]
+    assert recording.damaged == ("steps.rank0.jsonl: 1 lines of it are damaged; the steps themselves are not",)
+
+
+@pytest.mark.parametrize("where", ["norm_of", "shard_name", "is_finite"])
+def test_no_error_of_the_recorder_reaches_the_training(folder, monkeypatch, where):
+    def fail(*arguments, **options):
+        raise ZeroDivisionError("a fault")
+
+    recorder = trained(folder, steps=1, every=1, close=False)
+    monkeypatch.setattr(f"tui_gru.capture.record.{where}", fail)
+    with pytest.warns(UserWarning, match="a fault.*training continues"):
+        recorder.step(1.0)
+    recorder.close()
+
+
+def test_a_loss_that_is_no_number_any_more_is_said(folder):
+    recorder = trained(folder, steps=1, every=1, close=False)
+    with pytest.warns(UserWarning, match="loss must be one number, not .*; give the mean; training continues"):
+        recorder.step(torch.zeros(2))
+    recorder.close()
+    losses = open_recording(folder).losses
+    assert np.isnan(losses).tolist() == [False, True]
 
 
 def test_a_file_that_is_half_written_is_taken_away(folder, monkeypatch):

@@ -497,15 +497,21 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class RecordingProgress:
-    """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended."""
+    """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended.
+
+    `missed` is the number of steps so far that could not be written, `why_missed` the reason of the first.
+    """
 
     steps: int
     losses: tuple[float | None, ...] = ()
     closed: bool = False
+    missed: int = 0
+    why_missed: str = ""
 
     def written(self) -> str:
         losses = [plain(loss) for loss in self.losses]
-        return _sealed({"steps": self.steps, "closed": self.closed, "losses": losses})
+        missed = {"missed": self.missed, "why_missed": self.why_missed} if self.missed else {}
+        return _sealed({"steps": self.steps, "closed": self.closed, "losses": losses, **missed})
 
 
 def _sealed(entry: Mapping[str, Any]) -> str:
@@ -524,11 +530,12 @@ def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgr
         sealed, _, checksum = text.rpartition(', "crc": "')
         if "crc" in entry and f'{zlib.crc32(sealed.encode()):08x}"}}' != checksum:
             raise ModelFileError("a line does not match its checksum")
-        if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "crc"}:
+        if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "missed", "why_missed", "crc"}:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
         found = tuple(map(number, entry["losses"])) if losses else ()
         if "step" not in entry:
-            return RecordingProgress(_count(entry["steps"]), found, closed=entry["closed"] is True)
+            missed, why_missed = _count(entry.get("missed", 0)), printable(str(entry.get("why_missed", "")), 200)
+            return RecordingProgress(_count(entry["steps"]), found, entry["closed"] is True, missed, why_missed)
         return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]), found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None

@@ -539,10 +539,15 @@ class Capture:
         """End the last step and remove all hooks. `stopped`: the script ends inside of a step, if it has begun one."""
         if self.closed:
             return
-        self._emit_waiting()
-        self._cut_off(stopped)
-        if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
-            self._emit(self._take_open())
+        try:
+            self._emit_waiting()
+            self._cut_off(stopped)
+            if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
+                self._emit(self._take_open())
+        finally:
+            self._remove_hooks()
+
+    def _remove_hooks(self) -> None:
         self.closed = True
         unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
         for part, handles in self._of_candidates.items():

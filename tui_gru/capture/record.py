@@ -24,7 +24,7 @@ from errno import ENOTDIR
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tui_gru.capture.calls import Buffers, CapturedStep, GivenCell, GRUCall, Note, all_finite, square_of
 from tui_gru.capture.format import (
@@ -43,6 +43,7 @@ from tui_gru.capture.format import (
     write_shard,
 )
 from tui_gru.capture.hooks import Capture, Optimizers
+from tui_gru.disk import GrowingFile
 from tui_gru.errors import CaptureError, ModelFileError, printable, shown
 from tui_gru.files.arrays import AnyArray
 
@@ -253,6 +254,7 @@ class Recorder:
         self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
         self._losses: list[float | None] = []  # of the steps that are not written to a line yet
         self._written_losses = 0  # the number of steps whose losses are written to lines
+        self._missed, self._why_missed = 0, ""  # the steps that could not be written, and the first reason
         self.kept: list[int] = []
         self._warned = set[str]()
         self._process = os.getpid()
@@ -282,10 +284,19 @@ class Recorder:
         return f"<recorder into {self.folder}: every {self._every}, last {self._last}, on {self._trigger.source!r}; {written}>"
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        """End a step of training, after optimizer.step(). Raises `CaptureError` if `loss` is not one number."""
+        """End a step of training, after optimizer.step().
+
+        Raises `CaptureError` if `loss` is not one number in the first step; later that is reported as a warning.
+        """
         if self._capture.closed:
             self._warn("closed", "the recording is closed, so this step and those after it are not recorded")
-        self._capture.step(loss)
+        try:
+            self._capture.step(loss)
+        except CaptureError as error:
+            if self._capture.ended == 0:
+                raise
+            self._warn("loss", f"{error}; training continues")
+            self._capture.step(None)
 
     def close(self) -> None:
         """End the last step, remove all hooks, and mark the recording as complete."""
@@ -295,15 +306,19 @@ class Recorder:
         """Close. `stopped`: the script ends by an error or a signal. `keeps_last`: the steps in memory are written as well."""
         if self._capture.closed:
             return
-        self._capture.close(stopped)
+        with self._going_on():
+            self._capture.close(stopped)
         _forget(self)
         if not self._is_own():
             return
-        if keeps_last:
-            self._write_ring()
-        self._append(RecordingProgress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
+        with self._going_on():
+            if keeps_last:
+                self._write_ring()
+        with self._going_on():
+            self._append_progress(self._capture.ended, closed=True)
         self._ring.clear()
-        self._lines.close()
+        with self._going_on():
+            self._lines.close()
 
     def __enter__(self) -> Recorder:
         return self
@@ -325,6 +340,10 @@ class Recorder:
         return self._every > 0 and number % self._every == 0
 
     def _take(self, step: CapturedStep) -> None:
+        with self._going_on():
+            self._record(step)
+
+    def _record(self, step: CapturedStep) -> None:
         """Write an ended step, or hold it in memory."""
         if not self._is_own():
             self._warn("fork", "this process is a copy (fork) of the one that records; its steps are not recorded")
@@ -346,8 +365,8 @@ class Recorder:
             self._keep(step, "trigger" if fires else "end" if stopped else "every", norm)
             if self._last:
                 self._ring[-1] = None
-        if len(self._losses) >= MOST_LOSSES:
-            self._append(RecordingProgress(step.number + 1, self._losses_up_to(step.number + 1)))
+        if len(self._losses) % MOST_LOSSES == 0 and self._losses:  # not at every step, if they cannot be written
+            self._append_progress(step.number + 1)
 
     def _write_so_far(self, step: CapturedStep) -> None:
         """Write the steps in memory and what is known of the open step, in which a number is not finite: the script may stop in it.
@@ -365,22 +384,35 @@ class Recorder:
         self._ring.clear()
 
     def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
-        """Write a step, first its file and then its line."""
+        """Write a step, first its file and then its line; if its file cannot be written, a line that says so."""
         if self._write(step, why, norm):
             self.kept.append(step.number)
             self._append(StepRecord(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+        else:
+            self._missed += 1
+            self._append_progress(step.number + 1)
 
     def _write(self, step: CapturedStep, why: str, norm: float | None) -> bool:
         """Write the file of a step. Returns False if that fails: a full disk does not stop the training; it is reported once."""
-        arrays, about = encoded(step)
-        about |= {"why": why, "norm": plain(norm)}
-        half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
         try:
+            arrays, about = encoded(step)
+            about |= {"why": why, "norm": plain(norm)}
+            half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
             write_shard(self._place / shard_name(step.number, self.rank), arrays, about, half=half)
-        except OSError as error:
-            self._warn("disk", f"step {step.number} is not recorded: {error.strerror or error}; training continues")
+        except Exception as error:
+            reason = _reason(error)
+            self._why_missed = self._why_missed or reason
+            self._warn("disk", f"step {step.number} is not recorded: {reason}; training continues")
             return False
         return True
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Turn an error of the recorder into a warning: it must not end the training, nor what the script does at its end."""
+        try:
+            yield
+        except Exception as error:
+            self._warn("error", f"recording failed: {_reason(error)}; training continues")
 
     def _is_own(self) -> bool:
         """Return False in a copy (fork) of the process that records, such as a worker that loads data: both have the same files."""
@@ -401,7 +433,7 @@ class Recorder:
 
     # Files
 
-    def _begin(self, overwrite: bool) -> TextIO:
+    def _begin(self, overwrite: bool) -> GrowingFile:
         """Create the folder with run.json and this rank's file of lines.
 
         A recording that is there is replaced with `overwrite`; otherwise the next free name is taken, and said.
@@ -432,7 +464,7 @@ class Recorder:
                 with contextlib.suppress(FileExistsError):  # a file, or another process has just begun to record into it
                     folder.mkdir(parents=True, exist_ok=True)
                     if self._is_free(folder, run):
-                        lines = open(folder / lines_name(self.rank), "x", encoding="utf-8", newline="\n")  # noqa: SIM115
+                        lines = GrowingFile(folder / lines_name(self.rank))
                         break
         except ModelFileError as error:
             shown = printable(given, 250)
@@ -480,13 +512,21 @@ class Recorder:
             remove_recording(self.folder, lambda rank: rank == self.rank or (self.rank == 0 and rank >= ranks))
             write_run(self.folder, run)
 
+    def _append_progress(self, steps: int, *, closed: bool = False) -> None:
+        self._append(RecordingProgress(steps, self._losses_up_to(steps), closed, self._missed, self._why_missed))
+
     def _append(self, line: StepRecord | RecordingProgress) -> None:
+        """Write a line. If that fails, its losses come with the next one, and the file of the step has the rest of it."""
         try:
-            self._lines.write(line.written())
-            self._lines.flush()
-        except (OSError, RuntimeError, ValueError):
-            # RuntimeError and ValueError: a signal has come while a line was written, or after the file was closed.
-            pass  # the file of the step has all information of its line
+            self._lines.append(line.written().encode())
+        except OSError as error:  # also after the file was closed
+            self._losses = [*line.losses, *self._losses]
+            self._written_losses -= len(line.losses)
+            self._warn("disk", f"its list of steps cannot be written: {_reason(error)}; training continues")
+
+
+def _reason(error: Exception) -> str:
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__, 200)
 
 
 _recorders = Counter[str]()  # by folder

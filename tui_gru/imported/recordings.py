@@ -133,6 +133,10 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
         damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
     found.steps = {entry.step: entry for entry in entries if isinstance(entry, StepRecord)}
     found.total = max((entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1 for entry in entries), default=0)
+    last = max((entry for entry in entries if isinstance(entry, RecordingProgress)), key=lambda entry: entry.missed, default=None)
+    if last is not None and last.missed:
+        steps = f"{last.missed:,} steps" if last.missed > 1 else "a step"
+        damaged.append(f"{steps} could not be written: {last.why_missed}")
     found.closed = any(isinstance(entry, RecordingProgress) and entry.closed for entry in entries)
     return found
 
