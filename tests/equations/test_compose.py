@@ -93,7 +93,7 @@ def test_a_cell_reads_what_the_input_hands_on(name, first, axes):
 
 def test_the_gradient_of_an_input_can_be_asked_for():
     composed = compose(shipped("input", "dense"), page(RNN), input_gradient=True)
-    assert composed.page.wanted == ("x",)
+    assert composed.page.differentiated == ("x",)
 
 
 def test_instances_are_renamed_as_trees_and_symbols_with_them():

@@ -403,7 +403,7 @@ class Model:
             backwards=structure.backwards,
             head=head,
             loss=loss,
-            own=tuple(getattr(structure, kind) for kind in own_kinds(structure)),
+            user_files=tuple(getattr(structure, kind) for kind in own_kinds(structure)),
             lengths=structure.lengths,
             dropout=structure.dropout,
             resets=structure.resets,

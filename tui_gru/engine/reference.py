@@ -215,7 +215,7 @@ class Plan:
         for name, formula in formulas.items():
             under = [under for read in formula.names() if read in softmaxes for under in softmaxes[read].names()]
             reads[name] = list(dict.fromkeys([*formula.names(), *under]))
-        reads |= {name: [] for name in page.wanted}
+        reads |= {name: [] for name in page.differentiated}
         needs = {name: _dependencies(reads[name], reads) for name in reads}
         on_cycle = frozenset(name for name in reads if name in needs[name])
         steps: dict[tuple[str, int], None] = {}

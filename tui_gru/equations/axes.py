@@ -69,12 +69,12 @@ class _Inference:
         self._page, self._writer, self._time = page, Writer(Symbols(page.symbols)), time
         self._same: dict[str, str] = {}
         self._because: dict[str, tuple[SourceSpan, str]] = {}  # unknown axis: the place and text that determined it
-        own = ("T", "B") if time else ()
+        implicit = ("T", "B") if time else ()
         self._of: dict[str, Axes] = {}
         for name, variable in page.inputs.items():
-            self._of[name] = (*own, variable.axis) if variable.axis else own
+            self._of[name] = (*implicit, variable.axis) if variable.axis else implicit
         for name, state in page.states.items():
-            self._of[name] = self._of[page.before(name)] = (*own, state.axis)
+            self._of[name] = self._of[page.before(name)] = (*implicit, state.axis)
         for name, axes in page.parameters.items():
             if axes:
                 self._of[name] = axes
@@ -85,25 +85,25 @@ class _Inference:
             self._line = line
             self._read(line)
         self.axes = {name: tuple(map(self._root, axes)) for name, axes in self._of.items()}
-        self._check_known()
+        self._check_all_determined()
 
     def _read(self, line: Equation) -> None:
         if line.op != "=" and (self._time or line.op != "-=" or line.target not in (*self._page.parameters, *self._page.states)):
             message = f"an equation is written {line.target} = formula"
             raise EquationError(f"{message}; only an update rule has W −= formula", line.span, source=self._page.source)
-        found = self._infer(line.formula)
+        axes = self._infer(line.formula)
         self._waiting.pop(line.target, None)
         if line.target in self._of:
             before = self._of[line.target]
-            if len(before) != len(found) or not all(self._unify(a, b, line.formula) for a, b in zip(before, found, strict=True)):
-                wrong = {self._root(axis) for axis in found}.difference(map(self._root, before))
-                gives = f"{line.target} is {self._axes(before)}, but its line gives {self._axes(found)}"
-                if "T" in found and "T" not in before:
+            if len(before) != len(axes) or not all(self._unify(a, b, line.formula) for a, b in zip(before, axes, strict=True)):
+                wrong = {self._root(axis) for axis in axes}.difference(map(self._root, before))
+                gives = f"{line.target} is {self._axes(before)}, but its line gives {self._axes(axes)}"
+                if "T" in axes and "T" not in before:
                     gives += " for each timestep; write its mean over the timesteps"
                 raise self._error(line.formula, gives + self._meant(line.formula, wrong))
-        self._of[line.target] = found
+        self._of[line.target] = axes
 
-    def _check_known(self) -> None:
+    def _check_all_determined(self) -> None:
         for node, inner, over in self._sums:
             if [self._root(axis) for axis in inner].count(over) > 1:
                 raise self._error(
@@ -134,10 +134,10 @@ class _Inference:
         a, b = self._root(a), self._root(b)
         if a == b:
             return True
-        unknown, known = (a, b) if a.startswith("?") else (b, a)
-        if not unknown.startswith("?") or known in ("T", "B"):
+        unknown, determined = (a, b) if a.startswith("?") else (b, a)
+        if not unknown.startswith("?") or determined in ("T", "B"):
             return False
-        self._same[unknown] = known
+        self._same[unknown] = determined
         if node.span is not None:
             self._because[unknown] = node.span, self._writer.text(node)
         return True
@@ -171,16 +171,16 @@ class _Inference:
                 last = [self._root(axes[-1]) for axes in inner]
                 for part, axis in zip(parts, last, strict=True):
                     if axis.startswith("?"):
-                        what = f"how many columns {self._text(part)} has is not known yet"
-                        raise self._error(part, f"{what}; write the axes of its parameter, as in U(H H)")
+                        problem = f"how many columns {self._text(part)} has is not known yet"
+                        raise self._error(part, f"{problem}; write the axes of its parameter, as in U(H H)")
                 return (*inner[0][:-1], "+".join(last))
             case e.Slice(argument=argument, axes=axes):
                 return (*self._infer(argument)[:-1], "+".join(axes))
             case e.Apply(function="softmax", parts=(argument,)):
                 axes = self._infer(argument)
                 if not axes or axes[-1] in ("T", "B"):
-                    what = f"{self._text(argument)} is {self._axes(axes)} and has no units"
-                    raise self._error(node, f"a softmax is taken along the units, but {what}")
+                    problem = f"{self._text(argument)} is {self._axes(axes)} and has no units"
+                    raise self._error(node, f"a softmax is taken along the units, but {problem}")
                 return axes
         return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
 
@@ -196,8 +196,8 @@ class _Inference:
             state = name in self._page.states
             cure = f"its value from the timestep before is {self._page.before(name)}" if state else "move that line up"
             return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
-        known = [*(known for known in self._of if known not in self._page.ends.keys() & self._waiting), *self._page.parameters]
-        hint = f"write {INSTEAD[name]}" if name in INSTEAD else did_you_mean(name, known, FUNCTIONS)
+        names = [*(names for names in self._of if names not in self._page.ends.keys() & self._waiting), *self._page.parameters]
+        hint = f"write {INSTEAD[name]}" if name in INSTEAD else did_you_mean(name, names, FUNCTIONS)
         if self._time and name[0].isupper():  # as weights are called
             hint = f"declare it (parameters {name}); {hint}"
         return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {hint}")
@@ -222,11 +222,13 @@ class _Inference:
         widest, of_widest = max(operands, key=lambda operand: len(operand[1]))
         for operand, axes in operands:
             for axis in axes:
-                known = [self._root(own) for own in of_widest]
-                if self._root(axis) in known or axis == "T":
+                roots = [self._root(candidate) for candidate in of_widest]
+                if self._root(axis) in roots or axis == "T":
                     continue
                 # Use the last unknown axis: a vector broadcasts along the last axis of a matrix.
-                at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
+                at = next(
+                    (candidate for candidate in reversed(of_widest) if candidate.startswith("?") or axis.startswith("?")), None
+                )
                 if at is None or not self._unify(axis, at, node):
                     raise self._misfit(node, (operand, axes, axis), (widest, of_widest, of_widest[-1]))
         together = union([tuple(map(self._root, axes)) for _, axes in operands])
@@ -234,11 +236,11 @@ class _Inference:
             rest = iter(together)
             if not all(self._root(axis) in rest for axis in axes):  # the axes are in another order, as in (V, H) and (H, V)
                 raise self._misfit(node, (operand, axes, ""), (widest, of_widest, ""))
-            known = [self._root(axis) for axis in axes]
-            if known and (twice := next((axis for axis in known if known.count(axis) < together.count(axis)), None)) is not None:
-                what = f"{self._text(operand)} is {self._axes(axes)}, {self._text(widest)} is {self._axes(of_widest)}"
+            roots = [self._root(axis) for axis in axes]
+            if roots and (twice := next((axis for axis in roots if roots.count(axis) < together.count(axis)), None)) is not None:
+                shapes = f"{self._text(operand)} is {self._axes(axes)}, {self._text(widest)} is {self._axes(of_widest)}"
                 cure = f"write the axes of its parameters, as in U({twice} {twice})"
-                raise self._error(node, f"{what}; which {twice} is meant is ambiguous: {cure}")
+                raise self._error(node, f"{shapes}; which {twice} is meant is ambiguous: {cure}")
         return together
 
     def _reduced(self, node: Expression, inner: Axes, over: str) -> Axes:
@@ -249,8 +251,8 @@ class _Inference:
         self._sums.append((node, inner, over))
         if over not in inner:
             cure = f"; sum each of the joined parts over {over}" if inner and over in inner[-1].split("+") else ""
-            what = f"{self._text(node.children[0])} is {self._axes(inner)}, so it cannot be summed over {over}"
-            raise self._error(node, what + cure)
+            problem = f"{self._text(node.children[0])} is {self._axes(inner)}, so it cannot be summed over {over}"
+            raise self._error(node, problem + cure)
         return tuple(axis for axis in inner if axis != over)
 
     # Words
@@ -270,8 +272,8 @@ class _Inference:
                     match factors:
                         case (e.Name(name=value), e.Name(name=weight)) if self._multiplies(value, weight, wrong):
                             where = f" in line {node.span.line}" if node.span is not None else ""
-                            what = f"{self._text(one)}⊙{self._text(other)}{where} is element by element, with ⊙ or *"
-                            return f"; {what}: for the matrix product write {value} {weight} or {value} @ {weight}"
+                            suggestion = f"{self._text(one)}⊙{self._text(other)}{where} is element by element, with ⊙ or *"
+                            return f"; {suggestion}: for the matrix product write {value} {weight} or {value} @ {weight}"
         return ""
 
     def _sources(self, formula: Expression) -> Iterator[Expression]:
@@ -292,8 +294,13 @@ class _Inference:
 
     def _since(self, operand: Expression, axis: str) -> str:
         """Return where an axis of an operand was determined, in words; empty if it is declared."""
-        own = (each for name in operand.names() for each in self._of.get(name, ()) if self._root(each) == self._root(axis))
-        reason = next((found for each in (axis, *own) if (found := self._reason(each)) is not None), None)
+        alike = (
+            candidate
+            for name in operand.names()
+            for candidate in self._of.get(name, ())
+            if self._root(candidate) == self._root(axis)
+        )
+        reason = next((reason for candidate in (axis, *alike) if (reason := self._reason(candidate)) is not None), None)
         return f" since line {reason[0].line}, where it follows from {reason[1]}" if reason is not None else ""
 
     def _reason(self, axis: str) -> tuple[SourceSpan, str] | None:
@@ -309,8 +316,8 @@ class _Inference:
 
     def _axes(self, axes: Axes) -> str:
         """Format axes for a message, without T: `(B, H)`; `a number` if no other axis remains."""
-        known = [self._root(axis) for axis in axes if axis != "T"]
-        return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})" if known else "a number"
+        roots = [self._root(axis) for axis in axes if axis != "T"]
+        return f"({', '.join('any' if axis.startswith('?') else axis for axis in roots)})" if roots else "a number"
 
 
 # ------------------------------------------------------------------------------
@@ -324,36 +331,36 @@ def ranges_of(page: Page) -> dict[str, Range]:
     """
     bounded = set(page.states)
     while True:
-        found = _with(page, bounded)
-        beyond = {state for state in bounded if found[state][0] < -1 or found[state][1] > 1}
+        ranges = _with(page, bounded)
+        beyond = {state for state in bounded if ranges[state][0] < -1 or ranges[state][1] > 1}
         if not beyond:
-            return found
+            return ranges
         bounded -= beyond
 
 
 def _with(page: Page, bounded: set[str]) -> dict[str, Range]:
-    found: dict[str, Range] = {
+    ranges: dict[str, Range] = {
         name: (0, 1) if variable.one_hot or not variable.axis else UNBOUNDED for name, variable in page.inputs.items()
     }
     for state in page.states:
-        found[page.before(state)] = (-1, 1) if state in bounded else UNBOUNDED
+        ranges[page.before(state)] = (-1, 1) if state in bounded else UNBOUNDED
     for line in page.lines:
-        found[line.target] = _range(line.formula, found)
-    return found
+        ranges[line.target] = _range(line.formula, ranges)
+    return ranges
 
 
-def _range(node: Expression, known: dict[str, Range]) -> Range:
-    found = _plain_range(node, known)
+def _range(node: Expression, ranges: dict[str, Range]) -> Range:
+    result = _plain_range(node, ranges)
     if node.label:
-        known[node.label] = found
-    return found
+        ranges[node.label] = result
+    return result
 
 
-def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
-    inner = [_range(child, known) for child in node.children]
+def _plain_range(node: Expression, ranges: dict[str, Range]) -> Range:
+    inner = [_range(child, ranges) for child in node.children]
     match node:
         case Name(name=name):
-            return known.get(name, UNBOUNDED)
+            return ranges.get(name, UNBOUNDED)
         case e.Number(value=value):
             return float(value), float(value)
         case e.Apply(function=("min" | "max") as function):
@@ -364,7 +371,7 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
         case e.Negative():
             return -inner[0][1], -inner[0][0]
         case e.Sum(parts=(e.Times() as left, e.Times() as right)) if (parts := _convex(left, right)) is not None:
-            return _hull([_times([_range(factor, known) for factor in factors]) for factors in parts])
+            return _hull([_times([_range(factor, ranges) for factor in factors]) for factors in parts])
         case e.Sum():
             return sum(low for low, _ in inner), sum(high for _, high in inner)
         case e.Times():

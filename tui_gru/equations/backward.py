@@ -74,10 +74,10 @@ class Term(NamedTuple):
 
     def expression(self) -> Expression:
         """Return the term as a tree; a negative term is a `Negative`."""
-        wanted = self.factors
-        if abs(self.coefficient) != 1 or not wanted:
-            wanted = (e.number(abs(self.coefficient)), *wanted)
-        node = e.product(wanted)
+        factors = self.factors
+        if abs(self.coefficient) != 1 or not factors:
+            factors = (e.number(abs(self.coefficient)), *factors)
+        node = e.product(factors)
         if self.sizes:
             node = e.Quotient(node, e.Size(self.sizes))
         return e.Negative(node) if self.coefficient < 0 else node
@@ -141,8 +141,8 @@ def sum_of(terms: Iterable[Term]) -> Expression:
     if number == 1 and not sizes and not shared:
         return e.Sum(tuple(term.expression() for term in left))
     left.sort(key=lambda term: term.coefficient < 0)  # begin with a positive term if there is one
-    whole = e.Sum(tuple(term.expression() for term in left))
-    return Term(number, sizes, (*shared, whole)).expression()
+    bracket = e.Sum(tuple(term.expression() for term in left))
+    return Term(number, sizes, (*shared, bracket)).expression()
 
 
 # ------------------------------------------------------------------------------
@@ -222,19 +222,19 @@ def steps_of(lines: tuple[Equation, ...]) -> tuple[list[LinePart], dict[str, Exp
     steps: list[LinePart] = []
     parts: dict[str, Expression] = {}
 
-    def taken_apart(node: Expression, line: int, *, whole: bool = False) -> Expression:
+    def without_parts(node: Expression, line: int, *, keeps_label: bool = False) -> Expression:
         if node.children:
-            inner = e.plain(node).with_children(tuple(taken_apart(child, line) for child in node.children))
+            inner = e.plain(node).with_children(tuple(without_parts(child, line) for child in node.children))
         else:
             inner = e.plain(node)
-        if whole or not node.label:
+        if keeps_label or not node.label:
             return inner
         parts[node.label] = node
         steps.append(LinePart(node.label, inner, line, True))
         return Name(node.label)
 
     for number, line in enumerate(lines):
-        formula = taken_apart(line.formula, number, whole=True)
+        formula = without_parts(line.formula, number, keeps_label=True)
         steps.append(LinePart(line.target, formula, number, False))
     return steps, parts
 
@@ -252,13 +252,13 @@ def mixed(page: Page, axis: str) -> frozenset[str]:
             return any(name not in page.parameters for name in node.right.names())
         return isinstance(node, e.Reduce) and node.over == axis
 
-    found = {name for name, formula in formulas.items() if any(map(mixes, formula.walk()))}
-    waiting = list(found)
+    names = {name for name, formula in formulas.items() if any(map(mixes, formula.walk()))}
+    waiting = list(names)
     while waiting:
-        new = {*readers.get(waiting.pop(), ())} - found
-        found |= new
+        new = {*readers.get(waiting.pop(), ())} - names
+        names |= new
         waiting += new
-    return frozenset(found)
+    return frozenset(names)
 
 
 class _Derivation:
@@ -267,7 +267,7 @@ class _Derivation:
         self._steps, self._parts = steps_of(page.lines)
         self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
-        self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
+        self._constant = {name for name in page.inputs if name not in page.differentiated} | set(page.settings)
         for step in self._steps:  # a step that reads only settings and constant steps is constant
             if self._constant.issuperset(step.formula.names()) and not any(name in page.inputs for name in step.formula.names()):
                 self._constant.add(step.name)
@@ -321,7 +321,7 @@ class _Derivation:
             for name, term in passed:
                 self._uses.setdefault(name, []).append(Use(NameRead(name, step.name, read[name]), step.line, term))
                 read[name] += 1
-        for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
+        for name in (*self._page.differentiated, *self._state_of, *self._page.parameters):
             if (gradient := self._gathered(name)) is None:
                 place = self._page.places.get(self._state_of.get(name, name))
                 raise EquationError(f"the loss does not depend on {name}, so it has no gradient; use it or remove it", place)
@@ -344,8 +344,8 @@ class _Derivation:
             return future[0] if future else None
         terms = [terms_of(node) for node in (*(use.term for use in uses), *future)]
         gradient = sum_of([term for of_use in terms for term in of_use])
-        whole = all(len(of_use) == 1 for of_use in terms)  # otherwise terms and uses do not correspond
-        if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(terms) or not whole:
+        one_term_each = all(len(of_use) == 1 for of_use in terms)  # otherwise terms and uses do not correspond
+        if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(terms) or not one_term_each:
             return gradient
         parts = list(gradient.parts)
         for i, (part, use) in enumerate(zip(gradient.parts, uses, strict=False)):
@@ -394,44 +394,46 @@ class _Derivation:
                     passed.append((node.name, a))
                 return
             if (fused := self._log_of_softmax(node, a)) is not None:
-                under, given = fused
-                propagate(under, given, as_computed(under))
+                under, operand_gradient = fused
+                propagate(under, operand_gradient, as_computed(under))
                 return
-            own = self._axes_of(node)
+            axes = self._axes_of(node)
             operands = node.with_children(tuple(map(as_computed, node.children))) if node.children else node
-            for child, given in zip(node.children, self._rule(step, operands, a, value, own), strict=True):
-                if given != e.number(0) and any(name not in self._constant for name in child.names()):
+            for child, operand_gradient in zip(node.children, self._rule(step, operands, a, value, axes), strict=True):
+                if operand_gradient != e.number(0) and any(name not in self._constant for name in child.names()):
                     elementwise = not isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce)
-                    lacking = [axis for axis in own if axis not in self._axes_of(child)] if elementwise else []
-                    propagate(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), as_computed(child))
+                    lacking = [axis for axis in axes if axis not in self._axes_of(child)] if elementwise else []
+                    propagate(
+                        child, self._summed(operand_gradient, lacking, is_weight=self._only_parameters(child)), as_computed(child)
+                    )
 
         propagate(step.formula, gradient, Name(step.name))
         return passed
 
-    def _rule(self, step: LinePart, node: Expression, a: Expression, value: Expression, own: Axes) -> tuple[Expression, ...]:
+    def _rule(self, step: LinePart, node: Expression, a: Expression, value: Expression, axes: Axes) -> tuple[Expression, ...]:
         match node:
             case e.Apply(function="softmax"):
-                inner = self._sum_over(e.Times((a, value)), own[-1])
+                inner = self._sum_over(e.Times((a, value)), axes[-1])
                 return (e.Times((value, e.Sum((a, e.Negative(inner))))),)
             case e.Join(parts=parts):
                 slices: list[Expression] = []
                 before: tuple[str, ...] = ()
                 for part in parts:
                     axis = self._axes_of(part)[-1]
-                    slices.append(e.Slice(self._spread(a, own), before, (axis,)))
+                    slices.append(e.Slice(self._spread(a, axes), before, (axis,)))
                     before = (*before, axis)
                 return tuple(slices)
             case e.Product() | e.Transpose():
-                a = self._spread(a, own)
+                a = self._spread(a, axes)
             case e.Quotient(left=left, right=right) if self._is_weight(left) or self._is_weight(right):
                 # Not from the quotient, which an earlier batch computed with another weight (carry `notebook`).
                 return e.Quotient(a, right), e.Negative(e.Quotient(e.Times((a, left)), e.Power(right, e.number(2))))
-        found = handed_back(node, a, value)
-        if found is None:
+        gradients = handed_back(node, a, value)
+        if gradients is None:
             word = getattr(node, "function", type(node).__name__.lower())
             line = self._page.lines[step.line]
             raise EquationError(f"{word} has no derivative here, so the backward pass cannot be derived", node.span or line.span)
-        return found
+        return gradients
 
     def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression] | None:
         """Return, for the log of a softmax, the argument of the softmax and its gradient (rule 3); None for any other node."""
@@ -462,8 +464,8 @@ class _Derivation:
             a = e.Reduce(a, "sum", "B", all_timesteps=True)
             lacking = [axis for axis in lacking if axis not in ("T", "B")]
         for axis in lacking:
-            whole = is_weight and axis == "T" and axis in self._axes_of(a)
-            a = e.Reduce(a, "sum", axis, all_timesteps=True) if whole else self._sum_over(a, axis)
+            over_all_timesteps = is_weight and axis == "T" and axis in self._axes_of(a)
+            a = e.Reduce(a, "sum", axis, all_timesteps=True) if over_all_timesteps else self._sum_over(a, axis)
         return a
 
     def _sum_over(self, a: Expression, axis: str) -> Expression:
@@ -535,13 +537,13 @@ class _Derivation:
                 missing[reader].discard(name)
                 if not missing[reader]:
                     make_ready(reader)
-        deltas = tuple(Equation(name, self._whole(self._formulas[name])) for name in order)
+        deltas = tuple(Equation(name, self._expanded(self._formulas[name])) for name in order)
         adds = [f"d{name}" for name in self._page.parameters if f"d{name}" in self._formulas]
-        return Backward(deltas, tuple(Equation(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
+        return Backward(deltas, tuple(Equation(name, self._expanded(self._formulas[name]), "+=") for name in adds), self._paths)
 
-    def _whole(self, node: Expression) -> Expression:
+    def _expanded(self, node: Expression) -> Expression:
         """Return a formula with the labelled forward parts written out. A subtree equal to such a part is replaced by that part."""
         if isinstance(node, Name):
             return self._parts.get(node.name, node)
-        whole = node.with_children(tuple(self._whole(child) for child in node.children)) if node.children else node
-        return whole if whole.label else self._alike.get(e.unlabelled(whole), whole)
+        expanded = node.with_children(tuple(self._expanded(child) for child in node.children)) if node.children else node
+        return expanded if expanded.label else self._alike.get(e.unlabelled(expanded), expanded)

@@ -111,10 +111,10 @@ def numpy_function(name: str) -> Callable[..., Any]:
     import numpy as np
 
     def erf(x: Any, out: Any = None) -> Any:
-        found = np.asarray(np.frompyfunc(math.erf, 1, 1)(x), getattr(x, "dtype", float))
+        values = np.asarray(np.frompyfunc(math.erf, 1, 1)(x), getattr(x, "dtype", float))
         if out is None:
-            return found[()]
-        out[...] = found
+            return values[()]
+        out[...] = values
         return out
 
     return erf if name == "erf" else getattr(np, name)

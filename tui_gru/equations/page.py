@@ -57,7 +57,7 @@ class Page:
 
     `parameters` has the declared axes of each parameter, () if they are to be inferred, and `initial` the number that all entries
     of one begin with, where it is declared. `reads` is the name that a piece reads from the piece before it. `outputs` are values
-    whose gradients are given from outside; a page without outputs ends with its loss. `wanted` are inputs whose gradients are
+    whose gradients are given from outside; a page without outputs ends with its loss. `differentiated` are inputs whose gradients are
     derived too. `ends` has the axes that some lines must have, besides those that every timestep has: a head ends with V, a loss
     with none. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the constants of an update rule to their
     defaults, `meanings` those to the comments behind them, `places` a name to the place where it is declared or computed. `source`
@@ -73,7 +73,7 @@ class Page:
     initial: Mapping[str, float] = field(default_factory=dict)
     lines: tuple[Equation, ...] = ()
     outputs: tuple[str, ...] = ()
-    wanted: tuple[str, ...] = ()
+    differentiated: tuple[str, ...] = ()
     ends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
@@ -117,11 +117,11 @@ class _PageReader:
         self._settings: dict[str, float] = {}
         self._meanings: dict[str, str] = {}
         self._symbols: dict[str, tuple[str, str]] = {}
-        self._behind: dict[str, str] = {}  # symbol -> the name it stands for
+        self._name_of_symbol: dict[str, str] = {}  # symbol -> the name it stands for
         self._lines: list[Equation] = []
         self._outputs: list[str] = []
         self._places: dict[str, e.SourceSpan] = {}  # the place where each name is declared or computed
-        self._said: dict[str, e.SourceSpan] = {}  # the places of other declarations: reads, output h, symbol o
+        self._declared_at: dict[str, e.SourceSpan] = {}  # the places of other declarations: reads, output h, symbol o
         self._words: dict[str, Callable[[list[e.Token]], None]] = {
             "reads": self._reads,
             "input": self._input,
@@ -142,14 +142,17 @@ class _PageReader:
                     self._page = replace(self._page, title=comment.strip())
                 continue
             self._statement(content, number, comment.strip())
-        known = {*self._inputs, *self._parameters, *self._settings, *(line.target for line in self._lines)}
+        defined = {*self._inputs, *self._parameters, *self._settings, *(line.target for line in self._lines)}
         for name in self._outputs:
-            if name not in known:
-                raise e.EquationError(f"no line computes {name}; {e.did_you_mean(name, known)}", self._said[f"output {name}"])
-        for symbol, name in self._behind.items():
+            if name not in defined:
+                raise e.EquationError(
+                    f"no line computes {name}; {e.did_you_mean(name, defined)}", self._declared_at[f"output {name}"]
+                )
+        for symbol, name in self._name_of_symbol.items():
             if symbol in self._places and symbol != name:
                 raise e.EquationError(
-                    f"{symbol} is a name in this file, so it cannot also be the symbol of {name}", self._said[f"symbol {symbol}"]
+                    f"{symbol} is a name in this file, so it cannot also be the symbol of {name}",
+                    self._declared_at[f"symbol {symbol}"],
                 )
         return replace(
             self._page,
@@ -184,7 +187,7 @@ class _PageReader:
         if len(self._lines) == MOST_LINES:
             raise e.EquationError(f"more than {MOST_LINES} equations in one file", e.SourceSpan(self._file, number, 0, 1))
         span = e.SourceSpan(self._file, number, match.start("target"), match.end("target"))
-        token = e.tokens_of(match["target"], self._file, number, match.start("target"), self._behind)
+        token = e.tokens_of(match["target"], self._file, number, match.start("target"), self._name_of_symbol)
         if len(token) != 2 or token[0].kind != "name":
             raise e.EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span)
         target = self._name(token[0])
@@ -194,7 +197,7 @@ class _PageReader:
         elif any(line.target == target for line in self._lines):
             raise e.EquationError(f"{target} is computed twice; a name can be computed by one line only", span)
         formula = e.Parser(
-            e.tokens_of(match["formula"], self._file, number, match.start("formula"), self._behind), self._behind
+            e.tokens_of(match["formula"], self._file, number, match.start("formula"), self._name_of_symbol), self._name_of_symbol
         ).formula()
         for node in formula.walk():
             if node.label:
@@ -204,7 +207,7 @@ class _PageReader:
         self._lines.append(Equation(target, formula, op, match["label"] or "", comment, span))
 
     def _name(self, token: e.Token) -> str:
-        return e.name_of(token, self._behind)
+        return e.name_of(token, self._name_of_symbol)
 
     def _declare(self, name: str, span: e.SourceSpan) -> None:
         if name in e.REDUCTIONS:
@@ -218,9 +221,9 @@ class _PageReader:
     def _reads(self, tokens: list[e.Token]) -> None:
         if len(tokens) != 2 or tokens[0].kind != "name":
             raise e.EquationError("a piece reads one name: reads x", tokens[0].span)
-        if "reads" in self._said:
+        if "reads" in self._declared_at:
             raise e.EquationError("a piece reads one name, and this file already declares one", tokens[0].span)
-        self._page, self._said["reads"] = replace(self._page, reads=e.code_name(tokens[0].text)), tokens[0].span
+        self._page, self._declared_at["reads"] = replace(self._page, reads=e.code_name(tokens[0].text)), tokens[0].span
 
     def _input(self, tokens: list[e.Token], target: bool = False) -> None:
         for name, axes, span in self._items(tokens, "an input is written x : I, or x : one-hot V"):
@@ -254,7 +257,7 @@ class _PageReader:
             if axes:
                 raise e.EquationError(f"the axes of the output {name} follow from its line; write output {name}", span)
             self._outputs.append(name)
-            self._said[f"output {name}"] = span
+            self._declared_at[f"output {name}"] = span
 
     def _setting(self, tokens: list[e.Token]) -> None:
         texts = [token.text for token in tokens]
@@ -272,8 +275,8 @@ class _PageReader:
         name = e.code_name(tokens[0].text)
         behind = self._file.lines[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
         self._symbols[name] = behind[0], behind[-1].strip()
-        self._behind[normalize("NFC", behind[0])] = name
-        self._said[f"symbol {behind[0]}"] = tokens[0].span
+        self._name_of_symbol[normalize("NFC", behind[0])] = name
+        self._declared_at[f"symbol {behind[0]}"] = tokens[0].span
 
     def _items(
         self, tokens: list[e.Token], form: str, initial: dict[str, float] | None = None
@@ -282,11 +285,11 @@ class _PageReader:
 
         The numbers after `=` are added to `initial`; without it there can be none.
         """
-        found: list[tuple[str, tuple[str, ...], e.SourceSpan]] = []
+        items: list[tuple[str, tuple[str, ...], e.SourceSpan]] = []
         at = 0
         while tokens[at].kind != "end":
             token = tokens[at]
-            if token.text == "," and found:
+            if token.text == "," and items:
                 at += 1
                 continue
             if token.kind != "name":
@@ -310,7 +313,7 @@ class _PageReader:
                     raise e.EquationError(
                         f"timesteps and rows are not declared, every input and state has them: {form}", token.span
                     )
-            found.append((self._name(token), tuple(e.AXES.get(word, word) for word in words), token.span))
+            items.append((self._name(token), tuple(e.AXES.get(word, word) for word in words), token.span))
             if initial is not None and tokens[at].text == "=":
                 is_negative = tokens[at + 1].text in e.MINUS
                 at += 1 + is_negative
@@ -318,11 +321,11 @@ class _PageReader:
                     raise e.EquationError(
                         f"a number is expected, with which all entries of {token.text} begin, as in g = 1", tokens[at].span
                     )
-                initial[found[-1][0]] = float(e.constant(tokens[at])) * (-1 if is_negative else 1)
+                initial[items[-1][0]] = float(e.constant(tokens[at])) * (-1 if is_negative else 1)
                 at += 1
-        if not found:
+        if not items:
             raise e.EquationError(f"a name is missing: {form}", tokens[at].span)
-        return found
+        return items
 
 
 # ------------------------------------------------------------------------------
@@ -375,11 +378,11 @@ def compose(
     resets: bool = False,
     inner: bool = False,
     input_gradient: bool = False,
-    own: Sequence[str] = (),
+    user_files: Sequence[str] = (),
 ) -> Composed:
     """Return a complete model. Without a loss, the gradient of the last layer's output is given from outside.
 
-    `own` has the names of the user's files: where two pieces clash, the error points into one of these.
+    `user_files` has the names of the user's files: where two pieces clash, the error points into one of these.
 
     `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
     `dropout` a mask between each layer and the next, `resets` states that are set between two timesteps, `inner` gradients from
@@ -425,11 +428,11 @@ def compose(
         last = stack[-1].output
         others = [state for layer in stack for state in layer.states if inner and state != last]
         pieces.append(Page(outputs=(reads, *others)))
-    page = replace(joined(pieces, cell.source, own), ends=ends)
+    page = replace(joined(pieces, cell.source, user_files), ends=ends)
     if not page.parameters:
         raise e.EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
     if input_gradient:
-        page = replace(page, wanted=tuple(page.inputs)[:1])
+        page = replace(page, differentiated=tuple(page.inputs)[:1])
     return Composed(page, tuple(stack))
 
 
@@ -496,13 +499,15 @@ def _check_loss(loss: Page) -> None:
 
 def _check_last_piece(piece: Page, kind: str, output: str) -> None:
     """Raise `EquationError` for what neither a head nor a loss can have."""
-    for what, names, cure in (
+    for declaration, names, cure in (
         ("a state", piece.states, "a state belongs into a cell"),
         ("a setting", piece.settings, "write the number itself"),
         ("an output", piece.outputs, output),
     ):
         for name in names:
-            raise e.EquationError(f"{name} is declared as {what}, but a {kind} cannot declare one; {cure}", piece.places[name])
+            raise e.EquationError(
+                f"{name} is declared as {declaration}, but a {kind} cannot declare one; {cure}", piece.places[name]
+            )
     if not piece.lines:
         raise e.EquationError(f"a {kind} needs at least one equation", source=piece.source)
 
@@ -549,8 +554,8 @@ def _masked(piece: Page) -> Page:
         if line.target in piece.states:
             new = e.with_word(line.target, "new")
             lines.append(replace(line, target=new))
-            kept = e.Times((e.Sum((e.ONE, e.Negative(live))), e.Name(piece.before(line.target))))
-            formula = e.Sum((e.Times((live, e.Name(new))), kept))
+            unchanged = e.Times((e.Sum((e.ONE, e.Negative(live))), e.Name(piece.before(line.target))))
+            formula = e.Sum((e.Times((live, e.Name(new))), unchanged))
             line = Equation(line.target, formula, label="held", note="the new state, or the old one after the end of a row")
         lines.append(line)
     return replace(piece, lines=tuple(lines))
@@ -587,11 +592,11 @@ def silenced(page: Page, name: str, axis: str) -> Page:
 
     Raises `EquationError` if no line computes the name.
     """
-    taken = {*page.inputs, *page.states, *page.parameters, *(line.target for line in page.lines)}
-    taken |= {node.label for line in page.lines for node in line.formula.walk() if node.label}
+    used_names = {*page.inputs, *page.states, *page.parameters, *(line.target for line in page.lines)}
+    used_names |= {node.label for line in page.lines for node in line.formula.walk() if node.label}
 
-    def free(wanted: str) -> str:
-        return wanted if wanted not in taken else free(e.with_word(wanted, "own"))
+    def free(candidate: str) -> str:
+        return candidate if candidate not in used_names else free(e.with_word(candidate, "own"))
 
     if all(line.target != name for line in page.lines):
         raise e.EquationError(f"no line computes {name}, so its units cannot be held at 0")
@@ -604,11 +609,11 @@ def silenced(page: Page, name: str, axis: str) -> Page:
     return replace(page, inputs={**page.inputs, SILENT: Input(axis)}, lines=tuple(lines))
 
 
-def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> Page:
+def joined(pieces: Sequence[Page], cell: str = "", user_files: Sequence[str] = ()) -> Page:
     """Return one page that joins several.
 
     Raises `EquationError` if two of them use the same name. The error points into the file `cell` if one of the two pages comes
-    from it, but rather into one of the user's `own` files.
+    from it, but rather into one of the `user_files`.
     """
     owner: dict[str, Page] = {}
     for piece in pieces:
@@ -616,9 +621,9 @@ def joined(pieces: Sequence[Page], cell: str = "", own: Sequence[str] = ()) -> P
         names |= {node.label for line in piece.lines for node in line.formula.walk() if node.label}
         for name in sorted(names):
             if name in owner:
-                other, here = sorted((piece, owner[name]), key=lambda page: (page.source in own, page.source == cell))
+                other, blamed = sorted((piece, owner[name]), key=lambda page: (page.source in user_files, page.source == cell))
                 message = f"{name} is also a name of {other.source or 'the model'}; choose another one here"
-                raise e.EquationError(message, here.places.get(name), source=here.source)
+                raise e.EquationError(message, blamed.places.get(name), source=blamed.source)
             owner[name] = piece
 
     def merged(field: str) -> Mapping[str, Any]:
@@ -648,11 +653,11 @@ FOLDER = Path(__file__).parent.parent / "models"
 class PieceKind(NamedTuple):
     """A kind of piece. `folder` has the files of the built-in ones; `option` is the option of a run that names one of them or a
     user's file, which ends in a dot and the name of the kind; empty if other options imply the piece. `names` are those that the
-    option takes if not every file of the folder is a piece of its own, and `wanted` says what the option takes."""
+    option takes if not every file of the folder is a piece of its own, and `accepts` says what the option takes."""
 
     folder: str
     option: str = ""
-    wanted: str = ""
+    accepts: str = ""
     names: tuple[str, ...] = ()
 
 
@@ -682,7 +687,7 @@ def checked_piece(kind: str, options: Mapping[str, Any], default: str) -> dict[s
     if is_name and name.endswith(f".{kind}") and not text:
         name, text = PurePath(name).name, read_file(name, row.option)
     if not is_name or not isinstance(text, str) or (row.names and not text and name not in row.names):
-        raise TuiGruError(f"{row.option} must be {row.wanted}, not {arguments.shown(name)}", option=row.option)
+        raise TuiGruError(f"{row.option} must be {row.accepts}, not {arguments.shown(name)}", option=row.option)
     if not name.isprintable():
         words = f"the name {arguments.shown(name)} has characters that cannot be shown; rename the {row.option}"
         raise TuiGruError(words, option=row.option)

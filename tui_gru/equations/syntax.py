@@ -49,8 +49,8 @@ MARKED = rf"[A-Za-z]*(?:{_ACCENTED}(?:{_MARKS})*|[A-Za-z](?:{_MARKS})+)(?:_l\d+(
 
 def split(name: str) -> tuple[str, str]:
     """Split a name into its base and the suffix of layer and direction: `h_prev_l0` gives `h_prev` and `_l0`."""
-    found = _SUFFIX.search(name)
-    return (name[: found.start()], found[0]) if found else (name, "")
+    suffix = _SUFFIX.search(name)
+    return (name[: suffix.start()], suffix[0]) if suffix else (name, "")
 
 
 def with_word(name: str, word: str) -> str:
@@ -219,14 +219,14 @@ def _columns(text: str) -> int:
 MOST_NAMES = 20  # that a hint lists
 
 
-def did_you_mean(name: str, known: Iterable[str], others: Iterable[str] = ()) -> str:
-    """Return a hint such as `did you mean h_prev?`; if no name is close, the known names, at most `MOST_NAMES` of them.
+def did_you_mean(name: str, names_in_use: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return a hint such as `did you mean h_prev?`; if no name is close, the names in use, at most `MOST_NAMES` of them.
 
     A name without the suffix of a layer is close to the same one with it: h to h_l0. `others` are names that are suggested if they
-    are close and none of `known` is.
+    are close and none of `names_in_use` is.
     """
-    names = list(dict.fromkeys(known))
-    layered = [known for known in names if split(known)[0] == name][:3]
+    names = list(dict.fromkeys(names_in_use))
+    layered = [candidate for candidate in names if split(candidate)[0] == name][:3]
     close = layered or get_close_matches(name, names, n=3, cutoff=0.5)  # low enough that Wx matches Wz
     if close := close or get_close_matches(name, list(others), n=3, cutoff=0.5):
         return f"did you mean {' or '.join(close)}?"
@@ -497,18 +497,18 @@ def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterab
     The text begins in line `line` (1-based) at `column` (0-based) of a file. Each of `symbols` is read as one name, even if it
     contains other signs. Raises `EquationError` if a name or the text is too long.
     """
-    found: list[Token] = []
-    own = "|".join(re.escape(symbol) for symbol in symbols if not symbol.isalnum())
-    for match in re.finditer(f"(?P<symbol>{own})|{_TOKEN.pattern}", text) if own else _TOKEN.finditer(text):
+    tokens: list[Token] = []
+    symbol_pattern = "|".join(re.escape(symbol) for symbol in symbols if not symbol.isalnum())
+    for match in re.finditer(f"(?P<symbol>{symbol_pattern})|{_TOKEN.pattern}", text) if symbol_pattern else _TOKEN.finditer(text):
         kind = {"symbol": "name"}.get(match.lastgroup or "", match.lastgroup or "sign")
         token = Token(kind, match[0], SourceSpan(file, line, column + match.start(), column + match.end()))
         if kind == "name" and len(token.text) > LONGEST_NAME:
             raise EquationError(f"a name has at most {LONGEST_NAME} characters", token.span)
-        if len(found) == MOST_TOKENS:
+        if len(tokens) == MOST_TOKENS:
             raise EquationError(f"a formula has at most {MOST_TOKENS:,} names, numbers and signs; write several lines", token.span)
-        found.append(token)
+        tokens.append(token)
     end = column + len(text.rstrip())
-    return [*found, Token("end", "", SourceSpan(file, line, end, end + 1))]
+    return [*tokens, Token("end", "", SourceSpan(file, line, end, end + 1))]
 
 
 def constant(token: Token) -> Fraction:
@@ -548,15 +548,15 @@ class Parser:
         """Consume and return the next token if it is one of these signs; otherwise return None."""
         return self._consume() if self._next.text in signs and self._next.kind != "number" else None
 
-    def _needed(self, *signs: str) -> Token:
+    def _expect(self, *signs: str) -> Token:
         return self._sign(*signs) or self._fail(" or ".join(signs))
 
     def _fail(self, expected: str) -> Token:
         raise self._unexpected(expected)
 
     def _unexpected(self, expected: str) -> EquationError:
-        found = "the line ends" if self._next.kind == "end" else f"there is {self._next.text!r}"
-        return EquationError(f"{found} where {expected} is expected", self._next.span)
+        actual = "the line ends" if self._next.kind == "end" else f"there is {self._next.text!r}"
+        return EquationError(f"{actual} where {expected} is expected", self._next.span)
 
     def _too_deep(self, span: SourceSpan | None) -> EquationError:
         return EquationError(f"more than {DEEPEST} nested operations; write parts on lines of their own", span)
@@ -639,7 +639,7 @@ class Parser:
             label = self._consume()
             self._consume()
         inner = self._sum()
-        closing = self._needed(")")
+        closing = self._expect(")")
         inner = replace(inner, span=opening.span.to(closing.span))
         if label is None:
             return inner
@@ -649,7 +649,7 @@ class Parser:
 
     def _join(self) -> Expression:
         opening, parts = self._consume(), [self._sum()]
-        while (sign := self._needed(",", "]")).text == ",":
+        while (sign := self._expect(",", "]")).text == ",":
             parts.append(self._sum())
         return Join(tuple(parts), span=opening.span.to(sign.span))
 
@@ -673,9 +673,9 @@ class Parser:
         if arity == 1:
             arguments = [self._atom()]
         else:
-            self._needed("(")
+            self._expect("(")
             arguments = [self._sum()]
-            while self._needed(",", ")").text == ",":
+            while self._expect(",", ")").text == ",":
                 arguments.append(self._sum())
         if len(arguments) != arity:
             raise EquationError(f"{word.text} takes {arity} arguments, not {len(arguments)}", word.span)

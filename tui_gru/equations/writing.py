@@ -157,7 +157,7 @@ class Writer:
                 # In a line of text, a quotient would divide the factors before it too.
                 tight = [isinstance(part, e.Times) or (line and isinstance(part, e.Quotient)) for part in parts]
                 tight[0] = tight[0] and not line
-                return form("times").join(inside(part, 3 if each else 2) for part, each in zip(parts, tight, strict=True))
+                return form("times").join(inside(part, 3 if is_tight else 2) for part, is_tight in zip(parts, tight, strict=True))
             case e.Quotient(left=left, right=right):
                 return form("quotient", inside(left, 2 * line), inside(right, 4 * line))
             case e.Product(left=left, right=right):
@@ -173,8 +173,8 @@ class Writer:
             case e.Spread(argument=argument):
                 return self._in(notation, argument)
             case e.Reduce(argument=argument, kind=kind, over=over):
-                whole = e.is_unwritten(node)
-                return self._in(notation, argument) if whole else form(kind, inside(argument, 3), escaped(self.over(over)))
+                hides_axis = e.is_unwritten(node)
+                return self._in(notation, argument) if hides_axis else form(kind, inside(argument, 3), escaped(self.over(over)))
             case e.Apply(parts=parts, function=function):
                 row, written = FUNCTIONS[function], form("comma").join(self._in(notation, part) for part in parts)
                 if notation == _LATEX:
@@ -222,47 +222,49 @@ def equations_of(
     leaves.
     """
     before = {x: "x", **{leaf: f"{state}_prev" for state, leaf in states.items()}}
-    needed, waiting = set[str](), list(ends.values())
+    reached, waiting = set[str](), list(ends.values())
     while waiting:
         name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
+        if name not in reached:
+            reached.add(name)
             waiting += operations[name].names() if name in operations else ()
-    if others := [name for name in needed if name.startswith("leaf") and name not in before]:
+    if others := [name for name in reached if name.startswith("leaf") and name not in before]:
         more = f"{len(others)} more argument{'s' if len(others) > 1 else ''}"
         raise e.EquationError(f"its new state depends on {more} besides x and h")
-    if missing := [leaf for leaf in before if leaf not in needed]:
+    if missing := [leaf for leaf in before if leaf not in reached]:
         raise e.EquationError(f"its new state does not depend on {'x' if missing[0] == x else 'a state'}")
-    lines = {name: formula for name, formula in operations.items() if name in needed}
+    lines = {name: formula for name, formula in operations.items() if name in reached}
     reads = Counter(read for formula in lines.values() for read in formula.names())
     targets = _targets(lines, reads, ends, variables)
 
     inlined = dict[str, Expression]()
     written, parameters = list[tuple[str, Expression]](), dict[str, str]()
     for name, formula in lines.items():
-        whole = _with_names(formula, lambda read: inlined.get(read) or e.Name(before.get(read) or targets.get(read, read)))
+        inlined_formula = _with_names(
+            formula, lambda read: inlined.get(read) or e.Name(before.get(read) or targets.get(read, read))
+        )
         if name in targets:
-            written.append((targets[name], whole))
+            written.append((targets[name], inlined_formula))
         else:
-            inlined[name] = whole
+            inlined[name] = inlined_formula
     for state, end in ends.items():
         if targets.get(end) != state:
             written.append((state, e.Name(targets.get(end) or before[end])))
-    taken, declared = {*targets.values(), *ends, *before.values()}, list[str]()
+    used_names, declared = {*targets.values(), *ends, *before.values()}, list[str]()
     for target, formula in written:
         for name, role in _roles_of_parameters(formula, shapes):
             if name not in parameters:
                 joint = "_" if len(target) > 2 else ""
                 candidates = (f"{role}{joint}{target}{number or ''}" for number in (0, *range(2, 1000)))
-                parameters[name] = next(each for each in candidates if each not in taken)
-                taken.add(parameters[name])
+                parameters[name] = next(candidate for candidate in candidates if candidate not in used_names)
+                used_names.add(parameters[name])
                 declared.append(parameters[name] + _declared(shapes[name], role, sizes, sized=sized))
     first = next(iter(ends))
     if written[-1][0] != first:
         at = next(i for i, (target, _) in enumerate(written) if target == first)
         target, formula = written.pop(at)
         if any(first in later.names() for _, later in written[at:]):
-            new = next(each for each in (f"{first}_new", f"{first}_new2") if each not in taken)
+            new = next(candidate for candidate in (f"{first}_new", f"{first}_new2") if candidate not in used_names)
             written = [(t, _with_names(f, lambda read: e.Name(new if read == first else read))) for t, f in written]
             written.insert(at, (new, formula))
             formula = e.Name(new)
@@ -289,36 +291,38 @@ def _targets(
 ) -> dict[str, str]:
     """Return the names of the operations that get a line: new states, variables of the script, gates, what is read more than once,
     and parts of long formulas. Those without a name of their own are called by the only line that they lead to."""
-    found = dict[str, str]()
+    targets = dict[str, str]()
     for state, end in ends.items():
         if end in lines:
-            found.setdefault(end, state)
+            targets.setdefault(end, state)
     gates = {formula.argument: name for name, formula in lines.items() if _is_gate(formula)}
-    taken = {"x", *ends, *(f"{state}_prev" for state in ends), *WRITTEN, *e.REDUCTIONS, "over"}
+    used_names = {"x", *ends, *(f"{state}_prev" for state in ends), *WRITTEN, *e.REDUCTIONS, "over"}
     for variable, line in variables.items():
-        if reads[line] == 1 and gates.get(e.Name(line), line) not in found:  # the argument of a gate has its name
+        if reads[line] == 1 and gates.get(e.Name(line), line) not in targets:  # the argument of a gate has its name
             line = gates.get(e.Name(line), line)
-        fits = variable not in taken and len(variable) <= LONGEST_LOCAL and e.code_name(variable) == variable
-        if line in lines and line not in found and fits and not e.split(variable)[1]:
-            found[line] = variable
-            taken.add(variable)
+        fits = variable not in used_names and len(variable) <= LONGEST_LOCAL and e.code_name(variable) == variable
+        if line in lines and line not in targets and fits and not e.split(variable)[1]:
+            targets[line] = variable
+            used_names.add(variable)
     readers: dict[str, set[str]] = {name: set() for name in lines}
     for name in reversed(list(lines)):
-        leads_to = {found[name]} if name in found else readers[name]
+        leads_to = {targets[name]} if name in targets else readers[name]
         for read in lines[name].names():
             if read in readers:
                 readers[read] |= leads_to
     depths = dict[str, int]()  # of what is written in one line
     for name, formula in lines.items():
-        depths[name] = 1 + max((depths[read] for read in formula.names() if read in lines and read not in found), default=0)
+        depths[name] = 1 + max((depths[read] for read in formula.names() if read in lines and read not in targets), default=0)
         is_squeezed = _is_gate(formula) and formula.function == "sigmoid"
-        if name not in found and (reads[name] > 1 or is_squeezed or depths[name] > DEEPEST):
+        if name not in targets and (reads[name] > 1 or is_squeezed or depths[name] > DEEPEST):
             hint = name.partition("_")[0]
             only = next(iter(readers[name])) if len(readers[name]) == 1 else ""
             base = f"{hint}{'_' if len(only) > 1 else ''}{only}"
-            found[name] = next(each for k in count(1) if (each := base if only and k == 1 else f"{base}{k}") not in taken)
-            taken.add(found[name])
-    return found
+            targets[name] = next(
+                candidate for k in count(1) if (candidate := base if only and k == 1 else f"{base}{k}") not in used_names
+            )
+            used_names.add(targets[name])
+    return targets
 
 
 def _is_gate(formula: Expression) -> TypeGuard[e.Apply]:
