@@ -47,11 +47,11 @@ def executed(config):
     T, found = config.seq_length, []
     for phase in ("forward", "backward"):
         for s, segment in enumerate(config.compiled.schedule.phases[phase].segments):
-            timesteps = {1: range(T), -1: range(T - 1, -1, -1), 0: [T - 1]}[segment.way]
+            timesteps = {1: range(T), -1: range(T - 1, -1, -1), 0: [T - 1]}[segment.direction]
             for step, t in enumerate(timesteps):
                 for number, line in enumerate(segment.lines):
                     labels = labels_of(line)
-                    found.append(Executed(phase if segment.way else "loss", s, step, number, line.target, t, line, labels))
+                    found.append(Executed(phase if segment.direction else "loss", s, step, number, line.target, t, line, labels))
     if config.carry == "notebook":
         *_, last = found
         found.append(Executed("backward", last.segment, last.step, last.number + 1, "earlier", T - 1, None))

@@ -162,7 +162,7 @@ def test_every_state_is_followed_into_the_batch_before(model):
     program, previous = session.program, session.snapshot().previous
     page, T = program.model.page, session.config.seq_length
     for state in page.states:
-        way = program.way_of(state)
+        way = program.direction_of(state)
         first = 0 if way > 0 else T - 1
         root = session.explain(page.before(state), (0, 0), first)
         if session.config.carry == "reset":

@@ -93,7 +93,7 @@ def test_a_whole_batch_can_be_computed_from_the_table_alone(run):
     config, program, record, plain = run
     page, T = program.model.page, config.seq_length
     from_outside = {*page.inputs, *plain.before.layout.places}
-    begins = {page.before(state): 0 if program.way_of(state) > 0 else T - 1 for state in page.states}
+    begins = {page.before(state): 0 if program.direction_of(state) > 0 else T - 1 for state in page.states}
     begins |= {page.received(state): T - 1 - begins[page.before(state)] for state in page.states}
     for name, value in plain.memory.items():
         if name in begins:

@@ -91,7 +91,7 @@ def _elementwise(function: Callable[..., NDArray[np.float64]], values: list[Valu
 
 def timestep(group: LineGroup, step: int, T: int) -> int:
     """Return the timestep of a step, both 0-based; the last one if the lines are executed once."""
-    return step if group.way > 0 else T - 1 - step if group.way else T - 1
+    return step if group.direction > 0 else T - 1 - step if group.direction else T - 1
 
 
 def points(record: BatchRecord, *, update: bool = True) -> Iterator[Point]:
@@ -99,7 +99,7 @@ def points(record: BatchRecord, *, update: bool = True) -> Iterator[Point]:
     T = record.compiled.sizes["T"]
     for phase in PHASES:
         for number, segment in enumerate(record.compiled.schedule.phases[phase].segments):
-            for step in range(T if segment.way else 1):
+            for step in range(T if segment.direction else 1):
                 yield from (Point(phase, number, step, done) for done in range(len(segment.lines) + 1))
     lines = record.compiled.model.rule.lines_of(record.before.names)
     yield from (Point("update", done=done) for done in range(len(lines) + 1) if update)
@@ -123,7 +123,7 @@ def turns(compiled: Compiled) -> tuple[Turn, ...]:
     found = []
     for p, phase in enumerate(PHASES):
         for s, segment in enumerate(compiled.schedule.phases[phase].segments):
-            for step in range(T if segment.way else 1):
+            for step in range(T if segment.direction else 1):
                 for k, line in enumerate(segment.lines):
                     labels = [node.label for node in line.formula.walk() if node.label]
                     parts = tuple(label for label in labels if phase == "forward" or label not in forward)

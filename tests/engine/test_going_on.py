@@ -202,7 +202,7 @@ def test_gradients_of_some_timesteps_of_what_two_lines_read():
 
 def test_a_segment_is_what_is_done_timestep_by_timestep_in_one_direction():
     schedule = compiled(Structure(cell="rnn", layers=2, bidirectional=True), SIZES, "float32").schedule
-    forward = [(segment.way, [line.target for line in segment.lines]) for segment in schedule.phases["forward"].segments]
+    forward = [(segment.direction, [line.target for line in segment.lines]) for segment in schedule.phases["forward"].segments]
     assert forward == [
         (1, ["h_l0"]),
         (-1, ["h_l0_reverse"]),
@@ -211,4 +211,4 @@ def test_a_segment_is_what_is_done_timestep_by_timestep_in_one_direction():
         (1, ["out_l1", "logits", "y_hat", "term1", "term2", "term3"]),
         (0, ["loss"]),
     ]
-    assert [segment.way for segment in schedule.phases["backward"].segments] == [-1, 1, -1, 1]
+    assert [segment.direction for segment in schedule.phases["backward"].segments] == [-1, 1, -1, 1]

@@ -301,7 +301,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         "for a in o.args for r in (a,)",
     ),
     "no order within a stage": (scheduling, "max((other.depth + 1 for other in same), default=0)", "0"),
-    "no stages": (scheduling, "stages[i] = own + (i in loop_of)", "stages[i] = 0"),
+    "no stages": (scheduling, "stages[i] = stage + (i in loop_of)", "stages[i] = 0"),
     "memory taken over while it is read": (scheduling, "user is operation or user.when < operation.when", "True"),
     "memory of another pass taken over": (scheduling, "and not arg.crosses", ""),
     "memory of names taken over": (scheduling, "and not arg.name and", "and"),
@@ -316,7 +316,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         "key=lambda at: (at[0], at[1] != default, at[1])",
         "key=lambda at: (-at[0], at[1] != default, at[1])",
     ),
-    "a segment never ends": (segments, "above + (other != way or name in complete)", "above"),
+    "a segment never ends": (segments, "above + (other != direction or name in complete)", "above"),
     # the code
     "operands change places": (
         emission,
@@ -341,7 +341,11 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         'f"take({self._view(args[1])}, {self._view(x, loop=loop)}, 0,',
         'f"take({self._view(args[1])}, {self._view(x, loop=loop)}[::-1], 0,',
     ),
-    "nothing is put back": (emission, "if guarded and operation.timed and operation.memory.whole and finished:", "if False:"),
+    "nothing is put back": (
+        emission,
+        "if guarded and operation.timed and operation.memory.for_all_timesteps and finished:",
+        "if False:",
+    ),
     "loops begin at the beginning": (emission, "f'[start[{at}]:]' if guarded else ''", "''"),
     "zero and the other with the wrong sign": (
         emission,
@@ -356,7 +360,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     # memory and passes
     "the end of a state is its beginning": (batch, "array[-1 if end !=", "array[-1 if not end !="),
     "timesteps are those of a state before": (batch, "array[1:] if half else array[:-1]", "array[:-1]"),
-    "loops in one direction": (batch, "[:: phase.ways[loop]]", ""),
+    "loops in one direction": (batch, "[:: phase.directions[loop]]", ""),
     "values of the later batch": (batch, "owner = deltas if view.slot in written else self", "owner = deltas"),
     "one piece of memory for two arrays": (compiled, "accumulate(-(-size", "accumulate(0 * -(-size"),
     "a record is never read": (batch, "return self._counted() != self._references", "return False"),
@@ -372,7 +376,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         "at.step if segment == at.segment else 0\n",
         "max(at.step - 1, 0) if segment == at.segment else 0\n",
     ),
-    "kept from the wrong end": (computing, "part = part[:done] if way > 0 else part[T - done :]", "part = part[:done]"),
+    "kept from the wrong end": (computing, "part = part[:done] if direction > 0 else part[T - done :]", "part = part[:done]"),
     "the norm squared": (
         computing,
         "math.sqrt(float(gradient.dot(gradient))) if norm is None else norm",

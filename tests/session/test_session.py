@@ -272,7 +272,7 @@ def test_nothing_is_read_before_it_is_computed_and_nothing_raises(model):
     run = Run(s.config, (), batches=0)
     for name in program.lines:
         if name in (*run.names.values, *run.names.deltas):
-            t = 0 if program.way_of(name) > 0 else last
+            t = 0 if program.direction_of(name) > 0 else last
             assert order[name] == run.written(name, t), name
         elif name in run.names.gradients:
             assert order[name] == min(run.written(name, t) for t in range(last + 1)), name

@@ -707,7 +707,7 @@ def flow_names(program: Program, state: str) -> FlowNames:
     place = program.place_of(f"d{state}")
     assert place is not None
     named = paths if all(paths) else (handed_on,)
-    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", received, handed_on, named, place[0].way)
+    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", received, handed_on, named, place[0].direction)
 
 
 def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:

@@ -214,7 +214,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     if state is None:
         return what.name, what.tick
     assert what.t is not None
-    begin, way = what.now.position.number * program.ticks, program.way_of(state)
+    begin, way = what.now.position.number * program.ticks, program.direction_of(state)
     if what.name == page.received(state):
         handed_on = f"d{page.before(state)}"
         if what.tick - begin == program.readable_from(what.name, what.t):

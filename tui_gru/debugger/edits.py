@@ -298,7 +298,7 @@ def _state(edit: JournalEntry, here: Moment) -> BatchEdit:
             raise TuiGruError(f"the backward pass has begun to use {shown}; change it before that, or once the update has begun")
     elif here.executed(state, t) or here.position.phase not in ("start", "forward"):
         raise TuiGruError(f"{found} has already been used here; change {shown}, or step back to the start of the timestep")
-    elif 0 <= (before := t - program.way_of(state)) < program.seq_length and not here.executed(state, before):
+    elif 0 <= (before := t - program.direction_of(state)) < program.seq_length and not here.executed(state, before):
         raise TuiGruError(f"{found} of timestep {t + 1} has not been computed yet; change {shown} once it is")
     check_index(edit, here.record.array(edit.name)[t])
     value = checked_number(edit, program.config)

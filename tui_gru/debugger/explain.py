@@ -636,7 +636,7 @@ class Explainer:
             tick = complete
             earlier = self._earlier(tick).terms(number.name, number.index)
         assert line.formula is not None
-        if not block.way and not earlier:
+        if not block.direction and not earlier:
             return replace(
                 self._lines.formula(line.formula, number.index, tick, program.seq_length - 1), tick=tick, formula=line.text
             )

@@ -179,7 +179,7 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     before. Before the first batch, where `previous` is the first record of the run, only the initial weights exist.
     """
     program, t = moment.program, moment.position.t
-    way = program.way_of(name)
+    way = program.direction_of(name)
     before, last = (t - way, program.seq_length - 1 if way > 0 else 0) if way else (-1, program.seq_length - 1)
     if way and 0 <= before < program.seq_length:
         return moment.in_conditions(name, before)
@@ -217,7 +217,7 @@ def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str,
         if block.phase == "update":
             yield from gradients
         for step in range(block.steps):
-            t = block.timestep(step) if block.way else None
+            t = block.timestep(step) if block.direction else None
             for line in block.lines:
                 for name in line.reads if t is not None else ():
                     first = name in begins and step == 0

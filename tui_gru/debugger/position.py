@@ -171,7 +171,7 @@ def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]
     if level == "op":
         return tuple(range(1, last + 1))
     if level == "timestep":
-        loops = [block for block in blocks if block.way]
+        loops = [block for block in blocks if block.direction]
         ends = [block.start + (step + 1) * len(block.lines) for block in loops for step in range(block.steps)]
         return tuple(dict.fromkeys((*ends, last))) if learns else tuple(ends)
     if level == "phase":

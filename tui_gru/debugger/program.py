@@ -56,15 +56,15 @@ def listing(program: Program) -> tuple[ListingRow, ...]:
     if reset:
         rows.append(first)
     for block in program.blocks:
-        if block.way:
-            heading = f"for t in 1…{T}:" if block.way > 0 else f"for t in {T}…1:"
+        if block.direction:
+            heading = f"for t in 1…{T}:" if block.direction > 0 else f"for t in {T}…1:"
             rows.append(ListingRow(heading, 2, counter="t", block=block.number))
         heading = ""
         for line in block.lines:
-            heading, before = _heading(program, line) if block.way else "", heading
+            heading, before = _heading(program, line) if block.direction else "", heading
             if heading != before:
                 rows.append(ListingRow(f"# {heading}", 3, block=block.number))
-            rows.append(ListingRow(line.text, 3 if block.way else 2, line, block=block.number))
+            rows.append(ListingRow(line.text, 3 if block.direction else 2, line, block=block.number))
     return tuple(rows)
 
 
@@ -334,14 +334,14 @@ class ProgramLine:
 
 @dataclass(frozen=True, eq=False)
 class LineBlock:
-    """Lines that are executed together: `steps` times in a loop over t in the direction `way`, or once (`way` 0).
+    """Lines that are executed together: `steps` times in a loop over t in the direction `direction`, or once (`direction` 0).
 
     `start` is the number of ticks of the batch before this block.
     """
 
     number: int
     phase: str
-    way: int
+    direction: int
     lines: tuple[ProgramLine, ...]
     start: int
     steps: int
@@ -353,11 +353,11 @@ class LineBlock:
 
     def timestep(self, step: int) -> int:
         """Return the timestep of a step (both 0-based); the last one if the lines are executed once."""
-        return step if self.way > 0 else self.steps - 1 - step
+        return step if self.direction > 0 else self.steps - 1 - step
 
     def step_of(self, t: int) -> int:
         """Return the step of timestep `t` (both 0-based)."""
-        return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
+        return 0 if not self.direction else t if self.direction > 0 else self.steps - 1 - t
 
 
 class LossNames(NamedTuple):
@@ -383,9 +383,9 @@ class Program:
         schedule = config.compiled.schedule
         blocks: list[LineBlock] = []
 
-        def add(phase: str, way: int, lines: tuple[ProgramLine, ...]) -> None:
+        def add(phase: str, direction: int, lines: tuple[ProgramLine, ...]) -> None:
             start = blocks[-1].end if blocks else 0
-            blocks.append(LineBlock(len(blocks), phase, way, lines, start, self.seq_length if way else 1))
+            blocks.append(LineBlock(len(blocks), phase, direction, lines, start, self.seq_length if direction else 1))
 
         def lines_of(segment_lines: tuple[equations.Equation, ...], phase: str) -> tuple[ProgramLine, ...]:
             number = len(blocks)
@@ -396,8 +396,8 @@ class Program:
 
         def add_segments(segments: tuple[LineGroup, ...], phase: str) -> None:
             for segment in segments:
-                once = phase == "forward" and not segment.way and segment is segments[-1]
-                add("loss" if once else phase, segment.way, lines_of(segment.lines, "loss" if once else phase))
+                once = phase == "forward" and not segment.direction and segment is segments[-1]
+                add("loss" if once else phase, segment.direction, lines_of(segment.lines, "loss" if once else phase))
 
         add_segments(schedule.phases["forward"].segments, "forward")
         self.loss_tick = blocks[-1].end
@@ -464,13 +464,13 @@ class Program:
         """The names of the gradients of values, one per timestep."""
         return self.names_of(ValueKind.VALUE_GRADIENT)
 
-    def way_of(self, name: str) -> int:
+    def direction_of(self, name: str) -> int:
         """Return the direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
         named = self.names[name]
         if not named.timed and name != "t":
             return 0
         place = self.place_of(named.read_in or name)
-        return (place[0].way or -1) if place is not None else 1
+        return (place[0].direction or -1) if place is not None else 1
 
     # Lines
 
@@ -673,7 +673,7 @@ class Program:
     def line_at(self, k: int) -> tuple[ProgramLine, int]:
         """Return the line executed at tick k of a batch, 1 ≤ k ≤ ticks, and its timestep (the last one outside loops over t)."""
         block, step, index = self.block_at(k)
-        return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
+        return block.lines[index], block.timestep(step) if block.direction else self.seq_length - 1
 
     def counter(self, name: str, batch: Any) -> Any:
         """Return epoch, batch or step of a batch, or of an array of them, as conditions count them: from 1.
@@ -733,7 +733,7 @@ class Program:
 
     def end_of_timestep(self, t: int) -> int:
         """Return the tick within a batch at which the forward pass has completed timestep `t`."""
-        block = next(block for block in reversed(self.blocks) if block.phase == "forward" and block.way)
+        block = next(block for block in reversed(self.blocks) if block.phase == "forward" and block.direction)
         return self.begin_of(block, t) + len(block.lines)
 
     def steps_done(self, name: str, offset: int) -> int:

@@ -115,7 +115,7 @@ def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
 
 def _column_before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
     """Return the column of the values that `prev()` of a name has at `ticks`."""
-    over_time, rows, way = _over_time(name, like), _timesteps(ticks, like.program), like.program.way_of(name)
+    over_time, rows, way = _over_time(name, like), _timesteps(ticks, like.program), like.program.direction_of(name)
     if over_time is None:
         column = _column(name, [like.program.ticks], like)
         return column and (lambda batch, record, previous: column(batch - 1, _needed(previous), None))

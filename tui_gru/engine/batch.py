@@ -19,12 +19,12 @@ from tui_gru.engine.weights import Array, Weights
 Rounds = list[list[tuple[Array, ...]]]
 
 
-def _references(held: Sequence[object], i: int) -> int:
+def _references(holder: Sequence[object], i: int) -> int:
     """Return the reference count of an entry: that of `held`, those of all other holders, and what the call adds.
 
     How many a local variable or a call adds depends on the version of Python, so only counts that come from here are compared.
     """
-    return sys.getrefcount(held[i])
+    return sys.getrefcount(holder[i])
 
 
 _UNHELD = _references([object()], 0)
@@ -149,8 +149,8 @@ class BatchRecord:
     def border(self, state: str, *, end: bool) -> Array:
         """Return a state at the start of the batch, or with `end` at its end, (B, ·), as a view."""
         array = self._slots[self.compiled.schedule.named[state].memory]
-        found: Array = array[-1 if end != self.compiled.model.page.states[state].backwards else 0]
-        return found
+        border_state: Array = array[-1 if end != self.compiled.model.page.states[state].backwards else 0]
+        return border_state
 
     def states(self, *, end: bool) -> Array:
         """Return a copy of all states at the start of the batch, or with `end` at its end, flattened and concatenated."""
@@ -179,9 +179,9 @@ class BatchRecord:
 
     def replace_after(self, weights: Weights) -> None:
         """Replace the weights after the batch, which must have learned."""
-        own = self._keep_own()
-        if own.after is None:
-            self.own_results = replace(own, after=self.own_after.flat.copy())
+        results = self._keep_own()
+        if results.after is None:
+            self.own_results = replace(results, after=self.own_after.flat.copy())
         self.own_after.flat[...] = weights.flat
 
     def _keep_own(self) -> Results:
@@ -191,14 +191,19 @@ class BatchRecord:
 
     def as_computed(self) -> BatchRecord:
         """Return the record with its own results: itself, or a copy if they were replaced."""
-        own = self.own_results
-        if own is None:
+        results = self.own_results
+        if results is None:
             return self
         twin = self.copy()
-        twin.loss, twin.grad_norm, twin.max_weight, twin.numbers = own.loss, own.grad_norm, own.max_weight, own.numbers
+        twin.loss, twin.grad_norm, twin.max_weight, twin.numbers = (
+            results.loss,
+            results.grad_norm,
+            results.max_weight,
+            results.numbers,
+        )
         twin.own_results = None
-        if own.after is not None:
-            twin.own_after.flat[...] = own.after
+        if results.after is not None:
+            twin.own_after.flat[...] = results.after
         return twin
 
     # Memory
@@ -215,9 +220,9 @@ class BatchRecord:
         before = self._counted()
         yield
         made = (now - then for now, then in zip(self._counted(), before, strict=True))
-        self._references = [own + more for own, more in zip(self._references, made, strict=True)]
+        self._references = [count + more for count, more in zip(self._references, made, strict=True)]
 
-    def beside(self, deltas: BatchRecord) -> Beside:
+    def arrays_with(self, deltas: BatchRecord) -> Beside:
         """Return the arrays for the pass into an earlier batch, which reads the values of this record and writes into `deltas`."""
         if self._beside is None or self._beside.deltas is not deltas:
             written = {operation.memory for operation in self.compiled.schedule.phases["backward"].operations}
@@ -246,7 +251,7 @@ class BatchRecord:
             array = cut_view(view)
             return array if array.ndim > 1 else (array[t, ...] for t in range(len(array)))
 
-        rounds = [list(zip(*map(timesteps, views), strict=True))[:: phase.ways[loop]] for loop, views in code.loops.items()]
+        rounds = [list(zip(*map(timesteps, views), strict=True))[:: phase.directions[loop]] for loop, views in code.loops.items()]
         return tuple(map(cut_view, code.views["R"])), rounds
 
     def copy(self, into: BatchRecord | None = None) -> BatchRecord:

@@ -93,7 +93,7 @@ class Emission:
             indent = "        " if loop >= 0 else "    "
             body.append(indent + self._call(operation))
             finished = last[operation.memory, operation.loop] is operation
-            if guarded and operation.timed and operation.memory.whole and finished:
+            if guarded and operation.timed and operation.memory.for_all_timesteps and finished:
                 body.append(f"{indent}{'if first: ' if loop >= 0 else ''}keep({number})")
         text = "\n".join(body)
         unpacked = defaultdict[int, list[str]](list)
@@ -114,7 +114,7 @@ class Emission:
             return self._constant(operation.number)
         slot = operation.memory
         source = ("G" if operation.args else "P") if slot.kind == "parameter" else "R"
-        stepped = loop >= 0 and slot.whole and source == "R" and operation.timed
+        stepped = loop >= 0 and slot.for_all_timesteps and source == "R" and operation.timed
         key = source, ArrayView(slot, operation.half, form), loop if stepped else -1
         if key not in self._locals:
             self._locals[key] = self._free_name(operation, source, form, stepped)
@@ -177,7 +177,7 @@ class Emission:
         The view is cut from an array with all timesteps, unless the operand's memory holds a single timestep.
         """
         own, result = arg.axes, operation.axes
-        if arg.timed and not arg.memory.whole:
+        if arg.timed and not arg.memory.for_all_timesteps:
             own, result = own[1:], result[1:]
         elif not arg.timed and operation.timed and operation.loop >= 0:
             result = result[1:]
@@ -295,7 +295,7 @@ class Compiled:
         shape = self.shape(slot.axes)
         if slot.kind == "state":
             return (shape[0] + 1, *shape[1:])
-        return shape if slot.whole else shape[1:]
+        return shape if slot.for_all_timesteps else shape[1:]
 
     def _compile(self, *emissions: Emission) -> None:
         sources: list[str] = []

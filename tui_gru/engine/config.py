@@ -75,22 +75,24 @@ def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
     """
     if isinstance(vocabulary, str):
         return text
-    known, longest, skipped = frozenset(vocabulary), max(map(len, vocabulary), default=1), separator(vocabulary)
-    found: list[str] = []
+    token_set, longest, skipped = frozenset(vocabulary), max(map(len, vocabulary), default=1), separator(vocabulary)
+    tokens: list[str] = []
     at = 0
     while at < len(text):
         if skipped and text[at].isspace():
             at += 1
             continue
-        token = next((text[at : at + n] for n in range(min(longest, len(text) - at), 0, -1) if text[at : at + n] in known), None)
+        token = next(
+            (text[at : at + n] for n in range(min(longest, len(text) - at), 0, -1) if text[at : at + n] in token_set), None
+        )
         if token is None:
             raise TuiGruError(
                 f"no token of the vocabulary begins at character {at + 1} of the {option}, {arguments.shown(text[at : at + 12])}",
                 option=option,
             )
-        found.append(token)
+        tokens.append(token)
         at += len(token)
-    return tuple(found)
+    return tuple(tokens)
 
 
 def separator(vocabulary: Text) -> str:
@@ -225,9 +227,9 @@ class Config:
 
     def __repr__(self) -> str:
         """Return the options that differ from the tutorial's."""
-        given = {name: value for name, value in vars(self).items() if name in Config.__dataclass_fields__}
-        own = [f"{name}={arguments.shown(value)}" for name, value in given.items() if value != getattr(Config, name)]
-        return f"{type(self).__name__}({', '.join(own)})"
+        options = {name: value for name, value in vars(self).items() if name in Config.__dataclass_fields__}
+        changed = [f"{name}={arguments.shown(value)}" for name, value in options.items() if value != getattr(Config, name)]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     @classmethod
     def of(
@@ -249,8 +251,8 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
         text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
-        known = completed(options, {} if text == TUTORIAL_TEXT else OWN_TEXT)
-        config = cls(text=text, vocabulary=vocabulary, **known)
+        completed_options = completed(options, {} if text == TUTORIAL_TEXT else OWN_TEXT)
+        config = cls(text=text, vocabulary=vocabulary, **completed_options)
         _check_vocabulary(config)
         _check_length(config)
         check_run(config)
@@ -315,8 +317,8 @@ class Config:
     @property
     def settings(self) -> dict[str, float]:
         """The settings of the update rule by name: learning_rate, limit (of the norm of the gradient), beta1 …"""
-        own = {"limit": self.clip, "learning_rate": self.learning_rate}
-        return {name: own.get(name, value) for name, value in self.model.rule.settings.items()}
+        options = {"limit": self.clip, "learning_rate": self.learning_rate}
+        return {name: options.get(name, value) for name, value in self.model.rule.settings.items()}
 
     @property
     def vocab_size(self) -> int:
@@ -356,19 +358,19 @@ class Config:
 
 def check_options(options: Iterable[str], *more: str) -> None:
     """Raise `TuiGruError` for an option that is neither one of `Config.of` nor one of `more`."""
-    known = (*Config.__dataclass_fields__, *more)
-    if unknown := sorted(set(options).difference(known)):
-        raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(known)}", option=unknown[0])
+    valid = (*Config.__dataclass_fields__, *more)
+    if unknown := sorted(set(options).difference(valid)):
+        raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(valid)}", option=unknown[0])
 
 
 def completed(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return options but the text, checked one by one; `defaults` are in the place of those of `Config`. Raises `TuiGruError`."""
     check_options(options)
-    known = {**defaults, **options}
-    known |= _cell(known)
+    values = {**defaults, **options}
+    values |= _cell(values)
     for kind, default in (("head", Config.head), ("loss", Config.loss), ("update", Config.optimizer)):
-        known |= checked_piece(kind, known, default)
-    return {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in known.items()}
+        values |= checked_piece(kind, values, default)
+    return {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in values.items()}
 
 
 def check_run(config: Config) -> None:
@@ -387,17 +389,17 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
         else:
             raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {arguments.shown(reset)}", option="reset")
     default = _CELL_OF_RESET[reset or "before"]
-    found = checked_piece("cell", {**options, "cell": default if cell is None else cell}, default)
-    own = next((place for place, name in _CELL_OF_RESET.items() if name == found["cell"] and not found["cell_text"]), "")
-    if reset is not None and reset != own:
+    piece = checked_piece("cell", {**options, "cell": default if cell is None else cell}, default)
+    cell_reset = next((place for place, name in _CELL_OF_RESET.items() if name == piece["cell"] and not piece["cell_text"]), "")
+    if reset is not None and reset != cell_reset:
         raise TuiGruError(
-            f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {found['cell']}; give one of the two",
+            f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {piece['cell']}; give one of the two",
             option="reset",
         )
-    return {**found, "reset": own}
+    return {**piece, "reset": cell_reset}
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
+def _whole_number(least: int, most: int | None = None) -> Callable[[str, Any], int]:
     return lambda name, value: arguments.whole(name, value, least=least, most=most, option=name)
 
 
@@ -440,13 +442,13 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "hidden_size": _width(1),
-    "batch_size": _whole(1),
-    "seq_length": _whole(1),
-    "seed": _whole(0, arguments.LARGEST),
+    "batch_size": _whole_number(1),
+    "seq_length": _whole_number(1),
+    "seed": _whole_number(0, arguments.LARGEST),
     "learning_rate": check_learning_rate,
     "carry": _one_of(CARRIES),
     "dtype": _one_of(DTYPES),
-    "layers": _whole(1, MOST_LAYERS),
+    "layers": _whole_number(1, MOST_LAYERS),
     "bidirectional": lambda name, value: arguments.truth(name, value, option=name),
     "embedding": _width(0),
     "clip": lambda name, value: _not_negative(name, value, name, "; 0 turns it off"),
@@ -457,18 +459,18 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        words = f"it needs at least {arguments.shown(_needed(config))} {token_word(config.vocabulary)}s"
+        words = f"it needs at least {arguments.shown(_shortest_text(config))} {token_word(config.vocabulary)}s"
         raise TuiGruError(f"the text is empty; {words}", option="text")
-    seen: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
-        if char in seen:
+        if char in indices:
             raise TuiGruError(
-                f"the vocabulary has {char!r} twice, at {seen[char] + 1} and {index + 1}; remove one",
+                f"the vocabulary has {char!r} twice, at {indices[char] + 1} and {index + 1}; remove one",
                 option="vocabulary",
             )
-        seen[char] = index
+        indices[char] = index
     for index, char in enumerate(config.text):
-        if char not in seen:
+        if char not in indices:
             raise TuiGruError(
                 f"{token_word(config.vocabulary)} {char!r} at position {index + 1} of the text is not in the vocabulary "
                 f"{config.shown_vocabulary}; "
@@ -477,16 +479,16 @@ def _check_vocabulary(config: Config) -> None:
             )
 
 
-def _needed(config: Config) -> int:
+def _shortest_text(config: Config) -> int:
     return config.batch_size * config.seq_length + 1
 
 
 def _check_length(config: Config) -> None:
-    if len(config.text) < _needed(config):
-        rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
+    if len(config.text) < _shortest_text(config):
+        rows, timesteps, least = map(arguments.shown, (config.batch_size, config.seq_length, _shortest_text(config)))
         has = counted(len(config.text), token_word(config.vocabulary))
         raise TuiGruError(
-            f"the text has {has}; {rows} rows of {timesteps} timesteps need {needed} "
+            f"the text has {has}; {rows} rows of {timesteps} timesteps need {least} "
             "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )
@@ -509,13 +511,13 @@ _SIZES = ("hidden_size", "embedding", "batch_size", "seq_length")
 def check_memory(config: Config) -> None:
     """Raise `TuiGruError` for a config whose records would not fit into half of this machine's memory."""
     records = config.num_batches if config.carry == "notebook" else 1
-    needed = min(config.record_bytes * records, 2**200)  # a larger int could not be converted to float
+    size = min(config.record_bytes * records, 2**200)  # a larger int could not be converted to float
     limit = machine_memory() // 2
-    if needed > limit:
+    if size > limit:
         sizes = {name: getattr(config, name) // max(getattr(Config, name), 1) for name in _SIZES if getattr(config, name)}
         *others, last = sizes
         raise TuiGruError(
-            f"this model would take {gib(needed)}, more than half of this machine's memory; "
+            f"this model would take {gib(size)}, more than half of this machine's memory; "
             f"use a smaller {', '.join(others)} or {last}"
             + (", or another carry than notebook, which keeps a whole epoch" if records > 1 else ""),
             option="carry" if config.record_bytes <= limit else max(sizes, key=sizes.__getitem__),

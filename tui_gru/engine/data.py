@@ -125,11 +125,11 @@ class SeriesConfig(Config):
         """Return a checked config; missing options get the defaults of a text of your own, and those of sizes that follow from the
         series: several are one batch, in one piece. Raises a `TuiGruError` that names the option and says what to do."""
         count, length, _ = series.shape
-        own: dict[str, Any] = {**OWN_TEXT, "loss": "cross-entropy" if series.classes else "squared-error"}
+        defaults: dict[str, Any] = {**OWN_TEXT, "loss": "cross-entropy" if series.classes else "squared-error"}
         if count > 1:
-            own |= {"batch_size": count, "seq_length": length}
+            defaults |= {"batch_size": count, "seq_length": length}
         vocabulary = Classes(map(str, range(series.classes)))
-        config = cls(text="", vocabulary=vocabulary, series=series, **completed(options, own))
+        config = cls(text="", vocabulary=vocabulary, series=series, **completed(options, defaults))
         _check_series(config)
         check_run(config)
         return config
@@ -244,8 +244,8 @@ class SeriesCorpus:
 
     def continues(self, batch: int, row: int) -> bool:
         """Return True if a row continues in its series at the timestep where the same row of the batch before ended."""
-        before, here = self._places[batch - 1, -1, row], self._places[batch, 0, row]
-        return batch > 0 and int(here) == int(before) + 1 and int(here) % self._length > 0
+        before, start = self._places[batch - 1, -1, row], self._places[batch, 0, row]
+        return batch > 0 and int(start) == int(before) + 1 and int(start) % self._length > 0
 
 
 # ------------------------------------------------------------------------------
@@ -320,25 +320,25 @@ class ImportedCorpus:
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the inputs and outside gradients of a batch into a record; with `t`, load the inputs of those timesteps only."""
-        own = self._batches[batch]
-        record.loss = own.loss
+        imported = self._batches[batch]
+        record.loss = imported.loss
         for name, declared in self._inputs.items():
             if declared.one_hot:
-                record.set_one_hot(name, own.inputs[name][t], t)
+                record.set_one_hot(name, imported.inputs[name][t], t)
             else:
-                record.array(name)[t] = own.inputs[name][t]
+                record.array(name)[t] = imported.inputs[name][t]
         for name in self._upstream:
-            given = own.upstream if name == self._upstream[0] else own.inner.get(name)
-            record.array(with_word(f"d{name}", "given"))[...] = 0 if given is None else given
+            upstream = imported.upstream if name == self._upstream[0] else imported.inner.get(name)
+            record.array(with_word(f"d{name}", "given"))[...] = 0 if upstream is None else upstream
         if self._upstream:
-            flows = own.flows or [np.zeros(())] * len(record.flows_in)
+            flows = imported.flows or [np.zeros(())] * len(record.flows_in)
             for into, flow in zip(record.flows_in, flows, strict=True):
                 into[...] = flow
 
     def begin(self, batch: int) -> tuple[Weights, Array]:
         """Return the weights and the first states of a batch."""
-        own = self._batches[batch]
-        return own.weights, own.states
+        imported = self._batches[batch]
+        return imported.weights, imported.states
 
     def computed(self, record: BatchRecord, batch: int) -> None:
         """Pass on the gradients of a batch that has been computed as it was imported."""
@@ -371,21 +371,21 @@ MOST_CLASSES = 100_000
 
 def config_from(options: Mapping[str, Any]) -> Config:
     """Return the checked config of a run: on `input` and `target`, or on a text. Raises `TuiGruError`."""
-    known = dict(options)
-    given = {name: known.pop(name) for name in ("input", "target") if known.get(name) is not None}
-    known = {name: value for name, value in known.items() if name not in ("input", "target")}
-    if not given:
-        return Config.of(**known)
+    others = dict(options)
+    arrays = {name: others.pop(name) for name in ("input", "target") if others.get(name) is not None}
+    others = {name: value for name, value in others.items() if name not in ("input", "target")}
+    if not arrays:
+        return Config.of(**others)
     for name, other in (("input", "target"), ("target", "input")):
-        if name not in given:
+        if name not in arrays:
             raise TuiGruError(f"{other} is given without {name}; give both, as arrays or .npy files", option=other)
     for name in ("text", "vocabulary"):
-        if known.pop(name, None) is not None:
+        if others.pop(name, None) is not None:
             raise TuiGruError(
                 f"{name} belongs to a text, but the run reads numbers; leave out {name}, or input and target", option=name
             )
-    check_options(known, "input", "target")
-    return SeriesConfig.of_series(series_of(given["input"], given["target"], known.get("dtype", Config.dtype)), **known)
+    check_options(others, "input", "target")
+    return SeriesConfig.of_series(series_of(arrays["input"], arrays["target"], others.get("dtype", Config.dtype)), **others)
 
 
 def series_of(inputs: Any, targets: Any, dtype: str = Config.dtype) -> Series:
@@ -429,9 +429,9 @@ def series_of(inputs: Any, targets: Any, dtype: str = Config.dtype) -> Series:
     x, y = (array[None] if len(first) == 1 else array for array in (x, y))
     numbers = y.astype(np.intp) if is_class else _stored(y)
     numbers.setflags(write=False)
-    own = _stored(x)
-    own.setflags(write=False)
-    return Series(own, numbers, int(y.max()) + 1 if is_class else 0)
+    stored_inputs = _stored(x)
+    stored_inputs.setflags(write=False)
+    return Series(stored_inputs, numbers, int(y.max()) + 1 if is_class else 0)
 
 
 def _stored(array: NDArray[Any]) -> NDArray[Any]:

@@ -38,7 +38,7 @@ class Slot:
     """The memory of one value, or of several values that are stored one after the other; the last one remains.
 
     `kind` is record, state (with memory for T + 1 timesteps), ids (the index of a one-hot row), or parameter. `line` is the number
-    of the line, in its phase, that writes the remaining value. `whole` is True if there is memory for every timestep.
+    of the line, in its phase, that writes the remaining value. `for_all_timesteps` is True if there is memory for every timestep.
     """
 
     axes: Axes
@@ -46,7 +46,7 @@ class Slot:
     name: str = ""
     phase: str = ""
     line: int = -1
-    whole: bool = True
+    for_all_timesteps: bool = True
 
 
 @dataclass(eq=False)
@@ -101,10 +101,10 @@ class Operation:
 
 
 class LineGroup(NamedTuple):
-    """Lines that are executed together. `way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are
-    executed once."""
+    """Lines that are executed together. `direction` is 1 for timesteps from first to last, −1 from last to first, 0 for lines
+    that are executed once."""
 
-    way: int
+    direction: int
     lines: tuple[Equation, ...]
 
 
@@ -112,7 +112,7 @@ class Loop(NamedTuple):
     """A cycle through a state: the names of the lines and parts on it, and the direction in which it runs."""
 
     names: frozenset[str]
-    way: int
+    direction: int
 
 
 def loops_of(lines: Sequence[Equation], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
@@ -138,22 +138,22 @@ def loops_of(lines: Sequence[Equation], states: Mapping[str, tuple[str, int]]) -
         labels_in[target].append(label)
     for name in states:
         read_in[source(name)].append(name)
-    found: dict[str, Loop] = {}
+    loops: dict[str, Loop] = {}
     for group in sorted(groups):  # in the order of their first lines
         target, on = names[group[0]], {names[i] for i in group}
         if len(on) == 1 and target not in reads[target]:
             continue
         labels = {label for line in on for label in labels_in[line]}
         read = {name: states[name][1] for line in on for name in read_in[line]}
-        ways = set(read.values())
-        if len(ways) > 1:
+        directions = set(read.values())
+        if len(directions) > 1:
             message = f"{target} depends on a state of the timestep before and on one of the timestep after"
             raise EquationError(message, by_target[target].span)
-        loop = Loop(frozenset({*on, *labels, *read}), ways.pop())
+        loop = Loop(frozenset({*on, *labels, *read}), directions.pop())
         for line in (by_target[name] for name in sorted(on)):
             _check_sums(line, loop)
-        found |= dict.fromkeys(sorted(on), loop)
-    return found
+        loops |= dict.fromkeys(sorted(on), loop)
+    return loops
 
 
 def _check_sums(line: Equation, loop: Loop) -> None:
@@ -171,7 +171,7 @@ def components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     low: dict[int, int] = {}
     stack: list[int] = []
     on_stack: set[int] = set()
-    found: list[tuple[int, ...]] = []
+    groups: list[tuple[int, ...]] = []
     for root in range(len(reads)):
         if root in indices:
             continue
@@ -202,8 +202,8 @@ def components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
                         members.append(member)
                         if member == node:
                             break
-                    found.append(tuple(sorted(members)))
-    return found
+                    groups.append(tuple(sorted(members)))
+    return groups
 
 
 def _needed_at_all_timesteps(line: Equation) -> set[str]:
@@ -227,9 +227,9 @@ def segments_of(
             groups[id(loops[line.target])].append(line)
     places: dict[str, tuple[int, int]] = {}
 
-    def way_of(line: Equation) -> int:
+    def direction_of(line: Equation) -> int:
         if line.target in loops:
-            return loops[line.target].way
+            return loops[line.target].direction
         if line.op == "+=":  # otherwise it reads only values of the whole batch
             return default if of_each_timestep(line.formula, axes.__getitem__) else 0
         return default if "T" in axes[line.target] else 0
@@ -240,13 +240,13 @@ def segments_of(
             group = groups[id(loops[target])] if target in loops else [by_target[target]]
             names = {line.target for line in group}
             before = {inside.get(name, name) for line in group for name in line.formula.names()} & by_target.keys()
-            found = {name: place(name) for name in sorted(before - names)}
-            way = way_of(by_target[target])
-            if group[0].op == "+=" and found and way:  # a gradient is added up in the direction of its last operand
-                way = max(found.values())[1] or default
+            levels = {name: place(name) for name in sorted(before - names)}
+            direction = direction_of(by_target[target])
+            if group[0].op == "+=" and levels and direction:  # a gradient is added up in the direction of its last operand
+                direction = max(levels.values())[1] or default
             complete = {inside.get(name, name) for line in group for name in _needed_at_all_timesteps(line)}
-            level = max((above + (other != way or name in complete) for name, (above, other) in found.items()), default=0)
-            places.update(dict.fromkeys(sorted(names), (level, way)))
+            level = max((above + (other != direction or name in complete) for name, (above, other) in levels.items()), default=0)
+            places.update(dict.fromkeys(sorted(names), (level, direction)))
         return places[target]
 
     order = sorted({place(line.target) for line in lines}, key=lambda at: (at[0], at[1] != default, at[1]))
@@ -346,8 +346,8 @@ class Lowering:
         if not self._activations:
             for node, operation in self._computed:
                 self._activations[e.written_out(node, self._parts)].append(operation)
-        found = self._activations[e.written_out(part, self._parts)]
-        return next((operation for operation in found if not operation.name), found[0])
+        operations = self._activations[e.written_out(part, self._parts)]
+        return next((operation for operation in operations if not operation.name), operations[0])
 
     def _keep(self, name: str, operation: Operation) -> None:
         """Name an operation. A named value can be edited, so other lines must read it by name."""
@@ -368,9 +368,9 @@ class Lowering:
         )
         # A state can be edited between two lines that read it, and a weight can change between two passes (carry `notebook`).
         key = (kind, args, over, *((self._phase, self._line) if reads_state else (self._phase,) if reads_weight else ()))
-        if kind != "copy" and (known := self._known.get(key)) is not None:
-            known.crosses |= known.phase != self._phase
-            return known
+        if kind != "copy" and (existing := self._known.get(key)) is not None:
+            existing.crosses |= existing.phase != self._phase
+            return existing
         axes = union([arg.axes for arg in args]) if axes is None else axes
         operation = Operation(kind, args, axes, self._phase, self._line, over)
         self._known[key], self._key[operation] = operation, key
@@ -429,8 +429,8 @@ class Lowering:
             case e.Product(left=left, right=right):
                 return self._product(left, right)
             case e.Reduce(argument=argument, over="B", all_timesteps=True):
-                each = self._value(argument)
-                return self._made("rows", each, axes=tuple(axis for axis in each.axes if axis not in ("T", "B")))
+                summand = self._value(argument)
+                return self._made("rows", summand, axes=tuple(axis for axis in summand.axes if axis not in ("T", "B")))
             case e.Reduce(argument=argument, kind=kind, over=over):
                 total = self._reduced("sum", self._value(argument), over)
                 return total if kind == "sum" else self._made("div", total, self._size((over,)))
@@ -438,10 +438,10 @@ class Lowering:
                 joined = [self._value(part) for part in parts]
                 return self._made("join", *joined, axes=(*joined[0].axes[:-1], "+".join(part.axes[-1] for part in joined)))
             case e.Slice(argument=argument, before=before, axes=axes):
-                whole = self._value(argument)
+                joined_value = self._value(argument)
                 start = sum(self._sizes[axis] for axis in before)
                 stop = start + sum(self._sizes[axis] for axis in axes)
-                return self._made("slice", whole, axes=(*whole.axes[:-1], "+".join(axes)), over=f"{start}:{stop}")
+                return self._made("slice", joined_value, axes=(*joined_value.axes[:-1], "+".join(axes)), over=f"{start}:{stop}")
             case e.Apply():
                 return self._applied(node)
         raise EquationError(f"{type(node).__name__.lower()} cannot be computed here", span=node.span)
@@ -515,10 +515,10 @@ class Lowering:
 
     def _powers(self, value: Operation) -> tuple[Operation, Operation, Operation]:
         """Return o − max, its exp, and the sum of the exp."""
-        along = value.axes[-1]
-        shifted = self._made("sub", value, self._reduced("max", value, along))
+        axis = value.axes[-1]
+        shifted = self._made("sub", value, self._reduced("max", value, axis))
         powers = self._made("exp", shifted)
-        return shifted, powers, self._reduced("sum", powers, along)
+        return shifted, powers, self._reduced("sum", powers, axis)
 
 
 # ------------------------------------------------------------------------------
@@ -535,7 +535,7 @@ class Phase:
     lines: tuple[Equation, ...]
     segments: tuple[LineGroup, ...]
     operations: tuple[Operation, ...]
-    ways: Mapping[int, int]
+    directions: Mapping[int, int]
 
     def place(self, line: int) -> tuple[int, int]:
         """Return the segment of a line, and its index in the segment."""
@@ -576,11 +576,13 @@ class Schedule:
 
         of_names = {name: operation.axes for name, operation in self.named.items()}
         self.phases: dict[str, Phase] = {}
-        for phase, own, default in (("forward", forward, 1), ("backward", lines, -1)):
+        for phase, phase_lines, default in (("forward", forward, 1), ("backward", lines, -1)):
             operations = [operation for operation in lowering.every if operation.phase == phase]
             _order(operations)
-            segments = segments_of(own, loops[phase], of_names, default)
-            self.phases[phase] = Phase(own, segments, tuple(sorted(operations, key=lambda o: o.when)), _ways(operations, phase))
+            segments = segments_of(phase_lines, loops[phase], of_names, default)
+            self.phases[phase] = Phase(
+                phase_lines, segments, tuple(sorted(operations, key=lambda o: o.when)), _directions(operations, phase)
+            )
         _plan_memory(lowering.every, self.named, frozenset(page.parameters))
 
     @staticmethod
@@ -605,25 +607,25 @@ def _order(operations: Sequence[Operation]) -> None:
     loop_of = {i: number for number, group in enumerate(loops) for i in group}
     stages: dict[int, int] = {}  # the first stage in which a reader of the operation can run
     for group in groups:  # operands before their readers
-        own = max((stages[j] for i in group for j in reads[i] if j not in group), default=0)
+        stage = max((stages[j] for i in group for j in reads[i] if j not in group), default=0)
         for i in group:
             operation = operations[i]
-            operation.stage, operation.loop = own, loop_of.get(i, -1)
-            stages[i] = own + (i in loop_of)
+            operation.stage, operation.loop = stage, loop_of.get(i, -1)
+            stages[i] = stage + (i in loop_of)
             # In a loop, a carried value was computed in the round before.
             before = [index[a] for a in operation.args if a in index] if i in loop_of else reads[i]
-            same = (operations[j] for j in before if (operations[j].stage, operations[j].loop) == (own, operation.loop))
+            same = (operations[j] for j in before if (operations[j].stage, operations[j].loop) == (stage, operation.loop))
             operation.depth = max((other.depth + 1 for other in same), default=0)
 
 
-def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
+def _directions(operations: Sequence[Operation], phase: str) -> dict[int, int]:
     """Return the direction of each loop, which is the direction in which its states are read."""
-    ways: dict[int, int] = {}
+    directions: dict[int, int] = {}
     for operation in operations:
         for arg in operation.args:
             if operation.loop >= 0 and arg.carried is not None and (arg.carried.phase, arg.carried.loop) == (phase, operation.loop):
-                ways[operation.loop] = -1 if arg.half else 1
-    return ways
+                directions[operation.loop] = -1 if arg.half else 1
+    return directions
 
 
 def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation], parameters: frozenset[str]) -> None:
@@ -652,7 +654,7 @@ def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation]
                 break
     for slot, inside in in_slot.items():
         if slot.kind == "record" and inside[0].timed:
-            slot.whole = any(_lasts(operation, users[operation]) for operation in inside)
+            slot.for_all_timesteps = any(_lasts(operation, users[operation]) for operation in inside)
 
 
 def _lasts(operation: Operation, users: Sequence[Operation]) -> bool:

@@ -53,7 +53,7 @@ class UpdateRule:
         self.symbols = {name: symbol for page in pages for name, symbol in page.symbols.items()}
         self.symbols |= {name: (written, written) for written, name in _OF_ALL.items()}
         self.lines = _chained(pages)
-        whole = Page(
+        rule_page = Page(
             source=pages[-1].source,
             inputs={GRADIENT: Input("P"), COUNT: Input("")},
             states={state: variable for page in pages for state, variable in page.states.items()},
@@ -62,7 +62,7 @@ class UpdateRule:
             lines=self.lines,
             places=self.places,
         )
-        self._axes = infer_axes(whole, time=False)
+        self._axes = infer_axes(rule_page, time=False)
         self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
         self._lines_of: dict[tuple[str, ...], tuple[Equation, ...]] = {}
 
@@ -78,16 +78,16 @@ class UpdateRule:
         return self._lines_of[key]
 
     def _listed(self, parameters: Sequence[str]) -> tuple[Equation, ...]:
-        found: list[Equation] = []
+        listed: list[Equation] = []
         block: list[Equation] = []
         for line in (*self.lines, None):
             if line is not None and self.is_vector(line.target):
                 block.append(line)
                 continue
-            found += [self._for_parameter(each, name) for name in parameters for each in block]
+            listed += [self._for_parameter(block_line, name) for name in parameters for block_line in block]
             block = []
-            found += [replace(line, formula=renamed(line.formula, partial(_from, _OF_ALL)))] if line is not None else []
-        return tuple(found)
+            listed += [replace(line, formula=renamed(line.formula, partial(_from, _OF_ALL)))] if line is not None else []
+        return tuple(listed)
 
     def name_for(self, name: str, parameter: str) -> str:
         """Return a name of the rule in the lines of one parameter: Wz for W, dWz for dW, m_Wz for m."""
@@ -190,14 +190,14 @@ class CompiledUpdate:
         arguments += [f"{name}" for name in self._numbers()]
         head, tail = ", ".join(arguments), f"    return ({''.join(f'{_local(name)}, ' for name in rule.scalars)})"
         plain = [f"    {code}" for line in self._code for code in line]
-        guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
+        guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._keep_call(i))]
         self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
         space = {name: numpy_function(name) for name in (*ELEMENTWISE.values(), "positive")}
         space |= {"dot": np.ndarray.dot, "total": np.add.reduce, "quotient": _quotient, "power_of": _power}
         self._run = _function(self.source, space)
         self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
 
-    def _kept(self, number: int) -> str:
+    def _keep_call(self, number: int) -> str:
         target = self.rule.lines[number].target
         return f"keep({number})" if self.rule.is_vector(target) else f"{_local(target)} = keep({number}, {_local(target)})"
 
@@ -220,8 +220,8 @@ class CompiledUpdate:
         """
         after.updates = before.updates + 1
         arguments = (*before.vectors, *arrays, *map(settings.__getitem__, self.rule.settings), after.updates)
-        found = self._run(*arguments) if keep is None else self._run_on(*arguments, keep)
-        return dict(zip(self.rule.scalars, found, strict=True))
+        scalars = self._run(*arguments) if keep is None else self._run_on(*arguments, keep)
+        return dict(zip(self.rule.scalars, scalars, strict=True))
 
     # Code
 
@@ -425,8 +425,8 @@ class Model:
 
     def _check_names(self) -> None:
         """Raise `EquationError` for a name that both the equations and the update rule define."""
-        own = {line.target for line in self.rule.lines_of(self.parameters)} - set(self.parameters)
-        for name in (*self.rule.settings, *own):
+        rule_names = {line.target for line in self.rule.lines_of(self.parameters)} - set(self.parameters)
+        for name in (*self.rule.settings, *rule_names):
             if name in self.axes and self.structure.update_text:
                 message = f"{name} is also a name of the model; choose another one here"
                 raise EquationError(message, self.rule.places.get(name), source=self.structure.update)
@@ -436,12 +436,12 @@ class Model:
 
     def _update_symbols(self) -> dict[str, tuple[str, str]]:
         """Return the symbols of the update rule's vectors for each parameter: m̂_Wz for m_hat_Wz."""
-        own, found = Symbols({**self.page.symbols, **self.rule.symbols}), dict[str, tuple[str, str]]()
+        symbols, update_symbols = Symbols({**self.page.symbols, **self.rule.symbols}), dict[str, tuple[str, str]]()
         for target in (line.target for line in self.rule.lines if self.rule.is_vector(line.target) and line.target != WEIGHT):
             for name in self.parameters:
-                written = f"{own.text(target)}_{own.text(name)}", rf"{{{own.latex(target)}}}_{{{own.latex(name)}}}"
-                found[self.rule.name_for(target, name)] = written
-        return found
+                written = f"{symbols.text(target)}_{symbols.text(name)}", rf"{{{symbols.latex(target)}}}_{{{symbols.latex(name)}}}"
+                update_symbols[self.rule.name_for(target, name)] = written
+        return update_symbols
 
     @cached_property
     def backward(self) -> Backward:

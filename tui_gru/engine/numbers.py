@@ -91,10 +91,10 @@ def percent(share: float) -> str:
     return f"{min(round(100 * share), 99) if share < 1 else 100} %"
 
 
-def counted(count: int, what: str) -> str:
+def counted(count: int, noun: str) -> str:
     """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""
-    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("tch", "nch", "s")) else f"{what}s"
-    return f"{count:,} {what if count == 1 else plural}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith(("tch", "nch", "s")) else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def gib(size: float) -> str:
@@ -117,10 +117,10 @@ def value_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
     if logarithmic and high >= 4 * low:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for digits in ((1, 2, 5), (1, 3), (1,)):
-            found = [value for power in powers for digit in digits if low <= (value := digit * 10.0**power) <= high]
-            if len(found) <= 7:
-                return found
-        return found[:: -(-len(found) // 6)]
+            ticks = [value for power in powers for digit in digits if low <= (value := digit * 10.0**power) <= high]
+            if len(ticks) <= 7:
+                return ticks
+        return ticks[:: -(-len(ticks) // 6)]
     return [float(f"{value:.12g}") for value in _round_steps(low, high)]
 
 

@@ -178,13 +178,13 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     """Return the temperature as a float. Raises `TuiGruError` for a model or options from which no text can be sampled."""
     if reason := refused(config):
         raise TuiGruError(reason.words, option=reason.option)
-    known = frozenset(config.vocabulary)
+    vocabulary = frozenset(config.vocabulary)
     if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
         raise TuiGruError(
             f"the primer is empty; give at least one {token_word(config.vocabulary)} of the vocabulary", option="primer"
         )
     for i, char in enumerate(tokens):
-        if char not in known:
+        if char not in vocabulary:
             raise TuiGruError(
                 f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.shown_vocabulary}",
                 option="primer",

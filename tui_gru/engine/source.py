@@ -98,8 +98,8 @@ class Series(Replayed):
     @property
     def title(self) -> str:  # type: ignore[override]
         count, length, width = self.shape
-        what = "1 series" if count == 1 else f"{count:,} series"
-        return f"{what} of {length:,} timesteps, {counted(width, 'input')}"
+        series = "1 series" if count == 1 else f"{count:,} series"
+        return f"{series} of {length:,} timesteps, {counted(width, 'input')}"
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
@@ -193,9 +193,9 @@ class Imported(Source):
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
-        found = {Ability.TRAIN: self.fixed, Ability.TEXT: NO_TEXT}
-        found |= {} if self.learns else {Ability.BACKWARD: "this model ends without a loss"}
-        return found if self.knows_loss else found | {Ability.LOSS: "the loss was not recorded"}
+        reasons = {Ability.TRAIN: self.fixed, Ability.TEXT: NO_TEXT}
+        reasons |= {} if self.learns else {Ability.BACKWARD: "this model ends without a loss"}
+        return reasons if self.knows_loss else reasons | {Ability.LOSS: "the loss was not recorded"}
 
     def batch(self, number: int) -> ImportedBatch:
         return self.batches[number]

@@ -135,8 +135,8 @@ def _finish(record: BatchRecord, settings: RuleSettings | None, learn: bool, kee
 def flow_out_of(record: BatchRecord, state: str) -> Array:
     """Return the gradient of a state that a batch passes to the batch before it, (B, ·), as a view."""
     page = record.compiled.model.page
-    found: Array = record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
-    return found
+    flow: Array = record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
+    return flow
 
 
 def flows_out_of(record: BatchRecord) -> list[Array]:
@@ -171,7 +171,7 @@ def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earli
     for before in earlier.records:
         for into, flow in zip(scratch.flows_in, flows, strict=True):
             into[...] = flow
-        compiled.function("earlier").run(before.beside(scratch), record.before, gain)
+        compiled.function("earlier").run(before.arrays_with(scratch), record.before, gain)
         yield gain.flat
         flows = flows_out_of(scratch)
 
@@ -183,7 +183,7 @@ def forward_setting(record: BatchRecord, state: str, computed: Callable[[int], N
     inputs that were set gives the same bits.
     """
     compiled, phase, name = record.compiled, record.compiled.schedule.phases["forward"], "forward_on"
-    function, own = compiled.function(name), phase.operations.index(compiled.schedule.named[state])
+    function, state_operation = compiled.function(name), phase.operations.index(compiled.schedule.named[state])
     record.cut(name)
     compiled.cut(record.before, name)
     compiled.cut(record.own_gradients, name, "G")
@@ -191,7 +191,7 @@ def forward_setting(record: BatchRecord, state: str, computed: Callable[[int], N
     timesteps = itertools.count()
 
     def see(number: int) -> None:
-        if number == own:
+        if number == state_operation:
             computed(next(timesteps))
 
     function.run(record, record.before, record.own_gradients, [0] * len(loops), see)
@@ -216,11 +216,11 @@ def _go_on(record: BatchRecord, at: Point) -> None:
         if operation.loop >= 0:
             starts[operation.loop] = T if segment < at.segment else at.step if segment == at.segment else 0
         slot = operation.memory
-        if operation.timed and slot.whole and slot not in saved:
+        if operation.timed and slot.for_all_timesteps and slot not in saved:
             part = record.slot(slot, operation.half)
-            way = phase.ways.get(operation.loop) or phase.segments[segment].way
+            direction = phase.directions.get(operation.loop) or phase.segments[segment].direction
             done = _executed(record, at, slot)
-            part = part[:done] if way > 0 else part[T - done :]
+            part = part[:done] if direction > 0 else part[T - done :]
             saved[slot] = part, part.copy()
         elif not operation.timed and slot.kind == "record" and slot not in saved and _executed(record, at, slot):
             array = record.slot(slot)
@@ -296,12 +296,12 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
         segment, k = phase.place(line)
         done = (
             T
-            if segment < at.segment or not phase.segments[segment].way
+            if segment < at.segment or not phase.segments[segment].direction
             else at.step + (k < at.done)
             if segment == at.segment
             else 0
         )
-        return array[:done] if phase.segments[segment].way > 0 else array[T - done :]
+        return array[:done] if phase.segments[segment].direction > 0 else array[T - done :]
 
     def value(operation: Operation, line: int) -> Array:
         if operation.timed:
@@ -324,25 +324,25 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
 
 def _once(operation: Operation, args: Sequence[Array], compiled: Compiled) -> Array:
     """Return the value of an operation that runs once for all timesteps, computed with the calls of the compiled code."""
-    x, found = args[0], args[0]
+    x, result = args[0], args[0]
     match operation.kind:
         case "outer":
-            found = np.dot(x.reshape(-1, x.shape[-1]).T, args[1].reshape(-1, args[1].shape[-1]))
+            result = np.dot(x.reshape(-1, x.shape[-1]).T, args[1].reshape(-1, args[1].shape[-1]))
         case "rows":
             rows = x.reshape(-1, *x.shape[2:])
-            found = np.dot(np.ones(len(rows), rows.dtype), rows)
+            result = np.dot(np.ones(len(rows), rows.dtype), rows)
         case "dot" | "dot-turned":
-            found = np.dot(x, args[1].T if operation.kind == "dot-turned" else args[1])
+            result = np.dot(x, args[1].T if operation.kind == "dot-turned" else args[1])
         case "sum":
             axes = operation.args[0].axes
-            found = np.add.reduce(x, axes.index(operation.over) - len(axes))
+            result = np.add.reduce(x, axes.index(operation.over) - len(axes))
         case "turn":
-            found = x.T
+            result = x.T
         case "copy":
-            found = np.broadcast_to(x, compiled.shape(operation.axes))
+            result = np.broadcast_to(x, compiled.shape(operation.axes))
         case kind:
-            found = numpy_function(ELEMENTWISE[kind])(*args)
-    return found
+            result = numpy_function(ELEMENTWISE[kind])(*args)
+    return result
 
 
 # ------------------------------------------------------------------------------
@@ -423,12 +423,12 @@ def _normal(generator: np.random.RandomState, count: int, spare: list[float]) ->
             spare += map(float, _circle(1 - radius, angle))
         drawn, spare[:] = spare[:count], spare[count:]
         return np.array(drawn, np.float32)
-    found = np.empty(count, np.float32)
-    whole = count - count % _BLOCK
-    found[:whole] = _blocks(_uniform(generator, count)[:whole])
-    if whole < count:
-        found[-_BLOCK:] = _blocks(_uniform(generator, _BLOCK))
-    return found
+    numbers = np.empty(count, np.float32)
+    in_blocks = count - count % _BLOCK
+    numbers[:in_blocks] = _blocks(_uniform(generator, count)[:in_blocks])
+    if in_blocks < count:
+        numbers[-_BLOCK:] = _blocks(_uniform(generator, _BLOCK))
+    return numbers
 
 
 def _blocks(uniform: Array) -> Array:

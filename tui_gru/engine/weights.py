@@ -128,23 +128,23 @@ class NumPySettings:
         self._pools: Any = None
 
     def __enter__(self) -> None:
-        own = self._entered
-        own.times += 1
-        if own.times > 1:
+        state = self._entered
+        state.times += 1
+        if state.times > 1:
             return
-        own.before = np.errstate(all="ignore")
-        own.before.__enter__()
+        state.before = np.errstate(all="ignore")
+        state.before.__enter__()
         with self._lock:
             self._threads += 1
             if self._threads == 1:
                 self._limit = self._limited()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        own = self._entered
-        own.times -= 1
-        if own.times:
+        state = self._entered
+        state.times -= 1
+        if state.times:
             return
-        own.before.__exit__(kind, error, trace)
+        state.before.__exit__(kind, error, trace)
         with self._lock:
             self._threads -= 1
             if self._threads == 0 and self._limit is not None:

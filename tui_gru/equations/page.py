@@ -57,9 +57,9 @@ class Page:
 
     `parameters` has the declared axes of each parameter, () if they are to be inferred, and `initial` the number that all entries
     of one begin with, where it is declared. `reads` is the name that a piece reads from the piece before it. `outputs` are values
-    whose gradients are given from outside; a page without outputs ends with its loss. `differentiated` are inputs whose gradients are
-    derived too. `ends` has the axes that some lines must have, besides those that every timestep has: a head ends with V, a loss
-    with none. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the constants of an update rule to their
+    whose gradients are given from outside; a page without outputs ends with its loss. `differentiated` are inputs whose gradients
+    are derived too. `ends` has the axes that some lines must have, besides those that every timestep has: a head ends with V, a
+    loss with none. `symbols` maps a name to its on-screen and LaTeX spelling, `settings` the constants of an update rule to their
     defaults, `meanings` those to the comments behind them, `places` a name to the place where it is declared or computed. `source`
     is the name of the file, empty for a page that does not come from one.
     """

@@ -248,7 +248,7 @@ class Snapshot:
         if not self.program.goes_back:
             return False
         delta = f"d{self.program.main_state}"
-        first = 0 if self.program.way_of(delta) > 0 else self.program.seq_length - 1
+        first = 0 if self.program.direction_of(delta) > 0 else self.program.seq_length - 1
         return self.moment.learned and self.moment.executed(delta, first)
 
     @property
@@ -473,7 +473,9 @@ def _read(snapshot: Snapshot, name: str) -> Any:
     """Return the value of a name as the line just executed reads it."""
     program, line = snapshot.program, snapshot.line
     named = program.names.get(name)
-    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # a value of every timestep
+    if (
+        named is not None and named.timed and line is not None and program.blocks[line.block].direction == 0
+    ):  # a value of every timestep
         return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
     return MomentNumbers(snapshot.moment_read, snapshot.position.t).read(name)
 

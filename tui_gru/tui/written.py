@@ -309,7 +309,7 @@ class Operands:
             return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
         if named is None:  # the number of updates
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
-        if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
+        if named.timed and not named.axes and not program.blocks[self.line.block].direction:  # the values of all timesteps
             every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
             every = [_STAND_IN if value is None else value for value in every]
             return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))

@@ -577,7 +577,7 @@ def _line(
     that there is room for."""
     sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
-    left = snapshot.program.way_of(f"d{state}") < 0
+    left = snapshot.program.direction_of(f"d{state}") < 0
     named = name.ljust(at.label - 1) if at.label > len(name) else " " * (at.label - 1)
     row = [Segment(transliterate(named, palette.glyphs), palette.dim), end if left and at.steps.start == 0 else nothing]
     for cell in cells:
