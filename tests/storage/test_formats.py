@@ -28,5 +28,11 @@ def test_what_json_has_no_number_for_is_a_string():
     assert json_text({"loss": float("nan"), "text": '"\n漢'}) == '{"loss": "NaN", "text": "\\"\\n\\u6f22"}'
 
 
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 4), (2, 0, 3)])
+def test_an_array_without_numbers_keeps_its_shape_as_far_as_lists_have_one(shape):
+    array = np.zeros(shape, np.float32)
+    assert json.loads(json_text({"losses": array})) == {"losses": array.tolist()}
+
+
 def test_a_scalar_of_an_array_is_a_number():
     assert json_text(np.array([0.1], np.float32)[0]) == "0.1"

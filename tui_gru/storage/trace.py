@@ -48,8 +48,9 @@ def _array_text(array: Array) -> str:
     tokens = list(map(str, numbers))  # the shortest exact decimal; for finite numbers also valid JSON
     for i in np.flatnonzero(~np.isfinite(numbers)).tolist():
         tokens[i] = _not_finite(numbers[i])
-    for size in reversed(array.shape):
-        tokens = ["[" + ", ".join(tokens[i : i + size]) + "]" for i in range(0, len(tokens), size)]
+    for axis in reversed(range(array.ndim)):
+        size, count = array.shape[axis], math.prod(array.shape[:axis])
+        tokens = ["[" + ", ".join(tokens[i * size : (i + 1) * size]) + "]" for i in range(count)]
     return tokens[0]
 
 
