@@ -58,6 +58,14 @@ def test_kept_steps_are_the_batches(run):
     assert s.step("batch") == s.end
 
 
+def test_the_loss_comes_from_the_script(run):
+    s = Session.open(run)
+    s.step("batch", 2)
+    given = s.explain("loss")
+    assert (given.value, given.terms) == (s.loss, ())
+    assert "the loss that your script gave at step 4" in given.derivation.note
+
+
 def test_any_step_is_reached_without_those_before_it(run):
     computed = []
     s = Session.open(run)

@@ -462,6 +462,9 @@ class Explainer:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
         if kind is ValueKind.PARAMETER:
             return self._edits.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
+        if name == "loss":
+            words = f"the loss that your script gave{at}: it is computed there, from the output of this model"
+            return given(words, tick=number.tick)
         if name in {line.target for line in self._program.upstream}:
             words = f"the gradient from outside{at}: your head and loss"
             given_to = (output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name)
