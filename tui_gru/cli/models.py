@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tui_gru.capture.calls import GivenCell
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.engine.source import Imported
-    from tui_gru.files.arrays import Findings, FoundGRU
+    from tui_gru.files.arrays import FileLayers, FoundGRU
     from tui_gru.files.kinds import ResetPlace, ZMeaning
     from tui_gru.session.session import Session
 
@@ -291,26 +291,26 @@ def inspect_command(path: str, order: str | None, reset: ResetPlace | None, z: Z
     from tui_gru.imported.inspect import inspect, survey
 
     with _options_of_the_command():
-        findings = survey(path, order=order, reset=reset, z=z, gate=gate)
-        if not findings.found:
+        layers_of_file = survey(path, order=order, reset=reset, z=z, gate=gate)
+        if not layers_of_file.layers:
             inspect(path, order=order, reset=reset, z=z, gate=gate)  # raises an error with the reason
-    print_lines(_listed(findings))
+    print_lines(_listed(layers_of_file))
 
 
-def _listed(findings: Findings) -> Iterator[str]:
+def _listed(layers_of_file: FileLayers) -> Iterator[str]:
     from tui_gru.imported.inspect import lines_of_python
 
-    for gru in findings.found:
+    for gru in layers_of_file.layers:
         yield gru.name
         yield f"  {gru.kind.upper()}, {_shape(gru)}, {gru.dtype}, {gru.format}"
         yield f"  {gru.convention}; biases: {gru.biases}"
         yield f"  known by: {gru.evidence}"
         if gru.warning:
             yield f"  warning: {gru.warning}"
-    for line in findings.refused:
+    for line in layers_of_file.refused:
         yield f"not opened: {line}"
-    gru = findings.found[0]
-    name = f" --name {shlex.quote(gru.name)}" if len(findings.found) > 1 else ""
+    gru = layers_of_file.layers[0]
+    name = f" --name {shlex.quote(gru.name)}" if len(layers_of_file.layers) > 1 else ""
     yield ""
     yield f"To compare {gru.name} with the original, run these lines where the model is, with one of its batches:"
     yield from (f"  {line}" for line in lines_of_python(gru))

@@ -192,7 +192,7 @@ def members(path: Path) -> dict[str, Member]:
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, EOFError, struct.error):
         raise ModelFileError(DAMAGED) from None
     end = path.stat().st_size
-    found: dict[str, Member] = {}
+    entries: dict[str, Member] = {}
     for info in infos:
         name = printable(info.filename)
         if info.flag_bits & 1:
@@ -205,22 +205,22 @@ def members(path: Path) -> dict[str, Member]:
             raise ModelFileError(DAMAGED)
         if info.file_size > max(HARMLESS_SIZE, MOST_RATIO * info.compress_size):
             raise ModelFileError(f"{name} in it would inflate {info.compress_size} bytes to {info.file_size}; it is not read")
-        if info.filename in found:
+        if info.filename in entries:
             raise ModelFileError(f"{name} is in it twice; get the file again")
-        found[info.filename] = Member(
+        entries[info.filename] = Member(
             path, info.filename, info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
         )
-    _check_disjoint(found, end)
-    return found
+    _check_disjoint(entries, end)
+    return entries
 
 
-def _check_disjoint(found: dict[str, Member], end: int) -> None:
-    taken = 0
-    for member in sorted(found.values(), key=lambda member: member.header):
-        if member.header < taken:
+def _check_disjoint(entries: dict[str, Member], end: int) -> None:
+    end_of_last = 0
+    for member in sorted(entries.values(), key=lambda member: member.header):
+        if member.header < end_of_last:
             raise ModelFileError(f"{printable(member.name)} in it overlaps another entry; get the file again")
-        taken = member.header + LOCAL_HEADER.size + member.compressed
-    if taken > end:
+        end_of_last = member.header + LOCAL_HEADER.size + member.compressed
+    if end_of_last > end:
         raise ModelFileError(DAMAGED)
 
 
@@ -362,13 +362,13 @@ class FoundGRU:
     ) -> FoundGRU:
         """Return the same layers read in another convention; options that are None are unchanged. Raises `ModelFileError` for an
         invalid value, or an option that this kind of cell does not have."""
-        given = options_of(self.cell_kind, checked_convention(order, reset, z, gate))
-        if not given:
+        options = options_of(self.cell_kind, checked_convention(order, reset, z, gate))
+        if not options:
             return self
-        convention: Convention = replace(self.convention, **given)  # type: ignore[arg-type]  # none is the forget bias
-        changes = ", ".join(f"{option} {value}" for option, value in given.items())
+        convention: Convention = replace(self.convention, **options)  # type: ignore[arg-type]  # none is the forget bias
+        changes = ", ".join(f"{option} {value}" for option, value in options.items())
         evidence = self.evidence if convention == self.convention else f"{changes}: as you said; otherwise {self.evidence}"
-        warning = self.warning if set(given) == {"order"} else ""  # the warning was about the convention that the file suggests
+        warning = self.warning if set(options) == {"order"} else ""  # the warning was about the convention that the file suggests
         return replace(self, convention=convention, evidence=evidence, warning=warning)
 
     def proved_as(self, convention: Convention, evidence: str) -> FoundGRU:
@@ -377,10 +377,10 @@ class FoundGRU:
 
 
 @dataclass(frozen=True)
-class Findings:
+class FileLayers:
     """The recurrent layers found in a file. `refused` has one line for each that cannot be opened, which says what to do."""
 
-    found: tuple[FoundGRU, ...] = ()
+    layers: tuple[FoundGRU, ...] = ()
     refused: tuple[str, ...] = ()
 
 
@@ -393,4 +393,4 @@ class FileFormat:
 
     name: str
     fits: Callable[[OpenedFile], bool]
-    find: Callable[[OpenedFile, str | None], Findings]
+    find: Callable[[OpenedFile, str | None], FileLayers]

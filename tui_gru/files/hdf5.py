@@ -56,8 +56,8 @@ class Window(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._file.seek(self._start + self._at)
-        wanted = min(len(buffer), max(0, self._size - self._at))
-        count = self._file.readinto(memoryview(buffer)[:wanted])
+        length = min(len(buffer), max(0, self._size - self._at))
+        count = self._file.readinto(memoryview(buffer)[:length])
         self._at += count
         return count
 
@@ -125,7 +125,7 @@ def _tree(source: Source) -> dict[str, Any]:
     `ModelFileError`."""
     tensors, texts = list[tuple[str, tuple[int, ...], str]](), list[tuple[str, str, str]]()
     with _opened(source) as file:
-        waiting, seen = [("", file, 0)], set()
+        waiting, visited = [("", file, 0)], set()
         while waiting:
             path, group, depth = waiting.pop()
             texts += _texts(path, group)
@@ -139,10 +139,10 @@ def _tree(source: Source) -> dict[str, Any]:
                     tensors.append((inner_path, checked_shape(item.shape or ()), np.dtype(item.dtype).name))
                 elif isinstance(item, _h5py().Group):
                     info = _h5py().h5o.get_info(item.id)
-                    if (info.fileno, info.addr) not in seen:
-                        seen.add((info.fileno, info.addr))
+                    if (info.fileno, info.addr) not in visited:
+                        visited.add((info.fileno, info.addr))
                         inner.append((inner_path, item, depth + 1))
-                if len(tensors) + len(seen) > MOST_OBJECTS or depth > MOST_DEPTH:
+                if len(tensors) + len(visited) > MOST_OBJECTS or depth > MOST_DEPTH:
                     raise ModelFileError("it has more groups than a model can have; it is not read")
             waiting.extend(reversed(inner))
     return {"tensors": tensors, "texts": texts}

@@ -13,7 +13,7 @@ import numpy as np
 
 from tui_gru.equations.functions import HARD_SLOPE, STATE_FUNCTIONS, gate_named
 from tui_gru.errors import ModelFileError, printable
-from tui_gru.files.arrays import AnyArray, FileFormat, Findings, FoundGRU, OpenedFile, Tensor
+from tui_gru.files.arrays import AnyArray, FileFormat, FileLayers, FoundGRU, OpenedFile, Tensor
 from tui_gru.files.hdf5 import Tree, read_tree
 from tui_gru.files.kinds import LSTM, RNN, Blocks, Convention
 from tui_gru.files.matching import CellArrays, NotAGRUError, stack, stacked_cell
@@ -55,7 +55,7 @@ class CellPath:
         return self.path if self.direction is None else self.path[: self.direction]
 
 
-def keras_recurrent(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> Findings:
+def keras_recurrent(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> FileLayers:
     """Find the recurrent layers in `tree`.
 
     `config` is the model's configuration or None; `version` is the version of Keras, or "".
@@ -64,14 +64,14 @@ def keras_recurrent(tree: Tree, config: Any, version: str, format_name: str, pat
     for place in (*_places_3(tree), *_legacy_places(tree)):
         layers.setdefault(place.layer, []).append(place)
     configs = Configs(config, version)
-    found, refused = [], []
+    layers_read, refused = [], []
     for places in sorted(layers.values(), key=lambda places: configs.rank(places[0])):
         name = printable(_name(places[0]))
         try:
-            found.append(replace(_layer(name, places, configs), format=format_name, path=path))
+            layers_read.append(replace(_layer(name, places, configs), format=format_name, path=path))
         except NotAGRUError as error:
             refused.append(f"{name}: {error}")
-    return Findings(tuple(found), tuple(refused))
+    return FileLayers(tuple(layers_read), tuple(refused))
 
 
 def _places_3(tree: Tree) -> Iterator[CellPath]:
@@ -80,8 +80,8 @@ def _places_3(tree: Tree) -> Iterator[CellPath]:
             continue
         path = tuple(name.removesuffix("/vars/0").split("/"))
         arrays = [tree.tensors.get(f"{'/'.join(path)}/vars/{i}") for i in range(4)]
-        ways = ["/".join(path[: i + 1]) for i in range(len(path))]
-        names = tuple(tree.texts.get((f"{way}/vars", "name"), part) for way, part in zip(ways, path, strict=True))
+        groups = ["/".join(path[: i + 1]) for i in range(len(path))]
+        names = tuple(tree.texts.get((f"{group}/vars", "name"), part) for group, part in zip(groups, path, strict=True))
         recurrent = any(part == "cell" for part in path) or re.search("gru|lstm|rnn", names[-1])
         if recurrent and arrays[1] and not arrays[3] and len(arrays[0].shape if arrays[0] else ()) == 2:
             skipped = 1 if path[0] in ("layers", "_layer_checkpoint_dependencies") else 0
@@ -127,8 +127,8 @@ class Configs:
     def of(self, place: CellPath) -> dict[str, Any] | None:
         """Return the entry of the layer at `place`: that of the innermost layer whose name is in the configuration; the name of the
         cell itself is tried last."""
-        *outer, own = place.names
-        for name in (*reversed(outer), own):
+        *outer, cell_name = place.names
+        for name in (*reversed(outer), cell_name):
             if entries := self._recurrent(name):
                 named = [entry for entry in entries if entry["config"].get("name") in place.names]
                 same = all(_settings(entry) == _settings(entries[0]) for entry in entries)
@@ -240,9 +240,9 @@ def _with_functions(convention: Convention, entry: dict[str, Any] | None, config
     activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
     gate = gate_named(activation, HARD_SLOPE if configs.major < 3 else 1 / 6) if isinstance(activation, str) else None
     if candidate not in STATE_FUNCTIONS or gate is None:
-        found = f"{_function(activation)} and {_function(candidate)}"
+        activations = f"{_function(activation)} and {_function(candidate)}"
         raise NotAGRUError(
-            f"its activations are {found}; sigmoid or hard_sigmoid, and {' or '.join(STATE_FUNCTIONS)} are supported"
+            f"its activations are {activations}; sigmoid or hard_sigmoid, and {' or '.join(STATE_FUNCTIONS)} are supported"
         )
     return replace(convention, gate=gate, state_function=candidate), False
 
@@ -272,7 +272,7 @@ def _is_archive(file: OpenedFile) -> bool:
     return {CONFIG, METADATA} <= set(file.members)
 
 
-def _find_in_archive(file: OpenedFile, order: str | None) -> Findings:
+def _find_in_archive(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the recurrent layers in the archive. Raises `ModelFileError`."""
     if WEIGHTS not in file.members:
         raise ModelFileError(f"it has no {WEIGHTS}; save it with model.save, in one file")
@@ -301,7 +301,7 @@ def _is_hdf5(file: OpenedFile) -> bool:
     return file.head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
-def _find_in_hdf5(file: OpenedFile, order: str | None) -> Findings:
+def _find_in_hdf5(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the recurrent layers in the file. Raises `ModelFileError`."""
     tree = read_tree(file.path)
     config = tree.texts.get(("", "model_config"))

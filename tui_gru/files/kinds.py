@@ -116,23 +116,23 @@ def checked_convention(order: str | None, reset: str | None, z: str | None, gate
                 option="order",
             )
     choices = {"reset": (reset, RESETS), "z": (z, Z_MEANINGS), "gate": (gate, (*GATE_NAMES, *STATE_FUNCTIONS))}
-    given = {} if order is None else {"order": order}
+    options = {} if order is None else {"order": order}
     for option, (value, allowed) in choices.items():
         if value is not None and (not isinstance(value, str) or value not in allowed):
             raise ModelFileError(f"{option} is {arguments.shown(value)}; write one of {', '.join(allowed)}", option=option)
         if value is not None:
-            given[option] = value
-    return given
+            options[option] = value
+    return options
 
 
-def options_of(kind: CellKind, given: Mapping[str, str]) -> dict[str, str]:
+def options_of(kind: CellKind, options: Mapping[str, str]) -> dict[str, str]:
     """Return the same options, checked for one kind. Raises a `ModelFileError` about an option that this kind does not have."""
-    for option, value in given.items():
+    for option, value in options.items():
         if value not in kind.options[option]:
             allowed = ", ".join(kind.options[option])
             cure = f"; write one of {allowed}, as this is {kind.words}" if allowed else f", and this is {kind.words}: leave it out"
             raise ModelFileError(f"{option} is {value!r}{cure}", option=option)
-    return dict(given)
+    return dict(options)
 
 
 # ------------------------------------------------------------------------------

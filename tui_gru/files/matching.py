@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 
 from tui_gru.errors import ModelFileError, printable
-from tui_gru.files.arrays import FLOATS, AnyArray, BlockSource, Findings, FoundGRU, Tensor, Tensors, not_float
+from tui_gru.files.arrays import FLOATS, AnyArray, BlockSource, FileLayers, FoundGRU, Tensor, Tensors, not_float
 from tui_gru.files.kinds import BY_BLOCKS, KINDS, LSTM, RNN, Blocks, CellKind, Convention
 
 # ------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def _blocks(matrix: AnyArray, G: int, by_rows: bool) -> AnyArray:
     return matrix.reshape(matrix.shape[0], G, -1).transpose(1, 0, 2)
 
 
-def apart_cell(
+def separate_cell(
     W: Sequence[Tensor], U: Sequence[Tensor], b: Sequence[Tensor | None], b_h: Sequence[Tensor | None], *, by_rows: bool = False
 ) -> CellArrays:
     """Return a cell with a matrix for each gate: W (I, H) with x on the left, or (H, I) with x on the right; U (H, H).
@@ -118,12 +118,12 @@ def apart_cell(
         return np.stack([np.zeros(hidden, np.float32) if tensor is None else tensor.read().reshape(hidden) for tensor in tensors])
 
     count = sum(tensor is not None for tensor in b_h)
-    known = "none" if not biases else "one" if not any(b) or not count else "one and bhn" if count == 1 < len(W) else "two"
+    biases_known = "none" if not biases else "one" if not any(b) or not count else "one and bhn" if count == 1 < len(W) else "two"
     return CellArrays(
         BY_BLOCKS[len(W)],
         shape[0 if x_on_the_left else 1],
         hidden,
-        known,
+        biases_known,
         W[0].dtype,
         lambda: Blocks(matrices(W), matrices(U), vectors(b), vectors(b_h)),
     )
@@ -368,7 +368,7 @@ CONCATENATED = re.compile(
 FIRST = {"xh": "x before h", "hx": "h before x"}
 
 
-def concatenated(tensors: Tensors) -> Findings:
+def concatenated(tensors: Tensors) -> FileLayers:
     """Find cells whose gates have a matrix (H, I + H), or (I + H, H), each. Each is found twice, since neither names nor shapes say
     whether x or h comes first."""
     groups: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -376,9 +376,9 @@ def concatenated(tensors: Tensors) -> Findings:
         if match := CONCATENATED.fullmatch(name):
             key = match["prefix"] or "", match["start"], match["weight"] or ""
             groups.setdefault(key, {})[match["gate"]] = name
-    found, refused = list[FoundGRU](), list[str]()
+    cells, refused = list[FoundGRU](), list[str]()
     for (prefix, start, weight), names in groups.items():
-        letters = next((each for each in ("zrn", "zrh", "ifgo", "ifco") if set(each) == names.keys()), None)
+        letters = next((candidate for candidate in ("zrn", "zrh", "ifgo", "ifco") if set(candidate) == names.keys()), None)
         if letters is None:
             continue
         convention = LSTM if letters.startswith("if") else replace(ZRN, reset="before")
@@ -390,10 +390,10 @@ def concatenated(tensors: Tensors) -> Findings:
                 cell = _concatenated_cell([tensors[names[letter]] for letter in letters], biases, first, bool(weight))
                 evidence = f"gates by name, of one matrix for x and h each: read with {words}"
                 warning = f"the names do not say {doubts}: give an input and its output to prove it"
-                found.append(stack(f"{name}.{first}", {(0, False): cell}, convention, evidence, warning))
+                cells.append(stack(f"{name}.{first}", {(0, False): cell}, convention, evidence, warning))
         except NotAGRUError as error:
             refused.append(f"{name}: {error}")
-    return Findings(tuple(found), tuple(refused))
+    return FileLayers(tuple(cells), tuple(refused))
 
 
 def _bias_of(name: str, start: str, weight: str) -> str:
@@ -408,22 +408,22 @@ def _concatenated_cell(matrices: Sequence[Tensor], biases: Sequence[Tensor | Non
     shape = matrices[0].shape
     if len(shape) != 2 or any(matrix.shape != shape for matrix in matrices):
         raise NotAGRUError("its gates have matrices of different shapes")
-    given = [bias for bias in biases if bias is not None]
-    by_rows = by_rows or bool(given and given[0].shape == shape[:1] != shape[1:])
+    present = [bias for bias in biases if bias is not None]
+    by_rows = by_rows or bool(present and present[0].shape == shape[:1] != shape[1:])
     hidden, width = shape if by_rows else shape[::-1]
-    if width <= hidden or not hidden or (given and (len(given) < len(matrices) or any(b.shape != (hidden,) for b in given))):
+    if width <= hidden or not hidden or (present and (len(present) < len(matrices) or any(b.shape != (hidden,) for b in present))):
         raise NotAGRUError(f"its gates have matrices {shape}, which are not of the input and the state side by side")
-    check_floats([*matrices, *given])
+    check_floats([*matrices, *present])
 
     def read() -> Blocks:
         both = np.stack([matrix.read().T if by_rows else matrix.read() for matrix in matrices])  # (G, I + H, H)
         at = width - hidden if first == "xh" else hidden
         parts = both[:, :at], both[:, at:]
         W, U = parts if first == "xh" else parts[::-1]
-        bias = np.stack([b.read() for b in given]) if given else np.zeros((len(matrices), hidden), np.float32)
+        bias = np.stack([b.read() for b in present]) if present else np.zeros((len(matrices), hidden), np.float32)
         return Blocks(W, U, bias, np.zeros_like(bias))
 
-    biases_known = "one" if given else "none"
+    biases_known = "one" if present else "none"
     return CellArrays(BY_BLOCKS[len(matrices)], width - hidden, hidden, biases_known, matrices[0].dtype, read)
 
 
@@ -439,7 +439,7 @@ MOST_MATRICES = 12
 PAIRED = "fit together as a GRU or LSTM in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
 
 
-def guessed(tensors: Tensors, order: str | None) -> Findings:
+def guessed(tensors: Tensors, order: str | None) -> FileLayers:
     """Find the arrays that fit together as a GRU or LSTM among those whose names are equal before the last point, slash or
     underscore.
 
@@ -449,17 +449,17 @@ def guessed(tensors: Tensors, order: str | None) -> Findings:
     for prefix, group in _grouped(tensors, "./").items():
         finer, pairs = _grouped(group, "./_"), _pairs(group, order)
         groups |= finer if len(pairs) != 1 or _is_complete(finer, group, *pairs[0]) else {prefix: group}
-    found, refused = [], []
+    cells, refused = [], []
     for prefix, group in groups.items():
         if pairs := _pairs(group, order):
             W, U = pairs[0]
             name = printable(prefix) or "gru"
             try:
-                found.append(_guessed_gru(name, group, pairs, order))
+                cells.append(_guessed_gru(name, group, pairs, order))
             except NotAGRUError as error:
                 both = f"{printable(W)} {group[W].shape} and {printable(U)} {group[U].shape}"
                 refused.append(f"{name}: {both} {error}")
-    return Findings(tuple(found), tuple(refused))
+    return FileLayers(tuple(cells), tuple(refused))
 
 
 def _guessed_gru(name: str, group: dict[str, Tensor], pairs: Sequence[tuple[str, str]], order: str | None) -> FoundGRU:
@@ -571,7 +571,7 @@ OTHER = re.compile(r"(?s)(?:(.*?)parametrizations\.(.+)\.original|(.*)_orig)")
 
 def composed(tensors: Tensors) -> dict[str, Tensor]:
     """Return, by name, the weights for which `tensors` has g and v."""
-    found = {}
+    weights = {}
     for name, g in tensors.items():
         if match := PARAMETRIZED.fullmatch(name):
             weight, v = match[1] + match[2], tensors.get(name[:-1] + "1")
@@ -580,8 +580,8 @@ def composed(tensors: Tensors) -> dict[str, Tensor]:
         else:
             continue
         if v is not None and weight not in tensors and _fit(g, v):
-            found[weight] = Tensor(v.shape, v.dtype, partial(_compose, g, v))
-    return found
+            weights[weight] = Tensor(v.shape, v.dtype, partial(_compose, g, v))
+    return weights
 
 
 def _without_dropout(tensors: Tensors) -> dict[str, Tensor]:
@@ -630,13 +630,13 @@ class Group:
         return {name for cell in self.cells.values() for name in cell.values()}
 
 
-def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None, *, by_shape: bool = True) -> Findings:
+def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None, *, by_shape: bool = True) -> FileLayers:
     """Find every GRU, LSTM and RNN in `tensors`. If the names match no library, the shapes are tried, unless `by_shape` is False; a
     layer is then found only if `order` is given."""
     normed, raw = composed(tensors), _without_dropout(tensors)
     tensors = {**tensors, **normed, **raw}
     claimed: set[str] = set()
-    found, refused = [], []
+    layers, refused = [], []
     families: tuple[Stacked | SeparateGates, ...] = (*STACKED, *APART)
     for family in families:
         for group in _groups(family, tensors, claimed):
@@ -654,20 +654,20 @@ def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | No
             composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
             composed_here += "; weights stored as _raw, before a dropout of weights" if group.names & set(raw) else ""
             evidence, warning = gru.evidence + other_names + composed_here, "; ".join(filter(None, (unread, gru.warning)))
-            found.append(replace(gru, format=format_name, path=path, evidence=evidence, warning=warning))
+            layers.append(replace(gru, format=format_name, path=path, evidence=evidence, warning=warning))
     refused.extend(
         f"{printable(weight)} has a parametrization other than weight_norm: save it after "
         f"torch.nn.utils.parametrize.remove_parametrizations"
         for weight in otherwise_parametrized(tensors)
         if weight not in tensors and re.search(r"(?:weight|bias)_[ih]h", weight)
     )
-    if not found and not refused:
+    if not layers and not refused:
         more = concatenated(tensors)
-        found, refused = [replace(gru, format=format_name, path=path) for gru in more.found], list(more.refused)
-    if not found and not refused and by_shape:
+        layers, refused = [replace(gru, format=format_name, path=path) for gru in more.layers], list(more.refused)
+    if not layers and not refused and by_shape:
         more = guessed({name: tensor for name, tensor in tensors.items() if name not in claimed}, order)
-        found, refused = [replace(gru, format=format_name, path=path) for gru in more.found], list(more.refused)
-    return Findings(tuple(found), tuple(refused))
+        layers, refused = [replace(gru, format=format_name, path=path) for gru in more.layers], list(more.refused)
+    return FileLayers(tuple(layers), tuple(refused))
 
 
 def _groups(family: Stacked | SeparateGates, tensors: Tensors, claimed: set[str]) -> Iterator[Group]:
@@ -701,10 +701,10 @@ PROJECTION, PEEPHOLE = re.compile(r"weight_hr(?:_l\d+|$)"), re.compile(r"(?i)pee
 
 def _check_no_more(group: Group, tensors: Tensors) -> None:
     """Raise `NotAGRUError` for an LSTM with a projection or with peepholes, whose other weights have the usual names."""
-    own = [name[len(group.prefix) :] for name in tensors if name.startswith(group.prefix)]
-    if any(PROJECTION.search(name) for name in own):
+    names = [name[len(group.prefix) :] for name in tensors if name.startswith(group.prefix)]
+    if any(PROJECTION.search(name) for name in names):
         raise NotAGRUError("it is an LSTM with a projection (proj_size), which is not supported; an LSTM without one is opened")
-    if any(PEEPHOLE.search(name) for name in own):
+    if any(PEEPHOLE.search(name) for name in names):
         raise NotAGRUError("it has peepholes, from the cell to the gates, which are not supported; an LSTM without them is opened")
 
 
@@ -717,8 +717,8 @@ def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
     if more or isinstance(group.family, SeparateGates) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
         return "", ""
     start = group.prefix and roles["W"][: len(group.prefix) + 1]
-    beside = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
-    biases = biases_of(max(tensors[roles["U"]].shape), (name for name in beside if name not in group.names), tensors)
+    neighbours = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
+    biases = biases_of(max(tensors[roles["U"]].shape), (name for name in neighbours if name not in group.names), tensors)
     if len(biases) > 2:
         return "", f"{', '.join(map(printable, biases))} have the shape of a bias and are not read, as a cell has two at most"
     roles.update(zip("bh", biases, strict=False))
@@ -777,7 +777,7 @@ def _named_cell(family: Stacked | SeparateGates, names: dict[str, str], tensors:
         return stacked_cell(W, U, of("b"), of("h"), of("n"), family.conventions[0].order, by_rows=family.by_rows)
     matrices = {part: [of(part + gate) for gate in family.convention.order] for part in "WUbh"}
     Ws, Us = ([tensor for tensor in matrices[part] if tensor] for part in "WU")
-    return apart_cell(Ws, Us, matrices["b"], matrices["h"], by_rows=family.by_rows)
+    return separate_cell(Ws, Us, matrices["b"], matrices["h"], by_rows=family.by_rows)
 
 
 def _convention(family: Stacked | SeparateGates, cell: CellArrays) -> tuple[Convention, str]:
@@ -785,8 +785,8 @@ def _convention(family: Stacked | SeparateGates, cell: CellArrays) -> tuple[Conv
 
     Raises `NotAGRUError` for a kind that the library stores in another way.
     """
-    known = family.conventions if isinstance(family, Stacked) else (family.convention,)
-    convention = next((c for c in known if c.kind == cell.kind.name), None)
+    conventions = family.conventions if isinstance(family, Stacked) else (family.convention,)
+    convention = next((c for c in conventions if c.kind == cell.kind.name), None)
     if convention is None:
         raise NotAGRUError(f"it is {cell.kind.words}, which is not stored as {family.label} is; {ONLY} under known names")
     if convention.kind == "rnn":

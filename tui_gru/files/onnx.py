@@ -20,7 +20,7 @@ from tui_gru.files.arrays import (
     ITEM_SIZE,
     AnyArray,
     FileFormat,
-    Findings,
+    FileLayers,
     FoundGRU,
     OpenedFile,
     Tensor,
@@ -263,15 +263,15 @@ DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, 
 def is_onnx(file: OpenedFile) -> bool:
     """Return True if the first fields are those of a model, with the version before the graph. ONNX has no magic number. The graph
     may be cut off."""
-    head, at, seen = file.head, 0, set()
+    head, at, fields = file.head, 0, set()
     while at < len(head):
         key, at = head[at], at + 1
         number, wire = key >> 3, key & 7
         if key >= 128 or number not in MODEL_FIELDS or wire not in (0, 2):
             return False
         if number == GRAPH:
-            return wire == 2 and IR_VERSION in seen
-        seen.add(number)
+            return wire == 2 and IR_VERSION in fields
+        fields.add(number)
         value, shift = 0, 0
         while at < len(head) and head[at] >= 128 and shift < 63:
             value, shift, at = value | (head[at] & 127) << shift, shift + 7, at + 1
@@ -289,16 +289,16 @@ class Scope:
     constants: dict[str, Message]
     made_by: dict[str, str]
 
-    def tensor(self, name: str, what: str) -> Tensor:
-        """Return a constant. Raises `NotAGRUError` if it is computed. `what` names it in the message."""
+    def tensor(self, name: str, role: str) -> Tensor:
+        """Return a constant. Raises `NotAGRUError` if it is computed. `role` names it in the message."""
         if message := self.constants.get(name):
             return onnx_tensor(message, self.path)
         operation = self.made_by.get(name)
         if operation in ("DequantizeLinear", "DynamicQuantizeLinear"):
             raise NotAGRUError("it is quantised; open the model in float that it was made from")
         if operation:
-            raise NotAGRUError(f"its {what} is computed by {printable(operation)}, not stored; export it with constant folding")
-        raise NotAGRUError(f"its {what} is an input of the graph, not stored; store it as an initializer")
+            raise NotAGRUError(f"its {role} is computed by {printable(operation)}, not stored; export it with constant folding")
+        raise NotAGRUError(f"its {role} is an input of the graph, not stored; store it as an initializer")
 
 
 @dataclass(frozen=True)
@@ -324,25 +324,25 @@ class Attributes:
         return message.floats(NUMBERS) + message.floats(FLOAT) if message else []
 
 
-def find(file: OpenedFile, order: str | None) -> Findings:
+def find(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the recurrent nodes, each as one layer. Raises `ModelFileError`."""
     model = whole_file(file.path)
     graphs = model.messages(GRAPH)
     if not graphs:
         raise ModelFileError("it has no graph; get the file again")
-    found: list[FoundGRU] = []
+    layers: list[FoundGRU] = []
     refused: list[str] = []
     for node, operation, scope in _recurrent(graphs[-1], Scope(file.path, {}, {}), 0):
-        number = len(found) + len(refused) + 1
+        number = len(layers) + len(refused) + 1
         name = printable(node.text(NODE_NAME) or (node.texts(OUTPUT) or [""])[0]) or f"{operation}_{number}"
         try:
-            found.append(replace(_layer(name, operation, node, scope), format=NAME, path=file.path))
+            layers.append(replace(_layer(name, operation, node, scope), format=NAME, path=file.path))
         except ModelFileError as error:
             refused.append(f"{name}: {error}")
-    return Findings(tuple(found), tuple(refused)) if found or refused else _in_single_operations(graphs[-1], file.path, order)
+    return FileLayers(tuple(layers), tuple(refused)) if layers or refused else _in_single_operations(graphs[-1], file.path, order)
 
 
-def _in_single_operations(graph: Message, path: Path, order: str | None) -> Findings:
+def _in_single_operations(graph: Message, path: Path, order: str | None) -> FileLayers:
     """Find the layers whose nodes the exporter wrote as single operations, by the names of their weights."""
     tensors = dict[str, Tensor]()
     for message in graph.messages(INITIALIZER):
@@ -350,7 +350,7 @@ def _in_single_operations(graph: Message, path: Path, order: str | None) -> Find
             tensors[message.text(TENSOR_NAME)] = onnx_tensor(message, path)
     named = find_by_name(tensors, NAME, path, order, by_shape=False)
     words = "; the graph computes it in single operations"
-    return replace(named, found=tuple(replace(each, evidence=each.evidence + words) for each in named.found))
+    return replace(named, layers=tuple(replace(layer, evidence=layer.evidence + words) for layer in named.layers))
 
 
 def _recurrent(graph: Message, outer: Scope, depth: int) -> Iterator[tuple[Message, str, Scope]]:
@@ -401,12 +401,15 @@ def _layer(name: str, operation: str, node: Message, scope: Scope) -> FoundGRU:
         convention = replace(convention, reset="after" if after else "before")
         parts += [f"linear_before_reset {int(after)} is reset {convention.reset}", "z keeps"]
         doubt = "" if after else _doubt(B)
-    given = (("sequence_lens", inputs[4]), ("initial_h", inputs[5]), ("initial_c", inputs[6]))
-    evidence = f"an ONNX {operation} node: {', '.join(parts)}{''.join(_from(what, own, scope) for what, own in given)}"
-    found = stack(name, cells, convention, evidence, doubt, batch_first)
-    shape = len(reverse), found.hidden_size
-    h0, *memory = (_initial(what, own, scope, shape, batch_first) for what, own in given[1 : 1 + len(kind.states)])
-    return replace(found, h0=_joined(h0, *memory), lengths=_lengths(inputs[4], scope))
+    optional_inputs = (("sequence_lens", inputs[4]), ("initial_h", inputs[5]), ("initial_c", inputs[6]))
+    sources = "".join(_from(role, tensor_name, scope) for role, tensor_name in optional_inputs)
+    evidence = f"an ONNX {operation} node: {', '.join(parts)}{sources}"
+    layer = stack(name, cells, convention, evidence, doubt, batch_first)
+    shape = len(reverse), layer.hidden_size
+    h0, *memory = (
+        _initial(role, tensor_name, scope, shape, batch_first) for role, tensor_name in optional_inputs[1 : 1 + len(kind.states)]
+    )
+    return replace(layer, h0=_joined(h0, *memory), lengths=_lengths(inputs[4], scope))
 
 
 def _cells(kind: CellKind, W: Tensor, R: Tensor, B: Tensor | None, reverse: tuple[bool, ...]) -> dict[tuple[int, bool], CellArrays]:
@@ -434,16 +437,16 @@ def _with_functions(convention: Convention, attributes: Attributes, directions: 
     kind = KINDS[convention.kind]
     usual = {"gru": ["sigmoid", "tanh"], "lstm": ["sigmoid", "tanh", "tanh"], "rnn": ["tanh"]}[kind.name]
     names = [name.lower() for name in attributes.texts("activations")] or usual * directions
-    each = [names[i : i + len(usual)] for i in range(0, len(names), len(usual))]
-    if len(each) != directions or len(each[-1]) != len(usual):
+    per_direction = [names[i : i + len(usual)] for i in range(0, len(names), len(usual))]
+    if len(per_direction) != directions or len(per_direction[-1]) != len(usual):
         raise NotAGRUError("its directions have different activations, or some have none; export each direction by itself")
     if kind.name == "rnn":
         if len(set(names)) > 1 or names[0] not in kind.functions:
             raise NotAGRUError(f"its activation is {printable(' and '.join(names))}; one of tanh and relu is supported")
         return replace(convention, gate=names[0])
     alphas, betas = iter(attributes.floats("activation_alpha")), iter(attributes.floats("activation_beta"))
-    found = set()
-    for gate, *others in each:
+    conventions = set()
+    for gate, *others in per_direction:
         hard = gate == "hardsigmoid"
         if len(set(others)) > 1 or others[0] not in kind.state_functions or not (hard or gate == "sigmoid"):
             raise NotAGRUError(
@@ -451,12 +454,12 @@ def _with_functions(convention: Convention, attributes: Attributes, directions: 
                 f"{' or '.join(kind.state_functions)} are supported"
             )
         slope, middle = (next(alphas, HARD_SLOPE), next(betas, MIDDLE)) if hard else (HARD_SLOPE, MIDDLE)
-        if (known := gate_named(gate, slope, middle)) is None:
+        if (gate_name := gate_named(gate, slope, middle)) is None:
             raise NotAGRUError(f"its hard sigmoid is {slope:g} a + {middle:g}; 0.2 a + 0.5 and a/6 + 0.5 are supported")
-        found.add(replace(convention, gate=known, state_function=others[0]))
-    if len(found) != 1:
+        conventions.add(replace(convention, gate=gate_name, state_function=others[0]))
+    if len(conventions) != 1:
         raise NotAGRUError("its directions have different activations, or some have none; export each direction by itself")
-    return found.pop()
+    return conventions.pop()
 
 
 def _doubt(B: Tensor | None) -> str:
@@ -468,30 +471,30 @@ def _doubt(B: Tensor | None) -> str:
     )
 
 
-def _from(what: str, name: str, scope: Scope) -> str:
+def _from(role: str, name: str, scope: Scope) -> str:
     if not name:
         return ""
-    return f", {what} {'in the file' if name in scope.constants else f'from {printable(name)}'}"
+    return f", {role} {'in the file' if name in scope.constants else f'from {printable(name)}'}"
 
 
 def _joined(h: Tensor | None, c: Tensor | None = None) -> Tensor | None:
     """Return the constant first states of h, or of h and c as (2, directions, B, H); one that is missing is zero."""
-    known = h or c
-    if known is None or c is None:
-        return known
+    state = h or c
+    if state is None or c is None:
+        return state
     if h is not None and h.shape != c.shape:
         raise NotAGRUError(f"its initial_h {h.shape} and initial_c {c.shape} do not fit; get the file again")
     return Tensor((2, *c.shape), c.dtype, lambda: np.stack([np.zeros_like(c.read()) if h is None else h.read(), c.read()]))
 
 
-def _initial(what: str, name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> Tensor | None:
+def _initial(role: str, name: str, scope: Scope, shape: tuple[int, int], batch_first: bool) -> Tensor | None:
     """Return a constant initial_h or initial_c as (directions, B, H); `shape` is (directions, H)."""
     if name not in scope.constants:
         return None
-    tensor = scope.tensor(name, what)
+    tensor = scope.tensor(name, role)
     axes = (1, 0, 2) if batch_first else (0, 1, 2)
     if len(tensor.shape) != 3 or (tensor.shape[axes[0]], tensor.shape[2]) != shape or tensor.dtype not in FLOATS:
-        raise NotAGRUError(f"its {what} {tensor.shape} does not fit; get the file again")
+        raise NotAGRUError(f"its {role} {tensor.shape} does not fit; get the file again")
     return Tensor((shape[0], tensor.shape[axes[1]], shape[1]), tensor.dtype, lambda: tensor.read().transpose(axes))
 
 

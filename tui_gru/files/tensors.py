@@ -24,7 +24,7 @@ from tui_gru.files.arrays import (
     AnyArray,
     ByteOrder,
     FileFormat,
-    Findings,
+    FileLayers,
     Member,
     OpenedFile,
     Tensor,
@@ -81,12 +81,12 @@ def header_text(file: OpenedFile) -> bytes:
 def safetensors_header(file: OpenedFile) -> dict[str, Any]:
     """Return the parsed header, unchecked. Raises `ModelFileError`."""
     try:
-        found = json.loads(header_text(file), object_pairs_hook=_unique)
+        header = json.loads(header_text(file), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
-    if not isinstance(found, dict):
+    if not isinstance(header, dict):
         raise ModelFileError(DAMAGED)
-    return found
+    return header
 
 
 def safetensors_tensors(
@@ -96,22 +96,22 @@ def safetensors_tensors(
     Raises `ModelFileError`."""
     entries = safetensors_header(file) if entries is None else entries
     start = 8 + _header_length(file)
-    found, spans = {}, []
+    tensors, spans = {}, []
     for name, entry in entries.items():
         if name == "__metadata__":
             continue
         tensor, span = _tensor(file.path, name, entry, start, (checksums or {}).get(name))
-        found[name] = tensor
+        tensors[name] = tensor
         spans.append(span)
     _check_tiled(spans, file.size - start)
-    return found
+    return tensors
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ModelFileError("its header names a tensor twice; get the file again")
-    return found
+    return entries
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, checksum: int | None) -> tuple[Tensor, tuple[int, int]]:
@@ -202,7 +202,7 @@ def npy_header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(head)
 
 
-def find(file: OpenedFile, order: str | None) -> Findings:
+def find(file: OpenedFile, order: str | None) -> FileLayers:
     return find_by_name(npz_tensors(file), NAME, file.path, order)
 
 

@@ -17,7 +17,7 @@ from tui_gru.files.arrays import (
     AnyArray,
     ByteOrder,
     FileFormat,
-    Findings,
+    FileLayers,
     Member,
     OpenedFile,
     Tensor,
@@ -93,9 +93,9 @@ class PickleReader:
         end = self.at + size
         if not self.at <= end <= len(self.data):
             raise DamagedPickleError
-        taken = self.data[self.at : end]
+        data = self.data[self.at : end]
         self.at = end
-        return taken
+        return data
 
     def number(self, layout: Struct) -> Any:
         (number,) = layout.unpack_from(self.data, self.at)
@@ -389,8 +389,8 @@ def _strided(member: Member, dtype: str, order: ByteOrder, offset: Any, size: An
 
     def read() -> AnyArray:
         count = last + 1 - first
-        whole = count * item == member.size
-        data = member.read() if whole else member.read_span(first * item, count * item)
+        is_whole_member = count * item == member.size
+        data = member.read() if is_whole_member else member.read_span(first * item, count * item)
         flat = decode(data, dtype, (count,), order)
         return np.lib.stride_tricks.as_strided(flat, shape, [step * flat.itemsize for step in strides], writeable=False)
 
@@ -426,11 +426,11 @@ def _named(value: Any) -> tuple[dict[str, Tensor], list[str]]:
     """
     entries: list[tuple[str, str, Tensor]] = []
     refused: list[str] = []
-    seen: set[int] = set()
+    visited: set[int] = set()
     for keys, name, item in _leaves(value, (), set()):
         if isinstance(item, Tensor):
             entries.append((keys, name, item))
-        elif inner := [part for *_, part in _leaves(item, (Unknown,), seen) if isinstance(part, Tensor)]:
+        elif inner := [part for *_, part in _leaves(item, (Unknown,), visited) if isinstance(part, Tensor)]:
             where = printable(_joined(keys, name))
             refused.append((f"{where}: " if where else "") + _unopened(item, inner))
         if len(entries) > MOST_TENSORS:
@@ -453,10 +453,10 @@ def _unopened(item: Unknown, inner: list[Tensor]) -> str:
     return f"it is a pickled {printable(item.of, 60)}, which only the code of its class can open; {SAVE_STATE_DICT}"
 
 
-def _leaves(value: Any, into: tuple[type, ...], seen: set[int]) -> Iterator[tuple[str, str, Any]]:
+def _leaves(value: Any, into: tuple[type, ...], visited: set[int]) -> Iterator[tuple[str, str, Any]]:
     """Yield every leaf in `value`, with the joined keys of its container and its own key.
 
-    Containers, and objects of the types `into`, are entered once. Objects in `seen` are not entered; those that are entered are
+    Containers, and objects of the types `into`, are entered once. Objects in `visited` are not entered; those that are entered are
     added to it.
     """
     waiting: list[tuple[str, str, Any]] = [("", "", value)]
@@ -466,13 +466,13 @@ def _leaves(value: Any, into: tuple[type, ...], seen: set[int]) -> Iterator[tupl
         if not isinstance(item, (dict, list, tuple, *into)):
             yield keys, name, item
             continue
-        if id(item) in seen:
+        if id(item) in visited:
             continue
-        seen.add(id(item))
-        here = _joined(keys, name)
-        inner = [(here, str(key), child) for key, child in _inside(item) if isinstance(child, CONTAINERS)]
+        visited.add(id(item))
+        container = _joined(keys, name)
+        inner = [(container, str(key), child) for key, child in _inside(item) if isinstance(child, CONTAINERS)]
         count += len(inner)
-        if count > MOST_ENTRIES or len(here) > MOST_KEYS:
+        if count > MOST_ENTRIES or len(container) > MOST_KEYS:
             raise ModelFileError(TOO_MUCH)
         waiting.extend(reversed(inner))
 
@@ -483,7 +483,7 @@ def _inside(item: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(item.parts if isinstance(item, Unknown) else item)
 
 
-def find(file: OpenedFile, order: str | None) -> Findings:
+def find(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the GRUs in the checkpoint. Raises `ModelFileError`."""
     named, refused = tensors(file)
     findings = find_by_name(named, NAME, file.path, order)

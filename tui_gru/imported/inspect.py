@@ -27,7 +27,7 @@ from tui_gru.files.arrays import (
     HEAD_SIZE,
     MOST_RATIO,
     FileFormat,
-    Findings,
+    FileLayers,
     FoundGRU,
     OpenedFile,
     open_file,
@@ -118,7 +118,7 @@ def unpacked(file: OpenedFile) -> dict[str, OpenedFile]:
     return found
 
 
-def _find_in_tar(file: OpenedFile, order: str | None) -> Findings:
+def _find_in_tar(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the layers in all files of an archive. Their names begin with that of their file, if more than one has some."""
     parts, refused = dict[str, tuple[FoundGRU, ...]](), list[str]()
     for name, own in unpacked(file).items():
@@ -126,18 +126,18 @@ def _find_in_tar(file: OpenedFile, order: str | None) -> Findings:
         if format_ is None:
             continue
         try:
-            findings = format_.find(own, order)
+            layers_of_file = format_.find(own, order)
         except ModelFileError as error:
             refused.append(f"{name}: {error}")
             continue
-        parts |= {name: findings.found} if findings.found else {}
-        refused += (f"{name}: {line}" for line in findings.refused)
+        parts |= {name: layers_of_file.layers} if layers_of_file.layers else {}
+        refused += (f"{name}: {line}" for line in layers_of_file.refused)
     found = [
         replace(layers, name=f"{name}:{layers.name}" if len(parts) > 1 else layers.name, path=file.path)
         for name, own in parts.items()
         for layers in own
     ]
-    return Findings(tuple(found), tuple(refused) or (() if found else ("no file in the archive has a format that is read",)))
+    return FileLayers(tuple(found), tuple(refused) or (() if found else ("no file in the archive has a format that is read",)))
 
 
 def is_tar(file: OpenedFile) -> bool:
@@ -181,7 +181,7 @@ REFUSED = (
 )
 
 
-def _find_in_safetensors(file: OpenedFile, order: str | None) -> Findings:
+def _find_in_safetensors(file: OpenedFile, order: str | None) -> FileLayers:
     return find_by_name(safetensors.safetensors_tensors(file), SAFETENSORS.name, file.path, order)
 
 
@@ -221,10 +221,10 @@ def inspect(
     order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds layers whose names say nothing.
     Raises `ModelFileError`, one line that says what to do, if there is none or the file cannot be read.
     """
-    findings = survey(path, order=order, reset=reset, z=z, gate=gate)
-    if not findings.found:
-        raise ModelFileError(f"{printable(path, 250)}: {_nothing(findings.refused)}", option="path")
-    return list(findings.found)
+    layers_of_file = survey(path, order=order, reset=reset, z=z, gate=gate)
+    if not layers_of_file.layers:
+        raise ModelFileError(f"{printable(path, 250)}: {_nothing(layers_of_file.refused)}", option="path")
+    return list(layers_of_file.layers)
 
 
 def survey(
@@ -234,7 +234,7 @@ def survey(
     reset: ResetPlace | None = None,
     z: ZMeaning | None = None,
     gate: Gate | None = None,
-) -> Findings:
+) -> FileLayers:
     """Return what `inspect` returns, and a line for each network that is not opened. Raises `ModelFileError` if the file cannot be
     read."""
     given = checked_convention(order, reset, z, gate)
@@ -249,7 +249,7 @@ def survey(
         file = open_file(expanded)
         for format_ in FORMATS:
             if format_.fits(file):
-                findings = format_.find(file, given.get("order"))
+                layers_of_file = format_.find(file, given.get("order"))
                 break
         else:
             raise ModelFileError(f"its format is not known, or it is cut off; {READ}")
@@ -257,7 +257,7 @@ def survey(
         raise ModelFileError(f"{printable(path, 250)}: {error}", option="path") from None
     except OSError as error:
         raise ModelFileError(f"{printable(path, 250)}: it cannot be read: {error.strerror or error}", option="path") from None
-    return replace(findings, found=tuple(_read_as(_distinct(findings.found), given)))
+    return replace(layers_of_file, layers=tuple(_read_as(_distinct(layers_of_file.layers), given)))
 
 
 def _read_as(found: list[FoundGRU], given: Mapping[str, Any]) -> Iterator[FoundGRU]:
