@@ -210,7 +210,7 @@ def test_units_of_a_session_with_the_losses_without_them():
 def test_what_cannot_be_held_is_refused():
     session = trained()
     weights = session.snapshot().moment.weights
-    for name, why in (("az", "no line of its own computes them"), ("Wz", "'Wz' is not a value of every character")):
+    for name, why in (("az", "has no units of the network"), ("Wz", "'Wz' is not a value of every character")):
         with pytest.raises(TuiGruError, match=why):
             without_each_unit(session.program, weights, TEXT, name)
     with pytest.raises(TuiGruError, match="no character after the first one to predict"):

@@ -18,6 +18,8 @@ from tui_gru.analysis.losses import without_each_unit
 from tui_gru.analysis.units import can_be_silent, read_silenced
 from tui_gru.debugger.edits import changeable, offset_of
 from tui_gru.debugger.program import ValueKind
+from tui_gru.engine.model import Structure, model_of
+from tui_gru.equations.page import names_of, of_all_units
 
 FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 SIZES = {"text": "the cat sat on the mat; the rat sat on", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}
@@ -616,7 +618,8 @@ def test_the_check_of_a_unit_at_0_is_refused_where_the_gradient_goes_into_earlie
 def test_units_that_cannot_be_silenced_are_refused():
     session = standing(**SIZES)
     for name, unit, why in (
-        ("Wz", 0, "the units of Wz cannot be held at 0; those of z, r, h_tilde, h"),
+        ("Wz", 0, "Wz has no units of the network that can be held at 0; z, r, h_tilde, h have"),
+        *((name, 0, f"{name} has no units") for name in ("logits", "y_hat", "term1", "x", "az")),
         ("hh", 0, "no value named 'hh'"),
         ("h", 3, "the unit must be from 0 to 2, not 3"),
     ):
@@ -627,6 +630,51 @@ def test_units_that_cannot_be_silenced_are_refused():
     with pytest.raises(TuiGruError, match="with carry notebook the gradient goes into earlier batches"):
         notebook.silence("h", 0)
     assert notebook.silent is None
+
+
+def test_units_whose_gradient_needs_the_result_are_refused():
+    for function in ("softmax", "sqrt"):
+        cell = f"state h : H\nparameters W U\na = {function}(x W)\nh = tanh(a + h_prev U)"
+        session = standing(**SIZES, cell="own.cell", cell_text=cell)
+        with pytest.raises(TuiGruError, match=f"units of a cannot be held at 0: the gradient of {function} is computed from its"):
+            session.silence("a", 0)
+        session.silence("h", 0)
+
+
+UNLABELLED = """state h : H
+parameters Wf Wg Uf bf bg
+f = σ(x Wf + h_prev Uf + bf)
+g = tanh(x Wg + bg)
+h = f ⊙ h_prev + (1 − f) ⊙ g
+"""
+#: Sizes of models, all with two layers or directions.
+STACKS = [{"layers": 2}, {"bidirectional": True}, {"layers": 2, "bidirectional": True}]
+
+
+@pytest.mark.parametrize("cell", ["own", *names_of("cell")])
+def test_the_backward_pass_without_a_unit_has_all_names_of_that_with_it(cell):
+    """Of every line whose units can be held at 0, in each cell, layer and direction."""
+    own = {"cell": "own.cell", "cell_text": UNLABELLED} if cell == "own" else {"cell": cell}
+    for options in ({}, {"bidirectional": True, "layers": 2, "loss": "", "lengths": True}):
+        model = model_of(Structure(**own, **options))
+        for name in (line.target for line in model.page.lines if can_be_silent(model, line.target)):
+            without = model_of(replace(model.structure, silent=name)).backward
+            assert {line.target for line in model.backward.deltas} <= {line.target for line in without.deltas}, name
+            for path, reading in model.backward.paths.items():
+                at = without.paths[path]
+                assert (at.name, at.nth) == (reading.name, reading.nth), (name, path)
+                assert at.step == (of_all_units(name) if reading.step == name else reading.step), (name, path)
+
+
+@pytest.mark.parametrize("options", [{}, *STACKS], ids=str)
+def test_every_line_of_a_cell_without_labels_can_be_silenced(options):
+    session = standing(**SIZES, cell="own.cell", cell_text=UNLABELLED, **options)
+    model = session.program.model
+    for name in (line.target for line in model.page.lines if can_be_silent(model, line.target)):
+        session.silence(name, 1)
+        for t in range(SIZES["seq_length"]):
+            assert (session.value(name, t)[:, 1] == 0).all()
+        assert np.isfinite(session.loss)
 
 
 def test_a_silenced_unit_stays_silent_from_batch_to_batch_and_ends_where_the_batch_was_edited():

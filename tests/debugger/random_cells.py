@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from tests.engine.cells import random_cell
 from tests.engine.tape import NOISE, Arrays, Batch, flat, forward, gradients, losses, softmax
 from tests.session.acting import timeline_of
 from tui_gru import Session, TuiGruError
+from tui_gru.analysis.units import can_be_silent
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import CARRIES, DTYPES
+from tui_gru.equations import syntax as e
+from tui_gru.equations.page import Equation, Input
 
 TEXT = "abcacbabcbacbabcaabcbbacabbca"
 UNITS = 512  # in the last place: rounding of sums in another order, and the largest of many numbers against one draw of the noise
@@ -55,6 +59,8 @@ def sweep(seed: int) -> int:
     assert_what_if(session, chance)
     assert_read(session, chance)
     assert_influence(session, chance)
+    if session.config.carry != "notebook":  # whose gradient goes into batches that were computed with all units
+        done += assert_silent(session, chance)
     session.seek(2 * session.program.ticks + chance.randint(1, session.program.ticks - 1))
     return done + derived(session, chance, names=6, depth=2)
 
@@ -145,6 +151,40 @@ def assert_what_if(session: Session, chance: random.Random) -> None:
     assert_close("loss", np.array([would.loss]), losses(tape, targets).mean(), losses(like, targets).mean(), session.config.dtype)
     for name, gradient in would.own_gradients.items():
         assert_close(f"d{name}", gradient, theirs[name], other[name], session.config.dtype)
+
+
+def assert_silent(session: Session, chance: random.Random) -> int:
+    """Compare a batch without a unit with the loop that multiplies the unit's line by a mask. Return the number of derivations."""
+    record, config = timeline_of(session).record(2), session.config
+    page = record.compiled.model.page
+    name = chance.choice([line.target for line in page.lines if can_be_silent(config.model, line.target)])
+    unit = chance.randrange(config.compiled.shape(config.model.axes[name])[-1])
+    mask = np.ones((config.batch_size, config.compiled.shape(config.model.axes[name])[-1]))
+    mask[:, unit] = 0
+    lines = list[Equation]()
+    for line in page.lines:
+        if line.target == name:
+            lines.append(replace(line, target="unmasked"))
+            line = Equation(name, e.Times((e.Name("mask"), e.Name("unmasked"))))
+        lines.append(line)
+    batch, targets = batch_of(record), targets_of(record)
+    if name in batch.states:
+        batch.states[name][:, unit] = 0
+    batch = batch._replace(x=[{**x, "mask": mask} for x in batch.x])
+    with_mask = replace(page, lines=tuple(lines), inputs={**page.inputs, "mask": Input("H")})
+    (theirs, tape), (other, like) = (gradients(with_mask, [batch], targets, each) for each in (None, noise()))
+    session.silence(name, unit)
+    assert session.loss is not None
+    assert_close("loss", np.array([session.loss]), losses(tape, targets).mean(), losses(like, targets).mean(), config.dtype)
+    for parameter in session.program.parameters:
+        assert_close(f"d{parameter}", np.asarray(session.gradient(parameter)), theirs[parameter], other[parameter], config.dtype)
+    done, names = 0, [name for name in explained(session) if session.value(name) is not None]
+    for each in chance.sample(names, min(6, len(names))):
+        index = tuple(map(chance.randrange, np.shape(session.value(each))))
+        done += assert_adds_up(session.explain(each, index), 2, config.dtype)
+    assert session.check(entries=0).agrees
+    session.silence()
+    return done
 
 
 def assert_read(session: Session, chance: random.Random) -> None:

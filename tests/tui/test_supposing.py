@@ -268,7 +268,7 @@ async def test_a_unit_is_silenced_by_its_name_or_under_the_cursor() -> None:
         await d.type("right", ":silence")
         assert d.session.silent == ("h", 1)
         await d.type(":silence h 2")
-        assert "a unit is counted from 1" in d.screen.bottom.message
+        assert d.screen.bottom.message.endswith("a unit is counted from 1; write it as silence h[unit 2]")
         await d.type(":silence h[unit 9]")
         assert "a unit is at most 2, not 9" in d.screen.bottom.message
         assert d.session.silent == ("h", 1)

@@ -725,7 +725,7 @@ def read_silenced(
     ids = indices_of(config, text)
     _check_names(config, [*names, silent])
     if not can_be_silent(config.model, silent):
-        raise TuiGruError(f"the units of {silent} cannot be held at 0, as no line of its own computes them; those of h can")
+        raise TuiGruError(f"{silent} has no units of the network that can be held at 0; h has")
     with NUMPY_SETTINGS:
         reader = _TextReader(config, weights, ids, names, _ignore, stop or _never, silent, held)
         if reader.in_parallel:
@@ -752,8 +752,12 @@ def read_windows(
 
 
 def can_be_silent(model: Model, name: str) -> bool:
-    """Return True if the units of a value can be held at 0: a line computes it, after every character."""
-    return len(model.axes.get(name, ())) == 3 and any(line.target == name for line in model.page.lines)
+    """Return True if the units of a value can be held at 0: a line of the network computes it after every character, and others
+    read it. The output of the head, what is predicted from it and the loss have no units to silence."""
+    lines = [line.target for line in model.page.lines]
+    last = max(lines.index(target) for layer in model.composed.layers for target in layer.lines)
+    end = lines.index(model.output) if model.structure.head else last + 1
+    return name in lines[:end] and len(model.axes[name]) == 3
 
 
 def _ignore(done: int, total: int) -> None: ...

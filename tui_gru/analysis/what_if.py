@@ -26,7 +26,7 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.training import Point, compute, compute_from
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.page import SILENT
-from tui_gru.equations.syntax import Activation
+from tui_gru.equations.syntax import Activation, Apply
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -283,6 +283,9 @@ def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Itera
 # of the unit, and its numbers are copied into a record of the model as it is, which every panel can draw.
 
 
+NEED_RESULT = ("softmax", "sqrt")  # functions whose gradient cannot be derived from the numbers on screen if a result is 0 instead
+
+
 class SilentUnit(NamedTuple):
     """A unit (0-based) of the value `name` that is held at 0 after every character."""
 
@@ -300,7 +303,13 @@ def checked_silent(program: Program, name: str, unit: int) -> SilentUnit:
         raise TuiGruError(unknown_name(name, program.readable))
     if not can_be_silent(program.model, name):
         silent = [each for each in program.names if can_be_silent(program.model, each)]
-        raise TuiGruError(f"the units of {name} cannot be held at 0; those of {', '.join(silent)} can")
+        raise TuiGruError(f"{name} has no units of the network that can be held at 0; {', '.join(silent)} have")
+    formula = next(line.formula for line in program.model.page.lines if line.target == name)
+    if isinstance(formula, Apply) and formula.function in NEED_RESULT:
+        raise TuiGruError(
+            f"the units of {name} cannot be held at 0: the gradient of {formula.function} is computed from its result; "
+            f"silence what reads {name} instead"
+        )
     if not program.model.structure.loss:
         raise TuiGruError("no unit can be held at 0 here: the loss of this batch is computed outside of the model, with all units")
     units = program.config.compiled.shape(program.model.axes[name])[-1]

@@ -16,7 +16,19 @@ from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.functions import FUNCTIONS, numpy_function
-from tui_gru.equations.page import KINDS, Composed, Equation, Input, Page, compose, read_page, renamed, shipped, silenced
+from tui_gru.equations.page import (
+    KINDS,
+    Composed,
+    Equation,
+    Input,
+    Page,
+    compose,
+    of_all_units,
+    read_page,
+    renamed,
+    shipped,
+    silenced,
+)
 from tui_gru.equations.syntax import EquationError, Expression, Name, SourceSpan, Symbols
 from tui_gru.equations.writing import Writer
 from tui_gru.errors import TuiGruError
@@ -445,8 +457,9 @@ class Model:
 
     @cached_property
     def backward(self) -> Backward:
-        """The derived backward pass."""
-        return derive(self.page, self.axes)
+        """The derived backward pass; that of a model with silent units has the names that it has without them, and more."""
+        silent = self.structure.silent
+        return derive(self.page, self.axes, {of_all_units(silent): silent} if silent else {})
 
     @cached_property
     def distribution(self) -> Equation | None:

@@ -202,9 +202,12 @@ class Backward(NamedTuple):
     paths: Mapping[str, NameRead]
 
 
-def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
-    """Return the backward pass of a page. Raises `EquationError` for an operation that has no derivative."""
-    return _Derivation(page, axes).backward if page.lines else Backward((), (), {})
+def derive(page: Page, axes: Mapping[str, Axes], aliases: Mapping[str, str] | None = None) -> Backward:
+    """Return the backward pass of a page. Raises `EquationError` for an operation that has no derivative.
+
+    `aliases` has lines that are called by another name in the names of paths: dh_carry is a path through the line `carry`.
+    """
+    return _Derivation(page, axes, aliases or {}).backward if page.lines else Backward((), (), {})
 
 
 def of_each_timestep(node: Expression, named: Callable[[str], Axes]) -> bool:
@@ -262,8 +265,8 @@ def mixed(page: Page, axis: str) -> frozenset[str]:
 
 
 class _Derivation:
-    def __init__(self, page: Page, axes: Mapping[str, Axes]) -> None:
-        self._page, self._axes = page, axes
+    def __init__(self, page: Page, axes: Mapping[str, Axes], aliases: Mapping[str, str]) -> None:
+        self._page, self._axes, self._aliases = page, axes, aliases
         self._steps, self._parts = steps_of(page.lines)
         self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
@@ -357,7 +360,7 @@ class _Derivation:
     def _paths_of(self, use: Use) -> Iterator[str]:
         """Yield candidate names for a term of a gradient, best first: d + name + the label of the line that reads it, as in
         dh_carry; then with more words, then with a number."""
-        name, step, _ = use.reading
+        name, step = use.reading.name, self._aliases.get(use.reading.step, use.reading.step)
         line = self._page.lines[use.line]
         word, suffix = line.label or split(step)[0], split(line.target)[1]
         first, longer = (

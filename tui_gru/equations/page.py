@@ -590,23 +590,23 @@ def _dropout(reads: str, axis: str, suffix: str) -> Page:
 def silenced(page: Page, name: str, axis: str) -> Page:
     """Return the page with an input `silent`, (B, axis), by which the result of the line `name` is multiplied: 0 holds a unit at 0.
 
-    Raises `EquationError` if no line computes the name.
+    The line itself computes `of_all_units(name)`. Raises `EquationError` if no line computes the name.
     """
-    used_names = {*page.inputs, *page.states, *page.parameters, *(line.target for line in page.lines)}
-    used_names |= {node.label for line in page.lines for node in line.formula.walk() if node.label}
-
-    def free(candidate: str) -> str:
-        return candidate if candidate not in used_names else free(e.with_word(candidate, "own"))
-
     if all(line.target != name for line in page.lines):
         raise e.EquationError(f"no line computes {name}, so its units cannot be held at 0")
-    new, lines = free(e.with_word(name, "new")), []
+    lines: list[Equation] = []
     for line in page.lines:
         if line.target == name:
-            lines.append(replace(line, target=new))
-            line = Equation(name, e.Times((e.Name(SILENT), e.Name(new))), note="0 for units that are held at 0")
+            lines.append(replace(line, target=of_all_units(name)))
+            masked = e.Times((e.Name(SILENT), e.Name(of_all_units(name))))
+            line = Equation(name, masked, note="0 for units that are held at 0")
         lines.append(line)
     return replace(page, inputs={**page.inputs, SILENT: Input(axis)}, lines=tuple(lines))
+
+
+def of_all_units(name: str) -> str:
+    """Return the name, which no cell can have, of the result of a line before the mask of `silenced`."""
+    return e.with_word(name, "of all units")
 
 
 def joined(pieces: Sequence[Page], cell: str = "", user_files: Sequence[str] = ()) -> Page:

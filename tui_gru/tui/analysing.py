@@ -279,8 +279,9 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
         return
     name, unit = _unit_at_cursor(screen)
     if rest:
-        usage = example(program, "silence $h[unit 3]")
-        reader = Reader(rest.translate(dict.fromkeys(map(ord, "[]"), " ")), usage)
+        typed = rest.translate(dict.fromkeys(map(ord, "[]"), " "))
+        value, *others = typed.split() or [program.main_state]
+        reader = Reader(typed, f"silence {value}[unit {next(filter(str.isdecimal, others), '1')}]")
         name = program.code_name(reader.word())
         if reader.word() != "unit":
             raise reader.error("a unit is counted from 1")
