@@ -23,9 +23,9 @@ from tests.soak.healthy import block, random_options, random_text
 from tests.soak.mistakes import healthy, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding, RunFacts
-from tui_gru.analysis.findings import TABLE, by_cause, find
+from tui_gru.analysis.findings import TABLE, Harm, by_cause, find
 from tui_gru.analysis.losses import baselines
-from tui_gru.analysis.trials import UNDO
+from tui_gru.analysis.trials import UNDO, loss_after
 from tui_gru.debugger.position import batch_in_words
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
@@ -187,6 +187,10 @@ CASES = {
         lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 64}),
         lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 2}),
     ),
+    "explodes": Case(
+        lambda: with_a_weight_of(1e6),
+        lambda: with_a_weight_of(1e3),
+    ),
     "rate-too-large": Case(
         lambda: run(60, **LEARNED, **SGD, learning_rate=100.0),
         lambda: run(60, **LEARNED, **SGD, learning_rate=1.0),
@@ -228,6 +232,14 @@ CASES = {
     "state-stays-small": Case(lambda: own(SMALL_CELL, 40), lambda: own(SMALL_CELL.replace("0.001", "0.05"), 40)),
     "recurrent-weights-too-large": Case(lambda: amplified(12), lambda: amplified(4)),
 }
+
+
+def with_a_weight_of(value: float) -> Session:
+    """A run in which a weight of the head was set when it had learned."""
+    session = run(60, **LEARNED)
+    session.edit("Wy", (0, 0), value)
+    session.step("batch", 2)
+    return session
 
 
 def on_text(text: str) -> Session:
@@ -940,3 +952,91 @@ def test_the_moment_after_a_batch_is_not_replayed_again(monkeypatch):
     assert facts.moment.position == moment.position
     assert facts.moment.record is facts.recent[-1][1]
     assert pack_record(facts.moment.record) == pack_record(moment.record)
+
+
+# What stops a run, and the order of findings
+
+RATES_THAT_EXPLODE = {
+    "of the tutorial, in two steps": ({"learning_rate": 1e4}, 2),
+    "of the tutorial, at once": ({"learning_rate": 1e8}, 1),
+    "of the tutorial, so that numbers are infinite": ({"learning_rate": 1e30}, 5),
+    "of Adam, on a text": ({**LEARNED, "hidden_size": 64, "learning_rate": 300.0}, 1),
+}
+
+
+@pytest.mark.parametrize(("options", "steps"), RATES_THAT_EXPLODE.values(), ids=RATES_THAT_EXPLODE)
+@pytest.mark.parametrize("stops", [True, False])
+def test_what_stops_a_run_is_the_first_finding(options, steps, stops):
+    session = Session(**options)
+    session.learning, session.stop_on_nan = True, stops
+    for _ in range(steps):
+        session.step("epoch")
+        if stops and steps == 1:
+            assert session.notice.startswith("stopped here: ")
+    first, *others = session.findings()
+    assert (first.name, first.cause) == ("rate-too-large", None)
+    assert first.first_seen.number <= 2
+    assert first.is_tried
+    assert f"--learning-rate {first.cures[0].value:g}" == first.cure
+    (tried,) = [each.words for each in first.evidence if each.words.startswith("tried on a copy: ")]
+    assert tried.startswith(f"tried on a copy: with {first.cure} the first ")
+    copy = Session(**{**options, "learning_rate": first.cures[0].value})
+    copy.learning = True
+    count, loss, without = re.search(r"the first (\d+) batches end at (\S+), not (\S+)$", tried).groups()
+    copy.step("batch", int(count))
+    assert loss == rounded(loss_after(copy.snapshot().losses[:]))
+    assert float(without.replace(",", "")) > 100 * float(loss)
+    assert all(each.cause == first for each in others if each.name not in ("rows-do-not-continue",))
+    session.stop_on_nan = False  # on the way to what is found after the stop
+    can_be_followed(session, [first, *others])
+
+
+def test_a_run_that_stops_at_a_loss_that_is_not_finite_says_so_before_the_batch_is_complete():
+    session = run(3, **LEARNED)
+    session.edit("Wy", (0, 0), 3e38)
+    session.edit("Wy", (1, 0), 3e38)
+    session.stop_on_nan = True
+    session.step("batch", 2)
+    assert session.notice.startswith("stopped here: ")
+    assert session.position.phase == "loss"
+    found = {each.name: each for each in session.findings()}
+    assert not math.isfinite(session.loss)
+    assert {"explodes", "not-finite"} & found.keys()
+    assert next(iter(found.values())).first_seen <= session.position
+    session.step("op", -2)
+    assert all(each.tick is None or each.tick <= session.position.tick for each in session.findings())
+
+
+def test_a_growth_from_which_the_loss_has_come_back_has_gone():
+    session = run(40, **LEARNED)
+    session.edit("by", (0,), 5000.0)
+    session.step("batch", 1)
+    session.edit("by", (0,), 0.0)
+    assert "explodes" in names(session)
+    session.step("batch", 20)
+    assert "explodes" not in names(session)
+
+
+def test_findings_stand_by_harm_and_consequences_behind_their_cause():
+    rules = {row.name: row for row in reversed(TABLE)}
+    shown = {rules[name]: [Finding(name, name, "", "", ())] for name in CASES if name in rules}
+    ordered = list(by_cause(shown))
+    roots = [each for each in ordered if each.cause is None]
+    harms = [min(rules[each.name].harm for each in ordered if root in (each, each.cause)) for root in roots]
+    assert harms == sorted(harms)
+    layout, rate = rules["rows-do-not-continue"], rules["rate-too-large"]
+    found = {row: [Finding(row.name, row.name, "", "", ())] for row in (layout, rate)}
+    assert [each.name for each in by_cause(found)] == ["rate-too-large", "rows-do-not-continue"]
+    assert Harm.STOPS < Harm.NOT_FINITE < Harm.DIVERGES < Harm.COSTS < Harm.REMARK
+    assert [row.name for row in TABLE if row.harm is Harm.STOPS] == ["explodes"]
+
+
+def test_a_weight_that_was_set_is_not_said_to_have_grown_by_an_update():
+    session = run(40, **LEARNED)
+    session.stop_on_nan = False
+    session.edit("Wy", (0, 0), 3e38)
+    session.step("batch", 4)
+    first, *_ = session.findings()
+    assert first.name == "not-finite"
+    assert first.cures[0].name == UNDO
+    assert "the cause is the update" not in repr([each.evidence for each in session.findings()])

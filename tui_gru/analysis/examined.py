@@ -16,6 +16,7 @@ from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
 from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.trials import Cure, cured
+from tui_gru.analysis.trouble import Explosion, GrowthWatch
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
@@ -54,8 +55,10 @@ class Finding:
     """A problem that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 
     `tick` is the place of the run that shows it best; None if the whole run does. `cures` are options that `Session.try_cures`
-    tries. `cause` is the finding of which this one is a consequence, None for an independent one; `first_seen` is the position from
-    which on the run shows it, `last_seen` the last one at which it does, None if it does now.
+    tries, from the batch `since` on (0-based, over the run), where the trouble has not begun; `is_tried` is True if the cure in
+    words was tried on a copy and lowers the loss. `cause` is the finding of which this one is a consequence, None for an
+    independent one; `first_seen` is the position from which on the run shows it, `last_seen` the last one at which it does, None
+    if it does now.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Finding:
     evidence: tuple[Evidence, ...]
     tick: int | None = None
     cures: tuple[Cure, ...] = ()
+    since: int = 0
+    is_tried: bool = False
     cause: Finding | None = None
     first_seen: Position | None = None
     last_seen: Position | None = None
@@ -127,6 +132,14 @@ NO_OPTION = "look at what was changed by hand, and at the data: the run has the 
 ENOUGH = 32  # entries of a unit that a finding needs
 
 
+_BACK, _NATS = 1.2, 0.1  # times a loss, and nats, up to which a loss has come back to it
+
+
+def is_back(now: float, before: float) -> bool:
+    """Return True if a loss is as low as it was, but for its noise."""
+    return now <= _BACK * before + _NATS
+
+
 class RunFacts:
     """A run up to a position. Batches are counted through all epochs, 0-based.
 
@@ -185,6 +198,32 @@ class RunFacts:
     def losses(self) -> ScalarRows:
         """The loss of every completed batch, (n)."""
         return self.column("loss")
+
+    @cached_property
+    def current(self) -> int | None:
+        """The batch of the position if its loss is computed there and the batch is not complete; otherwise None."""
+        at = self.position
+        incomplete = self.config.source.can(Ability.TRAIN) and at.number >= self.count
+        return at.number if incomplete and at.offset >= self.program.loss_tick else None
+
+    @cached_property
+    def explosion(self) -> Explosion | None:
+        """The first place where a number of the run has grown a thousandfold and after which the loss has not come back; None if
+        there is none, or the batches are not those of a training.
+
+        The loss has come back if the last ones are as low as before the growth, but for their noise.
+        """
+        if not self.config.source.can(Ability.TRAIN):
+            return None
+        watch = GrowthWatch(self.timeline, self.timeline.position(0), self._monitor)
+        places = (each for each in watch.explosions(self.position.tick) if np.isfinite(each.now))
+        return next((each for each in places if not self._is_over(each)), None)
+
+    def _is_over(self, explosion: Explosion) -> bool:
+        batch = self.timeline.position(explosion.tick).number
+        before = explosion.before if explosion.column == "loss" else float(self.column("loss", batch, batch)[0])
+        after = self.column("loss", batch + 1, self.count - 1 if self.current is None else self.current)[-RECENT:]
+        return len(after) > 0 and is_back(float(after.mean()), before)
 
     @cached_property
     def maybe_not_finite(self) -> NDArray[np.intp]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from enum import IntEnum
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,8 +48,18 @@ _BETTER, _MOST_FIRST = 0.05, 3  # nats by which a cure that is offered first low
 EARLIER_MOMENTS = 6  # on a logarithmic scale of the batches, and half as many evenly, that are examined for what has gone again
 
 
+class Harm(IntEnum):
+    """How much harm a finding does, in the order in which findings are listed."""
+
+    STOPS = 0  # a run stops at it
+    NOT_FINITE = 1
+    DIVERGES = 2  # what was learned is lost, or the loss grows
+    COSTS = 3  # the loss is higher than it need be, or the numbers are others than those that are meant
+    REMARK = 4  # the loss hardly depends on it
+
+
 class FindingRule(NamedTuple):
-    """A row of the table: the name of a finding and its function.
+    """A row of the table: the name of a finding, its function, and how much harm it does.
 
     If it is found, those in `instead_of` are omitted, and those in `effects` are its consequences. `placed` is True if the tick of
     the finding is where the run shows it first, so that earlier moments need not be examined. `passes` is True if a healthy run may
@@ -58,6 +69,7 @@ class FindingRule(NamedTuple):
 
     name: str
     find: Callable[[RunFacts], Iterator[Finding]]
+    harm: Harm = Harm.COSTS
     instead_of: tuple[str, ...] = ()
     effects: tuple[str, ...] = ()
     placed: bool = False
@@ -74,7 +86,9 @@ _OF_LARGE_WEIGHTS = (
     "exploding-gradient", "vanishing-gradient", "softmax-underflow", "saturated-gate", "gate-never-opens", "dead-unit",
     "mostly-clipped", "zero-gradient", "never-predicted", "worse-than-a-table", "units-are-identical", "rate-too-small",
 )  # fmt: skip
-_OF_LARGE_STEPS = ("not-finite", "loss-not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
+_OF_LARGE_STEPS = ("explodes", "not-finite", "loss-not-finite", "loss-rises", "loss-jumps", *_OF_LARGE_WEIGHTS)
+
+_OF_EXPLOSION = tuple(name for name in _OF_LARGE_STEPS if name not in ("explodes", "exploding-gradient"))
 
 #: What a change made by hand may lead to, or a mistake in a cell of the user's own.
 _OF_HAND = frozenset(
@@ -91,6 +105,7 @@ TABLE = (
     FindingRule(
         "not-finite",
         training.not_finite,
+        Harm.NOT_FINITE,
         ("saturated-gate", "gate-never-opens", "dead-unit", "zero-gradient", "rate-too-small", "never-predicted", "overfitting"),
         ("loss-jumps", "softmax-underflow", "mostly-clipped", "worse-than-a-table", "exploding-gradient", "vanishing-gradient"),
         placed=True,
@@ -99,7 +114,7 @@ TABLE = (
     FindingRule("rows-do-not-continue", data.rows_do_not_continue),
     FindingRule("gradient-into-earlier-batches", data.gradient_into_earlier_batches),
     FindingRule("rows-know-each-other", data.rows_know_each_other),
-    FindingRule("character-never-seen", data.character_never_seen),
+    FindingRule("character-never-seen", data.character_never_seen, Harm.REMARK),
     FindingRule("axes-swapped", ported.axes_swapped),
     FindingRule("padding-moves-the-state", ported.padding_moves_the_state),
     FindingRule("gates-mixed-up", ported.gates_mixed_up),
@@ -122,29 +137,39 @@ TABLE = (
     FindingRule("state-is-stale", scripts.state_is_stale, effects=("loss-stays",)),
     FindingRule("detached-at-every-timestep", scripts.detached_at_every_timestep, effects=("loss-stays",)),
     FindingRule("evaluating", scripts.evaluating),
-    FindingRule("exploding-gradient", scripts.gradient_grows, effects=("rate-too-large", *_OF_LARGE_STEPS)),
-    FindingRule("rate-too-large", scripts.rate_too_large, ("loss-rises",), _OF_LARGE_STEPS),
+    FindingRule("exploding-gradient", scripts.gradient_grows, Harm.DIVERGES, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("rate-too-large", scripts.rate_too_large, Harm.DIVERGES, ("loss-rises",), _OF_LARGE_STEPS),
     FindingRule("rate-too-small", scripts.rate_too_small, effects=("loss-stays",)),
     FindingRule("loss-stays", scripts.loss_stays),
-    FindingRule("loss-not-finite", scripts.loss_not_finite),
+    FindingRule("loss-not-finite", scripts.loss_not_finite, Harm.NOT_FINITE),
     FindingRule(
         "text-in-blocks", data.text_in_blocks, effects=("loss-jumps", "loss-rises", "worse-than-a-table", "never-predicted")
     ),
     FindingRule("target-is-read", course.target_is_read),
-    FindingRule("gradient-ascent", course.gradient_ascent, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("gradient-ascent", course.gradient_ascent, Harm.DIVERGES, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule(
         "exploding-gradient",
         training.exploding_gradient,
-        effects=("not-finite", "mostly-clipped", "softmax-underflow"),
+        Harm.DIVERGES,
+        effects=("explodes", "not-finite", "mostly-clipped", "softmax-underflow"),
     ),
-    FindingRule("initial-loss", course.initial_loss, effects=(*_OF_LARGE_WEIGHTS, "rate-too-large")),
+    FindingRule("initial-loss", course.initial_loss, effects=(*_OF_LARGE_WEIGHTS, "rate-too-large", "explodes")),
     FindingRule(
         "recurrent-weights-too-large",
         course.recurrent_weights_too_large,
-        effects=(*_OF_LARGE_WEIGHTS, "rate-too-large", "loss-jumps", "loss-rises"),
+        Harm.DIVERGES,
+        effects=(*_OF_LARGE_STEPS, "rate-too-large"),
         placed=True,
     ),
-    FindingRule("rate-too-large", course.rate_too_large, ("loss-rises", "rate-too-small"), _OF_LARGE_STEPS, placed=True),
+    FindingRule(
+        "rate-too-large",
+        course.rate_too_large,
+        Harm.DIVERGES,
+        ("explodes", "loss-rises", "rate-too-small"),
+        _OF_LARGE_STEPS,
+        placed=True,
+    ),
+    FindingRule("explodes", course.explodes, Harm.STOPS, effects=_OF_EXPLOSION, placed=True),
     FindingRule(
         "mostly-clipped",
         training.mostly_clipped,
@@ -153,7 +178,7 @@ TABLE = (
     ),
     FindingRule("rate-too-small", course.rate_too_small, effects=("worse-than-a-table", "never-predicted"), placed=True),
     FindingRule("learning-is-off", course.learning_is_off, effects=("worse-than-a-table",), placed=True),
-    FindingRule("loss-rises", course.loss_rises, effects=_OF_LARGE_WEIGHTS, shown=course.has_risen),
+    FindingRule("loss-rises", course.loss_rises, Harm.DIVERGES, effects=_OF_LARGE_WEIGHTS, shown=course.has_risen),
     FindingRule(
         "units-are-identical",
         training.units_are_identical,
@@ -165,7 +190,7 @@ TABLE = (
     FindingRule("zero-gradient", training.zero_gradient, effects=("vanishing-gradient", "dead-unit", "worse-than-a-table")),
     # A model that has learned which characters follow each other, and not yet what is farther away, hardly needs its states.
     FindingRule("vanishing-gradient", training.vanishing_gradient, effects=("worse-than-a-table",), passes=True),
-    FindingRule("softmax-underflow", training.softmax_underflow),
+    FindingRule("softmax-underflow", training.softmax_underflow, Harm.REMARK),
     FindingRule("gate-never-opens", training.gate_never_opens, effects=("worse-than-a-table", "state-stays-small")),
     FindingRule("dead-unit", training.dead_unit, effects=("worse-than-a-table",)),
     FindingRule(
@@ -176,6 +201,7 @@ TABLE = (
     FindingRule(
         "loss-jumps",
         course.loss_jumps,
+        Harm.DIVERGES,
         effects=("loss-rises", "softmax-underflow", "rate-too-small", "worse-than-a-table"),
         placed=True,
     ),
@@ -216,11 +242,21 @@ def find(
                 ticks = (timeline.end_of(first[row] - 1) for _ in own)
             begins = (timeline.position(min(tick, here)) for tick in ticks)
             found[row] = [replace(each, first_seen=begin) for each, begin in zip(own, begins, strict=True)]
+        _say_what_stops(found, examined)
         causes = {each.name for each in by_cause(found) if each.cause is None} if trains and examined.count else set()
         for row, own in found.items():
             if row.name in causes & _OF_HAND:
                 found[row] = [_with_first_cure(own[0], row, examined, facts), *own[1:]]
     return tuple(by_cause(found))
+
+
+def _say_what_stops(found: dict[FindingRule, list[Finding]], x: RunFacts) -> None:
+    """Let the finding of which an explosion is a consequence begin with the number that has grown."""
+    effect = next((each for each in by_cause(found) if each.name == "explodes" and each.cause is not None), None)
+    if effect is not None and effect.cause is not None and x.explosion is not None:
+        row = next(row for row in found if row.name == effect.cause.name)
+        first, *others = found[row]
+        found[row] = [replace(first, evidence=(course.of_explosion(x.explosion, x), *first.evidence)), *others]
 
 
 def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Callable[[int], RunFacts]) -> Finding:
@@ -344,20 +380,20 @@ def gone_again(
 
 
 def by_cause(found: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:
-    """Yield each finding that is no consequence of another, then its consequences."""
+    """Yield each finding that is no consequence of another, then its consequences: by harm, that of the worst of them."""
     causes = dict[FindingRule, FindingRule]()
     for row in found:
         # The first one whose own cause is not this one, since rules may be consequences of each other.
         cause = next((each for each in found if row.name in each.effects and _root(each, causes) is not row), None)
         if cause is not None and cause is not row:
             causes[row] = cause
-    for row, own in found.items():
-        if row in causes:
-            continue
-        yield from own
-        for effect in causes:
-            if _root(effect, causes) is row:
-                yield from (replace(each, cause=own[0]) for each in found[effect])
+    effects: dict[FindingRule, list[FindingRule]] = {row: [] for row in found if row not in causes}
+    for row in causes:
+        effects[_root(row, causes)].append(row)
+    for row in sorted(effects, key=lambda row: min(each.harm for each in (row, *effects[row]))):
+        yield from found[row]
+        for effect in sorted(effects[row], key=lambda row: row.harm):
+            yield from (replace(each, cause=found[row][0]) for each in found[effect])
 
 
 def _root(row: FindingRule, causes: dict[FindingRule, FindingRule]) -> FindingRule:

@@ -23,7 +23,9 @@ from tui_gru.analysis.trials import (
     smaller_rates,
     trial_batches,
 )
+from tui_gru.analysis.trouble import Explosion
 from tui_gru.analysis.units import read_text
+from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.debugger.segment import checkpoint_of
@@ -45,6 +47,9 @@ FAR = 1.0  # nats above log V
 _GAIN = 3.0  # of a recurrent matrix
 _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
 _WINDOW = 8  # the number of batches of a mean
+_BEFORE = (16, 64)  # batches before a trouble at which a trial begins
+_SOON_ABOVE = 10.0  # times the first loss
+_FAR_FROM = 10.0  # times the usual size of a step, from which on it is worth a remark
 _STEPS = 3  # the first updates that are examined
 _HUGE, _LARGE, _SLOW, _SMALL = 0.5, 1e-1, 3e-3, 1e-5  # relative changes of the weights by a step
 _USUAL, _LEAST = 1e-3, 1e-9  # such a change; the least one that a larger rate is derived from
@@ -200,13 +205,40 @@ def _with_same_rate(x: RunFacts) -> NDArray[np.intp]:
     return learned[other[-1] + 1 if len(other) else 0 :]
 
 
-def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_rise: bool = False) -> tuple[Cure, Evidence] | None:
-    """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`, and the evidence.
+class _Saving(NamedTuple):
+    """An option with which a trial ends at a loss that is surely lower, both losses, and the batch where the trial begins."""
+
+    cure: Cure
+    loss: float
+    without: float
+    since: int
+    batches: int
+
+    def evidence(self, x: RunFacts) -> Evidence:
+        """Return the trial in words."""
+        batches = counted(self.batches, "batch")
+        batches = f"{batches} from {x.at(self.since)} on" if self.since else f"the first {batches}"
+        losses = f"end at {rounded(self.loss)}, not {'inf' if math.isinf(self.without) else rounded(self.without)}"
+        return Evidence(f"tried on a copy: with {self.cure.typed} {batches} {losses}")
+
+
+def _savings(x: RunFacts, cures: Iterable[Cure], since: int, count: int) -> Iterator[_Saving]:
+    """Yield each of some options with which `count` batches from `since` on surely end at a loss lower by `_HARMFUL`."""
+    if count < LEAST_TRIED or not x.config.source.can(Ability.TRAIN):
+        return
+    # Not the losses of the run, which other changes may have raised.
+    own = losses_with(x.timeline, x.moment, None, count, since=since, check=x.check)
+    for cure in cures if own is not None else ():
+        losses = losses_with(x.timeline, x.moment, cure, count, since=since, check=x.check)
+        if losses is not None and own is not None and is_lower(losses, own, _HARMFUL):
+            yield _Saving(cure, loss_after(losses), loss_after(own), since, count)
+
+
+def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_rise: bool = False) -> _Saving | None:
+    """Return the first of some options with which the run so far would surely have a loss lower by `_HARMFUL`.
 
     With `also_from_rise` they are also tried from the last change of the learning rate on, if that made it larger.
     """
-    if not x.config.source.can(Ability.TRAIN):
-        return None
     before, since_rise = len(x.learned) - len(_with_same_rate(x)), 0
     if also_from_rise and 0 < before < len(x.learned):
         old, new = x.timeline.setting("learning_rate", x.learned[before - 1 : before + 1])
@@ -215,67 +247,165 @@ def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_rise: bool = False
             since_rise = x.timeline.completed(x.timeline.position(change))
     for since in dict.fromkeys((0, since_rise)):
         count = min(int((x.learned >= since).sum()), trial_batches(x.config))
-        if count < LEAST_TRIED:
-            continue
-        # Not the losses of the run, which other changes may have raised.
-        own = losses_with(x.timeline, x.moment, None, count, since=since, check=x.check)
-        for cure in cures:
-            losses = losses_with(x.timeline, x.moment, cure, count, since=since, check=x.check)
-            if own is None or losses is None:
-                continue
-            if is_lower(losses, own, _HARMFUL):
-                without, loss = loss_after(own), loss_after(losses)
-                counts = counted(count, "batch")
-                batches = f"{counts} from {x.at(since)} on" if since else f"the first {counts}"
-                words = f"with {cure.typed} {batches} end at {rounded(loss)}, not {rounded(without)}"
-                return cure, Evidence(f"tried on a copy: {words}")
+        if (saving := next(_savings(x, cures, since, count), None)) is not None:
+            return saving
     return None
+
+
+def _saves_before(x: RunFacts, batch: int, cures: tuple[Cure, ...]) -> _Saving | None:
+    """Return the best of some options with which the trouble that a batch shows would not be: tried from a few batches before it
+    on, and if none helps there, from more."""
+    for since in dict.fromkeys(max(batch - before, 0) for before in _BEFORE):
+        # Where the run has ended in trouble, the trial goes on until it can be told from what comes by chance.
+        count = min(max(x.count, batch + LEAST_TRIED) - since, trial_batches(x.config))
+        if savings := list(_savings(x, cures, since, count)):
+            return min(savings, key=lambda saving: saving.loss)
+    return None
+
+
+def _rates_for(x: RunFacts, ratio: float) -> tuple[Cure, ...]:
+    """Return smaller learning rates as options: a tenth, and those with which a step of this size would be a usual one."""
+    settings = x.moment.record.settings
+    rate = settings.get("learning_rate", 0.0)
+    usual = [times * rate / ratio for times in (100 * _USUAL, 10 * _USUAL, _USUAL)] if _USUAL < ratio < math.inf else []
+    rates = [float(f"{each:.1g}") for each in usual if 0 < each < rate]
+    return tuple(dict.fromkeys((*smaller_rates(settings)[:1], *(Cure("learning_rate", each) for each in rates))))
+
+
+def of_explosion(explosion: Explosion, x: RunFacts, *, titled: bool = False) -> Evidence:
+    """Return where the growth of a number began, and the number; with what has grown, unless the title of the finding says it."""
+    batch = x.timeline.position(explosion.tick).number
+    words = explosion.began if titled else f"{explosion.growth} in {x.at(batch)}; {explosion.began}"
+    if explosion.column == "loss":
+        return Evidence(words, ValueRef("loss", (), None, explosion.tick), explosion.now)
+    after = x.record(batch).after if batch < x.count else x.moment.record.before
+    name = max(x.program.parameters, key=lambda each: float(np.abs(after[each]).max(initial=0)))
+    index = tuple(map(int, np.unravel_index(int(np.argmax(np.abs(after[name]))), after[name].shape)))
+    value = float(after[name][index])
+    largest = f"{spoken(x.program, name, index)} is {rounded(value)} after it"
+    return Evidence(f"{words}; {largest}", ValueRef(name, index, None, explosion.tick), value)
+
+
+def _rate_that_explodes(x: RunFacts) -> Iterator[Finding]:
+    """Find an update that makes a run explode, if that does not begin within a batch, and a smaller rate prevents it."""
+    explosion, settings = x.explosion, x.moment.record.settings
+    if explosion is None or explosion.within or not settings.get("learning_rate"):
+        return
+    batch = x.timeline.position(explosion.tick).number
+    step = batch if explosion.column == "max_weight" else batch - 1  # the update before the growth
+    if step < 0 or not x.timeline.learns(step):
+        return
+    ratio = _step_ratio([x.record(step)])
+    saving = _saves_before(x, batch, _rates_for(x, ratio))
+    if saving is None:
+        return
+    yield Finding(
+        "rate-too-large",
+        f"the learning rate is too large: {explosion.growth} in {x.at(batch)}",
+        "Such large steps overshoot the minimum, and numbers that grow like this soon are not finite.",
+        saving.cure.typed,
+        (
+            of_explosion(explosion, x, titled=True),
+            saving.evidence(x),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(step)}{_usual(ratio)}"),
+            _grad_norm(x, step),
+        ),
+        explosion.tick,
+        tuple(dict.fromkeys((saving.cure, *smaller_rates(settings), Cure("clip", 1.0)))),
+        saving.since,
+        is_tried=True,
+    )
+
+
+def _usual(ratio: float) -> str:
+    """Return which size of a step is usual, in words, if one is far from it."""
+    return "; about 1e-3 is usual" if not _USUAL / _FAR_FROM <= ratio <= _FAR_FROM * _USUAL else ""
+
+
+def explodes(x: RunFacts) -> Iterator[Finding]:
+    """Find where a number of the run grows a thousandfold, at which the run stops, if the loss has not come back since."""
+    if (explosion := x.explosion) is None:
+        return
+    batch, settings = x.timeline.position(explosion.tick).number, x.moment.record.settings
+    cures = (*smaller_rates(settings), Cure("clip", 1.0), Cure("init", "torch"))
+    saving = _saves_before(x, batch, cures)
+    yield Finding(
+        "explodes",
+        f"the run explodes: {explosion.growth} in {x.at(batch)}",
+        "Numbers that grow a thousandfold in a batch take with them what was learned, and soon are not finite.",
+        of_steps(x) if saving is None else saving.cure.typed,
+        (of_explosion(explosion, x, titled=True), *([saving.evidence(x)] if saving is not None else [])),
+        explosion.tick,
+        cures if saving is None else tuple(dict.fromkeys((saving.cure, *cures))),
+        0 if saving is None else saving.since,
+        is_tried=saving is not None,
+    )
 
 
 def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     """Find steps that change the weights by more than a tenth while the loss rises; or at the beginning, or by more than a half, or
     after which the loss rises again, if a smaller rate is better.
 
-    Where numbers are not finite any more, the steps before that are examined.
+    Where numbers are not finite any more, the steps before that are examined, and where the run explodes, those before it.
     """
+    if explosions := list(_rate_that_explodes(x)):
+        yield from explosions
+        return
     finite = x.learned[np.isfinite(x.losses[x.learned])]
     windows = _windows(x.losses[finite])
-    if len(windows) < 2 and len(finite) == len(x.learned):
+    short = len(windows) < 2
+    if short and len(finite) == len(x.learned) and not _has_soon_risen(x.losses[finite]):
         return
     if not len(finite) or "learning_rate" not in x.moment.record.settings:
         return
     first, last = int(finite[0]), int(finite[-1])
     began, at_first, at_last = float(x.losses[first]), _step_ratio([x.record(first)]), _last_ratio(x, last)
     batch, ratio = (last, at_last) if at_last > _LARGE else (first, at_first)
-    now, best = (float(windows[-1]), min(began, *windows[:-1])) if len(windows) > 1 else (math.inf, began)
+    soon = short and len(finite) == len(x.learned)
+    now, best = (float(windows[-1]), min(began, *windows[:-1])) if not short else (math.inf, began)
+    if soon:
+        now = float(x.losses[finite][-(len(finite) // 2) :].mean())
     risen = now > _UP * (best if batch == last or ratio <= _LARGE else began) + _ABOVE
     tried = None
     # The first step of Adam is large by itself: where only that is, a smaller rate has to be better, as soon as one can be tried.
-    if not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
+    if soon or not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
         if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
             return
         # A rate that was raised may do harm only to what was learned before that.
-        tried = _saves(x, smaller_rates(x.moment.record.settings)[:3], also_from_rise=True)
+        if soon:
+            tried = _saves_before(x, last, _rates_for(x, max(at_first, at_last)))
+        else:
+            tried = _saves(x, smaller_rates(x.moment.record.settings)[:3], also_from_rise=True)
         if tried is None:
             return
         batch, ratio = (last, at_last) if at_last > at_first else (first, at_first)
     settings = x.record(batch).settings
+    last_few = len(finite) // 2 if soon else _WINDOW
     yield Finding(
         "rate-too-large",
         f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
         "Such large steps overshoot the minimum" + (", and the loss rises." if risen else ", and the loss stays high."),
-        f"{Cure('learning_rate', settings['learning_rate'] / 10).typed} or less" if tried is None else tried[0].typed,
+        f"{Cure('learning_rate', settings['learning_rate'] / 10).typed} or less" if tried is None else tried.cure.typed,
         (
-            Evidence(f"the last {_WINDOW} batches lose {rounded(now)} on average; it has been {rounded(best)}")
+            Evidence(f"the last {counted(last_few, 'batch')} lose {rounded(now)} on average; it has been {rounded(best)}")
             if math.isfinite(now)
             else Evidence(f"after {counted(len(finite), 'batch')} the loss is not finite; it was {rounded(began)}"),
-            *([tried[1]] if tried else []),
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
+            *([of_explosion(x.explosion, x)] if x.explosion else []),
+            *([tried.evidence(x)] if tried else []),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}{_usual(ratio)}"),
             _grad_norm(x, batch),
         ),
         x.end(batch),
-        tuple(dict.fromkeys((*((tried[0],) if tried else ()), *smaller_rates(settings), Cure("clip", 1.0)))),
+        tuple(dict.fromkeys((*((tried.cure,) if tried else ()), *smaller_rates(settings), Cure("clip", 1.0)))),
+        tried.since if tried else 0,
+        is_tried=tried is not None,
     )
+
+
+def _has_soon_risen(losses: ScalarRows) -> bool:
+    """Return True if the later half of a few losses is more than ten times the first one: too far above it for chance."""
+    half = len(losses) // 2
+    return half > 0 and bool(losses[-half:].mean() > _SOON_ABOVE * losses[0] + FAR)
 
 
 def _last_ratio(x: RunFacts, last: int) -> float:
@@ -307,7 +437,7 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         if tried is None:
             return
     # With a rate in proportion, a step has the usual size.
-    first = tried[0] if tried else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, _LEAST):.1g}"))
+    first = tried.cure if tried else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, _LEAST):.1g}"))
     yield Finding(
         "rate-too-small",
         f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size"
@@ -316,17 +446,18 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         "At this rate it takes very many steps to change the weights noticeably.",
         first.typed if rate else "a --learning-rate that is not 0",
         (
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps{_usual(ratio)}"),
             Evidence(
                 f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
                 if rate
                 else f"{counted(len(learned), 'batch')} have been computed with the rate 0"
             ),
-            *([tried[1]] if tried else []),
+            *([tried.evidence(x)] if tried else []),
             _grad_norm(x, batch),
         ),
         x.end(int(learned[0])),
         (*((first,) if rate else ()), *(cure for cure in larger_rates(settings) if cure != first)),
+        is_tried=tried is not None,
     )
 
 

@@ -54,9 +54,12 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     """Find the first number that is NaN or infinite, and the line that computed it."""
     broken = ((batch, not_finite_in(x.program, batch, x.record(batch))) for batch in x.maybe_not_finite.tolist())
     batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
-    if first is None:
+    record = x.record(batch) if first is not None else x.moment.record
+    if first is None and x.current is not None:  # the batch in which the run was stopped, up to the position
+        batch, first = x.current, not_finite_in(x.program, x.current, record)
+    if first is None or (batch == x.current and first.tick > x.position.tick):
         return
-    record, name, t, index = x.record(batch), first.name, first.t, first.index
+    name, t, index = first.name, first.t, first.index
     named, read = x.program.names[name], name in x.program.model.page.inputs
     line = x.program.readable_from(name, t) if read and t is not None else x.program.tick_of(name, t)
     tick = first.tick if first.initial else batch * x.program.ticks + line if line is not None else x.end(batch)

@@ -161,9 +161,12 @@ class _Beginning:
         self.trainer = Trainer(config, ((before and segment.base) or segment).trainer.corpus)
         self.earlier = timeline.earlier(self.batch)
 
-    def losses(self, settings: RuleSettings, count: int, check: Interruption | None, *, learn: bool = True) -> list[float]:
-        """Return the losses of `count` batches from here on; fewer if one is not finite."""
-        run = _batches(self.trainer, self.batch, self.weights, self.state, settings, self.earlier, learn=learn)
+    def losses(
+        self, settings: RuleSettings, count: int, check: Interruption | None, *, learn: bool = True, config: Config | None = None
+    ) -> list[float]:
+        """Return the losses of `count` batches from here on, with another clip if a config is given; fewer if one is not finite."""
+        trainer = self.trainer if config is None or config == self.trainer.config else Trainer(config, self.trainer.corpus)
+        run = _batches(trainer, self.batch, self.weights, self.state, settings, self.earlier, learn=learn)
         return _losses(run, count, check)
 
 
@@ -220,6 +223,7 @@ def larger_rates(settings: RuleSettings) -> tuple[Cure, ...]:
 # Cures of a finding, tried from the first batch on.
 
 
+LATER = ("learning_rate", "clip")  # options with which a run can go on from any batch
 UNDO = "undo"  # the name of a cure that takes changes back
 _NEW_WEIGHTS = ("init", "seed", "dtype", "cell", "hidden_size", "embedding", "layers", "bidirectional")
 _TEXT_OF = {"cell": ("cell_text", "reset"), "optimizer": ("optimizer_text",)}  # options that belong to the value of another
@@ -255,13 +259,13 @@ def losses_with(
     not finite. None if the run has the option already, or it does not fit its other options.
 
     The trial begins with the weights of the run, unless the option says how they are drawn or changes their shapes, and has the
-    settings of the update rule at the moment. With `since` it begins at that batch, as a trial of a learning rate can; a trial
+    settings of the update rule at the moment. With `since` it begins at that batch, as a trial of `LATER` options can; a trial
     without some changes begins where they were made.
     """
     if cure is not None and cure.name == UNDO:
         return _losses_without(timeline, cure.value, count, check)
     segment = timeline.segment_at(moment.position.tick)
-    changed = segment.trainer.config if cure is None else _with(timeline, moment, cure)
+    changed = segment.trainer.config if cure is None else _with(timeline, moment, cure, since)
     if isinstance(changed, str):
         return None
     settings = {name: segment.settings.rule.get(name, value) for name, value in changed.settings.items()}
@@ -270,7 +274,8 @@ def losses_with(
         name = _SETTING_OF.get(cure.name, cure.name)
         settings |= {name: cure.value} if name in settings else {}
     if since:
-        return _Beginning(timeline, timeline.moment(timeline.end_of(since - 1))).losses(settings, count, check)
+        begin = _Beginning(timeline, timeline.moment(timeline.end_of(since - 1)))
+        return begin.losses(settings, count, check, config=changed)
     if cure is not None:
         weights = initial_weights(changed) if cure.name in _NEW_WEIGHTS and changed.init != FROM_FILE else None
     if weights is None:
@@ -279,9 +284,18 @@ def losses_with(
     return _losses(_batches(trainer, 0, weights, trainer.initial_state(), settings), count, check)
 
 
-def _with(timeline: Timeline, moment: Moment, cure: Cure) -> Config | str:
+def losses_without_learning(timeline: Timeline, since: int, count: int, check: Interruption | None = None) -> list[float]:
+    """Return the losses of `count` batches from `since` on, at least 1, with the weights that the run has at the start of it."""
+    moment = timeline.moment(timeline.end_of(since - 1))
+    rule = timeline.segment_at(moment.position.tick).settings.rule
+    return _Beginning(timeline, moment).losses(rule, count, check, learn=False)
+
+
+def _with(timeline: Timeline, moment: Moment, cure: Cure, since: int = 0) -> Config | str:
     """Return the config of a run with an option, or in words why there is none. A setting of the update rule is compared with that
     of the moment, which may have been changed since the run began."""
+    if since and cure.name not in (*LATER, UNDO):
+        return "only a new run can have it"
     segment, name = timeline.segment_at(moment.position.tick), _SETTING_OF.get(cure.name, cure.name)
     if cure.name == UNDO:
         return segment.trainer.config
@@ -294,15 +308,16 @@ def _with(timeline: Timeline, moment: Moment, cure: Cure) -> Config | str:
 
 
 def tried_options(
-    timeline: Timeline, moment: Moment, cures: Sequence[Cure], *, check: Interruption | None = None
+    timeline: Timeline, moment: Moment, cures: Sequence[Cure], *, since: int = 0, check: Interruption | None = None
 ) -> Iterator[TriedOption]:
     """Yield the losses of the run as it is, then those with each of the cures.
 
-    Each trial trains from the first batch on: as many batches as the run has, at least `LEAST_BATCHES` and at most `MOST_BATCHES`.
-    Where changes may be taken back, each begins where these were made. Raises `TuiGruError` for a run that cannot be trained.
+    Each trial trains from the batch `since` on: as many batches as the run has from there on, at least `LEAST_BATCHES` and at most
+    `MOST_BATCHES`. Where changes may be taken back, each begins where these were made. Raises `TuiGruError` for a run that cannot
+    be trained.
     """
     timeline.program.config.source.check(Ability.TRAIN)
-    completed, since = timeline.completed(moment.position), 0
+    completed = timeline.completed(moment.position)
     if (undo := next((cure for cure in cures if cure.name == UNDO), None)) is not None:
         since = timeline.completed(timeline.position(undo.value))
     count = min(max(completed - since, LEAST_BATCHES), MOST_BATCHES)
@@ -313,7 +328,7 @@ def tried_options(
             losses = losses_with(timeline, moment, cure, count, since=since, check=check)
         if losses is not None:
             yield TriedOption(cure, tuple(losses), since=since)
-        elif cure is not None and isinstance(reason := _with(timeline, moment, cure), str):
+        elif cure is not None and isinstance(reason := _with(timeline, moment, cure, since), str):
             yield TriedOption(cure, refused=reason)
 
 
@@ -331,6 +346,7 @@ def own_losses(timeline: Timeline, moment: Moment, since: int, count: int, check
 # Changes of a run that may be taken back: of a number, of a setting, of the text, and that learning was turned off.
 
 
+_MOST_NAMES = 4  # of changes that belong together
 _NEIGHBOURS = 16  # batches between changes that belong together
 
 
@@ -387,7 +403,9 @@ def undo_of(timeline: Timeline, together: Sequence[HistorySegment]) -> Cure:
         is_text = first.name == "text"
         what = f"character {first.index[0] + 1} of the text" if is_text else spoken(timeline.program, first.name, first.index)
     if others:
-        return Cure(UNDO, tick, f"take {1 + len(others)} changes back at {at}: of {what} and others")
+        names = dict.fromkeys((what, *(each.name for each in others if each.name != first.name)))
+        words = ", ".join(names) if len(names) <= _MOST_NAMES else f"{what} and {len(names) - 1} others"
+        return Cure(UNDO, tick, f"take {1 + len(others)} changes back at {at}: of {words}")
     value = first.value if isinstance(first.value, str) else significant(first.value)
     return Cure(UNDO, tick, f"put {what} back to {value} at {at}")
 

@@ -42,8 +42,8 @@ class GrowthWatch:
     timesteps.
     """
 
-    def __init__(self, timeline: Timeline, here: Position) -> None:
-        self._timeline, self._program, self._here = timeline, timeline.program, here
+    def __init__(self, timeline: Timeline, here: Position, monitor: Monitor | None = None) -> None:
+        self._timeline, self._program, self._here, self._monitor = timeline, timeline.program, here, monitor
         self._last: tuple[int, Sequence[float]] = (-1, ())  # the last batch seen, and its numbers
         self._first: Sequence[float] = ()  # the numbers of the first batch
 
@@ -57,23 +57,22 @@ class GrowthWatch:
         if last == batch - 1 and not any(map(_is_suspect, now, before, self._first)):
             return False
         suspected = self._suspected(batch, np.array([now]))
-        return any(self._confirmed(record, which, known) for _, which, known in suspected)
+        return any(self._confirmed(batch, record, which, known) for _, which, known in suspected)
 
-    def place(self, tick: int) -> tuple[int, str] | None:
-        """Return the first place up to `tick` with such growth, and the reason in words; None if no computed batch has it."""
+    def explosions(self, tick: int) -> Iterator[Explosion]:
+        """Yield the places up to `tick` with such growth, in order."""
         ticks, number = self._program.ticks, self._here.number
         places = number * ticks + self._program.loss_tick, self._timeline.end_of(number)
         if tick <= (number + 1) * ticks and not any(self._here.tick < place <= tick for place in places):
-            return None  # a step within a batch
+            return  # a step within a batch
         for first, last in self._timeline.blocks(self._here.number, (tick - 1) // ticks):
             numbers = np.stack([self._timeline.column(name, first, last) for name in COLUMNS], axis=1)
             for batch, which, known in self._suspected(first, numbers):
                 place = batch * ticks + self._program.loss_tick if which == _LOSS else self._timeline.end_of(batch)
                 if self._here.tick < place <= tick:
-                    record = self._timeline.record(batch)
-                    if self._confirmed(record, which, known):
-                        return place, self._words(record, which, known)
-        return None
+                    record = self._timeline.record(batch, self._monitor)
+                    if self._confirmed(batch, record, which, known):
+                        yield self._explosion(place, record, which, known)
 
     def _suspected(self, first: int, numbers: ScalarRows) -> Iterator[tuple[int, int, float]]:
         """Yield the candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before.
@@ -96,19 +95,22 @@ class GrowthWatch:
     def _numbers(self, batch: int) -> Sequence[float]:
         return [float(self._timeline.column(name, batch, batch)[0]) for name in COLUMNS]
 
-    def _confirmed(self, record: BatchRecord, which: int, known: float) -> bool:
+    def _is_edited(self, batch: int) -> bool:
+        """Return True if a number was set by hand in a batch, so that its weights may be larger than the update makes them."""
+        return any(segment.edited for segment in self._timeline.segments[1:] if segment.first_batch == batch)
+
+    def _confirmed(self, batch: int, record: BatchRecord, which: int, known: float) -> bool:
         if which == _WEIGHT:
-            return record.learned and record.max_weight > GROWTH * _largest(record) > 0
+            return record.learned and record.max_weight > GROWTH * _largest(record) > 0 and not self._is_edited(batch)
         if not math.isnan(known):
             return True
         within = _states(self._program, record) if which == _LOSS else _deltas(self._program, record)
         return any(max(course.norms) > GROWTH * course.least for course in within)
 
-    def _words(self, record: BatchRecord, which: int, known: float) -> str:
-        """Return the message: what grew, from which size to which, and at which timestep the growth began."""
+    def _explosion(self, place: int, record: BatchRecord, which: int, known: float) -> Explosion:
+        """Return what grew, from which size to which, and at which timestep the growth began."""
         now = (record.loss, record.grad_norm, record.max_weight)[which]
-        known = _largest(record) if which == _WEIGHT else known
-        size = f"is {rounded(now)}" if math.isnan(known) else f"grew from {rounded(known)} to {rounded(now)}"
+        before = _largest(record) if which == _WEIGHT else known
         courses = [*_states(self._program, record), *(_deltas(self._program, record) if which != _LOSS else ())]
         course = next((c for c in courses if c.growth >= GROWTH), None) or max(courses, key=lambda c: c.growth)
         if course.growth >= _NOTABLE:
@@ -118,7 +120,33 @@ class GrowthWatch:
             began = f"the cause is the update: the gradient's norm is {norm}, the learning rate {rate}"
         else:
             began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
-        return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
+        return Explosion(place, COLUMNS[which], before, now, began, within=course.growth >= _NOTABLE)
+
+
+class Explosion(NamedTuple):
+    """A number of a batch that has grown a thousandfold: `column` is loss, grad_norm or max_weight, `tick` where it is known.
+
+    `before` is NaN if its size before is unknown. `began` says where the growth began, in words; `within` is True if that is at a
+    timestep of the batch.
+    """
+
+    tick: int
+    column: str
+    before: float
+    now: float
+    began: str
+    within: bool
+
+    @property
+    def growth(self) -> str:
+        """What has grown from which size to which, in words."""
+        size = f"is {rounded(self.now)}" if math.isnan(self.before) else f"grew from {rounded(self.before)} to {rounded(self.now)}"
+        return f"{_WHAT[COLUMNS.index(self.column)]} {size}"
+
+    @property
+    def notice(self) -> str:
+        """The message of a run that is stopped at it."""
+        return f"stopped here: {self.growth} in this batch; {self.began}"
 
 
 def _is_suspect(number: float, known: float, first: float) -> bool:
@@ -366,8 +394,7 @@ class TroubleWatch:
     def event(self, tick: int) -> StopEvent | None:
         """Return the first event up to `tick` that stops the run; None if no computed batch has one."""
         lost = self._finite.place(tick)
-        grown = self._growth.place(tick if lost is None else lost - 1)
+        grown = next(self._growth.explosions(tick if lost is None else lost - 1), None)
         if grown is not None:
-            place, words = grown
-            return StopEvent(place, "growth", Notice(words, warning=True))
+            return StopEvent(grown.tick, "growth", Notice(grown.notice, warning=True))
         return None if lost is None else StopEvent(lost, "not finite", Notice(_NOT_FINITE, warning=True))

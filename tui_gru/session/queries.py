@@ -464,9 +464,9 @@ class Queries:
     ) -> tuple[CureTrial, ...]:
         """Return the options that may remedy a finding, each as typed, with the loss without it and with it, the best one first.
 
-        Each is tried from the first batch on, over as many batches as the run has, but 100 at least and 500 at most; a loss is the
-        mean of the last fifth, in nats. `progress` receives the trials so far after each one. The run is not changed. Empty if
-        no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
+        Each is tried from the batch `finding.since` on, over as many batches as the run has from there on, but 100 at least and
+        500 at most; a loss is the mean of the last fifth, in nats. `progress` receives the trials so far after each one. The run
+        is not changed. Empty if no option applies. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
         better = analysis.trials.better
         arguments.callback("progress", progress)
@@ -487,7 +487,7 @@ class Queries:
         run = self._run
         found: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
-        trials = analysis.trials.tried_options(run.timeline, run.moment, finding.cures, check=check)
+        trials = analysis.trials.tried_options(run.timeline, run.moment, finding.cures, since=finding.since, check=check)
         if (
             finding.name == "sampler-without-feedback"
             and (drawn := analysis.findings_of_data.without_feedback(self.samples)) is not None

@@ -144,7 +144,7 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
 
     def run(progress: SearchProgress | None) -> None:
         session = screen.session
-        session.seek(cure.value if cure.name == UNDO else 0)
+        session.seek(cure.value if cure.name == UNDO else timeline.end_of(finding.since - 1) if finding.since else 0)
         for entry in put_back(timeline, cure.value) if cure.name == UNDO else [JournalEntry("edit", setting, (), cure.value)]:
             if entry.kind == "edit":
                 session.edit(entry.name, entry.index, entry.value)
