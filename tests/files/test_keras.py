@@ -83,22 +83,22 @@ def check(found, layer, random):
 def test_every_layer_is_found_and_computes_what_keras_does(model, tmp_path, random, file):
     model.save(tmp_path / file)
     found = survey(tmp_path / file)
-    assert [gru.name.split("/")[0] for gru in found.found] == LAYERS
+    assert [gru.name.split("/")[0] for gru in found.layers] == LAYERS
     assert found.refused == ()
-    for gru in found.found:
+    for gru in found.layers:
         assert not gru.warning
         assert gru.batch_first
         if not gru.name.startswith("stacked"):
             check(gru, model.get_layer(gru.name), random)
-    conventions = {gru.name: (gru.order, gru.reset, gru.z, gru.gate) for gru in found.found}
+    conventions = {gru.name: (gru.order, gru.reset, gru.z, gru.gate) for gru in found.layers}
     assert conventions["after"] == ("zrn", "after", "keeps", "sigmoid")
     assert conventions["before"] == ("zrn", "before", "keeps", "sigmoid")
     assert conventions["hard"] == ("zrn", "after", "keeps", "hard_sigmoid_6")
-    assert named(found.found, "both").bidirectional
-    assert (named(found.found, "memory").kind, named(found.found, "memory").order) == ("lstm", "ifgo")
-    assert named(found.found, "relu").convention.functions == "sigmoid, relu in place of tanh"
-    assert named(found.found, "relu_memory").convention.functions == "hard_sigmoid_6, relu in place of tanh"
-    assert (named(found.found, "plain").kind, named(found.found, "plain").gate) == ("rnn", "tanh")
+    assert named(found.layers, "both").bidirectional
+    assert (named(found.layers, "memory").kind, named(found.layers, "memory").order) == ("lstm", "ifgo")
+    assert named(found.layers, "relu").convention.functions == "sigmoid, relu in place of tanh"
+    assert named(found.layers, "relu_memory").convention.functions == "hard_sigmoid_6, relu in place of tanh"
+    assert (named(found.layers, "plain").kind, named(found.layers, "plain").gate) == ("rnn", "tanh")
 
 
 def test_cells_stacked_in_one_layer_are_run_one_after_the_other(model, tmp_path, random):

@@ -114,7 +114,7 @@ def test_an_unknown_type_stops_nothing_but_its_own_tensor(path):
     gru = {"g.weight_ih": entry([12, 1], [0, 48]), "g.weight_hh": entry([12, 4], [48, 240]), "other": entry([8], [240, 244], "F4")}
     write(path, gru, bytes(244))
     found = survey(path)
-    assert [one.name for one in found.found] == ["g"]
+    assert [one.name for one in found.layers] == ["g"]
 
 
 def test_a_file_that_is_cut_off_later_is_noticed(path):

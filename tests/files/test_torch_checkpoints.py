@@ -156,11 +156,11 @@ def test_a_trainers_checkpoint_is_read_past_what_is_not_known(saved):
         }
     )
     found = survey(path)
-    assert [(gru.name, gru.kind) for gru in found.found] == KINDS
+    assert [(gru.name, gru.kind) for gru in found.layers] == KINDS
     assert found.refused == ()
     x = torch.randn(4, 2, 3)
     y = model.encoder(x)[0].detach().numpy()
-    np.testing.assert_allclose(run(found.found[0], x.numpy()), y, rtol=0, atol=of_found(found.found[0], x.numpy()))
+    np.testing.assert_allclose(run(found.layers[0], x.numpy()), y, rtol=0, atol=of_found(found.layers[0], x.numpy()))
 
 
 def test_two_state_dicts_with_the_same_names_are_told_apart(saved):
@@ -252,7 +252,7 @@ def test_an_exported_program_is_refused_with_the_cure(tmp_path):
 def test_quantised_weights_are_refused_and_the_rest_is_found(saved):
     model = torch.ao.quantization.quantize_dynamic(nn.ModuleDict({"a": nn.GRU(3, 5), "b": nn.GRUCell(3, 5)}), {nn.GRU})
     found = survey(saved(model.state_dict()))
-    assert [gru.name for gru in found.found] == ["b"]
+    assert [gru.name for gru in found.layers] == ["b"]
     assert all("it is quantised; save and open the model in float" in line for line in found.refused)
     assert len(found.refused) == 1
     whole = nn.GRU(3, 5).state_dict()

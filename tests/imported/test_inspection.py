@@ -164,7 +164,7 @@ def test_what_cannot_be_opened_is_listed_beside_what_can(tmp_path):
     model = torch.nn.ModuleDict({"a": torch.nn.LSTM(3, 4, proj_size=2), "b": torch.nn.GRU(3, 4)})
     save_file(model.state_dict(), tmp_path / "model")
     found = survey(tmp_path / "model")
-    assert [gru.name for gru in found.found] == ["b"]
+    assert [gru.name for gru in found.layers] == ["b"]
     reason = "it is an LSTM with a projection (proj_size), which is not supported; an LSTM without one is opened"
     assert found.refused == (f"a: {reason}",)
     save_file(model["a"].state_dict(), tmp_path / "model")
