@@ -227,7 +227,7 @@ def test_options_of_another_kind_are_refused_and_of_one_of_several_used(saved, x
         inspect(path, reset="before")
     with pytest.raises(TuiGruError, match=r"order is 'rzn'; write one of .*ifgo.*, as this is an LSTM"):
         tui_gru.load(path, order="rzn")
-    assert survey(path).found[0].name == "lstm"
+    assert survey(path).layers[0].name == "lstm"
     assert "\n" not in str(caught.value)
 
 
