@@ -46,13 +46,48 @@ def test_the_terms_of_a_sum_add_up_as_they_are_written(name, place):
         rows = laid_out(root, frozenset())
         terms = [*(row.node.contribution for row in rows[1:] if row.node is not None)]
         form = Form.of([root.value, *terms])
-        assert add_up(rows) == decimal(form.write(root.value))
+        assert abs(add_up(rows) - decimal(form.write(root.value))) <= Decimal(1).scaleb(form.last) / 2
 
 
-def test_small_numbers_share_an_exponent_so_that_they_add_up():
+def test_each_number_has_its_own_exponent_and_they_add_up():
     rows = laid_out(total(1.25e-9, -4e-11), frozenset())
-    assert [row.written for row in rows[1:]] == ["+1.250000e-09", "−0.040000e-09"]
+    assert [row.written for row in rows[1:]] == ["+1.250000e-09", "−4.0000e-11"]
     assert rows[0].written == "+1.210000e-09"
+    assert add_up(rows) == decimal(rows[0].written)
+
+
+@pytest.mark.parametrize("large", [1.0, 123456.7, 1e8, 3.4e38, 1e-6])
+@pytest.mark.parametrize("ratio", [1e-3, 3e-7, 1e-8, 1e-30])
+def test_what_is_not_zero_is_never_written_as_zero(large, ratio):
+    small = large * ratio
+    for kind in ("sum", "product"):
+        rows = laid_out(total(large, small, -small, 0.0, kind=kind), frozenset())
+        written = [row.written for row in rows[1:5]]
+        assert [float(decimal(each)) for each in written[1:3]] == [pytest.approx(each, rel=0.5) for each in (small, -small)]
+        assert written[3] == "0"
+        assert all(len(each) < 15 for each in written)
+        if kind == "sum":
+            assert len(rows) == 5  # no rounding of digits that the sum does not show
+            shown = decimal(rows[0].written)
+            assert abs(add_up(rows) - shown) <= Decimal(large) * Decimal("5e-7")
+
+
+def test_a_factor_beside_a_large_one_has_its_own_digits():
+    rows = laid_out(total(1e8, 0.1509589, kind="product"), frozenset())
+    assert [row.written for row in rows[1:]] == ["+1.000000e+08", "+0.1509589"]
+    assert rows[0].made == "1.000e+08 · 0.1510"
+
+
+def test_terms_have_no_shares_where_one_is_not_finite_or_all_are_zero():
+    for values in ((INF, 1.0), (NAN, 1.0), (0.0, 0.0)):
+        assert [row.share for row in laid_out(total(*values), frozenset())[1:]] == [None, None]
+    assert total(1e308, 1e308, kind="norm").shares == (0.5, 0.5)
+
+
+def test_a_small_share_is_not_written_as_none():
+    text = as_text(total(1.0, 1e-4), frozenset(), "")
+    assert ">99%" in text
+    assert "<1%" in text
 
 
 NAN, INF = float("nan"), float("inf")

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 
 import tui_gru
+from tests.session.test_imported_derivations import of_a_recording
 from tests.tui.pressing import press
 from tests.tui.test_analysing import LARGE, TEXT, opened, started
 from tui_gru.analysis.trials import Cure, RateTrial, command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import plain, significant
+from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
@@ -174,6 +177,50 @@ def test_each_batch_is_drawn_in_its_column(logarithmic: bool) -> None:
     between = scale.between(np.array([0, 999]), np.array([1.0, 3.0]), 80)
     assert (between[0], between[-1]) == (1.0, 3.0)
     assert BatchScale(1, 10, logarithmic).column(0) == 0
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_a_column_without_a_moment_is_blank(logarithmic: bool) -> None:
+    batches = np.array([0, 1, 2, 700, 999])
+    scale = BatchScale(1000, 80, logarithmic)
+    shown = scale.shown(batches)
+    for column, index in enumerate(shown.tolist()):
+        inside = [batch for batch in range(1000) if scale.column(batch) == column]
+        if inside:
+            assert (index in [i for i, batch in enumerate(batches) if batch in inside]) is bool(set(inside) & set(batches.tolist()))
+        elif index >= 0:  # between two neighbouring batches: the nearer one
+            assert abs(scale.column(int(batches[index])) - column) <= min(
+                abs(scale.column(batch) - column) for batch in range(5) if batch not in batches
+            )
+    joined = np.flatnonzero(scale.joins(batches, 160)) / 159
+    assert joined.min() == 0
+    assert joined[joined < 0.9].max() == pytest.approx(scale.at(np.array([2]))[0], abs=1 / 159)
+    assert ((joined < 0.9) | (joined == 1)).all()
+
+
+async def test_what_was_not_computed_between_moments_is_not_drawn() -> None:
+    async with started(LARGE, "H ,", epochs=1) as (app, _):
+        panel = panel_of(app)
+        story = panel.story
+        assert story is not None
+        few = replace(story, moments=tuple(each for each in story.moments if each.batch in (0, story.count - 1)))
+        panel.tell(few)
+        row = next(row for row in panel.plain_text().splitlines() if "‖Wz‖" in row)
+        cells = row[panel.margin : panel.margin + panel.scale.width]
+        last = story.count - 1
+        of_columns = np.rint(np.linspace(0, last, len(cells)))
+        assert [cell != " " for cell in cells] == np.isin(of_columns, (0, last)).tolist()
+
+
+async def test_a_recording_says_nothing_of_updates_and_of_weights_that_it_does_not_have(tmp_path: Path) -> None:
+    app = make_app(of_a_recording(tmp_path))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "9n H")
+        text = panel_of(app).plain_text()
+        assert "nan" not in text
+        assert "moves most" not in text
+        assert "‖ΔW‖" not in text
+        assert "max |W|" in text
 
 
 def test_timesteps_are_grouped() -> None:

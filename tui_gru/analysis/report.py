@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from html import escape
-from itertools import pairwise, zip_longest
+from itertools import groupby, pairwise, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +62,12 @@ class UnitNote:
 
 @dataclass(frozen=True)
 class FigureLine:
-    """A line of a figure: its name, and its points as the number of the batch, from 1, and the value."""
+    """A line of a figure: its name, and its points as the number of the batch, from 1, and the value. If `sampled`, these are the
+    values of single batches, which are drawn as points, since those of the batches between them were not computed."""
 
     name: str
     points: tuple[tuple[float, float], ...]
+    sampled: bool = False
 
     @property
     def finite(self) -> tuple[tuple[float, float], ...]:
@@ -433,9 +435,9 @@ def _figures_of_story(story: Story) -> Iterator[Figure]:
         name: str, title: str, values: Mapping[str, ScalarRows], *, levels: Sequence[tuple[str, float]] = (), log: bool = False
     ) -> Iterator[Figure]:
         lines = tuple(
-            FigureLine(each, tuple(zip(batches.tolist(), found.tolist(), strict=True)))
-            for each, found in values.items()
-            if np.isfinite(found).any()
+            FigureLine(each, tuple(zip(batches.tolist(), numbers.tolist(), strict=True)), sampled=True)
+            for each, numbers in values.items()
+            if np.isfinite(numbers).any()
         )
         if lines:
             yield Figure(name, title, lines, tuple(levels), log, epoch=epoch)
@@ -541,11 +543,12 @@ def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anc
 
 def chart(figure: Figure) -> list[str]:
     """Return a figure as lines over axes with ticks: values at the left, batches and epochs below, names with last values at the
-    right."""
-    shown = [(line.name, [each for each in line.finite if each[1] > 0 or not figure.logarithmic]) for line in figure.lines]
-    lines = [(name, points) for name, points in shown if points]
+    right. Lines end where a value is not finite, and samples are points."""
+    drawn = [(line, [each for each in line.finite if each[1] > 0 or not figure.logarithmic]) for line in figure.lines]
+    lines = [(line, points) for line, points in drawn if points]
     if not lines:
-        return [text(0, 20, "no batch has been finished yet", ink=_DIM)]
+        some = any(line.points for line in figure.lines)
+        return [text(0, 20, "none of the values can be drawn" if some else "no batch has been finished yet", ink=_DIM)]
     levels = [(name, value) for name, value in figure.levels if value > 0 or not figure.logarithmic]
     values = [value for _, points in lines for _, value in points] + [value for _, value in levels]
     low, high = min(values), max(values)
@@ -553,7 +556,7 @@ def chart(figure: Figure) -> list[str]:
         low, high = (low / 1.1, high * 1.1) if figure.logarithmic else (low - 0.5, high + 0.5)
     inks = [_LINES[i % len(_LINES)] for i in range(len(lines))]
     names = [(value, f"{name} {rounded(value)}", _DIM) for name, value in levels]
-    names += [(points[-1][1], f"{name} {rounded(points[-1][1])}", ink) for (name, points), ink in zip(lines, inks, strict=True)]
+    names += [(points[-1][1], f"{of.name} {rounded(points[-1][1])}", ink) for (of, points), ink in zip(lines, inks, strict=True)]
     names.sort(reverse=True)
     left, right, top, bottom = 90, WIDTH - max(150, 14 + 7.3 * max(len(words) for _, words, _ in names)), 26, CURVE_HEIGHT - 40
     first, last = (pick(batch for line in figure.lines for batch, _ in line.points) for pick in (min, max))
@@ -583,16 +586,24 @@ def chart(figure: Figure) -> list[str]:
     found += [text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
     for _, value in levels:
         found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>')
-    for (_, points), ink in zip(lines, inks, strict=True):
-        path = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in points)
-        if len(points) == 1:
-            found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{ink}"/>')
-        found.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
+    for (of, points), ink in zip(lines, inks, strict=True):
+        for piece in _pieces(of, points):
+            if of.sampled or len(piece) == 1:
+                found += [f'<circle cx="{x(batch):.1f}" cy="{y(value):.1f}" r="2" fill="{ink}"/>' for batch, value in piece]
+            else:
+                path = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in piece)
+                found.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
     gap, below = min(13.0, (bottom - 8) / len(names)), bottom + 4 + 13.0
     for value, words, ink in reversed(names):  # from the lowest up: no two overlap, and none is below the axis
         below = min(y(value) + 4, below - gap)
         found.append(text(right + 6, below, words, ink=ink))
     return found
+
+
+def _pieces(of: FigureLine, points: Sequence[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
+    """Yield these points of a line in pieces, between the points of it that cannot be drawn."""
+    drawn = set(points)
+    yield from (list(piece) for can, piece in groupby(of.points, drawn.__contains__) if can)
 
 
 def figure_svg(figure: Figure) -> str:

@@ -31,6 +31,9 @@ POINTS = 40
 SAMPLE = 64  # characters of the sample of a moment
 _PRIMER = 2  # characters of the text before it
 _NEAR = 8  # a batch is replaced by the one after a checkpoint if that is earlier by less than an eighth of the batches before it
+_JUMP = 12.0  # a change of the loss from one batch to the next of so many times the median change is a jump
+_LEAST_JUMPS, _MOST_JUMPS = 16, 6  # changes that a median needs; jumps with moments of their own
+_TOGETHER = 8  # jumps within so many batches are one: up, and down again
 
 
 # ------------------------------------------------------------------------------
@@ -76,15 +79,44 @@ def course(
 
 
 def _spaced(timeline: Timeline, upto: int, points: int) -> NDArray[np.intp]:
-    """Return at most `points` of the batches 0 … `upto` − 1 in order."""
+    """Return at most `points` of the batches 0 … `upto` − 1 in order, on a logarithmic scale."""
     if upto < 1:
         return np.empty(0, np.intp)
-    wanted = np.unique(np.round(np.geomspace(1, upto, points)).astype(np.intp)) - 1 if points > 1 else np.array([upto - 1])
-    found = []
-    for batch in wanted.tolist():
-        begins = timeline.replay_start(batch)
-        found.append(begins if batch - begins <= batch // _NEAR and batch != upto - 1 else batch)
-    return np.unique(np.array(found, np.intp))
+    chosen = np.unique(np.round(np.geomspace(1, upto, points)).astype(np.intp)) - 1 if points > 1 else np.array([upto - 1])
+    return _at_checkpoints(timeline, chosen, chosen // _NEAR)
+
+
+def _even(timeline: Timeline, upto: int, points: int) -> NDArray[np.intp]:
+    """Return at most `points` of the batches 0 … `upto` − 1 in order, evenly spaced."""
+    if upto < 1:
+        return np.empty(0, np.intp)
+    chosen = np.unique(np.round(np.linspace(0, upto - 1, points)).astype(np.intp)) if points > 1 else np.array([upto - 1])
+    return _at_checkpoints(timeline, chosen, np.full(len(chosen), upto // (4 * points)))
+
+
+def _at_checkpoints(timeline: Timeline, batches: NDArray[np.intp], most: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return batches (n), in order, but for the last each replaced by the one at the checkpoint before it if that is earlier by at
+    most its number in `most`."""
+    begins = np.array([timeline.replay_start(batch) for batch in batches.tolist()], np.intp)
+    near = (batches - begins <= most) & (batches != batches[-1])
+    return np.unique(np.where(near, begins, batches))
+
+
+def _jumps(losses: ScalarRows, recorded: NDArray[np.bool_]) -> list[int]:
+    """Return batches around the largest jumps of a loss (n), among those `recorded`: the last one before each, the highest, and the
+    first one after it; and the first loss that is not finite, with the batch before."""
+    batches = np.flatnonzero(recorded)
+    values = losses[batches]
+    lost = np.flatnonzero(~np.isfinite(values))[:1].tolist()
+    chosen = {at for first in lost for at in (first - 1, first)}
+    sizes = np.abs(np.diff(values[: lost[0] if lost else len(values)]))
+    if len(sizes) >= _LEAST_JUMPS:
+        places = np.flatnonzero(sizes > _JUMP * float(np.median(sizes))) + 1
+        groups = np.split(places, np.flatnonzero(np.diff(places) > _TOGETHER) + 1) if len(places) else []
+        for group in sorted(groups, key=lambda group: -float(sizes[group - 1].max()))[:_MOST_JUMPS]:
+            first, last = int(group[0]), int(group[-1])
+            chosen |= {first - 1, first + int(values[first : last + 1].argmax()), last + 1}
+    return [int(batches[at]) for at in sorted(chosen) if 0 <= at < len(batches)]
 
 
 def _end_of(timeline: Timeline, batch: int) -> Moment:
@@ -116,7 +148,10 @@ class LimitShare:
     above: float | None = None
 
     def of(self, values: NDArray[np.floating]) -> float:
-        """Return the share of the entries of values of any shape that are beyond the limits; 0 without entries."""
+        """Return the share of the entries of values of any shape that are beyond the limits; 0 without entries, NaN if one is
+        NaN."""
+        if np.isnan(values).any():
+            return math.nan
         beyond = np.zeros(values.shape, bool)
         if self.below is not None:
             beyond |= values < self.below
@@ -135,16 +170,18 @@ class LimitShare:
 class StoryMoment:
     """The numbers at the end of a batch, counted through all epochs, 0-based.
 
-    `shares` has a share for each of `shares_of`, `norms` the norm of each matrix, `steps` ‖ΔW‖ / ‖W‖ of each parameter, and `step`
-    that of all together; NaN if the batch does not learn. `deltas` (T) is the norm of the gradient of the main state at each
-    timestep, over rows and units, `reach` (T) the same for the loss of the last timestep alone, by distance: 0 is the last
-    timestep. Both are empty where there is no such gradient. `held_out` is the loss on the held-out text, NaN without one; `sample`
-    what is sampled after the first characters of the text, temperature 1, seed 0, empty if the model cannot sample.
+    `shares` has a share for each of `shares_of`, `norms` the norm of each matrix, `max_weight` the largest absolute weight, `steps`
+    ‖ΔW‖ / ‖W‖ of each parameter, and `step` that of all together; none, and NaN, if the run does not update the weights in the
+    batch, as in a recording, which has the weights of each step but not the update. `deltas` (T) is the norm of the gradient of the
+    main state at each timestep, over rows and units, `reach` (T) the same for the loss of the last timestep alone, by distance: 0
+    is the last timestep. Both are empty where there is no such gradient. `held_out` is the loss on the held-out text, NaN without
+    one; `sample` what is sampled after the first characters of the text, temperature 1, seed 0, empty if the model cannot sample.
     """
 
     batch: int
     shares: tuple[float, ...]
     norms: Mapping[str, float]
+    max_weight: float
     step: float
     steps: Mapping[str, float]
     deltas: Float64Array
@@ -157,12 +194,15 @@ class StoryMoment:
 class Story:
     """The story of the first `count` batches of a run. `columns` has loss, grad_norm and max_weight of every batch, (count).
 
-    `moments` are in order; `wanted` is the number that they will be. `held_out` is the text for which they have the loss.
+    In `recorded`, each column has True for the batches of which the run has the number; that of others is NaN: a loss that was not
+    recorded, the gradient of a batch that does not learn, the largest weight in a recording. `moments` are in order; `wanted` is
+    the number that they will be. `held_out` is the text for which they have the loss.
     """
 
     timeline: Timeline
     count: int
     columns: Mapping[str, ScalarRows]
+    recorded: Mapping[str, NDArray[np.bool_]]
     moments: tuple[StoryMoment, ...] = ()
     wanted: int = 0
     held_out: Text = ""
@@ -191,13 +231,20 @@ class Story:
 
     @property
     def epoch_means(self) -> tuple[NDArray[np.intp], ScalarRows]:
-        """The last batch of each epoch so far, 0-based, and the mean loss of the epoch, (epochs)."""
-        losses, each = self.columns["loss"], self.timeline.program.num_batches
+        """The last batch of each epoch so far, 0-based, and the mean of the recorded losses of the epoch, (epochs); NaN without
+        one."""
+        losses, each, recorded = self.columns["loss"], self.timeline.program.num_batches, self.recorded["loss"]
         begins = np.arange(0, len(losses), each)
         if not len(begins):
             return begins.astype(np.intp), np.empty(0)
         ends = np.minimum(begins + each, len(losses))
-        return (ends - 1).astype(np.intp), np.add.reduceat(losses, begins) / (ends - begins)
+        with np.errstate(all="ignore"):
+            means = np.add.reduceat(np.where(recorded, losses, 0.0), begins) / np.add.reduceat(recorded, begins, dtype=np.intp)
+        return (ends - 1).astype(np.intp), means
+
+    def number(self, column: str, batch: int) -> float | None:
+        """Return loss, grad_norm or max_weight of a batch; None if the run does not have it."""
+        return float(self.columns[column][batch]) if self.recorded[column][batch] else None
 
     def nearest(self, batch: int) -> StoryMoment | None:
         """Return the moment nearest to a batch; None if there are none yet."""
@@ -230,30 +277,55 @@ def tell(
     check: Interruption | None = None,
     progress: Callable[[Story], object] | None = None,
 ) -> Story:
-    """Return the story of the first `upto` batches of a run, with the moments that `course` chooses and the batches in `also`.
+    """Return the story of the first `upto` batches of a run.
 
-    `held_out` is a text that was not trained on. Moments of `known`, an earlier story, are taken from there as long as the run has
-    not changed since. `progress` receives the story before the first moment, and after each one. Raises what `check` raises.
+    It has the moments that `course` chooses, as many that are evenly spaced, those at which the loss jumps, and the batches
+    in `also`; they are computed in this order. `held_out` is a text that was not trained on. Moments of `known`, an earlier story,
+    are taken from there as long as the run has not changed since. `progress` receives the story before the first moment, and after
+    each one. Raises what `check` raises.
     """
-    wanted = sorted({*_spaced(timeline, upto, points).tolist(), *(batch for batch in also if 0 <= batch < upto)})
     columns = {name: timeline.column(name, 0, upto - 1) for name in COLUMNS}
+    recorded = _recorded(timeline, columns)
+    batches = dict.fromkeys(
+        (
+            *_spaced(timeline, upto, points).tolist(),
+            *_jumps(columns["loss"], recorded["loss"]),
+            *(batch for batch in also if 0 <= batch < upto),
+            *_even(timeline, upto, points).tolist(),
+        )
+    )
     reused = {} if known is None else _still_true(known, timeline, held_out)
-    shares, found = shares_of(timeline.program), list[StoryMoment]()
+    shares, moments = shares_of(timeline.program), dict[int, StoryMoment]()
 
     def story() -> Story:
-        return Story(timeline, upto, columns, tuple(found), len(wanted), held_out, shares)
+        in_order = tuple(moments[batch] for batch in sorted(moments))
+        return Story(timeline, upto, columns, recorded, in_order, len(batches), held_out, shares)
 
     if progress is not None:
         progress(story())
-    for batch in wanted:
+    for batch in batches:
         if batch not in reused:
             if check is not None:
                 check()
             reused[batch] = story_moment(_end_of(timeline, batch), shares, held_out)
-        found.append(reused[batch])
+        moments[batch] = reused[batch]
         if progress is not None:
             progress(story())
     return story()
+
+
+def _recorded(timeline: Timeline, columns: Mapping[str, ScalarRows]) -> dict[str, NDArray[np.bool_]]:
+    """Return for each of these columns which batches have the number."""
+    count = len(columns["loss"])
+    if timeline.memory.numbers is not None:
+        recorded = {name: ~np.isnan(values) for name, values in columns.items()}
+        return {**recorded, "max_weight": np.zeros(count, bool)}
+    every = np.ones(count, bool)
+    return {
+        "loss": np.full(count, timeline.program.knows_loss),
+        "grad_norm": timeline.learned(0, count - 1),
+        "max_weight": every,
+    }
 
 
 def _still_true(known: Story, timeline: Timeline, held_out: Text) -> dict[int, StoryMoment]:
@@ -276,6 +348,7 @@ def story_moment(moment: Moment, shares: Sequence[LimitShare], held_out: Text) -
             moment.position.number,
             tuple(share.of(record.array(share.name)) for share in shares),
             {name: _norm(weights[name]) for name in matrices_of(program)},
+            float(np.abs(weights.parameters).max()),
             steps.pop("", math.nan),
             steps,
             np.array(norms_over_time(record.array(f"d{state}")) if derived else ()),
@@ -292,7 +365,7 @@ def matrices_of(program: Program) -> tuple[str, ...]:
 
 def _steps(program: Program, record: BatchRecord) -> dict[str, float]:
     """Return ‖ΔW‖ / ‖W‖ of each parameter that is not 0, and under the empty name that of all; nothing without an update."""
-    if not record.learned:
+    if not record.learned or not program.update:
         return {}
     before, after = record.before, record.after
     found = {"": _norm(np.subtract(after.parameters, before.parameters, dtype=np.float64)) / _norm(before.parameters)}

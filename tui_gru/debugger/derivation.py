@@ -11,7 +11,7 @@ from functools import cached_property
 from unicodedata import combining
 
 from tui_gru.debugger.program import joined
-from tui_gru.engine.numbers import short
+from tui_gru.engine.numbers import short, short_percent
 from tui_gru.engine.source import ModuleLink
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.writing import applied_latex, latex_text
@@ -112,14 +112,17 @@ class Node:
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
-        """The share of each term in the sum of the terms' magnitudes; empty if the terms are not summed."""
-        if not self.derivation.adds:
+        """The share of each term in the sum of the terms' magnitudes; empty if the terms are not summed, or if none has a share:
+        one is not finite, or all are 0."""
+        sizes = [abs(term.value) for term in self.terms] if self.derivation.adds else []
+        largest = max(sizes, default=0.0)
+        if not 0 < largest < math.inf or any(map(math.isnan, sizes)):
             return ()
-        sizes = [abs(term.value) for term in self.terms]
+        parts = [size / largest for size in sizes]  # the sum and the squares of float64 sizes can overflow
         if self.derivation.kind == "norm":
-            sizes = [size * size for size in sizes]
-        total = math.fsum(sizes) if all(map(math.isfinite, sizes)) else math.nan
-        return tuple(size / total if total > 0 else 0.0 for size in sizes)
+            parts = [part * part for part in parts]
+        total = math.fsum(parts)
+        return tuple(part / total for part in parts)
 
 
 def given(note: str, tick: int | None = None, link: ModuleLink | None = None) -> Derivation:
@@ -164,38 +167,51 @@ class DerivationRow:
 
 @dataclass(frozen=True)
 class Form:
-    """The number format of a group of values: `decimals` decimal places, times ten to the `exponent`."""
+    """The number format of a group of values: down to the same decimal place, so that they add up as shown. `last` is the power of
+    ten of that place; with `exponents`, each value is written with its own exponent.
 
-    decimals: int
-    exponent: int = 0
+    A value that has no digit there is written with digits of its own: what is not 0 is never written as 0, and 0 alone is `0`.
+    """
+
+    last: int
+    exponents: bool = False
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Form:
-        """Create a format with enough digits for the largest value; all share one exponent, so that they add up as shown."""
+        """Create a format with enough digits for the largest value."""
         largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
         if largest == 0:
-            return cls(FLOAT32_DIGITS)
-        magnitude = math.floor(math.log10(largest))
+            return cls(-FLOAT32_DIGITS)
+        magnitude = Decimal(largest).adjusted()
         if -4 <= magnitude < FLOAT32_DIGITS:
-            return cls(FLOAT32_DIGITS - max(magnitude, 0))
-        return cls(FLOAT32_DIGITS - 1, magnitude)
+            return cls(max(magnitude, 0) - FLOAT32_DIGITS)
+        return cls(magnitude - FLOAT32_DIGITS + 1, True)
 
     def write(self, value: float) -> str:
-        """Return the value, signed."""
+        """Return the value, signed; 0 without a sign."""
         if not math.isfinite(value):
             return f"{value:+}".replace("-", "−")
-        written = f"{self._decimal(value) + 0:+.{self.decimals}f}".replace("-", "−")  # + 0: no minus before a zero
-        return f"{written}e{self.exponent:+03d}" if self.exponent else written
+        number = self.rounded(value)
+        if not number:
+            return Form.of([value]).write(value) if value else "0"
+        power = number.adjusted() if self.exponents else 0
+        digits = f"{number.scaleb(-power):+.{max(power - self.last, 0)}f}".replace("-", "−")
+        return f"{digits}e{power:+03d}" if self.exponents else digits
 
     def missing(self, value: float, terms: Sequence[float]) -> float:
-        """Return the displayed value minus the sum of the displayed terms."""
+        """Return the value minus the sum of the terms, all as they are written, rounded to the last place of the group."""
         if not all(map(math.isfinite, (value, *terms))):
             return 0.0
-        lacks = self._decimal(value) - sum(map(self._decimal, terms), Decimal(0))
-        return float(lacks.scaleb(self.exponent))
+        rest = self._written(value) - sum(map(self._written, terms), Decimal(0))
+        return float(self.rounded(rest))
 
-    def _decimal(self, value: float) -> Decimal:
-        return round(Decimal(value).scaleb(-self.exponent), self.decimals)
+    def _written(self, value: float) -> Decimal:
+        """Return a value with the digits that are written."""
+        return self.rounded(value) or (Form.of([value]).rounded(value) if value else Decimal(0))
+
+    def rounded(self, value: float | Decimal) -> Decimal:
+        """Return a value rounded to the last place."""
+        return Decimal(round(Decimal(value).scaleb(-self.last))).scaleb(self.last)
 
 
 def laid_out(root: Node, opened: frozenset[Path]) -> tuple[DerivationRow, ...]:
@@ -233,7 +249,7 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
 
 def _grow(rows: list[DerivationRow], node: Node, path: Path, guides: str, opened: frozenset[Path]) -> None:
     terms = list(enumerate(node.terms))
-    shares = node.shares
+    shares = dict(enumerate(node.shares)) if len(terms) > 1 else {}
     hidden: list[tuple[int, Node]] = []
     if len(terms) > MOST_TERMS and node.derivation.adds:
         terms.sort(key=lambda item: -abs(item[1].value) if math.isfinite(item[1].value) else -math.inf)
@@ -241,32 +257,25 @@ def _grow(rows: list[DerivationRow], node: Node, path: Path, guides: str, opened
             terms, hidden = terms[:MOST_TERMS], terms[MOST_TERMS:]
     scale = node.derivation.scale
     adds = node.derivation.kind == "sum" and scale == 1
-    rest = math.fsum(term.contribution for _, term in hidden)
+    rest = total_of([term.contribution for _, term in hidden])
     values = [term.contribution if adds else term.value for _, term in terms] + ([rest] if hidden else [])
     form = Form.of([*values, node.value] if adds else values)
     lacks = form.missing(node.value, values) if adds and values else 0.0
     last = len(terms) + bool(hidden) + bool(lacks) - 1
     for at, (i, term) in enumerate(terms):
-        here = (*path, i)
-        is_open = here in opened
-        branch, below = ("└ ", "  ") if at == last else ("├ ", "│ ")
+        below = (*path, i)
+        is_open = below in opened
+        branch, trunk = ("└ ", "  ") if at == last else ("├ ", "│ ")
+        written = form.write(term.contribution if adds else term.value)
         rows.append(
             DerivationRow(
-                here,
-                guides + branch,
-                term.label,
-                form.write(term.contribution if adds else term.value),
-                _made(term),
-                shares[i] if len(shares) > 1 else None,
-                term,
-                is_open,
-                _sign(node, term, at),
+                below, guides + branch, term.label, written, _made(term), shares.get(i), term, is_open, _sign(node, term, at)
             )
         )
         if is_open:
-            _grow(rows, term, here, guides + below, opened)
+            _grow(rows, term, below, guides + trunk, opened)
     if hidden:
-        share = math.fsum(shares[i] for i, _ in hidden)
+        share = math.fsum(shares[i] for i, _ in hidden) if shares else None
         branch = "└ " if not lacks else "├ "
         rows.append(DerivationRow((*path, -1), guides + branch, f"… {len(hidden)} smaller terms", form.write(rest), "", share))
     if lacks:
@@ -316,7 +325,7 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
     wide, digits = max(map(_cells, labels)), max(len(row.written) for row in rows)
     lines = [f"{root.label} = {rows[0].written}    {place}", root.derivation.formula]
     for row, label in zip(rows, labels, strict=True):
-        share = "" if row.share is None else f"{row.share:.0%}"
+        share = "" if row.share is None else short_percent(row.share)
         lines.append(f"{label}{' ' * (wide - _cells(label))}  {row.written:>{digits}}  {share:>4}  {row.made}".rstrip())
     return "\n".join(line for line in lines if line) + "\n"
 
@@ -330,7 +339,7 @@ def as_html(root: Node) -> str:
         while at < len(rows):
             end = next((i for i in range(at + 1, len(rows)) if len(rows[i].path) <= depth), len(rows))
             row, inner = rows[at], rows[at + 1 : end]
-            share = "" if row.share is None else f"{row.share:.0%}"
+            share = "" if row.share is None else short_percent(row.share)
             words = "  ".join(filter(None, (f"{row.sign} {row.label} = {row.written}".strip(), share, row.made)))
             head, at = escape(safe_text(words)), end
             below = f"<details open><summary>{head}</summary>{items(inner, depth + 1)}</details>" if inner else head

@@ -76,11 +76,11 @@ def four(x: float) -> str:
 
 
 def short(x: float) -> str:
-    """Format with four decimals, or four significant digits if |x| < 0.001; whole numbers without decimals; `−` as the minus
-    sign."""
+    """Format with four decimals, or four significant digits if |x| < 0.001 or |x| ≥ 10⁶; whole numbers below 1000 without
+    decimals; `−` as the minus sign."""
     if math.isfinite(x) and x == int(x) and abs(x) < 1000:
         return str(int(x)).replace("-", "−")
-    written = f"{x:.4f}" if abs(x) >= 0.001 or not math.isfinite(x) else f"{x:.3e}"
+    written = f"{x:.4f}" if 0.001 <= abs(x) < 1e6 or not math.isfinite(x) else f"{x:.3e}"
     return written.replace("-", "−")
 
 
@@ -89,6 +89,16 @@ def percent(share: float) -> str:
     if 0 < share < 0.01:
         return "under 1 %"
     return f"{min(round(100 * share), 99) if share < 1 else 100} %"
+
+
+def short_percent(share: float) -> str:
+    """Format a share from 0 to 1 in at most four cells: `34%`, `<1%`, `>99%`; `0%` and `100%` only if it is exactly that; nothing
+    for NaN."""
+    if math.isnan(share):
+        return ""
+    if 0 < share < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < share < 1 else f"{100 * share:.0f}%"
 
 
 def counted(count: int, noun: str) -> str:

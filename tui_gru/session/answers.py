@@ -261,7 +261,7 @@ class PlainResults:
         moments = []
         for i, moment in enumerate(story.moments):
             place = place_of(position_of(self._program, story.timeline.end_of(moment.batch)))
-            found = {name: self.plain(getattr(moment, name)) for name in ("norms", "step", "steps", "deltas", "reach", "sample")}
+            found = {name: self.plain(getattr(moment, name)) for name in _OF_MOMENTS}
             found |= {"shares": dict(zip(names, moment.shares, strict=True))}
             found |= {"held_out": moment.held_out} if story.held_out else {}
             if told.plotted:
@@ -272,6 +272,9 @@ class PlainResults:
     def _mark(self, mark: Mark) -> dict[str, Any]:
         place = place_of(position_of(self._program, mark.tick))
         return {"letter": mark.letter, "branch": mark.branch, "place": place, "text": mark.text}
+
+
+_OF_MOMENTS = ("norms", "max_weight", "step", "steps", "deltas", "reach", "sample")
 
 
 def _is_plain(value: Any) -> bool:

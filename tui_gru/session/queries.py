@@ -418,9 +418,10 @@ class Queries:
     def story(
         self, points: int = 40, *, also: Sequence[int] = (), held_out: str = "", progress: Callable[[Story], object] | None = None
     ) -> Story:
-        """Return how gates, weights and gradients developed over the batches of this branch: at `points` and those in `also`.
+        """Return how gates, weights and gradients developed over the batches of this branch: at `points` that are chosen as by
+        `history`, at as many that are evenly spaced, at those where the loss jumps, and at those in `also`.
 
-        The batches are chosen and counted as by `history`. `held_out` is a text that was not trained on; by default that of
+        The batches are counted as by `history`. `held_out` is a text that was not trained on; by default that of
         `hold_out`. `progress` receives the story so far after each moment. What is known of an earlier call is not computed again.
         Raises `TuiGruError` if an argument is invalid or it is interrupted.
         """

@@ -382,6 +382,7 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
 # The story of the run
 
 
+_MOMENTS = 120  # of the story on each scale: about one for each column
 PLOTTED = "plotted"  # the name under which the expressions of `:plot` are kept with the session
 
 
@@ -419,11 +420,11 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
             screen.show_on(panel, partial(panel.tell, story, plotted))
 
         also = [position_of(session.program, tick).number for tick in marks]
-        told = session.story(also=also, progress=seen)
+        told = session.story(_MOMENTS, also=also, progress=seen)
         found = session.found or (session.findings(progress=progress) if told.count else ())
         session.gone(progress=progress)
         also += [min(each.first_seen.number, told.count - 1) for each in found if each.first_seen is not None]
-        told = session.story(also=also)
+        told = session.story(_MOMENTS, also=also)
         for expression in expressions:
             batches, values = session.history(expression, at=told.batches.tolist())
             plotted = (*plotted, panels.story.PlottedExpression(expression, batches, values))

@@ -39,7 +39,7 @@ from tui_gru.debugger.explain import Explainer
 from tui_gru.debugger.position import Level, check_level, in_words
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Branch
-from tui_gru.engine.numbers import short
+from tui_gru.engine.numbers import short, short_percent
 from tui_gru.errors import FilePath, TuiGruError, safe_text, shown, whole
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot
@@ -293,7 +293,7 @@ class ExplainedNumbers:
             its, made = self._laid_out[own][0], ""
             name = "" if its.label == row.label else name
             written = "" if its.written == written else written
-        share = "" if row.share is None else f"{row.share:.0%}"
+        share = "" if row.share is None else short_percent(row.share)
         return [len(row.path), row.sign, name, written, share, made, int(opened), own]
 
 

@@ -456,15 +456,16 @@ class Dots:
         """Draw a line of single dots through parts of the axis (n), over faint dots, or with `instead` in their place."""
         self._write(self._runs(parts, parts, every, overlap=-1), ink, instead=instead)
 
-    def draw_points(self, parts: AnyArray, per_column: float, ink: Style | None) -> None:
-        """Draw each of the points (n,), parts of the axis, on its own; there are `per_column` points in a column of dots.
+    def draw_points(self, parts: AnyArray, columns: AnyArray, ink: Style | None) -> None:
+        """Draw each of the points (n,), parts of the axis, on its own, in columns of dots (n,), ascending.
 
         Where they are far apart, each has two by two dots. Without an ink, they are faint dots beneath a line.
         """
-        at = np.flatnonzero(np.isfinite(parts))
-        y = np.rint((1 - np.clip(parts[at], 0, 1)) * (self._down - 1)).astype(np.intp)
-        x = np.minimum(np.rint(at / per_column).astype(np.intp), self.across - 1)
-        apart, dots = per_column * _APART <= 1, np.zeros_like(self._dots)
+        finite = np.isfinite(parts)
+        y = np.rint((1 - np.clip(parts[finite], 0, 1)) * (self._down - 1)).astype(np.intp)
+        x = np.clip(np.rint(columns[finite]), 0, self.across - 1).astype(np.intp)
+        apart = len(columns) < 2 or (columns[-1] - columns[0]) / (len(columns) - 1) >= _APART
+        dots = np.zeros_like(self._dots)
         if apart and self.per_column > 1:
             y = np.minimum(y, self._down - 2)
             dots[y + 1, x] = dots[y, x ^ 1] = dots[y + 1, x ^ 1] = True
@@ -768,7 +769,8 @@ def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, p
             dots.draw_long(low, high, smooth(parts) if means is None else means, out, ink, nth, faint=alone)
         else:
             if alone and (means is not None or len(line) < POINTS):
-                dots.draw_points(axis.parts(np.asarray(line.values[:], np.float64)), per_dot, ink if means is None else None)
+                values = np.asarray(line.values[:], np.float64)
+                dots.draw_points(axis.parts(values), np.arange(len(values)) / per_dot, ink if means is None else None)
             elif means is None:
                 dots.draw(*joined(line, axis, low, high, edges), ink, nth)
             if means is not None:

@@ -81,7 +81,7 @@ def derivation_row(palette: Palette, row: DerivationRow, columns: DerivationColu
     if row.share is None:
         yield Segment(" " * (columns.bar + SHARE))
     else:
-        yield Segment(f" {row.share:>4.0%} ", palette.plain)
+        yield Segment(f" {numbers.short_percent(row.share):>4} ", palette.plain)
         yield Segment(bar(palette, row.share, columns.bar), palette.gate)
         yield Segment("  ")
     yield Segment(cut(transliterate(f"{opener(row)}{row.made}", glyphs), columns.made, glyphs), palette.dim)

@@ -60,9 +60,12 @@ class BatchScale(NamedTuple):
 
     def edges(self, columns: int) -> AnyArray:
         """Return the edges of so many columns over the whole width as batches, (columns + 1), not rounded."""
-        places = (np.arange(columns + 1) - 0.5) / max(columns - 1, 1)
-        edges: AnyArray = self.batches**places - 1 if self.logarithmic else places * (self.batches - 1)
-        return edges
+        return self._inverse((np.arange(columns + 1) - 0.5) / max(columns - 1, 1))
+
+    def _inverse(self, places: AnyArray) -> AnyArray:
+        """Return the batches at these places (n), not rounded."""
+        batches: AnyArray = self.batches**places - 1 if self.logarithmic else places * (self.batches - 1)
+        return batches
 
     def between(self, batches: AnyArray, values: AnyArray, columns: int) -> AnyArray:
         """Return the values at so many columns, (columns), on straight lines between those of batches; NaN outside of them."""
@@ -72,8 +75,26 @@ class BatchScale(NamedTuple):
 
     def nearest(self, batches: AnyArray) -> AnyArray:
         """Return for each column the index of the nearest of these batches, (width)."""
-        found: AnyArray = np.abs(np.linspace(0, 1, self.width)[:, None] - self.at(batches)).argmin(axis=1)
-        return found
+        indices: AnyArray = np.abs(np.linspace(0, 1, self.width)[:, None] - self.at(batches)).argmin(axis=1)
+        return indices
+
+    def shown(self, batches: AnyArray) -> AnyArray:
+        """Return for each column the index of the one of these batches that is in it, nearest to its middle, (width); −1 where none
+        is. A column that is a part of one batch belongs to that batch."""
+        nearest, edges = self.nearest(batches), self.edges(self.width)
+        batch, places = batches[nearest], np.linspace(0, 1, self.width)
+        before = np.floor(self._inverse(places) + 1e-9)
+        own = np.where(places - self.at(before) <= self.at(before + 1) - places, before, before + 1)
+        inside = (edges[:-1] <= batch) & (batch < edges[1:]) | (own == batch)
+        indices: AnyArray = np.where(inside, nearest, -1)
+        return indices
+
+    def joins(self, batches: AnyArray, columns: int) -> AnyArray:
+        """Return at which of so many columns both the batch before and the one after are among these batches, (columns)."""
+        middles = self._inverse(np.linspace(0, 1, columns))
+        neighbours = (np.rint(middles - 0.5), np.rint(middles + 0.5))
+        joined: AnyArray = np.logical_and(*(np.isin(each, batches) for each in neighbours))
+        return joined
 
 
 # ------------------------------------------------------------------------------
@@ -111,11 +132,15 @@ def fixed(rows: list[ChartRow]) -> Chart:
 
 
 class Curve(NamedTuple):
-    """Values of some batches, drawn as a line, or of every batch, drawn as the range in each column; faint without an ink."""
+    """Values of some batches, drawn as a line, or of every batch, drawn as the range in each column; faint without an ink.
+
+    If `sampled`, the batches between were not computed: values are drawn as points, and only those of successive batches joined.
+    """
 
     values: AnyArray | Envelope
     ink: Style | None = None
     batches: AnyArray | None = None
+    sampled: bool = False
 
 
 def line_chart(
@@ -142,7 +167,11 @@ def line_chart(
         else:
             assert curve.batches is not None
             assert curve.ink is not None
-            parts = np.clip(scale.between(curve.batches, axis.parts(curve.values), dots.across), 0, 1)
+            values = axis.parts(curve.values)
+            parts = np.clip(scale.between(curve.batches, values, dots.across), 0, 1)
+            if curve.sampled:
+                parts = np.where(scale.joins(curve.batches, dots.across), parts, np.nan)
+                dots.draw_points(values, scale.at(curve.batches) * (dots.across - 1), curve.ink)
             dots.draw_thin(parts, curve.ink)
     step = (axis.high - axis.low) / 4
     spans = [Envelope(curve.values).span if isinstance(curve.values, np.ndarray) else curve.values.span for curve in curves]
@@ -165,7 +194,7 @@ def line_chart(
 
 
 def bar_row(palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, said: Said) -> ChartRow:
-    """Draw the value of the nearest moment as a column in each cell; what is not 0 fills an eighth at least."""
+    """Draw the value of the moment of each cell, −1 for none, as a column; what is not 0 fills an eighth at least."""
     signs, row = palette.glyphs.column, CellRow(scale.width)
     parts = np.where(at < 0, 0.0, np.nan_to_num(values / full if full else values)[at]) * (len(signs) - 1)
     heights = np.where(parts > 0, np.clip(np.rint(parts), 1, len(signs) - 1), 0).astype(int)
@@ -333,14 +362,15 @@ class StoryPanel(SnapshotPanel):
             yield Chart(4, 12, partial(self._loss, snapshot, story))
         if np.isfinite(story.columns["grad_norm"]).any():
             yield Chart(3, 5, partial(self._gradient, snapshot, story))
-        if np.isfinite(story.columns["max_weight"]).any():
+        if story.recorded["max_weight"].any():
             yield Chart(2, 3, partial(self._of_every_batch, story, "max_weight", "max |W|"))
+        elif story.moments:
+            yield Chart(2, 3, partial(self._largest_weight, story))
         for plotted in self.plotted:
             yield Chart(3, 5, partial(self._plotted, plotted))
         if (moment := self.moment) is not None:
-            at = scale.nearest(story.batches)
-            if len(story.moments) < story.wanted:  # what is not known yet is left blank
-                at[scale.column(story.moments[-1].batch) + 1 :] = -1
+            at = scale.shown(story.batches)
+            at[scale.column(moment.batch)] = story.moments.index(moment)
             if story.shares:
                 rows = self._shares(story, moment, at)
                 yield fixed(rows)
@@ -361,20 +391,19 @@ class StoryPanel(SnapshotPanel):
         axis = axis_of([self._envelopes["loss"], *([Envelope(held)] if np.isfinite(held).any() else [])])
         curves = [Curve(self._envelopes["loss"]), Curve(means, palette.gate, ends)]
         if np.isfinite(held).any():
-            curves.append(Curve(held, palette.second, story.batches))
+            curves.append(Curve(held, palette.second, story.batches, sampled=True))
         rows = line_chart(palette, self.scale, "loss", height, axis, curves, baselines_of(snapshot))
         if (moment := self.moment) is None:
             return rows
         epoch = moment.batch // snapshot.program.num_batches
-        found = [
-            Said(numbers.plain(story.columns["loss"][moment.batch]), "this batch"),
-            Said(numbers.plain(means[epoch]), f"mean of epoch {epoch + 1}"),
-        ]
+        values = [_value(story.number("loss", moment.batch), "this batch")]
+        if story.recorded["loss"][epoch * snapshot.program.num_batches : ends[epoch] + 1].any():
+            values.append(Said(numbers.plain(means[epoch]), f"mean of epoch {epoch + 1}"))
         if math.isfinite(moment.held_out):
-            found.append(Said(numbers.plain(moment.held_out), "held-out text"))
+            values.append(Said(numbers.plain(moment.held_out), "held-out text"))
             best = story.moments[int(np.nanargmin(held))]
-            found.append(Said("", f"lowest at {self.place(best.batch)}"))
-        return _saying(rows, found)
+            values.append(Said("", f"lowest at {self.place(best.batch)}"))
+        return _saying(rows, values)
 
     def _gradient(self, snapshot: Snapshot, story: Story, height: int) -> list[ChartRow]:
         norms, limit = story.columns["grad_norm"], snapshot.settings.rule.get("limit", 0.0)
@@ -396,15 +425,23 @@ class StoryPanel(SnapshotPanel):
             self.palette, self.scale, title, height, axis_of([envelope]), [Curve(envelope, self.palette.gate)], levels
         )  # fmt: skip
         moment = self.moment
-        return rows if moment is None else _saying(rows, [Said(numbers.plain(story.columns[column][moment.batch]), "this batch")])
+        return rows if moment is None else _saying(rows, [_value(story.number(column, moment.batch), "this batch")])
+
+    def _largest_weight(self, story: Story, height: int) -> list[ChartRow]:
+        """Draw the largest weight at the moments, of a run that does not have it for every batch."""
+        values = story.of(lambda each: each.max_weight)
+        curve = Curve(values, self.palette.gate, story.batches, sampled=True)
+        rows = line_chart(self.palette, self.scale, "max |W|", height, axis_of([Envelope(values)]), [curve])
+        moment = self.moment
+        return rows if moment is None else _saying(rows, [Said(numbers.plain(moment.max_weight), "this batch")])
 
     def _plotted(self, plotted: PlottedExpression, height: int) -> list[ChartRow]:
         axis = axis_of([Envelope(plotted.values)])
-        curve = Curve(plotted.values, self.palette.gate, plotted.batches)
+        curve = Curve(plotted.values, self.palette.gate, plotted.batches, sampled=True)
         rows = line_chart(self.palette, self.scale, plotted.expression, height, axis, [curve])
         moment = self.moment
-        here = np.flatnonzero(plotted.batches == moment.batch) if moment is not None else np.empty(0, int)
-        return _saying(rows, [Said(numbers.plain(plotted.values[here[0]]), plotted.expression)]) if len(here) else rows
+        at = np.flatnonzero(plotted.batches == moment.batch) if moment is not None else np.empty(0, int)
+        return _saying(rows, [_value(plotted.values[at[0]], plotted.expression)]) if len(at) else rows
 
     def _head(self, title: str, full: str) -> ChartRow:
         return ChartRow(title, "", CellRow(self.scale.width), Said("", f"a full cell is {full}"), is_title=True)
@@ -416,7 +453,7 @@ class StoryPanel(SnapshotPanel):
         return [self._head("gates and states", numbers.percent(full))] + [
             bar_row(
                 self.palette, self.scale, share.written(written(share.name)), all_shares[:, i], at, full,
-                Said(numbers.percent(moment.shares[i]), share.written(written(share.name))),
+                Said("" if math.isnan(moment.shares[i]) else numbers.percent(moment.shares[i]), share.written(written(share.name))),
             )
             for i, share in enumerate(story.shares)
         ]  # fmt: skip
@@ -437,18 +474,16 @@ class StoryPanel(SnapshotPanel):
 
     def _steps(self, story: Story, moment: StoryMoment, height: int) -> list[ChartRow]:
         steps = story.of(lambda each: each.step)
-        axis = axis_of([Envelope(steps)])
-        rows = line_chart(
-            self.palette, self.scale, "‖ΔW‖/‖W‖ a step", height, axis, [Curve(steps, self.palette.gate, story.batches)]
-        )  # fmt: skip
+        curve = Curve(steps, self.palette.gate, story.batches, sampled=True)
+        rows = line_chart(self.palette, self.scale, "‖ΔW‖/‖W‖ a step", height, axis_of([Envelope(steps)]), [curve])
         if not moment.steps:
             return rows
+        values = [Said(numbers.significant(moment.step, 3), "all weights")]
         most = max(moment.steps, key=lambda name: moment.steps[name])
-        moves = f"{self.snapshot.program.writer.name(most)} moves most"
-        return _saying(
-            rows,
-            [Said(numbers.significant(moment.step, 3), "all weights"), Said(numbers.significant(moment.steps[most], 3), moves)],
-        )
+        if moment.steps[most] > 0:  # not NaN
+            moves = f"{self.snapshot.program.writer.name(most)} moves most"
+            values.append(Said(numbers.significant(moment.steps[most], 3), moves))
+        return _saying(rows, values)
 
     def _reach(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         """Draw the gradient of the last prediction by distance, as a share of its largest."""
@@ -516,7 +551,8 @@ class StoryPanel(SnapshotPanel):
             column = min(scale.column(batch), scale.width - len(words))
             if row.free(max(column - 1, 0), min(len(words) + 2, scale.width - max(column - 1, 0))):
                 row.put(column, words, palette.dim)
-        return ChartRow("batch, then epoch" if scale.logarithmic else "epoch", "", row)
+        words = "batch, then epoch" if scale.logarithmic and epochs > 1 else "epoch" if epochs > 1 else "batch"
+        return ChartRow(words, "", row)
 
     def _findings(self, snapshot: Snapshot) -> Iterator[ChartRow]:
         """Draw a letter where each finding is first seen, with the titles for which there is room."""
@@ -585,11 +621,16 @@ class StoryPanel(SnapshotPanel):
     # Moving
 
     def action_cursor(self, by: int) -> None:
-        """Move the cursor by moments."""
+        """Move the cursor by so many columns that have a moment."""
         if self.story is not None and (moment := self.moment) is not None:
-            moments = self.story.moments
-            self.at_batch = moments[min(max(moments.index(moment) + by, 0), len(moments) - 1)].batch
-            self.show_again()
+            ahead = [each.batch for each in self.story.moments[:: 1 if by > 0 else -1] if (each.batch - moment.batch) * by > 0]
+            column = self.scale.column if self.scale.batches == self.story.count else int  # it has not been drawn yet
+            columns = {column(batch): batch for batch in ahead}  # in order; of a column, the furthest
+            if len(columns) > 1:
+                columns.pop(column(moment.batch), None)
+            if columns:
+                self.at_batch = list(columns.values())[min(abs(by), len(columns)) - 1]
+                self.show_again()
 
     def action_finding(self, by: int) -> None:
         """Move the cursor to the next place where a finding is first seen."""
@@ -647,6 +688,11 @@ class StoryPanel(SnapshotPanel):
 
 _COLUMNS = ((130, 28, 34), (100, 28, 10), (60, 21, 10), (0, 0, 0))  # least width, cells of the names and of the values
 _VALUE, _MAP_ROWS = 9, 4
+
+
+def _value(value: float | None, words: str) -> Said:
+    """Return a value at the cursor; blank if the run does not have it."""
+    return Said("" if value is None else numbers.plain(value), words)
 
 
 def _saying(rows: list[ChartRow], said: Sequence[Said]) -> list[ChartRow]:
