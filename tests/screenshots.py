@@ -61,13 +61,8 @@ class Picture:
 
     def draw(self, folder: Path) -> Path:
         out = folder / f"{self.name}.svg"
-        take(
-            Config.of(**self.options) if self.session is None else self.session(),
-            self.keys.split(),
-            self.size,
-            out,
-            theme=self.theme,
-        )
+        run = Config.of(**self.options) if self.session is None else self.session()
+        out.write_text(take(run, self.keys.split(), self.size, theme=self.theme), encoding="utf-8")
         return out
 
 

@@ -322,3 +322,34 @@ def files():
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name == ".ci" or (name[0] != "." and name not in ("venv", "build", "dist"))]
         yield from (path for name in names if (path := Path(folder, name)).suffix in WRITTEN and name != ".git")
+
+
+#: Modules that write other files than those of the user, with the reason. Everything else is written by `tui_gru.disk`.
+WRITERS = {
+    "disk.py": "it is the one way",
+    "files/hdf5.py": "a pipe to another process",
+    "imported/inspect.py": "into a temporary folder",
+    "storage/log_damage.py": "into a temporary folder",
+    "tui/app.py": "Textual's log, which a variable of the environment names",
+    "storage/trace.py": "a member of an archive in a given stream",
+}
+
+
+def test_files_are_written_in_one_way(trees):
+    """A file that is written in place is lost if the disk is full; see `tui_gru.disk`."""
+
+    def writes(node):
+        if not isinstance(node, ast.Call):
+            return False
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        texts = [each.value for each in (*node.args, *(word.value for word in node.keywords)) if isinstance(each, ast.Constant)]
+        modes = [text for text in texts if isinstance(text, str) and re.fullmatch(r"[rwaxbt+]{1,3}", text)]
+        return name in ("write_text", "write_bytes", "tofile") or (
+            name in ("open", "fdopen") and any(set(mode) & set("wax") for mode in modes)
+        )
+
+    tree = ast.parse(
+        'open(path, "w"); path.open("xb"); path.write_text(text); open(path, mode="a"); open(path, "r+b"); path.open()'
+    )
+    assert [writes(node.value) for node in tree.body] == [True, True, True, True, False, False]
+    assert {path for path, tree in trees.items() if any(map(writes, ast.walk(tree)))} == WRITERS.keys()

@@ -115,7 +115,7 @@ def test_a_file_that_is_held_open_is_said_and_stays(monkeypatch, tmp_path, capsy
 
     target = tmp_path / "run.json"
     target.write_text("mine", encoding="utf-8")
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     assert main(["trace", "-o", str(target)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"tui-gru: -o: cannot write {target}: The process cannot access the file")

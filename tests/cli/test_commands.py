@@ -195,7 +195,7 @@ def screen(monkeypatch):
     """The calls that would open the screen, which is not opened."""
     calls = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda *arguments, **options: calls.append((arguments, options)))
-    monkeypatch.setattr("tui_gru.tui.headless.take", lambda *arguments, **options: calls.append((arguments, options)))
+    monkeypatch.setattr("tui_gru.tui.headless.take", lambda *arguments, **options: calls.append((arguments, options)) or "")
     monkeypatch.setattr("tui_gru.cli.options.require_terminal", lambda: None)
     monkeypatch.setattr("tui_gru.cli.options.speaks_utf8", lambda environ, encoding: False)
     return calls
@@ -269,7 +269,17 @@ def test_a_screenshot_is_asked_for(run, screen, tmp_path):
     assert run("screenshot", "--keys", "s  s n", "--size", "120x36", "--carry", "reset", str(out))[0] == 0
     (((session, *others), options),) = screen
     assert (session.config, session.learning, session.recording) == (Config(carry="reset"), False, None)
-    assert (others, options) == ([["s", "s", "n"], (120, 36), out], {"theme": None})
+    assert (others, options) == ([["s", "s", "n"], (120, 36)], {"theme": None})
+
+
+def test_a_screenshot_overwrites_only_with_force(run, tmp_path):
+    out = tmp_path / "out.svg"
+    out.write_text("an older one")
+    code, _, error = run("screenshot", "--size", "40x12", str(out))
+    assert (code, error) == (2, f"tui-gru: OUT: {out} exists and is left as it is; name another file, or add --force\n")
+    assert out.read_text() == "an older one"
+    assert run("screenshot", "--size", "40x12", "--force", str(out)) == (0, "", "")
+    assert out.read_text("utf-8").startswith("<svg")
 
 
 def test_a_screenshot_of_a_session_at_a_mark_or_a_place(run, tmp_path):
@@ -281,10 +291,10 @@ def test_a_screenshot_of_a_session_at_a_mark_or_a_place(run, tmp_path):
     lesson.save(path)
     before = path.read_bytes()
     for at, shown in (("a", "thesecondprediction"), ("e1 b2 t1", "batch2/3")):  # blanks are no text of the picture
-        assert run("screenshot", "--session", str(path), "--at", at, "--size", "80x24", str(out)) == (0, "", "")
+        assert run("screenshot", "--session", str(path), "--at", at, "--size", "80x24", "--force", str(out)) == (0, "", "")
         assert shown in re.sub("<[^>]*>", "", out.read_text("utf-8")).replace("&#160;", ""), at
     assert path.read_bytes() == before
-    code, _, error = run("screenshot", "--session", str(path), "--seed", "5", str(out))
+    code, _, error = run("screenshot", "--session", str(path), "--seed", "5", str(tmp_path / "other.svg"))
     assert (code, error) == (2, "tui-gru: in the session lesson --seed is 1, not 5: remove the option, or name another session\n")
 
 
@@ -299,7 +309,7 @@ def test_a_png_needs_a_converter(run, tmp_path, monkeypatch):
     assert run("screenshot", "--size", "40x12", str(tmp_path / "out.png")) == (0, "", "")
     assert (tmp_path / "out.png").read_text().startswith("PNG of <svg")
     converter.write_text("#!/bin/sh\necho no fonts >&2; exit 3\n")
-    code, _, error = run("screenshot", "--size", "40x12", str(tmp_path / "out.png"))
+    code, _, error = run("screenshot", "--size", "40x12", "--force", str(tmp_path / "out.png"))
     assert (code, f"OUT: resvg failed: no fonts; name it {tmp_path / 'out.svg'}" in error) == (2, True)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import gzip
 import html
 import json
@@ -29,7 +30,7 @@ from tui_gru.tui.player import PAGE, Player, Walk, as_of
 from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import UNICODE
 
-HOSTILE = "</script><script>window.broken=1</script><b>&amp;\x1b]0;x\x07\u202e\u2066@DATA@"
+HOSTILE = "@DATA@</script><script>window.broken=1</script><b>&amp;\x1b]0;x\x07\u202e\u2066"
 LINES = 30
 
 
@@ -245,7 +246,7 @@ def test_hostile_texts_are_text(tmp_path):
     page = path.read_text("utf-8")
     assert page.count("<script") == PAGE.read_text("utf-8").count("<script")
     title = html.unescape(re.search("<title>(.*?)</title>", page)[1])
-    assert title.startswith("tui-gru · </script><script>")
+    assert title.startswith("tui-gru · @DATA@</script><script>")
     data = data_of(page)
     assert all(row.isprintable() for frame in texts(data) for row in frame)
     assert data["chapters"][0][2].isprintable()
@@ -264,6 +265,18 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path, capsys):
     assert main(["player", "-x", "o", "--force", "-o", str(out)]) == 0
     assert tutorial(1).player(str(out), force=True) == out
     assert len(data_of(out.read_text("utf-8"))["frames"]) == 2
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "walk.html"
+    out.write_text("mine")
+    monkeypatch.setattr("tui_gru.disk.os.fsync", full)
+    with pytest.raises(TuiGruError, match="cannot be written: No space left on device; write it elsewhere"):
+        tutorial(1).player(out, force=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -520,7 +533,7 @@ def test_hostile_texts_execute_nothing(browser, tmp_path):
         True,
         0,
     ]
-    assert browser.run("document.title").startswith("tui-gru · </script><script>")
+    assert browser.run("document.title").startswith("tui-gru · @DATA@</script><script>")
 
 
 def test_two_players_in_a_notebook_do_not_disturb_each_other(browser, tmp_path):

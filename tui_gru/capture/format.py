@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.capture.calls import CapturedStep, CellEquations, GRUCall, GRUModule, HeadCall, Note, WeightSet
+from tui_gru.disk import save_bytes, saving
 from tui_gru.errors import ModelFileError, TuiGruError, printable
 from tui_gru.files import tensors as safetensors
 from tui_gru.files.arrays import AnyArray, OpenedFile, Tensor, open_file
@@ -290,7 +291,7 @@ def _notes(value: Any) -> tuple[Note, ...]:
 
 
 # ------------------------------------------------------------------------------
-# Files of one step in safetensors format, written under a temporary name, renamed, and never changed afterwards.
+# Files of one step in safetensors format, which are never changed after they were written.
 #
 # The metadata has the checksums (CRC-32): first of the header, as it is without them, then of the bytes of each tensor, in the
 # order of the header. Recordings of earlier versions have none.
@@ -308,7 +309,7 @@ def write_shard(path: Path, arrays: Mapping[str, AnyArray], about: Mapping[str, 
     """Write arrays and a JSON object, and return the size in bytes.
 
     `half` writes numbers that are exact in bfloat16 as bfloat16. If the process is killed at any time, the file is complete or
-    missing. Raises `OSError`.
+    missing; it is not flushed to the disk. Raises `OSError`.
     """
     header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False, allow_nan=False), CHECKSUMS: ""}}
     pieces, at = [], 0
@@ -321,16 +322,10 @@ def write_shard(path: Path, arrays: Mapping[str, AnyArray], about: Mapping[str, 
     checksums = " ".join(f"{checksum:08x}" for checksum in [zlib.crc32(text), *(zlib.crc32(piece.data) for piece in pieces)])
     text = text.replace(_NONE, _NONE[:-1] + checksums.encode() + b'"', 1)
     text += b" " * (-len(text) % 8)
-    beside = path.with_name(f"{path.name}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            for piece in pieces:
-                file.write(piece.data)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with saving(path, durable=False) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for piece in pieces:
+            file.write(piece.data)
     return 8 + len(text) + at
 
 
@@ -445,7 +440,7 @@ def rank_in_name(name: str) -> int | None:
 def remove_recording(folder: Path, of: Callable[[int], bool]) -> None:
     """Delete the files of the ranks for which `of` is True, and no other file. Raises `OSError`."""
     for name in os.listdir(folder):
-        rank = rank_in_name(name.removesuffix(".part"))
+        rank = rank_in_name(name.removesuffix(".part"))  # which earlier versions have left when they were killed
         if rank is not None and of(rank):
             (folder / name).unlink(missing_ok=True)
 
@@ -548,10 +543,9 @@ def _count(value: Any) -> int:
 
 
 def write_run(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write run.json atomically. Raises `OSError`."""
-    beside = folder / f"{RUN}.{os.getpid()}.part"
-    beside.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", encoding="utf-8", newline="\n")
-    os.replace(beside, folder / RUN)
+    """Write run.json, whole or not at all. Raises `OSError`."""
+    text = json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1)
+    save_bytes(folder / RUN, f"{text}\n".encode())
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -388,8 +388,11 @@ Examples:
 @theme_option
 @session_option("Show this session, which does not change; default: a new run.")
 @click.option("--at", metavar="MARK|PLACE", help="Go first to the mark of a letter, or to a place such as 'e3 b2 t1'.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
-def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str | None, at: str | None, out: Path) -> None:
+def screenshot(
+    keys: str, size: tuple[int, int], theme: str | None, session: str | None, at: str | None, force: bool, out: Path
+) -> None:
     """Run the debugger without a terminal, press the given keys, and save the screen as OUT, an SVG or PNG file.
 
     For a PNG file, rsvg-convert, resvg or inkscape must be installed.
@@ -399,12 +402,17 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, session: str
         raise TuiGruError(f"OUT: a screenshot is .svg or .png, but {str(out)!r} has another suffix; name it {name}")
     if not out.parent.is_dir():
         raise TuiGruError(f"OUT: there is no folder {out.parent}; create it first")
+    exists = TuiGruError(f"OUT: {out} exists and is left as it is; name another file, or add --force")
+    if os.path.lexists(out) and not force:  # before the work of drawing
+        raise exists
     from tui_gru.cli.sessions import looked_at, pictured_at, save
     from tui_gru.session.session import Session
 
     shown = Session.on(chosen_config()) if session is None else looked_at(session, given_model())
     try:
-        save(shown if at is None else pictured_at(at, shown), keys.split(), size, out, theme=theme)
+        save(shown if at is None else pictured_at(at, shown), keys.split(), size, out, force=force, theme=theme)
+    except FileExistsError:
+        raise exists from None
     except OSError as error:
         raise TuiGruError(f"OUT: cannot write {out}: {error.strerror}; write somewhere else") from None
 

@@ -7,10 +7,9 @@ import errno
 import gc
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 import click
 
 from tui_gru.cli.completion import sessions, themes
+from tui_gru.disk import saving
 from tui_gru.errors import TuiGruError, cut_long_words, safe_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ STANDARD_OUTPUT = "-"
 def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
     """Open a binary stream to `target`. Raises a `TuiGruError` about `option` if it cannot be written."""
     try:
-        with _standard_output() if target == STANDARD_OUTPUT else _file(Path(target)) as out:
+        with _standard_output() if target == STANDARD_OUTPUT else saving(Path(target)) as out:
             yield out
     except BrokenPipeError:
         raise
@@ -66,29 +66,6 @@ def _standard_output() -> Iterator[BinaryIO]:
         raise OSError(errno.EBADF, "it is closed")
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()
-
-
-@contextmanager
-def _file(path: Path) -> Iterator[BinaryIO]:
-    with suppress(FileNotFoundError):
-        path.stat()  # raises OSError for a circle of links
-    path = path.resolve()  # write to the target of a link, and keep the link
-    if path.exists() and not path.is_file():  # devices and pipes cannot be replaced; opening a directory raises
-        with path.open("wb") as out:
-            yield out
-        return
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("xb") as out:
-            yield out
-        if path.exists():
-            shutil.copymode(path, partial)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much memory

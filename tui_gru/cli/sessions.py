@@ -17,6 +17,7 @@ import click
 
 from tui_gru import errors as arguments
 from tui_gru.cli.options import STANDARD_OUTPUT, option_name, read_held_out, shortened
+from tui_gru.disk import save_bytes
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import counted, gib
 from tui_gru.engine.training import initial_weights, train
@@ -203,7 +204,7 @@ def reported(names: Sequence[str], output: str, held_out: Path | None, figures: 
         try:
             figures.mkdir(parents=True, exist_ok=True)
             for figure in drawn:
-                (figures / f"{figure.name}.svg").write_text(figure_svg(figure), encoding="utf-8")
+                save_bytes(figures / f"{figure.name}.svg", figure_svg(figure).encode())
         except OSError as error:
             words = f"cannot write into {figures}: {error.strerror}; name another folder"
             raise TuiGruError(words, option="figures") from None
@@ -219,10 +220,11 @@ def pictured_at(at: str, session: Session) -> Session:
     return session
 
 
-def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:
+def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, force: bool, theme: str | None) -> None:
     """Save the screen of a session after some keys, in the format of the suffix of `out`, .svg or .png.
 
-    Raises `TuiGruError` if a key is invalid, or nothing is installed that converts to PNG.
+    Raises `TuiGruError` if a key is invalid, or nothing is installed that converts to PNG; `OSError` if the file cannot be written,
+    or it exists and not `force`.
     """
     from tui_gru.tui.app import own_display
     from tui_gru.tui.headless import take
@@ -233,20 +235,21 @@ def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path
             print(f"tui-gru: {safe_text(problem)}", file=sys.stderr)
     with closing(session):
         if out.suffix.lower() == ".svg":
-            take(session, keys, size, out, theme=theme)
+            save_bytes(out, take(session, keys, size, theme=theme).encode(), overwrite=force)
             return
         program = next(filter(shutil.which, CONVERTERS), None)
         if program is None:
             *others, last = CONVERTERS
             raise TuiGruError(f"OUT: install {', '.join(others)} or {last} to convert to PNG, or name it {out.with_suffix('.svg')}")
         with TemporaryDirectory() as folder:
-            svg = Path(folder) / "screen.svg"
-            take(session, keys, size, svg, theme=theme)
-            command = [program, *CONVERTERS[program](str(svg), str(out))]
+            svg, png = Path(folder) / "screen.svg", Path(folder) / "screen.png"
+            save_bytes(svg, take(session, keys, size, theme=theme).encode())
+            command = [program, *CONVERTERS[program](str(svg), str(png))]
             done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-        if done.returncode:
-            words = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise TuiGruError(f"OUT: {program} failed: {words}; name it {out.with_suffix('.svg')}")
+            if done.returncode:
+                words = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise TuiGruError(f"OUT: {program} failed: {words}; name it {out.with_suffix('.svg')}")
+            save_bytes(out, png.read_bytes(), overwrite=force)
 
 
 def played(session: Session, out: Path, *, force: bool, **options: Any) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.disk import synchronise, synchronise_folder, temporary
 from tui_gru.errors import TuiGruError, safe_text
 
 if TYPE_CHECKING:
@@ -347,10 +348,16 @@ def copy_aside(path: Path) -> Path:
     while any(os.path.lexists(_beside(to, end)) for end in ("", LOG, INDEX)):
         n += 1
         to = path.with_name(f"{path.name}.damaged-{n}")
-    for end in ("", LOG, INDEX):
-        if _beside(path, end).exists():
-            shutil.copyfile(_beside(path, end), _beside(to, end))
-            synchronise(_beside(to, end))
+    try:
+        for end in ("", LOG, INDEX):
+            if _beside(path, end).exists():
+                shutil.copyfile(_beside(path, end), _beside(to, end))
+                synchronise(_beside(to, end))
+    except BaseException:
+        for end in ("", LOG, INDEX):
+            with suppress(OSError):
+                _beside(to, end).unlink(missing_ok=True)
+        raise
     return to
 
 
@@ -364,25 +371,6 @@ def put_foreign_log_aside(path: Path) -> None:
     if has_foreign_log(path):
         log = _beside(path, LOG)
         log.rename(log.with_name(f"{log.name}-{os.urandom(4).hex()}"))
-
-
-def synchronise(path: Path) -> None:
-    """Flush a file to the disk, so that it survives a power cut. Windows does so only through a handle that can be written to."""
-    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def synchronise_folder(path: Path) -> None:
-    """Flush the names in a folder to the disk, where the system can."""
-    with suppress(OSError):  # Windows does not open folders, and some file systems do not synchronise them
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _can_lock(index: int) -> bool:
@@ -657,7 +645,7 @@ def replace(path: Path, fill: Fill) -> Inode:
     `fill` is called with the new file and the existing one, if any. An existing file is replaced only if it is a session of this
     version; no other connection can open it meanwhile. Raises `SessionFileError`.
     """
-    new = path.with_name(f".{os.urandom(8).hex()}.tui-gru-saving")
+    new = temporary(path)
     try:
         with writing_errors(path), _exclusive(path) as old:
             _write_new(new, old, fill)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from platformdirs import user_state_path
 
 from tui_gru.debugger.state import State
+from tui_gru.disk import save_bytes
 from tui_gru.schema import __version__
 
 if TYPE_CHECKING:
@@ -297,8 +298,7 @@ def _write(text: str) -> Path:
     folder = reports_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}-{next(_numbers):03}.txt"
-    with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+    save_bytes(path, text.encode("utf-8", "backslashreplace"), overwrite=False)
     _prune(folder, keep=path)
     return path
 

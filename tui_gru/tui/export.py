@@ -15,6 +15,7 @@ from rich.console import Console
 from textual.app import App
 from textual.strip import Strip, StripRenderable
 
+from tui_gru.disk import save_bytes
 from tui_gru.equations.writing import Writer, latex_text
 from tui_gru.errors import TuiGruError, shown
 from tui_gru.session.snapshot import line_latex, values_latex
@@ -97,8 +98,7 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     screen.lay_out()  # without the `:` line, which has just been closed
     what, content = _content(screen, path.suffix)
     try:
-        with path.open("w" if overwrite else "x", encoding="utf-8") as file:
-            file.write(content)
+        save_bytes(path, content.encode("utf-8", "backslashreplace"), overwrite=overwrite)
     except FileExistsError:
         raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with export! {path}") from None
     except OSError as error:

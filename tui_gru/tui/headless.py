@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar
 
 from textual.app import App
@@ -109,21 +108,21 @@ async def headless(
 
 
 # ------------------------------------------------------------------------------
-# Saves a picture of the screen after some keys, without a terminal.
+# Takes a picture of the screen after some keys, without a terminal.
 
 
 NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
 
 
-def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None = None) -> None:
-    """Save the screen after `keys`, at `size` (columns, rows), as SVG. A `Config` starts a new run.
+def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], *, theme: str | None = None) -> str:
+    """Return the screen after `keys`, at `size` (columns, rows), as SVG. A `Config` starts a new run.
 
     Raises `TuiGruError` if a key is invalid.
     """
     app = make_app(config, theme=theme)
     app.glyphs = UNICODE
     pressed = list(single_keys(keys))
-    out.write_text(asyncio.run(_picture_after_keys(app, pressed, size)), encoding="utf-8")
+    return asyncio.run(_picture_after_keys(app, pressed, size))
 
 
 async def _picture_after_keys(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:

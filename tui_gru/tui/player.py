@@ -39,6 +39,7 @@ from tui_gru.debugger.explain import Explainer
 from tui_gru.debugger.position import Level, check_level, in_words
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Branch
+from tui_gru.disk import save_bytes
 from tui_gru.engine.numbers import short, short_percent
 from tui_gru.errors import FilePath, TuiGruError, safe_text, shown, whole
 from tui_gru.session.session import Session
@@ -583,7 +584,8 @@ class Player:
         raw = json.dumps(self._data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
         packed = b64encode(gzip.compress(raw, 9, mtime=0)).decode()
         template = re.sub(r"\n\s+", "\n", PAGE.read_text(encoding="utf-8"))  # without indentation
-        return template.replace("@TITLE@", html.escape(self.title), 1).replace("@DATA@", packed, 1)
+        parts = {"@TITLE@": html.escape(self.title), "@DATA@": packed}
+        return re.sub("|".join(parts), lambda part: parts[part[0]], template)
 
 
 def write(player: Player, path: FilePath, *, force: bool = False) -> int:
@@ -593,8 +595,7 @@ def write(player: Player, path: FilePath, *, force: bool = False) -> int:
     """
     content = player.page().encode()
     try:
-        with open(os.path.expanduser(path), "wb" if force else "xb") as file:
-            file.write(content)
+        save_bytes(Path(os.path.expanduser(path)), content, overwrite=force)
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
