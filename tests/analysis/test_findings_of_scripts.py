@@ -167,7 +167,46 @@ def test_a_step_without_a_gradient_is_not_one_whose_gradient_is_nan(tmp_path, fa
     """A high loss just before the end is noise, unless numbers broke then."""
     with pytest.raises(RuntimeError):
         _of_noise(tmp_path / "run.gru", factor)
-    assert [each.name for each in Session.open(tmp_path / "run.gru").findings() if each.name != "not-finite"] == names
+    found = [each.name for each in Session.open(tmp_path / "run.gru").findings()]
+    assert found[0] == "script-ended"
+    assert [name for name in found[1:] if name != "not-finite"] == names
+
+
+def test_states_that_became_nan_are_not_stale(tmp_path):
+    """They are equal as bytes, whichever step they are of."""
+    model = torch.nn.RNN(3, 4, nonlinearity="relu")
+    optimizer, h = torch.optim.SGD(model.parameters(), 1e-2), torch.zeros(1, 2, 4)
+    with tui_gru.record(tmp_path / "run.gru", model, optimizer, every=5, last=2) as recorder:
+        for number in range(30):
+            optimizer.zero_grad()
+            out, h = model(torch.randn(5, 2, 3), h.detach())
+            loss = (out * (torch.nan if number == 6 else 1)).pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    session = Session.open(tmp_path / "run.gru")
+    names = [each.name for each in session.findings()]
+    assert names[0] == "not-finite"
+    assert "state-is-stale" not in names
+    session.stop_on_nan = True
+    assert session.continue_()
+    assert session.steps[session.position.number] == 6
+
+
+def test_a_state_that_saturates_is_not_stale(tmp_path):
+    """It is the same after every step, so that it says nothing of where the step began."""
+    model = torch.nn.RNN(3, 4)
+    torch.nn.init.constant_(model.bias_ih_l0, 50.0)
+    optimizer, h = torch.optim.SGD(model.parameters(), 1e-2), torch.zeros(1, 2, 4)
+    with tui_gru.record(tmp_path / "run.gru", model, optimizer, every=4, last=3, on="step == 9") as recorder:
+        for _ in range(20):
+            optimizer.zero_grad()
+            out, h = model(torch.randn(5, 2, 3), h.detach())
+            loss = (out - 2).pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    assert "state-is-stale" not in [each.name for each in Session.open(tmp_path / "run.gru").findings()]
 
 
 def test_padding_that_the_loss_omits_still_comes_before_the_rows_of_the_backward_direction():

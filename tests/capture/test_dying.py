@@ -21,6 +21,16 @@ EXITS = {
     "break": 0, "continue": 0, "end": 0, "raise": 1, "raise after backward": 1, "anomaly": 1, "exit": 3,
     "SIGINT": -2, "SIGTERM": -15, "SIGHUP": -1, "SIGKILL": -9, "worker": 0,
 }  # fmt: skip
+#: How the recording says that the script ended, by the way; the error is not seen where the script left its loop.
+ENDS = {
+    "raise": ("error", "ArithmeticError: the loss is not finite"),
+    "raise after backward": ("error", "ArithmeticError: the loss is not finite"),
+    "anomaly": ("error", "returned nan values in its"),
+    "exit": ("stopped", "sys.exit(3)"),
+    "SIGINT": ("stopped", "ctrl+c"),
+    "SIGTERM": ("stopped", "SIGTERM"),
+    "SIGHUP": ("stopped", "SIGHUP"),
+}
 BEFORE = list(range(FATAL - 8, FATAL))
 
 
@@ -64,6 +74,11 @@ def test_the_fatal_step_and_those_before_it_are_kept(process, tmp_path, way, whe
     whole = recording.load(FATAL - 1)
     assert (Note.CUT in whole.notes, whole.updated, whole.calls[0].learned) == (False, True, True)
     assert recording.total == FATAL + 1
+    is_seen = way in ENDS and (way, where) != ("exit", "function")  # which leaves no error behind
+    kind, cause = ENDS[way] if is_seen else ("unseen", "")
+    assert (recording.end.kind, recording.end.step) == (kind, FATAL)
+    assert cause in recording.end.cause
+    assert recording.end.place.startswith("dying.py:") == is_seen
 
 
 @pytest.mark.parametrize("where", ["close", "with"])

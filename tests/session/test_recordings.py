@@ -558,7 +558,7 @@ def test_one_that_is_still_written_is_opened_and_says_so(run):
     lines = next(run.glob("*.jsonl"))
     text = lines.read_text().splitlines(keepends=True)
     lines.write_text("".join(text[:-1]))
-    assert "still being written, or was cut off" in Session.open(run).notice
+    assert "still being written, or its process ended without closing it" in Session.open(run).notice
 
 
 def saved(run, tmp_path):

@@ -102,6 +102,7 @@ _AT_ONCE = frozenset({"rate-too-large", "rate-too-small", "learning-is-off", "lo
 _OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "loss-stays", "dead-unit")
 
 TABLE = (
+    FindingRule("script-ended", scripts.script_ended, placed=True),
     FindingRule(
         "not-finite",
         training.not_finite,

@@ -17,6 +17,7 @@ from tui_gru.analysis.findings_of_training import LOOK_OUTSIDE
 from tui_gru.analysis.influence import flow_names, norms_over_time
 from tui_gru.analysis.trouble import not_finite_in
 from tui_gru.capture.calls import CapturedStep, GRUCall, Note
+from tui_gru.capture.format import EndKind
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import counted, percent, rounded
@@ -24,6 +25,7 @@ from tui_gru.engine.source import Imported
 from tui_gru.files.arrays import AnyArray
 from tui_gru.imported.captured import (
     CapturedBatch,
+    RecordedBatches,
     reads_last_output_of_both_directions,
     reads_padding,
     takes_softmax_twice,
@@ -53,6 +55,32 @@ def _of_calls(x: RunFacts, holds: Callable[[GRUCall], bool]) -> int | None:
 def _name(x: RunFacts) -> str:
     calls = _calls(x)
     return calls[0][1].module.name if calls else "the module"
+
+
+# ------------------------------------------------------------------------------
+# The end of the script.
+
+
+def script_ended(x: RunFacts) -> Iterator[Finding]:
+    """Find an error that ended the script. One that was stopped, by ctrl+c or a signal, has no finding."""
+    batches = x.config.source.batches if isinstance(x.config.source, Imported) else ()
+    recording = batches.recording if isinstance(batches, RecordedBatches) else None
+    if recording is None or (end := recording.end) is None or end.kind is not EndKind.ERROR:
+        return
+    step = f"; step {end.step:,} has what was computed up to there" if end.step in x.config.source.steps else ""
+    losses = recording.losses
+    last = np.flatnonzero(np.isfinite(losses))
+    yield Finding(
+        "script-ended",
+        end.sentence(recording.total),
+        "The error ended the training. The recording has the last steps before it.",
+        f"look at {end.place or 'the traceback of the script'}{step}",
+        (
+            *((Evidence(f"{end.place}: {end.code}"),) if end.code else ()),
+            *((Evidence(f"the last loss was {rounded(losses[last[-1]])}, in step {last[-1]:,}"),) if len(last) else ()),
+        ),
+        x.end(x.count - 1),
+    )
 
 
 # ------------------------------------------------------------------------------
@@ -250,7 +278,10 @@ def softmax_twice(x: RunFacts) -> Iterator[Finding]:
 
 
 def state_is_stale(x: RunFacts) -> Iterator[Finding]:
-    """Find a step that begins with the last state of an earlier step than the one before it."""
+    """Find a step that begins with the last state of an earlier step than the one before it.
+
+    A state that the call does not change says nothing: all states are equal that are NaN, or saturated.
+    """
     ended: dict[bytes, int] = {}  # the batch that ended with a state
     began = list[tuple[int, int]]()  # (batch, the batch whose last state it begins with)
     calls = [(batch, call) for batch, captured in x.captured for call in captured.steps[0][1]]
@@ -259,7 +290,8 @@ def state_is_stale(x: RunFacts) -> Iterator[Finding]:
         own = [call for of, call in calls if of == batch]
         for call in own:
             begins = call.h0.tobytes()
-            if call.h0_given and call.h0.any() and ended.get(begins, batch) != batch:
+            moves = bool(np.isfinite(call.h0).all()) and begins != call.hn.tobytes()
+            if call.h0_given and call.h0.any() and moves and ended.get(begins, batch) != batch:
                 began.append((batch, ended[begins]))
         ended |= {call.hn.tobytes(): batch for call in own}
     stale = [(batch, of) for batch, of in began if numbers[of] < numbers[batch] - 1]
@@ -320,14 +352,15 @@ def gradient_grows(x: RunFacts) -> Iterator[Finding]:
     begins, ends = (norms[-1], norms[0]) if way < 0 else (norms[0], norms[-1])
     yield Finding(
         "exploding-gradient",
-        f"the gradient explodes: the norm of {x.written(f'd{state}')} grows ×{growth:.3g} a timestep",
+        f"the gradient explodes: the norm of {x.written(f'd{state}')} grows ×{growth:.3g} a timestep"
+        + ("" if math.isfinite(ends) else ", until it is not finite"),
         f"Over {counted(timesteps, 'timestep')} that is {rounded(growth**timesteps)} times. A small change early in the row "
         "changes the loss very much, so one update can move the weights far away.",
         "torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step(); smaller recurrent weights",
         (
             Evidence(
                 f"‖{x.written(f'd{state}')}‖ is {rounded(begins)} where the gradient enters {x.at(batch)}, "
-                f"and {rounded(ends)} at its other end"
+                f"and {rounded(ends) if math.isfinite(ends) else 'not finite'} at its other end"
             ),
             Evidence(f"the norm of all gradients of {x.at(batch)} is {rounded(float(x.column('grad_norm', batch, batch)[0]))}"),
         ),

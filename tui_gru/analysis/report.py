@@ -247,6 +247,7 @@ def _imported_facts(
         largest = int(np.nanargmax(np.where(np.isfinite(norms), norms, -math.inf)))
         yield "largest gradient norm", rounded(norms[largest]) + (f" in {source.step(largest)}" if source.steps else "")
     bad = ~np.isfinite(losses)
+    bad[[at for at in source.unknown_losses if at < len(bad)]] = False
     if bad.any():
         yield "losses that are not finite", counted(int(bad.sum()), "step" if source.steps else "batch")
 

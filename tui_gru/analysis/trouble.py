@@ -278,6 +278,7 @@ def all_finite(source: Source) -> str:
     """Return the answer to a search that found no number that is not finite; in a recording, the loss of the script may be one."""
     if source.numbers is not None and source.can(Ability.LOSS):
         finite = np.isfinite(source.numbers[:, 0])
+        finite[list(source.unknown_losses)] = True
         if not finite.all():
             return (
                 f"every number of the GRU is finite, but the loss of {source.step(int(np.argmin(finite)))} is not: "
@@ -359,7 +360,9 @@ class FiniteWatch:
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
         """Return True if a computed batch should stop the run."""
-        return self._awake and batch > self._here.number and not record.finite
+        loss_is_known = batch not in self._program.config.source.unknown_losses
+        finite = record.finite if loss_is_known else math.isfinite(record.max_weight)
+        return self._awake and batch > self._here.number and not finite
 
     def place(self, tick: int) -> int | None:
         """Return the tick of the first loss or update up to `tick` that is not finite; None if all computed so far are finite."""
@@ -375,7 +378,20 @@ class FiniteWatch:
         return None
 
     def _finite(self, name: str, first: int, last: int) -> NDArray[np.bool_]:
-        return np.isfinite(self._timeline.column(name, max(first, 0), last))
+        """Return which of the losses or largest weights of the batches `first` … `last` are finite, or not known, (n).
+
+        The largest weights of the steps of a recording are not known; where one is not finite, the norm is not finite either.
+        """
+        first = max(first, 0)
+        if name == "max_weight" and self._timeline.memory.numbers is not None:
+            finite = np.isfinite(self._timeline.column("grad_norm", first, last))
+            for at in np.flatnonzero(~finite).tolist():
+                finite[at] = math.isfinite(self._timeline.record(first + at).max_weight)
+            return finite
+        finite = np.isfinite(self._timeline.column(name, first, last))
+        unknown = self._program.config.source.unknown_losses if name == "loss" else ()
+        finite[[batch - first for batch in unknown if first <= batch < first + len(finite)]] = True
+        return finite
 
 
 _NOT_FINITE = "stopped here: the loss or a weight is not finite (NaN or infinite)"

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -490,11 +491,48 @@ class StepRecord:
         return _sealed({**entry, "losses": [plain(loss) for loss in self.losses]})
 
 
+class EndKind(StrEnum):
+    """What ended a script: an error; ctrl+c, `sys.exit` or a signal; or nothing that was seen."""
+
+    ERROR = "error"
+    STOPPED = "stopped"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True)
+class ScriptEnd:
+    """How a script ended that did not close its recording as usual.
+
+    `cause` is the exception in one line, or the name of a signal; `place` the file of the script and the line where it was,
+    `train.py:31`, and `code` the text of that line; each is empty if unknown. `step` is the step within which it ended, None if it
+    ended between two.
+    """
+
+    kind: EndKind
+    cause: str = ""
+    place: str = ""
+    code: str = ""
+    step: int | None = None
+
+    def sentence(self, steps: int) -> str:
+        """Return in words how it ended after so many steps, the last of which may be incomplete."""
+        where = (
+            f"in step {self.step:,}" if self.step is not None else f"after step {steps - 1:,}" if steps else "before its first step"
+        )
+        line = f", {self.place}" if self.place else ""
+        if self.kind is EndKind.ERROR:
+            return f"the script ended {where}: {self.cause}{line}"
+        if self.kind is EndKind.STOPPED:
+            return f"the script was ended {where} by {self.cause}{line}"
+        return f"the recording ends {where}, by no error that was seen"
+
+
 @dataclass(frozen=True)
 class RecordingProgress:
-    """The number of steps so far, with the losses since the line before. `closed` is True if the recording has ended.
+    """The number of steps so far, with the losses since the line before.
 
-    `missed` is the number of steps so far that could not be written, `why_missed` the reason of the first.
+    `closed` is True if the recording has ended; `end` says how the script did, None if it closed the recording as usual. `missed`
+    is the number of steps so far that could not be written, `why_missed` the reason of the first.
     """
 
     steps: int
@@ -502,17 +540,22 @@ class RecordingProgress:
     closed: bool = False
     missed: int = 0
     why_missed: str = ""
+    end: ScriptEnd | None = None
 
     def written(self) -> str:
         losses = [plain(loss) for loss in self.losses]
-        missed = {"missed": self.missed, "why_missed": self.why_missed} if self.missed else {}
-        return _sealed({"steps": self.steps, "closed": self.closed, "losses": losses, **missed})
+        entry = {"steps": self.steps, "closed": self.closed, "losses": losses}
+        entry |= {"missed": self.missed, "why_missed": self.why_missed} if self.missed else {}
+        return _sealed(entry if self.end is None else {**entry, "end": asdict(self.end)})
 
 
 def _sealed(entry: Mapping[str, Any]) -> str:
     """Return a line of JSON that ends with its own checksum (CRC-32)."""
     text = json.dumps(entry, allow_nan=False)[:-1]
     return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
+
+
+_ENTRIES = {"step", "why", "loss", "norm", "losses", "steps", "closed", "missed", "why_missed", "end", "crc"}  # of lines
 
 
 def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgress:
@@ -525,15 +568,23 @@ def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgr
         sealed, _, checksum = text.rpartition(', "crc": "')
         if "crc" in entry and f'{zlib.crc32(sealed.encode()):08x}"}}' != checksum:
             raise ModelFileError("a line does not match its checksum")
-        if not entry.keys() <= {"step", "why", "loss", "norm", "losses", "steps", "closed", "missed", "why_missed", "crc"}:
+        if not entry.keys() <= _ENTRIES:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
         found = tuple(map(number, entry["losses"])) if losses else ()
         if "step" not in entry:
             missed, why_missed = _count(entry.get("missed", 0)), printable(str(entry.get("why_missed", "")), 200)
-            return RecordingProgress(_count(entry["steps"]), found, entry["closed"] is True, missed, why_missed)
+            end = _end_of(entry.get("end"))
+            return RecordingProgress(_count(entry["steps"]), found, entry["closed"] is True, missed, why_missed, end)
         return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]), found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
+
+
+def _end_of(entry: Mapping[str, Any] | None) -> ScriptEnd | None:
+    if entry is None:
+        return None
+    cause, place, code = (printable(str(entry[name]), 300) for name in ("cause", "place", "code"))
+    return ScriptEnd(EndKind(entry["kind"]), cause, place, code, None if entry["step"] is None else _count(entry["step"]))
 
 
 def _count(value: Any) -> int:

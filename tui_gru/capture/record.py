@@ -13,23 +13,27 @@ import os
 import secrets
 import signal
 import sys
+import sysconfig
 import threading
+import traceback
 import warnings
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from errno import ENOTDIR
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tui_gru.capture.calls import Buffers, CapturedStep, GivenCell, GRUCall, Note, all_finite, square_of
 from tui_gru.capture.format import (
     RUN,
+    EndKind,
     RecordingProgress,
+    ScriptEnd,
     StepRecord,
     described_module,
     encoded,
@@ -256,6 +260,8 @@ class Recorder:
         self._written_losses = 0  # the number of steps whose losses are written to lines
         self._missed, self._why_missed = 0, ""  # the steps that could not be written, and the first reason
         self.kept: list[int] = []
+        self._cut: int | None = None  # the step within which the script stopped
+        self._raised_before = sys.exception()  # one that is being handled while the recording begins does not end it
         self._warned = set[str]()
         self._process = os.getpid()
         self._asked = self.folder.absolute(), id(module)
@@ -299,10 +305,15 @@ class Recorder:
             self._capture.step(None)
 
     def close(self) -> None:
-        """End the last step, remove all hooks, and mark the recording as complete."""
-        self._close(stopped=False, keeps_last=False)
+        """End the last step, remove all hooks, and mark the recording as complete.
 
-    def _close(self, *, stopped: bool, keeps_last: bool) -> None:
+        In a `finally` or `except` clause that an error has led to, the recording says by which error the script ended, and has the
+        last steps before it.
+        """
+        end = _end_by(self._raised)
+        self._close(stopped=end is not None, keeps_last=end is not None, end=end)
+
+    def _close(self, *, stopped: bool, keeps_last: bool, end: ScriptEnd | None = None) -> None:
         """Close. `stopped`: the script ends by an error or a signal. `keeps_last`: the steps in memory are written as well."""
         if self._capture.closed:
             return
@@ -311,11 +322,14 @@ class Recorder:
         _forget(self)
         if not self._is_own():
             return
+        if end is None and (stopped or self._cut is not None):
+            end = ScriptEnd(EndKind.UNSEEN)
         with self._going_on():
             if keeps_last:
                 self._write_ring()
         with self._going_on():
-            self._append_progress(self._capture.ended, closed=True)
+            end = None if end is None else replace(end, step=self._cut)
+            self._append_progress(self._capture.ended, closed=True, end=end)
         self._ring.clear()
         with self._going_on():
             self._lines.close()
@@ -324,7 +338,13 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close(stopped=error is not None, keeps_last=error is not None)
+        self._close(stopped=error is not None, keeps_last=error is not None, end=_end_by(error))
+
+    @property
+    def _raised(self) -> BaseException | None:
+        """The exception that is being handled, if it was raised since the recording began."""
+        error = sys.exception()
+        return None if error is self._raised_before else error
 
     def __del__(self) -> None:
         if hasattr(self, "_lines"):  # nobody can close it any more
@@ -358,6 +378,7 @@ class Recorder:
             "nan": float(not is_finite(step, norm)),
         }
         fires, stopped = self._trigger.fires(values), Note.CUT in step.notes
+        self._cut = step.number if stopped else None
         if fires or stopped:
             self._write_ring()
         self._ring.append((step, norm))  # before it is written, since a signal can end the process in the meantime
@@ -512,8 +533,8 @@ class Recorder:
             remove_recording(self.folder, lambda rank: rank == self.rank or (self.rank == 0 and rank >= ranks))
             write_run(self.folder, run)
 
-    def _append_progress(self, steps: int, *, closed: bool = False) -> None:
-        self._append(RecordingProgress(steps, self._losses_up_to(steps), closed, self._missed, self._why_missed))
+    def _append_progress(self, steps: int, *, closed: bool = False, end: ScriptEnd | None = None) -> None:
+        self._append(RecordingProgress(steps, self._losses_up_to(steps), closed, self._missed, self._why_missed, end))
 
     def _append(self, line: StepRecord | RecordingProgress) -> None:
         """Write a line. If that fails, its losses come with the next one, and the file of the step has the rest of it."""
@@ -581,21 +602,65 @@ def _forget(recorder: Recorder) -> None:
                 signal.signal(number, signal.SIG_DFL)
 
 
-def _close_all(stopped: bool | None = None) -> None:
+def _close_all(stopped: bool | None = None, end: ScriptEnd | None = None) -> None:
     if stopped is None:  # at the end of the interpreter, which stores the error that it has shown
         stopped = hasattr(sys, "last_type")
+    if end is None:
+        # In a prompt or a notebook, the last error is that of some cell; a process of multiprocessing handles its error meanwhile.
+        shown_last = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+        end = _end_by(sys.exception() or shown_last)
     for recorder in [recorder for recorder in _open if recorder._is_own()]:
         with contextlib.suppress(Exception):
-            recorder._close(stopped=stopped, keeps_last=True)
+            recorder._close(stopped=stopped or end is not None, keeps_last=True, end=end)
 
 
-def _end(number: int, frame: object) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
     """Close all recorders and end by the signal, as the process would have without them."""
-    _close_all(stopped=True)
+    place, code = _place_in_script(traceback.extract_stack(frame))
+    _close_all(stopped=True, end=ScriptEnd(EndKind.STOPPED, signal.Signals(number).name, place, code))
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
+def _end_by(error: BaseException | None) -> ScriptEnd | None:
+    """Return how a script ends by an exception; None if that is none, or only the end of a generator."""
+    if error is None or isinstance(error, (GeneratorExit, StopIteration, StopAsyncIteration)):
+        return None
+    kind = EndKind.STOPPED if isinstance(error, (KeyboardInterrupt, SystemExit)) else EndKind.ERROR
+    try:
+        cause = _in_one_line(error)
+        place, code = _place_in_script(traceback.extract_tb(error.__traceback__))
+    except Exception:  # an exception of the script's own, which cannot be written
+        cause, place, code = type(error).__name__, "", ""
+    return ScriptEnd(kind, printable(cause, MOST_OF_ERROR), place, code)
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "ctrl+c"
+    if isinstance(error, SystemExit):
+        return f"sys.exit({'' if error.code is None else shown(error.code)})"
+    lines = [line.strip() for line in "".join(traceback.format_exception_only(error)).splitlines() if line.strip()]
+    is_of_another_process = any(line.startswith("Traceback (") or "Original Traceback" in line for line in lines)
+    return f"{lines[0]} … {lines[-1]}" if is_of_another_process else lines[0]
+
+
+def _place_in_script(frames: traceback.StackSummary) -> tuple[str, str]:
+    """Return the innermost place in the user's own files, `train.py:31`, and the text of that line; of any file if none is."""
+    own = [frame for frame in frames if not _is_of_a_library(frame.filename)] or list(frames)[-1:]
+    if not own:
+        return "", ""
+    frame = own[-1]
+    return f"{printable(os.path.basename(frame.filename), 100)}:{frame.lineno}", printable(frame.line or "", MOST_OF_ERROR)
+
+
+def _is_of_a_library(path: str) -> bool:
+    folders = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders.append(str(Path(__file__).parents[1]))
+    return path.startswith(("<frozen ", *(folder + os.sep for folder in folders))) or "site-packages" in Path(path).parts
+
+
+MOST_OF_ERROR = 200  # characters of an error or of a line of code
 MOST_LOSSES = 1000  # that wait to be written with a line
 MOST_HELD = 100_000  # steps in memory
 

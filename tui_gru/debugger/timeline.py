@@ -296,11 +296,13 @@ class Anchor:
 class ScalarSeries:
     """`name` (loss, grad_norm or max_weight) of the first `count` batches, all of which are computed. Slices are arrays.
 
-    Numbers are read on access, so that passing it on is free for long runs.
+    Numbers are read on access, so that passing it on is free for long runs. Those of the batches `unknown` are NaN because they are
+    not known.
     """
 
     def __init__(self, timeline: Timeline, name: str, count: int) -> None:
         self._timeline, self._name, self._count = timeline, name, count
+        self.unknown = timeline.program.config.source.unknown_losses if name == "loss" else frozenset[int]()
 
     def __len__(self) -> int:
         return self._count

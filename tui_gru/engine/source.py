@@ -46,6 +46,7 @@ class Source:
     epochs: int | None  # the number of epochs; None: no end
     module: str  # the name of the module that is shown, "" if it has none
     modules: tuple[str, ...]  # all that were captured together, in the order of their calls
+    unknown_losses: frozenset[int] = frozenset()  # the batches whose loss is not known; one that is NaN is known
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
@@ -156,7 +157,8 @@ class Imported(Source):
 
     `batches` may load each batch when it is accessed. `origin` names the source of the weights, such as `model.pt`, and
     `inputs_from` that of the inputs. `fixed` says why training cannot continue. `learns` is True if gradients from outside are
-    given, so that there is a backward pass. `knows_loss` is True if the original run reported its losses.
+    given, so that there is a backward pass. `knows_loss` is True if the original run reported its losses; those of the batches
+    `unknown_losses` are not known, such as of a step within which a script ended.
 
     For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
     model file, `stored` returns its convention and its numbers by layer and direction. If that is a GRU, `reading` has the place of
@@ -180,6 +182,7 @@ class Imported(Source):
     knows_loss: bool = False
     places: Sequence[str] = ()
     steps: tuple[int, ...] = ()
+    unknown_losses: frozenset[int] = frozenset()
     reading: tuple[str, str] = ("", "")
     again: Callable[[str | None, str | None, Array], tuple[Imported, str]] | None = None
     numbers: NDArray[np.float64] | None = None

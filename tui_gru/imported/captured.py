@@ -539,6 +539,7 @@ def recorded_run(recording: Recording, name: str | None = None, *, followed: boo
         knows_loss=any(step.loss is not None for step in steps),
         places=_places(batches.recording),
         steps=tuple(step.number for step in steps),
+        unknown_losses=frozenset(i for i, step in enumerate(steps) if step.loss is None),
         numbers=numbers,
         identity=partial(identity_of, batches.recording, module.name),
         module=module.name,
@@ -592,11 +593,14 @@ def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, 
 def _summary(recording: Recording, *, followed: bool) -> list[str]:
     """Return sentences on the number of kept steps, and on what is missing or incomplete."""
     kept, gaps = len(recording.steps), len(recording.gaps())
-    found = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
+    found = [] if recording.end is None else [recording.end.sentence(recording.total)]
+    found.append(f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else ""))
     if others := [module.name for module in recording.modules[1:]]:
         found.append(f"recorded besides: {', '.join(others)}")
     if not recording.closed:
-        by_itself = "it is still being written, or was cut off: open it again, or with --follow, for newer steps"
+        by_itself = (
+            "it is still being written, or its process ended without closing it: open it again, or with --follow, for newer steps"
+        )
         found.append("it is followed: newer steps appear when they are written" if followed else by_itself)
     if recording.missing_ranks:
         ranks = ", ".join(map(str, recording.missing_ranks))

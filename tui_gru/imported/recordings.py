@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from tui_gru.capture.calls import CapturedStep, GRUModule
 from tui_gru.capture.format import (
     RUN,
+    EndKind,
     RecordingProgress,
     RecordingVersionError,
+    ScriptEnd,
     StepRecord,
     check_shard,
     checked_header,
@@ -39,7 +41,7 @@ from tui_gru.capture.format import (
     step_and_rank,
     step_in,
 )
-from tui_gru.engine.numbers import gib
+from tui_gru.engine.numbers import counted, gib
 from tui_gru.errors import ModelFileError, RecordingError, printable
 from tui_gru.files import tensors as safetensors
 from tui_gru.files.arrays import without_numbers
@@ -60,13 +62,14 @@ class KeptStep:
 
 @dataclass(frozen=True)
 class RecordingContents:
-    """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording."""
+    """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording; `end` says how the script did."""
 
     steps: tuple[KeptStep, ...]
     total: int
     ranks: frozenset[int]
     closed_ranks: frozenset[int]
     damaged: tuple[str, ...]
+    end: ScriptEnd | None
 
 
 @dataclass
@@ -77,6 +80,7 @@ class _Lines:
     total: int = 0
     closed: bool = False
     damaged: int = 0
+    end: ScriptEnd | None = None
 
 
 def list_folder(folder: Path) -> RecordingContents:
@@ -97,8 +101,23 @@ def list_folder(folder: Path) -> RecordingContents:
         max([steps[-1].number + 1 if steps else 0, *(of.total for of in lines.values())]),
         frozenset(ranks.union(*shards.values())),
         frozenset(rank for rank, of in lines.items() if of.closed),
-        tuple(damaged),
+        (*_deleted(lines, shards), *damaged),
+        min((of.end for of in lines.values() if of.end is not None), key=lambda end: [*EndKind].index(end.kind), default=None),
     )
+
+
+def _deleted(lines: Mapping[int, _Lines], shards: Mapping[int, Collection[int]]) -> Iterator[str]:
+    """Say which steps the lines name whose files are not there: a recorder deletes none."""
+    for rank, of in lines.items():
+        steps = sorted(step for step in of.steps if rank not in shards.get(step, ()))
+        if steps:
+            which = f"step {steps[0]:,}" if len(steps) == 1 else f"steps {steps[0]:,} to {steps[-1]:,}"
+            whose = f" of rank {rank}" if len(lines) > 1 else ""
+            yield (
+                f"{counted(len(steps), 'file')}{whose} that was written is not there any more: {which}"
+                if len(steps) == 1
+                else (f"{counted(len(steps), 'file')}{whose} that were written are not there any more, among {which}")
+            )
 
 
 def stamp_of(folder: Path) -> tuple[int, ...]:
@@ -133,11 +152,13 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
         damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
     found.steps = {entry.step: entry for entry in entries if isinstance(entry, StepRecord)}
     found.total = max((entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1 for entry in entries), default=0)
-    last = max((entry for entry in entries if isinstance(entry, RecordingProgress)), key=lambda entry: entry.missed, default=None)
+    progress = [entry for entry in entries if isinstance(entry, RecordingProgress)]
+    last = max(progress, key=lambda entry: entry.missed, default=None)
     if last is not None and last.missed:
         steps = f"{last.missed:,} steps" if last.missed > 1 else "a step"
         damaged.append(f"{steps} could not be written: {last.why_missed}")
-    found.closed = any(isinstance(entry, RecordingProgress) and entry.closed for entry in entries)
+    found.closed = any(entry.closed for entry in progress)
+    found.end = next((entry.end for entry in reversed(progress) if entry.closed), None)
     return found
 
 
@@ -208,7 +229,8 @@ class Recording:
 
     `ranks` is the number of processes that trained together; `missing_ranks` are those without files. `steps` has the kept steps
     in order; `total` is the number of all steps. `closed` says that every rank with files has ended its recording; otherwise it
-    is still being written, or was interrupted. `damaged` has a line, with the reason, for each part that cannot be read.
+    is still being written, or was interrupted. `damaged` has a line, with the reason, for each part that cannot be read. `end` says
+    how the script ended, None if it closed the recording as usual, or has not ended.
     """
 
     folder: Path
@@ -219,6 +241,7 @@ class Recording:
     missing_ranks: tuple[int, ...] = ()
     closed: bool = False
     damaged: tuple[str, ...] = ()
+    end: ScriptEnd | None = None
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps between recorded steps, each as the step before and the step after the gap."""
@@ -342,6 +365,7 @@ def _opened(folder: Path) -> Recording:
         tuple(rank for rank in range(ranks) if rank not in here),
         bool(here) and here == listing.closed_ranks,
         tuple(damaged),
+        listing.end,
     )
 
 

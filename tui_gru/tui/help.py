@@ -505,6 +505,8 @@ def _batch_here(snapshot: Snapshot) -> Iterator[Explanation]:
     words = f"A batch has {counted(config.batch_size, 'row')}: pieces of the text that are computed side by side."
     yield "row, t", f"{words} At each timestep t, of {config.seq_length:,}, every row reads one {token_word(config.vocabulary)}."
     losses = snapshot.losses[at.number - at.batch : at.number + 1]
+    unknown = config.source.unknown_losses
+    losses = losses[[at.number - at.batch + i not in unknown for i in range(len(losses))]]
     if len(losses):
         mean = plain(float(np.mean(losses)))
         yield "loss", f"The mean of {counted(len(losses), 'batch')} of epoch {at.epoch + 1:,} is {mean}, nats for each prediction."

@@ -97,6 +97,13 @@ class Envelope:
             self._summarise(min(self._blocks + TOGETHER, full))
 
     @property
+    def newest(self) -> str:
+        """The last number that is known; empty if there is none."""
+        unknown = getattr(self.values, "unknown", ())
+        at = next((at for at in range(len(self) - 1, -1, -1) if at not in unknown), None)
+        return "" if at is None else label(float(self.values[at]), 0.001)
+
+    @property
     def span(self) -> ValueSpan | None:
         """The range of the series, None if it has no finite value."""
         if self._span is None:
@@ -168,7 +175,14 @@ class Envelope:
         part = self._between(edges)
         finite = np.isfinite(part)
         clean = part if finite.all() else np.where(finite, part, np.nan)
-        return _reduce(clean, clean, ~finite, edges - edges[0])
+        return _reduce(clean, clean, self.broken(part, edges[0] + np.arange(len(part))), edges - edges[0])
+
+    def broken(self, values: AnyArray, indices: AnyArray) -> AnyArray:
+        """Return which of the numbers (n) at these indices (n) are not finite, without those that are not known."""
+        broken: AnyArray = ~np.isfinite(values)
+        if unknown := getattr(self.values, "unknown", None):
+            broken &= ~np.isin(indices, list(unknown))
+        return broken
 
     def _between(self, edges: AnyArray) -> AnyArray:
         """Return the values from the first to the last edge; not to be written to."""
@@ -194,7 +208,7 @@ class Envelope:
         clean = np.where(finite, part, np.nan)
         self._low[done:upto] = np.fmin.reduce(clean, axis=1)
         self._high[done:upto] = np.fmax.reduce(clean, axis=1)
-        self._broken[done:upto] = ~finite.all(axis=1)
+        self._broken[done:upto] = self.broken(part.ravel(), done * BLOCK + np.arange(part.size)).reshape(part.shape).any(axis=1)
         some = clean[:, _spread(BLOCK, _EVERY)]
         count, left_out = some.shape[1], int(some.shape[1] * _EXCEPTIONS)
         places = left_out, count // 2, count - 1 - left_out
@@ -704,7 +718,7 @@ def plot(
     low = height < _LOW
     rows = height - (1 if low else 2)
     if longest == 0 or rows < 2:
-        newest = label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder  # there is no room for more
+        newest = lines[0].newest if len(lines[0]) else placeholder  # there is no room for more
         note = text(palette, newest, palette.dim)
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
     last = float(max(longest, 2))
@@ -714,7 +728,7 @@ def plot(
     margin = max((len(name) for _, name in marks), default=0)
     columns = width - margin - 1
     if columns < 4:
-        return Plot(text(palette, label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder, palette.dim))
+        return Plot(text(palette, lines[0].newest if len(lines[0]) else placeholder, palette.dim))
 
     dots = Dots(palette, rows, columns)
     per_dot = (last - 1) / max(dots.across - 1, 1)

@@ -242,7 +242,8 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     if loss is not None:
         return "loss", loss
     if snapshot.previous is not None:
-        return _LAST, snapshot.previous.loss
+        known = snapshot.position.number - 1 not in snapshot.config.source.unknown_losses
+        return (_LAST, snapshot.previous.loss) if known else ("", None)
     name = snapshot.program.loss_names.timestep
     for t in range(snapshot.position.t, -1, -1) if name else ():
         term = snapshot.value(name, t)
@@ -329,7 +330,8 @@ def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArra
     known = batches < len(losses)
     values = np.full(scale.width, np.nan)
     values[known] = losses.at(batches[known])
-    broken = known & ~np.isfinite(values)
+    broken = np.zeros(scale.width, bool)
+    broken[known] = losses.broken(values[known], batches[known])
     values[broken] = np.nan
     return values, broken
 
@@ -709,7 +711,10 @@ class LossCurve(SnapshotPanel):
         batches = numbers.counted(count, "batch")
         scale = [] if self.scale is Scale.AUTO else [self.scale.value]
         if each is None:
-            return Titles(title, [f"newest {numbers.plain(self._series.envelope.values[-1])}", *scale], batches)
+            unknown = snapshot.config.source.unknown_losses
+            newest = next((batch for batch in range(count - 1, -1, -1) if batch not in unknown), None)
+            words = [] if newest is None else [f"newest {numbers.plain(self._series.envelope.values[newest])}"]
+            return Titles(title, [*words, *scale], batches)
         first = min(snapshot.position.number, count - 1) // each * each
         losses = np.asarray(self._series.envelope.values[first : first + each], np.float64)
         with np.errstate(invalid="ignore"):
@@ -735,6 +740,8 @@ class LossCurve(SnapshotPanel):
         """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
         epoch, number = divmod(batch, snapshot.program.num_batches)
         losses = f"loss {numbers.plain(self._series.envelope.values[batch])}"
+        if batch in snapshot.config.source.unknown_losses:
+            losses = "loss not known"
         if snapshot.other is not None and batch < len(self._other):
             losses += f" ({numbers.plain(self._other.envelope.values[batch])} on {snapshot.other.name})"
         return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
