@@ -273,7 +273,7 @@ def test_two_records_are_enough_for_a_recording(tmp_path, monkeypatch):
 def test_a_model_too_large_for_the_limit_takes_little_and_says_it(monkeypatch):
     session, held, size = limited(0.5, monkeypatch)
     assert f"takes {mib(session.config.record_bytes)}" in session.memory_notice
-    assert session.state.timeline.memory.budget.needed > 3 * size  # with a comparison of branches, besides the batch at opening
+    assert session.state.timeline.memory.budget.most_bytes > 3 * size  # with a comparison of branches, besides the batch at opening
     walk_everywhere(session)
     assert held()[0] <= 2.5 * size
     code, seen = run_without_terminal("--no-record", "--history-memory", "1K", keys="q")

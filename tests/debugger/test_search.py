@@ -114,7 +114,7 @@ def test_whole_records_tell_what_places_tell(name, kind, source):
         counter = HitCounter(stop, timeline, HitCounts(), scalars_of(timeline), stops_runs=True)
         counter.scalar = counter.scalar and scalar
         counter.fill(batch, batch)
-        if not counter.known(batch):
+        if not counter.is_counted(batch):
             counter.see(batch, timeline.record(batch))
             counter.test_waiting()
         (count,) = counter.hits.counts(batch, batch).tolist()

@@ -34,20 +34,20 @@ Index = tuple[int, ...]
 @lru_cache(maxsize=8)
 def changeable(program: Program) -> tuple[str, ...]:
     """Return the names whose numbers can be changed, in the order of the equations."""
-    own = tuple(name for name, named in program.names.items() if named.kind.editable)
-    numbers = tuple(name for name, given in program.model.page.inputs.items() if not given.one_hot)
-    return numbers + tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
+    names = tuple(name for name, named in program.names.items() if named.kind.editable)
+    numbers = tuple(name for name, variable in program.model.page.inputs.items() if not variable.one_hot)
+    return numbers + tuple(name for name in names if name in _settable_parts(program) or name not in program.parts)
 
 
 @lru_cache(maxsize=8)
 def _settable_parts(program: Program) -> frozenset[str]:
     """Return the labelled parts from which the rest of their line can be computed without reading a weight."""
-    found = set[str]()
+    labels = set[str]()
     for line in program.lines.values():
         for node in line.formula.walk() if line.formula is not None else ():
             if node.label and line.formula is not None and _rest_is_free(line.formula, node.label, program):
-                found.add(node.label)
-    return frozenset(found)
+                labels.add(node.label)
+    return frozenset(labels)
 
 
 def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
@@ -94,9 +94,9 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
     page = program.model.page
     state = program.state_receiving(name)
     if state is not None:
-        way = -1 if page.states[state].backwards else 1
-        if not 0 <= t + way < program.seq_length:
-            edge = "last" if way > 0 else "first"
+        direction = -1 if page.states[state].backwards else 1
+        if not 0 <= t + direction < program.seq_length:
+            edge = "last" if direction > 0 else "first"
             raise TuiGruError(f"{name} of the {edge} timestep is 0: nothing comes after it; change {name.rpartition('_')[0]} there")
     array = record.array(name)
     array = array[t : t + 1] if named.timed else array[np.newaxis]  # so that a scalar has an entry to set as well
@@ -232,20 +232,20 @@ def nothing(record: BatchRecord, trainer: Trainer) -> None:
     """Do nothing: the change of an edit that changes settings only."""
 
 
-def change_of(action: JournalEntry, here: Moment, settings: TrainingSettings) -> BatchEdit:
+def change_of(action: JournalEntry, moment: Moment, settings: TrainingSettings) -> BatchEdit:
     """Return the change that a journal entry makes to a record at a moment; `settings` are those before it.
 
     Raises `TuiGruError`.
     """
-    return plan(action, here, settings)[1] if action.kind == "edit" else nothing
+    return plan(action, moment, settings)[1] if action.kind == "edit" else nothing
 
 
-def plan(edit: JournalEntry, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
+def plan(edit: JournalEntry, moment: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
     """Return the new settings and the change of an edit at a moment.
 
     Raises `TuiGruError` for an edit that is not possible there.
     """
-    program = here.program
+    program = moment.program
     if edit.name in ("text", *settings.rule):
         why = program.config.source.refusals.get(Ability.TEXT if edit.name == "text" else Ability.TRAIN)
         if why is not None:
@@ -257,27 +257,27 @@ def plan(edit: JournalEntry, here: Moment, settings: TrainingSettings) -> tuple[
             raise TuiGruError(f"{edit.name} is one number, without an index")
         return settings.with_rule(edit.name, check_setting(edit.name, edit.value)), nothing
     if edit.name == "text":
-        return _text(edit, here, settings)
+        return _text(edit, moment, settings)
     if edit.name not in changeable(program):
-        known = (*changeable(program), *settings.rule, "text")
-        raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
+        allowed = (*changeable(program), *settings.rule, "text")
+        raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, allowed).split('; ')[-1]}")
     kind = program.names[edit.name].kind
     if edit.name in program.model.page.inputs:
         raise TuiGruError(f"{edit.name} is a given input and cannot be edited; use what_if to see the effect of another value")
     if kind.is_weight:
-        return settings, _weight(edit, here)
+        return settings, _weight(edit, moment)
     if edit.name in program.model.page.states or kind.is_read:
-        return settings, _state(edit, here)
-    return settings, _computed(edit, here)
+        return settings, _state(edit, moment)
+    return settings, _computed(edit, moment)
 
 
-def _weight(edit: JournalEntry, here: Moment) -> BatchEdit:
+def _weight(edit: JournalEntry, moment: Moment) -> BatchEdit:
     """Return an edit of the current value of a weight or of a state of the update rule."""
-    check_index(edit, here.weights[edit.name])
-    value = checked_number(edit, here.program.config)
+    check_index(edit, moment.weights[edit.name])
+    value = checked_number(edit, moment.program.config)
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
-        if edit.name in here.updated_names:
+        if edit.name in moment.updated_names:
             record.own_after[edit.name][edit.index] = value
         else:
             record.before = record.before.copy()
@@ -286,21 +286,21 @@ def _weight(edit: JournalEntry, here: Moment) -> BatchEdit:
     return change
 
 
-def _state(edit: JournalEntry, here: Moment) -> BatchEdit:
+def _state(edit: JournalEntry, moment: Moment) -> BatchEdit:
     """Return an edit of a computed state, or of the state that a timestep reads, before anything has used it."""
-    t, program, page = here.position.t, here.program, here.program.model.page
+    t, program, page = moment.position.t, moment.program, moment.program.model.page
     state = program.names[edit.name].read_in or edit.name
-    shown, found = program.writer.name(state), page.before(state)
+    shown, previous = program.writer.name(state), page.before(state)
     if edit.name == state:
-        if here.value(state) is None:
-            raise TuiGruError(f"{shown} has not been computed yet; step over its line first, or change {found}")
-        if here.position.phase == "backward":
+        if moment.value(state) is None:
+            raise TuiGruError(f"{shown} has not been computed yet; step over its line first, or change {previous}")
+        if moment.position.phase == "backward":
             raise TuiGruError(f"the backward pass has begun to use {shown}; change it before that, or once the update has begun")
-    elif here.executed(state, t) or here.position.phase not in ("start", "forward"):
-        raise TuiGruError(f"{found} has already been used here; change {shown}, or step back to the start of the timestep")
-    elif 0 <= (before := t - program.direction_of(state)) < program.seq_length and not here.executed(state, before):
-        raise TuiGruError(f"{found} of timestep {t + 1} has not been computed yet; change {shown} once it is")
-    check_index(edit, here.record.array(edit.name)[t])
+    elif moment.executed(state, t) or moment.position.phase not in ("start", "forward"):
+        raise TuiGruError(f"{previous} has already been used here; change {shown}, or step back to the start of the timestep")
+    elif 0 <= (before := t - program.direction_of(state)) < program.seq_length and not moment.executed(state, before):
+        raise TuiGruError(f"{previous} of timestep {t + 1} has not been computed yet; change {shown} once it is")
+    check_index(edit, moment.record.array(edit.name)[t])
     value = checked_number(edit, program.config)
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
@@ -309,14 +309,14 @@ def _state(edit: JournalEntry, here: Moment) -> BatchEdit:
     return change
 
 
-def _computed(edit: JournalEntry, here: Moment) -> BatchEdit:
+def _computed(edit: JournalEntry, moment: Moment) -> BatchEdit:
     """Return an edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
-    program, per_batch = here.program, here.program.names[edit.name].kind.per_batch
-    t = None if per_batch else here.position.t
-    array = here.value(edit.name)
+    program, per_batch = moment.program, moment.program.names[edit.name].kind.per_batch
+    t = None if per_batch else moment.position.t
+    array = moment.value(edit.name)
     if array is None:
         raise TuiGruError(f"{edit.name} has not been computed yet; step over its line first")
-    if here.position.offset != offset_of(program, edit.name, t):
+    if moment.position.offset != offset_of(program, edit.name, t):
         where = (
             "at the end of the backward pass" if program.names[edit.name].kind.store is Store.GRADIENTS else "just after its line"
         )
@@ -330,20 +330,20 @@ def _computed(edit: JournalEntry, here: Moment) -> BatchEdit:
     return change
 
 
-def _text(edit: JournalEntry, here: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
-    config = here.program.config
+def _text(edit: JournalEntry, moment: Moment, settings: TrainingSettings) -> tuple[TrainingSettings, BatchEdit]:
+    config = moment.program.config
     char = edit.value
     if not isinstance(char, str) or char not in frozenset(config.vocabulary):
         typed = arguments.shown(char)
-        what = token_word(config.vocabulary)
-        raise TuiGruError(f"a {what} of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
+        token = token_word(config.vocabulary)
+        raise TuiGruError(f"a {token} of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {brackets(edit.index)}")
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
         for t in range(config.seq_length):
-            if not here.begun(t):
-                trainer.load(record, here.position.batch, t)
+            if not moment.begun(t):
+                trainer.load(record, moment.position.batch, t)
 
     return replace(settings, letters=TextEdit(edit.index[0], char, settings.letters)), change
 
@@ -380,6 +380,6 @@ def values_at(moment: Moment) -> dict[str, Any]:
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
 
-def changed_between(before: Mapping[str, Any], here: Mapping[str, Any]) -> frozenset[str]:
+def changed_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> frozenset[str]:
     """Return the names whose values differ."""
-    return frozenset(name for name, value in here.items() if value is not before[name] and not equal_values(before[name], value))
+    return frozenset(name for name, value in after.items() if value is not before[name] and not equal_values(before[name], value))

@@ -104,9 +104,9 @@ def refuse_unreadable(typed: str, first_column: int = 1) -> None:
     """Raise ConditionError if `typed` is longer than MAX_LENGTH, or has a control character or half a surrogate pair."""
     if len(typed) > MAX_LENGTH:
         raise ConditionError(f"more than {MAX_LENGTH} characters; shorten the expression", first_column + MAX_LENGTH)
-    if found := re.search(_FORBIDDEN, typed):
-        what = "a line break" if found[0] in "\r\n" else "this character"
-        raise ConditionError(f"{what} is not allowed here", first_column + found.start())
+    if forbidden := re.search(_FORBIDDEN, typed):
+        sign = "a line break" if forbidden[0] in "\r\n" else "this character"
+        raise ConditionError(f"{sign} is not allowed here", first_column + forbidden.start())
 
 
 class ExpressionText:
@@ -557,8 +557,8 @@ class CompiledExpression:
         try:
             return self.evaluate(moments)
         except UnevenSliceError:
-            each = (moments.where(np.arange(count) == moment) for moment in range(count))
-            return np.concatenate([self.evaluate(moment) for moment in each])
+            single_moments = (moments.where(np.arange(count) == moment) for moment in range(count))
+            return np.concatenate([self.evaluate(moment) for moment in single_moments])
 
     def evaluate(self, moments: Moments) -> AnyArray:
         """Return the values at all moments, (n, …), or (1, …) if they are the same at all; without NumPy's warnings.
@@ -794,10 +794,10 @@ class _Compiler:
         self.before.add(name)
         return lambda moments: moments.previous(name)
 
-    def _operation(self, known: Mapping[type[ast.AST], Operation], operator: ast.AST, node: ast.expr) -> Operation:
-        if type(operator) not in known:
+    def _operation(self, operations: Mapping[type[ast.AST], Operation], operator: ast.AST, node: ast.expr) -> Operation:
+        if type(operator) not in operations:
             raise self._refusal(operator, node)
-        return known[type(operator)]
+        return operations[type(operator)]
 
     def _refusal(self, refused: ast.AST, node: ast.expr) -> ConditionError:
         return self._error(node, f"{_REFUSED.get(type(refused), 'this')} is not allowed here")

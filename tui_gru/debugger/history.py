@@ -68,7 +68,7 @@ class Budget:
         return int(self.limit * EXCESS) - self.share("scalars") - self.share("samples") - self.limit // 8
 
     @property
-    def needed(self) -> int:
+    def most_bytes(self) -> int:
         """The bytes that are used at most, without changes."""
         return self._records + self._rest + self.share("scalars") + self.share("samples")
 
@@ -110,10 +110,13 @@ class Budget:
 
 
 class Overflow:
-    """Bytes in a temporary file, which has no name and disappears with the process. `what` names them in messages. Thread-safe."""
+    """Bytes in a temporary file, which has no name and disappears with the process. Thread-safe.
 
-    def __init__(self, what: str) -> None:
-        self._what, self._lock, self._process = what, threading.Lock(), os.getpid()
+    `memory_name` names them in messages.
+    """
+
+    def __init__(self, memory_name: str) -> None:
+        self._memory_name, self._lock, self._process = memory_name, threading.Lock(), os.getpid()
         self._file: IO[bytes] | None = None
 
     def put(self, data: bytes | memoryview) -> tuple[int, int] | None:
@@ -149,7 +152,7 @@ class Overflow:
             except OSError:
                 data = b""
         if len(data) != size:
-            raise TuiGruError(f"the temporary file with {self._what} cannot be read; open the session again")
+            raise TuiGruError(f"the temporary file with {self._memory_name} cannot be read; open the session again")
         return data
 
 
@@ -423,17 +426,19 @@ def this_machine() -> str:
     from threadpoolctl import threadpool_info  # imported late, as in `NumPySettings`
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas" and pool.get("architecture")]
-    own = [pool for pool in pools if "numpy" in str(pool.get("filepath"))] or pools  # another package may have loaded its own BLAS
+    numpy_pools = [
+        pool for pool in pools if "numpy" in str(pool.get("filepath"))
+    ] or pools  # another package may have loaded its own BLAS
     try:
-        found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
+        extensions = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     except (TypeError, AttributeError):
-        found = []
+        extensions = []
     try:
         library = [os.confstr("CS_GNU_LIBC_VERSION")]
     except (AttributeError, ValueError, OSError):  # not the C library of GNU, or Windows
         library = [platform.mac_ver()[0] and f"macOS {platform.mac_ver()[0]}"]
-    kernels = [*dict.fromkeys(pool["architecture"] for pool in own)] or ["unknown kernels"]
-    with_ = ", ".join(str(each) for each in (*kernels, *found[-1:], *library) if each)
+    kernels = [*dict.fromkeys(pool["architecture"] for pool in numpy_pools)] or ["unknown kernels"]
+    with_ = ", ".join(str(part) for part in (*kernels, *extensions[-1:], *library) if part)
     return f"NumPy {np.__version__} with {with_} on {platform.system()} {platform.machine()}"
 
 
@@ -441,13 +446,13 @@ class DivergedError(TuiGruError):
     """A replay computed other numbers than the original run, on the same machine."""
 
 
-def diverged(at: tuple[int, int], what: str, restored: bool) -> DivergedError:
+def diverged(at: tuple[int, int], difference: str, restored: bool) -> DivergedError:
     """Return the error for a replay of batch `at` (epoch and batch, 0-based) that differs from the run, which was recorded on this
     machine: by this process, or, if `restored`, by an earlier one."""
     why = "this machine gives different results for the same computation"
     if restored:
         why = f"it was recorded with {this_machine()}, like this machine: the file was changed, or one of the two computed wrongly"
-    return DivergedError(f"the replay of {batch_in_words(*at)} {what}: {why}")
+    return DivergedError(f"the replay of {batch_in_words(*at)} {difference}: {why}")
 
 
 def fingerprint(record: BatchRecord) -> str:
@@ -471,8 +476,10 @@ def relative(was: Array, now: Array) -> float:
     if not np.array_equal(finite, np.isfinite(now)):
         return math.inf
     with np.errstate(all="ignore"):
-        apart = float(np.abs(was[finite] - now[finite]).max(initial=0.0))
-        return apart / max(float(np.abs(was[finite]).max(initial=0.0)), float(np.finfo(np.float32).tiny)) if apart else 0.0
+        difference = float(np.abs(was[finite] - now[finite]).max(initial=0.0))
+        return (
+            difference / max(float(np.abs(was[finite]).max(initial=0.0)), float(np.finfo(np.float32).tiny)) if difference else 0.0
+        )
 
 
 class Reached(NamedTuple):
@@ -513,12 +520,12 @@ class BitForBit:
     def checkpoint(self, batch: int, record: BatchRecord, was: Reached, now: Reached) -> None:
         if was.weights.updates != now.weights.updates:
             raise self._diverged(batch, _other_updates(was, now))
-        differ = different(*(np.concatenate((each.weights.flat, each.state)) for each in (was, now)))
+        differ = different(*(np.concatenate((start.weights.flat, start.state)) for start in (was, now)))
         if differ.any():
             raise self._diverged(batch, f"begins with {int(differ.sum())} of {differ.size} numbers different from its checkpoint")
 
-    def _diverged(self, batch: int, what: str) -> DivergedError:
-        return diverged(divmod(batch, self._num_batches), what, self._restored)
+    def _diverged(self, batch: int, difference: str) -> DivergedError:
+        return diverged(divmod(batch, self._num_batches), difference, self._restored)
 
 
 class Amplified(NamedTuple):
@@ -579,8 +586,13 @@ class BySize:
     @property
     def to_explain(self) -> bool:
         """True if the effect of rounding on the batches replayed last is to be measured."""
-        found = self.amplified
-        return found is not None and math.isfinite(found.difference) and not self._is_explained and self._examined < MOST_EXAMINED
+        amplified = self.amplified
+        return (
+            amplified is not None
+            and math.isfinite(amplified.difference)
+            and not self._is_explained
+            and self._examined < MOST_EXAMINED
+        )
 
     def explain(self, rounding: float) -> None:
         """Note the difference that rounding causes in a replay here of some batches; NaN if it could not be measured.
@@ -592,17 +604,17 @@ class BySize:
 
     def report(self) -> MachineReport:
         """Return what to say of the differences met so far."""
-        found, size = self.amplified, _written(self.largest)
-        if found is None:
+        amplified, size = self.amplified, _written(self.largest)
+        if amplified is None:
             met = f"numbers differ by up to {size}" if self.largest else "no difference met so far"
             return MachineReport(f"{ELSEWHERE}: {met}", f"other machine: {size}" if self.largest else "other machine", False)
-        at, sizes = in_words(*divmod(found.batch, self._num_batches)), f"numbers differ by up to {size}"
+        at, sizes = in_words(*divmod(amplified.batch, self._num_batches)), f"numbers differ by up to {size}"
         if not math.isfinite(self.largest):
             sizes = "some numbers are finite on one of the two machines only"
         if self._is_explained:
-            said = f"this run amplifies rounding, from {at} on {sizes}"
-            return MachineReport(f"{ELSEWHERE}: {said}", f"rounding amplified from {at}", True)
-        more = ", more than rounding explains" if self._examined == MOST_EXAMINED and math.isfinite(found.difference) else ""
+            amplification = f"this run amplifies rounding, from {at} on {sizes}"
+            return MachineReport(f"{ELSEWHERE}: {amplification}", f"rounding amplified from {at}", True)
+        more = ", more than rounding explains" if self._examined == MOST_EXAMINED and math.isfinite(amplified.difference) else ""
         return MachineReport(f"{ELSEWHERE}: from {at} on {sizes}{more}", f"other numbers from {at}", True)
 
 

@@ -180,9 +180,9 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     before. Before the first batch, where `previous` is the first record of the run, only the initial weights exist.
     """
     program, t = moment.program, moment.position.t
-    way = program.direction_of(name)
-    before, last = (t - way, program.seq_length - 1 if way > 0 else 0) if way else (-1, program.seq_length - 1)
-    if way and 0 <= before < program.seq_length:
+    direction = program.direction_of(name)
+    before, last = (t - direction, program.seq_length - 1 if direction > 0 else 0) if direction else (-1, program.seq_length - 1)
+    if direction and 0 <= before < program.seq_length:
         return moment.in_conditions(name, before)
     if previous is None:
         return None

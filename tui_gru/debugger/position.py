@@ -65,8 +65,8 @@ def position_of(program: Program, tick: int) -> Position:
     return Position(tick, epoch, batch, t, line.phase, line, k + 1, number)
 
 
-def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
-    """Return the tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
+def tick_of(place: str | Position | int, current: Position, program: Program) -> int:
+    """Return the tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `current`), a position, or a tick.
 
     In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch, where the batch
     before it has just ended; of a step of a recording, the first line in it. Raises `TuiGruError` for a place that does not exist
@@ -76,8 +76,8 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
     if isinstance(place, str):
         epoch, batch, t, in_step = _parts(place, program)
         if batch is None:
-            batch = here.batch if epoch is None else 0
-        epoch = here.epoch if epoch is None else epoch
+            batch = current.batch if epoch is None else 0
+        epoch = current.epoch if epoch is None else epoch
         start = (epoch * program.num_batches + batch) * program.ticks
         tick = start + (in_step and start > 0) if t is None else start + program.end_of_timestep(t)
     else:
@@ -126,8 +126,8 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
         return 0, _batch_of_step(number, steps), timestep, True
     limits = {"e": ("an epoch", FAR), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
     parts: list[int | None] = []
-    for letter, (what, most) in limits.items():
-        parts.append(reader.whole(what, least=1, most=most) - 1 if reader.take(letter) else None)
+    for letter, (counted, most) in limits.items():
+        parts.append(reader.whole(counted, least=1, most=most) - 1 if reader.take(letter) else None)
     if reader.left or parts == [None, None, None]:
         raise reader.error(f"{arguments.shown(text)} is not a place in time")
     epoch, batch, t = parts
@@ -335,27 +335,27 @@ class Reader:
         """Return True if a whole number comes next."""
         return _WHOLE.match(self._text, self._at) is not None
 
-    def whole(self, what: str, *, least: int = -FAR, most: int = FAR) -> int:
-        """Read a whole number from `least` to `most`; `what` names it in messages."""
+    def whole(self, quantity: str, *, least: int = -FAR, most: int = FAR) -> int:
+        """Read a whole number from `least` to `most`; `quantity` names it in messages."""
         start = self._at
         digits = self._read(_WHOLE)
         if digits is None:
-            raise self.error(f"{what} is a whole number, not {self._shown}")
+            raise self.error(f"{quantity} is a whole number, not {self._shown}")
         if (fraction := _NUMBER.match(self._text, start)) is not None and len(fraction[0]) > len(digits):  # such as 1e9
             self._at = start
-            raise self.error(f"{what} is a whole number, not {shortened(fraction[0])}")
+            raise self.error(f"{quantity} is a whole number, not {shortened(fraction[0])}")
         number = whole_number(digits)
         if number is None or not least <= number <= most:
             bounds = f"at least {least}" if number is not None and number < least else f"at most {most:,}"
-            raise TypedError(f"{what} is {bounds}, not {digits[:_SHOWN]}", start + 1)
+            raise TypedError(f"{quantity} is {bounds}, not {digits[:_SHOWN]}", start + 1)
         return number
 
-    def number(self, what: str, *, before: str = "") -> float:
-        """Read a number that is followed by the sign `before`; `what` names it in messages."""
+    def number(self, quantity: str, *, before: str = "") -> float:
+        """Read a number that is followed by the sign `before`; `quantity` names it in messages."""
         start, number = self._at, self._read(_NUMBER)
         if number is None or not self.take(before) or not (self._at == len(self._text) or self._text[self._at - 1].isspace()):
             self._at = start
-            raise self.error(f"{what} takes a number, not {self._shown}")
+            raise self.error(f"{quantity} takes a number, not {self._shown}")
         return float(number.replace("−", "-"))
 
     def entry(self, program: Program) -> tuple[str, tuple[int, ...]]:
@@ -469,8 +469,8 @@ def index_in_words_of(program: Program, name: str, typed: str, column: int) -> t
     if not any(_is_in_words(program, text, of_letters) for (text, _), of_letters in zip(parts, letters, strict=False)):
         return None
     if len(parts) != len(axes):
-        what = f"{name} is one number" if not axes else f"an entry of {name} has {len(axes)} indices: {_example(program, name)}"
-        raise TypedError(what, column)
+        problem = f"{name} is one number" if not axes else f"an entry of {name} has {len(axes)} indices: {_example(program, name)}"
+        raise TypedError(problem, column)
     return tuple(_along_axis(program, name, axis, *part) for axis, part in zip(axes, parts, strict=True))
 
 
@@ -514,7 +514,7 @@ def _character_index(program: Program, text: str, column: int) -> int:
     bare = text[1:-1] if text[0] in "“\"'" and len(text) > 2 else text
     if (at := program.indices.get(bare)) is not None:
         return at
-    same = [i for i, each in enumerate(program.config.vocabulary) if shown_char(each) == bare]
+    same = [i for i, token in enumerate(program.config.vocabulary) if shown_char(token) == bare]
     if len(same) == 1:
         return same[0]
     try:

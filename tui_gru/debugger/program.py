@@ -216,8 +216,8 @@ class ProgramName:
     def complete(self, record: BatchRecord, t: int | None = None) -> Array:
         """Return its value in a complete record: of one timestep, (B, ·), or of the whole batch; () for a scalar."""
         if self.kind.store is Store.NUMBERS:
-            own = {"loss": record.loss, "grad_norm": record.grad_norm, "max_weight": record.max_weight}
-            return np.asarray(own[self.name] if self.name in own else record.numbers[self.name], np.float64)
+            scalars = {"loss": record.loss, "grad_norm": record.grad_norm, "max_weight": record.max_weight}
+            return np.asarray(scalars[self.name] if self.name in scalars else record.numbers[self.name], np.float64)
         array = self.array(record)
         return np.asarray(array if t is None or self.kind.per_batch else array[t])
 
@@ -230,17 +230,17 @@ def named_values(
     `upstream` is True if the program has a line for the upstream gradients, those from outside. Raises `TuiGruError` if the
     cell has a name that every run has, such as epoch.
     """
-    page, found = model.page, dict[str, ProgramName]()
+    page, names = model.page, dict[str, ProgramName]()
     for name in (*NUMBERS[1:], *COUNTERS[:3], *CHARACTERS):  # the loss is a line of the model; a cell may have a step of its own
         if name in model.axes:
             error = EquationError(f"{name} is also a name of every run; choose another one here", page.places.get(name))
             raise TuiGruError(str(error), option="cell")
 
     def add(name: str, kind: ValueKind, axes: Axes, read_in: str = "", of: str = "", vector: str = "") -> None:
-        own = tuple(axis for axis in axes if axis != "T")
-        words = [dict.fromkeys(axis_word(part, model) for part in axis.split("+")) for axis in own]
-        units = tuple("column" if len(every) > 1 else next(iter(every)) for every in words)
-        found.setdefault(name, ProgramName(name, kind, own, units, "T" in axes, read_in, of, vector))
+        row_axes = tuple(axis for axis in axes if axis != "T")
+        words = [dict.fromkeys(axis_word(part, model) for part in axis.split("+")) for axis in row_axes]
+        units = tuple("column" if len(axis_words) > 1 else next(iter(axis_words)) for axis_words in words)
+        names.setdefault(name, ProgramName(name, kind, row_axes, units, "T" in axes, read_in, of, vector))
 
     def add_lines(phase: str, kind: ValueKind) -> None:
         gradients = {f"d{name}" for name in page.parameters}
@@ -284,12 +284,12 @@ def named_values(
     for name, of_target in zip(CHARACTERS, (False, True), strict=True) if update else ():
         if any(declared.one_hot and declared.target == of_target for declared in page.inputs.values()):
             add(name, ValueKind.CHARACTER, ("T", "B"))
-    return found
+    return names
 
 
-def unknown_name(name: str, known: Sequence[str]) -> str:
+def unknown_name(name: str, names: Sequence[str]) -> str:
     """Return the message for an unknown name, with similar names."""
-    return f"there is no value named {name!r}; {did_you_mean(name, known)}"
+    return f"there is no value named {name!r}; {did_you_mean(name, names)}"
 
 
 # ------------------------------------------------------------------------------
@@ -492,11 +492,11 @@ class Program:
 
     @cached_property
     def _labelled(self) -> Mapping[str, tuple[str, Expression]]:
-        found: dict[str, tuple[str, Expression]] = {}
+        parts: dict[str, tuple[str, Expression]] = {}
         for target, node in self._nodes:
             if node.label:
-                found.setdefault(node.label, (target, node))
-        return found
+                parts.setdefault(node.label, (target, node))
+        return parts
 
     @cached_property
     def parts(self) -> Mapping[str, Expression]:
@@ -522,10 +522,10 @@ class Program:
     def spellings(self) -> Spellings:
         """Every spelling of a readable name, in code and on screen, with its code spelling."""
         shown = {self.writer.name(name): name for name in self.names}
-        found = Spellings({**shown, **{name: name for name in self.names}})
-        found.program = self
-        found.tokens = frozenset(token for token in self.config.vocabulary if len(token) > 1)
-        return found
+        spellings = Spellings({**shown, **{name: name for name in self.names}})
+        spellings.program = self
+        spellings.tokens = frozenset(token for token in self.config.vocabulary if len(token) > 1)
+        return spellings
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -607,8 +607,8 @@ class Program:
     @cached_property
     def loss_names(self) -> LossNames:
         """The names that the loss computes, by their axes."""
-        own = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
-        rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in own]
+        of_layers = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
+        rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in of_layers]
         after = [x.target for x in rest if self.target and self.target in self._read_by(x.target)]
         by_axes = {self.names[name].axes: name for name in reversed(after)}  # of several lines with the same axes, the first
         row = by_axes.get(("B",), "")
@@ -621,14 +621,14 @@ class Program:
 
     def _read_by(self, name: str) -> set[str]:
         """Return all names that a line depends on."""
-        found: set[str] = set()
+        names: set[str] = set()
         waiting = [name]
         while waiting:
             line = self.lines.get(waiting.pop())
-            new = set(line.reads if line is not None and line.phase in ("forward", "loss") else ()) - found
-            found |= new
+            new = set(line.reads if line is not None and line.phase in ("forward", "loss") else ()) - names
+            names |= new
             waiting += new
-        return found
+        return names
 
     @cached_property
     def of_head(self) -> tuple[str, ...]:
@@ -641,13 +641,13 @@ class Program:
     @cached_property
     def matrices_by_gate(self) -> tuple[tuple[str, ...], ...]:
         """The matrices outside the head, grouped by the line that reads them: Wz Uz, Wr Ur, Wh Uh."""
-        wanted = [name for name in self.parameters if name not in self.of_head and len(self.names[name].axes) == 2]
-        found: list[tuple[str, ...]] = []
+        matrices = [name for name in self.parameters if name not in self.of_head and len(self.names[name].axes) == 2]
+        groups: list[tuple[str, ...]] = []
         for block in self.blocks:
             for line in block.lines if block.phase == "forward" else ():
-                together = tuple(name for name in line.reads if name in wanted and not any(name in group for group in found))
-                found += [together] if together else []
-        return tuple(found)
+                together = tuple(name for name in line.reads if name in matrices and not any(name in group for group in groups))
+                groups += [together] if together else []
+        return tuple(groups)
 
     @cached_property
     def main_state(self) -> str:

@@ -216,9 +216,9 @@ class HitCounter:
 
     # Counting
 
-    def known(self, batch: int) -> bool:
+    def is_counted(self, batch: int) -> bool:
         """Return True if the hits in a batch have been counted."""
-        return self.hits.known(batch)
+        return self.hits.is_counted(batch)
 
     def fill(self, first: int, last: int) -> None:
         """Count the hits in the computed batches `first` … `last`, except those that have to be tested by their records."""
@@ -267,13 +267,13 @@ class HitCounter:
         """Count the hits in the computed batches `first` … `last` from scalars. True if one of them may stop a run."""
         self.fill(first, last)
         if not self.scalar:  # the scalars cannot be evaluated
-            self._store([self._alone(batch) for batch in range(first, last + 1) if not self.known(batch)])
+            self._store([self._alone(batch) for batch in range(first, last + 1) if not self.is_counted(batch)])
         return bool(self.possible_hits(first, last).any())
 
     def see(self, batch: int, record: BatchRecord) -> bool:
         """Test a batch that has just been computed by its record, now or with those after it. True if one of the batches tested by
         now may stop a run."""
-        if self.known(batch):
+        if self.is_counted(batch):
             return self.test_waiting() or self.may_stop(batch)
         return self._store(self._add(batch, record))
 
@@ -433,7 +433,7 @@ class HitCounter:
     def possible_hits(self, first: int, last: int) -> NDArray[Any]:
         """Return True for each of the batches `first` … `last` that has not been counted, or may stop a run, (last + 1 − first)."""
         if first == last:
-            return np.array([not self.known(first) or self.may_stop(first)])
+            return np.array([not self.is_counted(first) or self.may_stop(first)])
         counts = self.hits.counts(first, last)
         possible: NDArray[Any] = counts == UNKNOWN
         if self.stops_runs:
@@ -573,7 +573,7 @@ class StopSearch:
             return found
         while len(found) < most and (batch := self._candidate(first, last, latest=True)) is not None:
             last = batch
-            if counter.known(batch):
+            if counter.is_counted(batch):
                 found += [tick for tick, _ in reversed(counter.stops_in(batch)) if after < tick <= upto]
                 last -= 1
             elif self._count_back(first, last):
@@ -581,7 +581,7 @@ class StopSearch:
         return found
 
     def _known(self, batch: int) -> bool:
-        return all(counter.known(batch) for counter in self._counters)
+        return all(counter.is_counted(batch) for counter in self._counters)
 
     def _candidate(self, first: int, last: int, *, latest: bool = False) -> int | None:
         """Return the first, or the latest, of the batches `first` … `last` in which a stop is hit or possible; None if in none."""
@@ -638,7 +638,7 @@ class StopSearch:
 
         def visit(batch: int, record: BatchRecord) -> bool:
             nonlocal reached, quiet, broken, together
-            reached, known = batch, all(counter.known(batch) for counter in others)
+            reached, known = batch, all(counter.is_counted(batch) for counter in others)
             # What needs no record is not worth a replay: after a number of such batches, the search goes on in the counts.
             quiet = quiet + 1 if known else 0
             stops = [counter.see(batch, record) for counter in others]

@@ -362,9 +362,9 @@ class HistorySegment:
         new = not trains and not memory.records.has(self.number, batch)
         if new and memory.one_record and batch > self.first_batch and memory.records.left(self.number, batch - 1) is None:
             self._read_before(batch)
-        route, at, *found = self._route(batch, int(trains))
+        route, at, *start = self._route(batch, int(trains))
         with NUMPY_SETTINGS:
-            at, cached = self._follow(route, at, found, batch, memory.records.run, monitor)
+            at, cached = self._follow(route, at, start, batch, memory.records.run, monitor)
         if new and not memory.one_record and at == batch and self._beginning(batch - 1, batch - 1) is not None:
             self._read_before(batch)  # afterwards, since it may be one that cannot be read
         return at, cached.record
@@ -373,8 +373,8 @@ class HistorySegment:
         """Compute the imported batch before `batch`, if it can be read; its record, or else its update, is cached."""
         memory = self._memory
         with suppress(RecordingError), NUMPY_SETTINGS:
-            route, at, *found = self._route(batch - 1, 0)
-            _, cached = self._follow(route, at, found, batch - 1, memory.records.run, None)
+            route, at, *start = self._route(batch - 1, 0)
+            _, cached = self._follow(route, at, start, batch - 1, memory.records.run, None)
             if memory.one_record:
                 self._leave(batch - 1, cached.record, cached.record.after.copy())
 
@@ -385,8 +385,8 @@ class HistorySegment:
         """
         memory, next_ = self._memory, batch + 1
         has = [memory.records.has(self.number, at) for at in (batch - 1, batch, next_)]
-        known = has == [True, True, False] and next_ < memory.program.num_batches
-        if known and memory.prefetches and not memory.one_record and memory.prefetched.is_free_for(next_):
+        steps_forward = has == [True, True, False] and next_ < memory.program.num_batches
+        if steps_forward and memory.prefetches and not memory.one_record and memory.prefetched.is_free_for(next_):
             memory.prefetched.begin(next_, self._computation(next_))
 
     def _computed(self, batch: int) -> BatchRecord:
@@ -408,10 +408,10 @@ class HistorySegment:
             stopped = batch >= first and visit(batch, record)
             return stopped
 
-        route, at, *found = self._route(first, 0)
-        if not (isinstance(found[0], CachedBatch) and len(route) == 1 and see(at, found[0].record)):
+        route, at, *start = self._route(first, 0)
+        if not (isinstance(start[0], CachedBatch) and len(route) == 1 and see(at, start[0].record)):
             with NUMPY_SETTINGS:
-                self._follow(route, at, found, last, 0, see)
+                self._follow(route, at, start, last, 0, see)
         return stopped
 
     def replay_start(self, batch: int) -> int:
@@ -437,11 +437,11 @@ class HistorySegment:
         The state is a cached batch, or the checkpoint at the start of a batch, if possible `margin` batches before the goal.
         """
         route = [self]
-        while (found := route[-1]._nearest(batch, margin)) is None:
+        while (nearest := route[-1]._nearest(batch, margin)) is None:
             batch, before = route[-1].first_batch, route[-1].before
             assert before is not None
             route.append(before)
-        return route[::-1], *found
+        return route[::-1], *nearest
 
     def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
         """Return the stored state of this segment nearest to `batch`; None if there is none."""
@@ -452,10 +452,10 @@ class HistorySegment:
             checkpoint = checkpoint or self._verified(batch)
         return cached if checkpoint is None or (cached is not None and cached[0] >= checkpoint[0]) else checkpoint
 
-    def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
+    def _beginning(self, goal: int, batch: int) -> tuple[int, bytes] | None:
         """Return the start of a replay on independent batches: any batch after the first of this segment."""
         first = self.first_batch + (self.before is not None)
-        return (max(wanted, first), b"") if batch >= first else None
+        return (max(goal, first), b"") if batch >= first else None
 
     def _verified(self, batch: int) -> tuple[int, bytes] | None:
         """Return the last checkpoint at or before `batch`; the one before that if it has not been verified yet."""
@@ -480,23 +480,23 @@ class HistorySegment:
         segment = route[0]
         groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
         for i, taking_over in enumerate(groups):
-            goal, own = taking_over[0].first_batch, False
-            found = begins[0]
-            if not isinstance(found, CachedBatch) or at < goal:
-                del found
-                at, found = segment._run(at, begins, goal, keep, _before(goal, monitor))
+            goal, in_place = taking_over[0].first_batch, False
+            result = begins[0]
+            if not isinstance(result, CachedBatch) or at < goal:
+                del result
+                at, result = segment._run(at, begins, goal, keep, _before(goal, monitor))
                 if at < goal:
-                    return at, found
+                    return at, result
                 if self._memory.one_record:
                     self._memory.records.drop(segment.number, at)  # nobody else has it
-                    own = True
+                    in_place = True
             segment = taking_over[-1]
-            at, found = goal, segment._taken_over(taking_over, found, in_place=own)
-            begins[:] = [found]
+            at, result = goal, segment._taken_over(taking_over, result, in_place=in_place)
+            begins[:] = [result]
             final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
-            if final and monitor is not None and monitor(at, found.record):
-                return at, found
-            del found
+            if final and monitor is not None and monitor(at, result.record):
+                return at, result
+            del result
         if isinstance(begins[0], CachedBatch) and at == to:
             return at, begins[0]
         return segment._run(at, begins, to, keep, monitor)
@@ -507,22 +507,22 @@ class HistorySegment:
         With `in_place`, the record of the segment before is changed, not a copy of it.
         """
         program, number = self._memory.program, self.first_batch
-        here = Moment(program, position_of(program, self.start), cached.record, program.config.vocabulary)
+        moment = Moment(program, position_of(program, self.start), cached.record, program.config.vocabulary)
         if self.changed is None and taking_over[0].before is self.base:
-            self._memory.unchanged = (self._base_number, self.start), values_at(here)
+            self._memory.unchanged = (self._base_number, self.start), values_at(moment)
         if self._memory.large:
             self._memory.records.make_room()
         record = cached.record if in_place else cached.record.copy(self.trainer.new_record())
-        rest = program.point_after(here.position.offset)
+        rest = program.point_after(moment.position.offset)
         record.settings = self.settings.rule
-        learns = here.position.offset > program.loss_tick or self.settings.learns(number)
+        learns = moment.position.offset > program.loss_tick or self.settings.learns(number)
         for segment in taking_over:
-            point = change_of(segment.action, here, segment.settings)(record, segment.trainer) or rest
+            point = change_of(segment.action, moment, segment.settings)(record, segment.trainer) or rest
             if point != rest or segment is self:  # the rest is computed once, after the last change
                 self.trainer.resume(record, point, learn=learns, earlier=cached.earlier)
         unchanged = self._memory.unchanged
         if self.changed is None and unchanged is not None and unchanged[0] == (self._base_number, self.start):
-            self.changed = changed_between(unchanged[1], values_at(replace(here, record=record)))
+            self.changed = changed_between(unchanged[1], values_at(replace(moment, record=record)))
         self._note(number, record)
         self._compare_end(number, record)
         taken_over = CachedBatch(record, cached.earlier)
@@ -589,8 +589,10 @@ class HistorySegment:
         The batches from there on have this machine's numbers, which do not depend on a replay of those before.
         """
         is_new = not self.own and self.first_batch < batch == self.computed + 1
-        whole = not self._memory.notebook or batch % self._memory.program.num_batches == 0  # else a replay begins at an epoch
-        return is_new and whole and not self.is_exact(batch - 1)
+        replay_can_begin = (
+            not self._memory.notebook or batch % self._memory.program.num_batches == 0
+        )  # else a replay begins at an epoch
+        return is_new and replay_can_begin and not self.is_exact(batch - 1)
 
     def _weights_after(self, record: BatchRecord) -> Weights:
         """Return the weights for the batch after a record. A view would hold all of a large record in memory."""
@@ -613,15 +615,15 @@ class HistorySegment:
 
     def _note(self, batch: int, record: BatchRecord) -> None:
         """Store the scalars of a batch; if it was computed before, compare them instead."""
-        known, checkpoints = self._memory.numbers, self.checkpoints
-        if known is not None and checkpoints.length:  # the scalars of all batches are known already
+        recorded, checkpoints = self._memory.numbers, self.checkpoints
+        if recorded is not None and checkpoints.length:  # the scalars of all batches are known already
             return
         if batch >= self.first_batch + checkpoints.length:
             if self.machines and self.machines[-1][1] is not None:
                 self.machines += ((batch, None),)
             checkpoints.add((record.loss, record.grad_norm, record.max_weight))
-            if known is not None:
-                checkpoints.add_all(known[batch + 1 :])
+            if recorded is not None:
+                checkpoints.add_all(recorded[batch + 1 :])
             return
         comparison: BitForBit | BySize = self._comparison if self.is_exact(batch) else self._memory.by_size
         comparison.numbers(batch, record, checkpoints.numbers(batch))
@@ -648,8 +650,8 @@ class HistorySegment:
         Each number is changed or not, at random. NaN if there is no such checkpoint, or if it would take long.
         """
         earlier: Sequence[BatchRecord] = ()
-        if (found := self.checkpoints.before(to - 1)) is not None:
-            begin, (weights, state) = found[0], self._restored(found[1])
+        if (checkpoint := self.checkpoints.before(to - 1)) is not None:
+            begin, (weights, state) = checkpoint[0], self._restored(checkpoint[1])
         elif self._memory.records.has(self.number, self.first_batch):
             begin, cached = self.first_batch, self._memory.records.nearest(self.number, self.first_batch)
             assert cached is not None
@@ -678,9 +680,9 @@ class HistorySegment:
 
 def _rounded(numbers: Array, random: np.random.Generator) -> Array:
     """Return a copy in which each number is changed by one unit in the last place, up or down, or not at all."""
-    way = random.choice([-1, 0, 1], numbers.size).astype(numbers.dtype)
+    direction = random.choice([-1, 0, 1], numbers.size).astype(numbers.dtype)
     with np.errstate(all="ignore"):
-        return np.where(way == 0, numbers, np.nextafter(numbers, np.copysign(np.inf, way).astype(numbers.dtype)))
+        return np.where(direction == 0, numbers, np.nextafter(numbers, np.copysign(np.inf, direction).astype(numbers.dtype)))
 
 
 def checkpoint_of(weights: Weights, state: Array) -> bytes:

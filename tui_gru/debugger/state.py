@@ -55,8 +55,8 @@ class Marks:
         """Return the mark of a letter. Raises `TuiGruError` if there is none."""
         check_letter(letter)
         if letter not in self.by_letter:
-            known = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
-            raise TuiGruError(f"there is no mark {letter}; {known}")
+            existing = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
+            raise TuiGruError(f"there is no mark {letter}; {existing}")
         return self.by_letter[letter]
 
     def with_mark(self, mark: Mark) -> Marks:
@@ -66,12 +66,12 @@ class Marks:
     def without(self, letter: str) -> Marks:
         """Return the marks without one letter. Raises `TuiGruError` if there is none."""
         self.get(letter)
-        return Marks({each: mark for each, mark in self.by_letter.items() if each != letter})
+        return Marks({other: mark for other, mark in self.by_letter.items() if other != letter})
 
     def with_branch(self, old: str, new: str | None) -> Marks:
         """Return the marks after branch `old` was renamed to `new`, or deleted if `new` is None."""
-        moved = {each: replace(mark, branch=new or "") if mark.branch == old else mark for each, mark in self.by_letter.items()}
-        return Marks({each: mark for each, mark in moved.items() if mark.branch})
+        moved = {letter: replace(mark, branch=new or "") if mark.branch == old else mark for letter, mark in self.by_letter.items()}
+        return Marks({letter: mark for letter, mark in moved.items() if mark.branch})
 
 
 def check_letter(letter: Any) -> None:
@@ -160,26 +160,26 @@ class State:
         """
         if arguments.text("a mark", letter) != BACK:
             mark = self.marks.get(letter)
-            where, what = (mark.branch, mark.tick), f"mark {letter}"
+            where, place_name = (mark.branch, mark.tick), f"mark {letter}"
         elif self.left is None:
             raise TuiGruError("there is no place to jump back to yet; a jump, a search or go sets one")
         else:
-            where, what = self.left, "the place before the last jump"
+            where, place_name = self.left, "the place before the last jump"
         if where[0] not in self.branches.named:
-            raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; redo may bring it back")
+            raise TuiGruError(f"{place_name} is on the branch {where[0]}, which has been undone; redo may bring it back")
         return where
 
     def next_mark(self, forwards: bool) -> Mark:
         """Return the next mark, or the one before: in time, then by branch. Raises `TuiGruError` if there is none."""
         names = self.branches.names
         marks = {(names.index(mark.branch), mark.tick): mark for mark in self.marks.sorted if mark.branch in names}
-        here = names.index(self.branch), self.tick
-        beyond = [place for place in marks if (place > here if forwards else place < here)]
+        current = names.index(self.branch), self.tick
+        beyond = [place for place in marks if (place > current if forwards else place < current)]
         if not beyond:
             if not marks:
                 raise TuiGruError("there are no marks yet; m and a letter sets one")
             no = "this is the last mark" if forwards else "this is the first mark"
-            raise TuiGruError(no if here in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
+            raise TuiGruError(no if current in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
         return marks[min(beyond) if forwards else max(beyond)]
 
     def replaced(self, **changes: Any) -> State:
@@ -277,7 +277,7 @@ def log_here(state: State) -> tuple[LogLine, ...]:
 
 def with_hit(state: State, tick: int) -> dict[str, Any]:
     """Return the fields of a state that change when a run stops at `tick` of the current branch."""
-    others = [each for each in state.hits.get(state.branch, ()) if each != tick]
+    others = [hit for hit in state.hits.get(state.branch, ()) if hit != tick]
     return {"hits": _with_branch(state.hits, state.branch, (*others, tick)[-MOST_HITS:])}
 
 
@@ -314,4 +314,4 @@ def _with_branch(by_branch: Mapping[str, tuple[T, ...]], branch: str, items: tup
     """Replace the items of a branch; a branch without items has no entry."""
     if items == by_branch.get(branch, ()):
         return by_branch
-    return {name: each for name, each in {**by_branch, branch: items}.items() if each}
+    return {name: entries for name, entries in {**by_branch, branch: items}.items() if entries}

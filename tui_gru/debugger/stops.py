@@ -93,23 +93,23 @@ class Stops:
             if stop.id == id:
                 return stop
         ids = ", ".join(str(stop.id) for stop in self.all)
-        known = f"there are {ids}" if ids else "there is none at all"
-        raise TuiGruError(f"there is no breakpoint or watch {arguments.shown(id)}; {known}")
+        existing = f"there are {ids}" if ids else "there is none at all"
+        raise TuiGruError(f"there is no breakpoint or watch {arguments.shown(id)}; {existing}")
 
     def with_stop(self, stop: Stop) -> Stops:
         """Add a stop, or replace the one with the same id."""
-        return self._of({**{each.id: each for each in self.all}, stop.id: stop}.values(), max(self.last_id, stop.id))
+        return self._of({**{existing.id: existing for existing in self.all}, stop.id: stop}.values(), max(self.last_id, stop.id))
 
     def without(self, id: int) -> Stops:
         """Remove the stop with an id. Raises `TuiGruError` if there is none."""
         removed = self.get(id)
-        return self._of((each for each in self.all if each is not removed), self.last_id)
+        return self._of((stop for stop in self.all if stop is not removed), self.last_id)
 
     @staticmethod
     def _of(stops: Iterable[Stop], last_id: int) -> Stops:
-        every = tuple(stops)
-        breakpoints = tuple(stop for stop in every if isinstance(stop, Breakpoint))
-        return Stops(breakpoints, tuple(stop for stop in every if isinstance(stop, Watch)), last_id)
+        ordered = tuple(stops)
+        breakpoints = tuple(stop for stop in ordered if isinstance(stop, Breakpoint))
+        return Stops(breakpoints, tuple(stop for stop in ordered if isinstance(stop, Watch)), last_id)
 
     @property
     def active(self) -> tuple[Stop, ...]:
@@ -162,8 +162,10 @@ def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
 def described(stop: Breakpoint, program: Program) -> str:
     """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
     place = f" on {program.writer.name(stop.line)}" if stop.line else ""
-    said = ((keyword, in_screen_spelling(what, program.spellings) if keyword == "if" else what) for keyword, what in clauses(stop))
-    when = "".join(f" {keyword} {what}" for keyword, what in said if keyword != "log")
+    clauses_shown = (
+        (keyword, in_screen_spelling(text, program.spellings) if keyword == "if" else text) for keyword, text in clauses(stop)
+    )
+    when = "".join(f" {keyword} {text}" for keyword, text in clauses_shown if keyword != "log")
     kind = "log point" if stop.log else "breakpoint"
     log = f": {stop.log}" if stop.log else ""
     return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"
@@ -171,14 +173,14 @@ def described(stop: Breakpoint, program: Program) -> str:
 
 def changed(stop: S, changes: Mapping[str, Any]) -> S:
     """Return a stop with other fields. Raises `TuiGruError` if a field does not exist, has another type, or is the id."""
-    can = {each.name: type(getattr(stop, each.name)) for each in fields(stop) if each.name != "id"}
-    what = type(stop).__name__.lower()
+    can = {field.name: type(getattr(stop, field.name)) for field in fields(stop) if field.name != "id"}
+    kind_name = type(stop).__name__.lower()
     for name, value in changes.items():
         if name not in can:
-            raise TuiGruError(f"a {what} has no {name!r} to change; it has {', '.join(can)}")
+            raise TuiGruError(f"a {kind_name} has no {name!r} to change; it has {', '.join(can)}")
         if not isinstance(value, can[name]):
             kind = "a text" if can[name] is str else "True or False"
-            raise TuiGruError(f"{name} of a {what} is {kind}, not {arguments.shown(value)}")
+            raise TuiGruError(f"{name} of a {kind_name} is {kind}, not {arguments.shown(value)}")
     return replace(stop, **changes)
 
 
@@ -339,8 +341,8 @@ class LogPoint:
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise `ConditionError` if an expression cannot be evaluated on values of these shapes, whatever the values are."""
-        for each in self._fields():
-            each.expression.check(shapes)
+        for compiled_field in self._fields():
+            compiled_field.expression.check(shapes)
 
     def render(self, read: Read, read_previous: Read | None = None) -> str:
         """Return the line at one moment, with `·` for values not computed yet.
@@ -494,9 +496,9 @@ def resolve(stop: Stop, program: Program) -> ResolvedStop:
 
 def line_named(program: Program, name: str) -> str:
     """Return the target of the line with a name, in code or as on screen (`h̃`). Raises `TuiGruError` if there is no such line."""
-    known = program.code_name(name) if isinstance(name, str) else ""
-    if known in program.targets:
-        return known
+    target = program.code_name(name) if isinstance(name, str) else ""
+    if target in program.targets:
+        return target
     raise TuiGruError(f"there is no line that computes {name!r}; {did_you_mean(str(name), program.targets)}")
 
 
@@ -670,7 +672,7 @@ def _next_to_test(timeline: Timeline, batch: int) -> int:
     Other batches that do not learn have no more values, except one right after a batch that learns.
     """
     learned = np.flatnonzero(timeline.learned(0, batch - 1))
-    likely = [min(int(each) + 1, batch - 1) for each in learned[-1:]]
+    likely = [min(int(last_learned) + 1, batch - 1) for last_learned in learned[-1:]]
     return max((*likely, *timeline.changed_batches(0, batch - 1)[-1:]), default=-1)
 
 
@@ -719,40 +721,40 @@ class HitCounts:
     ) -> HitCounts:
         """Create from known counts: the number of hits in each batch, or UNKNOWN. `failed` are batches with errors. `batches` and
         `ticks` are those of `places`."""
-        known = cls()
-        known._counts, known._failed, known.tested = counts.copy(), set(failed), True
+        hit_counts = cls()
+        hit_counts._counts, hit_counts._failed, hit_counts.tested = counts.copy(), set(failed), True
         if batches is not None and ticks is not None:
-            known._ticks = array("q", ticks.tobytes())
-            known._begins = np.full(len(counts), UNKNOWN, np.int64)
-            known._begins[batches] = np.cumsum(counts[batches], dtype=np.int64) - counts[batches]
-        return known
+            hit_counts._ticks = array("q", ticks.tobytes())
+            hit_counts._begins = np.full(len(counts), UNKNOWN, np.int64)
+            hit_counts._begins[batches] = np.cumsum(counts[batches], dtype=np.int64) - counts[batches]
+        return hit_counts
 
     @property
     def places(self) -> dict[str, NDArray[np.int64]]:
         """The `batches` with hits that were tested, (n), and the `ticks` of these hits, batch by batch."""
         batches = np.flatnonzero(self._begins != UNKNOWN)
-        every = np.frombuffer(self._ticks, np.int64) if self._ticks else np.empty(0, np.int64)
-        parts = [every[at : at + count] for at, count in zip(self._begins[batches], self._counts[batches], strict=True)]
-        return {"batches": batches.astype(np.int64), "ticks": np.concatenate(parts or [every[:0]])}
+        ticks = np.frombuffer(self._ticks, np.int64) if self._ticks else np.empty(0, np.int64)
+        parts = [ticks[at : at + count] for at, count in zip(self._begins[batches], self._counts[batches], strict=True)]
+        return {"batches": batches.astype(np.int64), "ticks": np.concatenate(parts or [ticks[:0]])}
 
     @property
     def known_counts(self) -> NDArray[np.int32]:
         """The number of hits in each batch, up to the last that is known, (n); UNKNOWN for others."""
-        known = np.flatnonzero(self._counts != UNKNOWN)
-        return self._counts[: known[-1] + 1 if known.size else 0]
+        counted_batches = np.flatnonzero(self._counts != UNKNOWN)
+        return self._counts[: counted_batches[-1] + 1 if counted_batches.size else 0]
 
     def counts(self, first: int, last: int) -> NDArray[np.int32]:
         """Return the counts of the batches `first` … `last`, (last + 1 − first), UNKNOWN if not counted: a writable view."""
         self._counts = _lengthened(self._counts, last + 1)
         return self._counts[first : last + 1]
 
-    def known(self, batch: int) -> bool:
+    def is_counted(self, batch: int) -> bool:
         return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
 
     def store(self, hits: Hits) -> None:
         """Store the hits in a batch, unless they have been counted before: on another machine they may be at other places now."""
         self.tested = True
-        if not self.known(hits.batch):
+        if not self.is_counted(hits.batch):
             self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
             if hits.ticks:
                 self._begins = _lengthened(self._begins, hits.batch + 1)
@@ -821,14 +823,14 @@ class HitCache:
 
     def _taken_over(self, timeline: Timeline) -> dict[HitKey, HitCounts]:
         # A change in the past gives a new timeline; what was counted before the change holds on it as well.
-        nearest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
+        nearest = max(self._of, key=lambda other: _in_common(other, timeline), default=timeline)
         batches = _in_common(nearest, timeline)
-        return {key: each.shared(batches) for key, each in self._of.get(nearest, {}).items()} if batches else {}
+        return {key: counts.shared(batches) for key, counts in self._of.get(nearest, {}).items()} if batches else {}
 
 
 def _in_common(one: Timeline, other: Timeline) -> int:
     """Return the number of leading batches that two timelines share."""
     # The batch within which the first segment that differs begins is not shared: the change has an effect in it.
     same = one.chain.shared(other.chain)
-    parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
+    parted = (timeline.segments[same].first_batch for timeline in (one, other) if same < len(timeline.segments))
     return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

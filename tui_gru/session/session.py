@@ -204,7 +204,9 @@ class Session(Queries):
         budget, batch = self.state.timeline.memory.budget, self.config.record_bytes
         if budget.is_enough:
             return ""
-        return f"a batch of this model takes {mib(batch)}: its history takes up to {mib(budget.needed)}, not {mib(budget.limit)}"
+        return (
+            f"a batch of this model takes {mib(batch)}: its history takes up to {mib(budget.most_bytes)}, not {mib(budget.limit)}"
+        )
 
     # Moving in time
 
