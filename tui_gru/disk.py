@@ -185,7 +185,7 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         """Create the file. Raises `OSError`, `FileExistsError` if it exists."""
-        self.path = path
+        self.path = path.absolute()
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o666)
         self._is_torn = False
 

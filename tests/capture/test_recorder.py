@@ -521,6 +521,45 @@ def test_a_loss_that_is_no_number_any_more_is_said(folder):
     assert np.isnan(losses).tolist() == [False, True]
 
 
+@pytest.fixture
+def flushed(folder, monkeypatch):
+    """Return a function that returns the names of the files and folders that were flushed to the disk since it was last called."""
+    inodes = set()
+    monkeypatch.setattr("tui_gru.disk.SOON", 10**6)
+    monkeypatch.setattr("tui_gru.disk.os.fsync", lambda handle: inodes.add(os.fstat(handle).st_ino))
+
+    def names():
+        paths = [folder.parent, folder, *folder.iterdir()]
+        names = {path.name for path in paths if path.stat().st_ino in inodes}
+        inodes.clear()
+        return names
+
+    return names
+
+
+def test_what_survives_a_power_cut(folder, flushed):
+    """The description from the beginning, the steps around a trigger at once, and everything at the end."""
+    recorder = trained(folder, steps=2, every=2, last=1, on="loss > 3", close=False)
+    assert {"run.json", folder.name, folder.parent.name} <= flushed()
+    recorder.step(1.0)
+    assert flushed() == set()
+    recorder.step(4.0)
+    steps = {f"step-{number:08}.rank0.safetensors" for number in (0, 2, 3)}
+    assert {*steps, "steps.rank0.jsonl", folder.name} <= flushed()
+    recorder.step(1.0)
+    recorder.close()
+    assert {"step-00000004.rank0.safetensors", "steps.rank0.jsonl", folder.name} <= flushed()
+
+
+def test_a_disk_that_loses_what_it_is_given_is_reported_once(folder, monkeypatch):
+    recorder = trained(folder, steps=2, every=1, close=False)
+    with monkeypatch.context() as patched:
+        patched.setattr("tui_gru.disk.os.fsync", no_space)
+        with pytest.warns(UserWarning, match="what is recorded does not reach the disk: No space left on device") as warned:
+            recorder.close()
+    assert len(warned) == 1
+
+
 def test_a_file_that_is_half_written_is_taken_away(folder, monkeypatch):
     import tui_gru.capture.format as module
 

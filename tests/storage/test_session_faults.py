@@ -121,6 +121,25 @@ def test_a_recording_that_fails_leaves_the_session_and_what_was_written(path, mo
     assert session.position.number == Session.open(path).position.number + 1
 
 
+def test_what_is_recorded_is_flushed_to_the_disk_soon(path, monkeypatch):
+    due = []
+    monkeypatch.setattr("tui_gru.disk.Flusher.soon", lambda self, path: due.append(path))
+    with closing(Session.open(path, record=True)) as session:
+        session.step("batch")
+    assert set(due) == {path.with_name(f"{path.name}-wal")}
+
+
+def test_a_log_that_does_not_reach_the_disk_ends_the_recording(path, monkeypatch):
+    def fail(self, path):
+        self.failure = OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("tui_gru.disk.Flusher.soon", fail)
+    with closing(Session.open(path, record=True)) as session:
+        session.step("batch")
+        session.step("batch")
+        assert session.notice.startswith(f"no longer recorded to {path}: Input/output error")
+
+
 # Locks
 
 

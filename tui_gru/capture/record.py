@@ -47,7 +47,7 @@ from tui_gru.capture.format import (
     write_shard,
 )
 from tui_gru.capture.hooks import Capture, Optimizers
-from tui_gru.disk import GrowingFile
+from tui_gru.disk import Flusher, GrowingFile, synchronise_folder
 from tui_gru.errors import CaptureError, ModelFileError, printable, shown
 from tui_gru.files.arrays import AnyArray
 
@@ -258,6 +258,7 @@ class Recorder:
         self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
         self._losses: list[float | None] = []  # of the steps that are not written to a line yet
         self._written_losses = 0  # the number of steps whose losses are written to lines
+        self._flusher = Flusher()
         self._missed, self._why_missed = 0, ""  # the steps that could not be written, and the first reason
         self.kept: list[int] = []
         self._cut: int | None = None  # the step within which the script stopped
@@ -333,6 +334,9 @@ class Recorder:
         self._ring.clear()
         with self._going_on():
             self._lines.close()
+        with self._going_on():
+            self._flusher.now()
+            self._check_flusher()
 
     def __enter__(self) -> Recorder:
         return self
@@ -386,6 +390,8 @@ class Recorder:
             self._keep(step, "trigger" if fires else "end" if stopped else "every", norm)
             if self._last:
                 self._ring[-1] = None
+        if fires or stopped:
+            self._flusher.now()
         if len(self._losses) % MOST_LOSSES == 0 and self._losses:  # not at every step, if they cannot be written
             self._append_progress(step.number + 1)
 
@@ -397,6 +403,7 @@ class Recorder:
         if self._is_own() and self._trigger.waits_for_nan:
             self._write_ring()
             self._write(step, "trigger", None)
+            self._flusher.now()
 
     def _write_ring(self) -> None:
         for held in self._ring:
@@ -419,7 +426,9 @@ class Recorder:
             arrays, about = encoded(step)
             about |= {"why": why, "norm": plain(norm)}
             half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
-            write_shard(self._place / shard_name(step.number, self.rank), arrays, about, half=half)
+            path = self._place / shard_name(step.number, self.rank)
+            write_shard(path, arrays, about, half=half)
+            self._flush_soon(path, self._place)
         except Exception as error:
             reason = _reason(error)
             self._why_missed = self._why_missed or reason
@@ -496,6 +505,8 @@ class Recorder:
                 f"{printable(given, 250)} cannot be written: {reason}; name another folder", option="folder"
             ) from None
         self.folder, self._place = folder, folder.absolute()  # a script may change its working directory later
+        for changed in (self._place, self._place.parent):
+            synchronise_folder(changed)
         if folder != given:
             what = f"{printable(given, 250)} has a recording already, so this one is {printable(folder, 250)}"
             print(f"tui_gru.record: {what}; overwrite=True replaces it", file=sys.stderr)
@@ -540,10 +551,21 @@ class Recorder:
         """Write a line. If that fails, its losses come with the next one, and the file of the step has the rest of it."""
         try:
             self._lines.append(line.written().encode())
+            self._flush_soon(self._lines.path)
         except OSError as error:  # also after the file was closed
             self._losses = [*line.losses, *self._losses]
             self._written_losses -= len(line.losses)
             self._warn("disk", f"its list of steps cannot be written: {_reason(error)}; training continues")
+
+    def _flush_soon(self, *paths: Path) -> None:
+        """Have files and folders flushed to the disk within a second, so that a power cut loses no more."""
+        for path in paths:
+            self._flusher.soon(path)
+        self._check_flusher()
+
+    def _check_flusher(self) -> None:
+        if (failure := self._flusher.failure) is not None:
+            self._warn("flush", f"what is recorded does not reach the disk: {_reason(failure)}; training continues")
 
 
 def _reason(error: Exception) -> str:

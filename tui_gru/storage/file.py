@@ -316,6 +316,11 @@ def left_at(path: Path) -> int:
         return 0
 
 
+def log_of(path: Path) -> Path:
+    """Return the path of the log of a database."""
+    return _beside(path, LOG)
+
+
 def sizes(path: Path) -> tuple[int, int]:
     """Return the sizes of a database and of its log, in bytes."""
     log = _beside(path, LOG)
@@ -477,6 +482,7 @@ class SessionFile:
             recorded_here.pop(inode, None)
             return
         with suppress(sqlite3.Error, OSError, MemoryError):
+            self._connection.execute("PRAGMA synchronous = FULL")  # what follows changes the file itself
             leave_wal_mode(self._connection)
             if self._free_share() > FREE_SHARE:
                 self._connection.execute("VACUUM")

@@ -19,6 +19,7 @@ from platformdirs import user_state_path
 from tui_gru.debugger.position import in_words, position_of
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.state import State
+from tui_gru.disk import Flusher, synchronise_folder
 from tui_gru.engine.config import Config
 from tui_gru.errors import FilePath, TuiGruError, is_permitted, own_folder, permitted, shown
 from tui_gru.storage import file as session_file
@@ -241,7 +242,7 @@ def _make_folder(path: Path) -> None:
 class RecordedFile:
     """A session file that is being recorded to: it is updated after every verb.
 
-    What has been written survives the end of the process, even a crash; a power cut can lose the last moments, but not the file.
+    What has been written survives the end of the process, even a crash; a power cut can lose the last second, but not the file.
     """
 
     def __init__(self, path: Path, begin: Callable[[session_file.SessionFile | None], OpenedSession]) -> None:
@@ -258,6 +259,8 @@ class RecordedFile:
             raise session_file.no_locks(path)
         self._inode = session_file.replace(path, fill)
         self._file = session_file.recording(self.path, self._inode)
+        synchronise_folder(path.parent)  # which has a log beside the file now
+        self._log, self._flusher = session_file.log_of(path), Flusher()
         self._lock = threading.Lock()  # `kept` may be written by another thread than the verbs
         self.close = weakref.finalize(self, self._file.end_recording, self._inode)
 
@@ -310,8 +313,11 @@ class RecordedFile:
                     raise FileNotFoundError(None, "another file has taken its place")
                 if self._file.is_changed_outside():
                     raise OSError(None, "another program has changed the file")
+                if self._flusher.failure is not None:
+                    raise self._flusher.failure
                 try:
                     write(writer)
+                    self._flusher.soon(self._log)  # not here: the user would wait for the disk at every key
                 finally:  # also what was interrupted may have changed the file
                     self._file.note_sizes()
             except (sqlite3.Error, OSError, MemoryError, session_file.SessionFileError) as error:
