@@ -320,7 +320,7 @@ def test_numbers_that_are_not_finite_are_explained_too():
         (ValueRef("h", (0, 0), 0, 2), "not been computed yet"),
         (ValueRef("z", (7, 0), 0, 2), "no entry [7, 0]"),
         (ValueRef("z", (0,), 0, 2), "no entry [0]"),
-        (ValueRef("z", (), 0, 2), "z has the shape 2 x 2; name an entry of it, such as z[0, 0]"),
+        (ValueRef("z", (), 0, 2), "z has the shape 2 x 2; name an entry of it, such as z[row 1, unit 1]"),
         (ValueRef("z", (0, -1), 0, 2), "no entry [0, -1]"),
     ],
 )

@@ -44,6 +44,26 @@ def test_commands_are_separated_by_semicolons_outside_of_quotes(text: str, comma
     assert commands_of(text) == commands
 
 
+@pytest.mark.parametrize("entry", ["z[row 1, unit 2]", "Wz[“M”, unit 1]", "Wz[M, 1]", ":z[0,1]", "z[row 1, unit 2] t 1"])
+def test_an_entry_alone_is_explained(console: Console, entry: str) -> None:
+    console.execute("s")
+    assert console.execute(entry) == console.execute(f"why {entry.lstrip(':')}")
+
+
+def test_what_is_no_entry_is_refused_in_the_spelling_of_the_screen(console: Console) -> None:
+    console.execute("s")
+    for command, words in (
+        ("what-if z 0.5", r"such as z\[row 1, unit 1\]"),
+        ("why z", r"such as z\[row 1, unit 1\]"),
+        ("set Wz 3", r"such as Wz\[“h”, unit 1\]"),
+        ("z[0, 9]", r"its first entry is \[row 1, unit 1\]"),
+        ("none[0, 1]", "there is no value named 'none'"),
+        ("z[row 3, unit 1]", "column 3: z has the rows 1 to 2"),
+    ):
+        with pytest.raises(TuiGruError, match=words):
+            console.execute(command)
+
+
 #: Verbs whose answer is words, in an order in which each has something to do.
 ANSWERED = """
 o; s; 2s; S; n; N; e; f; F; step 3 batch; step -1 line; .; a; l; learning off; learning on; go e2 b1 t2; g; go 50%; G; newest

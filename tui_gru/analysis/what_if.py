@@ -168,7 +168,7 @@ def what_if(timeline: Timeline, here: Moment, edit: JournalEntry, t: int | None 
     _check_name(program, name)
     t = None if program.names[name].kind.per_batch else _timestep(here.position.t if t is None else t, program)
     array = _array(here, name, t)
-    check_index(edit, array)
+    check_index(program, edit, array)
     value, was = checked_number(edit, program.config), float(array[edit.index])
     begin = here.position.number * program.ticks
     tick = begin + offset_of(program, name, t)

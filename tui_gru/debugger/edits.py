@@ -273,7 +273,7 @@ def plan(edit: JournalEntry, moment: Moment, settings: TrainingSettings) -> tupl
 
 def _weight(edit: JournalEntry, moment: Moment) -> BatchEdit:
     """Return an edit of the current value of a weight or of a state of the update rule."""
-    check_index(edit, moment.weights[edit.name])
+    check_index(moment.program, edit, moment.weights[edit.name])
     value = checked_number(edit, moment.program.config)
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
@@ -300,7 +300,7 @@ def _state(edit: JournalEntry, moment: Moment) -> BatchEdit:
         raise TuiGruError(f"{previous} has already been used here; change {shown}, or step back to the start of the timestep")
     elif 0 <= (before := t - program.direction_of(state)) < program.seq_length and not moment.executed(state, before):
         raise TuiGruError(f"{previous} of timestep {t + 1} has not been computed yet; change {shown} once it is")
-    check_index(edit, moment.record.array(edit.name)[t])
+    check_index(moment.program, edit, moment.record.array(edit.name)[t])
     value = checked_number(edit, program.config)
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
@@ -321,7 +321,7 @@ def _computed(edit: JournalEntry, moment: Moment) -> BatchEdit:
             "at the end of the backward pass" if program.names[edit.name].kind.store is Store.GRADIENTS else "just after its line"
         )
         raise TuiGruError(f"{edit.name} can only be changed {where}, before it is used; go there first")
-    check_index(edit, np.asarray(array))
+    check_index(program, edit, np.asarray(array))
     value = checked_number(edit, program.config)
 
     def change(record: BatchRecord, trainer: Trainer) -> Point:
@@ -348,11 +348,11 @@ def _text(edit: JournalEntry, moment: Moment, settings: TrainingSettings) -> tup
     return replace(settings, letters=TextEdit(edit.index[0], char, settings.letters)), change
 
 
-def check_index(edit: JournalEntry, array: Array) -> None:
+def check_index(program: Program, edit: JournalEntry, array: Array) -> None:
     """Raise `TuiGruError` if the array has no entry at the index of the edit."""
     shape = array.shape
     if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
-        raise TuiGruError(no_entry(edit.name, shape, edit.index))
+        raise TuiGruError(no_entry(program, edit.name, shape, edit.index))
 
 
 def checked_number(edit: JournalEntry, config: Config) -> float:

@@ -326,7 +326,7 @@ class Explainer:
             raise TuiGruError(f"{number.name} has not been computed yet; step over its line first")
         shape = np.shape(value)
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
-            raise TuiGruError(no_entry(number.name, shape, number.index))
+            raise TuiGruError(no_entry(self._program, number.name, shape, number.index))
 
     # A unit held at 0: the line that computes it is multiplied by 0, and so is the gradient that this line receives
 

@@ -808,14 +808,14 @@ def brackets(index: Sequence[int]) -> str:
     return f"[{', '.join(map(str, index))}]"
 
 
-def no_entry(name: str, shape: Sequence[int], index: Sequence[int]) -> str:
+def no_entry(program: Program, name: str, shape: Sequence[int], index: Sequence[int]) -> str:
     """Return the message for an index that an array of this shape does not have."""
-    size = " x ".join(map(str, shape))
+    size, first = " x ".join(map(str, shape)), spoken_index(program, name, [0] * len(shape))
     if not shape:
         return f"{name} is one number and has no entry {brackets(index)}"
     if not index:
-        return f"{name} has the shape {size}; name an entry of it, such as {name}{brackets([0] * len(shape))}"
-    return f"{name} has the shape {size} and no entry {brackets(index)}; indices are counted from 0"
+        return f"{name} has the shape {size}; name an entry of it, such as {name}[{first}]"
+    return f"{name} has the shape {size} and no entry {brackets(index)}; numbers alone count from 0, and its first entry is [{first}]"
 
 
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:

@@ -59,6 +59,8 @@ def complete(screen: SessionScreen, typed: str) -> Completion:
     """Return the completions of the text before the cursor."""
     command = typed.lstrip(": ")
     name, space, rest = command.partition(" ")
+    if "[" in name:  # an entry of a value, which is explained
+        return Completion(len(typed), verb=_about(screen, screen.verbs["explain"], Arguments.of(command, typed)))
     if not space:
         return _of(len(typed) - len(command), name, _verbs(screen))
     verb = abbreviated(name, by_name(screen.verbs))

@@ -364,11 +364,15 @@ class HasVerbs(KeyUser, Protocol):
 
 
 def execute(screen: HasVerbs, typed: str) -> None:
-    """Execute what was typed on the `:` line. Raises `TuiGruError` if it cannot be parsed or executed."""
-    name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
+    """Execute what was typed on the `:` line: a verb with its arguments, or an entry of a value, `z[row 1, unit 2]`, which is
+    explained. Raises `TuiGruError` if it cannot be parsed or executed."""
+    text = typed.strip().lstrip(":").strip()
+    name, _, rest = text.partition(" ")
     if not name:
         return
-    verb, arguments = _verb(screen, name), Arguments.of(rest, typed)
+    is_entry = "[" in name  # which no verb has
+    verb = screen.verbs["explain"] if is_entry else _verb(screen, name)
+    arguments = Arguments.of(text if is_entry else rest, typed)
     if arguments and not (verb.typed or verb.more or verb.completes):
         raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
     try:
