@@ -815,7 +815,7 @@ def no_entry(program: Program, name: str, shape: Sequence[int], index: Sequence[
         return f"{name} is one number and has no entry {brackets(index)}"
     if not index:
         return f"{name} has the shape {size}; name an entry of it, such as {name}[{first}]"
-    return f"{name} has the shape {size} and no entry {brackets(index)}; numbers alone count from 0, and its first entry is [{first}]"
+    return f"{name} has the shape {size} and no entry {brackets(index)}; numbers alone count from 0; its first entry is [{first}]"
 
 
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:

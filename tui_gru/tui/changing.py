@@ -204,13 +204,12 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 
 
 def _say_sample(screen: MainScreen) -> None:
-    """Show the new samples in the message line, with the key to their panel if that is on another page."""
+    """Show the new samples in the message line, and turn to the page of their panel."""
     samples = screen.snapshot.state.samples
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
     words = [f"{each.sampler} “{''.join(map(in_line, each.text))}”" for each in drawn]
-    if screen.hides("Samples"):
-        words.append(with_keys(screen, "<page> shows their page"))
+    screen.show_page_of(panels.sequence.Samples)
     screen.answer(" · ".join(words))
 
 
@@ -571,8 +570,8 @@ def watch(screen: MainScreen, rest: Arguments) -> None:
         change_stop(screen, id, expression=expression, stops=stops)
         return
     change_stops(screen, lambda session: session.watch(expression, stops=stops))
-    page = f" · {sign_of_key(screen, 'page')} shows its page" if screen.is_small else ""
-    screen.say(f"watching {in_screen_spelling(expression, screen.session.program.spellings)}{page}")
+    screen.show_page_of(panels.listing.Watches)
+    screen.say(f"watching {in_screen_spelling(expression, screen.session.program.spellings)}")
 
 
 def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:

@@ -102,7 +102,7 @@ class Console(Desk):
     `ended` is True after `quit`. Commands raise `TuiGruError` if they are refused.
     """
 
-    running = playing = is_small = False
+    running = playing = False
     overlay: None = None
     focused: None = None
     maximized: None = None
@@ -237,8 +237,8 @@ class Console(Desk):
     def set_view(self, view: View) -> None:
         self.view = view
 
-    def hides(self, panel: str) -> bool:
-        return False
+    def show_page_of(self, panel: type[object]) -> None:
+        pass
 
     def walk(self, step: Step, times: int = 1) -> None:
         self._last = step

@@ -49,13 +49,8 @@ class Desk(Protocol):
         """Show a message. A verb that refuses what it was asked for says why in a warning."""
         raise NotImplementedError
 
-    @property
-    def is_small(self) -> bool:
-        """True if not all panels are in view."""
-        raise NotImplementedError
-
-    def hides(self, panel: str) -> bool:
-        """Return True if the panel of this class is on another page than the one in view."""
+    def show_page_of(self, panel: type[object]) -> None:
+        """Turn to a page with the panel of this class, unless the page in view has it, or another panel covers it."""
         raise NotImplementedError
 
     # Notices of the session

@@ -501,7 +501,7 @@ class Tour:
         if screen.maximized is not None and self.step is not None and self.step.alone:
             screen.minimize()
         self._at, self._paused = at, paused
-        if self.step is not None and screen.is_small:
+        if self.step is not None and screen.panels.small:
             screen.panels.turn_to(1)
             for panel in self.step.tells_of:
                 screen.panels.show_page_of(panel)
@@ -819,12 +819,9 @@ class MainScreen(SessionScreen):
 
     # What the answers of verbs depend on
 
-    @property
-    def is_small(self) -> bool:
-        return self.panels.small
-
-    def hides(self, panel: str) -> bool:
-        return self.panels.pages > 1 and self.overlay is None and not any(each.region for each in self.query(panel))
+    def show_page_of(self, panel: type[object]) -> None:
+        if self.overlay is None:
+            self.panels.show_page_of(panel)
 
     def hints(self) -> list[Hint]:
         """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.

@@ -233,7 +233,7 @@ class SessionScreen(GuardedScreen):
         if self.is_attached:  # otherwise the program is about to end
             self.say(problem, warning=True)
 
-    is_small, hides = Desk.is_small, Desk.hides
+    show_page_of = Desk.show_page_of
     notice, note, note_if_not_stopped = Desk.notice, Desk.note, Desk.note_if_not_stopped
     forget_notice, say_notice, answer = Desk.forget_notice, Desk.say_notice, Desk.answer
 
