@@ -6,7 +6,9 @@ from torch import nn
 
 import tui_gru
 from tui_gru import Session
+from tui_gru.debugger.position import as_typed, place_name
 from tui_gru.imported.recordings import open_recording
+from tui_gru.session.answers import place_in_words, place_of
 from tui_gru.tui.panels.time import loss_columns
 from tui_gru.tui.plots import Envelope, TimeScale
 
@@ -131,3 +133,29 @@ def test_a_file_that_was_removed_is_named(tmp_path):
     files[-1].unlink()
     said = f"2 files that were written are not there any more, among steps 0 to {STEPS}"
     assert said in Session.open(tmp_path / "run.gru").notice
+
+
+def test_all_steps_of_a_recording_are_there_before_any_is_stepped_through(session):
+    assert session.position.tick == 0
+    assert session.newest == session.snapshot().newest == session.end
+    batches, losses = session.history("loss")
+    assert (batches[-1], len(session.story(5).columns["loss"])) == (STEPS, STEPS + 1)
+    assert losses[0] == pytest.approx(session.snapshot().losses[0])
+
+
+def test_a_place_has_one_name_that_can_be_typed(tmp_path):
+    model, head, optimizer = parts()
+    with tui_gru.record(tmp_path / "run.gru", model, optimizer, every=5, last=0, on="") as recorder:
+        train(recorder, model, head, optimizer)
+    session = Session.open(tmp_path / "run.gru")
+    session.seek("step 10 t2")
+    snapshot = session.snapshot()
+    assert place_name(session.position) == as_typed(session.position) == "step 10 t2"
+    assert place_in_words(snapshot) == "at step 10 · t 2 · forward"
+    assert place_of(session.position) == {
+        "epoch": 1, "batch": 3, "t": 2, "step": 10, "phase": "forward", "words": "step 10 · t 2 · forward",
+    }  # fmt: skip
+    assert "step 10, t 2, forward" in repr(session)
+    session.seek("step 5")
+    session.step("batch")
+    assert place_in_words(session.snapshot()) == "at the end of step 5: step 10 begins with the next line"

@@ -344,7 +344,7 @@ def _chapters(timeline: Timeline, marks: Sequence[Mark]) -> Iterator[tuple[str, 
     """Yield the marks with a text in the order of time: the place as a heading, and the lines."""
     for mark in sorted(marks, key=lambda mark: mark.tick):
         at = position_of(timeline.program, mark.tick)
-        place = in_words(at.epoch, at.batch, at.t, at.phase) if mark.tick else "before the first line"
+        place = in_words(at.epoch, at.batch, at.t, at.phase, step=at.step) if mark.tick else "before the first line"
         lines = mark.text.split("\n") if mark.text else []
         after = "" if at.line is None else f"after {at.line.text}"
         branch = "" if len({mark.branch for mark in marks}) < 2 else f"on {mark.branch}"

@@ -80,8 +80,8 @@ class CarriedGradient:
 
     def _batch_term(self, line: str, index: AnyIndex, batch: int, value: float) -> Node:
         at = position_of(self._program, self._end(batch))
-        label = in_words(at.epoch, at.batch, between=" · ")
-        latex = rf"\text{{{in_words(at.epoch, at.batch)}}}"
+        label = in_words(at.epoch, at.batch, step=at.step, between=" · ")
+        latex = rf"\text{{{in_words(at.epoch, at.batch, step=at.step)}}}"
         return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
 
     def _shares(self, line: str, index: AnyIndex, batch: int) -> Derivation:
@@ -245,7 +245,7 @@ class ManualEdits:
     def note(self, tick: int, was: str) -> str:
         """Return the note of an edit: `set by hand at epoch 1, batch 2, t 1; it was 0.25`."""
         at = self._timeline.position(tick)
-        where = f"at {in_words(at.epoch, at.batch, at.t)}" if tick else "before the first line"
+        where = f"at {in_words(at.epoch, at.batch, at.t, step=at.step)}" if tick else "before the first line"
         return f"set by hand {where}; it was {was}"
 
     def _upto(self, number: ValueRef) -> Iterator[HistorySegment]:
@@ -598,7 +598,7 @@ class Explainer:
         if learned is None:
             return given(self._initial(name), tick=0)
         at = self._timeline.position(tick)
-        note = f"from the update of {in_words(at.epoch, at.batch)}"
+        note = f"from the update of {in_words(at.epoch, at.batch, step=at.step)}"
         text = self._program.lines[name].text
         return Derivation("sum", partial(self._update, number, tick), tick=tick, formula=text, note=note)
 

@@ -53,16 +53,19 @@ class Position:
     line: ProgramLine | None = field(compare=False, repr=False)
     offset: int = field(compare=False, repr=False)  # ticks since the start of the batch; 0 only at the start of the run
     number: int = field(compare=False, repr=False)  # the batch, counted through all epochs, 0-based
+    step: int | None = field(default=None, compare=False, repr=False)  # of a recording, counted as in its script; else None
 
 
 def position_of(program: Program, tick: int) -> Position:
     """Return the position after `tick` ticks."""
+    steps = program.config.source.steps
     if tick == 0:
-        return Position(0, 0, 0, 0, "start", None, 0, 0)
+        return Position(0, 0, 0, 0, "start", None, 0, 0, steps[0] if steps else None)
     number, k = divmod(tick - 1, program.ticks)
     line, t = program.line_at(k + 1)
     epoch, batch = divmod(number, program.num_batches)
-    return Position(tick, epoch, batch, t, line.phase, line, k + 1, number)
+    step = steps[number] if number < len(steps) else None
+    return Position(tick, epoch, batch, t, line.phase, line, k + 1, number, step)
 
 
 def tick_of(place: str | Position | int, current: Position, program: Program) -> int:
@@ -87,10 +90,13 @@ def tick_of(place: str | Position | int, current: Position, program: Program) ->
     return max(tick, 0)
 
 
-def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, between: str = ", ") -> str:
-    """Return a place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch."""
-    words = [f"epoch {epoch + 1:,}", f"batch {batch + 1:,}", *([] if t is None else [f"t {t + 1:,}"]), *filter(None, [phase])]
-    return between.join(words)
+def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, step: int | None = None, between: str = ", ") -> str:
+    """Return a place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch.
+
+    A batch of a recording is named by its `step`, as its script counts it: `step 140, t 1, forward`.
+    """
+    where = [f"epoch {epoch + 1:,}", f"batch {batch + 1:,}"] if step is None else [f"step {step:,}"]
+    return between.join([*where, *([] if t is None else [f"t {t + 1:,}"]), *filter(None, [phase])])
 
 
 def batch_in_words(epoch: int, batch: int) -> str:
@@ -100,15 +106,19 @@ def batch_in_words(epoch: int, batch: int) -> str:
 
 def place_name(position: Position) -> str:
     """Return a place as typed in `:go`, `e12 b3 t2`, with its phase unless that is forward: `e12 b3 t2 ←`, `e12 b3 loss`."""
-    where = f"e{position.epoch + 1} b{position.batch + 1}"
+    where = _batch_as_typed(position)
     if position.phase in ("forward", "backward"):
         return f"{where} t{position.t + 1}" + (" ←" if position.phase == "backward" else "")
     return where if position.phase == "start" else f"{where} {position.phase}"
 
 
 def as_typed(position: Position) -> str:
-    """Return a place as `tick_of` reads it: `e3 b2 t1`."""
-    return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"
+    """Return a place as `tick_of` reads it: `e3 b2 t1`, or `step 140 t1`."""
+    return f"{_batch_as_typed(position)} t{position.t + 1}"
+
+
+def _batch_as_typed(position: Position) -> str:
+    return f"e{position.epoch + 1} b{position.batch + 1}" if position.step is None else f"step {position.step}"
 
 
 def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None, bool]:

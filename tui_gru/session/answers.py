@@ -36,15 +36,16 @@ def place_in_words(snapshot: Snapshot) -> str:
     """Return the place as `at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, with what follows."""
     at, program = snapshot.position, snapshot.program
     if at == snapshot.last:
-        return f"at the end of the run, after epoch {at.epoch + 1:,}"
+        return f"at the end of the run, after {f'epoch {at.epoch + 1:,}' if at.step is None else f'step {at.step:,}'}"
     if at.tick == 0:
         return "before the first line"
     if at.offset == (program.ticks if snapshot.moment.learned else program.loss_tick):
         if at.batch + 1 == program.num_batches:
             return f"at the end of epoch {at.epoch + 1:,}: epoch {at.epoch + 2:,} begins with the next line"
-        return f"at the end of {in_words(at.epoch, at.batch, between=' · ')}: batch {at.batch + 2:,} begins with the next line"
+        following = f"batch {at.batch + 2:,}" if at.step is None else program.config.source.step(at.number + 1)
+        return f"at the end of {in_words(at.epoch, at.batch, step=at.step, between=' · ')}: {following} begins with the next line"
     t = None if snapshot.timestep is None else at.t
-    return f"at {in_words(at.epoch, at.batch, t, at.phase, between=' · ')}"
+    return f"at {in_words(at.epoch, at.batch, t, at.phase, step=at.step, between=' · ')}"
 
 
 def mark_names(marks: Sequence[Mark], program: Program) -> dict[str, str]:
@@ -137,10 +138,12 @@ DEPTH = 3  # levels of terms of a derivation; a further one is the derivation of
 
 
 def place_of(position: Position) -> dict[str, Any]:
-    """Return a position with `epoch`, `batch` and `t` counted from 1, its `phase`, and all of it in `words`."""
-    at = position.epoch, position.batch, position.t
-    words = in_words(*at, position.phase, between=" · ") if position.tick else "before the first line"
-    return {**dict(zip(("epoch", "batch", "t"), (each + 1 for each in at), strict=True)), "phase": position.phase, "words": words}
+    """Return a position with `epoch`, `batch` and `t` counted from 1, its `phase`, and all of it in `words`; in a recording also
+    the `step`, as its script counts it."""
+    at, step = (position.epoch, position.batch, position.t), position.step
+    words = in_words(*at, position.phase, step=step, between=" · ") if position.tick else "before the first line"
+    counts = dict(zip(("epoch", "batch", "t"), (each + 1 for each in at), strict=True))
+    return {**counts, **({} if step is None else {"step": step}), "phase": position.phase, "words": words}
 
 
 class ToldStory(NamedTuple):

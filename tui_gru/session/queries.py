@@ -109,7 +109,9 @@ class Queries:
 
     @property
     def newest(self) -> Position:
-        """The newest position reached on this branch."""
+        """The newest position reached on this branch; of batches that were imported, the last one, since all are known."""
+        if self._run.end is not None and not self.config.source.can(Ability.TRAIN):
+            return self._run.end
         return self._run.timeline.position(self.state.branches.newest)
 
     @property
@@ -121,7 +123,7 @@ class Queries:
     def left_at(self) -> str:
         """The position and the numbers of branches and changes, in one line, for the notice of a reopened session."""
         at, done = self.position, counted(len(self.state.branches.done), "change")
-        place = in_words(at.epoch, at.batch, at.t, between=" · ")
+        place = in_words(at.epoch, at.batch, at.t, step=at.step, between=" · ")
         return f"{place} on {self.branch}, {counted(len(self.branches), 'branch')}, {done}"
 
     def batches_to(self, tick: int | None = None) -> int:
@@ -412,7 +414,8 @@ class Queries:
         at = None if at is None else arguments.several("at", at)
         check = partial(run.interrupts.check, "stopped before the curve was complete")
         expression = arguments.text("an expression", expression)
-        count = run.timeline.completed(run.position if at is None else self.newest)
+        trains = self.config.source.can(Ability.TRAIN)
+        count = run.timeline.completed(run.position if at is None and trains else self.newest)
         return analysis.story.course(run.timeline, count, expression, points, at=at, check=check)
 
     def story(

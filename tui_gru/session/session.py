@@ -77,7 +77,7 @@ class Session(Queries):
     def __repr__(self) -> str:
         config, at = self.config, self.position
         sizes = " ".join(f"{axis} {size}" for axis, size in config.sizes.items())
-        place = in_words(at.epoch, at.batch, at.t, at.phase) if at.tick else "at the start"
+        place = in_words(at.epoch, at.batch, at.t, at.phase, step=at.step) if at.tick else "at the start"
         loss = ""
         with suppress(TuiGruError):  # a recording that cannot be read any more
             loss = "" if self.loss is None else f", loss {self.loss:.6g}"

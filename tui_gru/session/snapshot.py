@@ -122,6 +122,7 @@ class Snapshot:
     @classmethod
     def _of(cls, run: Run, state: State, moment: Moment, findings: tuple[Finding, ...], **more: Any) -> Snapshot:
         timeline, source, branches = run.timeline, state.config.source, state.branches
+        trains = source.can(Ability.TRAIN)
         segment = timeline.segment_at(state.tick)
         known = run.program.last_loss(branches.newest) + 1  # the number of batches, from the first on, whose loss is known
         if source.numbers is not None or not source.can(Ability.LOSS):
@@ -132,7 +133,7 @@ class Snapshot:
             corpus=segment.trainer.corpus,
             settings=segment.settings,
             losses=ScalarSeries(timeline, "loss", known),
-            newest=timeline.position(branches.newest),
+            newest=timeline.position(branches.newest) if trains or run.end is None else run.end,
             last=run.end,
             forks=run.tree.of(branches),
             unrecorded=run.recorder.unrecorded or run.recorder.undecided,
@@ -454,7 +455,7 @@ def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
 
 def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
     p = snapshot.position
-    place = f"% {in_words(p.epoch, p.batch, p.t)}"
+    place = f"% {in_words(p.epoch, p.batch, p.t, step=p.step)}"
     return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
 
 

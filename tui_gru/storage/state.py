@@ -228,7 +228,7 @@ def place_of(state: State) -> str:
     """Return the position at which a session without a text was left, in words, for a list of sessions."""
     config, at = state.config, state.branches.timeline.position(state.tick)
     if config.source.can(Ability.TRAIN):
-        return in_words(at.epoch, at.batch, at.t)
+        return in_words(at.epoch, at.batch, at.t, step=at.step)
     places = config.source.places
     return printable(f"{config.source.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
 

@@ -454,7 +454,7 @@ def arrays(screen: MainScreen, rest: Arguments) -> None:
 
 def _when(screen: MainScreen) -> str:
     at = screen.snapshot.position
-    return f"read at {in_words(at.epoch, at.batch)}"
+    return f"read at {in_words(at.epoch, at.batch, step=at.step)}"
 
 
 def go_to_character(screen: MainScreen, at: int) -> None:

@@ -280,7 +280,7 @@ class ExplainedNumbers:
         tick = number.tick if derivation.tick is None else derivation.tick
         at, place = self._walk.session.state.timeline.position(tick), ""
         if derivation.kind != "given":
-            place = in_words(at.epoch, at.batch, at.t, at.phase, between=" · ") if tick else "before the first line"
+            place = in_words(at.epoch, at.batch, at.t, at.phase, step=at.step, between=" · ") if tick else "before the first line"
         ticks = self._walk.ticks
         moment = bisect_left(ticks, tick) if place and ticks[0] <= tick <= ticks[-1] else None
         terms = [self._term(row, row.path in opened) for row in rows]
@@ -390,7 +390,7 @@ class DrawnMoments:
                 if known is not None:
                     rows[y].append((x, spot.width, known))
         self._spots.append([tuple(sorted(row)) for row in rows])
-        place = in_words(at.epoch, at.batch, None if snapshot.timestep is None else at.t, at.phase, between=" · ")
+        place = in_words(at.epoch, at.batch, None if snapshot.timestep is None else at.t, at.phase, step=at.step, between=" · ")
         self._words.append((place if at.tick else "start", safe_text(said(snapshot))))
 
     def data(self) -> dict[str, Any]:

@@ -253,7 +253,7 @@ class CheckReport(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         at = self._position
-        title = f"check · {in_words(at.epoch, at.batch, between=' · ')}/{snapshot.program.num_batches:,}"
+        title = f"check · {in_words(at.epoch, at.batch, step=at.step, between=' · ')}/{snapshot.program.num_batches:,}"
         if at.number != snapshot.position.number:
             title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"

@@ -278,7 +278,7 @@ def _place(position: Position) -> str:
     """Return a place as `epoch 1 · batch 2 · t 3 · backward`."""
     if position.tick == 0:
         return "before the first line"
-    return in_words(position.epoch, position.batch, position.t, position.phase, between=" · ")
+    return in_words(position.epoch, position.batch, position.t, position.phase, step=position.step, between=" · ")
 
 
 # ------------------------------------------------------------------------------

@@ -291,7 +291,7 @@ class StoryPanel(SnapshotPanel):
     def place(self, batch: int) -> str:
         """Return a batch as it is typed, counted from 1: `e5 b82`."""
         epoch, number = divmod(batch, self.snapshot.program.num_batches)
-        return f"e{epoch + 1} b{number + 1}"
+        return self.snapshot.config.source.step(batch) or f"e{epoch + 1} b{number + 1}"
 
     def titles(self, snapshot: Snapshot) -> Titles:
         story, moment = self.story, self.moment

@@ -182,7 +182,7 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
     def add(words: str, ink: Style, need: int) -> None:
         items.append(_Item(line(palette, (words, ink)), need))
 
-    behind = snapshot.newest.tick - snapshot.position.tick
+    behind = snapshot.newest.tick - snapshot.position.tick if snapshot.config.source.can(Ability.TRAIN) else 0
     if not snapshot.finite:
         add(f"{palette.glyphs.not_finite} not finite", palette.warning, 11)
     if snapshot.silent is not None:
@@ -641,7 +641,7 @@ class TimeLine(SnapshotPanel):
         losses = self._series.envelope.values
         if tick > snapshot.newest.tick:
             words += " · not reached yet"
-        elif position.number < len(losses):
+        elif position.number < len(losses) and position.number not in snapshot.config.source.unknown_losses:
             words += f" · loss {numbers.plain(losses[position.number])}"
         column = scale.column(tick)
         notes = dict.fromkeys(sign.note for sign in self._signs if scale.column(sign.tick) == column)
@@ -708,7 +708,7 @@ class LossCurve(SnapshotPanel):
             return Titles(title, self._described(snapshot, self.pointed))
         if not count:
             return Titles(title)
-        batches = numbers.counted(count, "batch")
+        batches = numbers.counted(count, "step" if snapshot.config.source.steps else "batch")
         scale = [] if self.scale is Scale.AUTO else [self.scale.value]
         if each is None:
             unknown = snapshot.config.source.unknown_losses
@@ -744,7 +744,8 @@ class LossCurve(SnapshotPanel):
             losses = "loss not known"
         if snapshot.other is not None and batch < len(self._other):
             losses += f" ({numbers.plain(self._other.envelope.values[batch])} on {snapshot.other.name})"
-        return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
+        step = snapshot.config.source.step(batch)
+        return f"{losses} · {step}" if step else f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
 
     def _legend(self, one: str, other: str) -> Content:
         """Return the legend of the curves of two branches."""
