@@ -25,7 +25,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding, RunFacts
 from tui_gru.analysis.findings import TABLE, Harm, by_cause, find
 from tui_gru.analysis.losses import baselines
-from tui_gru.analysis.trials import UNDO, loss_after
+from tui_gru.analysis.trials import UNDO, changes, loss_after, undo_of
 from tui_gru.debugger.position import batch_in_words
 from tui_gru.engine.numbers import rounded
 from tui_gru.imported.recordings import open_recording
@@ -1040,3 +1040,28 @@ def test_a_weight_that_was_set_is_not_said_to_have_grown_by_an_update():
     assert first.name == "not-finite"
     assert first.cures[0].name == UNDO
     assert "the cause is the update" not in repr([each.evidence for each in session.findings()])
+
+
+def test_a_jump_that_is_back_has_gone_wherever_it_was():
+    session = edited(2.0, 8)
+    (found,) = session.findings()
+    session.step("batch", 400)
+    assert session.findings() == ()
+    (gone,) = [each for each in session.gone() if each.name == "loss-jumps"]
+    assert gone.title == found.title
+    assert 80 <= gone.first_seen.number <= 88
+    assert gone.last_seen.number < 200
+
+
+def test_a_cure_says_which_changes_it_takes_back():
+    session = with_rate(1.0)
+    timeline = session.state.timeline
+    assert undo_of(timeline, next(changes(timeline, session.position.tick))).typed.startswith("put learning_rate back to 0.01")
+    session = run(60, **LEARNED)
+    session.learning_rate = 1.0
+    session.edit("bh", (2,), 3.0)
+    session.step("batch", 20)
+    timeline = session.state.timeline
+    words = undo_of(timeline, next(changes(timeline, session.position.tick))).typed
+    assert words.startswith("take 2 changes back at epoch")
+    assert words.endswith(": of learning_rate, bh")

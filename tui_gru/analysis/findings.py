@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 MOST_EXAMINATIONS = 12  # of earlier moments, to find out since when a run shows a finding
 MOST_CHANGES = 3  # places of changes made by hand that may be the cause of a finding
 _BETTER, _MOST_FIRST = 0.05, 3  # nats by which a cure that is offered first lowers the loss; such cures of one's own cell
+MOST_JUMPS = 4  # of the loss, after which it is examined what has gone again
 EARLIER_MOMENTS = 6  # on a logarithmic scale of the batches, and half as many evenly, that are examined for what has gone again
 
 
@@ -282,18 +283,18 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
             others = tuple(cure for cure in finding.cures if not since or cure.name in ("learning_rate", "clip"))
             words = f"{undo.typed}; or {finding.cure}" if others and finding.cure != NO_OPTION else undo.typed
             evidence = tried(undo, losses, own, counted(count, "batch"))
-            return replace(finding, cure=words, cures=(undo, *others), evidence=(*finding.evidence, evidence))
+            return replace(finding, cure=words, cures=(undo, *others), evidence=(*finding.evidence, evidence), is_tried=True)
     count = min(max(len(x.learned), LEAST_TRIED), most)
     as_it_is = losses_with(timeline, x.moment, None, count, check=x.check) if x.config.cell_text else None
     if as_it_is is None:
-        return finding
+        return course.with_tried_cure(finding, x)
     trials: dict[Cure, list[float]] = {}
     for cure in dict.fromkeys((*repairs(x.config), Cure("cell", "gru"), *finding.cures[:2])):
         losses = losses_with(timeline, x.moment, cure, count, check=x.check) or []
         if is_lower(losses, as_it_is, _BETTER):
             trials[cure] = losses
     if not trials:
-        return finding
+        return course.with_tried_cure(finding, x)
     # Where several lower the loss about as much, the smallest change of the cell comes first, and another cell after it.
     least, without = min(map(loss_after, trials.values())), min(loss_after(as_it_is), as_it_is[0])
     enough = (least + max(without, least)) / 2
@@ -306,6 +307,8 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
         cure=words if finding.cure == NO_OPTION else f"{words}; or {finding.cure}",
         cures=(*first, *(cure for cure in finding.cures if cure not in first)),
         evidence=(*finding.evidence, tried(first[0], trials[first[0]], as_it_is, counted(count, "batch"))),
+        since=0,
+        is_tried=True,
     )
 
 
@@ -341,7 +344,8 @@ def gone_again(
     if not timeline.program.config.source.can(Ability.TRAIN) or count < 2:
         return ()
     logarithmic, even = np.geomspace(1, count, EARLIER_MOMENTS + 1)[:-1], np.linspace(0, count, EARLIER_MOMENTS // 2 + 1)[1:-1]
-    counts = sorted({max(round(each), 1) for each in (*logarithmic.tolist(), *even.tolist())} - {count})
+    jumps = course.after_jumps(RunFacts.after(timeline, count))[:MOST_JUMPS]
+    counts = sorted({max(round(each), 1) for each in (*logarithmic.tolist(), *even.tolist(), *jumps)} - {count})
     present = {each.name for each in now}
     present |= {name for rule in TABLE if rule.name in present for name in rule.instead_of}
 

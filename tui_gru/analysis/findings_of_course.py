@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru import errors as arguments
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, is_back
 from tui_gru.analysis.findings_of_training import exploding_gradient, of_steps
 from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
 from tui_gru.analysis.trials import (
@@ -20,15 +21,16 @@ from tui_gru.analysis.trials import (
     larger_rates,
     loss_after,
     losses_with,
+    losses_without_learning,
     smaller_rates,
     trial_batches,
 )
-from tui_gru.analysis.trouble import Explosion
+from tui_gru.analysis.trouble import Explosion, is_edited_within
 from tui_gru.analysis.units import read_text
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import Program, spoken
-from tui_gru.debugger.segment import checkpoint_of
+from tui_gru.debugger.segment import HistorySegment, checkpoint_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import INITS, Config, Text, cut, token_word
 from tui_gru.engine.data import Corpus
@@ -172,14 +174,19 @@ def _has_new_weights(x: RunFacts) -> bool:
 # The size of the steps. Whether another rate is better is not guessed: it is tried on a copy of the run.
 
 
-def _step_ratio(records: Iterable[BatchRecord]) -> float:
-    """Return the median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
-    found = []
+def _step_ratio(x: RunFacts, batches: Iterable[int]) -> float:
+    """Return the median of ‖ΔW‖ / ‖W‖ of the updates of some batches, over all weights together; NaN if there are none.
+
+    A batch within which a number was set by hand is left out.
+    """
+    ratios = []
     with np.errstate(all="ignore"):
-        for record in records:
-            before, after = (np.asarray(w.parameters, np.float64) for w in (record.before, record.after))
-            found.append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
-    return float(np.median(found)) if found else math.nan
+        for batch in batches:
+            if not is_edited_within(x.timeline, batch):
+                record = x.record(batch)
+                before, after = (np.asarray(w.parameters, np.float64) for w in (record.before, record.after))
+                ratios.append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
+    return float(np.median(ratios)) if ratios else math.nan
 
 
 def _windows(losses: ScalarRows) -> Float64Array:
@@ -259,7 +266,10 @@ def _saves_before(x: RunFacts, batch: int, cures: tuple[Cure, ...]) -> _Saving |
         # Where the run has ended in trouble, the trial goes on until it can be told from what comes by chance.
         count = min(max(x.count, batch + LEAST_TRIED) - since, trial_batches(x.config))
         if savings := list(_savings(x, cures, since, count)):
-            return min(savings, key=lambda saving: saving.loss)
+            least = min(saving.loss for saving in savings)
+            return next(
+                saving for saving in savings if saving.loss <= least + _ABOVE
+            )  # the smallest change that does about as much
     return None
 
 
@@ -295,7 +305,7 @@ def _rate_that_explodes(x: RunFacts) -> Iterator[Finding]:
     step = batch if explosion.column == "max_weight" else batch - 1  # the update before the growth
     if step < 0 or not x.timeline.learns(step):
         return
-    ratio = _step_ratio([x.record(step)])
+    ratio = _step_ratio(x, [step])
     saving = _saves_before(x, batch, _rates_for(x, ratio))
     if saving is None:
         return
@@ -326,19 +336,34 @@ def explodes(x: RunFacts) -> Iterator[Finding]:
     """Find where a number of the run grows a thousandfold, at which the run stops, if the loss has not come back since."""
     if (explosion := x.explosion) is None:
         return
-    batch, settings = x.timeline.position(explosion.tick).number, x.moment.record.settings
-    cures = (*smaller_rates(settings), Cure("clip", 1.0), Cure("init", "torch"))
-    saving = _saves_before(x, batch, cures)
     yield Finding(
         "explodes",
-        f"the run explodes: {explosion.growth} in {x.at(batch)}",
+        f"the run explodes: {explosion.growth} in {x.at(x.timeline.position(explosion.tick).number)}",
         "Numbers that grow a thousandfold in a batch take with them what was learned, and soon are not finite.",
-        of_steps(x) if saving is None else saving.cure.typed,
-        (of_explosion(explosion, x, titled=True), *([saving.evidence(x)] if saving is not None else [])),
+        of_steps(x),
+        (of_explosion(explosion, x, titled=True),),
         explosion.tick,
-        cures if saving is None else tuple(dict.fromkeys((saving.cure, *cures))),
-        0 if saving is None else saving.since,
-        is_tried=saving is not None,
+        (*smaller_rates(x.moment.record.settings), Cure("clip", 1.0), Cure("init", "torch")),
+    )
+
+
+def with_tried_cure(finding: Finding, x: RunFacts) -> Finding:
+    """Return a finding of a place in the run with the option first that surely prevents it, tried from shortly before it on."""
+    if finding.name not in ("explodes", "loss-jumps", "loss-rises") or finding.tick is None or not finding.cures:
+        return finding
+    batch = x.timeline.position(finding.tick).number
+    if finding.name == "loss-rises":
+        windows = _windows(x.losses[x.learned])
+        batch = _leaves(x.learned, windows, float(x.losses[x.learned[0]]))
+    if (saving := _saves_before(x, batch, finding.cures)) is None:
+        return finding
+    return replace(
+        finding,
+        cure=saving.cure.typed,
+        evidence=(*finding.evidence, saving.evidence(x)),
+        cures=tuple(dict.fromkeys((saving.cure, *finding.cures))),
+        since=saving.since,
+        is_tried=True,
     )
 
 
@@ -359,14 +384,16 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     if not len(finite) or "learning_rate" not in x.moment.record.settings:
         return
     first, last = int(finite[0]), int(finite[-1])
-    began, at_first, at_last = float(x.losses[first]), _step_ratio([x.record(first)]), _last_ratio(x, last)
+    began, at_first, at_last = float(x.losses[first]), _step_ratio(x, [first]), _last_ratio(x, last)
     batch, ratio = (last, at_last) if at_last > _LARGE else (first, at_first)
     soon = short and len(finite) == len(x.learned)
     now, best = (float(windows[-1]), min(began, *windows[:-1])) if not short else (math.inf, began)
     if soon:
         now = float(x.losses[finite][-(len(finite) // 2) :].mean())
+    elif last != x.learned[-1]:
+        now = math.inf
     risen = now > _UP * (best if batch == last or ratio <= _LARGE else began) + _ABOVE
-    tried = None
+    tried, place = None, -1
     # The first step of Adam is large by itself: where only that is, a smaller rate has to be better, as soon as one can be tried.
     if soon or not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
         if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
@@ -375,15 +402,27 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
         if soon:
             tried = _saves_before(x, last, _rates_for(x, max(at_first, at_last)))
         else:
-            tried = _saves(x, smaller_rates(x.moment.record.settings)[:3], also_from_rise=True)
+            rates = smaller_rates(x.moment.record.settings)[:3]
+            tried = _saves(x, rates, also_from_rise=True)
+            rises_at = _leaves(finite, windows, best)
+            if tried is None and now > _UP * best + _ABOVE and len(x.learned) >= LEAST_TRIED:
+                place = rises_at
+                tried = _saves_before(x, place, rates)
+            if tried is not None and max(at_first, at_last) <= _HUGE:
+                start = int(np.searchsorted(x.learned, rises_at))
+                if _loss_unchanged(x, start) > float(x.losses[x.learned][start : start + _WINDOW].mean()) - _HARMFUL:
+                    return  # a passage of the text that is as hard without these steps
         if tried is None:
             return
         batch, ratio = (last, at_last) if at_last > at_first else (first, at_first)
+        if place >= 0:
+            batch, ratio = place, _step_ratio(x, [place])
     settings = x.record(batch).settings
     last_few = len(finite) // 2 if soon else _WINDOW
+    step = f"a step changes the weights by {rounded(100 * ratio)} %"
     yield Finding(
         "rate-too-large",
-        f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
+        f"the learning rate is too large: {step if place < 0 else f'from {x.at(place)} on the loss rises'}",
         "Such large steps overshoot the minimum" + (", and the loss rises." if risen else ", and the loss stays high."),
         f"{Cure('learning_rate', settings['learning_rate'] / 10).typed} or less" if tried is None else tried.cure.typed,
         (
@@ -402,6 +441,13 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     )
 
 
+def _leaves(batches: NDArray[np.intp], windows: Float64Array, best: float) -> int:
+    """Return the batch from which on the windows of losses are above the best one; the last batch if they are not."""
+    low = [i for i, loss in enumerate(windows.tolist()) if is_back(loss, best)]
+    after = len(batches) % _WINDOW + _WINDOW * (low[-1] + 1 if low else 0)
+    return int(batches[min(after, len(batches) - 1)])
+
+
 def _has_soon_risen(losses: ScalarRows) -> bool:
     """Return True if the later half of a few losses is more than ten times the first one: too far above it for chance."""
     half = len(losses) // 2
@@ -411,8 +457,8 @@ def _has_soon_risen(losses: ScalarRows) -> bool:
 def _last_ratio(x: RunFacts, last: int) -> float:
     """Return the median of ‖ΔW‖ / ‖W‖ of the last updates up to a batch."""
     if len(x.learned) and last == x.learned[-1]:
-        return _step_ratio(record for _, record in x.recently_learned)
-    return _step_ratio([x.record(last)])
+        return _step_ratio(x, (batch for batch, _ in x.recently_learned))
+    return _step_ratio(x, [last])
 
 
 def rate_too_small(x: RunFacts) -> Iterator[Finding]:
@@ -421,7 +467,7 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
     if not x.program.update:  # in a recording, each step has its weights before the update only
         return
     learned = _with_same_rate(x)
-    windows, ratio = _windows(x.losses[learned]), _step_ratio(record for _, record in x.recently_learned)
+    windows, ratio = _windows(x.losses[learned]), _step_ratio(x, (batch for batch, _ in x.recently_learned))
     if not len(windows) or not ratio < _SLOW:
         return
     batch, record = x.recently_learned[-1]
@@ -545,7 +591,7 @@ def loss_rises(x: RunFacts) -> Iterator[Finding]:
         "loss-rises",
         "the loss rises above that of the first batch",
         "A step should lower the loss of its batch; these steps lead away from the minimum.",
-        "look where it begins to rise, and what was changed there",
+        f"look where it begins to rise; {of_steps(x)}",
         (
             Evidence(f"the last {_WINDOW} batches lose {rounded(now)} on average; the first lost {rounded(began)}"),
             _grad_norm(x, batch) if x.program.update else x.loss_of(batch),
@@ -555,39 +601,98 @@ def loss_rises(x: RunFacts) -> Iterator[Finding]:
     )
 
 
-def loss_jumps(x: RunFacts) -> Iterator[Finding]:
-    """Find the first place in the whole run where the loss jumps up, and what was changed there."""
-    losses = x.losses[x.learned]
+class _Jump(NamedTuple):
+    """A place where the loss jumps up and from which it has not come back: the batch, its place among those that have learned, the
+    mean losses before and from there on, and the loss of the same batches with the weights of shortly before, NaN if unknown."""
+
+    batch: int
+    place: int
+    before: float
+    after: float
+    unchanged: float
+
+
+def _jump_places(losses: ScalarRows) -> Iterator[tuple[int, float]]:
+    """Yield each place, among batches that have learned, where a window of losses begins that is far above those before, with the
+    largest of these."""
     windows = _windows(losses)
     if len(windows) < _JUMP_AFTER + 1:
         return
     before = np.maximum.reduce([windows[i : len(windows) - _JUMP_AFTER + i] for i in range(_JUMP_AFTER)])
     first = len(losses) % _WINDOW + _JUMP_AFTER * _WINDOW  # the first batch of the windows, among those that have learned
-    jumps = [
-        jump
-        for jump in np.flatnonzero(windows[_JUMP_AFTER:] > 1.5 * before + 5 * _ABOVE).tolist()
-        if windows[_JUMP_AFTER + jump] - before[jump] > _NOISY * _noise(losses[: first + jump * _WINDOW][-_NOISE_OF:])
-    ]
-    start = first + jumps[0] * _WINDOW if jumps else _jump_at_edit(x, losses)
-    if start is None:
+    for jump in np.flatnonzero(windows[_JUMP_AFTER:] > 1.5 * before + 5 * _ABOVE).tolist():
+        start = first + jump * _WINDOW
+        if windows[_JUMP_AFTER + jump] - before[jump] > _NOISY * _noise(losses[:start][-_NOISE_OF:]):
+            yield start, float(before[jump])
+
+
+def after_jumps(x: RunFacts) -> list[int]:
+    """Return after how many batches the loss of a run has jumped, the last places first, whether it has come back or not."""
+    places = [start for start, _ in _jump_places(x.losses[x.learned])]
+    return [int(x.learned[min(start + _WINDOW, len(x.learned)) - 1]) + 1 for start in reversed(places)]
+
+
+def _jump(x: RunFacts) -> _Jump | None:
+    """Return the first jump of the loss from which it has not come back, and which is not that of a hard passage of the text."""
+    losses = x.losses[x.learned]
+    places = dict(_jump_places(losses))
+    if (at_edit := _jump_at_edit(x, losses)) is not None:
+        places.setdefault(at_edit, float(losses[at_edit - _WINDOW : at_edit].mean()))
+    for start, level in sorted(places.items()):
+        if is_back(float(losses[-_WINDOW:].mean()), level) and start != at_edit:
+            continue
+        place = start
+        if start != at_edit:  # the first loss that is nearer to those of the jump
+            between = (level + float(losses[start : start + _WINDOW].mean())) / 2
+            place += int(np.argmax(losses[start - _WINDOW : start + _WINDOW] > between)) - _WINDOW
+        before, after = float(losses[:place][-_WINDOW:].mean()), float(losses[place : place + _WINDOW].mean())
+        unchanged = _loss_unchanged(x, place)
+        if not unchanged > (before + after) / 2:
+            return _Jump(int(x.learned[place]), place, before, after, unchanged)
+    return None
+
+
+def _loss_unchanged(x: RunFacts, place: int) -> float:
+    """Return the loss of the batches of a jump with the weights of shortly before it and of any change there; NaN in the first."""
+    batches = x.learned[place : place + _WINDOW]
+    since = int(x.learned[max(place - _WINDOW, 0)])
+    changed = [segment.start for segment in _changes(x, place)]
+    since = min([since, *(x.timeline.completed(x.timeline.position(start)) for start in changed)])
+    if since < 1 or not x.config.source.can(Ability.TRAIN):
+        return math.nan
+    losses = losses_without_learning(x.timeline, since, int(batches[-1]) + 1 - since, x.check)
+    return float(np.mean([losses[batch - since] for batch in batches.tolist() if batch - since < len(losses)] or [math.nan]))
+
+
+def _changes(x: RunFacts, place: int) -> list[HistorySegment]:
+    """Return the changes that were made by hand shortly before a batch, which has this place among those that have learned."""
+    low, high = int(x.learned[max(place - _WINDOW, 0)]) - _WINDOW, int(x.learned[place])
+    return [segment for segment in x.timeline.segments[1:] if low <= segment.first_batch <= high]
+
+
+def loss_jumps(x: RunFacts) -> Iterator[Finding]:
+    """Find the first place in the whole run where the loss jumps up, and what was changed there; a jump that is back is none, nor
+    are batches that are as hard for the weights of before."""
+    if (jump := _jump(x)) is None:
         return
-    around = losses[start - _WINDOW : start + _WINDOW]
-    batch = int(x.learned[start - _WINDOW + int(np.argmax(np.diff(around))) + 1])
-    then, now = float(around[:_WINDOW].mean()), float(around[_WINDOW:].mean())
-    if jumps:
-        then = float(before[jumps[0]])
-    changes = [
-        segment.action for segment in x.timeline.segments[1:] if int(x.learned[start]) - 2 * _WINDOW <= segment.first_batch <= batch
-    ]
+    batch, then, now = jump.batch, rounded(jump.before), rounded(jump.after)
+    changes = [segment.action for segment in _changes(x, jump.place)]
     what = f": {changes[-1].name or changes[-1].kind.replace('_', ' ')} was changed there" if changes else ""
-    ratio = _step_ratio([x.record(batch)]) if x.program.update else math.nan
+    ratio = _step_ratio(x, [batch]) if x.program.update else math.nan
+    losses = x.losses[x.learned][jump.place : jump.place + _WINDOW]
+    few = f"{counted(len(losses), 'batch')} from there on"
     yield Finding(
         "loss-jumps",
-        f"the loss jumps from {rounded(then)} to {rounded(now)} at {x.at(batch)}{what}",
-        "What was learned before is lost there, or does not apply to what is read from there on.",
+        f"the loss jumps from {then} to {now} at {x.at(batch)}{what}",
+        "What was learned before is lost there.",
         "go there, and look at what was changed and at what is read" if changes else f"go there; {of_steps(x)}",
         (
-            Evidence(f"the {_WINDOW} batches from there on lose {rounded(now)} on average, those before {rounded(then)}"),
+            Evidence(f"the {few} lose {now} on average, those before {then}"),
+            *(
+                [Evidence(f"with the weights of {x.at(batch - _WINDOW)}, they would lose {rounded(jump.unchanged)}")]
+                if math.isfinite(jump.unchanged)
+                else []
+            ),
             *([Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}")] if math.isfinite(ratio) else []),
             x.loss_of(batch),
         ),

@@ -95,13 +95,11 @@ class GrowthWatch:
     def _numbers(self, batch: int) -> Sequence[float]:
         return [float(self._timeline.column(name, batch, batch)[0]) for name in COLUMNS]
 
-    def _is_edited(self, batch: int) -> bool:
-        """Return True if a number was set by hand in a batch, so that its weights may be larger than the update makes them."""
-        return any(segment.edited for segment in self._timeline.segments[1:] if segment.first_batch == batch)
-
     def _confirmed(self, batch: int, record: BatchRecord, which: int, known: float) -> bool:
         if which == _WEIGHT:
-            return record.learned and record.max_weight > GROWTH * _largest(record) > 0 and not self._is_edited(batch)
+            return (
+                record.learned and record.max_weight > GROWTH * _largest(record) > 0 and not is_edited_within(self._timeline, batch)
+            )
         if not math.isnan(known):
             return True
         within = _states(self._program, record) if which == _LOSS else _deltas(self._program, record)
@@ -121,6 +119,12 @@ class GrowthWatch:
         else:
             began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
         return Explosion(place, COLUMNS[which], before, now, began, within=course.growth >= _NOTABLE)
+
+
+def is_edited_within(timeline: Timeline, batch: int) -> bool:
+    """Return True if a number was set by hand within a batch or at its end, so that its update is not what the rule makes it."""
+    begin = batch * timeline.program.ticks
+    return any(segment.edited for segment in timeline.segments[1:] if segment.first_batch == batch and segment.start > begin)
 
 
 class Explosion(NamedTuple):
