@@ -406,3 +406,22 @@ def test_the_growth_of_a_difference_is_said(tmp_path):
     steady = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy()[:3], expect=y[:3]).expected
     assert steady.growth == 1
     assert "growing" not in steady.sentence
+
+
+def test_rows_may_come_before_timesteps(tmp_path):
+    """As in torch with batch_first: the numbers of the run are those of the swapped arrays, and its first answer says the shape."""
+    module = torch.nn.GRU(5, 8, batch_first=True)
+    torch.save(module.state_dict(), tmp_path / "gru.pt")
+    x = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y = module(x)[0].numpy()
+    np.save(tmp_path / "x.npy", x.numpy())
+    session = tui_gru.load(tmp_path / "gru.pt", inputs=tmp_path / "x.npy", expect=y, batch_first=True)
+    assert "the inputs are read as 7 timesteps of 3 rows of 5 numbers" in session.notice
+    session.step("batch")
+    assert session.expected.agrees
+    swapped = tui_gru.load(tmp_path / "gru.pt", inputs=x.numpy().swapaxes(0, 1))
+    assert "the inputs are read as 7 timesteps of 3 rows of 5 numbers" in swapped.notice
+    swapped.step("batch")
+    assert np.array_equal(session.value("h"), swapped.value("h"))
+    assert "3 timesteps of 7 rows" in tui_gru.load(tmp_path / "gru.pt", inputs=x.numpy()).notice

@@ -254,3 +254,21 @@ def test_cures_are_tried_on_the_same_series() -> None:
     (finding,) = [each for each in s.findings() if each.name == "rate-too-small"]
     trials = s.try_cures(finding)
     assert trials[0].loss < trials[0].without
+
+
+async def test_the_first_answer_says_the_shape_that_was_read() -> None:
+    async with driving_app(make_app(Session(**SERIES).config)) as d:
+        assert d.says == "the input is read as 4 series of 15 timesteps, 2 inputs"
+
+
+def test_batch_first_is_what_series_are_and_needs_an_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", SERIES["input"])
+    np.save(tmp_path / "y.npy", SERIES["target"])
+    numbers = ["--input", str(tmp_path / "x.npy"), "--target", str(tmp_path / "y.npy")]
+    answers = []
+    for more in ([], ["--batch-first"]):
+        assert main(["run", *numbers, *more, "-x", "n"]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1]
+    assert main(["run", "--batch-first", "-x", "n"]) == 2
+    assert "--batch-first: it says how --input is read" in capsys.readouterr().err

@@ -196,6 +196,13 @@ async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
         assert d.screen.query_one(CommandLine).value.startswith("what-if z[row 1, unit 1] 0.")
 
 
+async def test_without_a_cursor_the_result_of_the_current_line_is_supposed_otherwise() -> None:
+    """What the panel of the line offers, in the row that `enter` explains."""
+    async with driving() as d:
+        await d.type("s", "o", "r", "r", "i")
+        assert d.screen.query_one(CommandLine).value.startswith("what-if z[row 2, unit 1] 0.")
+
+
 async def test_what_cannot_be_supposed_says_why() -> None:
     async with driving() as d:
         for typed, word in (

@@ -287,7 +287,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
             raise TuiGruError(words, option="input")
         config = chosen_config()
     else:
-        its = for_a_file("reset", "input")
+        its = for_a_file("reset", "input", "batch_first")
         config = config_of(model, inputs=its.pop("input", None), **numbers, **its)
     if model is not None:
         epochs, from_epoch, learn = 1, 0, False

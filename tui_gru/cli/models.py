@@ -116,6 +116,13 @@ model_options = added(
         "Y.npy",
         files(".npy"),
     ),
+    click.option(
+        "--batch-first",
+        is_flag=True,
+        help="The rows of --input come before the timesteps, which they always do here, but not in a model file.",
+        callback=_remember_flag,
+        expose_value=False,
+    ),
     _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
     _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
     _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
@@ -218,6 +225,8 @@ def _given_options() -> dict[str, Any]:
         raise TuiGruError("--text and --file are both given; keep one of them")
     if "file" in options and (both := next((name for name in ("input", "target") if name in options), None)):
         raise TuiGruError("--file belongs to a text; keep one of the two", option=both)
+    if options.pop("batch_first", False) and "input" not in options:
+        raise TuiGruError("it says how --input is read; name the numbers with --input", option="batch_first")
     for field in ("text", "vocabulary"):
         _check_decoded(field, options.get(field, ""))
     return options
@@ -251,7 +260,15 @@ convention_options = added(
     click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
     click.option("--gate", type=click.Choice((*GATE_NAMES, *STATE_FUNCTIONS)), help="The function of the gates, or of an RNN."),
 )
-input_option = _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N).")
+batch_first_option = click.option(
+    "--batch-first",
+    is_flag=True,
+    default=None,
+    help="The rows of --input and --expect come before their timesteps: (B, T, I), as in torch.",
+)
+input_option = added(
+    _array("--input", "X.npy", "Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."), batch_first_option
+)
 number_options = added(
     click.option("--name", metavar="NAME", help="The layers of the file by name; optional if there are no others."),
     _array("--h0", "H.npy", "First states (layers · directions, B, H), of an LSTM (2, …): h, c; default zero."),

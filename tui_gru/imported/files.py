@@ -162,8 +162,8 @@ ConventionOptions = Mapping[str, Any]
 
 
 def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Imported, str]:
-    """Return a run of the layers called `name` on `given` (inputs, h0, lengths, expect, embedding), and the first message, "" if
-    there is none.
+    """Return a run of the layers called `name` on `given` (inputs, h0, lengths, expect, embedding, batch_first), and the first
+    message, "" if there is none.
 
     Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
     """
@@ -184,6 +184,8 @@ def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, 
         found, remark = _proved(found, numbers, said)
     elif given.get("inputs") is None:
         remark = remark or f"the inputs are {numbers.source}"
+    if given.get("inputs") is not None:
+        remark = "; ".join(filter(None, (remark, f"the inputs are read as {numbers.read_as()}")))
     run = file_run(found, numbers, Path(os.path.expanduser(path)))
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import Structure
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.source import Imported, ImportedBatch
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError, printable, shown
@@ -55,16 +56,20 @@ class LayerInputs:
         lengths: Any = None,
         expect: Any = None,
         embedding: Any = None,
+        batch_first: bool = False,
     ) -> LayerInputs:
         """Check arrays, or paths of .npy files. Missing values come from the model file or are zero; missing inputs are random.
 
-        Raises a `ModelFileError` that names what does not fit, and what would fit.
+        With `batch_first`, the first axis of inputs and of the expected output counts rows, the second timesteps. Raises a
+        `ModelFileError` that names what does not fit, and what would fit.
         """
         table = None if embedding is None else _table(found, array_of(embedding, "embedding"))
         source = _named(inputs, "your inputs")
-        x = _random(found, h0) if inputs is None else _inputs(found, array_of(inputs, "inputs"), table)
         if inputs is None:
+            x = _random(found, h0)
             source, table = f"normal random numbers, seed {SEED}, since no inputs were given", None
+        else:
+            x = _inputs(found, _time_first(array_of(inputs, "inputs"), 3 if table is None else 2, batch_first), table)
         T, B = x.shape[:2]
         own = found.h0.read() if h0 is None and found.h0 is not None else None
         state = _first_states(h0) if h0 is not None else own
@@ -72,11 +77,21 @@ class LayerInputs:
             x,
             _states(found, state, B),
             _lengths(found, None if lengths is None else array_of(lengths, "lengths"), T, B),
-            None if expect is None else _outputs(found, array_of(expect, "expect"), T, B),
+            None if expect is None else _outputs(found, _time_first(array_of(expect, "expect"), 3, batch_first), T, B),
             table,
             source,
             state is not None,
         )
+
+    def read_as(self) -> str:
+        """Return in words how the shape of the inputs was read."""
+        axes = f"{counted(len(self.x), 'timestep')} of {counted(self.x.shape[1], 'row')}"
+        return f"{axes} of {counted(self.x.shape[2], 'number')}" if self.table is None else f"{axes} of tokens"
+
+
+def _time_first(array: AnyArray, axes: int, batch_first: bool) -> AnyArray:
+    """Return an array with its first axis for timesteps; one with fewer than so many axes has no rows."""
+    return array.swapaxes(0, 1) if batch_first and array.ndim == axes else array
 
 
 def _first_states(h0: Any) -> AnyArray:

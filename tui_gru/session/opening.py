@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from tui_gru import errors as arguments
 from tui_gru.debugger.state import Marks
 from tui_gru.engine.config import Reset, RunOptions, check_options
 from tui_gru.engine.data import ImportedConfig
@@ -51,6 +52,7 @@ def load(
     text: str | None = None,
     vocabulary: Any = None,
     tokens: str | PathLike[str] | None = None,
+    batch_first: bool = False,
     **options: Unpack[RunOptions],
 ) -> Session:
     """Open a session on the GRU, LSTM or RNN called `name` in the file at `path`; the name can be omitted if there is only one.
@@ -58,7 +60,8 @@ def load(
     inputs: (T, B, I), or integers (T, B) that index the table `embedding` (V, I); default: random. h0: (layers · directions, B,
     H), of an LSTM the pair (h0, c0); default: zero. lengths: (B) timesteps of each row. expect: the output of the original model
     for these inputs, (T, B, directions · H). It decides what `order`, `reset`, `z` and `gate` leave open of the convention, and
-    `Session.expected` compares it with ours. Each array may be the path of a .npy file.
+    `Session.expected` compares it with ours. Each array may be the path of a .npy file. With `batch_first`, as in torch, the rows
+    of inputs and of expect come before their timesteps: (B, T, I).
 
     head, text: for a model with predictions and a loss. The head, and likewise the embedding, may be the name of a tensor in the
     file: `fc` or `fc.weight`. `vocabulary` has the characters in the order of the model's indices: a string, a list of tokens
@@ -76,12 +79,15 @@ def load(
         about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}
         if other := next((option for option, value in about_text.items() if value is not None), None):
             raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
-        source, notice = on_numbers(path, name, convention, {"inputs": inputs, "embedding": embedding, **others})
+        numbers = {"inputs": inputs, "embedding": embedding, **others, "batch_first": arguments.truth("batch_first", batch_first)}
+        source, notice = on_numbers(path, name, convention, numbers)
         session = _on(source, notice)
         found = session.expected
         session.notice = "; ".join(filter(None, (notice, "" if found is None else found.sentence)))
         return session
-    if other := next((option for option, value in others.items() if value is not None), None):
+    if other := next(
+        (option for option, value in {**others, "batch_first": batch_first or None}.items() if value is not None), None
+    ):
         raise TuiGruError(f"{other} is for a run on inputs; a run on a text begins with zero: leave it out", option=other)
     reads = Reads(head, embedding, text, inputs, vocabulary, tokens)
     config, weights, notice = on_text(path, name, convention, reads, dict(options))

@@ -35,6 +35,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.source import Series
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
 from tui_gru.tui import analysing, changing, looking, moving
@@ -555,6 +556,8 @@ def new_session(config: Config, *, learn: bool = False, record: bool = False, hi
     session = Session.on(config, history_memory=memory)
     session.stop_on_nan = True
     session.learning = learn
+    if isinstance(config.source, Series):
+        session.notice = f"the input is read as {config.source.title}"
     if record:
         session.recorder.record_later(partial(_automatic_path, config.as_string(config.text) or config.source.title))
     return session

@@ -264,11 +264,21 @@ def _explain_line(screen: MainScreen) -> None:
         words = "no value has been computed yet: step first, then <explain> shows where a number comes from"
         screen.say(with_keys(screen, words), warning=True)
         return
-    row = screen.view.row or 0
-    index = tuple(row if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted)
-    ask_about(screen, line.target, index, None)
+    ref = _result_of_line(screen)
+    assert ref is not None
+    ask_about(screen, ref.name, ref.index, None)
     if not screen.running and (words := _paths_of(screen.snapshot, line.target)):
         screen.say(words)
+
+
+def _result_of_line(screen: MainScreen) -> Ref | None:
+    """Return the result of the line just executed, in the selected row; None if it has none."""
+    from tui_gru.tui.draw import Ref
+
+    line, row = screen.snapshot.line, screen.view.row or 0
+    if line is None or line.formula is None:
+        return None
+    return Ref(line.target, tuple(row if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted))
 
 
 def _paths_of(snapshot: Snapshot, target: str) -> str:
@@ -336,8 +346,11 @@ def what_if_kept(screen: MainScreen, what_if: WhatIf) -> None:
 
 
 async def suppose(screen: MainScreen) -> None:
-    """Open the `:` line with the command that replaces the number under the cursor."""
+    """Open the `:` line with the command that replaces the number under the cursor; without a cursor, the result of the current
+    line."""
     ref = under_cursor(screen)
+    if ref is None and isinstance(screen.focused, (type(None), panels.listing.Listing, panels.line.CurrentLine)):
+        ref = _result_of_line(screen)
     if ref is None:
         words = "put the cursor on a number first: <panel.next> goes from panel to panel, the arrows to a number"
         screen.say(with_keys(screen, words), warning=True)
