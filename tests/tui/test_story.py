@@ -298,7 +298,7 @@ async def test_a_cure_that_no_branch_can_have_is_refused() -> None:
 
 async def test_changes_are_taken_back_on_a_branch_that_equals_a_run_without_them() -> None:
     small = {**LARGE, "text": TEXT}
-    async with started(small, "l 60n", *(f":set Wy[unit {unit},{unit}] 60" for unit in (1, 2)), "40n ! t") as (app, pilot):
+    async with started(small, "l 60n", *(f":set Wy[unit {unit},{unit}] 60" for unit in (1, 2)), "10n ! t") as (app, pilot):
         session, panel = app.screen.session, app.screen.overlay
         first = panel.findings[0].cures[0]
         assert first.typed.startswith("take 2 changes back at epoch")
@@ -313,7 +313,7 @@ async def test_changes_are_taken_back_on_a_branch_that_equals_a_run_without_them
         assert session.branch != "main"
         alone = tui_gru.Session(**small)
         alone.learning = True
-        alone.step("batch", 100)
+        alone.step("batch", 70)
         assert np.asarray(app.screen.snapshot.losses).tolist() == np.asarray(alone.snapshot().losses).tolist()
 
 

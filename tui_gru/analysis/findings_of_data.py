@@ -20,12 +20,13 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted, percent, rounded, significant
 from tui_gru.engine.sampling import Sample
 from tui_gru.engine.source import Ability
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.weights import Float64Array, Weights
 from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
 
 _BLOCKS, _BLOCK = 8, 200  # parts of an epoch that are compared, at most; characters of each, at least
-_APART = 0.15  # nats between a part and the whole
+_APART = 0.15  # nats between a part and the whole, more than by chance
+_REACH = 12.0  # standard deviations of a count
 
 
 def _ignored(drawn: Sample) -> int:
@@ -246,8 +247,9 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
     edges = np.linspace(0, N, blocks + 1).astype(int)
     V = x.config.vocab_size
     counts = [np.bincount(corpus.targets[a:b].ravel(), minlength=V) for a, b in pairwise(edges)]
-    whole = np.sum(counts, axis=0) / np.sum(counts)
-    apart = [_apart(count, whole) for count in counts]
+    total = np.sum(counts, axis=0)
+    whole, by_chance = total / total.sum(), {size: _by_chance(total, size) for size in {int(count.sum()) for count in counts}}
+    apart = [_apart(count, whole) - by_chance[int(count.sum())] for count in counts]
     if not np.mean(apart) > _APART:
         return
     worst = int(np.argmax(apart))
@@ -261,7 +263,10 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
         "mix the parts of the text, or --layout contiguous with more rows (--batch-size), so that each batch reads all parts",
         (
             Evidence(f"{words}, and {percent(whole[char])} of the whole text"),
-            Evidence(f"the characters of a part differ from the whole by {rounded(float(np.mean(apart)))} nats on average"),
+            Evidence(
+                f"the characters of a part differ from the whole by {rounded(float(np.mean(apart)))} nats on average more than in "
+                "the shuffled text"
+            ),
             x.loss_of(batch),
         ),
         x.end(batch),
@@ -270,7 +275,38 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
 
 
 def _apart(counts: NDArray[np.integer], whole: NDArray[np.floating]) -> float:
-    """Return the relative entropy of the frequencies of a part to those of the whole, without what chance adds, in nats."""
+    """Return the relative entropy of the frequencies of a part to those of the whole, in nats."""
     share = counts / counts.sum()
     occurs = share > 0
-    return float((share[occurs] * np.log(share[occurs] / whole[occurs])).sum() - (occurs.sum() - 1) / (2 * counts.sum()))
+    return float((share[occurs] * np.log(share[occurs] / whole[occurs])).sum())
+
+
+def _by_chance(total: NDArray[np.integer], size: int) -> float:
+    """Return the mean of `_apart` over all parts of a size that are drawn from a shuffled text with these counts, in nats.
+
+    How often a character occurs in such a part has a hypergeometric distribution; characters with equal counts have the same one.
+    """
+    of_all, apart = int(total.sum()), 0.0
+    for count, alike in zip(*np.unique(total[total > 0], return_counts=True), strict=True):
+        mean = size * count / of_all
+        reach = _REACH * (1 + np.sqrt(mean))  # beyond it, a probability is less than rounding
+        low, high = max(size - (of_all - count), mean - reach, 1), min(count, size, mean + reach)
+        drawn = np.arange(int(np.ceil(low)), int(high) + 1)
+        ways = _log_choose(count, drawn) + _log_choose(of_all - count, size - drawn) - _log_choose(of_all, np.array([size]))
+        share = drawn / size
+        apart += float(alike * (np.exp(ways) * share * np.log(share * of_all / count)).sum())
+    return apart
+
+
+def _log_choose(of: int, drawn: NDArray[np.integer]) -> Float64Array:
+    """Return the logarithm of the number of ways to draw so many of some things."""
+    return _log_factorial(np.array([of])) - _log_factorial(drawn) - _log_factorial(of - drawn)
+
+
+def _log_factorial(numbers: NDArray[np.integer]) -> Float64Array:
+    """Return log n!, by Stirling's series from 64 on: the first term that is left out is below 1e-16 there."""
+    table = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, 64)))])
+    n = np.maximum(numbers, 64).astype(np.float64)
+    series = n * np.log(n) - n + np.log(2 * np.pi * n) / 2 + 1 / (12 * n) - 1 / (360 * n**3) + 1 / (1260 * n**5)
+    result: Float64Array = np.where(numbers < 64, table[np.minimum(numbers, 63)], series)
+    return result
