@@ -1,4 +1,1 @@
-"""Long random tests, run by hand: `python -m tests.soak.actions`, `.terminal`, `.kills` and `.files`.
-
-The README lists their results under Reliability.
-"""
+"""Long random tests, run by hand, such as `python -m tests.soak.actions`. Each writes its result into `reliability.md`."""

@@ -8,18 +8,20 @@ import time
 import traceback
 from collections.abc import Callable
 
+from tests.soak import report
+
 
 def run_blocks(description: str, unit: str, default: int, block: Callable[[int], int]) -> None:
     """Run `block(seed)`, which returns how many units it has done, from --seed on until --count units are done.
 
     An error in a block is a finding: it is printed with the seed that repeats it, and the next block is run. Exits with code 1 if
-    there are findings.
+    there are findings. The result of more than one block is written into the manual.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--count", type=int, default=default, help=f"{unit} in all; default {default:,}")
     parser.add_argument("--seed", type=int, default=0, help="the first block; default 0")
     options = parser.parse_args()
-    seed, done, findings, begun = options.seed, 0, [], time.monotonic()
+    seed, done, findings, begun, tested = options.seed, 0, list[int](), time.monotonic(), report.commit()
     try:
         while done < options.count:
             try:
@@ -33,4 +35,7 @@ def run_blocks(description: str, unit: str, default: int, block: Callable[[int],
     except KeyboardInterrupt:
         print(f"stopped; --seed {seed} goes on", flush=True)
     print(f"{done:,} {unit}, findings with the seeds {findings or 'none'}")
+    module = sys.modules["__main__"].__spec__
+    if module is not None and seed > options.seed + 1:  # one block only repeats a finding
+        report.write(module.name.rpartition(".")[2], f"{done:,} {unit}", range(options.seed, seed), findings, tested)
     sys.exit(1 if findings else 0)
