@@ -74,6 +74,18 @@ def test_a_whole_text_by_class():
         found.by_timestep()
 
 
+def test_the_squared_error_of_a_text_is_that_of_its_characters():
+    session, text = trained(loss="squared-error", dtype="float64"), "the mat sat."
+    config = session.config
+    wanted = np.eye(config.vocab_size)[[config.vocabulary.index(char) for char in text[1:]]]
+    errors = session.units("logits", text=text).values[:-1] - wanted
+    np.testing.assert_allclose(session.losses(text=text).values, np.square(errors).mean(axis=1), rtol=1e-12)
+    weights = session.snapshot().moment.weights
+    estimate = estimate_without_units(session.program, weights, text[:2], "h")
+    slope = weights["Wy"] @ errors[0] * 2 / config.vocab_size
+    np.testing.assert_allclose(estimate, -slope * session.units(text=text).values[0], rtol=1e-12)
+
+
 def test_the_hardest_places():
     losses = TextLosses(np.array([1.0, 5, 4, np.nan, 4]), np.array([1, 2, 3, 7, 8]), "abcdefghi")
     assert [place.at for place in losses.hardest()] == [7, 2, 3, 8, 1]

@@ -116,6 +116,15 @@ def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, step, o
     assert len(set(drawn.text)) > 2
 
 
+def test_a_cell_that_joins_the_input_with_its_state_reads_the_character():
+    config = model(cell="joined.cell", cell_text="reads x\nstate h : H\nparameters W\nh = tanh([x, h_prev] W)\n", dtype="float64")
+    weights, h = random_weights(config.compiled, seed=1), np.zeros(6)
+    for draw, char in zip(sample(config, weights, "c", 3, temperature=0).draws, "c", strict=False):
+        h = np.tanh(np.concatenate([np.eye(5)["abcde".index(char)], h]) @ weights["W"])
+        logits = h @ weights["Wy"] + weights["by"]
+        np.testing.assert_allclose(draw.y_hat, np.exp(logits) / np.exp(logits).sum(), rtol=1e-12)
+
+
 def test_the_recorded_number_reproduces_the_choice():
     drawn = sample(CONFIG, WEIGHTS, "a", 50, seed=3)
     for draw in drawn.draws:

@@ -183,7 +183,7 @@ def estimate_without_units(program: Program, weights: Weights, text: Text, name:
             model = compiled(config.structure, config.sizes | {"B": 1, "T": len(here)}, config.dtype)
             record = BatchRecord(model)
             record.before = weights_for(config.structure, model.sizes, config.dtype, dict(weights.items()))
-            for tokens in record.one_hot:
+            for tokens in model.model.page.inputs:
                 record.set_one_hot(tokens, (after if tokens == program.target else here)[:, None])
             for (begin, _), state in zip(record.borders, states, strict=False):
                 begin[...] = state

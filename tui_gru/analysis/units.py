@@ -939,10 +939,9 @@ class _TextReader:
         """Compute (rows, timesteps) characters from these states. Returns the states after them."""
         if self._stop():
             raise StoppedError(f"stopped after {self._done:,} of {len(self._ids):,} characters")
-        indices = np.arange(self._config.vocab_size)
-        for name, (into, one_hot) in record.one_hot.items():
-            into[...] = (targets if self._page.inputs[name].target else inputs).T
-            np.equal(into[..., None], indices, out=one_hot)
+        for name, variable in self._page.inputs.items():
+            if name in record.compiled.model.page.inputs:  # without a loss, nothing reads the target
+                record.set_one_hot(name, (targets if variable.target else inputs).T)
         for (begin, _), state in zip(record.borders, states, strict=True):
             begin[...] = state
         record.compiled.functions["forward"].run(record, record.before, None)

@@ -135,9 +135,13 @@ class BatchRecord:
         return self.own_after.vectors[names.index(target)]
 
     def set_one_hot(self, name: str, chosen: NDArray[Any], t: int | slice = slice(None)) -> None:
-        """Set the rows of a one-hot input from the indices `chosen`, (T, B), or (B) if `t` is one timestep."""
-        ids, rows = self.one_hot[name]
-        ids[t] = chosen
+        """Set the rows of an input from the indices `chosen`, (T, B), or (B) if `t` is one timestep: 1 at the index, 0 elsewhere.
+
+        An input that is declared as numbers gets the same rows: the target of a loss such as the squared error.
+        """
+        ids, rows = self.one_hot.get(name) or (None, self.array(name))
+        if ids is not None:
+            ids[t] = chosen
         table = self.compiled.identity(rows.shape[-1])
         if table is not None:
             table.take(chosen, 0, rows[t], "clip")

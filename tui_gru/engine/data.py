@@ -56,11 +56,7 @@ class Corpus:
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Load the characters of a batch of the epoch into a record as one-hot rows; with `t`, only those timesteps."""
         for name, variable in record.compiled.model.page.inputs.items():
-            ids = (self.targets if variable.target else self.inputs)[batch, t]
-            if variable.one_hot:
-                record.set_one_hot(name, ids, t)
-            else:  # a loss such as the squared error compares with the numbers of a one-hot row
-                record.array(name)[t] = ids[..., None] == np.arange(len(self.vocabulary))
+            record.set_one_hot(name, (self.targets if variable.target else self.inputs)[batch, t], t)
 
     def position_in_text(self, batch: int, t: int, row: int) -> int:
         """Return the position of an input character in the text, 0-based; its target is at the next position."""

@@ -144,7 +144,7 @@ class _Stepper:
         record = self._record
         with NUMPY_SETTINGS:
             for i in ids:
-                record.ids(self._input)[...] = i
+                record.set_one_hot(self._input, np.full((1, 1), i))
                 self._compiled.functions["forward"].run(record, self._weights, None)
                 record.begin_with(record.states(end=True))
             # Where the argument of the softmax has no name: the logarithm of the softmax differs from it by a constant.

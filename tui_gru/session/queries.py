@@ -135,7 +135,7 @@ class Queries:
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
     def tick_after(self, level: Level, count: int) -> int:
-        """Return the tick to which `step` would go if nothing stopped it, to pass to `seek`, which ignores stops.
+        """Return the tick to which a first `step` from here goes if nothing stops it, to pass to `seek`, which ignores stops.
 
         Raises `TuiGruError` for an unknown level.
         """
