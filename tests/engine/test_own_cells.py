@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from tests.engine.cells import random_cell
 from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
+from tests.session.pairs.cells import random_cell
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import Structure
 from tui_gru.engine.reference import check_batch
@@ -100,7 +100,7 @@ def test_against_autograd(lines):
 def _random(seed: int, **options: object) -> Structure:
     ends = [{}, {"input": "dense", "loss": "", "head": ""}, {"loss": "squared-error", "lengths": True}]
     chosen = {**ends[seed % len(ends)], "layers": 1 + seed % 2, "bidirectional": seed % 3 == 0, "update": "momentum"}
-    return Structure(cell="mine.cell", cell_text=random_cell(seed), **chosen)
+    return Structure(cell="mine.cell", cell_text=random_cell(seed).equations, **chosen)
 
 
 @pytest.mark.parametrize("seeds", [range(7), range(7, 14)], ids=str)
