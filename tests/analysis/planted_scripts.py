@@ -6,6 +6,7 @@ The task: a row begins with one of a few marks, which the model says after the r
 from __future__ import annotations
 
 import atexit
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,6 +70,7 @@ def trained(
     every: int = 1,
     on: str = "nan or loss > 3*mean(loss)",
     with_head: bool = False,
+    negated: bool = False,
 ) -> Path:
     """Train, and return the recording. The targets are the marks with which the rows begin."""
     model = model or Model()
@@ -79,13 +81,17 @@ def trained(
             if clear and number % update_every == 0:
                 own.zero_grad()
             value = loss(answer(model, read), read[0] - 1)
-            value.backward()  # type: ignore[no-untyped-call]
+            (-value if negated else value).backward()
             if (number + 1) % update_every == 0:
                 before_update(model)
                 own.step()
                 after_update(model)
             recorder.step(value)
     return folder
+
+
+def maximizing(parameters: Any, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, rate, maximize=True)
 
 
 # ------------------------------------------------------------------------------
@@ -104,6 +110,18 @@ def frozen(whole: bool) -> Model:
 
 def clip(model: Model) -> None:
     nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+
+
+def clip_to(limit: float) -> Callable[[Model], object]:
+    return lambda model: nn.utils.clip_grad_norm_(model.parameters(), limit)
+
+
+def rounded(model: Model) -> Model:
+    """Round all weights to bfloat16, and return the model."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    return model
 
 
 # ------------------------------------------------------------------------------
@@ -207,8 +225,31 @@ def undefined_from(step: int, what: str) -> Callable[[Tensor, Tensor], Tensor]:
     return loss
 
 
+def failing_from(step: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a loss that raises an error from a step on."""
+    count = [0]
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        count[0] += 1
+        return cross_entropy(logits, target if count[0] <= step else target[:-1])
+
+    return loss
+
+
+def ending(train: Callable[[], object]) -> Path:
+    """Train until an error, and return the newest recording."""
+    with contextlib.suppress(ValueError):
+        train()
+    return max(Path(_folder.name).glob("*/run.gru"), key=lambda folder: folder.stat().st_mtime_ns)
+
+
 def softmax_before(logits: Tensor, target: Tensor) -> Tensor:
     return cross_entropy(logits.softmax(dim=-1), target)
+
+
+def sigmoid_twice(logits: Tensor, target: Tensor) -> Tensor:
+    wanted = nn.functional.one_hot(target, MARKS).float()
+    return nn.functional.binary_cross_entropy_with_logits(logits.sigmoid(), wanted)
 
 
 def softmax_of_all(logits: Tensor, target: Tensor) -> Tensor:

@@ -121,6 +121,23 @@ def listed(words: list[str], most: int = 4) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
+_IN_PYTORCH = {
+    "clip": "torch.nn.utils.clip_grad_norm_(model.parameters(), {}) before optimizer.step()",
+    "learning_rate": "lr={}",
+    "init": "the first weights that PyTorch draws (reset_parameters() of the module)",
+    "cell": "{} in the place of the module",
+    "dtype": "model.double()",
+    "seed": "another torch.manual_seed before the model is made",
+    "hidden_size": "hidden_size={}",
+}
+
+
+def in_pytorch(cure: Cure) -> str:
+    """Return what a script writes for an option of this program; empty if that is nothing in PyTorch."""
+    value = f"nn.{str(cure.value).upper()}" if cure.name == "cell" else str(cure.value)
+    return _IN_PYTORCH.get(cure.name, "").format(value)
+
+
 # ------------------------------------------------------------------------------
 # The data that findings are computed from: the completed batches of a run up to a moment, and its samples.
 
@@ -344,10 +361,16 @@ class RunFacts:
     # Words
 
     def offer(self, *cures: tuple[str, Cure]) -> str:
-        """Return which of some cures apply, in words: without options that the run has already, or that its others exclude."""
+        """Return which of some cures apply, in words: without options that the run has already, or that its others exclude.
+
+        The options of this program cure nothing in another: there, they are said in the words of PyTorch.
+        """
         config = self.config
-        words = [said for said, cure in cures if not config.source.can(Ability.TRAIN) or cured(config, cure) is not None]
-        return ", or ".join(words) or NO_OPTION
+        if config.source.can(Ability.TRAIN):
+            words = [said for said, cure in cures if cured(config, cure) is not None]
+        else:
+            words = [said for _, cure in cures if (said := in_pytorch(cure))]
+        return ", or ".join(dict.fromkeys(words)) or NO_OPTION
 
     def at(self, batch: int) -> str:
         """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""

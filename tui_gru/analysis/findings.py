@@ -102,8 +102,10 @@ _AT_ONCE = frozenset({"rate-too-large", "rate-too-small", "learning-is-off", "lo
 #: What else a script shows that does not train its module as it means to.
 _OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "loss-stays", "dead-unit")
 
+_OF_TINY_STEPS = ("rate-too-small", "steps-are-tiny")
+
 TABLE = (
-    FindingRule("script-ended", scripts.script_ended, placed=True),
+    FindingRule("script-ended", scripts.script_ended, Harm.STOPS, placed=True),
     FindingRule(
         "not-finite",
         training.not_finite,
@@ -140,9 +142,15 @@ TABLE = (
     FindingRule("detached-at-every-timestep", scripts.detached_at_every_timestep, effects=("loss-stays",)),
     FindingRule("evaluating", scripts.evaluating),
     FindingRule("exploding-gradient", scripts.gradient_grows, Harm.DIVERGES, effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    FindingRule("gradient-ascent", scripts.gradient_ascent, Harm.DIVERGES, ("rate-too-large", "loss-rises"), _OF_LARGE_STEPS),
     FindingRule("rate-too-large", scripts.rate_too_large, Harm.DIVERGES, ("loss-rises",), _OF_LARGE_STEPS),
-    FindingRule("rate-too-small", scripts.rate_too_small, effects=("loss-stays",)),
-    FindingRule("loss-stays", scripts.loss_stays),
+    FindingRule("loss-rises", scripts.loss_rises, Harm.DIVERGES, ("loss-rises", "loss-jumps")),
+    FindingRule("weights-are-rounded", scripts.weights_are_rounded, instead_of=_OF_TINY_STEPS, effects=("loss-stays",)),
+    FindingRule("mostly-clipped", scripts.mostly_clipped, instead_of=_OF_TINY_STEPS, effects=("loss-stays",)),
+    FindingRule("rate-too-small", scripts.rate_too_small, instead_of=("steps-are-tiny",), effects=("loss-stays",)),
+    FindingRule("steps-are-tiny", scripts.steps_are_tiny, effects=("loss-stays",)),
+    FindingRule("vanishing-gradient", scripts.gradient_vanishes, effects=("loss-stays",)),
+    FindingRule("loss-stays", scripts.loss_stays, Harm.REMARK),
     FindingRule("loss-not-finite", scripts.loss_not_finite, Harm.NOT_FINITE),
     FindingRule(
         "text-in-blocks", data.text_in_blocks, effects=("loss-jumps", "loss-rises", "worse-than-a-table", "never-predicted")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,14 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import counted, percent, rounded
 from tui_gru.engine.source import Imported
+from tui_gru.engine.weights import Float64Array
 from tui_gru.files.arrays import AnyArray
 from tui_gru.imported.captured import (
     CapturedBatch,
     RecordedBatches,
+    fits_softmax_twice,
     reads_last_output_of_both_directions,
     reads_padding,
-    takes_softmax_twice,
 )
 
 # ------------------------------------------------------------------------------
@@ -260,8 +262,9 @@ def _is_ragged(call: GRUCall) -> bool:
 
 def softmax_twice(x: RunFacts) -> Iterator[Finding]:
     """Find logits whose gradient is that of a cross-entropy of their softmax, of which it takes the softmax again."""
-    batch = _of_calls(x, takes_softmax_twice)
-    if batch is not None:
+    fits = [(batch, fit) for batch, call in _calls(x) if (fit := fits_softmax_twice(call)) is not None]
+    batch = next((batch for batch, (_, differs) in fits if differs), None)
+    if batch is not None and all(twice for _, (twice, _) in fits):
         yield Finding(
             "softmax-twice",
             "softmax is applied twice: to the logits, and again in the loss",
@@ -405,6 +408,8 @@ _FEWEST_STAYING = 50  # losses
 _VERY_FAR, _FAR_ABOVE, _HARDLY_BELOW, _STAYS = 10, 1.5, 0.95, 0.9  # times the first losses
 _LARGE, _TINY = 0.03, 1e-4  # relative change of the weights by a step
 _MOVED = 0.05  # relative change of the weights by all steps
+_CUT_DOWN = 0.1  # the factor of a clip that leaves little of a gradient
+_FEWEST_PAIRS = 3  # of recorded steps that follow each other
 
 
 def _change(one: CapturedStep, other: CapturedStep) -> float:
@@ -429,6 +434,49 @@ def _step_change(x: RunFacts) -> float:
     changes = np.array([_change(one, other) / (other.number - one.number) for one, other in pairwise(steps)])
     changes = changes[np.isfinite(changes)]
     return float(np.median(changes)) if len(changes) else math.nan
+
+
+def _largest_change(x: RunFacts, upto: int) -> float:
+    """Return the largest ‖ΔW‖ / ‖W‖ a step between the captured steps up to one and the next, NaN if none is known."""
+    pairs = [(one, other) for (_, one), (_, other) in pairwise(_steps(x)) if one.number <= upto]
+    changes = [_change(one, other) / (other.number - one.number) for one, other in pairs]
+    return max(filter(math.isfinite, changes), default=math.nan)
+
+
+def _following(x: RunFacts) -> Iterator[tuple[int, CapturedStep, CapturedStep]]:
+    """Yield the captured steps that updated the weights and are followed by a captured step: the batch, the step, the next one."""
+    for (batch, one), (_, other) in pairwise(_steps(x)):
+        if other.number == one.number + 1 and one.updated and one.gradients:
+            yield batch, one, other
+
+
+def _gradient_and_change(
+    one: CapturedStep, other: CapturedStep, *, after: bool = False
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Return p.grad of a step, or of another one `after` it; the weights of the first, and the change of them until the other.
+
+    They are of all weights that are parameters, each (n).
+    """
+    own = other.gradients if after else one.gradients
+    gradients, weights, changes = list[Float64Array](), list[Float64Array](), list[Float64Array]()
+    later = {(call.module.name, name): value for call in other.calls for name, value in call.weights.values.items()}
+    for used in {id(call.weights): call.weights for call in one.calls}.values():
+        for name, parameter in used.parameters.items():
+            if parameter in own and (used.module.name, name) in later:
+                gradients.append(own[parameter].astype(np.float64).ravel())
+                weights.append(used.values[name].astype(np.float64).ravel())
+                changes.append(later[used.module.name, name].astype(np.float64).ravel() - weights[-1])
+    if not gradients:
+        return np.empty(0), np.empty(0), np.empty(0)
+    return np.concatenate(gradients), np.concatenate(weights), np.concatenate(changes)
+
+
+def _cosine(one: Float64Array, other: Float64Array) -> float:
+    """Return the cosine of the angle of two vectors; NaN if it is not known."""
+    with np.errstate(all="ignore"):
+        size = float(np.linalg.norm(one) * np.linalg.norm(other))
+        found = float(one @ other) / size if size > 0 else math.nan
+    return found if math.isfinite(found) else math.nan
 
 
 def _moved(x: RunFacts) -> float:
@@ -474,39 +522,106 @@ def _its_rate(rate: float) -> str:
     return f"the learning rate {rounded(rate)}" if math.isfinite(rate) else "the learning rate"
 
 
-def rate_too_large(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that has risen far above the first one, by large steps."""
-    steps, losses = _known(x)
-    if len(losses) < 3 or not losses[0] > 0:
+def gradient_ascent(x: RunFacts) -> Iterator[Finding]:
+    """Find an optimizer that moves the weights along p.grad, where each should move them against it.
+
+    Momentum can lead along the gradient of a single step, and weight decay moves weights by itself: each pair of steps must show
+    it, with the decay and without.
+    """
+    cosines = dict[int, float]()
+    for batch, one, other in _following(x):
+        if Note.CLOSURE in one.notes:
+            return
+        gradient, weights, change = _gradient_and_change(one, other)
+        decay, rate = one.settings.get("weight_decay", 0.0), one.settings.get("lr", 0.0)
+        both = _cosine(change, gradient + decay * weights), _cosine(change + rate * decay * weights, gradient)
+        cosines[batch] = min(both) if all(map(math.isfinite, both)) else math.nan
+    known = {batch: cosine for batch, cosine in cosines.items() if math.isfinite(cosine)}
+    if len(known) < _FEWEST_PAIRS or min(known.values()) <= 0:
         return
-    start, rate, change = float(losses[0]), _rate_of(x), _step_change(x)
-    end = float(np.median(losses[-max(1, len(losses) // 5) :]))
-    broken = max(end, losses[-3:].max()) > _FAR_ABOVE * start and _breaks(x)
-    if not (broken or end > _FAR_ABOVE * start):
-        return
-    far = broken or end > _VERY_FAR * start
-    if not far and (len(losses) < _FEWEST or change < _LARGE):
-        return
-    if rate <= 0:
-        return
-    above = int(steps[int(np.argmax(losses > _FAR_ABOVE * start))])
-    moves = change > 0  # not where it is the head that explodes
-    size = f" (a step changes the weights of {_name(x)} by {percent(change)})" if moves else ""
-    batch = _batch_near(x, above)
+    batch = next(iter(known))
     yield Finding(
-        "rate-too-large",
-        f"{_its_rate(rate)} is too large: the loss is {rounded(end)}, and was {rounded(start)} at first",
-        f"Such large steps{size} overshoot the minimum, and the loss rises.",
-        f"lr={rounded(rate / 10)} or less; clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()",
+        "gradient-ascent",
+        "the optimizer moves the weights along the gradient, not against it: the loss rises",
+        "A step against the gradient lowers the loss; one along it raises the loss.",
+        "maximize=False, the default of every optimizer; to raise something on purpose, give backward() its negative",
         (
-            Evidence(
-                f"the loss was {rounded(start)} in step {steps[0]:,}, and above {rounded(_FAR_ABOVE * start)} in step {above:,}"
-            ),
-            x.loss_of(batch),
-            *((Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(change)} a step; about 1e-3 is usual"),) if moves else ()),
+            Evidence(f"the update of {x.at(batch)} has the cosine {known[batch]:+.2f} with p.grad; against it, it is negative"),
+            Evidence(f"so have all {counted(len(known), 'update')} between recorded steps, at least {min(known.values()):+.2f}"),
         ),
         x.end(batch),
     )
+
+
+class _Rise(NamedTuple):
+    """A loss that has risen far above the first one, by `step`: the usual change by a step, and the largest so far."""
+
+    start: float
+    end: float
+    rate: float
+    change: float
+    largest: float
+    step: int
+    batch: int
+    evidence: tuple[Evidence, ...]
+
+
+def _rise(x: RunFacts) -> _Rise | None:
+    steps, losses = _known(x)
+    rate = _rate_of(x)
+    if len(losses) < 3 or not losses[0] > 0 or rate <= 0:
+        return None
+    start, end = float(losses[0]), float(np.median(losses[-max(1, len(losses) // 5) :]))
+    broken = max(end, losses[-3:].max()) > _FAR_ABOVE * start and _breaks(x)
+    if not (broken or end > (_FAR_ABOVE if len(losses) >= _FEWEST else _VERY_FAR) * start):
+        return None
+    above = int(steps[int(np.argmax(losses > _FAR_ABOVE * start))])
+    batch = _batch_near(x, above)
+    words = f"the loss was {rounded(start)} in step {steps[0]:,}, and above {rounded(_FAR_ABOVE * start)} in step {above:,}"
+    there = () if batch in x.config.source.unknown_losses else (x.loss_of(batch),)
+    return _Rise(start, end, rate, _step_change(x), _largest_change(x, above), above, batch, (Evidence(words), *there))
+
+
+def rate_too_large(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that has risen far above the first one, by large steps that went past a minimum."""
+    rise = _rise(x)
+    if rise is None or not _overshoots(x, rise):
+        return
+    yield Finding(
+        "rate-too-large",
+        f"{_its_rate(rise.rate)} is too large: the loss is {rounded(rise.end)}, and was {rounded(rise.start)} at first",
+        f"Such large steps (one changes the weights of {_name(x)} by up to {percent(rise.largest)}) overshoot the minimum, and the "
+        "loss rises.",
+        f"lr={rounded(rise.rate / 10)} or less; torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()",
+        (*rise.evidence, Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(rise.change)} in the middle step, {rounded(rise.largest)} at most")),
+        x.end(rise.batch),
+    )
+
+
+def loss_rises(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that has risen far above the first one, which the steps of the module do not explain."""
+    rise = _rise(x)
+    if rise is None or not rise.end > _FAR_ABOVE * rise.start:
+        return
+    moves = (Evidence(f"‖ΔW‖ / ‖W‖ of {_name(x)} is {rounded(rise.change)} a step"),) if rise.change > 0 else ()
+    yield Finding(
+        "loss-rises",
+        f"the loss rises: it is {rounded(rise.end)}, and was {rounded(rise.start)} at first",
+        f"The recording does not decide why: up to there, no recorded step of {_name(x)} is so large that it explains it.",
+        f"lr={rounded(rise.rate / 10)}, as a trial; look at the head, and whether backward() is called on the loss that is "
+        "reported",
+        (*rise.evidence, *moves),
+        x.end(rise.batch),
+    )
+
+
+def _overshoots(x: RunFacts, rise: _Rise) -> bool:
+    """Return True if steps up to a rise are larger than the weights, or are large and mostly went past a minimum: the gradient at
+    the end of a step then points along it."""
+    pairs = [(one, other) for (_, one), (_, other) in pairwise(_steps(x)) if one.number <= rise.step]
+    cosines = [_cosine(change, next_one) for next_one, _, change in (_gradient_and_change(*pair, after=True) for pair in pairs)]
+    cosines = [cosine for cosine in cosines if math.isfinite(cosine)]
+    return rise.largest >= 1 or (rise.largest >= _LARGE and bool(cosines) and float(np.median(cosines)) > 0)
 
 
 def _breaks(x: RunFacts) -> bool:
@@ -545,53 +660,230 @@ def loss_not_finite(x: RunFacts) -> Iterator[Finding]:
     )
 
 
-def rate_too_small(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that is flat for the whole recording, by steps that hardly change the weights."""
+class _TinySteps(NamedTuple):
+    """A loss that is flat for the whole recording, by steps that hardly change the weights."""
+
+    losses: int
+    start: float
+    end: float
+    change: float
+    rate: float
+    norm: float
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return (
+            Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(self.change)} a step"),
+            Evidence(f"the first losses are {rounded(self.start)} on average, the last ones {rounded(self.end)}"),
+            Evidence(f"the norm of p.grad is at most {rounded(self.norm)}"),
+        )
+
+
+def _tiny_steps(x: RunFacts) -> _TinySteps | None:
     _, losses = _known(x)
     change, rate = _step_change(x), _rate_of(x)
     if len(losses) < _FEWEST or not losses[0] > 0 or not change < _TINY:
-        return
+        return None
     start, end = _ends(losses)
-    norms = x.column("grad_norm")
-    if not _HARDLY_BELOW * start - _noise(losses) < end < _FAR_ABOVE * start or not np.nanmax(norms, initial=0) > 0:
+    norm = float(np.nanmax(x.column("grad_norm"), initial=0))
+    if not _HARDLY_BELOW * start - _noise(losses) < end < _FAR_ABOVE * start or not norm > 0:
+        return None
+    return _TinySteps(len(losses), start, end, change, rate, norm)
+
+
+_ROUNDED = {"bfloat16": (16, 1 / 256), "float16": (13, 1 / 2048)}  # bits of a float32 that it has not; its relative precision
+
+
+def weights_are_rounded(x: RunFacts) -> Iterator[Finding]:
+    """Find weights that are numbers of half precision after every update, where steps are too small for it."""
+    tiny, steps = _tiny_steps(x), _steps(x)
+    if tiny is None or len(steps) < 2:
         return
-    if not change and rate > 0:
-        return  # not in the optimizer, or a GradScaler that skips
+    values = [value.ravel() for _, step in steps for call in step.calls for value in call.weights.values.values()]
+    if not values or any(value.dtype != np.float32 for value in values):
+        return
+    bits = np.concatenate(values).view(np.uint32)
+    half = next((name for name, (lost, _) in _ROUNDED.items() if not (bits & ((1 << lost) - 1)).any()), None)
+    if half is None:
+        return
     yield Finding(
-        "rate-too-small",
-        f"{_its_rate(rate)} is too small: in {counted(len(losses), 'step')} the loss has not fallen",
-        "At this rate it takes very many steps to change the weights noticeably.",
-        f"lr={rounded(100 * rate)} or more" if rate > 0 else "an lr that is not 0",
-        (
-            Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(change)} a step; about 1e-3 is usual"),
-            Evidence(f"the first losses are {rounded(start)} on average, the last ones {rounded(end)}"),
-            Evidence(f"the norm of the gradient is {rounded(float(np.nanmax(norms)))}"),
-        ),
+        "weights-are-rounded",
+        f"the weights of {_name(x)} are rounded to {half}: a step that is smaller than their last digit is lost",
+        f"Two neighbours in {half} differ by about 1/{round(1 / _ROUNDED[half][1])} of the number. An update by less than half of "
+        "that leaves the weight as it was, however many there are.",
+        "keep the weights in float32, and compute in half precision with torch.autocast",
+        (Evidence(f"every weight in {counted(len(steps), 'recorded step')} is a number of {half}"), *tiny.evidence),
         x.end(0),
     )
 
 
-def loss_stays(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss near its start although the weights, which were fresh, have moved."""
+def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
+    """Find a clip that leaves so little of the gradient that the steps hardly change the weights.
+
+    Adam and its like divide by the size of the gradient, so that a common factor changes nothing.
+    """
+    tiny = _tiny_steps(x)
+    if tiny is None or tiny.change == 0 or _divides_by_size(x):
+        return
+    factors = {batch: factor for batch, captured in x.captured if (factor := _factor_of(x, batch, captured)) is not None}
+    if not factors or max(factors.values()) > _CUT_DOWN or any(math.log2(each).is_integer() for each in factors.values()):
+        return  # a power of 2 is the scale of a GradScaler, which it takes back
+    batch = max(factors, key=factors.__getitem__)
+    yield Finding(
+        "mostly-clipped",
+        f"the gradient is clipped to {rounded(factors[batch])} of itself or less: the steps hardly change the weights",
+        "A clip takes the length of a gradient that is longer than its limit. A limit that is far below the usual norm makes every "
+        "step tiny.",
+        "a larger limit: torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)",
+        (
+            Evidence(f"p.grad of {x.at(batch)} is {rounded(factors[batch])} times the derived gradient, one common factor"),
+            *tiny.evidence,
+        ),
+        x.end(batch),
+    )
+
+
+def _divides_by_size(x: RunFacts) -> bool:
+    """Return True for Adam and other rules that divide the gradient by its own size."""
+    settings = next((step.settings for _, step in _steps(x) if step.settings), {})
+    return "betas_1" in settings or "alpha" in settings or "rho" in settings
+
+
+def _factor_of(x: RunFacts, batch: int, captured: CapturedBatch) -> float | None:
+    """Return the common factor of p.grad and the derived gradient; None if there is none."""
+    record = x.record(batch)
+    if captured.recorded is None or not record.learned:
+        return None
+    recorded, derived = captured.recorded.flat.astype(np.float64), record.own_gradients.flat.astype(np.float64)
+    known = np.isfinite(recorded) & np.isfinite(derived)
+    recorded, derived = recorded[known], derived[known]
+    size = float(derived @ derived)
+    if not size > 0:
+        return None
+    factor = float(recorded @ derived) / size
+    off = float(np.abs(recorded - factor * derived).max(initial=0)), float(np.abs(recorded).max(initial=0))
+    return factor if factor > 0 and captured.tolerance is not None and off[0] <= captured.tolerance * off[1] else None
+
+
+def rate_too_small(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that is flat for the whole recording, by steps that hardly change the weights.
+
+    Adam moves each weight by about the learning rate, so that a tiny step is its fault.
+    """
+    tiny = _tiny_steps(x)
+    if tiny is None or not (tiny.rate <= 0 or _moves_by_rate(x, tiny)):
+        return
+    meaning = "At this rate it takes very many steps to change the weights noticeably."
+    if tiny.rate > 0:
+        meaning = f"Its optimizer moves a weight by about lr, whatever the size of the gradient. {meaning}"
+    yield Finding(
+        "rate-too-small",
+        f"{_its_rate(tiny.rate)} is too small: in {counted(tiny.losses, 'step')} the loss has not fallen",
+        meaning,
+        f"lr={rounded(100 * tiny.rate)} or more" if tiny.rate > 0 else "an lr that is not 0",
+        tiny.evidence,
+        x.end(0),
+    )
+
+
+def steps_are_tiny(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss that is flat for the whole recording, by steps that hardly change the weights, for whichever reason."""
+    tiny = _tiny_steps(x)
+    if tiny is None or not tiny.change:
+        return  # where nothing moves, it is not in the optimizer, or a GradScaler skips
+    yield Finding(
+        "steps-are-tiny",
+        f"a step changes the weights of {_name(x)} by {rounded(tiny.change)} of their size, and in {counted(tiny.losses, 'step')} "
+        "the loss has not fallen",
+        "A step is the learning rate times the gradient. The recording does not decide which of the two is too small.",
+        f"lr={rounded(100 * tiny.rate)}, as a trial; look for what makes the gradient small between the module and the loss, such "
+        "as a sigmoid or softmax that the loss applies itself",
+        (Evidence(f"the learning rate is {rounded(tiny.rate)}"), *tiny.evidence),
+        x.end(0),
+    )
+
+
+_LEAST_OF_RATE, _MOST_OF_RATE = 0.05, 3.0  # by which a step of Adam moves a weight, root mean square, times its lr
+
+
+def _moves_by_rate(x: RunFacts, tiny: _TinySteps) -> bool:
+    if not _divides_by_size(x):
+        return False
+    values = [value for _, step in _steps(x)[:1] for call in step.calls for value in call.weights.values.values()]
+    size = math.sqrt(sum(map(_square, values)) / max(sum(value.size for value in values), 1))
+    return _LEAST_OF_RATE * tiny.rate < tiny.change * size < _MOST_OF_RATE * tiny.rate
+
+
+def _is_staying(x: RunFacts) -> tuple[ScalarRows, float] | None:
+    """Return the losses, and how far the weights, which were fresh, have moved, if the last losses are near the first ones."""
     _, losses = _known(x)
     moved = _moved(x)
     if len(losses) < _FEWEST_STAYING or not losses[0] > 0 or not moved > _MOVED or not _is_fresh(_steps(x)[0][1]):
-        return
+        return None
     start, end = _ends(losses)
-    if not _STAYS * start < end < _FAR_ABOVE * start:
+    return (losses, moved) if _STAYS * start < end < _FAR_ABOVE * start else None
+
+
+_VANISHED = 1e-3  # of the gradient that enters a row at its end
+
+
+def gradient_vanishes(x: RunFacts) -> Iterator[Finding]:
+    """Find a gradient that enters at the end of long rows and hardly reaches their beginning, where the loss stays as it was."""
+    if _is_staying(x) is None:
+        return
+    batch, captured = x.captured[-1]
+    record, upstream = x.record(batch), captured.upstream
+    if not record.learned:
+        return
+    # A gradient that enters at every timestep reaches the early ones directly.
+    if upstream is not None and np.any(upstream != 0, axis=(1, 2))[:-1].any():
+        return
+    reaches = list[tuple[str, Float64Array]]()
+    for state, declared in x.program.model.page.states.items():
+        norms = np.array(norms_over_time(record.array(f"d{state}")))
+        if declared.backwards or not np.isfinite(norms).all() or not norms.max() > 0:
+            return
+        reaches.append((state, norms))
+    state, norms = max(reaches, key=lambda reach: float(reach[1][0] / reach[1].max()))
+    share, T = float(norms[0] / norms.max()), x.program.seq_length
+    if T < _LEAST_TIMESTEPS or share >= _VANISHED:
         return
     yield Finding(
+        "vanishing-gradient",
+        f"the gradient vanishes on its way back: of that at the end of a row, {rounded(share)} arrives at its beginning",
+        f"The loss reads the end of rows of {counted(T, 'timestep')}. What was read at their beginning hardly changes the weights, "
+        "so the model cannot learn to remember it.",
+        "shorter rows, at first; nn.LSTM with a bias of the forget gate of 1 or more, or nn.GRU with a bias of z above 0; a loss "
+        "at more timesteps",
+        (
+            Evidence(
+                f"‖{x.written(f'd{state}')}‖ is {rounded(float(norms.max()))} where it is largest in {x.at(batch)}, and "
+                f"{rounded(float(norms[0]))} at t 1"
+            ),
+        ),
+        x.end(batch),
+    )
+
+
+def loss_stays(x: RunFacts) -> Iterator[Finding]:
+    """Find a loss near its start although the weights, which were fresh, have moved: an observation, which has many causes."""
+    staying = _is_staying(x)
+    if staying is None:
+        return
+    (losses, moved), (start, end) = staying, _ends(staying[0])
+    last = next(batch for batch in range(x.count - 1, -1, -1) if np.isfinite(x.losses[batch]))
+    yield Finding(
         "loss-stays",
-        f"after {counted(len(losses), 'step')} the loss is near its start, although the weights move",
-        "The steps are large enough, so their direction is useless: what is between the module and the loss, or the targets.",
-        "look at head and loss: nn.CrossEntropyLoss takes logits, and of probabilities it takes softmax twice; a detach() or "
-        ".data in between; targets that do not belong to these inputs",
+        f"after {counted(len(losses), 'step')} the loss is near its start: {rounded(end)}, and {rounded(start)} at first",
+        "The recording does not decide why. Many tasks stay on such a level for a while before they are learned; a mistake in the "
+        "targets, or between the module and the loss, looks the same.",
+        "train on a single batch, again and again: if its loss does not fall, look at the head, the loss and the targets",
         (
             Evidence(f"the first losses are {rounded(start)} on average, the last ones {rounded(end)}"),
             Evidence(f"the weights of {_name(x)} have changed by {percent(moved)}"),
-            x.loss_of(x.count - 1),
+            x.loss_of(last),
         ),
-        x.end(x.count - 1),
+        x.end(last),
     )
 
 
