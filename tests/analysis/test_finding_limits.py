@@ -7,6 +7,7 @@ weight by the same number, whatever its gradient is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -465,6 +466,17 @@ def test_an_exploding_gradient(session, times, begins):
         assert f"| it is over ten times as large from t {begins} on" in words(session, "exploding-gradient")
 
 
+def test_the_gradient_of_a_state_that_only_the_next_timestep_reads_begins_one_timestep_earlier():
+    """n timesteps before t 3 it is (n + 1)·31.7ⁿ: over ten times as large from t 2 on."""
+    session = linear(31.7, LATER, seq_length=4)
+    (of_c,) = [each for each in session.findings() if each.name == "exploding-gradient" and "gradient of c " in each.title]
+    facts = [evidence.words for evidence in of_c.evidence]
+    assert "it is over ten times as large from t 2 on" in facts
+    (norms,) = [each for each in facts if each.startswith("‖∂ loss of t 4 / ∂ c‖ over all rows: ")]
+    last, first = (float(each.replace(",", "")) for each in re.search(r": (\S+) at t 3, (\S+) at t 1,", norms).groups())
+    assert first / last == pytest.approx(3 * 31.7**2, rel=1e-2)
+
+
 @pytest.mark.parametrize("B", [1, 3])
 def test_the_gradient_that_explodes_is_that_of_the_last_prediction(B):
     session = linear(10.05, seq_length=4, batch_size=B)
@@ -719,3 +731,45 @@ def test_rows_that_influence_each_other(factor, found):
     cell = f"reads x\nstate h : H\nparameters Wh\nh = tanh(x Wh + h_prev + {factor} ⊙ (mean h_prev over rows))"
     session = still(cycle(60), 2, batch_size=3, seq_length=5, cell_text=cell)
     assert bool(titles(session, "rows-know-each-other")) == found
+
+
+# Units that are the same
+
+
+ALIKE = "reads x\nstate h : H\nparameters Wh\nh = tanh(x Wh + 0 ⊙ h_prev)"
+
+
+@pytest.mark.parametrize(
+    ("columns", "same"),
+    [
+        ([0, 1, 2, 1, 3], "unit 2 and unit 4"),
+        ([1, 0, 2, 3, 1], "unit 1 and unit 5"),
+        ([2, 1, 1, 1, 0], "unit 2, unit 3 and unit 4"),
+        ([0, 1, 2, 2, 3], "unit 3 and unit 4"),
+        ([0, 1, 2, 3, 4], ""),
+    ],
+)
+def test_which_units_are_identical(columns, same):
+    """Each unit reads the characters with weights of its own, or with those of another unit."""
+    weights = np.sin(np.outer(np.arange(1, 9), [1.0, 1.7, 2.3, 2.9, 3.1]))[:, columns]
+    session = still(cycle(8 * 16, LETTERS[:8]), 4, {"Wh": weights}, cell_text=ALIKE, hidden_size=5, seq_length=8)
+    found = [each for each in session.findings() if each.name == "units-are-identical"]
+    assert [each.title for each in found] == ([f"{same} of h are identical"] if same else [])
+    for each in found:
+        first, second = (evidence.number for evidence in each.evidence if evidence.number is not None)
+        assert [f"unit {number.index[-1] + 1}" for number in (first, second)] == re.findall(r"unit \d", same)[:2]
+        assert session.derive(first).value == session.derive(second).value
+
+
+@pytest.mark.parametrize("batches", [[3], [1, 1, 1]], ids=["in one step", "in three"])
+def test_a_gradient_is_compared_with_that_of_the_first_batch_as_well(batches):
+    """It is 0 in the second batch, where all characters are equally frequent, and in the third as large as in the first."""
+    session = still("a" * 9 + LETTERS[:8] + "a" * 8, 0, {"by": 0.0}, vocabulary=LETTERS[:8], seq_length=8)
+    session.stop_on_nan = True
+    for count in batches:
+        session.step("batch", count)
+        assert not session.notice
+    norms = [float(each) for each in session.state.timeline.column("grad_norm", 0, 2)]
+    assert norms[0] == pytest.approx(norms[2])
+    assert norms[2] > 1000 * norms[1]
+    assert "explodes" not in {each.name for each in session.findings()}

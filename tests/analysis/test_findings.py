@@ -1085,7 +1085,7 @@ def test_independent_characters_do_not_come_in_blocks(characters, length):
 
 
 def test_the_character_and_its_shares_are_those_of_the_text():
-    text = "aaab" * 200 + "cdcdcccc" * 100
+    text = "xxxaab" * 150 + "xxdccd" * 150  # x is more frequent everywhere
     session = of_characters(text)
     (found,) = [each for each in session.findings() if each.name == "text-in-blocks"]
     char, share, first, last, of_whole = re.fullmatch(
@@ -1095,5 +1095,43 @@ def test_the_character_and_its_shares_are_those_of_the_text():
     part = text[1 + 16 * (int(first) - 1) : 1 + 16 * int(last)]
     assert float(share) == pytest.approx(100 * part.count(char) / len(part), abs=0.5)
     assert float(of_whole) == pytest.approx(100 * text[1 : 1 + targets].count(char) / targets, abs=0.5)
-    excess = {each: part.count(each) / len(part) - text[1 : 1 + targets].count(each) / targets for each in "abcd"}
+    excess = {each: part.count(each) / len(part) - text[1 : 1 + targets].count(each) / targets for each in "abcdx"}
     assert char == max(excess, key=lambda each: excess[each])
+
+
+def test_findings_are_those_of_a_branch_and_a_course_ends_at_the_position():
+    session = run(20, **LEARNED, carry="notebook")
+    found = session.findings()
+    assert session.found == found != ()
+    session.seek(session.state.timeline.end_of(9))
+    assert session.found == found
+    batches, _ = session.history("loss")
+    assert batches[-1] == 9
+    batches, _ = session.history("loss", at=[3, 15, 25])
+    assert batches.tolist() == [3, 15]
+    session.edit("Wy", (0, 0), 1.0)
+    assert session.branch != "main"
+    assert session.found == ()
+    session.switch("main")
+    assert session.found == found
+
+
+def test_a_number_that_is_not_finite_later_in_a_batch_is_not_known_before():
+    session = own_rule("W − η ⊙ ((dW ⊙ 1e38) ⊙ 1e38)")
+    at_loss, end = session.program.loss_tick, session.state.timeline.end_of(0)
+    assert session.seek(end).tick == end
+    (found,) = [each for each in session.findings() if each.name == "not-finite"]
+    assert found.tick > at_loss
+    session.seek(at_loss)
+    assert "not-finite" not in names(session)
+
+
+def test_a_passage_that_cannot_be_predicted_is_not_the_fault_of_the_rate():
+    chance = random.Random(0)
+    hard = "".join(chance.choice("abcdefghijklmnopqrstuvwxyz .") for _ in range(600))
+    text = ("the cat sat on the mat. " * 80)[:900] + hard + "the cat sat on the mat. " * 40
+    session = run(61, text=text, hidden_size=16, batch_size=1, seq_length=16, seed=1)
+    assert session.loss > 2 + session.snapshot().losses[54]
+    for _ in range(2):
+        assert not {"rate-too-large", "loss-jumps"} & names(session)
+        session.step("batch", 9)

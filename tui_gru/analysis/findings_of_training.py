@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,12 +160,13 @@ def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
     if x.program.model.is_cross_entropy and x.count and x.losses[-1] < _LEARNED_LOSS * np.log(x.config.vocab_size):
         return  # what is predicted by heart has hardly any gradient
     flows = _flows(x) if x.config.hidden_size >= _FEW_UNITS else {}
-    gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
-    if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
+    norms = [flow.norms for flow in flows.values()]
+    distances = [next((d for d, norm in enumerate(each) if norm * _THOUSAND < each[0]), None) for each in norms]
+    if not flows or any(d is None or d > _SOON for d in distances) or any(each[-1] * _THOUSAND >= each[0] for each in norms):
         return
     state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
-    longest = max(d for d in gone if d is not None)
-    begins = x.program.seq_length - int(np.argmax(flows[state] * _THOUSAND < flows[state][0]))
+    longest = max(d for d in distances if d is not None)
+    begins = flows[state].last - int(np.argmax(flows[state].norms * _THOUSAND < flows[state].norms[0]))
     yield _about_flow(
         x,
         state,
@@ -184,19 +186,17 @@ def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
 
 def exploding_gradient(x: RunFacts) -> Iterator[Finding]:
     """Find states through which the gradient of the last loss grows a thousandfold."""
-    for state, norms in _flows(x).items():
-        last = norms[0]
-        if not norms.max() > _THOUSAND * last:
+    for state, flow in _flows(x).items():
+        norms = flow.norms
+        if not norms.max() > _THOUSAND * norms[0]:
             continue
-        begins = int(np.argmax(norms > 10 * last))
-        way = -1 if x.program.model.page.states[state].backwards else 1
-        t = x.program.seq_length - begins if way > 0 else begins + 1
+        t = flow.last - int(np.argmax(norms > 10 * norms[0]))
         yield _about_flow(
             x,
             state,
-            norms,
+            flow,
             "exploding-gradient",
-            f"the gradient of {x.written(state)} explodes: it is {rounded(norms.max() / last)} times as large at the other end",
+            f"the gradient of {x.written(state)} explodes: it is {rounded(norms.max() / norms[0])} times as large at the other end",
             "A small change early in the row changes the last prediction very much, so one update step "
             "can move the weights far away.",
             of_steps(x),
@@ -205,11 +205,18 @@ def exploding_gradient(x: RunFacts) -> Iterator[Finding]:
         )
 
 
-def _flows(x: RunFacts) -> dict[str, Float64Array]:
-    """Return the norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
+class _Flow(NamedTuple):
+    """The norms of the gradient of the last prediction with respect to a state, from the timestep `last` (1-based) back to 1."""
+
+    norms: Float64Array
+    last: int
+
+
+def _flows(x: RunFacts) -> dict[str, _Flow]:
+    """Return the gradient of the last prediction through each state; empty for a sequence of one timestep."""
     if x.program.seq_length < 2:
         return {}
-    found = {}
+    flows = {}
     for state, norms in x.last_prediction.items():
         if x.program.model.page.states[state].backwards:
             continue  # at the last timestep, a backward state is at its own beginning
@@ -217,14 +224,14 @@ def _flows(x: RunFacts) -> dict[str, Float64Array]:
         if last_norms[0] == 0 and len(last_norms) > 2:  # a state that only the next timestep reads, such as the cell of an LSTM
             last_norms = last_norms[1:]
         if np.isfinite(last_norms).all() and last_norms[0] > 0:
-            found[state] = last_norms
-    return found
+            flows[state] = _Flow(last_norms, len(last_norms))
+    return flows
 
 
 def _about_flow(
     x: RunFacts,
     state: str,
-    norms: Float64Array,
+    flow: _Flow,
     name: str,
     title: str,
     meaning: str,
@@ -238,8 +245,8 @@ def _about_flow(
     record = x.record(batch)
     evidence = [
         Evidence(
-            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {rounded(norms[0])} at t {T}, "
-            f"{rounded(norms[-1])} at t 1, in {x.at(batch)}"
+            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {rounded(flow.norms[0])} at t {flow.last}, "
+            f"{rounded(flow.norms[-1])} at t 1, in {x.at(batch)}"
         )
     ]
     handed_on = f"d{x.program.model.page.before(state)}"
