@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.session import pages
+
 if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding
     from tui_gru.capture.record import Recorder, record
@@ -49,6 +51,15 @@ _HOMES = {
     "load": "tui_gru.session.opening",
     "record": "tui_gru.capture.record",
 }
+
+
+def _page_writer() -> Any:
+    from importlib import import_module
+
+    return import_module("tui_gru.tui.player")
+
+
+pages.page_writer = _page_writer
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
@@ -25,6 +24,7 @@ from tui_gru.engine.data import config_from
 from tui_gru.engine.numbers import mib, significant
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import FilePath, TuiGruError, permitted
+from tui_gru.session import pages
 from tui_gru.session.queries import Queries
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import Interrupts, Run, SearchProgress, beginning
@@ -724,18 +724,11 @@ class Session(Queries):
         a theme, by default a dark or a light one, as the reader prefers. The session is not changed. Raises `TuiGruError` if the
         file exists, unless `force`, if it cannot be written, or if the walk is too large.
         """
-        written: Path = self._pages().play(self, path, by=by, last=last, size=size, theme=theme, force=force)
-        return written
+        return pages.page_writer().play(self, path, by=by, last=last, size=size, theme=theme, force=force)
 
     def _repr_html_(self) -> str:
         """Return the last moments of the walk to here, for a notebook."""
-        shown: str = self._pages().embedded(self)
-        return shown
-
-    @staticmethod
-    def _pages() -> Any:
-        """Return the module that writes pages. It draws with the screen, which is above the session, so it is found by its name."""
-        return import_module("tui_gru.tui.player")
+        return pages.page_writer().embedded(self)
 
     # Files
 
