@@ -220,6 +220,17 @@ def test_no_imports_go_round(trees):
     TopologicalSorter(ours).prepare()  # raises a `CycleError` that names the modules
 
 
+def test_no_import_is_hidden_in_a_text(trees):
+    """The contracts see imports inside functions, but not those by name; packages whose modules load late have some."""
+
+    def names(tree):
+        calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"))
+        return [call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)]
+
+    hidden = {path: names(tree) for path, tree in trees.items() if any(name.startswith("tui_gru") for name in names(tree))}
+    assert hidden == {"__init__.py": ["tui_gru.tui.player"]}
+
+
 def test_torch_is_taken_only_when_needed(trees):
     at_once = {path: imports(tree, inside_functions=False) for path, tree in trees.items()}
     assert [path for path, names in at_once.items() if "torch" in {name.partition(".")[0] for name in names}] == []

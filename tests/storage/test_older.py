@@ -11,6 +11,7 @@ from tests.debugger.test_condition_laws import columns_of, conditions, scalar_co
 from tui_gru import Session
 from tui_gru.debugger.expressions import ConditionError, UnevenSliceError, compile_condition, compile_expression
 from tui_gru.debugger.stops import resolve
+from tui_gru.imported.captured import recognised_run
 from tui_gru.storage import file as session_file
 from tui_gru.storage.older import from_one
 from tui_gru.storage.state import read_state
@@ -118,7 +119,7 @@ def test_hits_that_were_counted_in_an_older_session_are_not_counted_again(tmp_pa
     session.save(path)
     older(path)
     with session_file.reading(path) as file:
-        state, _ = read_state(file)
+        state, _ = read_state(file, recognised_run)
     ((key, counts),) = state.hit_counts.items()
     assert key == resolve(state.stops.breakpoints[0], PROGRAM).key == ("breakpoint", "h", "t == 2 and any(h > -9)")
     assert counts.before(300) == 300

@@ -30,8 +30,11 @@ from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import Interrupts, Run, SearchProgress, beginning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tui_gru.analysis.check import CheckTotals
     from tui_gru.analysis.what_if import WhatIf
+    from tui_gru.engine.source import Imported
     from tui_gru.storage.recorder import SessionRecorder
 
 # ------------------------------------------------------------------------------
@@ -124,8 +127,8 @@ class Session(Queries):
             return session
         from tui_gru.storage.store import RecordedFile, read_session
 
-        file = RecordedFile.resume(path, history_memory) if arguments.truth("record", record) else None
-        opened = read_session(path, history_memory) if file is None else file.begun
+        file = RecordedFile.resume(path, _recording_of, history_memory) if arguments.truth("record", record) else None
+        opened = read_session(path, _recording_of, history_memory) if file is None else file.begun
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
         begins = EARLIER if opened.is_earlier else REOPENED
@@ -779,6 +782,12 @@ class Session(Queries):
 
 def _checked_epochs(epochs: int | None) -> int | None:
     return None if epochs is None else arguments.whole("epochs", epochs, least=1, most=FAR, option="epochs")
+
+
+def _recording_of(identity: Mapping[str, Any], folder: Path) -> Imported:
+    from tui_gru.imported.captured import recognised_run
+
+    return recognised_run(identity, folder)
 
 
 def _holds_a_recording(folder: Path) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cached_property, reduce
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -552,13 +553,18 @@ COUNTED_FROM_ONE = 3  # the first version of a file in whose conditions epoch, b
 MOST_REPLAYED, MOST_REPLAYED_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
 
 
-def read_state(file: SessionFile) -> tuple[State, list[str]]:
+#: Returns the run of a recording from its identity, which a session on it has stored, and from a folder in which it may be as well.
+#: Raises `TuiGruError` if the recording has moved or changed.
+OpenRecording = Callable[[Mapping[str, Any], Path], Imported]
+
+
+def read_state(file: SessionFile, open_recording: OpenRecording) -> tuple[State, list[str]]:
     """Return the state that was written last, and the names in `kept` that cannot be read.
 
     Raises `DamagedSessionError` if something is missing or inconsistent. Numbers of another machine are none of that.
     """
     try:
-        return _SessionReader(file).state()
+        return _SessionReader(file, open_recording).state()
     except SessionFileError:
         raise
     except DivergedError as error:  # a contradiction within the file
@@ -572,8 +578,8 @@ def read_state(file: SessionFile) -> tuple[State, list[str]]:
 class _SessionReader:
     """Reads one file. Each segment is created once, because branches and changes share segments."""
 
-    def __init__(self, file: SessionFile) -> None:
-        self._file = file
+    def __init__(self, file: SessionFile, open_recording: OpenRecording) -> None:
+        self._file, self._open_recording = file, open_recording
         run: RunFact = self._fact("run", RunFact)
         self._config = self._config_of(run)
         self._epochs = run.epochs
@@ -614,9 +620,7 @@ class _SessionReader:
 
     def _config_of(self, run: RunFact) -> Config:
         if run.recording is not None:
-            from tui_gru.imported.captured import recognised_run
-
-            return ImportedConfig.of_source(recognised_run(encoded(run.recording), self._file.path.parent))
+            return ImportedConfig.of_source(self._open_recording(encoded(run.recording), self._file.path.parent))
         if run.series:
             from tui_gru.engine.data import series_of
 

@@ -24,7 +24,7 @@ from tui_gru.engine.config import Config
 from tui_gru.errors import FilePath, TuiGruError, is_permitted, own_folder, permitted, shown
 from tui_gru.storage import file as session_file
 from tui_gru.storage import state as facts
-from tui_gru.storage.state import StateWriter, read_state
+from tui_gru.storage.state import OpenRecording, StateWriter, read_state
 
 # ------------------------------------------------------------------------------
 # Finds, saves, loads and records session files.
@@ -79,14 +79,14 @@ class OpenedSession:
     is_earlier: bool = False
 
 
-def read_session(path: FilePath, history_memory: int | None = None) -> OpenedSession:
+def read_session(path: FilePath, open_recording: OpenRecording, history_memory: int | None = None) -> OpenedSession:
     """Load the session in a file. Raises `SessionFileError`. The file, and the files next to it, are not changed."""
     with session_file.reading(_real(path)) as file:
-        return _read(file, history_memory)
+        return _read(file, open_recording, history_memory)
 
 
-def _read(file: session_file.SessionFile, history_memory: int | None) -> OpenedSession:
-    state, unreadable = read_state(file)
+def _read(file: session_file.SessionFile, open_recording: OpenRecording, history_memory: int | None) -> OpenedSession:
+    state, unreadable = read_state(file, open_recording)
     if history_memory is not None:
         state.branches.timeline.memory.bound(history_memory)
     trouble = _log_trouble(file) + [f"the entry {name} cannot be read and is left out" for name in unreadable]
@@ -279,7 +279,7 @@ class RecordedFile:
         return cls(at, given)
 
     @classmethod
-    def resume(cls, path: FilePath, history_memory: int | None = None) -> Self:
+    def resume(cls, path: FilePath, open_recording: OpenRecording, history_memory: int | None = None) -> Self:
         """Continue recording to a file, after reading it (`begun`) under the same lock. Raises `SessionFileError`."""
         at = _real(path)
         session_file.identify(at)
@@ -287,7 +287,7 @@ class RecordedFile:
         def left(old: session_file.SessionFile | None) -> OpenedSession:
             if old is None:
                 raise session_file.missing(at)
-            return _read(old, history_memory)
+            return _read(old, open_recording, history_memory)
 
         return cls(at, left)
 
