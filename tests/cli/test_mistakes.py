@@ -326,13 +326,13 @@ def test_a_long_word_in_a_message_is_cut():
     ("variable", "value", "cure"),
     [
         ("TEXTUAL_COLOR_SYSTEM", "bogus", "truecolor"),
-        ("TEXTUAL_LOG", "/nonexistent/x", "No such file"),
+        ("TEXTUAL_LOG", "no such folder/x", "No such file"),
         ("TEXTUAL_LOG", "/", ""),
     ],
 )
 def test_a_variable_that_textual_fails_on_is_one_line(tmp_path, variable, value, cure):
     picture = tmp_path / "out.svg"
-    done = process("screenshot", str(picture), env={**os.environ, variable: value})
+    done = process("screenshot", str(picture), env={**os.environ, variable: value}, cwd=tmp_path)
     assert done.returncode == 2
     assert_one_line(done.stderr, f"{variable} is {value!r}", cure)
     assert not picture.exists()

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -38,6 +39,26 @@ def test_a_gru_with_torchs_names_is_read(path, arrays, save, change):
     cell = found.weights().cells[0][0]
     assert np.array_equal(cell["Wz"], arrays["weight_ih"][4:8].T)
     assert np.array_equal(cell["bhn"], arrays["bias_hh"][8:])
+
+
+def test_a_file_with_many_layers_is_read_in_proportion_to_them(path, arrays):
+    def comparisons(count):
+        np.savez(path, **{f"{k}/{name}": array for k in range(count) for name, array in arrays.items()})
+        calls = []
+        sys.setprofile(lambda frame, event, called: calls.append(event == "c_call" and called.__name__ == "startswith"))
+        try:
+            assert len(inspect(path)) == count
+        finally:
+            sys.setprofile(None)
+        return sum(calls)
+
+    assert comparisons(60) < 4 * comparisons(20)  # nine times as many, if each layer looks at all names
+
+
+def test_one_bias_is_not_that_of_a_gru_of_equinox(path, arrays):
+    np.savez(path, weight_ih=arrays["weight_ih"], weight_hh=arrays["weight_hh"], bias=arrays["bias_ih"])
+    with pytest.raises(ModelFileError, match="it is a GRU, which is not stored as equinox's GRUCell is"):
+        inspect(path)
 
 
 def test_names_that_say_nothing_are_refused_until_the_order_is_given(path, arrays):

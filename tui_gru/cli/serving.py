@@ -279,7 +279,7 @@ async def _pass_on(message: str, process: Process, socket_: web.WebSocketRespons
     """Pass on a message of a page to its debugger. Messages of another form are ignored."""
     try:
         kind, *values = json.loads(message)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return
     match kind, *values:
         case "stdin", str(keys):
@@ -289,7 +289,7 @@ async def _pass_on(message: str, process: Process, socket_: web.WebSocketRespons
             await _send(process, b"M", _json({"type": "resize", **size}))
         case (("focus" | "blur"), *_):
             await _send(process, b"M", _json({"type": kind}))
-        case "ping", sent:
+        case "ping", (int() | float() | str()) as sent:
             await socket_.send_json(["pong", sent])
 
 

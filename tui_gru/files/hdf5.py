@@ -209,9 +209,9 @@ def _refusal(dataset: Any, dtype: str, shape: tuple[int, ...]) -> str:
 # Reads HDF5 files through a process that may crash or be ended (`hdf5.serve`), and that is kept for the next request.
 
 
-SECONDS = 10  # of the processor, for the structure of a file or an array; more for many bytes
+SECONDS = 3  # of the processor, for the structure of a file or an array; more for many bytes. Ten thousand layers take two.
 PATIENCE = 3  # times as long by the clock, since the machine may be busy
-BYTES_PER_SECOND = 50_000_000
+BYTES_PER_SECOND = 10_000_000
 MEMORY = 1 << 31  # bytes, besides those of the file and of the array
 #: The process has the modules of this one, also where they are not installed.
 CODE = "import sys; sys.path[:] = {path!r}; from tui_gru.files.hdf5 import serve; serve()"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import permutations
+from itertools import islice, permutations, takewhile
 from pathlib import Path
 from typing import NoReturn
 
@@ -630,21 +632,35 @@ class Group:
         return {name for cell in self.cells.values() for name in cell.values()}
 
 
+class NamesByPrefix:
+    """The names of the arrays of a file, found by what they begin with; a file can have thousands of layers."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._places = {name: place for place, name in enumerate(names)}
+        self._sorted = sorted(self._places)
+
+    def beginning(self, prefix: str) -> list[str]:
+        """Return the names that begin with a prefix, in the order of the file."""
+        begin = bisect_left(self._sorted, prefix)
+        own = takewhile(lambda name: name.startswith(prefix), islice(self._sorted, begin, None))
+        return sorted(own, key=self._places.__getitem__)
+
+
 def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None, *, by_shape: bool = True) -> FileLayers:
     """Find every GRU, LSTM and RNN in `tensors`. If the names match no library, the shapes are tried, unless `by_shape` is False; a
     layer is then found only if `order` is given."""
     normed, raw = composed(tensors), _without_dropout(tensors)
     tensors = {**tensors, **normed, **raw}
-    claimed: set[str] = set()
+    names, claimed = NamesByPrefix(tensors), set[str]()
     layers, refused = [], []
     families: tuple[Stacked | SeparateGates, ...] = (*STACKED, *APART)
     for family in families:
         for group in _groups(family, tensors, claimed):
-            other_names, unread = _add_biases(group, {name: tensor for name, tensor in tensors.items() if name not in claimed})
+            other_names, unread = _add_biases(group, tensors, names, claimed)
             claimed |= group.names
             name = printable(group.prefix) or _kind_by_name(group, tensors)
             try:
-                _check_no_more(group, tensors)
+                _check_no_more(group, names)
                 gru = _named_gru(group, tensors, name)
                 if not other_names:
                     _check_pairs(group)
@@ -699,17 +715,17 @@ def _kind_by_name(group: Group, tensors: Tensors) -> str:
 PROJECTION, PEEPHOLE = re.compile(r"weight_hr(?:_l\d+|$)"), re.compile(r"(?i)peep|w_[ifo]_diag|W_cell_to_|(?:^|[._/])[Wp]_?c[ifo]$")
 
 
-def _check_no_more(group: Group, tensors: Tensors) -> None:
+def _check_no_more(group: Group, names: NamesByPrefix) -> None:
     """Raise `NotAGRUError` for an LSTM with a projection or with peepholes, whose other weights have the usual names."""
-    names = [name[len(group.prefix) :] for name in tensors if name.startswith(group.prefix)]
-    if any(PROJECTION.search(name) for name in names):
+    own = [name[len(group.prefix) :] for name in names.beginning(group.prefix)]
+    if any(PROJECTION.search(name) for name in own):
         raise NotAGRUError("it is an LSTM with a projection (proj_size), which is not supported; an LSTM without one is opened")
-    if any(PEEPHOLE.search(name) for name in names):
+    if any(PEEPHOLE.search(name) for name in own):
         raise NotAGRUError("it has peepholes, from the cell to the gates, which are not supported; an LSTM without them is opened")
 
 
-def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
-    """Add biases that have other names than those of the family, by their shapes.
+def _add_biases(group: Group, tensors: Tensors, names: NamesByPrefix, claimed: AbstractSet[str]) -> tuple[str, str]:
+    """Add biases that have other names than those of the family, by their shapes, among the names that are not claimed.
 
     Return what to add to the evidence, and a warning if there are too many to tell which are the biases.
     """
@@ -717,7 +733,7 @@ def _add_biases(group: Group, tensors: Tensors) -> tuple[str, str]:
     if more or isinstance(group.family, SeparateGates) or set(roles) != {"W", "U"} or len(tensors[roles["U"]].shape) != 2:
         return "", ""
     start = group.prefix and roles["W"][: len(group.prefix) + 1]
-    neighbours = [name for name in tensors if name.startswith(start) and not re.search("[./]", name[len(start) :])]
+    neighbours = [name for name in names.beginning(start) if name not in claimed and not re.search("[./]", name[len(start) :])]
     biases = biases_of(max(tensors[roles["U"]].shape), (name for name in neighbours if name not in group.names), tensors)
     if len(biases) > 2:
         return "", f"{', '.join(map(printable, biases))} have the shape of a bias and are not read, as a cell has two at most"
@@ -788,7 +804,8 @@ def _convention(family: Stacked | SeparateGates, cell: CellArrays) -> tuple[Conv
     conventions = family.conventions if isinstance(family, Stacked) else (family.convention,)
     convention = next((c for c in conventions if c.kind == cell.kind.name), None)
     if convention is None:
-        raise NotAGRUError(f"it is {cell.kind.words}, which is not stored as {family.label} is; {ONLY} under known names")
+        label = family.label.format(cell.kind.name.upper())
+        raise NotAGRUError(f"it is {cell.kind.words}, which is not stored as {label} is; {ONLY} under known names")
     if convention.kind == "rnn":
         return convention, "tanh is assumed, and the names do not say that it is not relu"
     if convention.kind == "lstm" or convention.reset:
