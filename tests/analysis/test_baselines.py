@@ -44,4 +44,5 @@ def test_nothing_to_predict(text):
 def test_perplexity_and_bits():
     assert perplexity(math.log(12)) == pytest.approx(12)
     assert perplexity(1e4) == math.inf
+    assert math.isnan(perplexity(math.nan))
     assert bits(math.log(8)) == pytest.approx(3)

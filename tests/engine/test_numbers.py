@@ -118,3 +118,14 @@ def test_numbers_are_the_same_where_they_are_equal_or_both_nan(a, b):
 )  # fmt: skip
 def test_numbers_in_sentences(function, x, written):
     assert function(x) == written
+
+
+@pytest.mark.parametrize(
+    ("number", "places", "written"),
+    [
+        (1.25, 4, "1.2500"), (0.0, 3, "0.000"), (4e-5, 4, "4.000e-5"), (5e-5, 4, "0.0001"), (-999_999.5, 1, "-999999.5"),
+        (1e6, 2, "1.000e6"), (-1.5e38, 4, "-1.500e38"), (math.nan, 2, "nan"), (math.inf, 2, "inf"),
+    ],
+)  # fmt: skip
+def test_decimals_are_not_0_for_another_number_and_not_digits_that_nobody_knows(number, places, written):
+    assert numbers.decimals(number, places) == written

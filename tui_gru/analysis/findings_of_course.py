@@ -189,6 +189,21 @@ def _step_ratio(x: RunFacts, batches: Iterable[int]) -> float:
     return float(np.median(ratios)) if ratios else math.nan
 
 
+def _moves_a_matrix(x: RunFacts) -> bool:
+    """Return True if the last updates move a matrix by a usual part of its size, which one weight that is huge hides in the others.
+
+    A vector does not count: a bias that began at 0 is small for long, and its updates are large for it.
+    """
+    largest = []
+    with np.errstate(all="ignore"):
+        for _, record in x.recently_learned:
+            matrices = [name for name in x.program.parameters if record.before[name].ndim > 1]
+            pairs = [(record.before[name].astype(float), record.after[name].astype(float)) for name in matrices]
+            ratios = (float(np.linalg.norm(after - before) / np.linalg.norm(before)) for before, after in pairs)
+            largest.append(max(ratios, default=0.0))
+    return bool(largest) and bool(np.median(largest) >= _SLOW)
+
+
 def _windows(losses: ScalarRows) -> Float64Array:
     """Return the mean loss of consecutive windows of `_WINDOW` batches, ending with the last batch."""
     windows: Float64Array = losses[len(losses) % _WINDOW :].reshape(-1, _WINDOW).mean(axis=1)
@@ -468,7 +483,7 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         return
     learned = _with_same_rate(x)
     windows, ratio = _windows(x.losses[learned]), _step_ratio(x, (batch for batch, _ in x.recently_learned))
-    if not len(windows) or not ratio < _SLOW:
+    if not len(windows) or not ratio < _SLOW or _moves_a_matrix(x):
         return
     batch, record = x.recently_learned[-1]
     norm, settings = x.column("grad_norm", batch, batch)[0], record.settings

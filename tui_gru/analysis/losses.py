@@ -252,8 +252,11 @@ def bigram_of_others(text: Text, vocab_size: int) -> float:
 
 
 def perplexity(nats: float) -> float:
-    """Return the perplexity: e to the power of the loss, the number of equally likely characters with the same loss."""
-    return math.exp(nats) if nats < 700 else math.inf
+    """Return the perplexity: e to the power of the loss, the number of equally likely characters with the same loss.
+
+    It is infinite where no number is as large, and NaN for a loss that is not known.
+    """
+    return math.exp(nats) if not nats > 700 else math.inf
 
 
 def bits(nats: float) -> float:

@@ -32,7 +32,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
-from tui_gru.engine.numbers import batch_ticks, counted, rounded, value_ticks
+from tui_gru.engine.numbers import batch_ticks, counted, decimals, rounded, value_ticks
 from tui_gru.engine.sampling import Sample, refused, sample
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Float64Array
@@ -403,7 +403,8 @@ def _facts(moment: Moment, losses: ScalarRows, accuracy: float) -> Iterator[tupl
         what = token_word(moment.vocabulary) if moment.program.config.source.can(Ability.TEXT) else "prediction"
         yield "first loss", f"{rounded(losses[0])} nats"
         yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a {what}"
-        yield "perplexity", rounded(perplexity(last))
+        if math.isfinite(choices := perplexity(last)):
+            yield "perplexity", rounded(choices)
         if math.isfinite(accuracy):
             yield "accuracy", f"{100 * accuracy:.1f} % of the next {what}s are the most likely ones, with the weights of this place"
 
@@ -652,7 +653,7 @@ def bars(values: Sequence[tuple[str, float, str]]) -> tuple[list[str], int]:
 
 def classes(report: RunReport) -> list[tuple[str, float, str]]:
     """Return the mean loss of each class of characters as `bars` draws it, sorted by their share of the loss."""
-    return [(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes]
+    return [(each.name, each.mean, f"{decimals(each.mean, 2)}  {100 * each.share:.0f} %") for each in report.classes]
 
 
 def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
@@ -742,7 +743,7 @@ def _contexts(found: ContextMemory) -> list[tuple[str, float, str]]:
     """Return the loss by the number of characters read, with that of all and of pairs, as bars."""
     named = [(f"{context:,} read", loss) for context, loss in zip(found.contexts, found.losses.tolist(), strict=True)]
     named += [("all read", found.whole), ("bigram", found.bigram)]
-    return [(name, loss, f"{loss:.4f}") for name, loss in named if math.isfinite(loss)]
+    return [(name, loss, decimals(loss, 4)) for name, loss in named if math.isfinite(loss)]
 
 
 def _remembers(found: ContextMemory) -> str:
@@ -799,7 +800,7 @@ def _units_html(report: RunReport) -> str:
 
 def _classes_html(report: RunReport) -> str:
     words = "<p>Nats by class of the character to be predicted, and its share of the total.</p>"
-    rows = ((f"{loss:.2f}", _marked(place)) for place, loss in report.hardest)
+    rows = ((decimals(loss, 2), _marked(place)) for place, loss in report.hardest)
     return f"{words}{_bars('the loss of each class', classes(report))}{_table(rows, ('loss', 'hardest places'))}"
 
 
@@ -891,7 +892,7 @@ def as_markdown(report: RunReport) -> str:
         out += ["## How far back it remembers", "", _remembers(report.memory), "", *_rows(("characters", "loss"), rows), ""]
     if report.classes:
         out += ["## Sources of the loss", ""]
-        shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
+        shares = [(each.name, decimals(each.mean, 2), f"{100 * each.share:.0f} %") for each in report.classes]
         out += [*_rows(("class", report.unit or "mean", "share"), shares), ""]
     if report.samples:
         out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]

@@ -308,6 +308,8 @@ def _suspected(timeline: Timeline, last: int) -> Iterator[tuple[int, int]]:
     finite = [np.isfinite(timeline.column(name, 0, last)) for name in ("loss", "max_weight")]
     if not timeline.program.knows_loss:
         finite = finite[1:]
+    # The norm of a gradient may overflow where all of its entries are numbers. Without a backward pass there is none, which is NaN.
+    finite.append(~np.isinf(timeline.column("grad_norm", 0, last)))
     broken = np.flatnonzero(~np.logical_and.reduce(finite))
     yield int(broken[0]) if broken.size else last if timeline.program.config.source.can(Ability.TRAIN) else 0, last
 

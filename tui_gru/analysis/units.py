@@ -508,7 +508,8 @@ class Activity:
             narrow = centred.astype(self.values.dtype)  # a product in float32 takes a fifth of the time
             sums += narrow.sum(axis=0, dtype=np.float64)
             squares += np.square(centred).sum(axis=0)
-            products += narrow.T @ self._computed_steps[i : i + _ROWS]
+            with NUMPY_SETTINGS:
+                products += narrow.T @ self._computed_steps[i : i + _ROWS]
         products -= np.outer(sums, self.means)
         own = np.sqrt(squares / len(others))
         varies = self._vary(own, mean)[:, None] & self._vary(self.deviations, self.means)
@@ -562,7 +563,8 @@ class Activity:
         found[: len(chosen)] = chosen
         if (total := variances.sum()) > 0:
             shares[: len(chosen)] = np.maximum(variances[::-1][:2], 0) / total
-        return Plane(found, (self.values - self.means) @ found.T, shares)
+        with NUMPY_SETTINGS:
+            return Plane(found, (self.values - self.means) @ found.T, shares)
 
     # Extremes
 

@@ -596,5 +596,6 @@ def _origins(lasts: Sequence[HistorySegment]) -> list[BranchOrigin]:
 
 
 def _last_loss(branch: Branch) -> float | None:
-    batch = branch.timeline.program.last_loss(branch.newest)
-    return None if batch < 0 else branch.timeline.loss(batch)
+    program = branch.timeline.program
+    batch = program.last_loss(branch.newest)
+    return None if batch < 0 or batch in program.config.source.unknown_losses else branch.timeline.loss(batch)

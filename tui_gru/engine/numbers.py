@@ -84,6 +84,13 @@ def short(x: float) -> str:
     return written.replace("-", "−")
 
 
+def decimals(x: float, places: int) -> str:
+    """Format with so many decimal places; with four significant digits and an exponent if that would be 0, or |x| ≥ 10⁶."""
+    if math.isfinite(x) and (abs(x) >= 1e6 or 0 < abs(x) < 0.5 * 10.0**-places):
+        return _short_exponent(f"{x:.3e}")
+    return f"{x:.{places}f}"
+
+
 def percent(share: float) -> str:
     """Format a share from 0 to 1: `34 %`. It is rounded to 0 % or 100 % only if it is exactly that."""
     if 0 < share < 0.01:

@@ -14,6 +14,7 @@ from tui_gru import analysis
 from tui_gru.debugger.expressions import compile_expression
 from tui_gru.debugger.position import Reader, in_words, position_of, shortened
 from tui_gru.engine.data import Corpus
+from tui_gru.engine.numbers import decimals
 from tui_gru.engine.source import Ability
 from tui_gru.errors import LARGEST, TuiGruError
 from tui_gru.session import answers
@@ -154,7 +155,7 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
     def say(_: object) -> None:
         now, was = (each.losses[-1] if len(each.losses) else math.nan for each in (screen.snapshot, before))
         branch = answers.branched(before, screen.snapshot)
-        screen.answer(f"with {cure.typed} the last loss is {now:.4f} instead of {was:.4f}{branch}")
+        screen.answer(f"with {cure.typed} the last loss is {decimals(now, 4)} instead of {decimals(was, 4)}{branch}")
 
     screen.overlays.lift()
     screen.do(run, batches=count, then=say)
@@ -297,7 +298,7 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
 
     def say(_: object) -> None:
         loss = session.loss
-        changed = f": the loss is {loss:.4f}, not {before:.4f}" if loss is not None and before is not None else ""
+        changed = f": the loss is {decimals(loss, 4)}, not {decimals(before, 4)}" if loss is not None and before is not None else ""
         held = session.silent.written(program) if session.silent is not None else name
         screen.answer(with_keys(screen, f"{held} is held at 0 in all panels{changed} · <stop> shows the run again"))
 

@@ -24,6 +24,7 @@ from tui_gru.debugger.expressions import FUNCTIONS
 from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
 from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.numbers import decimals
 from tui_gru.errors import is_permitted, permitted
 from tui_gru.session.answers import mark_names
 from tui_gru.tui.keys import Arguments, Verb, abbreviated, by_name, example
@@ -154,7 +155,7 @@ def _marks(screen: SessionScreen) -> Iterator[Candidate]:
 def _branches(screen: SessionScreen) -> Iterator[Candidate]:
     for fork in screen.snapshot.forks:
         left = "the first branch" if fork.source is None else f"left {fork.source}"
-        yield Candidate(fork.name, left if fork.loss is None else f"{left}, loss {fork.loss:.4f}")
+        yield Candidate(fork.name, left if fork.loss is None else f"{left}, loss {decimals(fork.loss, 4)}")
 
 
 def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:

@@ -16,7 +16,7 @@ from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.config import token_word
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import counted
+from tui_gru.engine.numbers import counted, decimals
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, line, table
@@ -104,11 +104,12 @@ class InfluenceMap(SnapshotPanel):
         what = token_word(self.influence.text)
         i = memory.contexts.index(memory.characters)
         many = counted(memory.characters, what)
-        less = f"; with {memory.contexts[i - 1]} it is {memory.losses[i - 1] - memory.whole:.3f} higher" if i else ""
+        above = [decimals(loss - memory.whole, 3) for loss in memory.losses[: i + 1]]
+        less = f"; with {memory.contexts[i - 1]} it is {above[i - 1]} higher" if i else ""
         if memory.ends:
-            words = f"remembers {many}: with these alone the loss is that with all before, {memory.whole:.4f}{less}"
+            words = f"remembers {many}: with these alone the loss is that with all before, {decimals(memory.whole, 4)}{less}"
         else:
-            words = f"remembers more than {many}: with these alone the loss is {memory.losses[i] - memory.whole:.3f} higher"
+            words = f"remembers more than {many}: with these alone the loss is {above[i]} higher"
         yield from self._words(palette, words, width)
         reaches = {of: memory.reach(of) for of in _MEASURES}
         far = " and ".join(f"{reach.steps} back by {of}" for of, reach in reaches.items())
@@ -124,7 +125,7 @@ class InfluenceMap(SnapshotPanel):
         cells = [
             (
                 line(palette, (name, palette.dim)),
-                line(palette, f"{loss:.4f}"),
+                line(palette, decimals(loss, 4)),
                 (Segment(bar(palette, loss / largest, length), palette.second if name == "bigram" else palette.gate),),
             )
             for name, loss in losses
@@ -145,8 +146,8 @@ class InfluenceMap(SnapshotPanel):
         name = program.writer.name(self._predicted)
         if found.text:
             char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
-            return f"after “{last}” {name} gives “{char}” {np.exp(found.value):.4f}"
-        return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
+            return f"after “{last}” {name} gives “{char}” {decimals(float(np.exp(found.value)), 4)}"
+        return f"entry {found.character + 1} of {name} is {decimals(found.value, 4)}"
 
     def _parts(self, measure: str) -> Float64Array:
         """Return the absolute values of a measure, divided by the largest."""
@@ -305,11 +306,13 @@ class LossPlaces(ListOverlay):
         palette, mean = self.palette, self._losses.mean
         what = token_word(self._losses.text)
         if self.snapshot.program.model.is_cross_entropy:
-            text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {what}, perplexity {perplexity(mean):.2f}"
+            text = f"{decimals(mean, 4)} nats, {decimals(bits(mean), 3)} bits a {what}"
+            if np.isfinite(choices := perplexity(mean)):
+                text += f", perplexity {decimals(choices, 2)}"
             known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
             found = [self._line(text, palette.strong), self._line(f"for comparison: {', '.join(known)}", palette.dim)]
         else:
-            found = [self._line(f"{mean:.4f} on average for a {what}", palette.strong)]
+            found = [self._line(f"{decimals(mean, 4)} on average for a {what}", palette.strong)]
         if shares := self._shares():
             found += map(ListRow, self._bars(palette, shares, width))
         else:
@@ -318,7 +321,7 @@ class LossPlaces(ListOverlay):
         for entry, place in enumerate(self._hardest):
             before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
             row = (
-                Segment(f"{place.value:7.3f}  ", palette.plain),
+                Segment(f"{decimals(place.value, 3):>7}  ", palette.plain),
                 Segment(" " * (20 - cell_len(before)) + before, palette.plain),
                 Segment(char, palette.cursor),
                 Segment(after, palette.dim),
@@ -345,7 +348,7 @@ class LossPlaces(ListOverlay):
             (
                 line(palette, share.name),
                 (Segment(bar(palette, share.mean / largest, length), palette.gate),),
-                line(palette, f"{share.mean:.3f}"),
+                line(palette, decimals(share.mean, 3)),
                 line(palette, (f"{100 * share.share:.0f} %", palette.dim)),
                 line(palette, (f"{share.count:,}", palette.dim)),
             )

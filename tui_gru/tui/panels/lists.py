@@ -139,7 +139,7 @@ class BranchList(ListOverlay):
                 [
                     line(palette, (f"{'▶' if here else ' '} ", palette.accent)),
                     line(palette, (twig.stem, palette.dim), (fork.name, name)),
-                    *(line(palette, words) for words in (*places, "" if fork.loss is None else f"{fork.loss:.4f}")),
+                    *(line(palette, words) for words in (*places, "" if fork.loss is None else numbers.decimals(fork.loss, 4))),
                 ]
             )
         head, *drawn = table(palette, rows, shown, width)

@@ -196,7 +196,7 @@ def line_chart(
 def bar_row(palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, said: Said) -> ChartRow:
     """Draw the value of the moment of each cell, −1 for none, as a column; what is not 0 fills an eighth at least."""
     signs, row = palette.glyphs.column, CellRow(scale.width)
-    parts = np.where(at < 0, 0.0, np.nan_to_num(values / full if full else values)[at]) * (len(signs) - 1)
+    parts = np.where(at < 0, 0.0, np.nan_to_num(values / full if full else values, posinf=1)[at]) * (len(signs) - 1)
     heights = np.where(parts > 0, np.clip(np.rint(parts), 1, len(signs) - 1), 0).astype(int)
     row.fill(0, [signs[height] for height in heights.tolist()], palette.gate)
     return ChartRow(f" {name}", "", row, said)

@@ -19,7 +19,7 @@ from textual.binding import BindingType
 from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, states_before
 from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
 from tui_gru.debugger.program import shown_char
-from tui_gru.engine.numbers import counted
+from tui_gru.engine.numbers import counted, decimals
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot, View
@@ -374,7 +374,7 @@ class UnitsMap(SnapshotPanel):
         name, ends = f"unit {unit + 1}:", {0: f"{-scale if low else 0:+.3g} ", rows - 1: f"{scale:+.3g} "}
         ends = ends if rows > 2 and len(name) + max(map(len, ends.values())) < label else {}
         for below in reversed(range(rows)):
-            curve = column_signs(palette, np.clip(parts * rows - below, 0, 1), self._cell)
+            curve = column_signs(palette, np.clip(np.clip(parts, 0, 1) * rows - below, 0, 1), self._cell)
             shown = "" if below else name
             end = ends.get(below, "").rjust(label - len(shown))
             yield Segment(shown, ink), Segment(end, palette.dim), Segment(curve, palette.gate)
@@ -390,7 +390,8 @@ class UnitsMap(SnapshotPanel):
         for i, each in enumerate(curves):
             yield from self._curve(palette, each, label, here, min(max(high + (i < more), 1), _HIGHEST))
         now = activity.unit(unit)[self.at]
-        words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
+        pending = np.isnan(now) and activity.row is not None  # of a text, every value is computed: a NaN is one
+        words = "not computed yet" if pending else f"{'+' if now >= 0 else ''}{decimals(now, 4)}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
         goes = f" · correlates with {note}" if (note := self._note(unit)) else ""

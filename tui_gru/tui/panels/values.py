@@ -561,6 +561,8 @@ class Softmax(CellPanel):
         """Draw a line for each row of the batch: the target, its chance and its surprise, and the likeliest characters."""
         palette, vocabulary, name = self.palette, snapshot.config.vocabulary, snapshot.program.loss_names.prediction
         y_hat, targets, batch = snapshot.value(name), snapshot.value("target"), snapshot.config.batch_size
+        # The chance of a character may be 0 in its type where the logarithm that the loss takes is a number.
+        log_chances = snapshot.value(snapshot.program.loss_names.row)
         said = max(min((width - _SAID) // (widest(vocabulary) + 9), 3), 0)
         heads = (TableColumn("row", gap=0, size=4), TableColumn("wants", gap=1, size=5), TableColumn("chance", fill=True, size=6))
         columns = (*heads, TableColumn("surprise", right=True), *(TableColumn("" if k else "it says") for k in range(said)))
@@ -575,7 +577,8 @@ class Softmax(CellPanel):
                 chance = float(y_hat[i, target])
                 tint = ink if ink is palette.dim else palette.unit(chance)
                 rows[-1].append((Cell.of(numbers.unit(chance), tint, Ref(name, (i, target))),))
-                rows[-1].append(line(palette, (numbers.plain(-math.log(chance) if chance > 0 else math.inf), ink)))
+                surprise = -log_chances[i] if log_chances is not None else -math.log(chance) if chance else None
+                rows[-1].append(line(palette, (palette.glyphs.blank if surprise is None else numbers.plain(surprise), ink)))
                 for k in np.argsort(-np.nan_to_num(y_hat[i]), kind="stable")[:said].tolist():
                     char = Segment(f"{written_char(vocabulary[k], palette.glyphs)} ", palette.strong if k == target else ink)
                     rows[-1].append((char, Cell.of(numbers.unit(y_hat[i, k]), ink, Ref(name, (i, k)))))

@@ -1,0 +1,94 @@
+"""What is said of bad days without a screen: findings, the first number that is not finite, losses, JSON, reports, pages."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.bad_days import RUNS, TRAININGS, BadDay, BadDays, Run, Training
+from tests.extent import spread
+from tests.statements import (
+    Shown,
+    answers,
+    assert_none,
+    false_findings,
+    false_first_number,
+    false_losses,
+    false_rows,
+    false_words,
+    trees,
+)
+from tui_gru.cli.commands import main
+from tui_gru.tui.verbs import BY_ID
+
+DAYS: tuple[Run | Training, ...] = (*RUNS, *TRAININGS)
+PLACES = ("first", "middle", "last")
+every_day = pytest.mark.parametrize("row", DAYS, ids=lambda row: row.name)
+ASKED = [BY_ID[name] for name in ("findings", "not.finite", "story", "losses", "arrays", "influence", "explain", "units", "check")]
+
+
+@every_day
+def test_what_stopped_a_run_is_the_first_finding_and_a_healthy_one_has_none(bad_days: BadDays, row: Run | Training) -> None:
+    day = bad_days[row]
+    assert_none(false_findings([each.name for each in day.open().findings()], day.facts))
+
+
+@every_day
+def test_the_first_number_that_is_not_finite_is_that_of_a_scan(bad_days: BadDays, row: Run | Training) -> None:
+    day = bad_days[row]
+    assert_none(false_first_number(day.open(), day.facts, of_script=day.records))
+
+
+@every_day
+def test_losses_are_those_of_the_run(bad_days: BadDays, row: Run | Training) -> None:
+    day = bad_days[row]
+    assert_none([fault for place in PLACES for fault in false_losses(day.open(place), day.facts)])
+
+
+@pytest.mark.parametrize("row", [row for row in TRAININGS if row.end == "exception"], ids=lambda row: row.name)
+def test_the_error_that_ended_a_script_is_said(bad_days: BadDays, row: Training) -> None:
+    day = bad_days[row]
+    text = next(answers(day.open(), [BY_ID["findings"]])).text
+    assert_none([word for word in day.facts.ended if word not in " ".join(text.split())])
+
+
+@every_day
+def test_a_tree_shows_the_numbers_of_its_terms(bad_days: BadDays, row: Run | Training) -> None:
+    session = bad_days[row].open()
+    assert_none([fault for tree in trees(session) for fault in false_rows(tree)])
+
+
+@pytest.mark.parametrize("row", spread(DAYS, 12), ids=lambda row: row.name)
+def test_answers_say_what_is_true_and_are_json(bad_days: BadDays, row: Run | Training) -> None:
+    day = bad_days[row]
+    shown = [Shown(each.verb.id, f"{each.text}\n{each.refused}") for each in answers(day.open(), ASKED)]
+    assert_none(false_words(shown, day.facts))
+
+
+def plain(page: str) -> str:
+    """Return what a page shows as text."""
+    page = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", " ", page))
+
+
+@pytest.mark.parametrize("row", spread(DAYS, 8), ids=lambda row: row.name)
+def test_reports_and_pages_say_what_is_true(bad_days: BadDays, row: Run | Training, tmp_path: Path) -> None:
+    day = bad_days[row]
+    assert_none(false_words(pages(day, tmp_path), day.facts))
+
+
+def pages(day: BadDay, folder: Path) -> list[Shown]:
+    """Return the reports on a run, and what a notebook shows of it."""
+    shown = []
+    for suffix in (".md", ".html"):
+        out = folder / f"report{suffix}"
+        assert main(["report", str(day.path), "-o", str(out)]) == 0
+        shown.append(Shown(f"report{suffix}", plain(out.read_text(encoding="utf-8"))))
+    session = day.open()
+    shown.append(Shown("notebook", plain(session._repr_html_())))
+    shown.append(Shown("findings in a notebook", plain("".join(each._repr_html_() for each in session.findings()))))
+    shown += [Shown("tree in a notebook", plain(tree._repr_html_())) for tree in trees(session)]
+    return shown
