@@ -349,7 +349,7 @@ class BadDays:
         return self._days[row]
 
     def close(self) -> None:
-        """End the process that trains."""
+        """End the process that trains, if there is one."""
         if self._trainer is not None:
             self._trainer.close()
 
