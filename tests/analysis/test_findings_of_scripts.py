@@ -197,6 +197,12 @@ def test_a_step_without_a_gradient_is_not_one_whose_gradient_is_nan(tmp_path, fa
     assert found[1:] == ([] if factor == 1 else ["not-finite"])
 
 
+def test_the_last_output_of_padded_rows_is_no_loss_without_a_mask():
+    """It was meant as the output at the end of each row; the state has moved on from there."""
+    (found,) = Session.open(trained(lengths=LENGTHS)).findings()
+    assert (found.name, found.title) == ("padding-moves-the-state", "padding changes the state")
+
+
 def test_states_that_became_nan_are_not_stale(tmp_path):
     """They are equal as bytes, whichever step they are of."""
     model = torch.nn.RNN(3, 4, nonlinearity="relu")

@@ -35,6 +35,7 @@ from tui_gru.analysis.report import (
     as_html,
     as_markdown,
     as_svg,
+    bars,
     batch_ticks,
     figure_svg,
     value_ticks,
@@ -396,6 +397,17 @@ def test_a_page_has_heads_and_its_pictures_say_their_numbers(session, tutorial):
         labels = re.findall(r'<svg[^>]*aria-label="([^"]*)"', written)
         assert f"loss {rounded(report.curve[-1][1])}" in labels[0]
         assert all(re.search(r"\d|table below", label) for label in labels)
+
+
+def test_each_bar_of_a_chart_has_its_name_before_it_and_its_words_after_it():
+    drawn, height = bars([("vowels", 2.0, "2.00  60 %"), ("<digits>", 1.0, "1.00  40 %")])
+    picture = "".join(drawn)
+    texts = re.findall(r'<text x="(\d+)"[^>]*>([^<]*)</text>', picture)
+    widths = [float(width) for width in re.findall(r'<rect x="128"[^>]* width="([\d.]+)"', picture)]
+    assert [words for x, words in texts if int(x) < 128] == ["vowels", "&lt;digits&gt;"]
+    assert [words for x, words in texts if int(x) > 128 + max(widths)] == ["2.00  60 %", "1.00  40 %"]
+    assert widths[0] == 2 * widths[1]
+    assert height == 36
 
 
 def test_a_picture_is_a_picture(session, tutorial):

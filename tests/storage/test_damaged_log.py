@@ -20,6 +20,7 @@ from tui_gru.storage import file as session_file
 from tui_gru.storage import file as sqlite_files
 from tui_gru.storage import store
 from tui_gru.storage import store as library
+from tui_gru.storage.log_damage import INDEX_HEADER, frames_indexed
 
 HEADER, FRAME, PAGE = 32, 24 + 4096, 4096  # bytes of SQLite's log: its header, a frame with its header, and a page
 DAMAGED = "math.tui-gru-wal is damaged: "
@@ -101,6 +102,19 @@ def test_a_log_that_is_whole_is_said_to_be_whole(crashed, left):
     assert portrait(again) == crashed[1]
     assert again.notice.startswith(REOPENED)
     assert "damaged" not in again.notice
+
+
+def test_an_index_with_a_wrong_sum_says_nothing(crashed, tmp_path):
+    """Both copies of its header are alike, as SQLite wrote them, and a number in them is not that of their checksum."""
+    index, size = crashed[0]["math.tui-gru-shm"], INDEX_HEADER.size
+    path = tmp_path / "index"
+    path.write_bytes(index)
+    assert frames_indexed(path) is not None
+    for at in range(16, size):  # after the version and the sign that it is begun
+        header = bytearray(index[:size])
+        header[at] ^= 1
+        path.write_bytes(bytes(header) * 2 + index[2 * size :])
+        assert frames_indexed(path) is None
 
 
 def test_a_flipped_bit_is_noticed_wherever_it_is(crashed, left):

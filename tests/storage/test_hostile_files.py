@@ -31,7 +31,7 @@ def saved(tmp_path_factory):
     """A session with a fork, a change undone, a sample, a counted breakpoint and checkpoints."""
     session = Session()
     session.learning = True
-    session.break_at("h", condition="any(h > 5)", hits="%7")
+    session.break_at("h", condition="step == 2 or step == 5", hits="%7")
     session.step("batch", 8)
     session.step("batch", -3)
     session.edit("Wz", (0, 1), 0.5)
@@ -189,6 +189,14 @@ ARRAYS = [
     ("counts", lambda arrays: arrays.update({"counts": np.zeros(10**4, np.int32)})),
     ("counts", lambda arrays: arrays.update({"counts": arrays["counts"].astype(np.int64)})),
     ("counts", lambda arrays: arrays.update({"counts": arrays["counts"][None]})), ("counts", lambda arrays: arrays.pop("counts")),
+    ("counts", number("batches", -1)), ("counts", number("batches", 10**6)),
+    ("counts", lambda arrays: arrays.update({"batches": np.repeat(arrays["batches"], 2), "ticks": np.repeat(arrays["ticks"], 2)})),
+    ("counts", lambda arrays: arrays.update({"counts": np.zeros_like(arrays["counts"])})),
+    ("counts", lambda arrays: arrays.update({"counts": np.zeros_like(arrays["counts"]), "ticks": arrays["ticks"][:0]})),
+    ("counts", number("ticks", 0)), ("counts", number("ticks", 10**6)),
+    ("counts", lambda arrays: arrays.update({"ticks": arrays["ticks"][:-1]})),
+    ("counts", lambda arrays: arrays.update({"ticks": arrays["ticks"][::-1]})),
+    ("counts", lambda arrays: arrays.update(batches=np.repeat(arrays["batches"], 2), ticks=arrays["ticks"][0] + np.arange(6))),
 ]  # fmt: skip
 
 

@@ -208,6 +208,19 @@ def test_numbers_that_are_not_finite_are_strings(console: Console) -> None:
     assert json.loads(found)["b"] == [["NaN", "Infinity"]]
 
 
+def test_a_derivation_and_a_result_of_several_fields_are_written_in_full(console: Console) -> None:
+    console.execute("n")
+    session, results = console.session, PlainResults(console.session.program)
+    node = session.explain("h", (0, 0))
+    written = results.plain(node)
+    assert written["formula"] == node.derivation.formula != ""
+    assert [term["label"] for term in written["terms"]] == [term.label for term in node.terms]
+    summary = session.summary("Wz")
+    assert summary is not None
+    fields = results.plain(summary)
+    assert (fields["entries"], fields["finite"]) == (summary.entries, summary.finite)
+
+
 def test_hostile_texts_are_shown_as_text() -> None:
     console = Console(Session(text=EVIL * 3, batch_size=1, seq_length=3))
     try:
