@@ -387,3 +387,17 @@ def test_stopping_changes_nothing_of_the_training():
 )  # fmt: skip
 def test_a_change_is_shown_with_the_digits_that_it_takes(before, now, shown):
     assert distinguished(before, now) == shown
+
+
+def test_t_epoch_and_step_are_those_on_the_screen():
+    session = Session(epochs=4)
+    assert session.run_until("epoch == 3 and t == 1")
+    assert (session.position.epoch, session.position.t) == (2, 0)
+    session.watch("t")
+    assert session.snapshot().watched[0].value == 1
+    assert session.value("t") == 0
+    assert session.run_until("step == 8")
+    assert session.position.number == 7
+    assert session.run_back_until("prev(step) == 6")
+    assert session.position.number == 6
+    assert session.history("step", points=1)[1].tolist() == [6.0]

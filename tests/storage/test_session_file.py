@@ -186,13 +186,14 @@ def test_a_session_of_a_later_version_is_left_alone(path):
                 use(path)
 
 
-def test_a_session_of_an_earlier_version_is_refused(path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_session_of_an_earlier_version_is_refused(path, version):
     Session().save(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
     with untouched(path):
         for use in (Session.open, Session().save, Session().record_to):
-            with pytest.raises(OlderSessionError, match="format version 1, which this tui-gru does not read"):
+            with pytest.raises(OlderSessionError, match=f"format version {version}, from before tui-gru 0.1.0"):
                 use(path)
 
 

@@ -398,17 +398,6 @@ def _field_ends(template: str, start: int) -> tuple[int, int]:
     raise ConditionError("{ is never closed; write {{ for a brace", start)
 
 
-def map_expressions(template: str, change: Callable[[str], str]) -> str:
-    """Return a template of a log point with other expressions; an invalid template unchanged."""
-    try:
-        pieces = [
-            p if isinstance(p, str) else f"{{{change(template[p[0] : p[1]])}{template[p[1] : p[2]]}" for p in _pieces(template)
-        ]
-    except ConditionError:
-        return template
-    return "".join(pieces)
-
-
 def _ends(array: AnyArray) -> AnyArray:
     return array if len(array) <= 2 * EDGE else np.concatenate([array[:EDGE], array[-EDGE:]])
 

@@ -431,8 +431,7 @@ def _has_entries(log: Path) -> bool:
 
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
-VERSION = 3  # version 1 stored the whole record of a batch for every change
-OLDEST = 2  # the oldest version that is read; in its conditions, epoch, batch and t count from 0
+VERSION = 3  # of the format; versions before 3 are older than 0.1.0 and are not read
 SCHEMA = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
@@ -465,11 +464,6 @@ class SessionFile:
     def __init__(self, path: Path, connection: sqlite3.Connection, log: LogState | None = None) -> None:
         self.path, self._connection, self.log = path, connection, log or LogState()
         self._process, self._sizes = os.getpid(), (0, 0)
-
-    @property
-    def version(self) -> int:
-        """The format version of the file."""
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def end_recording(self, inode: Inode) -> None:
         """Close the file, and merge the log into it unless another connection reads it. `inode` is the result of `replace`."""
@@ -728,11 +722,12 @@ def identify(path: Path) -> None:
         raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
     if version > VERSION:
         raise NewerSessionError(
-            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
+            f"{path} is a session of format version {version}; this tui-gru reads version {VERSION}: use a newer one"
         )
-    if version < OLDEST:
+    if version < VERSION:
         raise OlderSessionError(
-            f"{path} is a session of format version {version}, which this tui-gru does not read: open it with the one that wrote it"
+            f"{path} is a session of format version {version}, from before tui-gru 0.1.0, which is not read; "
+            "open it with the version that wrote it"
         )
 
 

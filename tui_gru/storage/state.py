@@ -549,7 +549,6 @@ def _pack_sample(sample: Sample) -> bytes:
 # Reads the session that `StateWriter` has written, bit for bit, without running it again.
 
 
-COUNTED_FROM_ONE = 3  # the first version of a file in whose conditions epoch, batch and t count from 1
 MOST_REPLAYED, MOST_REPLAYED_BYTES = 32, 2**28  # batches of another machine that are replayed at first, and bytes of their records
 
 
@@ -601,10 +600,6 @@ class _SessionReader:
         if not branches.timeline.last.own:
             _replay_first_batches(branches.timeline)
         kept, unreadable = self._kept(self._fact("kept", Mapping[str, Any]))
-        if self._file.version < COUNTED_FROM_ONE:
-            from tui_gru.storage.older import counted_from_one
-
-            kept = counted_from_one(kept, self._program)
         state = State(
             self._config,
             self._epochs,
@@ -800,10 +795,6 @@ class _SessionReader:
             known[key] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
         cache.put(before, known)
         counts = {key: cache.of(timeline, key) for key in fact.keys}
-        if self._file.version < COUNTED_FROM_ONE:
-            from tui_gru.storage.older import key_from_one
-
-            counts = {key_from_one(key, self._program): each for key, each in counts.items()}
         return counts
 
     def _is_counted(self, arrays: dict[str, NDArray[Any]], timeline: Timeline) -> bool:
