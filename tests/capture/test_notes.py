@@ -1,5 +1,7 @@
 """Notes about common mistakes in scripts."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,7 @@ def test_a_clip_is_one_common_factor(model):
     assert compared.cause == "clipped"
     assert compared.factor == pytest.approx(0.1 / (total[0].item() + 1e-6), rel=1e-5)
     assert compared.error < of_step(step)
-    assert "one common factor: clipped; the norm was" in compared.sentence
+    assert "one common factor, as of a clip; the norm was" in compared.sentence
 
 
 def test_a_clip_after_the_update_is_named(model):
@@ -80,7 +82,20 @@ def test_what_else_changes_a_gradient_is_said(model):
     compared = compare_gradients(one_step(model, decay))
     assert compared.cause == "different"
     assert max(compared.differences, key=lambda one: one.worst).name == "rnn.weight_hh_l0"
-    assert "something else added to it or changed it" in compared.sentence
+    assert re.search("changed p.grad after the backward pass by a decay of the weights, which adds 0.01·W", compared.sentence)
+
+
+def test_a_gradient_that_the_script_stores_itself_needs_no_zero_grad(model):
+    optimizer = sgd(model)
+    steps, running = capture(model, optimizer)
+    for _ in range(2):
+        values = list(model.parameters())
+        for value, gradient in zip(values, torch.autograd.grad(forward(model), values), strict=True):
+            value.grad = gradient
+        optimizer.step()
+        running.step()
+    running.close()
+    assert [(step.notes, compare_gradients(step).cause) for step in steps] == [((), "equal")] * 2
 
 
 def test_parameters_that_the_optimizer_does_not_hold(model):

@@ -477,12 +477,11 @@ class HandwrittenCell:
         by_name = dict(zip(self.parameters, tensors, strict=True))
         return {role: to_array(self._together(blocks, by_name), take) for role, blocks in self.values.items()}
 
-    def gradient(self, role: str, by_name: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the gradient of a weight from p.grad of the parameters; None if one of them has none."""
+    def gradient(self, role: str, gradients: Mapping[str, Tensor | None]) -> Tensor | None:
+        """Return the gradient of a weight from those of the parameters, by name; None if one of them has none."""
         blocks = self.gradients[role]
-        grads = {block.name: by_name[block.name].grad for block in blocks}
-        found = {name: grad for name, grad in grads.items() if grad is not None}
-        return self._together(blocks, found) if len(found) == len(grads) else None
+        known = {block.name: gradient for block in blocks if (gradient := gradients[block.name]) is not None}
+        return self._together(blocks, known) if len(known) == len({block.name for block in blocks}) else None
 
     def _together(self, blocks: Sequence[Block | None], tensors: Mapping[str, Tensor]) -> Tensor:
         import torch
@@ -563,7 +562,11 @@ class TogetherParameter:
 
     @property
     def grad(self) -> Tensor | None:
-        return self._cell.gradient(self._role, self.parameters)
+        return self._cell.gradient(self._role, {name: parameter.grad for name, parameter in self.parameters.items()})
+
+    def put_together(self, values: Mapping[int, Tensor]) -> Tensor | None:
+        """Return the weight of values in the shapes of the parameters, by the ids of these; None if one is not known."""
+        return self._cell.gradient(self._role, {name: values.get(id(parameter)) for name, parameter in self.parameters.items()})
 
 
 def tensors_in(values: Any, *, whole_numbers: bool = False) -> list[Tensor]:

@@ -56,6 +56,7 @@ class Note(StrEnum):
     CUT = "cut"
     UNUSED = "unused"
     MEMORY_INSIDE = "memory inside"
+    WITH_GRAPH = "with graph"
 
     @property
     def sentence(self) -> str:
@@ -82,6 +83,7 @@ _SENTENCES = {
     Note.LATE: "a call of an earlier step, whose capture was complete, received a gradient",
     Note.CLOSURE: "the optimizer ran the model itself, in a closure",
     Note.NOT_CAPTURED: "a call on tensors without own numbers (torch.func, fake, shared among ranks) is not kept",
+    Note.WITH_GRAPH: "a backward pass had a graph of its own (create_graph), as for a penalty on a gradient",
     Note.CUT: "the script stopped inside of this step, or has not ended it: only what it had computed by then is here",
 }
 
@@ -388,6 +390,12 @@ class CapturedStep:
     used it, or at the end of the step if there is no optimizer or it did not run. `before` has p.grad before the step's backward
     pass for the parameters for which it was not 0. `settings` has the numeric settings of the optimizer's first group; of several
     optimizers, those of the first that has parameters of a captured module.
+
+    `handed` has what autograd handed to the parameters in the backward passes of the step, by the same names, before it was added
+    to p.grad and the script changed it; the array of `gradients` itself if it is the same, None if it is not known. `made_again`
+    makes the calls again, and returns the gradients of the parameters by autograd through the modules themselves, in float64 if its
+    argument is True; None if they give other outputs. It is None if a call cannot be made again, as in a recording. `shared` has
+    the names by which other modules have the same parameters, and `hooked` the parameters that have a hook of the script.
     """
 
     number: int
@@ -401,6 +409,10 @@ class CapturedStep:
     ranks: int = 1
     not_kept: int = 0  # the number of calls that received no gradient, mostly in validation
     notes: tuple[Note, ...] = ()
+    handed: Mapping[str, AnyArray] | None = None
+    made_again: Callable[[bool], Mapping[str, AnyArray] | None] | None = None
+    shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hooked: tuple[str, ...] = ()
 
 
 def square_of(array: AnyArray) -> float:

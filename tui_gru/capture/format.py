@@ -65,8 +65,11 @@ def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
         arrays |= {f"weights.{i}.gradients.{name}": array for name, array in used.gradients.items()}
     arrays |= {f"gradients.{name}": array for name, array in step.gradients.items()}
     arrays |= {f"before.{name}": array for name, array in step.before.items()}
+    handed = step.handed or {}
+    arrays |= {f"handed.{name}": array for name, array in handed.items() if array is not step.gradients.get(name)}
     about = {name: getattr(step, name) for name in _STEP}
     about |= {"loss": plain(step.loss), "settings": {name: plain(value) for name, value in step.settings.items()}}
+    about |= {"handed": None if step.handed is None else list(handed), "shared": dict(step.shared), "hooked": step.hooked}
     about |= {"notes": step.notes, "modules": [described_module(module) for module in modules], "calls": calls}
     about["weights"] = [{"module": modules.index(used.module), "parameters": dict(used.parameters)} for used in sets]
     return arrays, about
@@ -103,11 +106,14 @@ class _Decoder:
         self._sets = [self._weights(i, entry) for i, entry in enumerate(_list(about["weights"]))]
 
     def step(self) -> CapturedStep:
-        about = self._about
+        about, gradients, handed = self._about, self._named("gradients."), None
+        if about.get("handed") is not None:  # which earlier versions did not write
+            changed = self._named("handed.")
+            handed = {str(name): changed[name] if name in changed else gradients[name] for name in _list(about["handed"])}
         return CapturedStep(
             _whole(about["number"]),
             tuple(self._call(i, entry) for i, entry in enumerate(_list(about["calls"]))),
-            self._named("gradients."),
+            gradients,
             self._named("before."),
             number(about["loss"]),
             bool(about["updated"]),
@@ -116,6 +122,9 @@ class _Decoder:
             _whole(about["ranks"]),
             _whole(about["not_kept"]),
             _notes(about["notes"]),
+            handed,
+            shared={str(name): tuple(map(str, _list(others))) for name, others in about.get("shared", {}).items()},
+            hooked=tuple(map(str, _list(about.get("hooked", [])))),
         )
 
     def _call(self, i: int, about: Mapping[str, Any]) -> GRUCall:
@@ -188,7 +197,7 @@ class _Decoder:
         gradients = {name: array for name, shape in shapes.items() if (array := gradient(name, shape, True)) is not None}
         parameters = {str(name): str(parameter) for name, parameter in about["parameters"].items() if name in shapes}
         for weight, parameter in parameters.items():
-            for kind in ("gradients.", "before."):
+            for kind in ("gradients.", "before.", "handed."):
                 tensor = self._tensors.get(kind + parameter)
                 if tensor is not None and tensor.shape != shapes[weight]:
                     raise ModelFileError(f"{printable(kind + parameter)} has the shape {tensor.shape}, not {shapes[weight]}")
@@ -381,7 +390,10 @@ def checked_header(text: bytes) -> tuple[int, ...]:
     written = _WRITTEN.search(text)
     if written is None:
         return ()
-    own, *others = (int(each, 16) for each in written[1].split()) if written[1] else (-1,)
+    words = written[1].split(b" ") if written[1] else []
+    if any(len(word) != 8 for word in words):  # a flipped bit can turn a 0 into a space
+        raise ModelFileError(DAMAGED)
+    own, *others = (int(word, 16) for word in words) if words else (-1,)
     if zlib.crc32((text[: written.start()] + _NONE + text[written.end() :]).rstrip(b" ")) != own:
         raise ModelFileError(DAMAGED)
     return tuple(others)

@@ -15,6 +15,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+import numpy as np
+
+from tui_gru.capture.again import ModuleState, SourceCall, summed
 from tui_gru.capture.call_tensors import (
     HandwrittenCell,
     InsideForm,
@@ -41,8 +44,10 @@ from tui_gru.capture.calls import (
     has_numbers,
     joined,
     seen,
+    to_array,
 )
 from tui_gru.capture.cells import recognized
+from tui_gru.capture.handed import HandedGradients
 from tui_gru.capture.operations import NoCellError
 from tui_gru.capture.pending import (
     Parameters,
@@ -147,6 +152,18 @@ def _described(part: Any, name: str, kind: str) -> GRUModule:
         float(part.dropout) if part.num_layers > 1 else 0.0,
         nonlinearity,
     )
+
+
+def _seen_in(
+    module: GRUModule, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, operations: object
+) -> list[Seen]:
+    call = seen(module, args, kwargs, output)
+    return [] if call is None else [call]
+
+
+def _seen_by(cells: Sequence[HandwrittenCell], *call: Any) -> list[Seen]:
+    whole = ModuleCall(*call)
+    return [each for cell in cells for each in cell.calls(whole)]
 
 
 def _computes_as_torchs(part: Module, module: GRUModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> bool:
@@ -298,8 +315,14 @@ class OpenStep:
     discarded: dict[int, PendingCall] = field(default_factory=dict)  # and those whose gradient was cleared before another pass
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
     ends: dict[int, weakref.ref[PendingCall]] = field(default_factory=dict)  # calls by the memory of their last states
+    states: dict[Module, ModuleState] = field(default_factory=dict)  # the latest, of calls that may be made again
     gradients: dict[str, AnyArray] = field(default_factory=dict)
     before: dict[str, AnyArray] = field(default_factory=dict)
+    sums: HandedGradients = field(default_factory=HandedGradients)
+    watched: set[Module] = field(default_factory=set)  # modules with parameters in `sums`
+    handed: dict[str, AnyArray] | None = field(default_factory=dict)  # by name, when the optimizer used p.grad
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    hooked: tuple[str, ...] = ()
     passes: set[int] = field(default_factory=set)
     updated: bool = False
     ran: list[Optimizer] = field(default_factory=list)  # the optimizers that have updated
@@ -380,6 +403,7 @@ class OpenStep:
         self.used.discard(part)
         for name in parameters:
             self.before.pop(name, None)
+        self.sums.forget(part.parameters())
 
     def split_off(self, following: OpenStep) -> None:
         """Move all calls after the last one that received a gradient to the following step."""
@@ -387,6 +411,7 @@ class OpenStep:
         last = max(i for i, entry in enumerate(self.entries) if id(entry.call) in self.learned)
         self.entries, following.entries = self.entries[: last + 1], self.entries[last + 1 :]
         following.weights = dict(self.weights)
+        following.sums.watch_as(self.sums)
         for call in (entry.call for entry in following.entries):
             if call is not None:
                 call.step = following.token
@@ -397,9 +422,27 @@ class OpenStep:
         stopped inside of the step."""
         for call in (*self.late.values(), *self.discarded.values()):
             call.notes[Note.UNUSED] = None
-        kept = self.learned.keys() | set(map(id, self.latest))
-        calls = self._calls(kept | self.held.keys() if Note.CUT in self.notes else kept)
-        return self._frozen([call.frozen(i) for i, call in enumerate(calls)], take, rank, ranks)
+        kept, cut = self.learned.keys() | set(map(id, self.latest)), Note.CUT in self.notes
+        calls = self._calls(kept | self.held.keys() if cut else kept)
+        counting = {part: None if cut else self.counting(part) for part in {call.part: None for call in calls}}
+        return self._frozen([call.frozen(i, counting[call.part]) for i, call in enumerate(calls)], take, rank, ranks)
+
+    def counting(self, part: Module) -> AbstractSet[int] | None:
+        """Return the backward passes that have added to p.grad of a module; None, which means all, if none has, as where a script
+        takes gradients with torch.autograd.grad and stores them itself."""
+        return self.sums.passes(part.parameters()) or None
+
+    def sources(self) -> list[tuple[SourceCall, AbstractSet[int] | None]] | None:
+        """Return the calls of modules whose gradients an optimizer has used, with the backward passes that count; None if one of
+        them cannot be made again."""
+        found = dict[int, tuple[SourceCall, AbstractSet[int] | None]]()
+        for call in self.learned.values():
+            if Note.UNUSED in call.notes:
+                continue
+            if call.source is None:
+                return None
+            found.setdefault(id(call.source), (call.source, self.counting(call.part)))
+        return list(found.values())
 
     def so_far(self, take: Take, rank: int, ranks: int) -> CapturedStep:
         """Return what has been collected of the step, which goes on."""
@@ -424,6 +467,9 @@ class OpenStep:
             ranks,
             self.not_kept + len(self.entries) - len(calls),
             tuple(self.notes),
+            self.handed,
+            shared=self.shared,
+            hooked=self.hooked,
         )
 
 
@@ -456,6 +502,7 @@ class Capture:
         on_not_finite: Callable[[CapturedStep], None] | None = None,
         cell: GivenCell | None = None,
         on_cell: Callable[[], None] = lambda: None,
+        may_repeat: bool = False,
     ) -> None:
         """Begin to capture.
 
@@ -464,9 +511,9 @@ class Capture:
         arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
         True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite` receives what is
         known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
-        off is emitted as far as it is. `cell` is the name of a hand-written cell, or its equations; `on_cell` is called when the
-        first call of one has shown how it computes. Raises `CaptureError` if there is nothing to capture in `module`, or an
-        argument does not fit.
+        off is emitted as far as it is. `may_repeat`: steps have what it takes to make their calls again. `cell` is the name of a
+        hand-written cell, or its equations; `on_cell` is called when the first call of one has shown how it computes. Raises
+        `CaptureError` if there is nothing to capture in `module`, or an argument does not fit.
         """
         self._parts, self._candidates, self._written = find_modules(module, cell)
         self._cells: dict[Module, HandwrittenCell] = {}
@@ -486,7 +533,7 @@ class Capture:
         self.rank, self.ranks = _ranks(rank)
         self.ended = 0  # the number of ended steps
         self.closed = False
-        self._wanted, self._begun, self._on_not_finite = wanted, 0, on_not_finite
+        self._wanted, self._begun, self._on_not_finite, self._may_repeat = wanted, 0, on_not_finite, may_repeat
         self._trained: set[tuple[Module, int]] = set()  # with a gradient in the last step; with numbers of rows
         self._open = self._new_step()
         self._waiting: OpenStep | None = None  # ended by a call, but the script can still report its loss
@@ -549,6 +596,7 @@ class Capture:
 
     def _remove_hooks(self) -> None:
         self.closed = True
+        self._open.sums.release()
         unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
         for part, handles in self._of_candidates.items():
             unhook([part], handles)
@@ -599,23 +647,41 @@ class Capture:
         self._warn_of_refused()
         if ended.wanted:
             self._see_gradients(ended)
+        self._end_sums(ended)
         return ended
+
+    def _end_sums(self, ended: OpenStep) -> None:
+        """Remove the hooks from the parameters, after a look at what else may change their gradients."""
+        if ended.wanted and ended.learned:
+            ended.shared, ended.hooked = self._parameters.shared(), self._parameters.names_of(ended.sums.has_others)
+            if ended.sums.with_graph:
+                ended.notes[Note.WITH_GRAPH] = None
+        ended.sums.release()
 
     @harmless
     def _see_gradients(self, ended: OpenStep) -> None:
         if not ended.updated:
             ended.gradients = self._parameters.all_gradients(self._take)
+            ended.handed = self._handed(ended, ended.gradients)
             if self._optimizers and ended.learned:
                 ended.notes[Note.NOT_UPDATED] = None
         elif self._parameters.scaled(ended.gradients):
             ended.notes[Note.SCALED_AFTER] = None
+        # Where no pass has added to p.grad, the script has stored it.
+        ended.before = {name: value for name, value in ended.before.items() if self._was_added_to(ended, name)}
         if ended.before:
             ended.notes[Note.NOT_CLEARED] = None
         self._parameters.forget_given()
 
+    def _was_added_to(self, ended: OpenStep, name: str) -> bool:
+        tensors = self._parameters.tensors([name])
+        return not all(map(ended.sums.watches, tensors)) or bool(ended.sums.passes(tensors))
+
     def _emit(self, ended: OpenStep) -> CapturedStep:
         try:
             step = ended.freeze(self._take, self.rank, self.ranks)
+            if self._may_repeat and (sources := ended.sources()) is not None:
+                step = replace(step, made_again=partial(self._made_again, sources))
         except Exception as error:
             report_failure(error)
             step = CapturedStep(ended.number, (), loss=ended.loss, rank=self.rank, ranks=self.ranks)
@@ -624,6 +690,20 @@ class Capture:
         self.ended += 1
         self._on_step(step)
         return step
+
+    def _made_again(self, sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool) -> Mapping[str, AnyArray] | None:
+        """Return the gradients of the parameters by autograd through the modules themselves, by name."""
+        if (values := summed(sources, exact=exact)) is None:
+            return None
+        return {name: to_array(value, fresh) for name, value in self._parameters.named_values(values).items()}
+
+    def _handed(self, step: OpenStep, gradients: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Return what autograd has handed to the parameters in a step, by name; the array of p.grad itself if it is the same."""
+        found = {name: to_array(value, self._take) for name, value in self._parameters.named_values(step.sums.sums).items()}
+        for name, value in found.items():
+            if name in gradients and np.array_equal(gradients[name], value, equal_nan=True):
+                found[name] = gradients[name]
+        return found
 
     def _wait(self, ended: OpenStep) -> None:
         """Hold back a step that ended implicitly, because the script can still report its loss."""
@@ -639,6 +719,7 @@ class Capture:
         """End the current step because its gradients were cleared before the backward pass of the next one."""
         ended, self._open = self._open, self._new_step()
         ended.split_off(self._open)
+        self._end_sums(ended)
         ended.notes[Note.CLEARED] = None
         self._wait(ended)
 
@@ -688,7 +769,8 @@ class Capture:
             if part in self._candidates or part in self._cells:
                 self._after_cell(part, args, kwargs, output)
             elif module is not None and (call := seen(module, args, kwargs, output)) is not None:
-                self._take_call(part, module, call, generator, gathered)
+                source = self._source(part, args, kwargs, partial(_seen_in, module), generator=generator)
+                self._take_call(part, module, call, generator, gathered, source)
         finally:
             if once is not None:
                 once.close()
@@ -715,15 +797,39 @@ class Capture:
             self._recognize(whole)
         if part not in self._kinds:
             return
-        kinds, calls = self._kinds[part].setdefault(part.training, []), list[list[Seen]]()
+        kinds, kind, calls = self._kinds[part].setdefault(part.training, []), list[HandwrittenCell](), list[list[Seen]]()
         for kind in kinds:
-            calls = calls if all(calls) and calls else [cell.calls(whole) for cell in kind]
+            calls = [cell.calls(whole) for cell in kind]
+            if calls and all(calls):
+                break
         if not kinds or (not (calls and all(calls)) and operations is not None and len(kinds) < MOST_KINDS):
-            kinds.append(self._other_kind(whole))
-            calls = [cell.calls(whole) for cell in kinds[-1]]
+            kinds.append(kind := self._other_kind(whole))
+            calls = [cell.calls(whole) for cell in kind]
+        inside = any(isinstance(cell.form, InsideForm) for cell in kind)
+        source = self._source(part, args, kwargs, partial(_seen_by, kind), with_operations=inside)
         for key, own in zip(self._layers[part], calls, strict=False):
             for call in own:
-                self._take_call(key, self._cells[key].module, call, None, None)
+                self._take_call(key, self._cells[key].module, call, None, None, source)
+
+    def _source(
+        self,
+        part: Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        find: Callable[..., Sequence[Seen]],
+        *,
+        with_operations: bool = False,
+        generator: Tensor | None = None,
+    ) -> SourceCall | None:
+        """Return what it takes to make a call again; None if nobody asks for it, or it cannot be made again."""
+        import torch
+
+        if not (self._may_repeat and self._open.wanted and torch.is_grad_enabled()) or part in self._sharded:
+            return None
+        state = self._open.states.get(part)
+        if state is None or not state.is_still(part):
+            state = self._open.states[part] = ModuleState(part)
+        return SourceCall.of(part, state, args, kwargs, find, with_operations=with_operations, generator=generator)
 
     def _other_kind(self, call: ModuleCall) -> list[HandwrittenCell]:
         """Return the cells of a module in a call of another kind, as in training after evaluation mode, if they compute the same;
@@ -790,7 +896,13 @@ class Capture:
         self._on_cell()
 
     def _take_call(
-        self, part: Module, module: GRUModule, call: Seen, generator: Tensor | None, gathered: UsedWeights | None
+        self,
+        part: Module,
+        module: GRUModule,
+        call: Seen,
+        generator: Tensor | None,
+        gathered: UsedWeights | None,
+        source: SourceCall | None,
     ) -> None:
         import torch
 
@@ -818,6 +930,11 @@ class Capture:
                 pending = begun(part, module, call, used or self._weights(part, module, tensors), generator, self._take)
         if again:
             pending.notes[Note.RECOMPUTED] = None
+        if source is not None:
+            source.add_call(pending)
+        if call.has_graph and part not in self._open.watched:
+            self._open.watched.add(part)
+            self._open.sums.watch(part.parameters())
         self._open.take(entry, pending)
         for name, tensor in (("dout", call.out), ("dhn", call.hn), ("dcn", call.cn)):
             if tensor is not None and tensor.requires_grad and (name == "dout" or tensor is not call.out):
@@ -847,28 +964,39 @@ class Capture:
         if self.closed or call.step != self._open.token:
             self._open.notes[Note.LATE] = None
             return
+        self._open.sums.with_graph |= torch.is_grad_enabled()
         this_pass = torch._C._current_graph_task_id()
         if this_pass not in self._open.passes:
             parts = list(self._open.parts_learned)
-            follows = not (again or self._updating or call.passes)  # not a second pass through one graph, as of a gradient's norm
+            follows = not (again or self._updating or call.by_pass)  # not a second pass through one graph, as of a gradient's norm
             if parts and follows and not self._open.updated and self._parameters.cleared(parts):
                 self._end_cleared()
             elif follows:
                 for part in parts:
                     if self._parameters.cleared([part]):
                         self._open.discard(part, self._parameters.of([part]))
+            for part in self._open.parts_learned:
+                if not self._open.sums.passes(part.parameters()):  # nothing was added yet, as by torch.autograd.grad
+                    self._take_before(part)
             self._open.passes.add(this_pass)
             self._look(call.out)  # of the last call of a loop, as a rule
-        if not call.passes:
+        if not call.by_pass:
             if call.part not in self._open.parts_learned:
-                names = [name for name in self._parameters.of([call.part]) if name not in self._open.before]
-                self._open.before |= self._parameters.gradients(names, self._take)
+                self._take_before(call.part)
             self._open.learn(call)
             call.check_in_place()
-        call.passes.add(this_pass)
-        more = call.add(name, gradient, self._take)
+        more = call.add(name, gradient, this_pass, self._take)
         if not call.in_loop or not len(self._open.learned) % LOOKED:
             self._look(more)
+
+    def _take_before(self, part: Module) -> None:
+        """Copy p.grad of a module before a backward pass adds to it."""
+        names, before = self._parameters.of([part]), self._open.before
+        shared = [part for part in self._open.parts_learned if self._open.sums.passes(part.parameters())]
+        names = [name for name in names if name not in self._parameters.of(shared)]
+        for name in names:
+            before.pop(name, None)
+        self._open.before = before | self._parameters.gradients(names, self._take)
 
     @harmless
     def _after_head(self, part: Linear, args: tuple[Any, ...], kwargs: dict[str, Any], logits: Tensor) -> None:
@@ -885,18 +1013,23 @@ class Capture:
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._updating, self._calls_before_update = True, len(self._open.entries)
         if self._open.wanted:
-            held = self._open.gradients if self._open.updated else {}  # of the optimizers that ran before this one
+            step = self._open
+            held = step.gradients if step.updated else {}  # of the optimizers that ran before this one
             own = self._parameters.held_by(optimizer.param_groups)
             new = self._parameters.all_gradients(self._take)
+            if step.handed is not None:
+                handed = self._handed(step, new)
+                step.handed |= {name: value for name, value in handed.items() if name in own or name not in step.handed}
             for name in own & new.keys() if (scale := _scale_of(optimizer)) != 1 else ():
-                new[name] /= scale
-            self._open.gradients = held | {name: value for name, value in new.items() if name in own or name not in held}
+                new[name] = new[name] / scale
+            step.gradients = held | {name: value for name, value in new.items() if name in own or name not in held}
 
     @harmless
     def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ended, self._updating = self._open, False
         if len(ended.entries) > self._calls_before_update:
             ended.notes[Note.CLOSURE] = None
+            ended.handed = None  # those of all its runs together
             ended.gradients = self._parameters.all_gradients(self._take)
         if ended.wanted and not self._checked:
             self._checked = True

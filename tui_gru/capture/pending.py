@@ -8,6 +8,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
@@ -155,7 +156,7 @@ class UsedWeights:
         # The samples as views take half the time. FSDP frees the memory of its weights, whose views are then of nothing.
         self._views = [None if names is None else (tensor.data_ptr(), _sample(tensor)) for tensor in tensors]
         self._parameters: dict[str, str] = {}
-        self._gradients: dict[str, AnyArray] = {}
+        self._gradients: dict[int, dict[str, AnyArray]] = {}  # by backward pass
         self._handles = []
         self.frozen: WeightSet | None = None
         if cell is not None:
@@ -189,23 +190,30 @@ class UsedWeights:
         )
 
     def _adder(self, name: str) -> Callable[[Tensor], None]:
+        import torch
+
         def add(gradient: Tensor) -> None:
             if self.frozen is None:
+                own = self._gradients.setdefault(torch._C._current_graph_task_id(), {})
                 more = to_array(gradient, self._take)
-                self._gradients[name] = self._gradients[name] + more if name in self._gradients else more
+                own[name] = own[name] + more if name in own else more
 
         return add
 
-    def so_far(self) -> WeightSet:
-        """Return the weights, and the gradients collected so far."""
-        return self.frozen or WeightSet(self.module, self._values, self._parameters, dict(self._gradients))
+    def so_far(self, passes: AbstractSet[int] | None = None) -> WeightSet:
+        """Return the weights, and the gradients collected so far in some backward passes, by default all."""
+        gradients = dict[str, AnyArray]()
+        for key, own in self._gradients.items():
+            for name, more in own.items() if passes is None or key in passes else ():
+                gradients[name] = gradients[name] + more if name in gradients else more
+        return self.frozen or WeightSet(self.module, self._values, self._parameters, gradients)
 
-    def freeze(self) -> WeightSet:
+    def freeze(self, passes: AbstractSet[int] | None = None) -> WeightSet:
         """Return the collected weights and gradients, which no longer change."""
         if self.frozen is None:
             for handle in self._handles:
                 handle.remove()
-            self.frozen = WeightSet(self.module, self._values, self._parameters, self._gradients)
+            self.frozen = self.so_far(passes)
         return self.frozen
 
 
@@ -218,12 +226,15 @@ class Parameters:
         self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
         self._names = {id(parameter): name for name, parameter in self._named.items()}
         self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
+        self._root = weakref.ref(root)
+        self._shared: dict[str, tuple[str, ...]] | None = None  # once it is known
         self._given: dict[str, Tensor] = {}  # other leaf tensors that replaced a parameter in this step
 
     def add(self, part: Module, module: GRUModule, weights: Mapping[str, TogetherParameter]) -> None:
         """Add the weights of a hand-written cell."""
         named = {f"{module.name}.{weight}": parameter for weight, parameter in weights.items()}
         self._named |= named
+        self._shared = None
         self._of[part] = list(named)
 
     def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
@@ -256,6 +267,40 @@ class Parameters:
         """Return copies of every p.grad that exists, by name."""
         names = [*self._named, *self._given]
         return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
+
+    def tensors(self, names: Iterable[str]) -> list[Tensor]:
+        """Return the parameters themselves of these names, also those of which a weight is put together."""
+        own = [self._named[name] for name in names if name in self._named]
+        return [tensor for each in own for tensor in (each.parameters.values() if isinstance(each, TogetherParameter) else [each])]
+
+    def named_values(self, values: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Return values in the shapes of parameters, by the ids of these, as values by name; without those that are not known."""
+        found: dict[str, Tensor] = {}
+        for name, own in self._named.items():
+            value = own.put_together(values) if isinstance(own, TogetherParameter) else values.get(id(own))
+            if value is not None:
+                found[name] = value
+        return found
+
+    def shared(self) -> dict[str, tuple[str, ...]]:
+        """Return the names by which other modules have the same parameters, by name."""
+        if self._shared is not None:
+            return self._shared
+        every, root = dict[int, list[str]](), self._root()
+        for name, tensor in root.named_parameters(remove_duplicate=False) if root is not None else ():
+            every.setdefault(id(tensor), []).append(name)
+        found = dict[str, tuple[str, ...]]()
+        for name in self._named:
+            names = [each for tensor in self.tensors([name]) for each in every.get(id(tensor), ())]
+            if len(names) > len(self.tensors([name])):
+                own = f"{name.rpartition('.')[0]}."
+                found[name] = tuple(each for each in names if own == "." or not each.startswith(own))
+        self._shared = found
+        return found
+
+    def names_of(self, holds: Callable[[Tensor], bool]) -> tuple[str, ...]:
+        """Return the names of the parameters, or of the weights with a parameter, for which something holds."""
+        return tuple(name for name in self._named if any(map(holds, self.tensors([name]))))
 
     def cleared(self, parts: Sequence[Module]) -> bool:
         """Return True if the p.grad of all parameters of these modules is None or 0."""
@@ -329,13 +374,12 @@ class PendingCall:
     shape: tuple[int, ...]  # the shape of the output in the script
     facts: dict[str, Any]
     masks: tuple[AnyArray, ...] = ()
-    dout: AnyArray | None = None
-    dhn: AnyArray | None = None
     c0: AnyArray | None = None
     cn: AnyArray | None = None
-    dcn: AnyArray | None = None
     head: PendingHead | None = None
-    passes: set[int] = field(default_factory=set)
+    by_pass: dict[int, dict[str, AnyArray]] = field(default_factory=dict)  # dout, dhn and dcn of each backward pass
+    source: Any = None  # the `again.SourceCall` in which it is, if that may be made again
+    place: int = 0  # among the calls that were found in it
     notes: dict[Note, None] = field(default_factory=dict)
     handles: list[Any] = field(default_factory=list)
     outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # tensors of the script, with version counters
@@ -373,12 +417,19 @@ class PendingCall:
     def nbytes(self) -> int:
         return self.x.nbytes + self.h0.nbytes + self.out.nbytes + self.hn.nbytes
 
-    def add(self, gradients: str, gradient: Tensor, take: Take) -> AnyArray:
-        """Add a gradient to `dout`, `dhn` or `dcn`, once per backward pass, and return it as an array."""
-        more = self.layout.array(gradient, take) if gradients == "dout" else self.layout.state(gradient, take)
-        before = getattr(self, gradients)
-        setattr(self, gradients, more if before is None else before + more)
+    def add(self, name: str, gradient: Tensor, this_pass: int, take: Take) -> AnyArray:
+        """Store a gradient, `dout`, `dhn` or `dcn`, of a backward pass, and return it as an array."""
+        more = self.layout.array(gradient, take) if name == "dout" else self.layout.state(gradient, take)
+        own = self.by_pass.setdefault(this_pass, {})
+        own[name] = own[name] + more if name in own else more
+        if self.source is not None:
+            self.source.add(self.place, name, gradient, this_pass)
         return more
+
+    def gradient(self, name: str, passes: AbstractSet[int] | None) -> AnyArray | None:
+        """Return the sum of a gradient over some backward passes, by default all; None if none of them had it."""
+        arrays = [own[name] for key, own in self.by_pass.items() if name in own and (passes is None or key in passes)]
+        return sum(arrays[1:], arrays[0]) if arrays else None
 
     def check_in_place(self) -> None:
         """Note whether the script has changed the outputs in place since the call, and release them."""
@@ -428,8 +479,8 @@ class PendingCall:
         following = PendingCall.__new__(PendingCall)
         fields = vars(following)
         fields.update(vars(self), x=self.layout.array(call.x, take), h0=self.hn, out=hn[-1:], hn=hn, facts=facts)
-        fields.update(dout=None, dhn=None, dcn=None, head=None, graph=[], in_loop=True)
-        fields.update(passes=set(), notes={}, handles=[], outputs=[], last=[])
+        fields.update(by_pass={}, head=None, graph=[], in_loop=True, source=None)
+        fields.update(notes={}, handles=[], outputs=[], last=[])
         fields.pop("ends", None)
         following.watch(call)
         if call.cn is not None:
@@ -471,24 +522,25 @@ class PendingCall:
         for handle in self.handles:
             handle.remove()
 
-    def frozen(self, number: int) -> GRUCall:
-        """Return the collected call, which can receive no more gradients."""
+    def frozen(self, number: int, passes: AbstractSet[int] | None = None) -> GRUCall:
+        """Return the collected call, which can receive no more gradients, with those of some backward passes, by default all."""
         self.release()
         self.check_in_place()
-        if self.passes and not self.facts["training"]:
+        if self.by_pass and not self.facts["training"]:
             self.notes[Note.EVALUATING] = None
-        return self.so_far(number, self.weights.freeze())
+        return self.so_far(number, self.weights.freeze(passes), passes)
 
-    def so_far(self, number: int, weights: WeightSet) -> GRUCall:
+    def so_far(self, number: int, weights: WeightSet, passes: AbstractSet[int] | None = None) -> GRUCall:
         """Return what has been collected of the call."""
         head = None if self.head is None else HeadCall(**vars(self.head))
-        h0, hn, dhn = self.h0, self.hn, self.dhn
-        if self.out_has_hn and dhn is not None and self.dout is not None:
-            dhn = dhn - self.dout[-1]
+        h0, hn = self.h0, self.hn
+        dout, dhn, dcn = (self.gradient(name, passes) for name in ("dout", "dhn", "dcn"))
+        if self.out_has_hn and dhn is not None and dout is not None:
+            dhn = dhn - dout[-1]
         if self.c0 is not None and self.cn is not None:
             h0, hn = self.begins, self.ends
-            if dhn is not None or self.dcn is not None:
-                dhn = _in_turn(_or_zeros(dhn, self.hn), _or_zeros(self.dcn, self.cn))
+            if dhn is not None or dcn is not None:
+                dhn = _in_turn(_or_zeros(dhn, self.hn), _or_zeros(dcn, self.cn))
         return GRUCall.of(
             module=self.module,
             number=number,
@@ -497,12 +549,12 @@ class PendingCall:
             out=self.out,
             hn=hn,
             weights=weights,
-            dout=self.dout,
+            dout=dout,
             dhn=dhn,
             lengths=self.layout.lengths,
             masks=self.masks,
             head=head,
-            backward_passes=len(self.passes),
+            backward_passes=len(self.by_pass if passes is None else passes & self.by_pass.keys()),
             notes=tuple(self.notes),
             **self.facts,
         )

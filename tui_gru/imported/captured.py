@@ -28,6 +28,7 @@ from tui_gru.files.kinds import KINDS
 from tui_gru.imported.recompute import (
     HEAD_TOLERANCE,
     TOLERANCES,
+    GradientComparison,
     Relation,
     check_masks,
     classes_of,
@@ -81,9 +82,11 @@ class CallShape:
 
 @dataclass(frozen=True, eq=False)
 class CapturedBatch(ImportedBatch):
-    """The batch of a step of a script. `steps` has the step of each rank, with the calls of which the batch consists."""
+    """The batch of a step of a script. `steps` has the step of each rank, with the calls of which the batch consists. `is_misread`
+    returns True if autograd through the module itself has shown that the derived gradients are wrong."""
 
     steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]] = ()
+    is_misread: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,13 @@ def batch_of(
         derived=about.derived,
         links=partial(_links, steps),
         steps=steps,
+        is_misread=about.is_misread,
     )
+
+
+def without_gradients(call: GRUCall) -> GRUCall:
+    """Return a call as if it had received no gradient, so that none is derived."""
+    return replace(call, dout=None, dhn=None, flows=None, inner=None, head=None)
 
 
 def _links(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> dict[str, ModuleLink]:
@@ -250,7 +259,7 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     return recorded
 
 
-_NAMES = ("p.", "h0 ")  # a sentence that begins with one of these does not get a capital
+_NAMES = ("p.", "h0 ", "torch.", "tui_gru ")  # a sentence that begins with one of these does not get a capital
 
 
 class Scratch:
@@ -275,6 +284,7 @@ class _About:
         self._steps, self._model, self._scratch = steps, model, scratch
         self._gradients: Weights | None = None
         self._text: str | None = None
+        self._misread = False
 
     def derived(self, gradients: Weights) -> None:
         """Store the gradients of the batch."""
@@ -285,8 +295,14 @@ class _About:
         """Return the sentences, created once."""
         with self._scratch.lock:
             if self._text is None:
-                self._text, self._gradients = sentences(self._steps, self._of), None
+                compared = compared_with_recorded(self._steps, self._of)
+                self._misread = compared is not None and compared.is_misread
+                self._text, self._gradients = sentences(self._steps, compared), None
             return self._text
+
+    def is_misread(self) -> bool:
+        self.remarks()
+        return self._misread
 
     def _of(self, call: GRUCall) -> Mapping[str, AnyArray]:
         """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
@@ -296,17 +312,24 @@ class _About:
         return self._scratch.gradients(call, model)
 
 
-def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, AnyArray]]) -> str:
+def compared_with_recorded(
+    steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], derive: Callable[[GRUCall], Mapping[str, AnyArray]]
+) -> GradientComparison | None:
+    """Return the relation of p.grad to the derived gradients; None if the calls of the batch received none."""
+    if not any(call.learned for _, calls in steps for call in calls):
+        return None
+    compared = compare_gradients([step for step, _ in steps], derive)
+    if compared.cause is not Relation.DIFFERENT:
+        return compared
+    # By rounding, if it is not from the states that the script had.
+    again = compare_gradients([step for step, _ in steps], lambda call: derive(stepped(call)))
+    return again if again.cause is not Relation.DIFFERENT or again.error < compared.error else compared
+
+
+def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], compared: GradientComparison | None) -> str:
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
-    learned = any(call.learned for call in calls)
-    found = []
-    if learned:
-        compared = compare_gradients([step for step, _ in steps], derive)
-        if compared.cause is Relation.DIFFERENT:  # by rounding, if it is not from the states that the script had
-            again = compare_gradients([step for step, _ in steps], lambda call: derive(stepped(call)))
-            compared = compared if again.cause is Relation.DIFFERENT else again
-        found.append(f"{compared.sentence}.")
+    found = [] if compared is None else [f"{compared.sentence}."]
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     found += [f"{note.sentence}." for note in notes]
     found += remarks(calls)

@@ -13,7 +13,7 @@ from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError, TuiGruError, shown
-from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
+from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of, without_gradients
 from tui_gru.imported.recompute import sequences, stepped
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class _Watched:
         self.capture_with(optimizer, head, cell)
 
     def capture_with(self, optimizer: Optimizers, head: Linear | None, cell: GivenCell | None) -> None:
-        self.capture = Capture(self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED, cell=cell)
+        self.capture = Capture(
+            self.module, optimizer, head=head, on_step=self._ignore, without_gradient=UNTRAINED, cell=cell, may_repeat=True
+        )
         self.optimizer, self.head, self.cell = optimizer, head, cell
 
     def _ignore(self, step: CapturedStep) -> None:
@@ -145,6 +147,10 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
     remarks = batch.remarks()
+    if batch.is_misread():
+        own = [without_gradients(call) for call in own]
+        frame = CapturedModel.around([[CallShape.of(call) for call in own]])
+        batch = replace(batch_of(frame, [(step, own)]), remarks=batch.remarks)
     if others:
         remarks += f" Also captured: {', '.join(others)}; name= or :module shows another."
     source = Imported(

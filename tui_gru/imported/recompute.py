@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ from tui_gru.equations.syntax import Name, with_word
 from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import KINDS, Blocks, Convention, canonical
+from tui_gru.imported.causes import Cause, Origin, StepGradients, cause_of, error
 
 # ------------------------------------------------------------------------------
 # Comparison of recomputed outputs with recorded ones, end to end and one step at a time.
@@ -33,6 +34,7 @@ from tui_gru.files.kinds import KINDS, Blocks, Convention, canonical
 
 #: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one number, relative to it
 
 
 def tolerance_of(call: GRUCall) -> float:
@@ -182,6 +184,17 @@ class GradientComparison:
     ignored: int = 0
     added: bool = False
     tolerance: float = 0.0
+    evidence: StepGradients | None = None
+
+    @cached_property
+    def origin(self) -> Cause | None:
+        """Why p.grad is another gradient; None if it is not. The captured calls may be made again to find out."""
+        return cause_of(self.evidence) if self.cause is Relation.DIFFERENT and self.evidence is not None else None
+
+    @property
+    def is_misread(self) -> bool:
+        """True if autograd through the module itself has shown that the derived gradients are wrong."""
+        return self.origin is not None and self.origin.origin is Origin.MISREAD
 
     @property
     def error(self) -> float:
@@ -198,15 +211,26 @@ class GradientComparison:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        factor, norm, off = significant(self.factor), significant(self.norm, 4), scientific(self.error)
+        factor, norm = significant(self.factor), significant(self.norm, 4)
+        if self.origin is not None:
+            return self.origin.sentence
         return {
-            Relation.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
-            Relation.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
-            Relation.UNSCALED: f"the loss was scaled by {significant(self.scale)}, and p.grad unscaled again, as GradScaler does",
+            Relation.EQUAL: (
+                f"what the backward pass added to p.grad is the derived gradient; its norm is {norm}"
+                if self.added
+                else f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}"
+            ),
+            Relation.CLIPPED: (
+                f"p.grad is {factor} times the derived gradient, one common factor, as of a clip; the norm was {norm}"
+            ),
+            Relation.UNSCALED: (
+                f"p.grad is the derived gradient divided by {significant(self.scale)}, a power of two, as where a GradScaler has "
+                "scaled the loss by it"
+            ),
             Relation.SCALED: (
                 f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip"
             ),
-            Relation.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
+            Relation.DIFFERENT: f"p.grad is not the derived gradient, {scientific(self.error)} off",
             Relation.NOT_FINITE: (
                 "p.grad has NaN or infinities: GradScaler skips such a step, any other script gets NaN weights by it"
             ),
@@ -232,6 +256,7 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
     tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
     finite = all(np.isfinite(value).all() for value in recorded.values())
     tried: list[GradientComparison] = []
+    evidence = _evidence(steps, calls, recorded, computed, tolerance)
     for added in (False, True) if first.before else (False,):
         wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
         for ignored in range(max(1, len(calls[0]) if len(steps) == 1 else 1)):
@@ -241,10 +266,39 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
             factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
             found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
             cause, norm = _cause(factor, tolerance) if finite else Relation.NOT_FINITE, _norm(total, computed)
-            tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance))
-            if tried[-1].error <= tolerance:
+            tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance, evidence))
+            if tried[-1].error <= tolerance and (factor == 1 or ignored or _is_handed(evidence)):
                 return tried[-1]
     return replace(min(tried, key=lambda comparison: comparison.error), cause=Relation.DIFFERENT if finite else Relation.NOT_FINITE)
+
+
+def _evidence(
+    steps: Sequence[CapturedStep],
+    calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]],
+    recorded: Mapping[str, AnyArray],
+    computed: Sequence[ArrayDifference],
+    tolerance: float,
+) -> StepGradients:
+    every = [call for share in calls for call, _ in share]
+    types = {name for call in every for name in (call.dtype, call.autocast) if name} or {"float32"}
+    weights = {name: call.weights.values[weight] for call in every for weight, name in call.weights.parameters.items()}
+    total = _mean([_sum(share) for share in calls])
+    return StepGradients(
+        steps,
+        {name: total[name] for name in recorded if name in total},
+        recorded,
+        weights,
+        tolerance,
+        max(ROUNDOFF[name] for name in types),
+        {one.name: one.error for one in computed},
+    )
+
+
+def _is_handed(evidence: StepGradients) -> bool:
+    """Return True unless autograd is known to have handed another gradient to the parameters than the derived one: then the script
+    did not multiply that."""
+    handed = evidence.handed
+    return handed is None or error(evidence.derived, handed) <= evidence.tolerance
 
 
 def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
