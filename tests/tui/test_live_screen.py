@@ -228,3 +228,28 @@ def test_a_thread_that_computes_hands_the_interpreter_over_soon_while_the_screen
     run(Session(), theme=None, ascii=False, keys=None)
     assert seen == [pytest.approx(HAND_OVER)]
     assert sys.getswitchinterval() == pytest.approx(before)
+
+
+async def test_a_run_that_has_not_reported_yet_is_said_to_go_on() -> None:
+    """A batch of a large model takes seconds, within which a run cannot say how far it is."""
+    async with driving() as d:
+        end = threading.Event()
+        d.screen.do(lambda progress: end.wait(), batches=None)
+        try:
+            for _ in range(1000):
+                if d.says:
+                    break
+                await asyncio.sleep(0.01)
+            assert d.says == "running · esc stops"
+        finally:
+            end.set()
+        await until_idle(d.pilot)
+        assert d.says == ""
+
+
+async def test_a_batch_that_takes_long_never_runs_in_the_thread_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        assert d.screen.runner.is_quick(1)
+        monkeypatch.setattr(running, "LARGE", d.session.config.record_bytes - 1)
+        assert d.screen.runner.is_quick(0)
+        assert not d.screen.runner.is_quick(1)

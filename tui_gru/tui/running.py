@@ -29,6 +29,7 @@ from tui_gru.tui.session_screen import SessionScreen, problem_of
 # Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one;
 # the most seconds for which it waits for a picture; seconds between reports in words where there are no pictures for so long.
 SHOW_EVERY, SHOW_SHARE, LONGEST_WAIT, REPORT_EVERY = 0.31, 10, 0.1, 1.0
+SILENT = 0.3  # seconds after which a run that has not reported yet is said to go on
 LOOK_EVERY = 0.01  # seconds between two looks at whether a picture is due; a small batch takes less time than the look
 
 
@@ -42,6 +43,7 @@ class RunFunction(Protocol):
 Then = Callable[[Any], object]
 AT_ONCE = 0.05  # seconds; verbs that take no longer run in the UI thread
 FADING = 0.8  # the factor by which the estimate of the time of a batch decays, since a slow batch may be due to the machine
+LARGE = 2**22  # bytes of records; batches that compute more never run in the UI thread, also before a time has been measured
 FEW = 8  # batches; more never run in the UI thread, since the estimate may be too low
 
 
@@ -63,11 +65,13 @@ class Finished(Message):
 
 @dataclass
 class RunProgress:
-    """The progress of a run: its first batch, its number of batches (None if unknown), and the time of its start."""
+    """The progress of a run: its first batch, its number of batches (None if unknown), the time of its start, and whether it has
+    said how far it is."""
 
     first: int
     batches: int | None
     begun: float
+    reported: bool = False
 
     def describe(self, place: Position | str) -> str:
         """Return the progress as `epoch 120 · 41 % · 3 s left`."""
@@ -135,6 +139,7 @@ class Runner:
             self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
             screen.refresh_bindings()
             screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
+            screen.set_timer(SILENT, partial(self._say_that_it_runs, self._run))  # the first batch may take seconds
             return
         begun, result = time.perf_counter(), None
         try:
@@ -148,7 +153,9 @@ class Runner:
 
     def is_quick(self, batches: int | None) -> bool:
         """Return True if a verb that computes this number of batches, None if it is unknown, runs in the UI thread."""
-        return batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE
+        if batches is None or batches > FEW or batches * self._batch_seconds > AT_ONCE:
+            return False
+        return batches * self._screen.session.config.record_bytes <= LARGE
 
     def expect(self, seconds: float) -> None:
         """Expect the next batch to take this many seconds."""
@@ -192,8 +199,14 @@ class Runner:
         else:
             screen.post_message(Finished(result))
 
+    def _say_that_it_runs(self, run: RunProgress) -> None:
+        """Say that a run goes on, until it reports how far it is."""
+        if self._run is run and not run.reported:
+            self._screen.say(f"running · {sign_of_key(self._screen, 'stop')} stops")
+
     def progressed(self, event: Progressed) -> None:
         if self._run is not None:
+            self._run.reported = True
             waiting = self._waiting()
             behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
             stop = sign_of_key(self._screen, "stop")
