@@ -26,6 +26,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.cli.commands import main
 from tui_gru.errors import SERVED_FOLDER, confine
 from tui_gru.storage.store import automatic_folder, session_path, sessions_folder
+from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.command import complete
 from tui_gru.tui.headless import until_idle
 from tui_gru.tui.keys import execute
@@ -135,6 +136,16 @@ def test_so_is_every_name_of_no_driver(named: str, monkeypatch: pytest.MonkeyPat
     said = capsys.readouterr()
     assert said.out == ""
     assert is_one_line(said.err, named)
+
+
+def test_a_python_without_terminals_does_not_blame_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEXTUAL_DRIVER", raising=False)
+    monkeypatch.setattr("textual.constants.DRIVER", None)
+    monkeypatch.setitem(sys.modules, "textual.drivers.linux_driver", None)  # its import fails
+    with pytest.raises(
+        TuiGruError, match=r"^this Python cannot use the terminal: .*linux_driver.*; tui-gru run works without one$"
+    ):
+        TuiGruApp.get_driver_class(object.__new__(TuiGruApp))
 
 
 def test_a_server_that_lets_every_page_in_is_refused() -> None:

@@ -411,8 +411,9 @@ class TuiGruApp(GuardedApp):
     def get_driver_class(self) -> type[Driver]:
         try:
             usual = super().get_driver_class()
-        except Exception as error:  # it imports the module that the variable names
-            named = os.environ.get("TEXTUAL_DRIVER")
+        except Exception as error:  # it imports the module that the variable names, or else that of the operating system
+            if (named := os.environ.get("TEXTUAL_DRIVER")) is None:
+                raise TuiGruError(f"this Python cannot use the terminal: {error}; tui-gru run works without one") from None
             raise TuiGruError(f"TEXTUAL_DRIVER is {named!r}, which cannot be loaded: {error}; unset it, or name a driver") from None
         if usual.__name__ == "LinuxDriver":  # not on Windows
             from tui_gru.tui.drivers import PromptDriver
