@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tests.analysis import ported_models as ported
 from tests.analysis import test_findings_of_scripts as of_scripts
+from tests.analysis.test_finding_limits import GATED, cycle, still
 from tests.capture.runs import recorded
 from tests.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.debugger.models import parametrize
@@ -1135,3 +1136,18 @@ def test_a_passage_that_cannot_be_predicted_is_not_the_fault_of_the_rate():
     for _ in range(2):
         assert not {"rate-too-large", "loss-jumps"} & names(session)
         session.step("batch", 9)
+
+
+def test_a_cure_that_was_not_tried_says_so_and_a_gate_is_offered_only_one_that_helps():
+    (rows, *_) = run(2).findings()
+    assert rows.name == "rows-do-not-continue"
+    assert (rows.cure_label, rows.cure) == ("cure, not tried", "--layout contiguous, or --carry reset")
+    assert "<p>Cure, not tried: <code>--layout contiguous</code>" in rows._repr_html_()
+    large = run(60, **LEARNED, **SGD, learning_rate=100.0).findings()[0]
+    assert large.cure_label == ("cure" if large.is_tried else "cure, not tried")
+    session = still(cycle(200), 40, {"Wz": 20.0, "bz": 0.0}, cell_text=GATED, seq_length=4, hidden_size=4)
+    (gate,) = [each for each in session.findings() if each.name == "saturated-gate"]
+    assert gate.cause is None
+    assert gate.cures == ()
+    assert (gate.cure_label, gate.cure[:46]) == ("cure", "no option that was tried lowers the loss; look")
+    assert session.tried_options(gate)[1:] == ()

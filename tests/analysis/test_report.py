@@ -253,7 +253,7 @@ def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
 )
 def test_only_what_can_be_typed_of_a_cure_is_code(tutorial, cure, written):
     report = tutorial.report()
-    report = replace(report, findings=(replace(report.findings[0], cure=cure),))
+    report = replace(report, findings=(replace(report.findings[0], cure=cure, is_tried=True),))
     assert f"- cure: {written}\n" in as_markdown(report)
     code = re.sub("`(.+?)`", r"<code>\1</code>", written).replace("'", "&#x27;")
     assert f"<p>Cure: {code}</p>" in as_html(report)

@@ -109,7 +109,7 @@ QUESTIONS = (
     ),
     (
         "Why do rows not follow each other, and what do I do about it?", ["l", "2e"], ["!"],
-        "rows do not continue where they ended.* row 1 of batch 2 reads “thM” .* the state after “Mat”.* cure: --layout contiguous",
+        "rows do not continue where.* row 1 of batch 2 reads “thM” .* state after “Mat”.* cure.*: --layout contiguous",
     ),
     ("Why is z what it is?", ["2n", "s", "o"], ["enter"], r"where does z\[row 1, unit 1\] come .* x Wz \S+ \d+% .* hₜ₋₁ Uz"),
     ("What did the last step change most?", ["l", "3e"], ["%"], r"the largest: ΔWy\[unit 1, “a”\] = \+0\.00253"),

@@ -109,7 +109,7 @@ def what_comes_next(d: Driver) -> Iterable[str]:
 
 def what_went_wrong(d: Driver) -> Iterable[str]:
     yield "rows do not continue where they ended, although their state is carried"
-    yield "cure: --layout contiguous, or --carry reset"
+    yield "cure, not tried: --layout contiguous, or --carry reset"
 
 
 QUESTIONS = [

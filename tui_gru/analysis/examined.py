@@ -74,6 +74,11 @@ class Finding:
     first_seen: Position | None = None
     last_seen: Position | None = None
 
+    @property
+    def cure_label(self) -> str:
+        """The word before the cure, with the remark that none of its options was tried on a copy, if there are any."""
+        return "cure, not tried" if self.cures and not self.is_tried and self.cure != NO_OPTION else "cure"
+
     def __repr__(self) -> str:
         because = "" if self.cause is None else f", because of {self.cause.name}"
         return f"<finding {self.name}: {self.title}{because}; cure: {self.cure}>"
@@ -91,7 +96,8 @@ def finding_html(finding: Finding) -> str:
     facts = "".join(f"<li>{escape(safe_text(evidence.words))}</li>" for evidence in finding.evidence)
     return (
         f'<div class="finding"><h3>{escape(safe_text(finding.title))}</h3><p>{escape(safe_text(finding.meaning))}</p>'
-        f"<ul>{facts}</ul><p>Cure: {cure_written(safe_text(finding.cure), escape, '<code>{}</code>')}</p></div>"
+        f"<ul>{facts}</ul><p>{finding.cure_label.capitalize()}: "
+        f"{cure_written(safe_text(finding.cure), escape, '<code>{}</code>')}</p></div>"
     )
 
 

@@ -256,7 +256,7 @@ def find(
         causes = {each.name for each in by_cause(found) if each.cause is None} if trains and examined.count else set()
         for row, own in found.items():
             if row.name in causes & _OF_HAND:
-                found[row] = [_with_first_cure(own[0], row, examined, facts), *own[1:]]
+                found[row] = _with_the_cure_of(_with_first_cure(own[0], row, examined, facts), own[1:])
     return tuple(by_cause(found))
 
 
@@ -267,6 +267,14 @@ def _say_what_stops(found: dict[FindingRule, list[Finding]], x: RunFacts) -> Non
         row = next(row for row in found if row.name == effect.cause.name)
         first, *others = found[row]
         found[row] = [replace(first, evidence=(course.of_explosion(x.explosion, x), *first.evidence)), *others]
+
+
+def _with_the_cure_of(leading: Finding, others: Sequence[Finding]) -> list[Finding]:
+    """Return a finding with others of its rule: several gates of a run at their limits have the same cure."""
+    if leading.name != "saturated-gate":
+        return [leading, *others]
+    cure, cures, since, is_tried = leading.cure, leading.cures, leading.since, leading.is_tried
+    return [leading, *(replace(each, cure=cure, cures=cures, since=since, is_tried=is_tried) for each in others)]
 
 
 def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Callable[[int], RunFacts]) -> Finding:

@@ -364,13 +364,18 @@ def explodes(x: RunFacts) -> Iterator[Finding]:
 
 def with_tried_cure(finding: Finding, x: RunFacts) -> Finding:
     """Return a finding of a place in the run with the option first that surely prevents it, tried from shortly before it on."""
-    if finding.name not in ("explodes", "loss-jumps", "loss-rises") or finding.tick is None or not finding.cures:
+    if finding.name not in ("explodes", "loss-jumps", "loss-rises", "saturated-gate") or finding.tick is None or not finding.cures:
         return finding
-    batch = x.timeline.position(finding.tick).number
+    batch = 0 if finding.name == "saturated-gate" else x.timeline.position(finding.tick).number
     if finding.name == "loss-rises":
         windows = _windows(x.losses[x.learned])
         batch = _leaves(x.learned, windows, float(x.losses[x.learned[0]]))
     if (saving := _saves_before(x, batch, finding.cures)) is None:
+        if finding.name == "saturated-gate" and trial_batches(x.config) >= LEAST_TRIED:
+            # Gates that are at a limit may belong to what is learned: an option that does not lower the loss is not offered.
+            return replace(
+                finding, cure="no option that was tried lowers the loss; look at the weights and biases of the gate", cures=()
+            )
         return finding
     return replace(
         finding,

@@ -64,6 +64,7 @@ def sampler_without_feedback(x: RunFacts) -> Iterator[Finding]:
         tuple(evidence),
         drawn.tick,
         (cure,) if again else (),
+        is_tried=again,
     )
 
 

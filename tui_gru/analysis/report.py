@@ -847,7 +847,7 @@ def as_svg(report: RunReport) -> str:
         lines(each.meaning, 16)
         for evidence in each.evidence:
             lines(f"· {evidence.words}", 16)
-        lines(f"cure: {each.cure}", 16)
+        lines(f"{each.cure_label}: {each.cure}", 16)
         y += 6
     for title, (elements, height) in (
         (f"units of {report.name} over the text", heat_map(report)[::2] if report.units else ([], 0)),
@@ -884,7 +884,11 @@ def as_markdown(report: RunReport) -> str:
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
-        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: {cure_written(each.cure, str, '`{}`')}", ""]
+        out += [
+            *(f"- {evidence.words}" for evidence in each.evidence),
+            f"- {each.cure_label}: {cure_written(each.cure, str, '`{}`')}",
+            "",
+        ]
     if report.units:
         out += [f"## Units of {report.name} over the text", "", *_units_markdown(report), ""]
     if report.memory is not None:

@@ -223,6 +223,7 @@ class PlainResults:
             "meaning": finding.meaning,
             "cure": finding.cure,
             "cures": [cure.typed for cure in finding.cures],
+            "is_tried": finding.is_tried,
             "cause": None if finding.cause is None else finding.cause.name,
             "first_seen": None if finding.first_seen is None else place_of(finding.first_seen),
             **({} if finding.last_seen is None else {"last_seen": place_of(finding.last_seen)}),

@@ -445,7 +445,10 @@ def _key(entry: StopOrMark) -> int | str:
 # The list of findings: what is wrong with the run, why it matters, the evidence, and how to fix it.
 
 
-_NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
+_NONE = (
+    "Nothing was found: up to here, sampler, rows, gradients, units and loss are as in a healthy run. What comes is not examined; "
+    ":rates tries learning rates from here on."
+)
 _EARLY = "No batch has been finished yet, so there is little to look at."
 _CURVES, _LEAST_CURVES, _MOST_CURVES = 9, 40, 100  # rows of the curves of a trial; cells that they need, and that they take
 
@@ -528,7 +531,9 @@ class FindingsList(ListOverlay):
                     found.append(self._line(words, ink, own, f"{lead}{'  ' if i else '· '}"))
             if not effect:
                 own = entry + 1 if each.cures else None
-                found += [self._line(words, palette.gate, own, "  ") for words in folded(f"cure: {each.cure}", width - 2)]
+                found += [
+                    self._line(words, palette.gate, own, "  ") for words in folded(f"{each.cure_label}: {each.cure}", width - 2)
+                ]
                 found += self._trials(each, (own or 0) + 1, width)
                 entry += bool(each.cures) + sum(tried.cure is not None for tried in self._ranked(each))
             entry += 1
