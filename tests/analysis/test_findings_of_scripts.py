@@ -83,6 +83,10 @@ MISTAKES = {
         "softmax-twice",
         lambda: trained(planted.everywhere, loss=planted.softmax_of_all, with_head=True, steps=60, every=20, rate=1e-2),
     ),
+    "softmax twice, with a head that reads the last timestep": (
+        "softmax-twice",
+        lambda: trained(loss=planted.softmax_before, with_head=True, steps=60, every=20, rate=1e-2),
+    ),
     "NaN from the loss": ("not-finite", lambda: trained(loss=planted.undefined_from(6, "gradient"))),
     "NaN in the loss alone": ("loss-not-finite", lambda: trained(loss=planted.undefined_from(6, "loss"))),
 }
@@ -106,6 +110,7 @@ HEALTHY = {
     "a large rate": lambda: trained(rate=1e-2, timesteps=3, steps=80),
     "a small rate": lambda: trained(rate=3e-4, steps=20),
     "once, with the head": lambda: trained(planted.everywhere, loss=planted.of_all_timesteps(False), with_head=True, rate=1e-2),
+    "once, with a head that reads the last timestep": lambda: trained(with_head=True, rate=1e-2),
     "a trained model": lambda: trained(model=planted.already_trained(), steps=60),
 }
 

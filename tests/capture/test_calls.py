@@ -142,8 +142,26 @@ def test_a_head_beside_other_readers_does_not_end_the_model():
 
 def test_a_head_that_reads_something_else_is_said():
     model = Model()
-    call, step = one_call(model, lambda m: m.head(m.rnn(torch.randn(T, B, IN))[0][-1]).sum().backward(), head=model.head)
+    call, step = one_call(model, lambda m: m.head(m.rnn(torch.randn(T, B, IN))[0].mean(0)).sum().backward(), head=model.head)
     assert (call.head, step.notes) == (None, (Note.HEAD_APART,))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_head_that_reads_the_last_timestep(batch_first):
+    model = Model()
+    model.rnn.batch_first = batch_first
+
+    def run(model):
+        out = model.rnn(torch.randn((B, T, IN) if batch_first else (T, B, IN)))[0]
+        model.head(out[:, -1] if batch_first else out[-1]).pow(2).sum().backward()
+
+    call, step = one_call(model, run, head=model.head)
+    assert step.notes == ()
+    assert call.head.logits.shape == (T, B, 2)
+    assert not call.head.dlogits[:-1].any()
+    assert call.head.dlogits[-1].all()
+    assert compiled_for(call).model.structure.head == "linear"
+    assert compare_gradients(step).error < of_step(step)
 
 
 def test_a_gradient_that_comes_in_two_passes_is_their_sum():

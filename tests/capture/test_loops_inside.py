@@ -442,6 +442,23 @@ REFUSED = {
 }
 
 
+class FixedSizeRNN(EachTimestepRNN):
+    """Has the shape of its input in its code, so that no copy of other sizes can be called."""
+
+    def forward(self, x):
+        return super().forward(x + torch.zeros(B, T, IN)) + self.W_hh.sum()
+
+
+def test_a_refusal_does_not_show_the_error_of_its_own_trial():
+    """It looks like an error of the script."""
+    model = nn.ModuleDict({"rnn": FixedSizeRNN()})
+    _, running = capture(model)
+    with pytest.warns(UserWarning, match="it takes only the sizes that the script gives") as warned:
+        one_step(model["rnn"], x_for(model["rnn"], torch.float32), running)
+    running.close()
+    assert not any("must match" in str(each.message) or "shapes" in str(each.message) for each in warned)
+
+
 @pytest.mark.parametrize("make", REFUSED)
 def test_what_cannot_be_told_apart_or_is_no_derivative_is_refused(make):
     torch.manual_seed(3)

@@ -71,7 +71,7 @@ _SENTENCES = {
     Note.RECOMPUTED: "checkpointing computed it twice; this is the call that received the gradient",
     Note.CHANGED_IN_PLACE: "the script changed the output in place after the call; shown are the values computed by the GRU",
     Note.NO_MASKS: "dropout between layers was drawn on a GPU and cannot be repeated; use the CPU, or dropout 0, to see inside",
-    Note.HEAD_APART: "the head did not read the whole output of a GRU, so its logits are not shown",
+    Note.HEAD_APART: "the head read neither the whole output of a GRU nor its last timestep, so its logits are not shown",
     Note.NOT_UPDATED: "the optimizer did not run in this step",
     Note.CLEARED: "the gradients were cleared before the optimizer used them; GradScaler skips such a step",
     Note.MEMORY_INSIDE: "the module returns the last c only: the others are computed here, and nothing else reads them",
@@ -81,7 +81,10 @@ _SENTENCES = {
     Note.NOT_IN_OPTIMIZER: "a GRU has parameters that the optimizer does not have: they never change",
     Note.UNSEEN: f"a GRU received a gradient, but no call of it was captured: {CALL_IT}",
     Note.LATE: "a call of an earlier step, whose capture was complete, received a gradient",
-    Note.CLOSURE: "the optimizer ran the model itself, in a closure",
+    Note.CLOSURE: (
+        "the model was run within optimizer.step(closure), as LBFGS, Lightning and skorch do: each run of the closure is a call "
+        "here, and p.grad is that of the last one"
+    ),
     Note.NOT_CAPTURED: "a call on tensors without own numbers (torch.func, fake, shared among ranks) is not kept",
     Note.WITH_GRAPH: "a backward pass had a graph of its own (create_graph), as for a penalty on a gradient",
     Note.CUT: "the script stopped inside of this step, or has not ended it: only what it had computed by then is here",
@@ -301,7 +304,10 @@ class WeightSet:
 
 @dataclass(frozen=True, eq=False)
 class HeadCall:
-    """The linear layer that read the whole output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V)."""
+    """The linear layer that read the output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V).
+
+    If it read the last timestep only, logits and gradient of the others are 0.
+    """
 
     name: str
     logits: AnyArray

@@ -529,7 +529,7 @@ def _recognized_loop(
             except CaptureError:
                 raise
             except Exception as error:  # in the module itself, which can know its number of timesteps
-                failure = f"{type(error).__name__}: {printable(error, 200)}"
+                failure = type(error).__name__
                 continue
             if cell is None and reads_off:
                 try:
@@ -552,8 +552,9 @@ def _recognized_loop(
             return cell
     if failure and not attempts:
         raise NoCellError(
-            f"a copy of it could not be called with {OBSERVED_TIMESTEPS} timesteps ({failure}); move what it does in a timestep "
-            "into a module of its own, with x (rows, numbers) and h (rows, units)"
+            f"it takes only the sizes that the script gives: a copy, called with {OBSERVED_TIMESTEPS} timesteps to see how it "
+            f"computes, raised {failure}; move what it does in a timestep into a module of its own, with x (rows, numbers) and "
+            "h (rows, units)"
         )
     if written is not None:
         raise NoCellError(f"its output is not the states of {written.name} at all timesteps of x")
@@ -747,7 +748,7 @@ def _recognized_inside(call: ModuleCall, name: str, *, reads_off: bool) -> list[
     """
     import torch
 
-    arguments, why = call.arguments, list[str]()
+    arguments, why, fixed = call.arguments, list[str](), ""
     x = next((value for value in arguments.values() if isinstance(value, torch.Tensor) and value.dim() > 1), None)
     if x is None:
         raise UnreadableError("it is called without a sequence, (T, B, …) or (B, T, …)")
@@ -764,13 +765,14 @@ def _recognized_inside(call: ModuleCall, name: str, *, reads_off: bool) -> list[
                 why.append(str(error))
                 continue
             except Exception as error:  # in the module itself, which can know its number of timesteps
-                why.append(f"{type(error).__name__}: {printable(error, 200)}")
+                of = f"a copy, called with {' and '.join(map(str, Ts))} timesteps to see how it computes"
+                fixed = f"it takes only the sizes that the script gives: {of}, raised {type(error).__name__}"
                 continue
             for cell in cells:
                 check = _check if cell.module.equations is None else _check_equations
                 check(cell, call)
             return cells
-    raise UnreadableError(next((each for each in why if each != NO_LOOP), NO_LOOP))
+    raise UnreadableError(next((each for each in why if each != NO_LOOP), fixed or NO_LOOP))
 
 
 NO_LOOP = "no matrix multiplies a state once in each timestep"

@@ -1007,6 +1007,10 @@ class Capture:
             if (call := entry.call) is not None and call.is_read_whole_by(read):
                 call.take_head(self._head_name, part, logits, self._take)
                 return
+        for entry in reversed(self._open.entries):
+            if (call := entry.call) is not None and call.is_read_at_its_end_by(read):
+                call.take_head(self._head_name, part, logits, self._take, at_end=True)
+                return
         self._open.notes[Note.HEAD_APART] = None
 
     @harmless

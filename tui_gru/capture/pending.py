@@ -502,11 +502,25 @@ class PendingCall:
             return False
         return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
 
-    def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
-        """Store the call of the head on the output."""
+    def is_read_at_its_end_by(self, tensor: Tensor) -> bool:
+        """Return True if a tensor, such as the head's input, is the output of the last timestep, in any shape."""
+        if type(self.layout) is Packed or len(self.out) < 2 or tensor.numel() != self.out[-1].size:
+            return False
+        return tensor.shape[-1] == self.shape[-1] and np.array_equal(
+            to_array(tensor.reshape(self.out[-1].shape), np.empty), self.out[-1], equal_nan=True
+        )
+
+    def take_head(self, name: str, part: Linear, logits: Tensor, take: Take, *, at_end: bool = False) -> None:
+        """Store the call of the head on the output; with `at_end`, on that of the last timestep. The logits of the others, which
+        the script has not computed, and their gradients are 0."""
 
         def array(tensor: Tensor) -> AnyArray:
-            return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
+            if not at_end:
+                return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
+            last = to_array(tensor.reshape(*self.out[-1].shape[:-1], -1), np.empty)
+            every = np.zeros((len(self.out), *last.shape), last.dtype)
+            every[-1] = last
+            return every
 
         def add_gradient(gradient: Tensor) -> None:
             more = array(gradient)
