@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -52,16 +52,22 @@ class Differentiable:
         self.record = BatchRecord(self.compiled)
         self.record.before = weights_for(structure, sizes, "float64", dict(weights.items()))
         self.reads = self.compiled.model.composed.layers[0].reads
-        (self.output,) = self.compiled.model.page.outputs
+        self.output = self.compiled.model.page.outputs[0]  # others are states that a script reads between two timesteps
+        self._input, *self._others = self.compiled.model.page.inputs
+
+    def as_in(self, record: BatchRecord, rows: slice = slice(None)) -> Self:
+        """Take the inputs that are not read as characters or numbers from a batch, such as where its script has set the states:
+        those of its rows, or of one of them for all rows."""
+        for name in self._others:
+            self.record.array(name)[...] = record.array(name)[:, rows]
+        return self
 
     def forward(self, x: NDArray[Any], states: Mapping[str, Array]) -> Array:
         """Return the output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
-        for name, variable in self.compiled.model.page.inputs.items():
-            if variable.one_hot:
-                self.record.ids(name)[...] = x
-                self.record.array(name)[...] = x[..., None] == np.arange(self.record.array(name).shape[-1])
-            else:
-                self.record.array(name)[...] = x
+        if self.compiled.model.page.inputs[self._input].one_hot:
+            self.record.set_one_hot(self._input, x)
+        else:
+            self.record.array(self._input)[...] = x
         _begin(self.record, states)
         self.record.cut("forward")
         self.compiled.cut(self.record.before, "forward")
@@ -70,7 +76,8 @@ class Differentiable:
 
     def backward(self, slope: Array) -> BatchRecord:
         """Compute all deltas from the gradient of the output, (T, B, ·)."""
-        self.record.array(with_word(f"d{self.output}", "given"))[...] = slope
+        for output in self.compiled.model.page.outputs:
+            self.record.array(with_word(f"d{output}", "given"))[...] = slope if output == self.output else 0
         compute(self.record, None, learn=True)
         return self.record
 
@@ -248,6 +255,7 @@ def influence(
     window = _Window.of_rows(timeline, moment, slice(row, row + 1) if alone else slice(None), batches)
     at, here = len(window.x) - program.seq_length + t, 0 if alone else row
     reader = Differentiable(program, moment.record.before, len(window.x), window.x.shape[1])
+    reader.as_in(moment.record, slice(row, row + 1) if alone else slice(None))
     with NUMPY_SETTINGS:
         value, chosen = reader.run(window.x, window.states, at, here, character)
         record = reader.record
@@ -257,7 +265,7 @@ def influence(
         without = np.full(len(read), np.nan)
         if occlusion:
             last = len(read) if program.config.bidirectional else at + 1
-            without[:last] = value - _occluded(program, moment.record.before, read, window.states, (at, here), chosen, last, stop)
+            without[:last] = value - _occluded(program, record, read, window.states, (at, here), chosen, last, stop)
     return Influence(
         row,
         at,
@@ -556,12 +564,12 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
     given = inputs_of(program, moment.record)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
-    reader = Differentiable(program, moment.record.before, program.seq_length, B)
+    reader = Differentiable(program, moment.record.before, program.seq_length, B).as_in(moment.record)
     with NUMPY_SETTINGS:
         value, chosen = reader.run(given, states, t, row, None)
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
-        plain = Differentiable(program, moment.record.before, program.seq_length, B, read.shape[-1])
+        plain = Differentiable(program, moment.record.before, program.seq_length, B, read.shape[-1]).as_in(moment.record)
         occlusion = np.full(B, np.nan)
 
         def without(rows: NDArray[np.intp]) -> float:
@@ -606,7 +614,7 @@ class _Window:
 
 def _occluded(
     program: Program,
-    weights: Weights,
+    record: BatchRecord,
     read: Array,
     states: Mapping[str, Array],
     at: tuple[int, int],
@@ -616,22 +624,24 @@ def _occluded(
 ) -> Float64Array:
     """Return the prediction at timestep and row `at` with each of the first `count` inputs of the row omitted, (count).
 
-    `read` has the inputs, (S, B, I). One row alone is copied, so that several inputs are omitted at once.
+    `record` is the batch with all inputs; `read` has those that are omitted, (S, B, I). One row alone is copied, so that several
+    inputs are omitted at once.
     """
     t, row = at
     alone = read.shape[1] == 1
     group = min(_GROUP, count) if alone else 1
-    plain = Differentiable(program, weights, len(read), group if alone else read.shape[1], read.shape[-1])
+    rows = group if alone else read.shape[1]
+    plain = Differentiable(program, record.before, len(read), rows, read.shape[-1]).as_in(record)
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}  # of rows that are not alone, once
     found = np.empty(count)
     for first in range(0, count, group):
         _check_stop(stop)
         x = np.repeat(read, group, axis=1)
         inputs = range(first, min(first + group, count))
-        rows = range(len(inputs)) if alone else [row]
-        x[inputs, rows] = 0
+        omitted = range(len(inputs)) if alone else [row]
+        x[inputs, omitted] = 0
         outputs = plain.forward(x, begin)[t]
-        for s, i in zip(inputs, rows, strict=True):
+        for s, i in zip(inputs, omitted, strict=True):
             found[s] = prediction(program, outputs[i], chosen)[0]
     return found
 

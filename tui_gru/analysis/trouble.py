@@ -335,7 +335,8 @@ def _is_upstream_broken(program: Program, batch: int) -> bool:
     imported = program.config.source.batch(batch)
     if imported is None:
         return False
-    return not all(np.isfinite(array).all() for array in (imported.upstream, *(imported.flows or ())) if array is not None)
+    arrays = (imported.upstream, *(imported.flows or ()), *imported.inner.values())
+    return not all(np.isfinite(array).all() for array in arrays if array is not None)
 
 
 def _first(finite: np.ndarray) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.training import Point, compute, compute_from
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.page import SILENT
-from tui_gru.equations.syntax import Activation, Apply
+from tui_gru.equations.syntax import Activation, Apply, with_word
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -149,8 +149,8 @@ class WhatIf:
         program, was, would = self.now.program, self.now.record, self.then.record
         if not program.upstream or not was.learned:
             return None
-        output, (line,) = program.model.page.outputs[0], program.upstream
-        pairs = [(was.array(line.target), would.array(output) - was.array(output))]
+        outputs = program.model.page.outputs
+        pairs = [(was.array(with_word(f"d{output}", "given")), would.array(output) - was.array(output)) for output in outputs]
         for state, flow in zip(was.compiled.states, was.flows_in, strict=True):
             pairs.append((flow, would.border(state, end=True) - was.border(state, end=True)))
         with np.errstate(all="ignore"):

@@ -465,10 +465,10 @@ class Explainer:
         if name == "loss":
             words = f"the loss that your script gave{at}: it is computed there, from the output of this model"
             return given(words, tick=number.tick)
-        if name in {line.target for line in self._program.upstream}:
+        output = next((output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name), "")
+        if output:
             words = f"the gradient from outside{at}: your head and loss"
-            given_to = (output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name)
-            link = self._link_of_gradient(number, next(given_to, ""))
+            link = self._link_of_gradient(number, output)
             if link is not None:
                 words += f", and {link.module}, which begins with this state"
             return self._edits.derivation(number, begin) or given(words, tick=begin, link=link)

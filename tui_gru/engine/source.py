@@ -245,6 +245,7 @@ def arrays_of(source: Imported) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
     arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers
     arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
+    arrays |= {f"inner {name}": gradient for name, gradient in batch.inner.items()}
     recorded = None if batch.recorded is None else batch.recorded.flat
     others = {"outside": batch.upstream, "expected": batch.expected, "recorded": recorded}
     return arrays | {name: array for name, array in others.items() if array is not None}
@@ -258,8 +259,9 @@ def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Impor
     inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
     if (sizes["T"], sizes["B"]) != next(iter(inputs.values())).shape[:2]:
         raise ValueError("has sizes that do not fit its arrays")
+    inner = {name.removeprefix("inner "): array for name, array in arrays.items() if name.startswith("inner ")}
     model, dtype, learns = compiled(structure, sizes, fact.dtype), np.dtype(fact.dtype), fact.learns
-    _check_arrays(model, arrays, inputs, learns=learns)
+    _check_arrays(model, arrays, inputs, inner, learns=learns)
     page, recorded = model.model.page, arrays.get("recorded")
     batch = ImportedBatch(
         weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
@@ -267,6 +269,7 @@ def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Impor
         states=np.array(arrays["states"], dtype),
         upstream=arrays.get("outside"),
         flows=[arrays[f"flow {i}"] for i in range(len(page.states))] if learns else None,
+        inner=inner,
         expected=arrays.get("expected"),
         loss=math.nan if fact.loss is None else fact.loss,
         tolerance=fact.tolerance,
@@ -277,7 +280,14 @@ def imported_of(fact: ImportedFact, arrays: Mapping[str, NDArray[Any]]) -> Impor
     return Imported(*texts, structure, sizes, fact.dtype, (batch,), fact.fixed, learns=learns, knows_loss=fact.loss is not None)
 
 
-def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: Mapping[str, NDArray[Any]], *, learns: bool) -> None:
+def _check_arrays(
+    model: Compiled,
+    arrays: Mapping[str, NDArray[Any]],
+    inputs: Mapping[str, NDArray[Any]],
+    inner: Mapping[str, NDArray[Any]],
+    *,
+    learns: bool,
+) -> None:
     """Raise `ValueError` for arrays that do not fit the model, `KeyError` for one that is missing."""
     page, axes = model.model.page, model.model.axes
     if arrays["weights"].shape != (model.layout.size,):
@@ -294,5 +304,7 @@ def _check_arrays(model: Compiled, arrays: Mapping[str, NDArray[Any]], inputs: M
         flows = [arrays[f"flow {i}"].shape for i in range(len(states))]
         if arrays["outside"].shape != model.shape(axes[page.outputs[0]]) or flows != states:
             raise ValueError("has gradients from outside of another shape")
+    if any(name not in page.outputs[1:] or array.shape != model.shape(axes[name]) for name, array in inner.items()):
+        raise ValueError("has gradients of states from outside of another shape")
     if "recorded" in arrays and arrays["recorded"].shape != arrays["weights"].shape:
         raise ValueError("has recorded gradients of another shape")
