@@ -224,9 +224,11 @@ def silenced(s: Sweep) -> None:
     session = s.fork()
     targets = [line.target for line in session.program.model.page.lines]
     names = [
-        name for name, t in s.loops[0].batches[-1].batch.values if t == 0 and name in targets and name not in ("y_hat", "e", "x")
+        name
+        for name, t in s.loops[0].batches[-1].batch.values
+        if t == 0 and name in targets and name not in ("y_hat", "e", "logits")
     ]
-    for name in {s.chance.choice(names), s.chance.choice(s.setup.states)}:
+    for name in dict.fromkeys((s.chance.choice(names), s.chance.choice(s.setup.states))):
         value = session.value(name)
         if value.ndim != 2:
             continue
@@ -586,6 +588,13 @@ def reports(s: Sweep) -> None:
     assert compared.mine.curve == compared.other.curve == report.curve
 
 
+def page_data(path: Path) -> dict[str, Any]:
+    """Return what the page of a player reads."""
+    (packed,) = re.findall(r'"(H4sI[\w+/=]+)"|>(H4sI[\w+/=]+)<', path.read_text("utf-8"))
+    data: dict[str, Any] = json.loads(gzip.decompress(b64decode("".join(packed))))
+    return data
+
+
 @about("player", "_repr_html_")
 def pages(s: Sweep) -> None:
     """The numbers on the page of the player, each by the name and the place that the page says."""
@@ -593,9 +602,7 @@ def pages(s: Sweep) -> None:
         return
     session = s.fork()
     with TemporaryDirectory() as folder:
-        page = session.player(Path(folder, "walk.html"), "timestep", 3, theme="blackboard").read_text("utf-8")
-    (packed,) = re.findall(r'"(H4sI[\w+/=]+)"|>(H4sI[\w+/=]+)<', page)
-    data = json.loads(gzip.decompress(b64decode("".join(packed))))
+        data = page_data(session.player(Path(folder, "walk.html"), "timestep", 3, theme="blackboard"))
     program, labels = session.program, {}
     for name in program.names:
         value = session.value(name)
