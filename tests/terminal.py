@@ -23,7 +23,7 @@ PATIENCE = 60  # seconds until a program that does not respond is given up
 
 
 # A shell of one command, which is in a process group of its own, so that SIGTSTP stops it. The shell stops with it, so that the
-# process that waits for the shell notices, and ends as it does.
+# process that waits for the shell notices, or continues it at once if CONTINUES is set; it ends as the command does.
 SHELL = """
 import os, signal, sys
 child = os.fork()
@@ -32,7 +32,10 @@ if not child:
     os.execv(sys.argv[2], sys.argv[2:])
 os.write(int(sys.argv[1]), child.to_bytes(8, "big"))
 while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
-    os.kill(os.getpid(), signal.SIGSTOP)
+    if "CONTINUES" in os.environ:
+        os.kill(child, signal.SIGCONT)
+    else:
+        os.kill(os.getpid(), signal.SIGSTOP)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 

@@ -196,9 +196,10 @@ class GrowingFile:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
         except OSError:
-            self._is_torn = os.fstat(self._handle).st_size > size
+            self._is_torn = True
             with suppress(OSError):
-                os.ftruncate(self._handle, size)
+                if os.fstat(self._handle).st_size > size:
+                    os.ftruncate(self._handle, size)
                 self._is_torn = False
             raise
         self._is_torn = False

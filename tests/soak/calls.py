@@ -55,7 +55,7 @@ def with_calls() -> None:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a process has done: what it has acknowledged, the errors that the user was told, and any other error.
+    """What a process has done: what it has acknowledged, the errors that the user was messages, and any other error.
 
     `counted` is the number of its calls, `died` True if it ended at the chosen one.
     """
@@ -84,17 +84,17 @@ def ran(
         _as_child(work, folder, effect, at, error, written_down, tuple(refusals), write)
     os.close(write)
     with os.fdopen(read) as lines:
-        told = [json.loads(line) for line in lines if line.endswith("\n")]
+        messages = [json.loads(line) for line in lines if line.endswith("\n")]
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     died = code == 9 and effect in (Effect.DIE_BEFORE, Effect.DIE_WITHIN)
-    failure = "".join(text for kind, text in told if kind == "failure")
+    failure = "".join(text for kind, text in messages if kind == "failure")
     if code and not died:
         failure += f"the process ended with {code}"
     return Ran(
-        tuple(value for kind, value in told if kind == "acknowledged"),
-        tuple(value for kind, value in told if kind == "refused"),
+        tuple(value for kind, value in messages if kind == "acknowledged"),
+        tuple(value for kind, value in messages if kind == "refused"),
         failure,
-        sum(value for kind, value in told if kind == "counted"),
+        sum(value for kind, value in messages if kind == "counted"),
         died,
     )
 

@@ -160,7 +160,7 @@ def train(folder: Path | None, acknowledge: Acknowledge) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, kept = Model(), []
+    model = Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     recorder = None if folder is None else record(folder / "run.gru", model, optimizer, every=2, last=3, on="step == 5")
     for _ in range(8):
@@ -171,8 +171,7 @@ def train(folder: Path | None, acknowledge: Acknowledge) -> None:
         optimizer.step()
         if recorder is not None:
             recorder.step(loss)
-            kept = list(recorder.kept)
-            acknowledge(["kept", kept])
+            acknowledge(["kept", list(recorder.kept)])
     if recorder is not None:
         recorder.close()
     acknowledge(["weights", [float(p.detach().double().sum()) for p in model.parameters()]])
@@ -180,20 +179,20 @@ def train(folder: Path | None, acknowledge: Acknowledge) -> None:
 
 @cache
 def trained_without_recorder() -> list[float]:
-    told: list[Any] = []
-    train(None, told.append)
-    return list(told[-1][1])
+    acknowledged: list[Any] = []
+    train(None, acknowledged.append)
+    return list(acknowledged[-1][1])
 
 
 def check_recording(folder: Path, result: Ran) -> None:
     weights = [value for kind, value in result.acknowledged if kind == "weights"]
     if not result.died and not result.refused:
         assert weights == [trained_without_recorder()], "the training did not end as without the recorder"
-    kept = max((value for kind, value in result.acknowledged if kind == "kept"), key=len, default=[])
-    if not kept:
+    steps = max((value for kind, value in result.acknowledged if kind == "kept"), key=len, default=[])
+    if not steps:
         return
     recording = open_recording(folder / "run.gru")
-    assert {step.number for step in recording.steps} >= set(kept), f"{kept} were kept, {recording.steps} are there"
+    assert {step.number for step in recording.steps} >= set(steps), f"{steps} were kept, {recording.steps} are there"
     for step in recording.steps:
         recording.load(step.number)
     lost = [each for each in recording.damaged if "could not be written" not in each]
@@ -227,11 +226,11 @@ def command(*words: str) -> Callable[[Path, Acknowledge], None]:
     return work
 
 
-def check_file(name: str, is_whole: Callable[[bytes], bool]) -> Callable[[Path, Ran], None]:
+def check_file(name: str, is_complete: Callable[[bytes], bool]) -> Callable[[Path, Ran], None]:
     def check(folder: Path, result: Ran) -> None:
         assert (folder / name).exists(), "the old file is gone"
         content = (folder / name).read_bytes()
-        assert content == OLD or is_whole(content), f"{len(content)} bytes, neither the old file nor a new one"
+        assert content == OLD or is_complete(content), f"{len(content)} bytes, neither the old file nor a new one"
         assert content != OLD or not result.acknowledged, "it is said to be written, and the old file is there"
 
     return check
@@ -256,8 +255,8 @@ def ends_with(end: bytes) -> Callable[[bytes], bool]:
     return lambda content: content.endswith((end, end + b"\n"))
 
 
-def of_command(name: str, is_whole: Callable[[bytes], bool], *words: str) -> Scenario:
-    return Scenario(old_before(name), command(*words), check_file(name, is_whole))
+def of_command(name: str, is_complete: Callable[[bytes], bool], *words: str) -> Scenario:
+    return Scenario(old_before(name), command(*words), check_file(name, is_complete))
 
 
 SCENARIOS = {

@@ -234,10 +234,10 @@ def check_training(folder: Path, required: int) -> None:
     if required < 0:
         return
     recording = open_recording(folder / "run.gru")
-    kept = {step.number for step in recording.steps}
-    wanted = {step for step in range(required) if step % 2 == 0 or (49 <= step <= 51 and required > 51)}
-    assert wanted <= kept, f"the steps before {required} must be on the disk, and {sorted(wanted - kept)} are not"
-    for step in sorted(wanted):
+    present = {step.number for step in recording.steps}
+    expected = {step for step in range(required) if step % 2 == 0 or (49 <= step <= 51 and required > 51)}
+    assert expected <= present, f"the steps before {required} must be on the disk, and {sorted(expected - present)} are not"
+    for step in sorted(expected):
         recording.load(step)
 
 
@@ -253,13 +253,13 @@ def block(seed: int) -> int:
     chance = random.Random(seed)
     name = list(SCENARIOS)[seed % len(SCENARIOS)]
     work, check = SCENARIOS[name]
-    with tempfile.TemporaryDirectory(prefix="tui-gru-soak-") as other, tempfile.TemporaryDirectory(prefix="tui-gru-soak-") as own:
-        folder, log = Path(own), Path(other, "log")
+    with tempfile.TemporaryDirectory(prefix="tui-gru-soak-") as logs, tempfile.TemporaryDirectory(prefix="tui-gru-soak-") as place:
+        folder, log = Path(place), Path(logs, "log")
         result = ran(lambda acknowledge: work(folder, acknowledge), folder, written_down=log)
         assert not result.failure, result.failure
         calls = list(calls_in(log))
     places = sorted(chance.choices(range(1, len(calls) + 1), k=CUTS))
-    disks = {strict: Disk(Path(own), strict=strict) for strict in (False, True)}
+    disks = {strict: Disk(Path(place), strict=strict) for strict in (False, True)}
     done, acknowledged = 0, list[tuple[float, int]]()
     for at in places:
         for call in calls[done:at]:

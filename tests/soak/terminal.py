@@ -3,7 +3,8 @@
 python -m tests.soak.terminal --count 100000 --seed 0
 
 A block is one program, which receives some hundred keys, clicks, commands, bytes and sizes, and must then respond and quit. The
-input of a block with a finding is saved in a file. Blocks with even numbers have no bytes that a keyboard does not send.
+input of a block with a finding is saved in a file. Blocks with even numbers have no bytes that a keyboard does not send. Some
+programs have a shell, which continues them at once when ctrl+z stops them; the others are alone in their terminal.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def quits(terminal: Terminal) -> bool:
 
 def peak(terminal: Terminal) -> int:
     """Return the largest memory use of the program in KiB; 0 if this system does not report it."""
-    status = Path(f"/proc/{terminal.process.pid}/status")
+    status = Path(f"/proc/{terminal.pid}/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
@@ -139,11 +140,11 @@ def faults(terminal: Terminal, folder: Path) -> list[str]:
             found.append(f"took {most >> 10} MiB")
         if not quits(terminal):
             found.append("does not quit")
-            terminal.process.send_signal(signal.SIGTERM)
+            os.kill(terminal.pid, signal.SIGTERM)
             terminal.rest(15)
             if terminal.process.poll() is None:
                 before = len(terminal.output)
-                terminal.process.send_signal(signal.SIGABRT)  # Python prints the stacks of its threads
+                os.kill(terminal.pid, signal.SIGABRT)  # Python prints the stacks of its threads
                 terminal.rest(1)
                 at = terminal.output[before:].decode(errors="replace")
                 return [*found, f"does not end with SIGTERM within 15 s:\n{at}"]
@@ -169,10 +170,11 @@ def block(seed: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         own = {f"XDG_{kind.upper()}_HOME": str(folder / kind) for kind in ("state", "config", "data", "cache")}
-        own |= {"HOME": name, "PYTHONFAULTHANDLER": "1"}
+        own |= {"HOME": name, "PYTHONFAULTHANDLER": "1", "CONTINUES": "1"}
         os.chdir(folder)
         try:
-            with closing(Terminal(*chance.choice(PROGRAMS), size=chance.choice(SIZES[:4]), **own)) as terminal:
+            started = Terminal(*chance.choice(PROGRAMS), size=chance.choice(SIZES[:4]), shell=chance.random() < 0.5, **own)
+            with closing(started) as terminal:
                 terminal.wait(lambda: b"\x1b[?1049h" in terminal.output)
                 terminal.rest(chance.random())
                 storm(terminal, chance, sent, any_bytes=seed % 2 == 1)

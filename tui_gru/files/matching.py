@@ -642,8 +642,8 @@ class NamesByPrefix:
     def beginning(self, prefix: str) -> list[str]:
         """Return the names that begin with a prefix, in the order of the file."""
         begin = bisect_left(self._sorted, prefix)
-        own = takewhile(lambda name: name.startswith(prefix), islice(self._sorted, begin, None))
-        return sorted(own, key=self._places.__getitem__)
+        matches = takewhile(lambda name: name.startswith(prefix), islice(self._sorted, begin, None))
+        return sorted(matches, key=self._places.__getitem__)
 
 
 def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None, *, by_shape: bool = True) -> FileLayers:
@@ -717,10 +717,10 @@ PROJECTION, PEEPHOLE = re.compile(r"weight_hr(?:_l\d+|$)"), re.compile(r"(?i)pee
 
 def _check_no_more(group: Group, names: NamesByPrefix) -> None:
     """Raise `NotAGRUError` for an LSTM with a projection or with peepholes, whose other weights have the usual names."""
-    own = [name[len(group.prefix) :] for name in names.beginning(group.prefix)]
-    if any(PROJECTION.search(name) for name in own):
+    endings = [name[len(group.prefix) :] for name in names.beginning(group.prefix)]
+    if any(PROJECTION.search(name) for name in endings):
         raise NotAGRUError("it is an LSTM with a projection (proj_size), which is not supported; an LSTM without one is opened")
-    if any(PEEPHOLE.search(name) for name in own):
+    if any(PEEPHOLE.search(name) for name in endings):
         raise NotAGRUError("it has peepholes, from the cell to the gates, which are not supported; an LSTM without them is opened")
 
 
