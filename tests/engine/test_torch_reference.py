@@ -7,9 +7,14 @@ import pytest
 
 from tests.engine.line_by_line import after
 from tests.engine.models import SIZES, disagreements, epoch, filled, learned, run, settings_of
-from tui_gru.engine.model import Structure
+from tests.extent import examples
+from tests.session.pairs.cells import random_cell
+from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.config import DTYPES
+from tui_gru.engine.model import Structure, model_of
 from tui_gru.engine.reference import Slopes, check_batch, slopes_of
 from tui_gru.engine.training import compute
+from tui_gru.equations.page import names_of
 from tui_gru.errors import TuiGruError
 
 GRU = Structure(cell="gru", update="adam", clip=True)
@@ -84,6 +89,48 @@ def test_any_wrong_slope_is_found_where_it_is(structure, against):
         assert found.absolute == pytest.approx(1000, rel=1e-6)
         assert found.theirs == pytest.approx(kept, abs=1e-4)
         array[index] = kept
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", names_of("cell"))
+def test_a_gradient_that_is_wrong_by_one_in_ten_thousand_is_found_in_every_line(cell, dtype):
+    record = learned(Structure(cell=cell), dtype=dtype, scale=0.5)
+    page = record.compiled.model.page
+    assert disagreements(check_batch(record, entries=0)) == []
+    for name, array in slopes_of(record).items():
+        if name in map(page.received, page.states):
+            continue  # it is dh_prev, one timestep later
+        correct = array.copy()
+        array *= 1.0001
+        wrong = {each.name for each in disagreements(check_batch(record, entries=0)) if each.against == "autograd"}
+        assert name in wrong
+        array[...] = correct
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_rounding_explains_follows_from_the_sizes_of_the_sums(dtype):
+    """It is a few units in the last place of the terms, not a share of the largest entry."""
+    record = learned(GRU, dtype=dtype)
+    unit = float(np.finfo(dtype).eps)
+    for each in check_batch(record, entries=0):
+        if each.against != "update":  # v_hat is divided by 1 − β2^n, a small difference of large numbers
+            assert each.allowed <= 200 * unit * max(1.0, abs(each.theirs)), each
+
+
+@pytest.mark.parametrize("seed", range(examples(8, soak=400)))
+def test_correct_batches_of_random_cells_raise_no_alarm(seed):
+    draw = np.random.default_rng(seed)
+    sizes = {"T": 1 + seed % 9, "B": int(draw.integers(1, 9)), "H": int(draw.choice([1, 3, 16])), "V": int(draw.integers(2, 30))}
+    options = {"layers": 1 + seed % 3 // 2, "bidirectional": seed % 4 == 0, "update": ("sgd", "adam", "momentum")[seed % 3]}
+    try:
+        model = Compiled(
+            model_of(Structure(cell="mine.cell", cell_text=random_cell(seed), **options)), {**SIZES, **sizes}, DTYPES[seed % 2]
+        )
+    except TuiGruError:
+        return  # a cell in which something does not reach the loss
+    with np.errstate(all="ignore"):
+        record = learned(model, seed=seed, scale=(0.1, 0.5, 1.0, 2.0)[seed % 4])
+        assert disagreements(check_batch(record, entries=seed % 5 == 0)) == []
 
 
 @pytest.mark.parametrize("name", ["Wz", "m_Uh", "v_by", "g_Wr", "m_hat_bz", "v_hat_Wy"])

@@ -67,7 +67,9 @@ class CheckRow:
 
 def severity(comparison: Comparison) -> float:
     """Return the difference as a multiple of the difference that rounding explains."""
-    return comparison.absolute / comparison.allowed if math.isfinite(comparison.absolute) else math.inf
+    if comparison.agrees:
+        return comparison.absolute / comparison.allowed if comparison.absolute else 0.0
+    return comparison.absolute / comparison.allowed if comparison.allowed and math.isfinite(comparison.absolute) else math.inf
 
 
 @dataclass(frozen=True, eq=False)
