@@ -20,7 +20,7 @@ from textual.pilot import Pilot
 from torch import nn
 
 import tui_gru
-from tests.analysis.test_influence import first_states, in_torch, read_by
+from tests.analysis.test_influence import in_torch
 from tests.analysis.torch_model import TorchModel
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
@@ -519,6 +519,20 @@ async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
 
 
 # Influence
+
+
+def read_by(session: Any, found: Any) -> Any:
+    """Return the inputs (S, 1, I) that the first layer reads at the places of an influence, with the weights at the start of the
+    batch."""
+    config, before = session.config, session.snapshot().record.before
+    table = before["E"] if config.embedding else np.eye(config.vocab_size)
+    return np.array([table[config.vocabulary.index(char)] for char in found.text], np.float64)[:, None]
+
+
+def first_states(session: Any, found: Any) -> dict[str, Any]:
+    """Return the states (1, ·) with which the row of an influence begins."""
+    record = session.state.timeline.record(int(found.batch[0]))
+    return {state: record.border(state, end=False)[found.row : found.row + 1] for state in record.compiled.states}
 
 
 async def test_influence_of_every_prediction_of_the_batch() -> None:

@@ -231,3 +231,16 @@ def test_hostile_texts_are_shown_as_text() -> None:
         assert "[red]a[/red]\\x1b[31m\\u202eb" in console.execute("'a").text
     finally:
         console.close()
+
+
+def test_help_about_words_is_text_and_no_picture_of_a_screen(console: Console) -> None:
+    text = console.execute("help compare branches").text
+    first, *lines = text.splitlines()
+    assert first == "Any moment of a long run · Branches: compare two futures"
+    assert any(line.startswith("also: ") for line in lines)
+    assert not set(text) & set("│╭╮╰╯")
+
+
+def test_losses_by_class_say_that_classes_overlap(console: Console) -> None:
+    console.execute("n")
+    assert "in several classes, so the shares overlap" in console.execute("d").text

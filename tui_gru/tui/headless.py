@@ -25,12 +25,13 @@ from tui_gru.session.snapshot import View
 from tui_gru.tui.analysing import checking
 from tui_gru.tui.app import TuiGruApp, key_event, make_app
 from tui_gru.tui.command import CommandLine
+from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.keys import KEY_SIGNS, commands_of, execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.screen import MainScreen
-from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_lines, drawn_once
+from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_once
 from tui_gru.tui.theme import UNICODE
 
 # ------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ class UnseenScreen:
         await pilot.pause()
         self.session = main.session
         if pilot.app.screen is not main:  # the help
-            text = "\n".join(strip.text.rstrip() for strip in drawn_lines(pilot.app.screen)).strip("\n")
+            text = pilot.app.screen.query_one(HelpPanel).topics
             await type_keys(pilot, ["escape"])
             return "", text, None
         if isinstance(main.focused, CommandLine):  # a key has opened the `:` line

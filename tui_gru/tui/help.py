@@ -185,6 +185,12 @@ class HelpPanel(Panel):
             self.scroll_to_rows(chosen[0], chosen[-1])
 
     @property
+    def topics(self) -> str:
+        """The content as text, and below an open section the headings of the others about the same words."""
+        others = [section.heading for section in self.sections if section != self.section] if self.section is not None else []
+        return self.plain_text() + "".join(f"\nalso: {heading}" for heading in others)
+
+    @property
     def found(self) -> Verb[Any] | None:
         """The verb of the chosen row; None without a search text, or if no row contains it."""
         return None if self._chosen is None else self._chosen.verb

@@ -714,7 +714,7 @@ def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) ->
     if limits is not None and limits.low == 0:
         yield _share(summary, summary.low, "0", short)
         yield _share(summary, summary.high, f"{limits.high:g}", short)
-        yield f"mean {summary.mean:.2f}"
+        yield f"mean {numbers.compact_unit(summary.mean).strip()}"
     elif limits is not None:
         yield _percent(summary, summary.saturated, f"≈±{limits.high:g} {{}}" if short else f"{{}} near ±{limits.high:g}", short)
     if limits is None or limits.low < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
@@ -315,6 +316,8 @@ class LossPlaces(ListOverlay):
             found = [self._line(f"{decimals(mean, 4)} on average for a {what}", palette.strong)]
         if shares := self._shares():
             found += map(ListRow, self._bars(palette, shares, width))
+            if math.fsum(share.share for share in shares if np.isfinite(share.share)) > 1 + 1e-9:
+                found.append(self._line("a character can be in several classes, so the shares overlap", palette.dim))
         else:
             found += [ListRow(()), self._line("no loss of this batch has been computed yet", palette.dim)]
         found += [ListRow(()), self._line("hardest places", palette.strong)]

@@ -327,12 +327,13 @@ class UnitsMap(SnapshotPanel):
         for head, cells in columns:
             words, ink = "", palette.dim
             if head == "r untrained" and self.activity.before is not None:
-                words = f"{note.before:+.2f}"
+                words = f"{note.before:+.2f}" if note.before else ""  # 0 where there is no correlation, of values that do not vary
             elif head == "r now":
-                words, ink = f"{note.r:+.2f}", palette.plain
+                words, ink = f"{note.r:+.2f}" if note.r else "", palette.plain
             elif head.endswith("without") and added is not None and np.isfinite(added[unit]):
                 computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
-                words, ink = f"{'' if computed else transliterate('≈', palette.glyphs)}{added[unit]:+.3f}", palette.plain
+                number = f"{'+' if added[unit] >= 0 else ''}{decimals(added[unit], 3)}"
+                words, ink = f"{'' if computed else transliterate('≈', palette.glyphs)}{number}", palette.plain
             yield Segment(words.rjust(cells), ink)
 
     def _note(self, unit: int) -> str:
