@@ -124,6 +124,27 @@ def test_an_output_changed_in_place():
     assert all(call.notes == (Note.CHANGED_IN_PLACE,) for step in steps for call in step.calls)
 
 
+def test_an_output_changed_after_the_backward_pass_has_changed_nothing(model):
+    steps, running = capture(model)
+    out, _ = model.rnn(torch.randn(T, B, IN))
+    out.sum().backward()
+    out.data.zero_()
+    with torch.no_grad():
+        out.zero_()
+    running.step()
+    running.close()
+    assert steps[0].calls[0].notes == ()
+
+
+def test_gradients_that_were_there_are_seen_whatever_entries_are_0(model):
+    forward(model).backward()
+    for value in model.parameters():
+        value.grad.view(-1)[0] = 0
+    step = one_step(model)
+    assert Note.NOT_CLEARED in step.notes
+    assert step.before.keys() == step.gradients.keys()
+
+
 def test_checkpointing_that_computes_twice():
     steps, _ = captured(reentrant_checkpointing)
     assert [[call.number for call in step.calls] for step in steps] == [[0, 1]] * 3
