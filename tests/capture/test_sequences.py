@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tests.capture.scripts import IN, B, H, Seq2seq, T, a_parametrized_cell, encoder_and_a_loop_of_a_cell, trained
+from tests.capture.test_borders import capture
 from tests.capture.test_scripts import captured
 from tests.imported.recomputed import compare_gradients, compare_outputs, one_step_at_a_time
 from tests.rounding import of_call, of_step
@@ -321,3 +322,23 @@ def test_a_gradient_that_is_not_finite_in_a_loop_is_told_in_the_backward_pass():
     assert len(told) == 1
     assert told[0].calls
     capture.close()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_gradient_from_outside_is_no_rounding(dtype):
+    """Of a loss that reads all outputs, but the last one by far the most: the smaller, the more exact the type is."""
+    torch.manual_seed(4)
+    cell = nn.LSTMCell(4, 5).to(dtype)
+    steps, running = capture(cell)
+    states, loss = None, 0
+    for k, x in enumerate(torch.randn(9, 3, 4, dtype=dtype)):
+        states = cell(x, states)
+        loss = loss + (1 if k == 8 else torch.finfo(dtype).eps * 1000) * states[0].sum()
+    loss.backward()
+    running.step()
+    running.close()
+    compared = compare_gradients(steps)
+    assert compared.cause == "equal"
+    assert compared.error <= of_step(steps[0])
+    (call,) = sequences(steps[0])
+    assert call.dout.any(axis=(1, 2)).all()

@@ -33,12 +33,13 @@ from tui_gru.imported.causes import Cause, Origin, StepGradients, cause_of, erro
 
 
 #: The largest rounding error, relative to the largest number, by the type in which the numbers were computed.
-TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}  # of one number, relative to it
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "tf32": 5e-3, "float16": 5e-3, "bfloat16": 2e-2}
+#: Half an ε: the rounding of one number, relative to it.
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 def tolerance_of(call: GRUCall) -> float:
-    """Return the tolerance for a call: that of its type, or of the type that autocast used."""
+    """Return the tolerance for a call: that of its type, or of the type in which its products were computed."""
     return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
 
 
@@ -289,7 +290,7 @@ def _evidence(
         recorded,
         weights,
         tolerance,
-        max(ROUNDOFF[name] for name in types),
+        max(ROUNDOFF.get(name, ROUNDOFF["float32"]) for name in types),
         {one.name: one.error for one in computed},
     )
 
@@ -651,7 +652,7 @@ def upstream(call: GRUCall) -> GRUCall:
     if call.module.equations is not None and (through_c := _through_second_state(call, dhn)).any():
         total = dhn[0] if dout is None else dout[-1]
         own = total - through_c
-        own[np.abs(own) <= ROUNDING * np.abs(total).max(initial=0)] = 0
+        own[np.abs(own) <= rounding_of(call) * np.abs(total).max(initial=0)] = 0
         if dout is None:
             dhn[0] = own
         else:
@@ -660,7 +661,7 @@ def upstream(call: GRUCall) -> GRUCall:
     if dout is not None or dhn[0].any():
         record = recompute(replace(call, dhn=np.stack([call.dhn[0], np.zeros_like(call.dhn[1])]), dc_through_h=False), "float64")
         dhn[1] -= record.array(f"d{record.compiled.states[1]}")[-1]
-    dhn[np.abs(dhn) <= ROUNDING * np.abs(call.dhn).max(initial=0)] = 0
+    dhn[np.abs(dhn) <= rounding_of(call) * np.abs(call.dhn).max(initial=0)] = 0
     return replace(call, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
 
 
@@ -687,7 +688,19 @@ def _tensor_of(record: BatchRecord, name: str) -> str:
 # Loops of calls of one timestep: what comes to each timestep from outside, without what comes from the next one.
 
 
-ROUNDING = 1e-6  # relative to the largest gradient; smaller gradients are rounding errors, not gradients from outside
+def rounding_of(call: GRUCall) -> float:
+    """Return how far rounding takes the gradient of a state, relative to the largest gradient: one that is smaller is not from
+    outside.
+
+    It is a sum over all gates and units. Rounding errors of a sum of n terms add up like random ones, to at most λ √n u, except
+    with a probability of 2 exp(−λ²/2) (Higham and Mary 2019, theorem 2.4). λ makes that 1 / N for all N sums of the call together.
+    """
+    module = call.module
+    n = module.hidden_size * max(1, len(module.gates) or len(module.weight_names))
+    N = max(2, call.out.size)
+    largest = math.sqrt(2 * math.log(2 * N * N))
+    unit = max(ROUNDOFF.get(call.dtype, ROUNDOFF["float32"]), ROUNDOFF.get(call.autocast, 0.0))
+    return unit * largest * math.sqrt(n)
 
 
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
@@ -756,7 +769,7 @@ def _from_outside(call: GRUCall) -> GRUCall:
     if call.module.is_cell:  # and the same tensor
         between[:, top] += own_dout[:-1]
     largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (call.dout, flows, back))
-    between[np.abs(between).max(axis=(2, 3)) <= ROUNDING * largest] = 0
+    between[np.abs(between).max(axis=(2, 3)) <= rounding_of(call) * largest] = 0
     outside = own_dout.astype(call.dout.dtype)
     outside[:-1] = between[:, top] + (0 if call.module.is_cell else own_dout[:-1])
     inner = None
