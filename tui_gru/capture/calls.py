@@ -39,6 +39,7 @@ class Note(StrEnum):
     """A note about a call or a step. `sentence` explains it and says what to do."""
 
     AUTOCAST = "autocast"
+    TF32 = "tf32"
     EVALUATING = "evaluating"
     RECOMPUTED = "recomputed"
     CHANGED_IN_PLACE = "changed in place"
@@ -67,6 +68,7 @@ class Note(StrEnum):
 CALL_IT = "call the module itself, rnn(x), instead of rnn.forward(x), and begin before torch.compile"
 _SENTENCES = {
     Note.AUTOCAST: "torch.autocast computed inside of the GRU in half precision; its outputs agree to about 5e-3 only",
+    Note.TF32: "the GPU rounded factors of products to TF32, as torch.backends allows for cudnn and matmul; numbers agree to 5e-3",
     Note.EVALUATING: "a module in evaluation mode received a gradient: call .train() before training",
     Note.RECOMPUTED: "checkpointing computed it twice; this is the call that received the gradient",
     Note.CHANGED_IN_PLACE: "the script changed the output in place after the call; shown are the values computed by the GRU",
@@ -346,7 +348,7 @@ class GRUCall:
     masks: tuple[AnyArray, ...] = ()
     head: HeadCall | None = None
     dtype: str = "float32"
-    autocast: str = ""  # the type that torch.autocast computed in
+    autocast: str = ""  # the type that torch.autocast computed in; or "tf32", to which a GPU rounded the factors of products
     h0_given: bool = False  # False if the script gave none; h0 is then 0
     h0_attached: bool = False  # True if the gradient continues into the computation of h0
     training: bool = True  # the mode of the module
@@ -671,6 +673,11 @@ def to_array(tensor: Tensor, take: Take) -> AnyArray:
     array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
     torch.from_numpy(array).copy_(tensor)
     return array
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """Return a copy on the CPU in float64. It is moved first, since not every device has this type (MPS)."""
+    return tensor.detach().cpu().double()
 
 
 @dataclass(frozen=True)

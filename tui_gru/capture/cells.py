@@ -38,7 +38,7 @@ from tui_gru.capture.call_tensors import (
     tensors_in,
     weights_of,
 )
-from tui_gru.capture.calls import CellEquations, GRUModule, WrittenCell, fresh
+from tui_gru.capture.calls import CellEquations, GRUModule, WrittenCell, fresh, in_float64
 from tui_gru.capture.operations import (
     LoopInside,
     LoopReader,
@@ -493,7 +493,7 @@ def _attempt(
 
 
 def _rows(tensor: Tensor) -> AnyArray:
-    return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu().numpy()
+    return in_float64(tensor).reshape(-1, tensor.shape[-1]).numpy()
 
 
 # ------------------------------------------------------------------------------

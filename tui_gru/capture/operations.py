@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tui_gru.capture.call_tensors import Block, Operations, ParameterProduct, SumTerms, tensors_in
-from tui_gru.capture.calls import CellEquations
+from tui_gru.capture.calls import CellEquations, in_float64
 from tui_gru.capture.pending import own_generators
 from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS
@@ -220,7 +220,7 @@ def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tens
         with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             # torch does not copy a tensor with a graph, such as a state that the module stores.
             tensors = (tensor for module in part.modules() for tensor in tensors_in(vars(module)) if not tensor.is_leaf)
-            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).to("cpu", torch.float64)
+            other = copy.deepcopy(part, {id(tensor): tensor.detach().clone() for tensor in tensors}).cpu().double()
             for module in other.modules():
                 module._forward_hooks.clear()
                 module._forward_pre_hooks.clear()
@@ -699,7 +699,7 @@ def error_of(equations: CellEquations, weights: Mapping[str, Tensor], begins: Se
     import torch
 
     def rows(tensor: Tensor) -> Tensor:
-        return tensor.detach().reshape(-1, tensor.shape[-1]).double().cpu()
+        return in_float64(tensor).reshape(-1, tensor.shape[-1])
 
     def value(node: Expression) -> Any:
         match node:
@@ -717,7 +717,7 @@ def error_of(equations: CellEquations, weights: Mapping[str, Tensor], begins: Se
 
     page = read_page(equations.text, equations.name)
     values = dict(zip(("x", *map(page.before, equations.states)), map(rows, begins), strict=True))
-    values |= {name: tensor.detach().double().cpu() for name, tensor in weights.items()}
+    values |= {name: in_float64(tensor) for name, tensor in weights.items()}
     for line in page.lines:
         values[line.target] = value(line.formula)
     theirs = dict(zip(equations.states, map(rows, ends), strict=True))

@@ -39,11 +39,20 @@ def harmless(action: Callable[..., None]) -> Callable[..., None]:
     @wraps(action)
     def hook(*args: Any) -> None:
         try:
+            if _is_graph_captured():
+                raise RuntimeError("a CUDA graph is captured, and replayed without Python; run the script without it to see inside")
             action(*args)
         except Exception as error:
             report_failure(error)
 
     return hook
+
+
+def _is_graph_captured() -> bool:
+    """Return True while a CUDA graph is captured: a copy to the CPU would end the capture, and the script with it."""
+    import torch
+
+    return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
 
 
 def report_failure(error: Exception) -> None:
@@ -464,7 +473,7 @@ class PendingCall:
             and x.numel() == self.x.size
             and part.training == self.facts["training"]
             and _type_name(call.out.dtype) == self.facts["dtype"]
-            and autocast_type(call.out.device.type) == self.facts["autocast"]
+            and type_of_products(part, call.out) == self.facts["autocast"]
         )
 
     def next_in_loop(self, call: Seen, take: Take) -> PendingCall:
@@ -485,9 +494,12 @@ class PendingCall:
         following.watch(call)
         if call.cn is not None:
             following.cn, following.c0, following.before = self.layout.state(call.cn, take), self.cn, self.ends
-        if facts["autocast"]:
-            following.notes[Note.AUTOCAST] = None
+        following._note_products()
         return following
+
+    def _note_products(self) -> None:
+        if self.facts["autocast"]:
+            self.notes[Note.TF32 if self.facts["autocast"] == "tf32" else Note.AUTOCAST] = None
 
     def watch(self, call: Seen) -> None:
         """Remember the outputs and their versions, to see later whether the script has changed them in place."""
@@ -599,6 +611,21 @@ def autocast_type(device: str) -> str:
     return str(dtype).removeprefix("torch.") if on else ""
 
 
+def type_of_products(part: Module, output: Tensor) -> str:
+    """Return the type that torch.autocast computes in; "tf32" if a GPU rounds the factors of float32 products to it; else ""."""
+    import torch
+
+    if lower := autocast_type(output.device.type):
+        return lower
+    if output.device.type != "cuda" or output.dtype != torch.float32 or torch.cuda.get_device_capability(output.device) < (8, 0):
+        return ""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    own, before = (getattr(cudnn, "rnn", None), cudnn) if isinstance(part, torch.nn.RNNBase) else (matmul, matmul)
+    precision = getattr(own, "fp32_precision", None)
+    # Where a script has set it, allow_tf32, the name before PyTorch 2.9, raises.
+    return "tf32" if (precision == "tf32" if isinstance(precision, str) else before.allow_tf32) else ""
+
+
 def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
     """Create a call with everything that is known before the backward pass.
 
@@ -608,7 +635,7 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
     hn = layout.state(call.hn, take)
     facts = {
         "dtype": _type_name(call.out.dtype),
-        "autocast": autocast_type(call.out.device.type),
+        "autocast": type_of_products(part, call.out),
         "h0_given": call.h0 is not None,
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
         "training": part.training,
@@ -636,8 +663,7 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
     if call.cn is not None:
         pending.cn = layout.state(call.cn, take)
         pending.c0 = np.zeros_like(hn) if call.c0 is None else layout.state(call.c0, take)
-    if facts["autocast"]:
-        pending.notes[Note.AUTOCAST] = None
+    pending._note_products()
     if module.dropout and part.training and module.layers > 1:
         if generator is None:
             pending.notes[Note.NO_MASKS] = None
