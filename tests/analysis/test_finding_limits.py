@@ -773,3 +773,29 @@ def test_a_gradient_is_compared_with_that_of_the_first_batch_as_well(batches):
     assert norms[0] == pytest.approx(norms[2])
     assert norms[2] > 1000 * norms[1]
     assert "explodes" not in {each.name for each in session.findings()}
+
+
+#: Its state stays at 1 from the first # on.
+LATCH = "reads x\nstate h : H\nparameters Wh\nh = tanh(x Wh + 100 ⊙ relu(h_prev − 0.9))"
+
+
+@pytest.mark.parametrize(("after", "stands"), [(100, True), (99, False), (0, False)])
+def test_from_where_on_the_state_of_a_text_no_longer_moves(after, stands):
+    text = cycle(300) + "#" + (cycle(200)[:after] if after else "")
+    weights = np.linspace(-0.5, 0.5, 11)[:, None].repeat(4, axis=1)
+    weights[sorted(set(text)).index("#")] = 50.0
+    session = still(text, 1, {"Wh": weights}, cell_text=LATCH, seq_length=8, vocabulary=sorted(set(text)))
+    losses = session.losses(text=text)
+    assert (losses.standstill is not None) == stands
+    if stands:
+        states = np.zeros(4)
+        moves = []
+        for char in text:
+            after_it = np.tanh(weights[sorted(set(text)).index(char)] + 100 * np.maximum(states - 0.9, 0))
+            moves.append(np.abs(after_it - states).max())
+            states = after_it
+        assert text[losses.standstill.at - 1] == "#"
+        assert losses.standstill.move == pytest.approx(max(moves[losses.standstill.at :]), abs=1e-12)
+        assert losses.standstill.before == pytest.approx(max(moves[1 : losses.standstill.at]))
+        words = losses.standstill.sentence("character")
+        assert words.startswith(f"from character {text.index('#') + 2} on the state no longer moves: ")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Text, index_of
 from tui_gru.engine.data import Corpus, weights_for
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
 from tui_gru.equations import syntax as e
@@ -36,12 +38,47 @@ class Share:
     share: float
 
 
+class Standstill(NamedTuple):
+    """The place in a text (0-based) from which on no character changes a unit of a state by more than `move`, the largest change;
+    `before` is the largest one before that place."""
+
+    at: int
+    move: float
+    before: float
+
+    def sentence(self, what: str) -> str:
+        """Return it in words; `what` is that of a token of the text."""
+        return (
+            f"from {what} {self.at + 1:,} on the state no longer moves: no {what} changes a unit by more than "
+            f"{rounded(self.move)}, before that by up to {rounded(self.before)}"
+        )
+
+
+_STATES_BYTES = 2**27  # of the states of a text that is read for its losses
+_NO_MOVE, _LONG = 0.01, 100  # of the largest change; tokens of a text after which the state has not moved
+
+
+def standstill(states: Iterable[Array], text: Text) -> Standstill | None:
+    """Return from where on no state (n, units) of a reading of a text moves any more; None if one moves up to its end."""
+    moves = np.zeros(max(len(text) - 1, 0))
+    for state in states:
+        if len(state) > 1:
+            moves = np.maximum(moves, np.abs(np.diff(state.reshape(len(state), -1), axis=0)).max(axis=1))
+    if not len(moves) or not np.isfinite(moves).all() or not moves.max() > 0:
+        return None
+    at = int(np.flatnonzero(moves > _NO_MOVE * moves.max())[-1]) + 2  # the first token after that which still moves it
+    if len(text) - at < _LONG or len(set(text[at:])) < 2:
+        return None
+    return Standstill(at, float(moves[at - 1 :].max()), float(moves[: at - 1].max()))
+
+
 @dataclass(frozen=True, eq=False)
 class TextLosses:
     """The loss of every predicted character, in nats.
 
     `values` (n) are in the order of `places` (n), the indices in `text` of the predicted characters (0-based). `t` and `row` (n),
-    0-based, are the timestep and the row of each prediction; None if the text was read as a whole.
+    0-based, are the timestep and the row of each prediction; None if the text was read as a whole. Then `standstill` says from
+    where on its state no longer moves, if it does not up to the end.
     """
 
     values: NDArray[np.float64]
@@ -49,6 +86,7 @@ class TextLosses:
     text: Text
     t: NDArray[np.intp] | None = None
     row: NDArray[np.intp] | None = None
+    standstill: Standstill | None = None
 
     def __repr__(self) -> str:
         return f"<losses of {len(self.values)} characters, mean {self.mean:.6g} nats>"
@@ -118,9 +156,17 @@ def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
 
 
 def of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
-    """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row`."""
-    values = loss_of_rows(program, found[program.loss_names.row])
-    return TextLosses(values[:-1], np.arange(1, len(text)), text)
+    """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row` and perhaps for its states."""
+    values, states = loss_of_rows(program, found[program.loss_names.row]), program.model.page.states
+    still = standstill([found[state] for state in states], text) if all(state in found for state in states) else None
+    return TextLosses(values[:-1], np.arange(1, len(text)), text, standstill=still)
+
+
+def read_states(program: Program, text: Text) -> tuple[str, ...]:
+    """Return the states that are read with the losses of a text: all, unless they take much memory or read it backwards."""
+    states, config = program.model.page.states, program.config
+    needed = len(text) * sum(int(np.prod(config.compiled.shape(config.model.axes[name])[2:])) for name in states) * 8
+    return tuple(states) if needed <= _STATES_BYTES and not config.bidirectional else ()
 
 
 # ------------------------------------------------------------------------------

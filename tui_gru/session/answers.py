@@ -245,7 +245,8 @@ class PlainResults:
 
     def _losses(self, losses: TextLosses) -> dict[str, Any]:
         found = {"values": losses.values, "places": self.plain(losses.places), "text": self.plain(losses.text), "mean": losses.mean}
-        return found | {"by_class": self.plain(losses.by_class())}
+        still = None if losses.standstill is None else losses.standstill.at + 1
+        return found | {"by_class": self.plain(losses.by_class()), "still_from": still}
 
     def _check(self, check: CheckResult) -> dict[str, Any]:
         return {"batch": place_of(check.position), "summary": check.summary, "rows": self.plain(check.rows)}

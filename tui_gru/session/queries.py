@@ -702,7 +702,8 @@ class Queries:
         read, name = self._tokens(text), self.program.loss_names.row
         if not name:
             raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
-        return analysis.losses.of_text(self._read(read, [name], progress), self.program, read)
+        names = [name, *analysis.losses.read_states(self.program, read)]
+        return analysis.losses.of_text(self._read(read, names, progress), self.program, read)
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default that of `hold_out`."""

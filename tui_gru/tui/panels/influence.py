@@ -314,6 +314,8 @@ class LossPlaces(ListOverlay):
             found = [self._line(text, palette.strong), self._line(f"for comparison: {', '.join(known)}", palette.dim)]
         else:
             found = [self._line(f"{decimals(mean, 4)} on average for a {what}", palette.strong)]
+        if (still := self._losses.standstill) is not None:
+            found += [self._line(words, palette.warning) for words in folded(still.sentence(what), width)]
         if shares := self._shares():
             found += map(ListRow, self._bars(palette, shares, width))
             if math.fsum(share.share for share in shares if np.isfinite(share.share)) > 1 + 1e-9:
