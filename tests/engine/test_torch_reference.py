@@ -124,7 +124,9 @@ def test_correct_batches_of_random_cells_raise_no_alarm(seed):
     options = {"layers": 1 + seed % 3 // 2, "bidirectional": seed % 4 == 0, "update": ("sgd", "adam", "momentum")[seed % 3]}
     try:
         model = Compiled(
-            model_of(Structure(cell="mine.cell", cell_text=random_cell(seed), **options)), {**SIZES, **sizes}, DTYPES[seed % 2]
+            model_of(Structure(cell="mine.cell", cell_text=random_cell(seed).equations, **options)),
+            {**SIZES, **sizes},
+            DTYPES[seed % 2],
         )
     except TuiGruError:
         return  # a cell in which something does not reach the loss
