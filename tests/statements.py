@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import html
 import json
 import math
 import re
@@ -10,10 +13,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 
 from tests.bad_days import Facts
 from tui_gru import Session, TuiGruError
+from tui_gru.cli.commands import main
 from tui_gru.debugger.derivation import Node, Path, laid_out
 from tui_gru.storage.trace import json_text
 from tui_gru.tui.app import make_app
@@ -37,7 +40,7 @@ class Shown(NamedTuple):
 def assert_none(faults: Sequence[str]) -> None:
     """Fail with each false statement on a line."""
     if faults:
-        pytest.fail("\n".join(["these are false:", *dict.fromkeys(faults)][:30]), pytrace=False)
+        raise AssertionError("\n".join(["these are false:", *dict.fromkeys(faults)][:30]))
 
 
 #: What is written for a number that is not known, or by mistake for nothing.
@@ -241,3 +244,45 @@ def false_losses(session: Session, facts: Facts) -> list[str]:
     if loss is None or math.isnan(loss):
         return [f"the loss of step {number} is {own}, not {loss}"] if known or (loss is None and own is not None) else []
     return [] if own == loss else [f"the loss of step {number} is {own}, not {loss}"]
+
+
+# ------------------------------------------------------------------------------
+# Pages.
+
+
+def of_page(page: str) -> str:
+    """Return what a page shows as text, with every moment of those that step."""
+    inner = [html.unescape(page) for page in re.findall(r'srcdoc="([^"]*)"', page)]
+    packed = [json.loads(gzip.decompress(base64.b64decode(data))) for data in re.findall(r'<script id="data"[^>]*>([^<]*)<', page)]
+    words = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return "\n".join([html.unescape(re.sub(r"<[^>]+>", "\n", words)), *map(of_page, inner), *_texts(packed)])
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in the data of a page, those of a row in one."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        yield "".join(item for item in value if isinstance(item, str))
+        for item in value:
+            if not isinstance(item, str):
+                yield from _texts(item)
+
+
+def pages(session: Session, findings: Iterable[Any] = ()) -> Iterator[Shown]:
+    """Yield what a notebook shows of a session, its findings and its trees."""
+    yield Shown("the moments in a notebook", of_page(session._repr_html_()))
+    yield Shown("the findings in a notebook", of_page("".join(each._repr_html_() for each in findings)))
+    for tree in trees(session):
+        yield Shown("a tree in a notebook", of_page(tree._repr_html_()))
+
+
+def reports(path: Any, folder: Any) -> Iterator[Shown]:
+    """Yield the reports on a session or recording, as the program writes them into a folder."""
+    for suffix in (".md", ".html"):
+        out = folder / f"report{suffix}"
+        assert main(["report", str(path), "-o", str(out)]) == 0
+        yield Shown(f"report{suffix}", of_page(out.read_text(encoding="utf-8")))

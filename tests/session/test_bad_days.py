@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import html
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.bad_days import RUNS, TRAININGS, BadDay, BadDays, Run, Training
+from tests.bad_days import RUNS, TRAININGS, BadDays, Run, Training
 from tests.extent import spread
 from tests.statements import (
     Shown,
@@ -19,9 +17,10 @@ from tests.statements import (
     false_losses,
     false_rows,
     false_words,
+    pages,
+    reports,
     trees,
 )
-from tui_gru.cli.commands import main
 from tui_gru.tui.verbs import BY_ID
 
 DAYS: tuple[Run | Training, ...] = (*RUNS, *TRAININGS)
@@ -68,27 +67,8 @@ def test_answers_say_what_is_true_and_are_json(bad_days: BadDays, row: Run | Tra
     assert_none(false_words(shown, day.facts))
 
 
-def plain(page: str) -> str:
-    """Return what a page shows as text."""
-    page = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
-    return html.unescape(re.sub(r"<[^>]+>", " ", page))
-
-
 @pytest.mark.parametrize("row", spread(DAYS, 8), ids=lambda row: row.name)
 def test_reports_and_pages_say_what_is_true(bad_days: BadDays, row: Run | Training, tmp_path: Path) -> None:
     day = bad_days[row]
-    assert_none(false_words(pages(day, tmp_path), day.facts))
-
-
-def pages(day: BadDay, folder: Path) -> list[Shown]:
-    """Return the reports on a run, and what a notebook shows of it."""
-    shown = []
-    for suffix in (".md", ".html"):
-        out = folder / f"report{suffix}"
-        assert main(["report", str(day.path), "-o", str(out)]) == 0
-        shown.append(Shown(f"report{suffix}", plain(out.read_text(encoding="utf-8"))))
     session = day.open()
-    shown.append(Shown("notebook", plain(session._repr_html_())))
-    shown.append(Shown("findings in a notebook", plain("".join(each._repr_html_() for each in session.findings()))))
-    shown += [Shown("tree in a notebook", plain(tree._repr_html_())) for tree in trees(session)]
-    return shown
+    assert_none(false_words([*reports(day.path, tmp_path), *pages(session, session.findings())], day.facts))
