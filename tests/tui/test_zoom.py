@@ -12,6 +12,7 @@ from tui_gru.engine import numbers
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing, Log, Watches
+from tui_gru.tui.panels.lists import ArrayList
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.panels.values import LossTerms, Softmax
@@ -42,6 +43,18 @@ def reaches_its_end(panel: Panel) -> bool:
     panel.scroll_to(10**6, 10**6, animate=False, immediate=True, force=True)
     room = panel.scrollable_content_region
     return panel.scroll_offset.x + room.width >= width and panel.scroll_offset.y + room.height >= height
+
+
+@pytest.mark.parametrize("focused", [False, True])
+async def test_an_overlay_ends_the_zoom_that_would_hide_it(focused: bool) -> None:
+    async with driving((100, 30)) as d:
+        await d.type("n", *(["tab"] if focused else []), "z")
+        assert d.screen.maximized is not None
+        await d.type("W")
+        assert isinstance(d.screen.overlay, ArrayList)
+        assert d.screen.maximized is None
+        assert d.screen.overlay.region.height > 10
+        assert d.screen.focused is d.screen.overlay
 
 
 async def test_a_panel_that_cannot_be_zoomed_says_so() -> None:

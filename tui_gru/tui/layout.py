@@ -631,6 +631,8 @@ class OverlayHost:
         """
         if of_this_moment:
             overlay.read_at = self._screen.session.anchor()
+        if self._screen.maximized is not None:  # the blackboard is not on screen
+            self._screen.minimize()
         if self._wanted is None:
             self._came_from = self._screen.in_use
         overlay.add_class(COVERING)
