@@ -129,3 +129,4 @@ def test_numbers_in_sentences(function, x, written):
 )  # fmt: skip
 def test_decimals_are_not_0_for_another_number_and_not_digits_that_nobody_knows(number, places, written):
     assert numbers.decimals(number, places) == written
+    assert numbers.decimals(number, places, signed=True) == (written if number < 0 else f"+{written}")

@@ -79,7 +79,11 @@ def script_ended(x: RunFacts) -> Iterator[Finding]:
         f"look at {end.place or 'the traceback of the script'}{step}",
         (
             *((Evidence(f"{end.place}: {end.code}"),) if end.code else ()),
-            *((Evidence(f"the last loss was {rounded(losses[last[-1]])}, in step {last[-1]:,}"),) if len(last) else ()),
+            *(
+                (Evidence(f"the last loss that is a number was {rounded(losses[last[-1]])}, in step {last[-1]:,}"),)
+                if len(last)
+                else ()
+            ),
         ),
         x.end(x.count - 1),
     )

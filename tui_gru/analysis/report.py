@@ -811,7 +811,7 @@ def _correlated(note: UnitNote) -> str:
 
 def _added(note: UnitNote) -> str:
     """Return what the loss gains without a unit; empty if it is not known."""
-    return f"{note.added:+.3f}" if math.isfinite(note.added) else ""
+    return decimals(note.added, 3, signed=True) if math.isfinite(note.added) else ""
 
 
 def as_svg(report: RunReport) -> str:

@@ -84,11 +84,12 @@ def short(x: float) -> str:
     return written.replace("-", "−")
 
 
-def decimals(x: float, places: int) -> str:
+def decimals(x: float, places: int, *, signed: bool = False) -> str:
     """Format with so many decimal places; with four significant digits and an exponent if that would be 0, or |x| ≥ 10⁶."""
+    sign = "+" if signed else ""
     if math.isfinite(x) and (abs(x) >= 1e6 or 0 < abs(x) < 0.5 * 10.0**-places):
-        return _short_exponent(f"{x:.3e}")
-    return f"{x:.{places}f}"
+        return _short_exponent(f"{x:{sign}.3e}")
+    return f"{x:{sign}.{places}f}"
 
 
 def percent(share: float) -> str:

@@ -332,8 +332,8 @@ class UnitsMap(SnapshotPanel):
                 words, ink = f"{note.r:+.2f}" if note.r else "", palette.plain
             elif head.endswith("without") and added is not None and np.isfinite(added[unit]):
                 computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
-                number = f"{'+' if added[unit] >= 0 else ''}{decimals(added[unit], 3)}"
-                words, ink = f"{'' if computed else transliterate('≈', palette.glyphs)}{number}", palette.plain
+                about = "" if computed else transliterate("≈", palette.glyphs)
+                words, ink = about + decimals(added[unit], 3, signed=True), palette.plain
             yield Segment(words.rjust(cells), ink)
 
     def _note(self, unit: int) -> str:
@@ -392,7 +392,7 @@ class UnitsMap(SnapshotPanel):
             yield from self._curve(palette, each, label, here, min(max(high + (i < more), 1), _HIGHEST))
         now = activity.unit(unit)[self.at]
         pending = np.isnan(now) and activity.row is not None  # of a text, every value is computed: a NaN is one
-        words = "not computed yet" if pending else f"{'+' if now >= 0 else ''}{decimals(now, 4)}"
+        words = "not computed yet" if pending else decimals(now, 4, signed=True)
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
         goes = f" · correlates with {note}" if (note := self._note(unit)) else ""
