@@ -94,6 +94,21 @@ def test_what_killed_processes_have_left_is_deleted_after_an_hour(tmp_path, name
     assert names(tmp_path) == ["my.tui-gru-saving", "walk.html"]
 
 
+def test_without_a_thread_changes_are_flushed_when_they_must_be(tmp_path, monkeypatch):
+    def refuse(timer):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    flushed = []
+    monkeypatch.setattr("threading.Timer.start", refuse)
+    monkeypatch.setattr("tui_gru.disk.os.fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    (tmp_path / "lines").touch()
+    flusher = Flusher()
+    flusher.soon(tmp_path / "lines")
+    assert flushed == []
+    flusher.now()
+    assert flushed == [(tmp_path / "lines").stat().st_ino]
+
+
 def test_changes_are_flushed_soon_or_now_and_an_error_is_kept(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr("tui_gru.disk.os.fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))

@@ -67,9 +67,11 @@ class Flusher:
         with self._lock:
             self._due[path] = None
             if self._timer is None:
-                self._timer = threading.Timer(SOON, self._flush)
-                self._timer.daemon = True
-                self._timer.start()
+                timer = threading.Timer(SOON, self._flush)
+                timer.daemon = True
+                with suppress(RuntimeError):  # there can be no thread, as at the end of the interpreter: `now` does it
+                    timer.start()
+                    self._timer = timer
 
     def now(self) -> None:
         """Flush all that is due."""

@@ -638,7 +638,9 @@ def _close_all(stopped: bool | None = None, end: ScriptEnd | None = None) -> Non
 
 def _end(number: int, frame: FrameType | None) -> None:
     """Close all recorders and end by the signal, as the process would have without them."""
-    place, code = _place_in_script(traceback.extract_stack(frame))
+    place, code = "", ""
+    with contextlib.suppress(Exception):  # the process ends by the signal, whatever happens
+        place, code = _place_in_script(traceback.extract_stack(frame))
     _close_all(stopped=True, end=ScriptEnd(EndKind.STOPPED, signal.Signals(number).name, place, code))
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
