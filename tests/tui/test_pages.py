@@ -14,6 +14,7 @@ from tui_gru.tui.layout import page_words
 from tui_gru.tui.panel import SnapshotPanel
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples
+from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.panels.values import Gates
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
@@ -139,6 +140,14 @@ async def test_the_key_says_what_is_on_this_page_and_on_the_others() -> None:
 def test_every_page_is_named_once() -> None:
     words = page_words((("a",), ("a", "b"), ("c",)), 1)
     assert words == "page 1 of 3: a · 2: b · 3: c"
+
+
+@pytest.mark.parametrize("size", [(110, 34), (119, 34), (120, 34), (140, 40)])
+async def test_no_rows_are_empty_below_the_gates(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("s", "o", "o")
+        lowest = max(panel.region.bottom for panel in d.screen.query(SnapshotPanel) if panel.region and panel.border_title)
+        assert d.screen.query_one(TimeLine).region.y - lowest <= 1
 
 
 async def test_what_is_on_the_first_page_does_not_depend_on_the_page_that_is_shown() -> None:

@@ -408,6 +408,8 @@ class PanelHost:
             if name not in own and 0 < wanted <= room.height - used:
                 more.add(name)
                 used += wanted
+        if "middle" not in own | more and room.height - used > _SHORTEST["middle"]:  # of use with fewer rows than it wants
+            more |= {"middle"} if self._wanted("middle", room.width, size, at, 1) else set()
         return frozenset(more)
 
     def _shares(self, size: str, at: Following, more: frozenset[str]) -> dict[str, int]:
