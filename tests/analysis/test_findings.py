@@ -1151,3 +1151,13 @@ def test_a_cure_that_was_not_tried_says_so_and_a_gate_is_offered_only_one_that_h
     assert gate.cures == ()
     assert (gate.cure_label, gate.cure[:46]) == ("cure", "no option that was tried lowers the loss; look")
     assert session.tried_options(gate)[1:] == ()
+
+
+@pytest.mark.parametrize(("rate", "is_far"), [(2e-5, True), (1e-4, False)])
+def test_a_usual_step_is_named_only_where_the_step_is_far_from_it(rate, is_far):
+    session = trained(healthy(random.Random(0), optimizer="adam", learning_rate=rate, clip=0.0, hidden_size=8), 300)
+    (found,) = [each for each in session.findings() if each.name == "rate-too-small"]
+    ratio = float(re.search(r"a step changes the weights by (\S+) of", found.title)[1])
+    assert (ratio < 1e-4) == is_far
+    assert ("about 1e-3 is usual" in found.evidence[0].words) == is_far
+    assert found.cure_label == "cure"
