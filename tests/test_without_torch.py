@@ -101,3 +101,9 @@ def test_an_installation_that_is_broken_is_told_apart(ran, tmp_path):
     assert (code, errors) == (0, "")
     reason = "libtorch.so: cannot open shared object file"
     assert output == f"the check needs PyTorch, which is installed but cannot be loaded ({reason}); install it again\n"
+
+
+def test_a_check_in_a_script_of_verbs_ends_with_2_and_says_what_to_install(ran):
+    code, out, errors = ran("-m", "tui_gru", "run", "-x", "k")
+    assert (code, out) == (2, "")
+    assert errors == "tui-gru: k: the check needs PyTorch, which is not installed: pip install torch\n"

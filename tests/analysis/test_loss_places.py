@@ -229,3 +229,13 @@ def test_what_cannot_be_held_is_refused():
         without_each_unit(session.program, weights, "t", "h")
     with pytest.raises(TuiGruError, match="stopped"):
         without_each_unit(session.program, weights, TEXT, "h", stop=lambda: True)
+
+
+def test_the_loss_of_a_row_has_the_sign_that_its_mean_has():
+    """Squared errors are means as they are; the log-probabilities of cross-entropy are negated."""
+    for loss, sign in (("squared-error", 1), ("cross-entropy", -1)):
+        session = trained(loss=loss, dtype="float64")
+        rows = np.stack([session.value(session.program.loss_names.row, t) for t in range(session.config.seq_length)])
+        found = loss_of_rows(session.program, rows)
+        np.testing.assert_array_equal(found, sign * rows)
+        assert found.mean() == pytest.approx(session.loss)

@@ -645,3 +645,32 @@ def test_a_silenced_unit_stays_silent_from_batch_to_batch_and_ends_where_the_bat
     assert snapshot.silent is session.silent is None
     assert snapshot.value("h")[0, 1] == 0.5
     assert "h[unit 1] is no longer held at 0: a number was edited in this batch" in session.notice
+
+
+def test_after_a_step_with_a_silenced_unit_everything_shown_is_of_the_new_batch():
+    """Values, gradients, weights and the snapshot are those of a session that was silenced only there."""
+    session, fresh = standing(**SIZES), standing(**SIZES)
+    session.silence("h", 1)
+    before = session.value("h").copy()
+    session.step("batch")
+    fresh.step("batch")
+    fresh.silence("h", 1)
+    assert not np.array_equal(session.value("h"), before)
+    assert session.loss == fresh.loss
+    assert pack_record(session.snapshot().record) == pack_record(fresh.snapshot().record)
+    for name in ("h", "y_hat", "dz"):
+        assert np.array_equal(session.value(name), fresh.value(name)), name
+    assert session.explain("loss").value == fresh.explain("loss").value == session.loss
+
+
+def test_a_number_that_was_computed_just_before_an_edit_can_be_asked_about_from_there():
+    """An edit at the very place of the number leaves what follows from it; the line before the edit is refused."""
+    session = standing()
+    session.seek("e1 b2 t2")
+    session.run_to("z")
+    t = session.position.t
+    session.edit("z", (0, 0), 0.7)
+    session.step("batch")
+    assert session.what_if("z", (0, 0), 0.1, t).differences
+    with pytest.raises(TuiGruError, match="edited in this batch after that line"):
+        session.what_if("h", (0, 0), 0.1, t - 1)

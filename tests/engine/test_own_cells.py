@@ -165,3 +165,10 @@ def test_an_error_has_the_names_of_the_file_however_many_layers_there_are(option
         Config.of(cell="own.cell", cell_text=text, **options)
     assert str(several.value) == str(one.value)
     assert "own.cell:3:5: tan is not" in str(one.value)
+
+
+def test_a_number_that_the_type_cannot_hold_is_refused():
+    lines = "h = tanh(x W + h_prev U ⊙ 0.5 + min(x W, 1e39))"
+    with pytest.raises(EquationError, match=r"1e\+39 is larger than any number in float32; write a smaller one"):
+        own(cell(lines), dtype="float32")
+    own(cell(lines), dtype="float64")

@@ -307,6 +307,8 @@ class Compiled:
                 *(flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles),
             ]
             for name, number in emission.constants.items():
+                if abs(number) > float(np.finfo(self.dtype).max):
+                    raise EquationError(f"{number:g} is larger than any number in {self.dtype}; write a smaller one")
                 self._space[name] = np.array(number, self.dtype)  # NumPy computes with it twice as fast as with a Python number
         exec(compile("\n\n".join(sources), f"<{self.model.page.title}>", "exec"), self._space)
         for emission in emissions:

@@ -19,6 +19,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.errors import LARGEST, TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
+from tui_gru.torch_loading import is_installed, require_torch
 from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, example, execute, with_keys
 from tui_gru.tui.looking import ask_about, end_silence, under_cursor
@@ -490,6 +491,8 @@ def check(screen: MainScreen, rest: Arguments) -> None:
     words = " ".join(rest.split())
     if not words:
         if not screen.running:
+            if not is_installed():
+                require_torch("the check")
             check = screen.session.batch_check()
             panel = panels.check.CheckReport(check.position)
             work = partial(_carry_out, screen, panel, check)
