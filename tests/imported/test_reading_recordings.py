@@ -183,11 +183,12 @@ def test_a_step_that_was_not_kept(folder):
         recording.load(3, rank=1)
 
 
-def test_steps_that_were_deleted_are_gaps(folder):
+def test_steps_that_were_deleted_are_gaps_and_named(folder):
     shard(folder, 3).unlink()
     recording = open_recording(folder)
     assert [step.number for step in recording.steps] == [0, 6]
-    assert recording.damaged == ()
+    assert recording.gaps() == ((0, 6),)
+    assert recording.damaged == ("1 file that was written is not there any more: step 3",)
 
 
 def test_a_recording_that_is_being_written(folder):
