@@ -70,6 +70,8 @@ def output_of(s: ScriptSweep, session: Session) -> str:
     page = session.program.model.page
 
     def apart(name: str) -> float:
+        if np.shape(session.value(name)) != outs[0].shape:
+            return np.inf
         return max(float(np.abs(session.value(name, t) - out).max()) for t, out in enumerate(outs))
 
     return min(dict.fromkeys((*page.outputs, *page.states)), key=apart)

@@ -143,13 +143,18 @@ class Sweep:
 
     def advance(self, loop: Loop, batch: int, **options: Any) -> Trained:
         """Train a loop on a batch, with what happens before it."""
+        learns = self._prepare(loop, batch)
+        return loop.train(*self.batch(batch), first=batch % self.num_batches == 0, learns=learns, **options)
+
+    def _prepare(self, loop: Loop, batch: int) -> bool:
+        """Do what happens before a batch. Return False if it does not learn."""
         event = self.events.get(batch, Event(batch))
         if event.parameter:
             loop.set(event.parameter, event.index, event.value)
             loop.batches[-1].after[event.parameter][(0, *event.index)[-2:]] = event.value
         if event.rate is not None:
             loop.rate = event.rate
-        return loop.train(*self.batch(batch), first=batch % self.num_batches == 0, learns=event.learns, **options)
+        return event.learns
 
     def otherwise(self, loop: Loop, *, weight: Event | None = None, **options: Any) -> Trained:
         """Train the last batch of a loop with a change: a weight before it, or options of `Loop.train`."""
@@ -164,13 +169,11 @@ class Sweep:
             again = Loop(self.setup, self.first, self.rate, loop.seed)
             for batch in range(last):
                 self.advance(again, batch)
+            self._prepare(again, last)
         else:
             again = loop.before_last()
         if weight is not None:
             again.set(weight.parameter, weight.index, weight.value)
-            return again.train(*self.batch(last), first=last % self.num_batches == 0, **options)
-        if self.setup.carry == "notebook":
-            return self.advance(again, last, **options)
         return again.train(*self.batch(last), first=last % self.num_batches == 0, **options)
 
     def fork(self) -> Session:

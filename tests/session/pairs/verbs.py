@@ -616,7 +616,7 @@ def pages(s: Sweep) -> None:
         name, index = labels[label]
         epoch, batch, *rest = map(int, re.findall(r"(?:epoch|batch|t) (\d+)", place))
         number = (epoch - 1) * s.num_batches + batch - 1
-        if name[1:] in s.first and (s.setup.bidirectional or rest != [1]):
+        if name[1:] in s.first and (s.setup.bidirectional or s.setup.carry == "notebook" or rest != [1]):
             continue  # a sum that is not complete
         # A state that a timestep reads is at the place where the other timestep has computed it.
         theirs = s.getter(computed.get(name, name), number, rest[0] - 1 if rest else None)
