@@ -511,7 +511,7 @@ class ParameterMatrix(MatrixView):
         axes = self._program.names[self.parameter].axes
         index = (row, column)[2 - len(axes) :]
         words = [(along(self._program, axis, i)[0], self._short(axis, i)) for axis, i in zip(axes, index, strict=True)]
-        return " → ".join(word if counted == "character" else f"{counted} {word}" for counted, word in words)
+        return " → ".join(f"“{word}”" if counted == "character" else f"{counted} {word}" for counted, word in words)
 
     def name_row(self, row: int) -> str:
         axes = self._program.names[self.parameter].axes
