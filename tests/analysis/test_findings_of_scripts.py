@@ -13,6 +13,7 @@ import tui_gru
 from tests.analysis import planted_scripts as planted
 from tests.analysis.planted_scripts import LENGTHS, Carried, Model, trained
 from tests.capture.runs import trained as recorded
+from tests.soak.scripts import SCRIPTS
 from tui_gru import Session
 from tui_gru.analysis.examined import in_pytorch
 from tui_gru.analysis.trials import Cure
@@ -131,6 +132,16 @@ def test_the_cause_of_a_mistake_is_named_first(mistake):
 @pytest.mark.parametrize("script", HEALTHY)
 def test_scripts_that_nearly_have_a_mistake(script):
     assert causes(Session.open(HEALTHY[script]())) == []
+
+
+SAMPLE = ("bidirectional_last_states", "packed_rows_masked_loss", "gradient_accumulation_with_a_step_for_each_part", "tied_weights")
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_sample_of_healthy_scripts_is_not_blamed(tmp_path, name):
+    torch.manual_seed(0)
+    SCRIPTS[name](lambda model, optimizer: tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1))
+    assert causes(Session.open(tmp_path / "run.gru")) == []
 
 
 def test_a_finding_is_placed_where_the_recording_shows_it():
