@@ -154,3 +154,21 @@ def test_the_check_says_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     s = model.opened(model.y)
     s.seek(s.end)
     assert any("the output is the expected one" in note for note in s.check().notes)
+
+
+@pytest.mark.parametrize("seed", [1, 20])
+def test_a_correct_port_of_a_deep_stack_is_right_however_its_roundings_fall(folder: Path, seed: int) -> None:
+    """PyTorch's own float32 is up to several times as far from float64 as that of this program, and the reverse."""
+    torch.manual_seed(seed)
+    rnn, x = torch.nn.RNN(IN, 8, num_layers=8), torch.randn(20, 2, IN)
+    with torch.no_grad():
+        for parameter in rnn.parameters():
+            parameter.mul_(6)
+        y = rnn(x)[0].numpy()
+    torch.save(rnn.state_dict(), folder / "model.pt")
+    found = tui_gru.load(folder / "model.pt", inputs=x.numpy(), expect=y).expected
+    assert found is not None
+    assert found.agrees, found.sentence
+    wrong = tui_gru.load(folder / "model.pt", inputs=x.numpy(), expect=np.sign(y) * np.abs(y) ** 1.2).expected
+    assert wrong is not None
+    assert not wrong.agrees

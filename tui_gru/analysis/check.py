@@ -438,7 +438,9 @@ class Expected:
         """EQUAL to rounding; NEAR: this convention, but not to rounding; or NONE: another one, or another program."""
         if self._agree_to(self.tolerance):
             return ProofResult.EQUAL
-        if self._rounded <= NEAR * self._largest and self.one_step.worst <= MARGIN * self._rounded:
+        if self.one_step.worst <= MARGIN * self._rounded and (
+            self._rounded <= NEAR * self._largest or self._readings[1] >= NEAR_MARGIN * self.one_step.worst
+        ):
             return ProofResult.EQUAL
         return ProofResult.NEAR if self._is_amplified or self._is_near else ProofResult.NONE
 
@@ -460,8 +462,13 @@ class Expected:
 
     @cached_property
     def _rounded(self) -> float:
-        """The difference that float32 makes below the last layer; 0 if there is one layer."""
-        return 0.0 if self._in_float64 is None else float(np.abs(self.one_step.ours - self._in_float64[1]).max(initial=0))
+        """The difference that float32 makes below the last layer, here or with other roundings, as the other program may have.
+
+        It is 0 if there is one layer.
+        """
+        if self._in_float64 is None or self._port is None:
+            return 0.0
+        return max(float(np.abs(self.one_step.ours - self._in_float64[1]).max(initial=0)), self._port.rounded())
 
     @property
     def _is_amplified(self) -> bool:
@@ -484,9 +491,10 @@ class Expected:
             below, read = self.below(), self._in_float64
             assert below is not None
             assert read is not None
-            apart = np.abs(below - read[0]).max(axis=(1, 2))
+            factor = growth_over(np.abs(below - read[0]).max(axis=(1, 2)))
+            by = f" ×{factor:.2f} a timestep" if factor > 1 else ""
             return (
-                f"a layer below the last amplifies rounding ×{growth_over(apart):.2f} a timestep, and its states are not recorded, "
+                f"a layer below the last amplifies rounding{by}, and its states are not recorded, "
                 "so the layers above it cannot be judged"
             )
         other = f"the next best is off by {scientific(self._readings[1])}"

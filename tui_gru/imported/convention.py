@@ -195,6 +195,7 @@ TOLERANCE, HALF_TOLERANCE, STACK_TOLERANCE = 1e-5, 1e-2, 1e-3
 MARGIN = 4  # how many times worse the next best reading must be
 #: Of a reading that gives the output, but not to rounding: the largest difference, and how many times worse the next best must be.
 NEAR, NEAR_MARGIN = 1e-2, 20
+ROUNDINGS = 4  # random draws that show how far other roundings can differ
 SCREENED = 2, 8  # rows and timesteps on which every reading is tried; the best readings are then tried on all
 FINALISTS = 4
 
@@ -398,6 +399,26 @@ class Port:
         with NUMPY_SETTINGS:
             x, outputs = self._trial.outputs(Reading(self.here), self._trial.recorded)
         return x, np.concatenate([np.where(self._trial.recorded.live[..., None], h, 0) for h, _ in outputs], axis=2)
+
+    def rounded(self) -> float:
+        """Return the largest difference that rounding in float32 makes in the outputs, one step at a time, in a few random draws.
+
+        A sum of n products is off by about u·√n of each, with independent signs: so far every weight is changed.
+        """
+        noise = np.random.Generator(np.random.PCG64(0))
+        _, exact = self.in_float64()
+
+        def changed(array: AnyArray) -> AnyArray:
+            terms = array.shape[-2] if array.ndim > 2 else 1
+            signs = noise.choice((-1.0, 1.0), array.shape)
+            return np.asarray(array * (1 + float(np.finfo(np.float32).eps) / 2 * np.sqrt(terms) * signs))
+
+        found = 0.0
+        for _ in range(ROUNDINGS):
+            blocks = [[Blocks(*map(changed, (c.W, c.U, c.b, c.b_h))) for c in layer] for layer in self._trial.blocks]
+            other = Port(self._kind, self.here, Trial(blocks, self._trial.directions, self._trial.recorded))
+            found = max(found, float(np.abs(other.in_float64()[1] - exact).max(initial=0)))
+        return found
 
     def next_best(self) -> tuple[float, float]:
         """Return the error of the present convention, and that of the best other one."""
