@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
@@ -30,19 +31,19 @@ class ModuleState:
     """The parameters and buffers of a module at a call, copied, and the mode of each module in it."""
 
     def __init__(self, part: Module) -> None:
-        self._sources = {name: (tensor, tensor._version) for name, tensor in _tensors_of(part).items()}
-        self._values = {name: tensor.detach().clone() for name, (tensor, _) in self._sources.items()}
+        own = _tensors_of(part)
+        # A captured step may live longer than the module in the script.
+        self._sources = [(weakref.ref(tensor), tensor._version) for tensor in own.values() if not tensor.is_inference()]
+        self._values = {name: tensor.detach().clone() for name, tensor in own.items()}
         self._modes = [inner.training for inner in part.modules()]
         self._copies: dict[bool, Module] = {}
         self.ids = {name: id(parameter) for name, parameter in part.named_parameters()}
 
     def is_still(self, part: Module) -> bool:
-        """Return True if the module has the same tensors, and no operation has changed them."""
-        now = _tensors_of(part)
-        same = now.keys() == self._sources.keys() and all(
-            tensor is self._sources[name][0] and tensor._version == self._sources[name][1] for name, tensor in now.items()
-        )
-        return same and self._modes == [inner.training for inner in part.modules()]
+        """Return True if no operation has changed a tensor of the module, and its mode is the same."""
+        if part.training is not self._modes[0]:
+            return False
+        return all((own := tensor()) is not None and own._version == version for tensor, version in self._sources)
 
     def copied(self, part: Module, *, exact: bool) -> Module:
         """Return a copy of the module in this state, without hooks, the same each time; in float64 if `exact`."""
@@ -82,7 +83,7 @@ class SourceCall:
     the state of the CPU's generator before the call, if the module drew from it.
     """
 
-    part: Module
+    part: weakref.ref[Module]
     state: ModuleState
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -107,7 +108,7 @@ class SourceCall:
         device = _device(taken)
         if device.type not in ("cpu", "cuda", "xpu"):  # whose generators torch can put back
             return None
-        call = cls(part, state, *taken, find, autocast=autocast_type(device.type), **more)
+        call = cls(weakref.ref(part), state, *taken, find, autocast=autocast_type(device.type), **more)
         tensors = tensors_in(taken, whole_numbers=True)
         call.versions = [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
         return call
@@ -129,7 +130,9 @@ class SourceCall:
 
         if any(tensor._version != version for tensor, version in self.versions):
             return None
-        other = self.state.copied(self.part, exact=exact)
+        if (part := self.part()) is None:
+            raise RuntimeError("the script has given up the module")
+        other = self.state.copied(part, exact=exact)
         args, kwargs = (_in_float64(self.args), _in_float64(self.kwargs)) if exact else (self.args, self.kwargs)
         operations = Operations() if self.with_operations else None
         device = _device([args, kwargs])

@@ -604,6 +604,15 @@ class Capture:
             if call is not None:
                 call.release()
 
+    def gradients_again(
+        self, sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool
+    ) -> Mapping[str, AnyArray] | None:
+        """Return the gradients of the parameters by autograd through the modules themselves, by name; None if they give other
+        outputs."""
+        if (values := summed(sources, exact=exact)) is None:
+            return None
+        return {name: to_array(value, fresh) for name, value in self._parameters.named_values(values).items()}
+
     def __enter__(self) -> Capture:
         return self
 
@@ -681,7 +690,7 @@ class Capture:
         try:
             step = ended.freeze(self._take, self.rank, self.ranks)
             if self._may_repeat and (sources := ended.sources()) is not None:
-                step = replace(step, made_again=partial(self._made_again, sources))
+                step = replace(step, made_again=partial(_made_again, weakref.ref(self), sources))
         except Exception as error:
             report_failure(error)
             step = CapturedStep(ended.number, (), loss=ended.loss, rank=self.rank, ranks=self.ranks)
@@ -690,12 +699,6 @@ class Capture:
         self.ended += 1
         self._on_step(step)
         return step
-
-    def _made_again(self, sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool) -> Mapping[str, AnyArray] | None:
-        """Return the gradients of the parameters by autograd through the modules themselves, by name."""
-        if (values := summed(sources, exact=exact)) is None:
-            return None
-        return {name: to_array(value, fresh) for name, value in self._parameters.named_values(values).items()}
 
     def _handed(self, step: OpenStep, gradients: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """Return what autograd has handed to the parameters in a step, by name; the array of p.grad itself if it is the same."""
@@ -1055,6 +1058,15 @@ class Capture:
         ended.ran.append(optimizer)
         waiting = (each for each in self._optimizers if not any(each is one for one in ended.ran))
         ended.complete = not any(self._parameters.held_by(each.param_groups) for each in waiting)
+
+
+def _made_again(
+    capture: weakref.ref[Capture], sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool
+) -> Mapping[str, AnyArray] | None:
+    """Return the gradients of the parameters by autograd through the modules themselves, by name."""
+    if (own := capture()) is None:
+        raise RuntimeError("the script has given up the module")
+    return own.gradients_again(sources, exact)
 
 
 def optimizers_in(given: Optimizers) -> list[Optimizer]:

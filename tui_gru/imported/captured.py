@@ -341,6 +341,8 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], compared:
             found.append(f"The first {name} is the last state of {link.module}{on}.")
     if len(calls) > len(steps):
         found.append(f"The rows are those of {len(calls) // len(steps)} calls of {calls[0].module.name} in this step.")
+        if any(call.h0_attached for call in calls[1:]):
+            found.append("The script computes the first state of some of them, so a loop can be in parts, which stand as rows.")
     if len(steps) > 1:
         found.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
