@@ -45,8 +45,8 @@ def assert_none(faults: Sequence[str]) -> None:
 
 #: What is written for a number that is not known, or by mistake for nothing.
 UNKNOWN = re.compile(r"(?<![\w.>])[+−-]?(?:nan|NaN|inf|Infinity|None|null|undefined)(?![\w(])")
-#: More digits than a float64 has.
-LONG = re.compile(r"\d[\d,.]{18,}")
+#: More digits than a float64 has, 17, not counting zeros at the beginning.
+LONG = re.compile(r"(?<![\d.,])0?[0,.]*[1-9](?:[,.]?\d){17,}")
 BROKEN = re.compile(r"Traceback|internal error|object at 0x|<built-in")
 ALARM = re.compile(r"not finite|✗|\bexplod|\bdiverg|\bNaN\b|look at the head")
 NUMBER = re.compile(r"([+−-]?)(\d[\d,]*\.?\d*|\.\d+)(?:e([+−-]?\d+))?")

@@ -150,10 +150,10 @@ class WhatIf:
         if not program.upstream or not was.learned:
             return None
         outputs = program.model.page.outputs
-        pairs = [(was.array(with_word(f"d{output}", "given")), would.array(output) - was.array(output)) for output in outputs]
-        for state, flow in zip(was.compiled.states, was.flows_in, strict=True):
-            pairs.append((flow, would.border(state, end=True) - was.border(state, end=True)))
         with np.errstate(all="ignore"):
+            pairs = [(was.array(with_word(f"d{output}", "given")), would.array(output) - was.array(output)) for output in outputs]
+            for state, flow in zip(was.compiled.states, was.flows_in, strict=True):
+                pairs.append((flow, would.border(state, end=True) - was.border(state, end=True)))
             return float(sum(np.sum(gradient.astype(np.float64) * change) for gradient, change in pairs))
 
 
