@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.statements import (
     reports,
     trees,
 )
+from tui_gru.cli.commands import main
 from tui_gru.tui.verbs import BY_ID
 
 DAYS: tuple[Run | Training, ...] = (*RUNS, *TRAININGS)
@@ -60,15 +62,29 @@ def test_a_tree_shows_the_numbers_of_its_terms(bad_days: BadDays, row: Run | Tra
     assert_none([fault for tree in trees(session) for fault in false_rows(tree)])
 
 
-@pytest.mark.parametrize("row", spread(DAYS, 12), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", spread(DAYS, 10), ids=lambda row: row.name)
 def test_answers_say_what_is_true_and_are_json(bad_days: BadDays, row: Run | Training) -> None:
     day = bad_days[row]
     shown = [Shown(each.verb.id, f"{each.text}\n{each.refused}") for each in answers(day.open(), ASKED)]
     assert_none(false_words(shown, day.facts))
 
 
-@pytest.mark.parametrize("row", spread(DAYS, 8), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", spread(DAYS, 4), ids=lambda row: row.name)
 def test_reports_and_pages_say_what_is_true(bad_days: BadDays, row: Run | Training, tmp_path: Path) -> None:
     day = bad_days[row]
     session = day.open()
     assert_none(false_words([*reports(day.path, tmp_path), *pages(session, session.findings())], day.facts))
+
+
+@pytest.mark.parametrize("row", spread(DAYS, 4), ids=lambda row: row.name)
+def test_commands_end_with_0_or_2_and_print_json(
+    bad_days: BadDays, row: Run | Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = bad_days[row]
+    codes = [
+        main(["run", "--session", str(day.path), "--json", "-x", commands]) for commands in ("newest; findings; ^", "newest; d; H")
+    ]
+    out, err = capsys.readouterr()
+    assert set(codes) <= {0, 2}
+    assert all(isinstance(json.loads(line, parse_constant=pytest.fail), dict) for line in out.splitlines())
+    assert_none(false_words([Shown("messages", err)], day.facts))
