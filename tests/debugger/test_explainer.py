@@ -391,3 +391,14 @@ def test_a_column_of_a_join_is_called_what_it_counts():
     assert [session.explain("j", (0, k)).label for k in (2, 3, 4, 5, 6)] == [
         "j[row 1, “c”]", "j[row 1, unit 1]", "j[row 1, unit 2]", "j[row 1, unit 3]", "j[row 1, unit 4]",
     ]  # fmt: skip
+
+
+def test_the_shares_of_a_norm_are_those_of_the_squares():
+    session = learning(**models.MODELS["lstm"])  # clips the norm of its gradient
+    session.step("batch", 2)
+    norms = [node for node in walk(session.explain("grad_norm"), 3) if node.terms and node.derivation.kind == "norm"]
+    assert norms
+    for node in norms:
+        squares = [term.value**2 for term in node.terms]
+        assert node.shares == pytest.approx([square / sum(squares) for square in squares])
+        assert sum(node.shares) == pytest.approx(1)
