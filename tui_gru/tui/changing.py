@@ -209,7 +209,7 @@ def _say_sample(screen: MainScreen) -> None:
     newest = samples[-1]
     drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
     words = [f"{each.sampler} “{''.join(map(in_line, each.text))}”" for each in drawn]
-    screen.show_page_of(panels.sequence.Samples)
+    screen.show_page_of("Samples")
     screen.answer(" · ".join(words))
 
 
@@ -570,7 +570,7 @@ def watch(screen: MainScreen, rest: Arguments) -> None:
         change_stop(screen, id, expression=expression, stops=stops)
         return
     change_stops(screen, lambda session: session.watch(expression, stops=stops))
-    screen.show_page_of(panels.listing.Watches)
+    screen.show_page_of("Watches")
     screen.say(f"watching {in_screen_spelling(expression, screen.session.program.spellings)}")
 
 

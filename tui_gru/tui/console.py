@@ -237,7 +237,7 @@ class Console(Desk):
     def set_view(self, view: View) -> None:
         self.view = view
 
-    def show_page_of(self, panel: type[object]) -> None:
+    def show_page_of(self, panel: str) -> None:
         pass
 
     def walk(self, step: Step, times: int = 1) -> None:

@@ -49,8 +49,8 @@ class Desk(Protocol):
         """Show a message. A verb that refuses what it was asked for says why in a warning."""
         raise NotImplementedError
 
-    def show_page_of(self, panel: type[object]) -> None:
-        """Turn to a page with the panel of this class, unless the page in view has it, or another panel covers it."""
+    def show_page_of(self, panel: str) -> None:
+        """Turn to a page with the panel of this class, by its name, unless the page in view has it, or another panel covers it."""
         raise NotImplementedError
 
     # Notices of the session

@@ -25,7 +25,7 @@ from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import panels
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, execute, key_sign, keys_of, sign_of_key, with_keys
-from tui_gru.tui.layout import OverlayHost, PanelHost
+from tui_gru.tui.layout import PLACES, OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, Request, SnapshotPanel
 from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import LossCurve, TimeLine
@@ -819,9 +819,9 @@ class MainScreen(SessionScreen):
 
     # What the answers of verbs depend on
 
-    def show_page_of(self, panel: type[object]) -> None:
+    def show_page_of(self, panel: str) -> None:
         if self.overlay is None:
-            self.panels.show_page_of(panel)
+            self.panels.show_page_of(next(place.panel for place in PLACES if place.panel.__name__ == panel))
 
     def hints(self) -> list[Hint]:
         """Return the hints for the footer: the keys of the panel in focus, then those of the verbs offered in this run.
