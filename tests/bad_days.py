@@ -322,7 +322,7 @@ TRAININGS = (
     Training("NaN in the input", "exception", "gradient", every=10, fatal=22),
     Training("NaN in the gradient", "ctrl+c", "update"),
     Training("NaN in the loss", "sys.exit", "step", every=10, after=2),
-    Training("overflow in the output", "SIGTERM", "input", after=2),
+    Training("overflow in the output", "SIGTERM", "update"),
     Training("rate nan", after=3),
     Training("rate 1e30", "os._exit", "input", every=100, after=3, fatal=103),
     Training("explodes slowly", every=10, fatal=22),

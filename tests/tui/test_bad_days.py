@@ -14,7 +14,11 @@ PLACES = ("first", "middle", "last")
 SIZES = ((160, 50), (80, 24), (40, 12))
 
 
-@pytest.mark.parametrize(("row", "place", "size"), [(row, PLACES[i % 3], SIZES[i % 2]) for i, row in enumerate(spread(DAYS, 12))])
+LOOKS = [(row, PLACES[i % 3], SIZES[i // 3 % 3]) for i, row in enumerate(spread(DAYS, 12))]
+LOOKS += [(row, "last", SIZES[-1]) for row in TRAININGS if row.trouble == "overflow in the output"]  # inf where inf is expected
+
+
+@pytest.mark.parametrize(("row", "place", "size"), LOOKS, ids=[f"{row.name}, {place}" for row, place, _ in LOOKS])
 async def test_panels_show_the_numbers_of_the_run(
     bad_days: BadDays, row: Run | Training, place: str, size: tuple[int, int]
 ) -> None:

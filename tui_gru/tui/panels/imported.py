@@ -16,7 +16,7 @@ from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import four
 from tui_gru.engine.source import Ability
-from tui_gru.engine.weights import Array
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array
 from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, columns, from_rows, hstack, text, vstack
@@ -120,7 +120,9 @@ def _lines(palette: Palette, snapshot: Snapshot, row: int, steps: range) -> list
         )
     if (expected := expected_output(snapshot)) is not None and not program.model.classifies:
         pairs = zip(values, steps, strict=True)
-        lines.append(_Line(_OFF, ["" if value is None else difference_shown(value[row] - expected[t, row]) for value, t in pairs]))
+        lines.append(
+            _Line(_OFF, ["" if value is None else difference_shown(_apart(value[row], expected[t, row])) for value, t in pairs])
+        )
     return lines
 
 
@@ -143,6 +145,12 @@ def _sized(name: str, values: Array) -> str:
 def _size(vector: Array) -> str:
     """Format the Euclidean norm, in four cells unless it is very large; a single number with its sign."""
     return four(float(vector[0])) if len(vector) == 1 else four(float(np.linalg.norm(vector.astype(np.float64))))
+
+
+def _apart(value: Array, expected: Array) -> Array:
+    """Return the differences; 0 where both are NaN, or the same infinity."""
+    with NUMPY_SETTINGS:
+        return np.where(numbers.same(value, expected), 0, value - expected)
 
 
 def difference_shown(difference: Array) -> str:
@@ -221,7 +229,7 @@ def difference_over_time(palette: Palette, snapshot: Snapshot, width: int, heigh
     values, labels = [], []
     for t in range(start, min(start + height, T)):
         value = snapshot.value(output, t)
-        apart = np.nan if value is None else float(np.abs(value - expected[t]).max(initial=0))
+        apart = np.nan if value is None else float(np.abs(_apart(value, expected[t])).max(initial=0))
         values.append(max(log10(apart / _LEAST), 0) / _DECADES if apart > 0 else 0.0)
         labels.append(f"t {t + 1}".rjust(len(f"t {T}")) + ("      " if value is None else f" {apart:5.0e}"))
     return clip(palette, bars(palette, values, labels, width, word=False, write=lambda value: ""), width, height)
@@ -233,7 +241,7 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
     value = snapshot.value(output, t)
     head = f"  at t {t + 1}".ljust(_NAME) + "".join(words.rjust(_NUMBER) for words in ("here", "expected", "off by"))
     rows: list[SegmentRow] = [(Segment(head, palette.dim),)]
-    off = np.zeros((0, 0)) if value is None else value - expected[t]
+    off = np.zeros((0, 0)) if value is None else _apart(value, expected[t])
     furthest = np.argsort(-np.abs(np.nan_to_num(off, nan=np.inf)).ravel(), kind="stable")[: max(height - 1, 0)]
     for row, unit in zip(*map(np.ndarray.tolist, np.unravel_index(furthest, off.shape)), strict=True):
         assert value is not None
