@@ -1,5 +1,6 @@
 """Recordings of scripts that ended within a step: what is not known stays blank, and why the script ended is said first."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 import tui_gru
 from tui_gru import Session
 from tui_gru.debugger.position import as_typed, place_name
+from tui_gru.errors import TuiGruError
 from tui_gru.imported.recordings import open_recording
 from tui_gru.session.answers import place_in_words, place_of
 from tui_gru.tui.panels.time import loss_columns
@@ -159,3 +161,38 @@ def test_a_place_has_one_name_that_can_be_typed(tmp_path):
     session.seek("step 5")
     session.step("batch")
     assert place_in_words(session.snapshot()) == "at the end of step 5: step 10 begins with the next line"
+
+
+def test_a_gradient_that_was_not_recorded_is_blank_and_no_zero(session):
+    assert session.config.source.without_gradients == {STEPS}
+    session.seek(session.end)
+    assert (session.position.number, session.position.phase) == (STEPS, "forward")
+    assert session.value("h") is not None
+    assert session.value("dh") is None
+    assert session.value("grad_norm") is None
+    assert session.gradient("Wz") is None
+    assert session.recorded_gradient("Wz") is None
+    with pytest.raises(TuiGruError, match=f"^no gradient was recorded in step {STEPS}$"):
+        session.explain("dh", (0, 0), 0)
+    session.step("batch", -1)
+    assert session.value("dh") is not None
+    assert session.run_to("dz").number == STEPS  # no line of it is executed there, so it ends where the recording does
+    assert session.position == session.end
+
+
+def test_p_grad_of_the_step_before_is_not_that_of_a_step_without_a_backward_pass(tmp_path):
+    model, head, optimizer = parts()
+    with tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1):
+        for number in range(3):
+            out, _ = model(torch.randn(5, 4, 3))
+            if number < 2:  # the script leaves its loop before it clears p.grad
+                optimizer.zero_grad()
+                head(out).pow(2).mean().backward()
+                optimizer.step()
+    recording = open_recording(tmp_path / "run.gru")
+    assert [step.norm is None for step in recording.steps] == [False, False, True]
+    assert not recording.load(2).gradients
+    session = Session.open(tmp_path / "run.gru")
+    session.seek(session.end)
+    assert session.recorded_gradient("Wz") is None
+    assert np.isnan(session.history("grad_norm")[1]).tolist() == [False, False, True]

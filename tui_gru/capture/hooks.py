@@ -669,7 +669,7 @@ class Capture:
 
     @harmless
     def _see_gradients(self, ended: OpenStep) -> None:
-        if not ended.updated:
+        if not ended.updated and (ended.learned or Note.CUT not in ended.notes):  # else p.grad is still that of the step before
             ended.gradients = self._parameters.all_gradients(self._take)
             ended.handed = self._handed(ended, ended.gradients)
             if self._optimizers and ended.learned:

@@ -315,7 +315,8 @@ def _computed(edit: JournalEntry, moment: Moment) -> BatchEdit:
     t = None if per_batch else moment.position.t
     array = moment.value(edit.name)
     if array is None:
-        raise TuiGruError(f"{edit.name} has not been computed yet; step over its line first")
+        why = moment.why_missing(edit.name)
+        raise TuiGruError(why or f"{edit.name} has not been computed yet; step over its line first")
     if moment.position.offset != offset_of(program, edit.name, t):
         where = (
             "at the end of the backward pass" if program.names[edit.name].kind.store is Store.GRADIENTS else "just after its line"

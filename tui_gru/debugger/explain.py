@@ -321,9 +321,11 @@ class Explainer:
         explained = [name for name, named in names.items() if named.kind.store is not Store.NOTHING]
         if number.name not in explained:
             raise TuiGruError(unknown_name(number.name, explained))
-        value = self._moment(number).value(number.name, number.t)
+        moment = self._moment(number)
+        value = moment.value(number.name, number.t)
         if value is None:
-            raise TuiGruError(f"{number.name} has not been computed yet; step over its line first")
+            why = moment.why_missing(number.name)
+            raise TuiGruError(why or f"{number.name} has not been computed yet; step over its line first")
         shape = np.shape(value)
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
             raise TuiGruError(no_entry(self._program, number.name, shape, number.index))

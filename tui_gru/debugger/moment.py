@@ -52,6 +52,13 @@ class Moment:
         """True if this batch ends with backward and update."""
         return self.record.learned
 
+    def why_missing(self, name: str = "") -> str:
+        """Return why this batch never has the gradient `name`, by default any; "" if it has it once its line is executed, or if
+        learning is off."""
+        source, number = self.program.config.source, self.position.number
+        is_gradient = not name or self.program.names[name].kind.is_derivative or self.program.names[name].kind.learned
+        return f"no gradient was recorded in {source.step(number)}" if is_gradient and number in source.without_gradients else ""
+
     def value(self, name: str, t: int | None = None) -> Any:
         """Return the value of `name`: (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet.
 

@@ -107,9 +107,12 @@ def _add(runs: list[tuple[int, bool]], segment: HistorySegment, program: Program
     batch = max(0, -(-(segment.start - program.loss_tick) // program.ticks))
     while runs and runs[-1][0] >= batch:
         runs.pop()
-    for first, learns in ((batch, segment.settings.learns(batch)), (batch + 1, segment.settings.learning)):
-        if not runs or runs[-1][1] != learns:
-            runs.append((first, learns))
+    starts = {batch, batch + 1}
+    for ended in program.config.source.without_gradients:
+        starts |= {first for first in (ended, ended + 1) if first > batch}
+    for first in sorted(starts):
+        if not runs or runs[-1][1] != segment.learns(first):
+            runs.append((first, segment.learns(first)))
 
 
 class Chains:
@@ -277,6 +280,10 @@ class HistorySegment:
     def __del__(self) -> None:
         self._memory.budget.changes -= 1
 
+    def learns(self, batch: int) -> bool:
+        """Return True if a batch, counted through all epochs, ends with backward and update."""
+        return self.settings.learns(batch) and batch not in self._memory.program.config.source.without_gradients
+
     @classmethod
     def begin(cls, memory: Memory, settings: TrainingSettings, weights: Weights) -> HistorySegment:
         """Return the first segment of a run, with its initial weights."""
@@ -397,7 +404,7 @@ class HistorySegment:
     def _computation(self, batch: int) -> Callable[[], BatchRecord]:
         """Return a function that computes an imported batch. It may be called in a thread."""
         record, number = self.trainer.new_record(), batch % self._memory.program.num_batches
-        return partial(self.trainer.run_imported, record, number, learn=self.settings.learns(batch))
+        return partial(self.trainer.run_imported, record, number, learn=self.learns(batch))
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
         """Call `visit` with the records of the batches `first` … `last` in order until it returns True. Returns whether it did."""
@@ -515,7 +522,7 @@ class HistorySegment:
         record = cached.record if in_place else cached.record.copy(self.trainer.new_record())
         rest = program.point_after(moment.position.offset)
         record.settings = self.settings.rule
-        learns = moment.position.offset > program.loss_tick or self.settings.learns(number)
+        learns = moment.position.offset > program.loss_tick or self.learns(number)
         for segment in taking_over:
             point = change_of(segment.action, moment, segment.settings)(record, segment.trainer) or rest
             if point != rest or segment is self:  # the rest is computed once, after the last change
@@ -568,7 +575,7 @@ class HistorySegment:
                 elif not self.own and (checkpoint := checkpoints.at(batch)) is not None:
                     # Where another machine computed batches, its checkpoint is the truth.
                     weights, state = self._restored(checkpoint)
-                learn, settings = self.settings.learns(batch), self.settings.rule
+                learn, settings = self.learns(batch), self.settings.rule
                 trainer.run(record, in_epoch, weights, state, learn=learn, settings=settings, earlier=earlier)
             self._note(batch, record)
             self._compare_end(batch, record)
@@ -671,7 +678,7 @@ class HistorySegment:
         """Return the start of batch `to` if `batch` begins with these numbers. Nothing is compared or stored."""
         trainer, num_batches = self.trainer, self._memory.program.num_batches
         while batch < to:
-            record, learn, settings = trainer.new_record(), self.settings.learns(batch), self.settings.rule
+            record, learn, settings = trainer.new_record(), self.learns(batch), self.settings.rule
             trainer.run(record, batch % num_batches, weights, state, learn=learn, settings=settings, earlier=earlier)
             batch, weights = batch + 1, record.after
             state, earlier = trainer.carried(batch % num_batches, record.states(end=True)), self._earlier(batch, record, earlier)

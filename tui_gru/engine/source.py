@@ -47,6 +47,7 @@ class Source:
     module: str  # the name of the module that is shown, "" if it has none
     modules: tuple[str, ...]  # all that were captured together, in the order of their calls
     unknown_losses: frozenset[int] = frozenset()  # the batches whose loss is not known; one that is NaN is known
+    without_gradients: frozenset[int] = frozenset()  # the batches that got no gradient, so that they end with the loss
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
@@ -157,8 +158,8 @@ class Imported(Source):
 
     `batches` may load each batch when it is accessed. `origin` names the source of the weights, such as `model.pt`, and
     `inputs_from` that of the inputs. `fixed` says why training cannot continue. `learns` is True if gradients from outside are
-    given, so that there is a backward pass. `knows_loss` is True if the original run reported its losses; those of the batches
-    `unknown_losses` are not known, such as of a step within which a script ended.
+    given, so that there is a backward pass; the batches `without_gradients` have none, such as a step within which a script ended.
+    `knows_loss` is True if the original run reported its losses; those of the batches `unknown_losses` are not known.
 
     For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
     model file, `stored` returns its convention and its numbers by layer and direction. If that is a GRU, `reading` has the place of
@@ -183,6 +184,7 @@ class Imported(Source):
     places: Sequence[str] = ()
     steps: tuple[int, ...] = ()
     unknown_losses: frozenset[int] = frozenset()
+    without_gradients: frozenset[int] = frozenset()
     reading: tuple[str, str] = ("", "")
     again: Callable[[str | None, str | None, Array], tuple[Imported, str]] | None = None
     numbers: NDArray[np.float64] | None = None

@@ -156,7 +156,7 @@ def batch_of(
         }
     upstream = flows = None
     inner = dict[str, AnyArray]()
-    if frame.learns:
+    if frame.learns and any(call.learned for call in calls):
         share = 1 / len(steps)  # p.grad is the mean over the ranks
         upstream = join.timed(partial(_upstream, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
         flows = list(join.states(lambda call: call.dhn))
@@ -245,6 +245,8 @@ def _upstream(call: GRUCall, head: bool) -> AnyArray | None:
 def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> Weights | None:
     """Return p.grad under the names of the model. It is the same on all ranks."""
     step, calls = steps[0]
+    if Note.CUT in step.notes and not any(call.learned for call in calls):
+        return None  # p.grad is still that of the step before
     sets = list({id(call.weights): call.weights for call in calls}.values())
     if not step.gradients and not any(used.gradients for used in sets):
         return None
@@ -564,7 +566,8 @@ def recorded_run(recording: Recording, name: str | None = None, *, followed: boo
     steps = batches.recording.steps
     numbers = np.full((len(steps), 3), np.nan)
     for i, step in enumerate(steps):
-        numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, step.norm)]
+        norm = None if i in batches.cut_before_gradients else step.norm
+        numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, norm)]
     frame = batches.frame
     source = Imported(
         title=f"{module.name} of {folder}",
@@ -580,6 +583,7 @@ def recorded_run(recording: Recording, name: str | None = None, *, followed: boo
         places=_places(batches.recording),
         steps=tuple(step.number for step in steps),
         unknown_losses=frozenset(i for i, step in enumerate(steps) if step.loss is None),
+        without_gradients=batches.without_gradients if frame.learns else frozenset(),
         numbers=numbers,
         identity=partial(identity_of, batches.recording, module.name),
         module=module.name,
@@ -681,7 +685,8 @@ def _first_of(damaged: Sequence[str]) -> str:
 
 
 class RecordedBatches(Sequence[ImportedBatch]):
-    """The steps of a recording; the most recently used ones are cached, and the next one is read ahead.
+    """The steps of a recording; the most recently used ones are cached, and the next one is read ahead. `without_gradients` has the
+    indices of those in which the GRU received none, `cut_before_gradients` of those of them inside of which the script stopped.
 
     `recording` has the steps that can be read and have a call of the GRU, each with the ranks that can be read; `left_out` has
     lines on all others, with the reason.
@@ -721,6 +726,10 @@ class RecordedBatches(Sequence[ImportedBatch]):
                 why = f"; {Note.UNSEEN.sentence}"
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}{why}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
+        self.without_gradients = frozenset(i for i, calls in enumerate(shapes) if not any(call.learned for call in calls))
+        self.cut_before_gradients = frozenset(
+            i for i in self.without_gradients if Note.CUT in recording.outline(usable[i].number, usable[i].ranks[0]).notes
+        )
         self.frame = CapturedModel.around(shapes, None if module.is_cell else self._classes())
 
     def __len__(self) -> int:

@@ -314,7 +314,10 @@ class Session(Queries):
             if not ticks:
                 raise TuiGruError(f"there is no line that computes {line!r}")
             here, N, place = run.state.tick, program.ticks, run.timeline.place
-            executions = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
+            following = here // N + 1
+            while following in program.config.source.without_gradients:
+                following += 1
+            executions = [batch * N + k for batch in (here // N, following) for k in ticks if k is not None]
             later = [tick for tick in executions if tick > here and place(tick) == tick]
             if not later:
                 raise TuiGruError("learning is off, so this line is not executed; turn learning on first")

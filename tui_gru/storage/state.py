@@ -716,7 +716,7 @@ class _SessionReader:
             fit = action.kind != "begin" and before.start <= start and here.number <= before.computed
         self._require(fit, f"segment/{at}")
         if action.kind == "edit" and before is not None:
-            self._blank.learned = before.settings.learns(here.number) or here.offset > self._program.loss_tick
+            self._blank.learned = before.learns(here.number) or here.offset > self._program.loss_tick
             try:
                 plan(action, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
             except TuiGruError:

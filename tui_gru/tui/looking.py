@@ -365,7 +365,8 @@ async def suppose(screen: MainScreen) -> None:
         return
     value = snapshot.value(ref.name, ref.t)
     if value is None:
-        screen.say(f"{ref.name} has not been computed yet; step to the line that computes it", warning=True)
+        why = snapshot.moment.why_missing(ref.name)
+        screen.say(why or f"{ref.name} has not been computed yet; step to the line that computes it", warning=True)
         return
     t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
     number = value[ref.index] if ref.index else value

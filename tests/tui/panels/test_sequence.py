@@ -1,11 +1,14 @@
 import pytest
+import torch
 from rich.cells import cell_len
 
+import tui_gru
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.debugger.program import shown_char, spoken
 from tui_gru.engine import numbers
 from tui_gru.session.session import Session
 from tui_gru.tui.panel import View
+from tui_gru.tui.panels.imported import about_gradients, imported_sequence
 from tui_gru.tui.panels.sequence import sequence
 from tui_gru.tui.theme import BLACKBOARD, UNICODE, cut, palette_for
 
@@ -138,3 +141,20 @@ def test_cut():
     assert cut("h\u0303 = tanh", 3, UNICODE) == "h\u0303 …"
     assert cut("日本語", 4, UNICODE) == "日…"
     assert [cut("abc", width, UNICODE) for width in (0, 1, 3)] == ["", "…", "abc"]
+
+
+def test_a_step_of_a_recording_without_gradients_has_none(tmp_path):
+    module = torch.nn.GRU(3, 4)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    with tui_gru.record(tmp_path / "run.gru", module, optimizer, every=1) as recorder:
+        module(torch.randn(2, 1, 3))[0].sum().backward()
+        optimizer.step()
+        recorder.step()
+        module(torch.randn(2, 1, 3))
+    session = Session.open(tmp_path / "run.gru")
+    for has_gradients in (True, False):
+        session.step("batch")
+        snapshot = session.snapshot()
+        assert ("|dh|" in imported_sequence(P, snapshot, None, 60, 6).text) == has_gradients
+        words = about_gradients(P, snapshot, 60, 6).text
+        assert ("no gradient was recorded in step 1" in words) == (not has_gradients)

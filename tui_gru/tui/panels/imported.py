@@ -255,8 +255,9 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
 def about_gradients(palette: Palette, snapshot: Snapshot, width: int, height: int) -> Box:
     """Draw how the gradients that the optimizer used result from the derived ones, once the backward phase has begun."""
     batch, why = snapshot.config.source.batch(snapshot.position.batch), snapshot.config.source.refusals.get(Ability.BACKWARD)
-    if batch is None or why is not None:
-        return _words(palette, why or "", width, height)
+    why = why or snapshot.moment.why_missing()
+    if batch is None or why:
+        return _words(palette, why, width, height)
     if snapshot.position.phase != "backward":
         return _words(palette, "the gradient of the loss is given: your script's head and loss computed it", width, height)
     return _words(palette, batch.remarks(), width, height)

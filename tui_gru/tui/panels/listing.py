@@ -234,7 +234,7 @@ def arrow_row(snapshot: Snapshot) -> int:
 
 def _learns(snapshot: Snapshot) -> bool:
     """Return True if the backward pass of this batch is executed."""
-    return snapshot.settings.learning or snapshot.record.gradients is not None
+    return (snapshot.settings.learning and not snapshot.moment.why_missing()) or snapshot.record.gradients is not None
 
 
 def rows_until_loss(rows: tuple[ListingRow, ...]) -> int:

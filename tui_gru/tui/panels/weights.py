@@ -412,7 +412,7 @@ class Overview(CellPanel):
             return self._sheet(snapshot, GRADIENTS, width, spacing)
         self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
-            words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
+            words = snapshot.moment.why_missing() or f"no gradients yet: {_how_gradients_come(self, snapshot)}"
             shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
         return shown
 
@@ -613,7 +613,7 @@ class WeightsPanel(PanelGroup):
             if array is not None and (index := largest_entry(array)) is not None:
                 sizes[name] = abs(float(array[index])), index
         if not sizes:
-            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
+            return snapshot.moment.why_missing() or f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
         self.found = name, index
