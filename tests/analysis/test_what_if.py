@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
-from tests.debugger.plain import Plain
+from tests.debugger.plain import Plain, evaluated
 from tests.extent import examples
 from tests.session.acting import assert_same, bits, pack_record, portrait
 from tui_gru import Session, TuiGruError
@@ -674,3 +674,123 @@ def test_a_number_that_was_computed_just_before_an_edit_can_be_asked_about_from_
     assert session.what_if("z", (0, 0), 0.1, t).differences
     with pytest.raises(TuiGruError, match="edited in this batch after that line"):
         session.what_if("h", (0, 0), 0.1, t - 1)
+
+
+#: The gradient of v reads c + x V, which is not computed again, and that of w reads c.
+STORED = """\
+reads x
+state c : H
+state h : H
+parameters W V U Uh
+c = tanh(x W + c_prev U)
+v = σ(x W + h_prev Uh)
+w = σ(x V)
+h = tanh(v ⊙ (c + x V) + w ⊙ c)
+"""
+
+
+def read_elsewhere(session, shown):
+    """Return the lines of the other timestep that read the changed number, by what they have computed.
+
+    Every line of that timestep is evaluated with the number as it was and as it would be, from the numbers of the batch that is
+    shown; one of both is what it has computed.
+    """
+    program, record = session.program, shown.then.record
+    page = program.model.page
+    state = next(state for state in page.states if page.before(state) == shown.name)
+    there, plain = shown.t - program.direction_of(state), Plain(session.config, record)
+    was = plain.memory[state].copy()
+    was[there][shown.index] = shown.was
+
+    def value(line, t, *, before):
+        return evaluated(
+            line.formula, lambda name: was[t] if name == state and before and t == there else plain.read(name, t), plain.sizes
+        )
+
+    readers = set()
+    for block in program.blocks:
+        for line in block.lines if block.direction else ():
+            if state not in line.reads:
+                continue
+            if line.op == "+=":
+                rest = sum(value(line, t, before=False) for t in range(program.seq_length) if t != there)
+                ours, versions = record.gradients[line.target[1:]], [rest + value(line, there, before=each) for each in (True, False)]
+            else:
+                ours, versions = then_value(shown, line.target, there), [value(line, there, before=each) for each in (True, False)]
+            agree = [np.allclose(ours, np.reshape(each, np.shape(ours)), rtol=1e-10, atol=1e-13) for each in versions]
+            assert agree.count(True) == 1, line.text
+            readers |= {line.target} if agree[1] else set()
+    return readers
+
+
+def then_value(shown, name, t):
+    return shown.then.record.array(name)[t]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"cell": cell} for cell in ("gru", "gru-reset-after", "lstm", "rnn", "mgu")),
+        {"bidirectional": True},
+        {"layers": 2},
+        {"cell": "twice.cell", "cell_text": OF_A_STATE},
+        {"cell": "stored.cell", "cell_text": STORED},
+    ],
+    ids=lambda options: "-".join(map(str, options.values()))[:20],
+)
+def test_what_else_reads_the_number_that_a_timestep_reads_of_another_is_named(options):
+    """hₜ₋₁ at t 3 is h at t 2: what is computed from h there after the change reads it too, and nothing else."""
+    session = standing(**{**SIZES, "hidden_size": 2, **options, "dtype": "float64"})
+    page = session.program.model.page
+    for state in page.states:
+        name, way = page.before(state), session.program.direction_of(state)
+        shown = session.what_if(name, (1, 0), 0.35, 2)
+        assert set(shown.also_read_by) == read_elsewhere(session, shown), name
+        written = session.program.writer.name
+        beginning = f"{written(name)} at t 3 and {written(state)} at t {3 - way} are one number: "
+        assert shown.remark.startswith(beginning if shown.also_read_by else "")
+        assert bool(shown.remark) == bool(shown.also_read_by)
+        assert all(written(each) in shown.remark for each in shown.also_read_by)
+        at_border = session.what_if(name, (1, 0), 0.35, 0 if way > 0 else session.config.seq_length - 1)
+        assert (at_border.also_read_by, at_border.remark) == ((), "")
+        of_state = session.what_if(state, (1, 0), 0.35, 1)
+        assert (of_state.also_read_by, of_state.remark) == ((), "")
+
+
+def test_beside_what_is_named_only_what_reads_the_state_at_its_timestep_changes():
+    """Compared with autograd of a GRU in which only timestep 3 reads the other number."""
+    torch = pytest.importorskip("torch")
+    session, t, index, value = standing(**SIZES, dtype="float64"), 2, (1, 0), 0.35
+    shown = session.what_if("h_prev", index, value, t)
+    assert shown.also_read_by == ("dWy",)
+    record, p = shown.now.record, {}
+    for name in session.parameter_names:
+        p[name] = torch.tensor(np.array(record.before[name]), requires_grad=True)
+    h, states, logits, terms = torch.tensor(record.border("h", end=False)), [], [], []
+    x, y = (torch.tensor(record.array(name).copy()) for name in ("x", "y"))
+    for step in range(len(x)):
+        read = h
+        if step == t:
+            offset = torch.zeros_like(h)
+            offset[index] = value - h[index].item()
+            read = h + offset
+        z = torch.sigmoid(x[step] @ p["Wz"] + read @ p["Uz"] + p["bz"])
+        r = torch.sigmoid(x[step] @ p["Wr"] + read @ p["Ur"] + p["br"])
+        h = z * read + (1 - z) * torch.tanh(x[step] @ p["Wh"] + (r * read) @ p["Uh"] + p["bh"])
+        logits.append(h @ p["Wy"] + p["by"])
+        logits[-1].retain_grad()
+        states.append(h)
+        terms.append(-(torch.log_softmax(logits[-1], -1) * y[step]).sum(-1))
+    loss = torch.stack(terms).mean()
+    loss.backward()
+    then = shown.then.record
+    assert then.loss == pytest.approx(loss.item(), abs=1e-12)
+    for step, state in enumerate(states):
+        if step != t - 1:  # which is shown as the number that is read
+            np.testing.assert_allclose(then.array("h")[step], state.detach().numpy(), atol=1e-12)
+    for name, parameter in p.items():
+        theirs = parameter.grad.numpy().copy()
+        if name == "Wy":
+            assert not np.allclose(then.gradients[name], theirs, atol=1e-9)
+            theirs[index[1]] += (value - shown.was) * logits[t - 1].grad[index[0]].numpy()
+        np.testing.assert_allclose(then.gradients[name], theirs, atol=1e-12, err_msg=name)

@@ -123,6 +123,37 @@ class WhatIf:
         change, t, row, target = max(changes)
         return Prediction(-row, -t, target, before[-t, -row], after[-t, -row]) if change > 0 else None
 
+    @cached_property
+    def also_read_by(self) -> tuple[str, ...]:
+        """The lines of another timestep that read the changed number too, since it is one number there and at `t`.
+
+        What a timestep reads of another one is what that one has computed: hₜ₋₁ at t is h at t − 1. Lines that were executed there
+        before the change have read the number as it was.
+        """
+        program = self.now.program
+        computed = _computed_at(program, self.name, self.t)
+        if computed is None:
+            return ()
+        name, t = computed
+        last, readers = program.backward_end if self.now.learned else program.loss_tick, dict[str, None]()
+        for tick in range(self.tick - self.now.position.number * program.ticks + 1, last + 1):
+            line, at = program.line_at(tick)
+            if at == t and line.formula is not None and line.target not in readers and _reads(program, line.target, name):
+                readers[line.target] = None
+        return tuple(readers)
+
+    @property
+    def remark(self) -> str:
+        """The sentence on `also_read_by`; empty if there are none."""
+        computed, program = _computed_at(self.now.program, self.name, self.t), self.now.program
+        if computed is None or not self.also_read_by:
+            return ""
+        assert self.t is not None
+        readers = [program.writer.name(name) for name in self.also_read_by]
+        listed = readers[0] if len(readers) == 1 else f"{', '.join(readers[:-1])} and {readers[-1]}"
+        here, there = (f"{program.writer.name(name)} at t {t + 1}" for name, t in ((self.name, self.t), computed))
+        return f"{here} and {there} are one number: {listed} at t {computed[1] + 1} {'reads' if len(readers) == 1 else 'read'} it too"
+
     @property
     def most_changed(self) -> tuple[LargestDifference, ...]:
         """The largest difference of each name, in descending order of size; numbers that become NaN first."""
@@ -232,6 +263,33 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     if at.t != (program.seq_length - 1 if way > 0 else 0):
         raise TuiGruError(f"this batch begins with {shown} of the batch before; change {shown} after a timestep instead")
     return state, what.tick
+
+
+def _computed_at(program: Program, name: str, t: int | None) -> tuple[str, int] | None:
+    """Return the name and the timestep (0-based) of the line that computes what timestep `t` reads as `name` of another timestep;
+    None for any other name, and if no timestep of the batch does."""
+    page = program.model.page
+    for state, variable in page.states.items():
+        way = -1 if variable.backwards else 1
+        for read, computed, of in ((page.before(state), state, way), (page.received(state), f"d{page.before(state)}", -way)):
+            if name == read and t is not None and 0 <= t - of < program.seq_length:
+                return computed, t - of
+    return None
+
+
+def _reads(program: Program, target: str, name: str) -> bool:
+    """Return True if the line of `target` reads `name` itself when it is executed, not only a part that was computed from it before."""
+    named = program.config.compiled.schedule.named
+    waiting = [named[target]]
+    while waiting:
+        operation = waiting.pop()
+        for arg in operation.args:
+            if arg is named[name]:
+                return True
+            inside = arg.name not in program.names or program.written_with.get(arg.name) == target
+            if arg.phase == operation.phase and inside:
+                waiting.append(arg)
+    return False
 
 
 def _timestep(t: int, program: Program) -> int:

@@ -241,6 +241,7 @@ class PlainResults:
         before, after = what_if.losses
         names = ("name", "index", "was", "value", "differences")
         found = {name: self.plain(getattr(what_if, name)) for name in names}
+        found |= {"remark": what_if.remark} if what_if.remark else {}
         return found | {"t": None if what_if.t is None else what_if.t + 1, "loss": before, "loss_then": after}
 
     def _losses(self, losses: TextLosses) -> dict[str, Any]:

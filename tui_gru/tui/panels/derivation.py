@@ -333,6 +333,8 @@ class WhatIfPanel(SnapshotPanel):
         palette, what_if = self.palette, self.what_if
         since = " at the beginning of this batch" if what_if.t is None and not what_if.name.startswith("d") else ""
         lines = [line(palette, (part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
+        if what_if.remark:
+            lines += (line(palette, (part, palette.dim)) for part in folded(transliterate(what_if.remark, palette.glyphs), width))
         lines += self._loss(width)
         if not what_if.differences:
             lines.append(line(palette, ("nothing else in this batch would differ", palette.dim)))
