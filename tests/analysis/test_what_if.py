@@ -714,17 +714,14 @@ def read_elsewhere(session, shown):
                 continue
             if line.op == "+=":
                 rest = sum(value(line, t, before=False) for t in range(program.seq_length) if t != there)
-                ours, versions = record.gradients[line.target[1:]], [rest + value(line, there, before=each) for each in (True, False)]
+                ours = record.gradients[line.target[1:]]
             else:
-                ours, versions = then_value(shown, line.target, there), [value(line, there, before=each) for each in (True, False)]
+                ours, rest = record.array(line.target)[there], 0.0
+            versions = [rest + value(line, there, before=each) for each in (True, False)]
             agree = [np.allclose(ours, np.reshape(each, np.shape(ours)), rtol=1e-10, atol=1e-13) for each in versions]
             assert agree.count(True) == 1, line.text
             readers |= {line.target} if agree[1] else set()
     return readers
-
-
-def then_value(shown, name, t):
-    return shown.then.record.array(name)[t]
 
 
 @pytest.mark.parametrize(
@@ -794,3 +791,43 @@ def test_beside_what_is_named_only_what_reads_the_state_at_its_timestep_changes(
             assert not np.allclose(then.gradients[name], theirs, atol=1e-9)
             theirs[index[1]] += (value - shown.was) * logits[t - 1].grad[index[0]].numpy()
         np.testing.assert_allclose(then.gradients[name], theirs, atol=1e-12, err_msg=name)
+
+
+OVERFLOWING = """\
+reads x
+state h : H
+parameters W U V(V H)
+a = exp(x V)
+h = tanh(x W + h_prev U + 0.1 ⊙ a)
+"""
+
+
+def test_a_unit_that_is_not_finite_is_held_at_0_too():
+    """0 times inf is no number, so without the unit of `a` that is inf, and of `h` that is then NaN, the loss was NaN."""
+    unit, session = 1, standing(**{**SIZES, "cell": "overflowing.cell", "cell_text": OVERFLOWING, "dtype": "float64"})
+    session.seek(session.program.ticks)
+    for row in range(session.config.sizes["V"]):
+        session.edit("V", (row, unit), 1e30)
+    session.step("batch")
+    assert np.isposinf(session.value("a")[:, unit]).all()
+    assert not np.isfinite([session.gradient("V")[:, unit]]).all()
+    session.silence("a", unit)
+    assert (session.value("a")[:, unit] == 0).all()
+    record, mask = session.snapshot().record, 1.0 - np.eye(3)[unit]
+    torch = pytest.importorskip("torch")
+    p = {name: torch.tensor(np.array(record.before[name]), requires_grad=True) for name in session.parameter_names}
+    h, terms = torch.tensor(record.border("h", end=False)), []
+    for x, y in zip(*(torch.tensor(record.array(name).copy()) for name in ("x", "y")), strict=True):
+        a = torch.exp(torch.where(torch.tensor(mask) > 0, x @ p["V"], 0)) * torch.tensor(mask)
+        h = torch.tanh(x @ p["W"] + h @ p["U"] + 0.1 * a)
+        terms.append(-(torch.log_softmax(h @ p["Wy"] + p["by"], -1) * y).sum(-1))
+    loss = torch.stack(terms).mean()
+    loss.backward()
+    assert session.loss == pytest.approx(loss.item(), abs=1e-12)
+    for name, parameter in p.items():
+        np.testing.assert_allclose(session.gradient(name), parameter.grad.numpy(), atol=1e-12, err_msg=name)
+    found = read_silenced(
+        session.config, record.before, session.config.text, ["a", "h"], "a", np.eye(3, dtype=bool)[unit : unit + 1]
+    )
+    assert (found["a"][0, :, unit] == 0).all()
+    assert np.isfinite(found["h"]).all()

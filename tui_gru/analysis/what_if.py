@@ -152,7 +152,8 @@ class WhatIf:
         readers = [program.writer.name(name) for name in self.also_read_by]
         listed = readers[0] if len(readers) == 1 else f"{', '.join(readers[:-1])} and {readers[-1]}"
         here, there = (f"{program.writer.name(name)} at t {t + 1}" for name, t in ((self.name, self.t), computed))
-        return f"{here} and {there} are one number: {listed} at t {computed[1] + 1} {'reads' if len(readers) == 1 else 'read'} it too"
+        verb = "reads" if len(readers) == 1 else "read"
+        return f"{here} and {there} are one number: {listed} at t {computed[1] + 1} {verb} it too"
 
     @property
     def most_changed(self) -> tuple[LargestDifference, ...]:
@@ -278,7 +279,7 @@ def _computed_at(program: Program, name: str, t: int | None) -> tuple[str, int] 
 
 
 def _reads(program: Program, target: str, name: str) -> bool:
-    """Return True if the line of `target` reads `name` itself when it is executed, not only a part that was computed from it before."""
+    """Return True if the line of `target` reads `name` itself when it is executed, not only parts computed from it before."""
     named = program.config.compiled.schedule.named
     waiting = [named[target]]
     while waiting:

@@ -12,7 +12,7 @@ from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.backward import Backward, of_each_timestep
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.page import Equation, Page
+from tui_gru.equations.page import OF_ALL_UNITS, SILENT, Equation, Page
 from tui_gru.equations.syntax import EquationError, Expression, Reduce, with_word
 
 # ------------------------------------------------------------------------------
@@ -28,6 +28,7 @@ ELEMENTWISE = {
     "neg": "negative",
     "power": "power",
     "reciprocal": "reciprocal",
+    "mask": "masked",
 } | {function.numpy: function.numpy for function in FUNCTIONS.values() if function.numpy}
 #: Functions that do not accept the result array as a positional argument, with the keyword for it.
 OUT = {"maximum": "out=", "minimum": "out="}
@@ -460,12 +461,18 @@ class Lowering:
         return total
 
     def _times(self, parts: tuple[Expression, ...]) -> Operation:
+        is_mask = [isinstance(part, e.Name) and part.name == SILENT for part in parts]
+        if any(is_mask) and not all(is_mask):  # also where a unit is inf or NaN, it is held at 0
+            others = tuple(part for part, mask in zip(parts, is_mask, strict=True) if not mask)
+            return self._made("mask", self._read(SILENT), self._times(others))
         factors, off = self._off_cycle_first(parts)
         values = [self._value(factor) for factor in factors]
         product = values[0]
         for i, value in enumerate(values[1:], 1):
             product = self._made("mul", value, product) if i == off else self._made("mul", product, value)
-        return product
+        # No gradient goes back through a unit that is held at 0, whatever its slope.
+        masked = next((value for value in values if value.kind == "mask" and OF_ALL_UNITS in value.name), product)
+        return product if masked is product or masked.phase != "backward" else self._made("mask", masked.args[0], product)
 
     def _off_cycle_first(self, parts: tuple[Expression, ...]) -> tuple[list[Expression], int]:
         """Return the parts, with those off the cycle first, and the number of those; the number is 0 if the line is not on a

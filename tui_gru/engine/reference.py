@@ -18,7 +18,7 @@ from tui_gru.equations import syntax as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.backward import NameRead, steps_of
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.page import Page
+from tui_gru.equations.page import Page, of_all_units
 from tui_gru.equations.syntax import Expression, with_word
 from tui_gru.errors import TuiGruError
 from tui_gru.torch_loading import load_torch
@@ -807,6 +807,9 @@ def check_batch(
     has_loss = not model.page.outputs
     if not (np.isfinite(record.loss) or not has_loss) or not np.isfinite(record.gradients.flat).all():
         raise TuiGruError("this batch has NaN or Inf in its loss or gradients, so nothing can be checked; step back to before it")
+    silent = model.structure.silent
+    if silent and not np.isfinite(record.array(of_all_units(silent))).all():  # in PyTorch it would be multiplied by 0
+        raise TuiGruError(f"{silent} has NaN or Inf in units that are held at 0, so nothing can be checked; step back to before it")
     load_torch()
     lines, slopes = LineByLine(record), slopes_of(record)
     found = [_compare(name, "forward pass", record.array(name), *value) for name, value in lines.values.items()]

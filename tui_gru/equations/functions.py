@@ -107,7 +107,8 @@ INSTEAD = {
 
 
 def numpy_function(name: str) -> Callable[..., Any]:
-    """Return the function of arrays that NumPy has under a name, or the error function, which it lacks."""
+    """Return the function of arrays that NumPy has under a name, or one that it lacks: the error function, and `masked`, which is
+    0 where the mask is, whatever the number."""
     import numpy as np
 
     def erf(x: Any, out: Any = None) -> Any:
@@ -117,7 +118,11 @@ def numpy_function(name: str) -> Callable[..., Any]:
         out[...] = values
         return out
 
-    return erf if name == "erf" else getattr(np, name)
+    def masked(mask: Any, x: Any, out: Any) -> None:
+        np.copyto(out, np.where(mask != 0, x, 0))
+
+    own: dict[str, Callable[..., Any]] = {"erf": erf, "masked": masked}
+    return own.get(name) or getattr(np, name)
 
 
 # ------------------------------------------------------------------------------

@@ -337,7 +337,8 @@ class _PageReader:
 
 KEEP, SET = "keep", "set"  # the mask of states that are carried on, 0 where one is set; the word of the states that are set
 LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
-SILENT = "silent units"  # the mask of units that are held at 0; a name that no cell can have
+# Names that no cell can have: the mask of units that are held at 0, and a word in the name of what is computed before it.
+SILENT, OF_ALL_UNITS = "silent units", "of all units"
 
 
 class Layer(NamedTuple):
@@ -606,7 +607,7 @@ def silenced(page: Page, name: str, axis: str) -> Page:
 
 def of_all_units(name: str) -> str:
     """Return the name, which no cell can have, of the result of a line before the mask of `silenced`."""
-    return e.with_word(name, "of all units")
+    return e.with_word(name, OF_ALL_UNITS)
 
 
 def joined(pieces: Sequence[Page], cell: str = "", user_files: Sequence[str] = ()) -> Page:
