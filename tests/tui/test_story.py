@@ -25,7 +25,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
-from tui_gru.tui.plots import Dots
+from tui_gru.tui.plots import Dots, TimeScale, divisions
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.theme import ASCII, BLACKBOARD, UNICODE, palette_for
 
@@ -221,6 +221,22 @@ async def test_a_recording_says_nothing_of_updates_and_of_weights_that_it_does_n
         assert "moves most" not in text
         assert "‖ΔW‖" not in text
         assert "max |W|" in text
+
+
+async def test_the_axis_of_a_recording_counts_its_steps(tmp_path: Path) -> None:
+    app = make_app(of_a_recording(tmp_path))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await press(pilot, "H")
+        panel = panel_of(app)
+        assert "story of the run · step 0 · 3 steps" in panel.heading
+        (axis,) = (line.split() for line in panel.plain_text().splitlines() if line.startswith("step "))
+        assert [word for word in axis if word != "│"] == ["step", "0", "2", "step", "4"]
+        assert [row[0] for row in csv.reader(panel.csv().splitlines())] == ["recorded_step", "0", "2", "4"]
+        session = app.screen.session
+    scale = TimeScale(session.end.tick, 78)
+    assert [label for _, label in divisions(scale, session.program) if label.startswith(("step", "b", "e"))] == [
+        "step 0", "step 2", "step 4",
+    ]  # fmt: skip
 
 
 def test_timesteps_are_grouped() -> None:

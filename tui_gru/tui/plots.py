@@ -7,7 +7,8 @@ points per column as a smooth line and outliers, and `plot` puts axes around the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -878,11 +879,21 @@ class TimeScale(NamedTuple):
 def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
     """Yield (tick, label) of round places, the most important first; with an empty label, only the tick is drawn.
 
-    They are epochs if there are several, otherwise batches, otherwise timesteps. Labels can be typed in `:go`.
+    They are epochs if there are several, otherwise batches, otherwise timesteps; in a recording, its steps. Labels can be typed in
+    `:go`.
     """
     batch, epoch = program.ticks, program.ticks * program.num_batches
     most = max(scale.width // _LABEL, 1)
     epochs, batches = -(-scale.span // epoch), -(-scale.span // batch)
+    if steps := program.config.source.steps:
+        shown = (
+            range(batches) if batches <= most else at_steps(steps[:batches], ticks(steps[0], steps[batches - 1], most, whole=True))
+        )
+        for number in shown:
+            yield number * batch, program.config.source.step(number)
+        if batches <= most:
+            yield from _timesteps(scale, program, batches)
+        return
     yield 0, "e1"
     if batches <= most:
         for number in range(1, batches):
@@ -901,6 +912,12 @@ def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
         whole = min(batches, program.num_batches)
         for n in ticks(1, whole, max(most // epochs, 1), whole=True):
             yield from ((e * epoch + round(n - 1) * batch, f"b{round(n)}") for e in range(epochs))
+
+
+def at_steps(steps: Sequence[int], numbers: Iterable[float]) -> list[int]:
+    """Return the batches of a recording that have these steps, or the first ones after them, in order; `steps` are all of it."""
+    at = {bisect_left(steps, number) for number in numbers}
+    return [0, *sorted(batch for batch in at if 0 < batch < len(steps))]
 
 
 def _timesteps(scale: TimeScale, program: Program, batches: int) -> Iterator[tuple[int, str]]:

@@ -27,7 +27,7 @@ from tui_gru.tui.draw import Box, CellRow, SegmentRow, TableColumn, clip, from_r
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.panels.time import baselines_of
-from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, axis_of, joined, label, ticks
+from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, at_steps, axis_of, joined, label, ticks
 from tui_gru.tui.theme import Palette, cut, folded, transliterate
 from tui_gru.tui.written import AnyArray
 
@@ -293,6 +293,11 @@ class StoryPanel(SnapshotPanel):
         epoch, number = divmod(batch, self.snapshot.program.num_batches)
         return self.snapshot.config.source.step(batch) or f"e{epoch + 1} b{number + 1}"
 
+    @property
+    def _counted(self) -> str:
+        """What the axis counts: the steps of a recording, otherwise batches."""
+        return "step" if self.snapshot.config.source.steps else "batch"
+
     def titles(self, snapshot: Snapshot) -> Titles:
         story, moment = self.story, self.moment
         if story is None or not story.count:
@@ -308,7 +313,7 @@ class StoryPanel(SnapshotPanel):
             ":export story.csv",
             with_keys(self, "<stop> closes"),
         ]
-        title = f"story of the run{at} · {numbers.counted(story.count, 'batch')}{known}"
+        title = f"story of the run{at} · {numbers.counted(story.count, self._counted)}{known}"
         return Titles(title, hints)
 
     # Drawing
@@ -535,7 +540,7 @@ class StoryPanel(SnapshotPanel):
     # Below the charts: the axis, findings, marks and samples
 
     def _axis(self) -> ChartRow:
-        """Draw batches within the first epoch, then epochs; of a linear axis, epochs only."""
+        """Draw batches within the first epoch, then epochs; of a linear axis, epochs only; of a recording, its steps."""
         scale, palette, each = self.scale, self.palette, self.snapshot.program.num_batches
         row, epochs = CellRow(scale.width), -(-scale.batches // each)
         batches = [digit * 10**power for power in range(9) for digit in (1, 2, 5)] if scale.logarithmic else []
@@ -546,12 +551,15 @@ class StoryPanel(SnapshotPanel):
             places += [(n * each, f"e{n + 1}") for n in (d * 10**p for p in range(9) for d in (1, 2, 5)) if n < epochs]
         elif epochs > 1:
             places += [(round(n - 1) * each, f"e{round(n)}") for n in ticks(1, epochs, max(scale.width // 12, 2), whole=True)]
+        if steps := self.snapshot.config.source.steps[: scale.batches]:
+            rounds = batches if scale.logarithmic else ticks(steps[0], steps[-1], max(scale.width // 12, 2), whole=True)
+            places = [(batch, f"{steps[batch]:,}") for batch in at_steps(steps, rounds)]
         last = scale.batches - 1
         for batch, words in [(last, self.place(last)), *places]:
             column = min(scale.column(batch), scale.width - len(words))
             if row.free(max(column - 1, 0), min(len(words) + 2, scale.width - max(column - 1, 0))):
                 row.put(column, words, palette.dim)
-        words = "batch, then epoch" if scale.logarithmic and epochs > 1 else "epoch" if epochs > 1 else "batch"
+        words = "batch, then epoch" if scale.logarithmic and epochs > 1 else "epoch" if epochs > 1 else self._counted
         return ChartRow(words, "", row)
 
     def _findings(self, snapshot: Snapshot) -> Iterator[ChartRow]:
@@ -661,7 +669,8 @@ class StoryPanel(SnapshotPanel):
     # Exporting
 
     def csv(self) -> str:
-        """Return the numbers of all moments as CSV: a row a moment, with epoch and batch counted from 1."""
+        """Return the numbers of all moments as CSV: a row a moment, with epoch and batch counted from 1, or the step of a
+        recording."""
         story = self.story
         if story is None:
             return ""
@@ -670,12 +679,14 @@ class StoryPanel(SnapshotPanel):
         table = csv.writer(written, lineterminator="\n")
         lengths = [story.map_of(lambda moment: moment.deltas).shape[1], story.map_of(lambda moment: moment.reach).shape[1]]
         state = f"d{self.snapshot.program.main_state}"
-        heads = ["epoch", "batch", *story.columns, "held_out", "step"]
+        steps = self.snapshot.config.source.steps
+        heads = [*(["recorded_step"] if steps else ["epoch", "batch"]), *story.columns, "held_out", "step"]
         heads += [share.written(share.name) for share in story.shares] + [f"norm({name})" for name in names]
         heads += [f"norm({state}) t {t + 1}" for t in range(lengths[0])] + [f"reach {back}" for back in range(lengths[1])]
         table.writerow([*heads, *(plotted.expression for plotted in self.plotted)])
         for moment in story.moments:
-            values = [moment.batch // each + 1, moment.batch % each + 1, *(float(c[moment.batch]) for c in story.columns.values())]
+            values: list[float] = [steps[moment.batch]] if steps else [moment.batch // each + 1, moment.batch % each + 1]
+            values += [*(float(column[moment.batch]) for column in story.columns.values())]
             values += [moment.held_out, moment.step, *moment.shares, *(moment.norms[name] for name in names)]
             for numbers_of, length in ((moment.deltas, lengths[0]), (moment.reach, lengths[1])):
                 values += [*numbers_of.tolist(), *[math.nan] * (length - len(numbers_of))]
