@@ -988,6 +988,7 @@ def test_what_stops_a_run_is_the_first_finding(options, steps, stops):
     assert loss == rounded(loss_after(copy.snapshot().losses[:]))
     assert float(without.replace(",", "")) > 100 * float(loss)
     assert all(each.cause == first for each in others if each.name not in ("rows-do-not-continue",))
+    assert sum("norm" in each.words and "learning rate" in each.words for each in first.evidence) == 1
     session.stop_on_nan = False  # on the way to what is found after the stop
     can_be_followed(session, [first, *others])
 

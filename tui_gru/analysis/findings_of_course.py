@@ -333,7 +333,7 @@ def _rate_that_explodes(x: RunFacts) -> Iterator[Finding]:
             of_explosion(explosion, x, titled=True),
             saving.evidence(x),
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(step)}{_usual(ratio)}"),
-            _grad_norm(x, step),
+            *_grad_norm_beside(explosion, x, step),
         ),
         explosion.tick,
         tuple(dict.fromkeys((saving.cure, *smaller_rates(settings), Cure("clip", 1.0)))),
@@ -452,7 +452,7 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
             *([of_explosion(x.explosion, x)] if x.explosion else []),
             *([tried.evidence(x)] if tried else []),
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}{_usual(ratio)}"),
-            _grad_norm(x, batch),
+            *_grad_norm_beside(x.explosion, x, batch),
         ),
         x.end(batch),
         tuple(dict.fromkeys((*((tried.cure,) if tried else ()), *smaller_rates(settings), Cure("clip", 1.0)))),
@@ -542,6 +542,12 @@ def _hardly_begun(x: RunFacts) -> bool:
     if len(losses) >= max(_BEGUN, epoch):
         return bool(losses[-epoch:].mean() > goal + _ABOVE)
     return len(losses) >= _CREEP and began > goal + _HARMFUL and bool(losses[-_WINDOW:].mean() > began - (began - goal) / 10)
+
+
+def _grad_norm_beside(explosion: Explosion | None, x: RunFacts, batch: int) -> Iterator[Evidence]:
+    """Yield the norm of the gradient of a batch, unless the evidence of the explosion is that norm."""
+    if explosion is None or not explosion.is_of_update or x.timeline.position(explosion.tick).number != batch:
+        yield _grad_norm(x, batch)
 
 
 def _grad_norm(x: RunFacts, batch: int) -> Evidence:

@@ -142,6 +142,11 @@ class Explosion(NamedTuple):
     within: bool
 
     @property
+    def is_of_update(self) -> bool:
+        """True if a weight has grown in the update, whose gradient's norm `began` names."""
+        return self.column == COLUMNS[_WEIGHT] and not self.within
+
+    @property
     def growth(self) -> str:
         """What has grown from which size to which, in words."""
         size = f"is {rounded(self.now)}" if math.isnan(self.before) else f"grew from {rounded(self.before)} to {rounded(self.now)}"
