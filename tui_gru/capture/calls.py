@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -318,6 +319,11 @@ class HeadCall:
     bias: AnyArray | None
 
 
+#: Some of the first states of a call, and some of its last ones, by their numbers.
+States: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+NO_STATES: States = (), ()
+
+
 @dataclass(frozen=True, eq=False)
 class GRUCall:
     """One call of a recurrent module, time first in any layout of the script; a call of a cell has one timestep.
@@ -332,7 +338,9 @@ class GRUCall:
     and `flows` their gradients, with what comes from the next timestep; `dout` likewise. `keep` (T, B) is 0 where the script
     detached or set a state, and `states_set` (T, layers · states, B, H) has these states, else 0; both are None if it did so
     nowhere. Once what comes from the next timestep is taken out (`sequences`), `flows` is None, and `inner` has what other states
-    than the output get from outside between two timesteps, None if nothing.
+    than the output get from outside between two timesteps, None if nothing. `cut` has the states that the script detached between
+    two timesteps while it did not detach others: what they get from outside takes out what is derived. It is None if it is not
+    known.
     """
 
     module: GRUModule
@@ -360,6 +368,8 @@ class GRUCall:
     states: AnyArray | None = None
     flows: AnyArray | None = None
     inner: AnyArray | None = None
+    cut: tuple[int, ...] | None = None
+    without_graph: States = NO_STATES  # until the calls of a loop are joined
 
     @classmethod
     def of(cls, **known: Any) -> GRUCall:
@@ -613,6 +623,12 @@ def _one_call(loop: CallLoop, take: Take) -> GRUCall:
     keep: AnyArray = np.ones((len(run), first.rows), first.x.dtype)
     for t, (call, carried) in enumerate(zip(run[1:], loop.carried[1:], strict=True), 1):
         keep[t] = (1 if carried is None else carried) if call.h0_attached or not learned else 0
+    cut = {
+        state
+        for before, call in pairwise(run)
+        for state in call.without_graph[0]
+        if call.h0_attached and state not in before.without_graph[1]  # without a graph of its own, there is nothing to detach
+    }
     states_set = None
     if not keep.all():
         begun = _stack((call.h0 for call in run), first.h0, len(run), take)
@@ -628,6 +644,8 @@ def _one_call(loop: CallLoop, take: Take) -> GRUCall:
         notes=tuple(dict.fromkeys(note for call in run for note in call.notes)),
         keep=None if states_set is None else keep,
         states_set=states_set,
+        cut=tuple(sorted(cut)),
+        without_graph=NO_STATES,
     )
     states = whole.out[:, None] if len(first.hn) == 1 else _stack((call.hn for call in run), first.hn, len(run), take)
     if not learned:
@@ -780,7 +798,22 @@ class Seen:
     @property
     def has_graph(self) -> bool:
         """True if the call can receive a gradient."""
-        return self.out.requires_grad or self.hn.requires_grad
+        return any(end is not None and end.requires_grad for end in (self.out, self.hn, self.cn))
+
+    @property
+    def is_attached(self) -> bool:
+        """True if the gradient goes on into the computation of a first state. One of two states can have none to go on with: in the
+        first timestep, no weight may compute it yet."""
+        return any(state is not None and state.requires_grad for state in (self.h0, self.c0))
+
+    @property
+    def without_graph(self) -> States:
+        """The first states and the last states without a graph, as numbers among h and c; none of a call with one state."""
+        if self.cn is None:
+            return NO_STATES
+        pairs = (self.h0, self.c0), (self.hn, self.cn)
+        begins, ends = (tuple(i for i, s in enumerate(pair) if s is None or not s.requires_grad) for pair in pairs)
+        return begins, ends
 
 
 def has_numbers(tensor: Tensor) -> bool:

@@ -57,6 +57,7 @@ def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
             "module": modules.index(call.module),
             "weights": at,
             "notes": call.notes,
+            "cut": call.cut,
             "head": head.name if head else None,
         }
         calls.append(about)
@@ -176,6 +177,7 @@ class _Decoder:
             states_set,
             None if not is_loop else out[:, None] if states == 1 else _there(read("states", timed)),
             read("flows", timed, True),
+            cut=None if (cut := about.get("cut")) is None else tuple(state for state in map(_whole, cut) if state < states),
         )
 
     def _head(self, prefix: str, name: Any, shape: tuple[int, int, int]) -> HeadCall | None:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class _Watcher(partial[None]):
+    """A hook of a capture on a parameter."""
+
+
 class HandedGradients:
     """The sums of the gradients that the backward passes of a step hand to some parameters, by the ids of these.
 
@@ -34,7 +38,7 @@ class HandedGradients:
             if key in self._tensors or not (tensor.is_leaf and tensor.requires_grad) or hasattr(tensor, "full_tensor"):
                 continue
             self._tensors[key] = weakref.ref(tensor)
-            arrive, accumulate = partial(harmless(self._arrive), key), partial(harmless(self._accumulate), key)
+            arrive, accumulate = _Watcher(harmless(self._arrive), key), _Watcher(harmless(self._accumulate), key)
             for hook in (arrive, accumulate):
                 hook.__torch_unserializable__ = True  # type: ignore[attr-defined]  # a copy for another process is without them
             self._handles.append(tensor.register_hook(arrive))  # type: ignore[no-untyped-call]
@@ -71,10 +75,9 @@ class HandedGradients:
         return id(tensor) in self._tensors
 
     def has_others(self, tensor: Tensor) -> bool:
-        """Return True if a parameter has more hooks on its gradient than these."""
-        own = 1 if id(tensor) in self._tensors and self._handles else 0
+        """Return True if a parameter has other hooks on its gradient than those of captures: a script can have several of these."""
         hooks = tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)
-        return any(len(each or ()) > own for each in hooks)
+        return any(not isinstance(hook, _Watcher) for each in hooks for hook in (each or {}).values())
 
     def release(self) -> None:
         """Remove the hooks."""

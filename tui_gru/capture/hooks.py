@@ -31,6 +31,7 @@ from tui_gru.capture.call_tensors import (
 )
 from tui_gru.capture.calls import (
     CALL_IT,
+    NO_STATES,
     CapturedStep,
     GivenCell,
     GRUCall,
@@ -457,7 +458,10 @@ class OpenStep:
     def _frozen(self, calls: Sequence[GRUCall], take: Take, rank: int, ranks: int) -> CapturedStep:
         return CapturedStep(
             self.number,
-            tuple(call if call.number == i else replace(call, number=i) for i, call in enumerate(joined(calls, take))),
+            tuple(
+                call if (call.number, call.without_graph) == (i, NO_STATES) else replace(call, number=i, without_graph=NO_STATES)
+                for i, call in enumerate(joined(calls, take))
+            ),
             self.gradients,
             self.before,
             self.loss,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_gru.capture.call_tensors import HandwrittenCell, TogetherParameter
-from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Packed, Padded, Seen, Take, WeightSet, to_array
+from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Packed, Padded, Seen, States, Take, WeightSet, to_array
 from tui_gru.errors import printable
 from tui_gru.files.arrays import AnyArray
 
@@ -482,8 +482,9 @@ class PendingCall:
         assert call.h0 is not None
         hn = self.layout.state(call.hn, take)
         facts = self.facts
-        if facts["h0_attached"] != call.h0.requires_grad or not facts["h0_given"]:
-            facts = {**facts, "h0_given": True, "h0_attached": call.h0.requires_grad}
+        own = {"h0_given": True, "h0_attached": call.is_attached, "without_graph": _of_layers(call)}
+        if any(facts[name] != value for name, value in own.items()):
+            facts = facts | own
         # A copy of this call takes a fifth of the time of a new one, of which a step of a loop makes hundreds.
         following = PendingCall.__new__(PendingCall)
         fields = vars(following)
@@ -586,6 +587,13 @@ class PendingCall:
         )
 
 
+def _of_layers(call: Seen) -> States:
+    """Return which states of a call have no graph, the first and the last ones, as numbers among those of all layers."""
+    begins, ends = call.without_graph
+    layers = call.hn.shape[0] if call.hn.dim() == 3 else 1
+    return tuple(2 * k + i for k in range(layers) for i in begins), tuple(2 * k + i for k in range(layers) for i in ends)
+
+
 def _in_turn(h: AnyArray, c: AnyArray) -> AnyArray:
     """Return (2 · layers · directions, B, H): h and c of each layer and direction."""
     return np.stack([h, c], axis=1).reshape(-1, *h.shape[1:])
@@ -637,7 +645,8 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         "dtype": _type_name(call.out.dtype),
         "autocast": type_of_products(part, call.out),
         "h0_given": call.h0 is not None,
-        "h0_attached": call.h0 is not None and call.h0.requires_grad,
+        "h0_attached": call.is_attached,
+        "without_graph": _of_layers(call),
         "training": part.training,
         # A cell computes h from the tensor that it returns as c, unless one kernel computes both.
         "dc_through_h": module.is_cell

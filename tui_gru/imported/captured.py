@@ -436,6 +436,11 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
             "In some rows the script gives the next timestep another state than the one before: keep is 0 there, h_set is that "
             "state, and dh_given has what comes back through it."
         )
+    if cut := dict.fromkeys(compiled_for(call).states[i] for call in calls for i in call.cut or ()):
+        yield (
+            f"Between timesteps the script detached {' and '.join(cut)} alone: no gradient comes back through it there, so what is "
+            "given to it from outside takes out what is derived."
+        )
     if read := dict.fromkeys(name for call in calls for name in _read_between(call)):
         gets = "gets" if len(read) == 1 else "get"
         yield f"Between timesteps the script also reads {' and '.join(read)}, which {gets} a gradient from outside."
@@ -459,7 +464,8 @@ def _of_equations(module: GRUModule, call: GRUCall) -> str:
 def _read_between(call: GRUCall) -> Iterator[str]:
     """Yield the names of the states that get a gradient from outside between two timesteps, besides the output."""
     if call.inner is not None:
-        yield from (state for i, state in enumerate(compiled_for(call).states) if call.inner[:, i].any())
+        states = enumerate(compiled_for(call).states)
+        yield from (state for i, state in states if i not in (call.cut or ()) and call.inner[:, i].any())
 
 
 def _first_state(call: GRUCall) -> str:

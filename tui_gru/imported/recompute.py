@@ -770,6 +770,13 @@ def _from_outside(call: GRUCall) -> GRUCall:
         between[:, top] += own_dout[:-1]
     largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (call.dout, flows, back))
     between[np.abs(between).max(axis=(2, 3)) <= rounding_of(call) * largest] = 0
+    if call.cut is not None and not memory_inside:
+        # A state that no weight has computed yet gets no gradient at all: none is from outside, and what is derived goes nowhere.
+        captured = np.asarray(call.flows[:-1].any(axis=(2, 3)))
+        if call.module.is_cell:
+            captured[:, top] |= call.dout[:-1].any(axis=(1, 2))
+        captured[:, list(call.cut)] = True
+        between[~captured] = 0
     outside = own_dout.astype(call.dout.dtype)
     outside[:-1] = between[:, top] + (0 if call.module.is_cell else own_dout[:-1])
     inner = None
