@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.process import PROGRAM, process
 from tests.session.acting import untouched
 from tui_gru import Session, record
 from tui_gru.cli.commands import main
+from tui_gru.tui.console import Console
 
 
 @pytest.fixture
@@ -137,6 +139,41 @@ def test_ctrl_c_stops_a_run_and_the_end_of_the_input_ends():
     out, err = child.communicate(b"s\n", timeout=60)
     assert (child.returncode, err) == (0, b"")
     assert out.count(b") ") >= 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("command", ["999999999999n", "go e99999999999"])
+def test_a_long_run_says_how_long_it_takes_and_ctrl_c_ends_it_with_what_is_reached(command):
+    child = subprocess.Popen(
+        [*PROGRAM, "run", "-x", f"l; {command}; e"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, text=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert child.stderr is not None
+    line = child.stderr.readline().decode()
+    words = r"tui-gru: about [\d,]+ batches, [\d,.]+ (h|days|years) at this speed; ctrl\+c ends with what is reached\n"
+    assert re.fullmatch(words, line)
+    child.send_signal(signal.SIGINT)
+    out, errors = child.communicate(timeout=60)
+    assert (child.returncode, errors) == (130, b"")
+    learning, reached = out.decode().splitlines()
+    assert learning.startswith("learning on")
+    assert re.search(r"epoch \d", reached)
+
+
+def test_only_a_run_that_takes_longer_than_a_minute_is_announced(monkeypatch):
+    """By a clock that goes on by an hour at each look."""
+    hours = iter(range(10**6))
+    monkeypatch.setattr("tui_gru.tui.console.time.monotonic", lambda: 3600.0 * next(hours))
+    said = []
+    console = Console(Session(epochs=3), announce=said.append)
+    console.execute("30e")
+    (words,) = said
+    assert words.startswith("about 9 batches, ")
+    monkeypatch.setattr("tui_gru.tui.console.time.monotonic", lambda: 0.001 * next(hours))
+    console.execute("step -3 epoch")
+    console.execute("step 3 epoch")
+    assert len(said) == 1
+    console.close()
 
 
 def test_a_shell_completes_commands():

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -550,7 +551,8 @@ Examples:
 def run_command(session: str | None, commands: tuple[str, ...], interactive: bool, as_json: bool) -> None:
     """Execute commands and print what each answers: what the last row of the screen would say, and panels as text.
 
-    A command that is refused ends with exit code 2 and its message on standard error; with -i, the message is its answer.
+    A command that is refused ends with exit code 2 and its message on standard error; with -i, the message is its answer. A run
+    that would take longer than a minute says so on standard error; ctrl+c ends it with what is reached, and exit code 130.
     """
     if not (commands or interactive):
         raise TuiGruError("give commands, as in -x 's; why h[row 1, unit 1]', or -i to type them", option="execute")
@@ -561,13 +563,18 @@ def run_command(session: str | None, commands: tuple[str, ...], interactive: boo
         pass
     # Textual redirects the streams while it runs.
     out, problems = (partial(click.echo, file=stream) for stream in (sys.stdout, sys.stderr))
-    with closing(Console(_session_to_execute_on(session))) as console:
+    with closing(Console(_session_to_execute_on(session), announce=lambda words: problems(f"tui-gru: {words}"))) as console:
+        stop = _CtrlC(console)
         for each in (each for text in commands for each in commands_of(text)):
             try:
-                _print(each, console.execute(each), as_json, out)
+                with stop:
+                    answer = console.execute(each)
             except TuiGruError as error:  # printed here, since names in it are those of the debugger, not of options
                 problems(safe_text(cut_long_words(f"tui-gru: {each}: {error}")))
-                click.get_current_context().exit(2)
+                click.get_current_context().exit(INTERRUPTED if stop.asked else BAD_INPUT)
+            _print(each, answer, as_json, out)
+            if stop.asked:
+                click.get_current_context().exit(INTERRUPTED)
             if console.ended:
                 return
         if interactive:
@@ -603,27 +610,36 @@ def _print(command: str, answer: Answer, as_json: bool, out: Echo) -> None:
 
 
 class _CtrlC:
-    """What ctrl+c does: it stops the run that is under way and drops the commands after it; without one, it raises
-    `KeyboardInterrupt`."""
+    """What ctrl+c does while commands are executed: it stops the run that is under way and drops the commands after it. The second
+    one, and one between commands, raises `KeyboardInterrupt`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._busy = self.asked = False
+        self._before: Any = None
 
     def __enter__(self) -> None:
         """Begin to execute the commands of a line."""
         self._console.session.interrupts.forget()
         self._busy, self.asked = True, False
+        self._before = _on_ctrl_c(self.take)
 
     def __exit__(self, *error: object) -> None:
         self._busy = False
+        _on_ctrl_c(self._before)
 
     def take(self, number: int, frame: Any) -> None:
         """Handle the signal."""
-        if not self._busy:
+        if not self._busy or self.asked:
             raise KeyboardInterrupt
         self.asked = True
         self._console.session.interrupt()
+
+
+def _on_ctrl_c(handler: Any) -> Any:
+    """Set what SIGINT does and return what it did before; nothing if it is ignored, and outside of the main thread."""
+    is_taken = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    return signal.signal(signal.SIGINT, handler) if is_taken and handler is not None else None
 
 
 def _converse(console: Console, commands_of: Callable[[str], list[str]], as_json: bool, out: Echo) -> None:

@@ -125,6 +125,15 @@ def mib(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it: `42 s`, `3 min`, `1.5 h`, `12 days`, `3,170 years`."""
+    day = 86400
+    for unit, size, upto, places in (("s", 1, 90, 0), ("min", 60, 5400, 0), ("h", 3600, 2 * day, 1), ("days", day, 730 * day, 0)):
+        if seconds < upto:
+            return f"{seconds / size:.{places}f} {unit}"
+    return f"{seconds / (365.25 * day):,.0f} years"
+
+
 def same(a: Any, b: Any) -> Any:
     """Return True if two numbers are equal or both NaN; for arrays that broadcast together, an array of bools."""
     return (a == b) | ((a != a) & (b != b))

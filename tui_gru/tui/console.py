@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_gru.debugger.derivation import as_text, first_opened
 from tui_gru.debugger.position import position_of
-from tui_gru.engine.numbers import plain
+from tui_gru.engine.numbers import duration, plain
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.answers import PlainResults, place_in_words, place_of
 from tui_gru.session.session import Session
@@ -40,6 +41,7 @@ from tui_gru.tui.verbs import BY_ID, KEYS
 
 if TYPE_CHECKING:
     from tui_gru.debugger.derivation import Node, ValueRef
+    from tui_gru.debugger.position import Position
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.headless import UnseenScreen
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 # What is typed: keys with counts, and commands of the `:` line, separated by semicolons.
 
 
+MEASURED, LONG = 0.5, 60.0  # seconds: after which the time of a run is estimated, and above which the estimate is announced
 SIZE = 120, 50  # columns and rows of the screen that nobody sees; panels are written as wide as they are drawn there
 #: The keys of the verb table, by their signs and their names.
 _KEYS = {name: key for keys in KEYS.values() for key in keys.split(",") for name in (key, KEY_SIGNS.get(key, key))}
@@ -97,7 +100,8 @@ class ScreenNeededError(Exception):
 
 
 class Console(Desk):
-    """A session that executes commands. `progress` is called with the progress of long runs.
+    """A session that executes commands. `progress` is called with the progress of long runs, `announce` with the estimate of a run
+    that would take longer than a minute, as soon as it can be estimated.
 
     `ended` is True after `quit`. Commands raise `TuiGruError` if they are refused.
     """
@@ -108,7 +112,9 @@ class Console(Desk):
     maximized: None = None
     verbs = BY_ID
 
-    def __init__(self, session: Session, *, progress: SearchProgress | None = None) -> None:
+    def __init__(
+        self, session: Session, *, progress: SearchProgress | None = None, announce: Callable[[str], None] | None = None
+    ) -> None:
         self.session = session
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
@@ -121,7 +127,7 @@ class Console(Desk):
         self.kept = SimpleNamespace(
             question="", decline=lambda: False, keep_layout_of_mark=lambda letter: None, show_layout_of_mark=lambda letter: None
         )
-        self._progress = progress
+        self._progress, self._announce = progress, announce
         self._text, self._refused, self._result = "", False, None
         self._screen: UnseenScreen | None = None
 
@@ -220,10 +226,30 @@ class Console(Desk):
         """Execute a verb of the session, then `then` with its result."""
         self.say("")
         self.forget_notice()
-        self._result = verb(progress=self._progress)
+        self._result = verb(progress=self._estimated(batches))
         self.show_now()
         if then is not None:
             then(self._result)
+
+    def _estimated(self, batches: int | None) -> SearchProgress | None:
+        """Return what a run of so many batches reports its progress to, which announces once how long a long run takes."""
+        announce, end, first, begun = self._announce, self.session.end, self.session.position.number, time.monotonic()
+        if announce is None or not batches or batches < 0:
+            return self._progress
+        total = batches if end is None else min(batches, max(end.number - first, 0) + 1)
+        waits = True
+
+        def progress(place: Position | str) -> None:
+            nonlocal waits
+            if self._progress is not None:
+                self._progress(place)
+            done = 0 if isinstance(place, str) else abs(place.number - first)
+            if waits and done and (taken := time.monotonic() - begun) >= MEASURED:
+                waits, seconds = False, taken * total / done
+                if seconds > LONG:
+                    announce(f"about {total:,} batches, {duration(seconds)} at this speed; ctrl+c ends with what is reached")
+
+        return progress
 
     def say(self, message: str, *, warning: bool = False) -> None:
         self._text = " ".join(message.split())
@@ -242,7 +268,7 @@ class Console(Desk):
 
     def walk(self, step: Step, times: int = 1) -> None:
         self._last = step
-        self.do(partial(self.session.step, step.level, step.direction * times))
+        self.do(partial(self.session.step, step.level, step.direction * times), batches=step.batches(self.session, times))
 
     def repeat(self, times: int) -> None:
         self.walk(self._last, times)

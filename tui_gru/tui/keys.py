@@ -135,6 +135,15 @@ class Step(NamedTuple):
     level: Level
     direction: int
 
+    def batches(self, session: Session, times: int = 1) -> int | None:
+        """Return the approximate number of batches that so many steps compute, None if it is unknown."""
+        program, position = session.program, session.position
+        per = {"epoch": program.num_batches, "batch": 1}.get(self.level, 1 / program.seq_length)
+        batches = max(1, round(times * per))
+        if self.direction < 0:
+            batches = session.batches_to(max(position.tick - batches * program.ticks, 0))
+        return None if session.counts_first else batches
+
 
 @dataclass(frozen=True)
 class Verb(Generic[S]):

@@ -15,6 +15,7 @@ from textual.message import Message
 from textual.timer import Timer
 
 from tui_gru.debugger.position import Position
+from tui_gru.engine.numbers import duration
 from tui_gru.errors import TuiGruError
 from tui_gru.session.answers import place_in_words
 from tui_gru.session.snapshot import Snapshot
@@ -82,16 +83,10 @@ class RunProgress:
         if self.batches:
             part = min(max(done / self.batches, 1e-9), 1)
             left = (time.monotonic() - self.begun) * (1 - part) / part
-            words += [f"{part:.0%}".replace("%", " %"), f"{_duration(left)} left"]
+            words += [f"{part:.0%}".replace("%", " %"), f"{duration(left)} left"]
         else:
             words.append(f"{done:,} batches" if done >= 0 else f"{-done:,} batches back")
         return " · ".join(words)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Runner:
@@ -284,20 +279,11 @@ class Play:
             if self._screen.snapshot.position == snapshot.position and self._screen.notice is None:
                 self._screen.answer(place_in_words(snapshot))
 
-        self._runner.do(partial(session.step, step.level, step.direction * times), batches=self._batches(step, times), then=say)
-
-    def _batches(self, step: Step, times: int = 1) -> int | None:
-        """Return the approximate number of batches that steps compute, None if it is unknown."""
-        session, snapshot = self._screen.session, self._screen.snapshot
-        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(step.level, 1 / snapshot.program.seq_length)
-        batches = max(1, round(times * per))
-        if step.direction < 0:
-            batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
-        return None if session.counts_first else batches
+        self._runner.do(partial(session.step, step.level, step.direction * times), batches=step.batches(session, times), then=say)
 
     def is_quick(self, step: Step) -> bool:
         """Return True if a step from here would not need a thread."""
-        return self._runner.is_quick(self._batches(step))
+        return self._runner.is_quick(step.batches(self._screen.session))
 
     def walk_each(self, steps: Sequence[Step]) -> None:
         """Take steps as if one were typed after the other, but show only where they end."""
