@@ -509,7 +509,9 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size"
         if rate
         else "the learning rate is 0: the weights do not change",
-        "At this rate it takes very many steps to change the weights noticeably.",
+        "At this rate it takes very many steps to change the weights noticeably."
+        if rate
+        else "Each update is multiplied by the rate, so it is 0.",
         first.typed if rate else "a --learning-rate that is not 0",
         (
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps{_usual(ratio)}"),

@@ -104,6 +104,9 @@ def zero_gradient(x: RunFacts) -> Iterator[Finding]:
     if len(learned) < 2:
         return
     zero = [name for name in x.program.parameters if not any(record.own_gradients[name].any() for _, record in learned)]
+    if x.program.knows_loss and len(zero) == len(x.program.parameters) and not any(record.loss for _, record in learned):
+        yield from _nothing_to_learn(x)
+        return
     by_root: dict[str, list[str]] = defaultdict(list)
     for name in zero:
         by_root[_root_of_zeros(x, f"d{name}", learned[-1][1])].append(name)
@@ -131,6 +134,23 @@ def zero_gradient(x: RunFacts) -> Iterator[Finding]:
             ),
             x.end(batch),
         )
+
+
+def _nothing_to_learn(x: RunFacts) -> Iterator[Finding]:
+    """Find that each prediction is right whatever the weights are, since there is one character or class only. Any other loss that
+    is exactly 0 is what a training is for."""
+    batch, record = x.recently_learned[-1]
+    if not x.program.model.is_cross_entropy or record.array(x.program.model.prediction).shape[-1] > 1:
+        return
+    is_text = x.config.source.can(Ability.TEXT)
+    yield Finding(
+        "zero-gradient",
+        f"nothing can be learned: {'the text has one character' if is_text else 'the targets have one class'} only",
+        "Its probability is 1 whatever the weights are, so the loss and every gradient are exactly 0.",
+        "a text with other characters" if is_text else "targets of more than one class",
+        (x.loss_of(batch),),
+        x.end(batch),
+    )
 
 
 def _root_of_zeros(x: RunFacts, name: str, record: BatchRecord) -> str:

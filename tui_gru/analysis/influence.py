@@ -127,7 +127,7 @@ def prediction(program: Program, output: Array, character: int | None) -> tuple[
     chosen = int(np.argmax(output)) if character is None else character
     chosen = arguments.whole("the character", chosen, least=0, most=len(output) - 1)
     wide = np.asarray(output, np.float64)
-    if not _takes_softmax(program):
+    if not takes_softmax(program):
         return float(wide[chosen]), chosen
     top = wide.max()
     return float(wide[chosen] - top - np.log(np.exp(wide - top).sum())), chosen
@@ -137,13 +137,13 @@ def prediction_slope(program: Program, output: Array, chosen: int) -> Float64Arr
     """Return the gradient of a prediction with respect to the output (·)."""
     slope = np.zeros(len(output))
     slope[chosen] = 1
-    if _takes_softmax(program):
+    if takes_softmax(program):
         powers = np.exp(output - output.max())
         slope -= powers / powers.sum()
     return slope
 
 
-def _takes_softmax(program: Program) -> bool:
+def takes_softmax(program: Program) -> bool:
     """Return True if the loss takes the softmax of the output, and not of something computed from it."""
     line = program.model.distribution
     return line is not None and line.formula.children == (Name(program.model.output),)

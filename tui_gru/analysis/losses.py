@@ -116,7 +116,7 @@ class TextLosses:
             if len(found) == count:
                 break
             if all(abs(at - place.at) >= apart for place in found):
-                found.append(TextPlace(at, float(self.values[i])))
+                found.append(TextPlace(at, float(self.values[i]) + 0.0))  # of a certain prediction, 0 and not -0
         return found
 
     def _by(self, groups: NDArray[np.intp] | None, word: str) -> list[Share]:

@@ -107,10 +107,15 @@ def cures_asked(screen: MainScreen, finding: Finding) -> None:
     screen.do(attempt, batches=None)
 
 
+def _none_tried(finding: Finding) -> str:
+    """Say why a finding has no cure that was tried."""
+    return f"no cure of this finding {'has been tried yet; t tries them' if finding.cures else 'can be tried'}"
+
+
 def cure_copied(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
     """Copy the command that starts a run with a cure that was tried, or the changed line of the user's cell, and say it."""
     if cure is None:
-        screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        screen.say(_none_tried(finding), warning=True)
         return
     if cure.name == analysis.trials.UNDO:
         screen.say("no command takes a change back in a new run; enter or b does, on a branch", warning=True)
@@ -131,7 +136,7 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
 
     before = screen.snapshot
     if cure is None:
-        screen.say("no cure of this finding has been tried yet; t tries them", warning=True)
+        screen.say(_none_tried(finding), warning=True)
         return
     if cure.name == "sampler":
         execute(screen, finding.cure)

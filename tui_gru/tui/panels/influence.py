@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 
-from tui_gru.analysis.influence import ContextMemory, Influence, Reach, RowInfluence
+from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence, takes_softmax
 from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch, perplexity
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.config import token_word
@@ -89,7 +89,7 @@ class InfluenceMap(SnapshotPanel):
         palette = self.palette
         rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
         for measure in _MEASURES:
-            rows += self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)
+            rows += self._words(palette, f"by {measure}: {self._said(measure)}", width)
         rows += [(), *(self._text if self.influence.text else self._timesteps)(palette, width), ()]
         rows += [*self._other_rows(palette, width), (), *self._states(palette, width)]
         memory = [] if self.memory is None else list(self._remembers(palette, self.memory, width))
@@ -145,10 +145,11 @@ class InfluenceMap(SnapshotPanel):
     def _prediction(self) -> str:
         found, program = self.influence, self.snapshot.program
         name = program.writer.name(self._predicted)
+        value = float(np.exp(found.value)) if takes_softmax(program) else found.value
         if found.text:
             char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
-            return f"after “{last}” {name} gives “{char}” {decimals(float(np.exp(found.value)), 4)}"
-        return f"entry {found.character + 1} of {name} is {decimals(found.value, 4)}"
+            return f"after “{last}” {name} gives “{char}” {decimals(value, 4)}"
+        return f"entry {found.character + 1} of {name} is {decimals(value, 4)}"
 
     def _parts(self, measure: str) -> Float64Array:
         """Return the absolute values of a measure, divided by the largest."""
@@ -194,9 +195,14 @@ class InfluenceMap(SnapshotPanel):
             curve = column_signs(palette, self._parts(measure))[-max(width - lead, 1) :]
             yield (Segment(measure[: lead - 1].ljust(lead), palette.dim), Segment(curve, palette.gate))
 
-    def _said(self, reach: Reach) -> str:
+    def _said(self, measure: str) -> str:
+        reach, last = self.influence.reach(measure), getattr(self.influence, measure)[self.influence.at]
         what = token_word(self.influence.text) if self.influence.text else "timestep"
         many = counted(reach.steps, what)
+        if not reach.part:
+            return f"no {what} has an influence: it is 0 for each" if np.isfinite(last) else "it is not a number"
+        if not reach.steps and not reach.falls:
+            return f"only one {what} has been read"
         if not reach.steps:
             return f"only the {what} read last has more than a tenth of its maximum"
         if not reach.falls:
@@ -221,8 +227,9 @@ class InfluenceMap(SnapshotPanel):
         program, found, lead = self.snapshot.program, self.influence, self._lead(width)
         for state, norms in found.states.items():
             reach = found.reach(state)
-            far = f"reaches {'' if reach.falls else 'at least '}{reach.steps}"
-            words = transliterate(f"∂/∂{program.writer.name(state)} {far}", palette.glyphs)
+            far = f"reaches {'' if reach.falls else 'at least '}{reach.steps}" if reach.steps or reach.falls else ""
+            far = far if reach.part else "is 0"
+            words = transliterate(f"∂/∂{program.writer.name(state)} {far}".rstrip(), palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
             curve = Segment(" " * lead + column_signs(palette, norms / largest)[-max(width - lead, 1) :], palette.gate)
             if len(curve.text) + cell_len(words) + 2 <= width:
