@@ -13,8 +13,7 @@ import pytest
 
 import tui_gru
 from tests.extent import examples
-from tui_gru import Config, Session, TuiGruError
-from tui_gru import errors as arguments
+from tui_gru import Config, Session, TuiGruError, arguments, errors
 
 
 class Odd:
@@ -208,9 +207,9 @@ def test_each_argument_of_all_that_is_public_is_taken_or_refused_in_one_line(tmp
                     call(**{**fitting, argument: junk})
             except TuiGruError as error:
                 if not str(error).isprintable() or len(str(error)) > 700:
-                    wrong.append((name, argument, arguments.shown(junk), str(error)[:300]))
+                    wrong.append((name, argument, errors.shown(junk), str(error)[:300]))
             except Exception as error:
-                wrong.append((name, argument, arguments.shown(junk), repr(error)[:300]))
+                wrong.append((name, argument, errors.shown(junk), repr(error)[:300]))
         s.snapshot()
     assert not wrong, "\n".join(map(str, wrong[:20]))
 
@@ -248,9 +247,9 @@ def test_a_name_without_its_layer_is_told_the_names_with_it():
 
 
 def test_a_value_in_a_message_is_short_and_on_one_line():
-    assert arguments.shown("a\nb") == "'a\\nb'"
-    assert arguments.shown(10**5000) == "a int"
-    assert arguments.shown(Odd()) == "a Odd"
-    assert len(arguments.shown("x" * 10**6)) < 100
-    assert arguments.number("x", 10**400) == float("inf")
-    assert arguments.number("x", -(10**400)) == float("-inf")
+    assert errors.shown("a\nb") == "'a\\nb'"
+    assert errors.shown(10**5000) == "a int"
+    assert errors.shown(Odd()) == "a Odd"
+    assert len(errors.shown("x" * 10**6)) < 100
+    assert arguments.real_number("x", 10**400) == float("inf")
+    assert arguments.real_number("x", -(10**400)) == float("-inf")

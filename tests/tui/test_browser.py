@@ -24,7 +24,7 @@ from tests.process import PROGRAM, process
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.commands import main
-from tui_gru.errors import SERVED_FOLDER, confine
+from tui_gru.paths import SERVED_FOLDER, confine
 from tui_gru.storage.store import automatic_folder, session_path, sessions_folder
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.command import complete

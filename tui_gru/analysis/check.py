@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import Program, spoken, spoken_index
@@ -177,8 +177,8 @@ class Check:
 
     def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> CheckResult:
         """Compare everything. Imports torch. Raises `TuiGruError` if a number is not finite."""
-        entries = arguments.whole("entries", entries, least=0)
-        seed = arguments.whole("seed", seed, least=0)
+        entries = arguments.integer("entries", entries, least=0)
+        seed = arguments.integer("seed", seed, least=0)
         record, copied = self.record, not self.record.learned
         if copied:
             record = record.copy()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, is_back
 from tui_gru.analysis.findings_of_training import exploding_gradient, of_steps
 from tui_gru.analysis.losses import baselines, bigram_of_others, loss_of_rows
@@ -945,7 +945,7 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
 
 def held_out_text(config: Config, text: str) -> Text:
     """Return the first 10,000 tokens of a held-out text. Raises `TuiGruError` if it does not fit the vocabulary."""
-    text = arguments.text("the text that was held out", text, option="held_out")
+    text = arguments.string("the text that was held out", text, option="held_out")
     if text and not config.source.can(Ability.TEXT):
         raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
     tokens, allowed = cut(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)

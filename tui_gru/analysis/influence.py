@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.analysis.losses import baselines, loss_of_rows
 from tui_gru.analysis.units import StoppedError, StopRequested, indices_of, read_text, read_windows
 from tui_gru.analysis.what_if import SilentUnit, read_with_silent
@@ -125,7 +125,7 @@ def prediction(program: Program, output: Array, character: int | None) -> tuple[
     `character` defaults to the largest entry. Returns the prediction and the character. Raises `TuiGruError` for an unknown one.
     """
     chosen = int(np.argmax(output)) if character is None else character
-    chosen = arguments.whole("the character", chosen, least=0, most=len(output) - 1)
+    chosen = arguments.integer("the character", chosen, least=0, most=len(output) - 1)
     wide = np.asarray(output, np.float64)
     if not takes_softmax(program):
         return float(wide[chosen]), chosen
@@ -244,9 +244,9 @@ def influence(
     Replays the batches of that window. Raises `TuiGruError` for arguments out of range, `StoppedError` if `stop` returns True.
     """
     program = moment.program
-    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
-    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
-    back = arguments.whole("how far back", back, least=0)
+    row = arguments.integer("the row", row, least=0, most=program.config.batch_size - 1)
+    t = arguments.integer("the timestep t", t, least=0, most=program.seq_length - 1)
+    back = arguments.integer("how far back", back, least=0)
     page = program.model.page
     without_loss = model_of(replace(program.config.structure, loss="")).page
     depends_on_rows, depends_on_timesteps = (not mixed(without_loss, axis).isdisjoint(without_loss.outputs) for axis in "BT")
@@ -470,8 +470,8 @@ def jacobian_of_row(moment: Moment, name: str, row: int, t: int, silent: SilentU
     `jacobian`, or if the timestep has not been computed yet.
     """
     program, record, page = moment.program, moment.record, moment.program.model.page
-    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
-    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    row = arguments.integer("the row", row, least=0, most=program.config.batch_size - 1)
+    t = arguments.integer("the timestep t", t, least=0, most=program.seq_length - 1)
     if not all(moment.is_readable(each, t) for each in (*page.states, *map(page.before, page.states))):
         raise TuiGruError(f"timestep {t + 1} of this batch has not been computed yet; step on first")
     inputs = {each: record.ids(each) if variable.one_hot else record.array(each) for each, variable in page.inputs.items()}
@@ -560,8 +560,8 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
     Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
     """
     program, B = moment.program, moment.program.config.batch_size
-    row = arguments.whole("the row", row, least=0, most=B - 1)
-    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    row = arguments.integer("the row", row, least=0, most=B - 1)
+    t = arguments.integer("the timestep t", t, least=0, most=program.seq_length - 1)
     given = inputs_of(program, moment.record)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
     reader = Differentiable(program, moment.record.before, program.seq_length, B).as_in(moment.record)

@@ -13,7 +13,7 @@ from unicodedata import category
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import shown_char, unknown_name
 from tui_gru.engine.batch import BatchRecord
@@ -357,7 +357,7 @@ class Activity:
         return self.values[:, self._checked(unit)]
 
     def _checked(self, unit: int) -> int:
-        return arguments.whole("the unit", unit, least=0, most=self.units - 1)
+        return arguments.integer("the unit", unit, least=0, most=self.units - 1)
 
     @cached_property
     def _is_computed(self) -> Mask:
@@ -609,7 +609,7 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
     `name` is any value or delta that every timestep has for every row. Raises `TuiGruError`.
     """
     program = moment.program
-    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
+    row = arguments.integer("the row", row, least=0, most=program.config.batch_size - 1)
     named = program.names.get(name)
     if named is None or not named.timed or named.axes[:1] != ("B",):
         timed = [each for each, n in program.names.items() if n.timed and n.axes[:1] == ("B",)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.analysis.units import ReadingProgress, StopRequested, can_be_silent, read_silenced, read_text
 from tui_gru.debugger.edits import JournalEntry, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
@@ -294,7 +294,7 @@ def _reads(program: Program, target: str, name: str) -> bool:
 
 
 def _timestep(t: int, program: Program) -> int:
-    return arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    return arguments.integer("the timestep t", t, least=0, most=program.seq_length - 1)
 
 
 def _check_name(program: Program, name: str) -> None:
@@ -372,7 +372,7 @@ def checked_silent(program: Program, name: str, unit: int) -> SilentUnit:
     if not program.model.structure.loss:
         raise TuiGruError("no unit can be held at 0 here: the loss of this batch is computed outside of the model, with all units")
     units = program.config.compiled.shape(program.model.axes[name])[-1]
-    return SilentUnit(name, arguments.whole("the unit", unit, least=0, most=units - 1))
+    return SilentUnit(name, arguments.integer("the unit", unit, least=0, most=units - 1))
 
 
 def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment:

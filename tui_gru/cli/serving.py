@@ -22,7 +22,8 @@ from secrets import compare_digest, token_urlsafe
 from typing import Any
 
 import tui_gru
-from tui_gru.errors import SERVED_FOLDER, TuiGruError
+from tui_gru.errors import TuiGruError
+from tui_gru.paths import SERVED_FOLDER
 
 try:
     from aiohttp import WSMsgType, web

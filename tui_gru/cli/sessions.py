@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.cli.options import STANDARD_OUTPUT, option_name, read_held_out, shortened
 from tui_gru.disk import save_bytes
 from tui_gru.engine.config import Config, machine_memory
@@ -153,7 +153,7 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
 
     from tui_gru.engine import sampling
 
-    arguments.whole("epochs", epochs, least=0, option="epochs")
+    arguments.integer("epochs", epochs, least=0, option="epochs")
     sampling.check(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)
     weights = initial_weights(config)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.debugger.moment import Moment, equal_values
 from tui_gru.debugger.program import Program, Store, ValueKind, brackets, no_entry, unknown_name
 from tui_gru.engine.batch import BatchRecord
@@ -335,7 +335,7 @@ def _text(edit: JournalEntry, moment: Moment, settings: TrainingSettings) -> tup
     config = moment.program.config
     char = edit.value
     if not isinstance(char, str) or char not in frozenset(config.vocabulary):
-        typed = arguments.shown(char)
+        typed = errors.shown(char)
         token = token_word(config.vocabulary)
         raise TuiGruError(f"a {token} of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
@@ -359,9 +359,9 @@ def check_index(program: Program, edit: JournalEntry, array: Array) -> None:
 def checked_number(edit: JournalEntry, config: Config) -> float:
     """Return the value of an edit, rounded to the dtype of the config. Raises `TuiGruError` unless it is a finite number."""
     with np.errstate(over="ignore"):
-        value = float(np.dtype(config.dtype).type(arguments.number(edit.name, edit.value)))
+        value = float(np.dtype(config.dtype).type(arguments.real_number(edit.name, edit.value)))
     if not math.isfinite(value):
-        raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {arguments.shown(edit.value)}")
+        raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {errors.shown(edit.value)}")
     return value
 
 
@@ -370,7 +370,9 @@ def as_index(index: Any) -> tuple[int, ...]:
     if index is None:
         return ()
     parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)
-    return tuple(arguments.whole("each part of an index", part, least=-arguments.LARGEST, most=arguments.LARGEST) for part in parts)
+    return tuple(
+        arguments.integer("each part of an index", part, least=-arguments.LARGEST, most=arguments.LARGEST) for part in parts
+    )
 
 
 def values_at(moment: Moment) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from keyword import iskeyword
 from typing import Annotated, Literal
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.debugger.program import (
     Program,
     ProgramLine,
@@ -84,9 +84,9 @@ def tick_of(place: str | Position | int, current: Position, program: Program) ->
         start = (epoch * program.num_batches + batch) * program.ticks
         tick = start + (in_step and start > 0) if t is None else start + program.end_of_timestep(t)
     else:
-        tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
+        tick = arguments.integer("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
     if tick > FAR:
-        raise TuiGruError(f"tick {arguments.shown(tick)} is beyond the largest tick, {FAR:,}")
+        raise TuiGruError(f"tick {errors.shown(tick)} is beyond the largest tick, {FAR:,}")
     return max(tick, 0)
 
 
@@ -139,7 +139,7 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
     for letter, (counted, most) in limits.items():
         parts.append(reader.whole(counted, least=1, most=most) - 1 if reader.take(letter) else None)
     if reader.left or parts == [None, None, None]:
-        raise reader.error(f"{arguments.shown(text)} is not a place in time")
+        raise reader.error(f"{errors.shown(text)} is not a place in time")
     epoch, batch, t = parts
     return epoch, batch, t, False
 
@@ -167,7 +167,7 @@ LEVELS: tuple[Level, ...] = ("op", "timestep", "phase", "batch", "epoch")  # a l
 def check_level(level: Level) -> Level:
     """Return one of `LEVELS`. Raises `TuiGruError` for anything else than these and `line`."""
     if not isinstance(level, str) or level not in (*LEVELS, "line"):
-        raise TuiGruError(f"there is no level {arguments.shown(level)} to step by; there are line, {', '.join(LEVELS)}")
+        raise TuiGruError(f"there is no level {errors.shown(level)} to step by; there are line, {', '.join(LEVELS)}")
     return "op" if level == "line" else level
 
 

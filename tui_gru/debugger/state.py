@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.debugger.position import Position, StepMemory
 from tui_gru.debugger.stops import HitCounts, HitKey, LogLine, Stops
 from tui_gru.debugger.timeline import Branches, BranchInfo, Timeline
@@ -77,7 +77,7 @@ class Marks:
 def check_letter(letter: Any) -> None:
     """Raise `TuiGruError` if `letter` is not one of a to z or A to Z."""
     if not isinstance(letter, str) or not _LETTER.fullmatch(letter):
-        raise TuiGruError(f"a mark is a letter, a to z or A to Z, not {arguments.shown(letter)}")
+        raise TuiGruError(f"a mark is a letter, a to z or A to Z, not {errors.shown(letter)}")
 
 
 # ------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class State:
 
         Raises `TuiGruError` if there is no such place, or its branch no longer exists.
         """
-        if arguments.text("a mark", letter) != BACK:
+        if arguments.string("a mark", letter) != BACK:
             mark = self.marks.get(letter)
             where, place_name = (mark.branch, mark.tick), f"mark {letter}"
         elif self.left is None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.debugger.expressions import (
     QUOTED,
     AnyArray,
@@ -88,13 +88,13 @@ class Stops:
 
     def get(self, id: int) -> Stop:
         """Return the stop with an id. Raises `TuiGruError` if there is none."""
-        id = arguments.whole("the number of a breakpoint or watch", id)
+        id = arguments.integer("the number of a breakpoint or watch", id)
         for stop in self.all:
             if stop.id == id:
                 return stop
         ids = ", ".join(str(stop.id) for stop in self.all)
         existing = f"there are {ids}" if ids else "there is none at all"
-        raise TuiGruError(f"there is no breakpoint or watch {arguments.shown(id)}; {existing}")
+        raise TuiGruError(f"there is no breakpoint or watch {errors.shown(id)}; {existing}")
 
     def with_stop(self, stop: Stop) -> Stops:
         """Add a stop, or replace the one with the same id."""
@@ -180,7 +180,7 @@ def changed(stop: S, changes: Mapping[str, Any]) -> S:
             raise TuiGruError(f"a {kind_name} has no {name!r} to change; it has {', '.join(can)}")
         if not isinstance(value, can[name]):
             kind = "a text" if can[name] is str else "True or False"
-            raise TuiGruError(f"{name} of a {kind_name} is {kind}, not {arguments.shown(value)}")
+            raise TuiGruError(f"{name} of a {kind_name} is {kind}, not {errors.shown(value)}")
     return replace(stop, **changes)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings, changeable, changed_between, values_at
 from tui_gru.debugger.history import COLUMNS, CachedBatch, MachineReport, ScalarRows
 from tui_gru.debugger.moment import Moment, equal_values
@@ -448,7 +448,7 @@ class Branches:
         Raises `TuiGruError` for an unknown, invalid or taken name.
         """
         self._check(old)
-        if not arguments.text("the name of a branch", new).isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
+        if not arguments.string("the name of a branch", new).isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
             raise TuiGruError(f"a name of a branch is one word of at most {LONGEST_NAME} characters, not {new!r}")
         if new == old:
             return self
@@ -510,7 +510,7 @@ class Branches:
         return tuple(reversed(remaining))
 
     def _check(self, name: str) -> None:
-        if arguments.text("a branch", name) not in self.named:
+        if arguments.string("a branch", name) not in self.named:
             raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(self.named)}")
 
     def _free_name(self) -> str:

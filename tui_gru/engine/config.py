@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsIndex, TypeAlias, TypedDict, Unpack, get_args
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.engine.numbers import counted, gib
 from tui_gru.equations.page import checked_piece
 from tui_gru.errors import TuiGruError
@@ -50,7 +50,7 @@ def checked(value: Any, option: str) -> Text:
         tokens = (value,)
     for token in tokens:
         if not isinstance(token, str) or not token:
-            raise TuiGruError(f"the {option} must be characters or longer tokens, not {arguments.shown(token)}", option=option)
+            raise TuiGruError(f"the {option} must be characters or longer tokens, not {errors.shown(token)}", option=option)
     return tokens
 
 
@@ -87,7 +87,7 @@ def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
         )
         if token is None:
             raise TuiGruError(
-                f"no token of the vocabulary begins at character {at + 1} of the {option}, {arguments.shown(text[at : at + 12])}",
+                f"no token of the vocabulary begins at character {at + 1} of the {option}, {errors.shown(text[at : at + 12])}",
                 option=option,
             )
         tokens.append(token)
@@ -228,7 +228,7 @@ class Config:
     def __repr__(self) -> str:
         """Return the options that differ from the tutorial's."""
         options = {name: value for name, value in vars(self).items() if name in Config.__dataclass_fields__}
-        changed = [f"{name}={arguments.shown(value)}" for name, value in options.items() if value != getattr(Config, name)]
+        changed = [f"{name}={errors.shown(value)}" for name, value in options.items() if value != getattr(Config, name)]
         return f"{type(self).__name__}({', '.join(changed)})"
 
     @classmethod
@@ -387,7 +387,7 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(reset, str) and reset == "" and cell is not None:
             reset = None
         else:
-            raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {arguments.shown(reset)}", option="reset")
+            raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {errors.shown(reset)}", option="reset")
     default = _CELL_OF_RESET[reset or "before"]
     piece = checked_piece("cell", {**options, "cell": default if cell is None else cell}, default)
     cell_reset = next((place for place, name in _CELL_OF_RESET.items() if name == piece["cell"] and not piece["cell_text"]), "")
@@ -400,17 +400,17 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_number(least: int, most: int | None = None) -> Callable[[str, Any], int]:
-    return lambda name, value: arguments.whole(name, value, least=least, most=most, option=name)
+    return lambda name, value: arguments.integer(name, value, least=least, most=most, option=name)
 
 
 def _width(least: int) -> Callable[[str, Any], int]:
     # A larger one is refused like the largest, for the memory that it takes; its digits may be too many to be written in code.
-    return lambda name, value: min(arguments.whole(name, value, least=least, option=name), arguments.LARGEST)
+    return lambda name, value: min(arguments.integer(name, value, least=least, option=name), arguments.LARGEST)
 
 
 def _not_negative(name: str, value: Any, option: str | None = None, hint: str = "") -> float:
     """Return the value as a finite float ≥ 0. Raises a `TuiGruError` about `option` for any other value."""
-    number = arguments.number(name, value, option=option)
+    number = arguments.real_number(name, value, option=option)
     if not math.isfinite(number) or number < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {number}{hint}", option=option)
     return number
@@ -434,7 +434,7 @@ def check_setting(name: str, value: Any) -> float:
 def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise TuiGruError(f"{name} must be one of {', '.join(choices)}, not {arguments.shown(value)}", option=name)
+            raise TuiGruError(f"{name} must be one of {', '.join(choices)}, not {errors.shown(value)}", option=name)
         return str(value)
 
     return check
@@ -449,7 +449,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "carry": _one_of(CARRIES),
     "dtype": _one_of(DTYPES),
     "layers": _whole_number(1, MOST_LAYERS),
-    "bidirectional": lambda name, value: arguments.truth(name, value, option=name),
+    "bidirectional": lambda name, value: arguments.boolean(name, value, option=name),
     "embedding": _width(0),
     "clip": lambda name, value: _not_negative(name, value, name, "; 0 turns it off"),
     "init": _one_of((*INITS, FROM_FILE)),
@@ -459,7 +459,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        words = f"it needs at least {arguments.shown(_shortest_text(config))} {token_word(config.vocabulary)}s"
+        words = f"it needs at least {errors.shown(_shortest_text(config))} {token_word(config.vocabulary)}s"
         raise TuiGruError(f"the text is empty; {words}", option="text")
     indices: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
@@ -485,7 +485,7 @@ def _shortest_text(config: Config) -> int:
 
 def _check_length(config: Config) -> None:
     if len(config.text) < _shortest_text(config):
-        rows, timesteps, least = map(arguments.shown, (config.batch_size, config.seq_length, _shortest_text(config)))
+        rows, timesteps, least = map(errors.shown, (config.batch_size, config.seq_length, _shortest_text(config)))
         has = counted(len(config.text), token_word(config.vocabulary))
         raise TuiGruError(
             f"the text has {has}; {rows} rows of {timesteps} timesteps need {least} "

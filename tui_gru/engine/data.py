@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import errors
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import (
@@ -458,7 +458,7 @@ def _check_classes(array: NDArray[Any]) -> None:
         if wrong.any():
             place = np.unravel_index(int(np.argmax(wrong)), array.shape)
             where = ", ".join(map(str, place))
-            raise TuiGruError(f"target[{where}] is {arguments.shown(int(array[place]))}; {words}", option="target")
+            raise TuiGruError(f"target[{where}] is {errors.shown(int(array[place]))}; {words}", option="target")
 
 
 def has_numbers(config: Config, options: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import SAMPLERS, Config, Text, cut, index_of, separator, token_word
@@ -54,7 +54,7 @@ class Sample:
     between: str = ""
 
     def __repr__(self) -> str:
-        return f"<sample {arguments.shown(self.text)}: {self.sampler}, temperature {self.temperature:g}, seed {self.seed}>"
+        return f"<sample {errors.shown(self.text)}: {self.sampler}, temperature {self.temperature:g}, seed {self.seed}>"
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     if reason := refused(config):
         raise TuiGruError(reason.words, option=reason.option)
     vocabulary = frozenset(config.vocabulary)
-    if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
+    if not (tokens := cut(arguments.string("the primer", primer, option="primer"), config.vocabulary, "primer")):
         raise TuiGruError(
             f"the primer is empty; give at least one {token_word(config.vocabulary)} of the vocabulary", option="primer"
         )
@@ -189,12 +189,12 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
                 f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.shown_vocabulary}",
                 option="primer",
             )
-    arguments.whole("length", length, least=0, option="length")
+    arguments.integer("length", length, least=0, option="length")
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
-        raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {arguments.shown(sampler)}", option="sampler")
-    value = arguments.number("temperature", temperature, option="temperature")
+        raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {errors.shown(sampler)}", option="sampler")
+    value = arguments.real_number("temperature", temperature, option="temperature")
     if not 0 <= value < float("inf"):
-        raise TuiGruError(f"temperature must be finite and 0 or more, not {arguments.shown(temperature)}", option="temperature")
-    if arguments.whole("the sample's seed", seed, least=0, option="sample_seed") >= 2**SEED_BITS:
+        raise TuiGruError(f"temperature must be finite and 0 or more, not {errors.shown(temperature)}", option="temperature")
+    if arguments.integer("the sample's seed", seed, least=0, option="sample_seed") >= 2**SEED_BITS:
         raise TuiGruError(f"the sample's seed has more than {SEED_BITS} bits; use a smaller one", option="sample_seed")
     return value

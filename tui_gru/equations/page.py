@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from tui_gru import errors as arguments
+from tui_gru import errors
 from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
 
@@ -688,9 +688,9 @@ def checked_piece(kind: str, options: Mapping[str, Any], default: str) -> dict[s
     if is_name and name.endswith(f".{kind}") and not text:
         name, text = PurePath(name).name, read_file(name, row.option)
     if not is_name or not isinstance(text, str) or (row.names and not text and name not in row.names):
-        raise TuiGruError(f"{row.option} must be {row.accepts}, not {arguments.shown(name)}", option=row.option)
+        raise TuiGruError(f"{row.option} must be {row.accepts}, not {errors.shown(name)}", option=row.option)
     if not name.isprintable():
-        words = f"the name {arguments.shown(name)} has characters that cannot be shown; rename the {row.option}"
+        words = f"the name {errors.shown(name)} has characters that cannot be shown; rename the {row.option}"
         raise TuiGruError(words, option=row.option)
     return {row.option: name, f"{row.option}_text": text}
 

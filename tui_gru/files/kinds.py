@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import errors as arguments
+from tui_gru import errors
 from tui_gru.equations.functions import GATE_NAMES, GATES, MIDDLE, STATE_FUNCTIONS
 from tui_gru.errors import ModelFileError
 
@@ -107,7 +107,7 @@ BY_BLOCKS = {len(kind.gates): kind for kind in KINDS.values()}
 def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
     """Return the given options, checked for some kind of cell. Raises a `ModelFileError` that names the option."""
     if order is not None:
-        order = order.lower() if isinstance(order, str) else arguments.shown(order)
+        order = order.lower() if isinstance(order, str) else errors.shown(order)
         order = order.replace("c", "g") if len(order) == 4 else order.replace("h", "n").replace("u", "z")
         if not any(order in kind.orders for kind in KINDS.values()):
             raise ModelFileError(
@@ -119,7 +119,7 @@ def checked_convention(order: str | None, reset: str | None, z: str | None, gate
     options = {} if order is None else {"order": order}
     for option, (value, allowed) in choices.items():
         if value is not None and (not isinstance(value, str) or value not in allowed):
-            raise ModelFileError(f"{option} is {arguments.shown(value)}; write one of {', '.join(allowed)}", option=option)
+            raise ModelFileError(f"{option} is {errors.shown(value)}; write one of {', '.join(allowed)}", option=option)
         if value is not None:
             options[option] = value
     return options

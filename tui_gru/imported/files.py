@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru import errors as arguments
+from tui_gru import arguments, errors
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.source import Imported
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.syntax import did_you_mean
-from tui_gru.errors import FilePath, ModelFileError, TuiGruError, printable
+from tui_gru.errors import ModelFileError, TuiGruError, printable
 from tui_gru.files import tensors as npz
 from tui_gru.files import tensors as safetensors
 from tui_gru.files import torch as torch_checkpoint
@@ -29,6 +29,7 @@ from tui_gru.imported.convention import prove
 from tui_gru.imported.inspect import inspect, is_tar, unpacked
 from tui_gru.imported.numbers import LayerInputs, file_run, in_order, read_vocabulary, values_of
 from tui_gru.imported.recompute import cell_in
+from tui_gru.paths import FilePath
 
 # ------------------------------------------------------------------------------
 # Recurrent layers from a file with their head and a text, as a normal run that begins with the weights of the file.
@@ -254,7 +255,7 @@ class Reads:
 
     def __post_init__(self) -> None:
         if self.text is not None:
-            arguments.text("the text", self.text, option="text")
+            arguments.string("the text", self.text, option="text")
         if self.head is None or (self.text is None and self.ids is None):
             missing = "head" if self.head is None else "text"
             raise TuiGruError("predictions need a head of the file, and a text, or token ids as inputs", option=missing)
@@ -321,7 +322,7 @@ def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | Non
     if not isinstance(name, str) or name not in names:
         near = did_you_mean(name if isinstance(name, str) else "", names)
         raise ModelFileError(
-            f"{printable(path, 250)}: there is no {_kinds(found)[:-1]} {arguments.shown(name)} in it; {near}", option="name"
+            f"{printable(path, 250)}: there is no {_kinds(found)[:-1]} {errors.shown(name)} in it; {near}", option="name"
         )
     return found[names.index(name)]
 

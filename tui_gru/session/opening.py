@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.debugger.state import Marks
 from tui_gru.engine.config import Reset, RunOptions, check_options
 from tui_gru.engine.data import ImportedConfig
@@ -79,7 +79,7 @@ def load(
         about_text = {"vocabulary": vocabulary, "tokens": tokens, **options}
         if other := next((option for option, value in about_text.items() if value is not None), None):
             raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
-        numbers = {"inputs": inputs, "embedding": embedding, **others, "batch_first": arguments.truth("batch_first", batch_first)}
+        numbers = {"inputs": inputs, "embedding": embedding, **others, "batch_first": arguments.boolean("batch_first", batch_first)}
         source, notice = on_numbers(path, name, convention, numbers)
         session = _on(source, notice)
         found = session.expected

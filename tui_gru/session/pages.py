@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tui_gru.debugger.position import Level
-    from tui_gru.errors import FilePath
+    from tui_gru.paths import FilePath
 
 
 class PageWriter(Protocol):

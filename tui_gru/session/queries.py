@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru import analysis
-from tui_gru import errors as arguments
+from tui_gru import analysis, arguments, errors
 from tui_gru.debugger.edits import JournalEntry, as_index
 from tui_gru.debugger.moment import frozen
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of
@@ -129,7 +128,7 @@ class Queries:
     def batches_to(self, tick: int | None = None) -> int:
         """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
         timeline = self._run.timeline
-        tick = self.position.tick if tick is None else arguments.whole("a tick", tick)
+        tick = self.position.tick if tick is None else arguments.integer("a tick", tick)
         batch = max(tick - 1, 0) // self.program.ticks
         ahead = batch - timeline.computed
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
@@ -141,18 +140,18 @@ class Queries:
         """
         level = check_level(level)
         stride = StepMemory.begin(level, self.state.tick)
-        return stride.target(self._run.timeline.step_index(level), arguments.whole("count", count))[0]
+        return stride.target(self._run.timeline.step_index(level), arguments.integer("count", count))[0]
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
-        return Anchor(self._run.timeline, self.position.tick if tick is None else arguments.whole("a tick", tick))
+        return Anchor(self._run.timeline, self.position.tick if tick is None else arguments.integer("a tick", tick))
 
     def holds(self, anchor: Anchor) -> bool:
         """Return True if the current branch contains the moment of an anchor with unchanged numbers.
 
         Raises `TuiGruError` if it is no anchor.
         """
-        return self._run.timeline.still_has(arguments.expected("a moment", anchor, Anchor, "a result of `Session.anchor`"))
+        return self._run.timeline.still_has(arguments.instance("a moment", anchor, Anchor, "a result of `Session.anchor`"))
 
     # Branches
 
@@ -173,7 +172,7 @@ class Queries:
         branch or it is interrupted.
         """
         run, state = self._run, self.state
-        name = arguments.text("a branch", name) or state.comparing or self._relative
+        name = arguments.string("a branch", name) or state.comparing or self._relative
         if name not in state.branches.names or name == state.branch:
             raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(state.others)}")
 
@@ -323,7 +322,7 @@ class Queries:
         from tui_gru.debugger.derivation import ValueRef
         from tui_gru.debugger.explain import Explainer
 
-        number = arguments.expected("a number", number, ValueRef, "the `number` of a term of a derivation")
+        number = arguments.instance("a number", number, ValueRef, "the `number` of a term of a derivation")
         run, stopped = self._run, "stopped before the derivation was complete"
         monitor, _ = run.interrupts.monitors(
             stopped, progress, lambda batch: position_of(run.program, (batch + 1) * run.program.ticks)
@@ -341,7 +340,7 @@ class Queries:
 
     def kept(self, name: str, default: Any = None) -> Any:
         """Return the value last saved under a name with `keep`; `default` if there is none."""
-        return self.state.kept.get(arguments.text("the name of a saved value", name), default)
+        return self.state.kept.get(arguments.string("the name of a saved value", name), default)
 
     # Analyses of the run
 
@@ -410,10 +409,10 @@ class Queries:
         `TuiGruError` if it is not one number or it is interrupted.
         """
         run = self._run
-        points = arguments.whole("points", points, least=1, most=MOST_POINTS)
-        at = None if at is None else arguments.several("at", at)
+        points = arguments.integer("points", points, least=1, most=MOST_POINTS)
+        at = None if at is None else arguments.integers("at", at)
         check = partial(run.interrupts.check, "stopped before the curve was complete")
-        expression = arguments.text("an expression", expression)
+        expression = arguments.string("an expression", expression)
         trains = self.config.source.can(Ability.TRAIN)
         count = run.timeline.completed(run.position if at is None and trains else self.newest)
         return analysis.story.course(run.timeline, count, expression, points, at=at, check=check)
@@ -440,8 +439,8 @@ class Queries:
         return analysis.story.tell(
             run.timeline,
             run.timeline.completed(self.newest),
-            points=arguments.whole("points", points, least=1, most=MOST_POINTS),
-            also=arguments.several("also", also),
+            points=arguments.integer("points", points, least=1, most=MOST_POINTS),
+            also=arguments.integers("also", also),
             held_out=unseen,
             known=self._story,
             check=partial(run.interrupts.check, "stopped before the story was complete"),
@@ -486,7 +485,7 @@ class Queries:
         """
         from tui_gru.analysis.examined import Finding
 
-        finding = arguments.expected("finding", finding, Finding, "one of `Session.findings()`")
+        finding = arguments.instance("finding", finding, Finding, "one of `Session.findings()`")
         arguments.callback("progress", progress)
         run = self._run
         found: tuple[TriedOption, ...] = ()
@@ -511,7 +510,7 @@ class Queries:
         results, both curves, the findings that only one has, and samples. Raises `TuiGruError` if it is interrupted.
         """
         if not isinstance(other, Queries):
-            raise TuiGruError(f"a run is compared with another session, not {arguments.shown(other)}; open it first")
+            raise TuiGruError(f"a run is compared with another session, not {errors.shown(other)}; open it first")
         mine, theirs = (run.report(name, whole=False, progress=progress) for run, name in zip((self, other), names, strict=True))
         return analysis.report.RunComparison(mine, theirs)
 
@@ -535,7 +534,7 @@ class Queries:
             held_out=unseen,
             monitor=monitor,
             progress=between,
-            whole=arguments.truth("whole", whole),
+            whole=arguments.boolean("whole", whole),
         )
 
     def units(
@@ -555,7 +554,7 @@ class Queries:
         `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all. Raises
         `TuiGruError`.
         """
-        name, without = self._code_name(name) or self.program.main_state, arguments.truth("without", without)
+        name, without = self._code_name(name) or self.program.main_state, arguments.boolean("without", without)
         arguments.callback("progress", progress)
         if row is not None:
             return analysis.units.over_row(self._moment, name, row)
@@ -587,7 +586,7 @@ class Queries:
         `max(abs(h))` or `h[0, 3] - prev(h)[0, 3]`, in which a value has one row. `units` compares each unit with all of these from
         then on. Raises `TuiGruError`; `ConditionError` for an expression that cannot be evaluated.
         """
-        typed, path = arguments.text("a feature", typed).strip(), Path(typed.strip()).expanduser()
+        typed, path = arguments.string("a feature", typed).strip(), Path(typed.strip()).expanduser()
         if path.suffix in (".npy", ".txt", ".csv") or (os.sep in typed and path.is_file()):
             found = analysis.units.feature_of_file(path, self._corpus.text)
         elif typed[:1] != "[" and _OPERATOR.search(typed) and (compiled := self._compiled(typed)) is not None:
@@ -642,7 +641,7 @@ class Queries:
         self._check_whole("influence is")
         run, config = self._run, self.config
         known = index_of(config.vocabulary)
-        chosen = None if character is None else known.get(arguments.text("the character", character))
+        chosen = None if character is None else known.get(arguments.string("the character", character))
         if character is not None and chosen is None:
             raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
@@ -655,7 +654,7 @@ class Queries:
             row,
             character=chosen,
             back=back,
-            occlusion=arguments.truth("occlusion", occlusion),
+            occlusion=arguments.boolean("occlusion", occlusion),
             stop=stop,
         )
 
@@ -707,14 +706,14 @@ class Queries:
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default that of `hold_out`."""
-        return analysis.findings_of_course.held_out_text(self.config, arguments.text("held_out", held_out) or self.held_out)
+        return analysis.findings_of_course.held_out_text(self.config, arguments.string("held_out", held_out) or self.held_out)
 
     def _timestep(self, t: int | None) -> int | None:
-        return None if t is None else arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
+        return None if t is None else arguments.integer("the timestep t", t, least=0, most=self.config.seq_length - 1)
 
     def _code_name(self, name: str) -> str:
         """Return the code spelling of a name in code or as on screen: `h_tilde` for `h̃`. An unknown one is returned unchanged."""
-        return self.program.code_name(arguments.text("a name", name))
+        return self.program.code_name(arguments.string("a name", name))
 
     def _parameter(self, name: str) -> str:
         """Return the name of a parameter. Raises `TuiGruError` if it is not one."""
@@ -731,7 +730,7 @@ class Queries:
         return corpus
 
     def _tokens(self, text: Text) -> Text:
-        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
+        return text if isinstance(text, tuple) else cut(arguments.string("the text", text, option="text"), self.config.vocabulary)
 
     def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
         config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.asked

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 import numpy as np
 
-from tui_gru import analysis
-from tui_gru import errors as arguments
+from tui_gru import analysis, arguments, errors
 from tui_gru.analysis.trouble import all_finite, first_not_finite
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, as_index, plan
@@ -23,7 +22,8 @@ from tui_gru.engine.config import Config, Options, Sampler, check_options, check
 from tui_gru.engine.data import config_from
 from tui_gru.engine.numbers import mib, significant
 from tui_gru.engine.weights import Weights
-from tui_gru.errors import FilePath, TuiGruError, permitted
+from tui_gru.errors import TuiGruError
+from tui_gru.paths import FilePath, permitted
 from tui_gru.session import pages
 from tui_gru.session.queries import Queries
 from tui_gru.session.snapshot import Snapshot
@@ -71,7 +71,7 @@ class Session(Queries):
             epochs = _checked_epochs(epochs)
             state = beginning(config_from(options), epochs, history_memory)
         elif not isinstance(state, State):
-            raise TuiGruError(f"state must be `Session.state` of another session, not {arguments.shown(state)}")
+            raise TuiGruError(f"state must be `Session.state` of another session, not {errors.shown(state)}")
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
         super().__init__(Run(state))
@@ -95,8 +95,8 @@ class Session(Queries):
 
         A run on imported batches ends with the last.
         """
-        config = arguments.expected("config", config, Config, "a result of `Config.of`")
-        weights = None if weights is None else arguments.expected("weights", weights, Weights, "those of another session")
+        config = arguments.instance("config", config, Config, "a result of `Config.of`")
+        weights = None if weights is None else arguments.instance("weights", weights, Weights, "those of another session")
         return cls(state=beginning(config, config.source.epochs, history_memory, weights))
 
     @classmethod
@@ -127,7 +127,7 @@ class Session(Queries):
             return session
         from tui_gru.storage.store import RecordedFile, read_session
 
-        file = RecordedFile.resume(path, _recording_of, history_memory) if arguments.truth("record", record) else None
+        file = RecordedFile.resume(path, _recording_of, history_memory) if arguments.boolean("record", record) else None
         opened = read_session(path, _recording_of, history_memory) if file is None else file.begun
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
@@ -174,8 +174,8 @@ class Session(Queries):
 
     def carry_over(self, state: State, marks: Marks) -> None:
         """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""
-        state = arguments.expected("state", state, State, "`Session.state` of another session")
-        marks = arguments.expected("marks", marks, Marks, "the marks of a state")
+        state = arguments.instance("state", state, State, "`Session.state` of another session")
+        marks = arguments.instance("marks", marks, Marks, "the marks of a state")
         self._run.update(stops=state.stops, marks=marks, stop_on_nan=state.stop_on_nan, kept=state.kept)
         self._run.update(last_condition=state.last_condition)
 
@@ -193,12 +193,12 @@ class Session(Queries):
 
     @notice.setter
     def notice(self, text: str) -> None:
-        self._run.notice = Notice(text) if arguments.text("a notice", text) else None
+        self._run.notice = Notice(text) if arguments.string("a notice", text) else None
 
     def add_notice(self, text: str, *, warning: bool = False, first: bool = False) -> None:
         """Append a message to that of the last verb, or prepend it if `first` is True."""
-        one = Notice(arguments.text("a notice", text), arguments.truth("warning", warning))
-        first = arguments.truth("first", first)
+        one = Notice(arguments.string("a notice", text), arguments.boolean("warning", warning))
+        first = arguments.boolean("first", first)
         self._run.notice = joined(one, self._run.notice) if first else joined(self._run.notice, one)
 
     @property
@@ -225,7 +225,7 @@ class Session(Queries):
         with run.verb():
             before, here, level = run.state.stride, run.state.tick, check_level(level)
             index = run.timeline.step_index(level)
-            count = max(-FAR, min(FAR, arguments.whole("count", count)))
+            count = max(-FAR, min(FAR, arguments.integer("count", count)))
             stride = before.onwards(level, here, count)
             target, cut = stride.target(index, count)
             memory = before if cut and target == here else stride.with_steps(count, target, cut)
@@ -247,7 +247,7 @@ class Session(Queries):
         Other than in one call of `step`, a breakpoint or watch ends only the step in which it stops. The steps up to there are one
         walk. Ends early if interrupted. Returns the position. Raises `TuiGruError` for an unknown level.
         """
-        run, level, count = self._run, check_level(level), arguments.whole("count", count)
+        run, level, count = self._run, check_level(level), arguments.integer("count", count)
         direction, left, interrupts = 1 if count > 0 else -1, min(abs(count), FAR), run.interrupts.count
         with run.verb():
             while left and run.interrupts.count == interrupts:
@@ -277,7 +277,7 @@ class Session(Queries):
         """
         run = self._run
         with run.verb():
-            tick, along = tick_of(place, run.position, run.program), arguments.truth("along", along)
+            tick, along = tick_of(place, run.position, run.program), arguments.boolean("along", along)
             with nullcontext() if along else run.leaving(), run.under_way():
                 run.go(tick, progress)
         return run.position
@@ -289,7 +289,7 @@ class Session(Queries):
         """
         run = self._run
         with run.verb():
-            count = arguments.whole("count", count, least=0)
+            count = arguments.integer("count", count, least=0)
             run.check_trains()
             with run.writing(progress), run.under_way():
                 for _ in range(count):
@@ -309,7 +309,7 @@ class Session(Queries):
         """
         run, program = self._run, self.program
         with run.verb():
-            line = self.program.code_name(arguments.text("a line", line))
+            line = self.program.code_name(arguments.string("a line", line))
             ticks = {program.tick_of(line, t) for t in range(program.seq_length)} - {None}
             if not ticks:
                 raise TuiGruError(f"there is no line that computes {line!r}")
@@ -364,7 +364,7 @@ class Session(Queries):
         with self._run.verb():
             if not self.state.last_condition:
                 raise TuiGruError("no condition has been searched for yet; t searches for one")
-            return self._run.search(self.state.last_condition, arguments.truth("forwards", forwards), progress)
+            return self._run.search(self.state.last_condition, arguments.boolean("forwards", forwards), progress)
 
     def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
         """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.
@@ -407,7 +407,7 @@ class Session(Queries):
 
     @stop_on_nan.setter
     def stop_on_nan(self, value: bool) -> None:
-        self._run.update(stop_on_nan=arguments.truth("stop_on_nan", value))
+        self._run.update(stop_on_nan=arguments.boolean("stop_on_nan", value))
 
     @property
     def check_every_batch(self) -> bool:
@@ -419,7 +419,7 @@ class Session(Queries):
 
     @check_every_batch.setter
     def check_every_batch(self, value: bool) -> None:
-        self._run.checks.turn(arguments.truth("check_every_batch", value))
+        self._run.checks.turn(arguments.boolean("check_every_batch", value))
 
     @property
     def checked(self) -> CheckTotals | None:
@@ -490,7 +490,7 @@ class Session(Queries):
 
         Raises `TuiGruError` for anything else.
         """
-        lines = (" ".join(line.split()) for line in arguments.text("a text", text).strip().split("\n"))
+        lines = (" ".join(line.split()) for line in arguments.string("a text", text).strip().split("\n"))
         mark = Mark(letter, self.branch, self.state.tick, "\n".join(lines))
         self._set_marks(self.state.marks.with_mark(mark))
         return mark
@@ -505,7 +505,7 @@ class Session(Queries):
 
     def next_mark(self, forwards: bool = True, *, progress: SearchProgress | None = None) -> Position:
         """Go to the next mark, or to the one before: in time, then on the next branch. Raises `TuiGruError` if there is none."""
-        mark = self.state.next_mark(arguments.truth("forwards", forwards))
+        mark = self.state.next_mark(arguments.boolean("forwards", forwards))
         return self._jump(mark.branch, mark.tick, progress)
 
     def _jump(self, branch: str, tick: int, progress: SearchProgress | None) -> Position:
@@ -534,7 +534,7 @@ class Session(Queries):
     def learning(self, value: bool) -> None:
         run = self._run
         with run.verb():
-            value = arguments.truth("learning", value)
+            value = arguments.boolean("learning", value)
             if value and not run.program.goes_back:
                 run.check_trains()
             if value != run.settings.learning:
@@ -585,7 +585,7 @@ class Session(Queries):
         """
         from tui_gru.analysis.what_if import WhatIf
 
-        run, what = self._run, arguments.expected("a what-if", what, WhatIf, "a result of `Session.what_if`")
+        run, what = self._run, arguments.instance("a what-if", what, WhatIf, "a result of `Session.what_if`")
         if what.silent is not None:
             unit = what.silent.written(run.program)
             raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
@@ -653,7 +653,7 @@ class Session(Queries):
         with self._run.verb():
             state = self.state
             if name is not None:
-                name = arguments.text("a branch", name) or self._relative
+                name = arguments.string("a branch", name) or self._relative
                 if name == state.branch:
                     raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(state.others)}")
                 if name not in state.branches.names:
@@ -684,8 +684,8 @@ class Session(Queries):
 
         run = self._run
         with run.verb():
-            length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
-            if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
+            length = arguments.integer("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
+            if len(arguments.string("the primer", primer, option="primer")) > LONGEST_PRIMER:
                 raise TuiGruError(f"the primer of a session's sample has at most {LONGEST_PRIMER:,} characters", option="primer")
 
             def stop(done: int) -> bool:
@@ -773,7 +773,7 @@ class Session(Queries):
         from tui_gru.storage import state as stored
         from tui_gru.storage.file import from_json, to_json
 
-        name, begin = arguments.text("the name of a saved value", name), arguments.truth("begin", begin)
+        name, begin = arguments.string("the name of a saved value", name), arguments.boolean("begin", begin)
         if name in stored.ENTRIES:
             raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
@@ -784,7 +784,7 @@ class Session(Queries):
 
 
 def _checked_epochs(epochs: int | None) -> int | None:
-    return None if epochs is None else arguments.whole("epochs", epochs, least=1, most=FAR, option="epochs")
+    return None if epochs is None else arguments.integer("epochs", epochs, least=1, most=FAR, option="epochs")
 
 
 def _recording_of(identity: Mapping[str, Any], folder: Path) -> Imported:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from tui_gru import analysis
-from tui_gru import errors as arguments
+from tui_gru import analysis, arguments
 from tui_gru.analysis.trouble import TroubleWatch
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings
@@ -416,7 +415,7 @@ class Run:
         """
         from tui_gru.debugger.search import HitCounter, scalars_of
 
-        temporary = resolve(Breakpoint(0, condition=arguments.text("a condition", condition)), self.program)
+        temporary = resolve(Breakpoint(0, condition=arguments.string("a condition", condition)), self.program)
         temporary.check(self.program)  # an invalid condition is not stored
         timeline, hits = self.timeline, self.stops.hits.of(self.timeline, temporary.key)
         counter = HitCounter(temporary, timeline, hits, scalars_of(timeline), stops_runs=True)
@@ -565,7 +564,7 @@ def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEve
 
 def beginning(config: Config, epochs: int | None, history_memory: int, weights: Weights | None = None) -> State:
     """Return the initial state of a session; `weights` default to the initial weights of the config. Raises `TuiGruError`."""
-    memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
+    memory = Memory(config, arguments.integer("history_memory", history_memory, least=0, option="history_memory"))
     learning = not config.source.can(Ability.TRAIN) and config.source.can(Ability.BACKWARD)
     weights = initial_weights(config) if weights is None else weights
     return State(config, epochs, Branches.begin(Timeline.begin(TrainingSettings(learning, config.settings), weights, memory)))

@@ -24,7 +24,7 @@ from tui_gru.disk import save_bytes
 from tui_gru.schema import __version__
 
 if TYPE_CHECKING:
-    from tui_gru.errors import FilePath
+    from tui_gru.paths import FilePath
     from tui_gru.storage.store import FileIdentity, OpenedSession, RecordedFile
 
 # ------------------------------------------------------------------------------

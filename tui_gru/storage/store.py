@@ -21,7 +21,8 @@ from tui_gru.debugger.program import program_of
 from tui_gru.debugger.state import State
 from tui_gru.disk import Flusher, synchronise_folder
 from tui_gru.engine.config import Config
-from tui_gru.errors import FilePath, TuiGruError, is_permitted, own_folder, permitted, shown
+from tui_gru.errors import TuiGruError, shown
+from tui_gru.paths import FilePath, is_permitted, permitted, served_folder
 from tui_gru.storage import file as session_file
 from tui_gru.storage import state as facts
 from tui_gru.storage.state import OpenRecording, StateWriter, read_state
@@ -55,7 +56,7 @@ def session_path(name: FilePath) -> Path:
     A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`. In a confined process both
     refer to its folder (`errors.permitted`).
     """
-    path, folder = _expanded(name), own_folder()
+    path, folder = _expanded(name), served_folder()
     if path.name != os.fspath(name) or path.suffix == SUFFIX:
         return permitted(path)
     file = f"{path.name}{SUFFIX}"
@@ -137,7 +138,7 @@ def written_in(file: session_file.SessionFile) -> int:
 
 def named_files() -> list[Path]:
     """Return the files of the sessions that a name can refer to; in a confined process those in its folder."""
-    folder = own_folder()
+    folder = served_folder()
     return own_files() if folder is None else [path for path in own_files(folder) if is_permitted(path)]
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tui_gru import errors as arguments
+from tui_gru import arguments
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
@@ -114,7 +114,7 @@ class Trace:
     """
 
     def __init__(self, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> None:
-        arguments.whole("epochs", epochs, least=0, option="epochs")
+        arguments.integer("epochs", epochs, least=0, option="epochs")
         if not 0 <= from_epoch < max(epochs, 1):
             raise TuiGruError(
                 f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: epochs count from 0, and epochs is {epochs}",

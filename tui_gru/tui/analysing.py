@@ -11,12 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru import analysis
+from tui_gru.arguments import LARGEST
 from tui_gru.debugger.expressions import compile_expression
 from tui_gru.debugger.position import Reader, in_words, position_of, shortened
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import decimals
 from tui_gru.engine.source import Ability
-from tui_gru.errors import LARGEST, TuiGruError
+from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
 from tui_gru.torch_loading import is_installed, require_torch

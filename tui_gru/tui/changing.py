@@ -19,7 +19,8 @@ from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, comman
 from tui_gru.engine.config import SAMPLERS, TUTORIAL_TEXT, Sampler
 from tui_gru.engine.numbers import counted
 from tui_gru.equations.syntax import did_you_mean
-from tui_gru.errors import TuiGruError, is_permitted, permitted
+from tui_gru.errors import TuiGruError
+from tui_gru.paths import is_permitted, permitted
 from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
 from tui_gru.tui import panels

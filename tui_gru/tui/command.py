@@ -25,7 +25,7 @@ from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.numbers import decimals
-from tui_gru.errors import is_permitted, permitted
+from tui_gru.paths import is_permitted, permitted
 from tui_gru.session.answers import mark_names
 from tui_gru.tui.keys import Arguments, Verb, abbreviated, by_name, example
 from tui_gru.tui.session_screen import SessionScreen

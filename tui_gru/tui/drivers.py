@@ -16,7 +16,8 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.drivers.web_driver import WebDriver
 from textual.message import Message
 
-from tui_gru.errors import SERVED_FOLDER, TuiGruError, confine
+from tui_gru.errors import TuiGruError
+from tui_gru.paths import SERVED_FOLDER, confine
 from tui_gru.tui.terminal import GuardedApp, InputParser
 
 # ------------------------------------------------------------------------------

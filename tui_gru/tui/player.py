@@ -33,6 +33,7 @@ from rich.style import Style
 from textual.color import Color as CssColor
 from textual.strip import Strip
 
+from tui_gru.arguments import integer
 from tui_gru.debugger.derivation import MOST_TERMS, DerivationRow, Node, ValueRef, first_opened, laid_out
 from tui_gru.debugger.derivation import Path as TermPath
 from tui_gru.debugger.explain import Explainer
@@ -41,7 +42,8 @@ from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Branch
 from tui_gru.disk import save_bytes
 from tui_gru.engine.numbers import short, short_percent
-from tui_gru.errors import FilePath, TuiGruError, safe_text, shown, whole
+from tui_gru.errors import TuiGruError, safe_text, shown
+from tui_gru.paths import FilePath
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.app import TuiGruApp, make_app
@@ -104,7 +106,7 @@ class Walk:
             tick for tick in (*marks, here) if index.tick(index.count(tick)) != tick or any(index.count(tick) in j for j in jumped)
         }
         total = 1 + steps - sum(map(len, jumped)) + len(apart)
-        wanted = total if last is None else min(whole("last", last, least=1, option="last"), total)
+        wanted = total if last is None else min(integer("last", last, least=1, option="last"), total)
         most = min(MOST_MOMENTS, MOST_CELLS // (size[0] * size[1]))
         if wanted > most:
             raise TuiGruError(
@@ -505,7 +507,7 @@ class Player:
         check_level(by)
         if not isinstance(size, tuple | list) or len(size) != 2:
             raise TuiGruError(f"size must be two whole numbers, columns and rows, not {shown(size)}", option="size")
-        size = whole("the columns of size", size[0], option="size"), whole("the rows of size", size[1], option="size")
+        size = integer("the columns of size", size[0], option="size"), integer("the rows of size", size[1], option="size")
         if size[0] < LEAST_SIZE[0] or size[1] < LEAST_SIZE[1]:
             least = "x".join(map(str, LEAST_SIZE))
             raise TuiGruError(f"a screen of {size[0]}x{size[1]} shows no number; the smallest is {least}", option="size")
