@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pytest
 
 from tui_gru.engine.config import Config
-from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, line, partly, reader, within
+from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, one_line, partly, reader, within
 
 
 class Row(NamedTuple):
@@ -24,7 +24,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Fact:
-    name: Annotated[str, line(5)]
+    name: Annotated[str, one_line(5)]
     rate: Rate
     cut: bool
     text: Tokens

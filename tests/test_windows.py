@@ -133,7 +133,7 @@ def test_a_pipe_that_its_reader_has_closed_is_no_error(windows, monkeypatch):
 
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=Closed(), isatty=lambda: False))
     windows(output)
-    with pytest.raises(BrokenPipeError), output.opened(output.STANDARD_OUTPUT) as out:
+    with pytest.raises(BrokenPipeError), output.open_output(output.STANDARD_OUTPUT) as out:
         out.write(b"text")
 
 
@@ -188,7 +188,7 @@ async def test_files_are_completed_behind_a_backslash(windows, monkeypatch, tmp_
     app = make_app(Config.of())
     async with headless(app, (80, 24)):
         windows(line, **there)
-        assert [each.text for each in line.completed(app.main, "file", "runs\\o").candidates] == ["runs\\own.cell"]
+        assert [each.text for each in line.completions(app.main, "file", "runs\\o").candidates] == ["runs\\own.cell"]
 
 
 def test_a_recording_has_the_same_bytes_as_elsewhere(monkeypatch, tmp_path):

@@ -31,7 +31,7 @@ def within(least: float, most: float | None = MOST, *, below: float = math.inf) 
     return check
 
 
-def line(longest: int) -> Callable[[str], None]:
+def one_line(longest: int) -> Callable[[str], None]:
     """Return a check for a text on one line without control characters."""
 
     def check(value: str) -> None:

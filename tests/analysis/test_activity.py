@@ -22,9 +22,9 @@ from tui_gru.analysis.units import (
     context,
     feature_of,
     feature_of_numbers,
-    of_text,
     over_row,
-    read_text,
+    values_after_characters,
+    values_of_text,
 )
 
 DRAW = np.random.default_rng(7)
@@ -180,10 +180,10 @@ def test_a_row_of_the_batch_as_far_as_it_is_computed(model):
 
 def test_a_whole_text():
     session = Session(text=TEXT, hidden_size=4, batch_size=2, seq_length=5)
-    found = read_text(session.config, session.snapshot().moment.weights, TEXT, ["h", "term2"])
-    assert of_text("h", found, TEXT).values is not None
-    assert of_text("h", found, TEXT).unit(3).tolist() == found["h"][:, 3].tolist()
-    assert of_text("term2", found, TEXT).units == 1
+    found = values_after_characters(session.config, session.snapshot().moment.weights, TEXT, ["h", "term2"])
+    assert values_of_text("h", found, TEXT).values is not None
+    assert values_of_text("h", found, TEXT).unit(3).tolist() == found["h"][:, 3].tolist()
+    assert values_of_text("term2", found, TEXT).units == 1
 
 
 @pytest.mark.parametrize(

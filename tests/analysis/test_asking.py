@@ -8,7 +8,7 @@ import pytest
 
 from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
-from tui_gru.analysis.units import read_text
+from tui_gru.analysis.units import values_after_characters
 
 
 def trained(batches=3, **options):
@@ -26,7 +26,7 @@ def test_units_of_a_row_and_of_the_text(model):
     for t in range(session.config.seq_length):
         assert (row.values[t] == session.value(state, t=t)[0]).all()
     text = session.config.text
-    expected = read_text(session.config, session.snapshot().moment.weights, text, [state])[state]
+    expected = values_after_characters(session.config, session.snapshot().moment.weights, text, [state])[state]
     assert (session.units().values == expected).all()
     assert session.units(text=text[:3]).values.shape == (3, session.config.hidden_size)
     assert session.units(text=text[:3]).text == text[:3]

@@ -8,7 +8,7 @@ import pytest
 from tests.debugger import models
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.what_if import BranchSamples
-from tui_gru.engine.sampling import sample
+from tui_gru.engine.sampling import sample_text
 
 MODELS = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 BATCHES = 9
@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_on_one_branch_is_furthest_apart():
 def test_samples_are_of_the_weights_of_this_moment():
     session = forked(lambda s: [s.edit("by", (i,), 9.0 * (i == 1)) for i in range(4)], "e2 b1")
     found = session.apart().samples
-    drawn = sample(session.config, session.snapshot().moment.weights, "Ma", len(found.mine), temperature=0)
+    drawn = sample_text(session.config, session.snapshot().moment.weights, "Ma", len(found.mine), temperature=0)
     assert found.primer + found.mine == drawn.text
     assert found.first is not None
     assert found.count == sum(one != other for one, other in zip(found.mine, found.theirs, strict=True))

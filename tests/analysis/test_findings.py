@@ -24,7 +24,7 @@ from tests.soak.healthy import block, random_options, random_text
 from tests.soak.mistakes import healthy, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.examined import Finding, RunFacts
-from tui_gru.analysis.findings import TABLE, Harm, by_cause, find
+from tui_gru.analysis.findings import TABLE, Harm, by_cause, find_problems
 from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.trials import UNDO, changes, loss_after, undo_of
 from tui_gru.debugger.position import batch_in_words
@@ -704,7 +704,7 @@ def test_what_has_gone_again_was_seen_when_it_says():
     timeline = session.state.timeline
 
     def seen(batch: int) -> set[str]:
-        return {each.name for each in find(timeline, timeline.moment(timeline.end_of(batch)))}
+        return {each.name for each in find_problems(timeline, timeline.moment(timeline.end_of(batch)))}
 
     for each in gone:
         first, last = each.first_seen.number, each.last_seen.number
@@ -796,7 +796,7 @@ def test_a_gradient_that_vanishes_while_only_pairs_of_characters_are_learned_is_
     options = random_options(700194) | {"cell": "minimal-rnn", "optimizer": "adam", "learning_rate": 0.01}
     session = run(150, **options)
     timeline = session.state.timeline
-    assert "vanishing-gradient" in {each.name for each in find(timeline, timeline.moment(timeline.end_of(54)))}
+    assert "vanishing-gradient" in {each.name for each in find_problems(timeline, timeline.moment(timeline.end_of(54)))}
     assert session.findings() == session.gone() == ()
 
 

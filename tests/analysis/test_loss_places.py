@@ -11,7 +11,7 @@ from tests.debugger.models import parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.losses import TextLosses, estimate_without_units, loss_of_rows, of_batch, without_each_unit
-from tui_gru.analysis.units import feature_of, read_silenced, read_text
+from tui_gru.analysis.units import feature_of, read_silenced, values_after_characters
 
 TEXT = "the cat sat on the mat; the rat ran. " * 6
 
@@ -61,8 +61,8 @@ def test_only_what_has_been_computed():
 
 def test_a_whole_text_by_class():
     session = trained()
-    read = read_text(session.config, session.snapshot().moment.weights, TEXT, ["term2"])
-    found = loss_places.of_text(read, session.program, TEXT)
+    read = values_after_characters(session.config, session.snapshot().moment.weights, TEXT, ["term2"])
+    found = loss_places.losses_of_text(read, session.program, TEXT)
     assert found.mean == pytest.approx(-read["term2"][:-1].mean(), rel=1e-6)
     shares = {share.name: share for share in found.by_class()}
     for each in (feature_of("vowels"), feature_of("spaces")):
@@ -186,7 +186,7 @@ def test_a_unit_that_is_held_is_0_after_every_character_and_nothing_else_is_chan
         names, units = [name, row], session.config.hidden_size
         held = np.concatenate([np.zeros((1, units), bool), np.eye(units, dtype=bool)])
         found = read_silenced(session.config, weights, text, names, name, held)
-        plain = read_text(session.config, weights, text, names)
+        plain = values_after_characters(session.config, weights, text, names)
         for each in names:
             assert np.allclose(found[each][0], plain[each], atol=2e-5, equal_nan=True)
         assert (found[name][held[:, None].repeat(len(text), 1)] == 0).all()

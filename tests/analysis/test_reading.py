@@ -10,7 +10,7 @@ import pytest
 from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis import units as reading
-from tui_gru.analysis.units import StoppedError, read_text
+from tui_gru.analysis.units import StoppedError, values_after_characters
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.training import Trainer
 
@@ -44,7 +44,7 @@ def as_one_row(session, weights, names, length):
 def read_in_one_piece(*arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PIECES", 1)
-        return read_text(*arguments)
+        return values_after_characters(*arguments)
 
 
 def same(ours, theirs, dtype="float32"):
@@ -60,7 +60,9 @@ def test_every_model_is_read_as_it_reads_a_row_itself(model):
     weights, T = session.snapshot().moment.weights, session.config.seq_length
     names = [name for name, axes in session.config.model.axes.items() if axes[:2] == ("T", "B") and name != "y"]
     same(
-        read_text(session.config, weights, session.config.text, names), as_one_row(session, weights, names, T), session.config.dtype
+        values_after_characters(session.config, weights, session.config.text, names),
+        as_one_row(session, weights, names, T),
+        session.config.dtype,
     )
 
 
@@ -69,7 +71,9 @@ def test_pieces_side_by_side_are_the_one_row(options):
     session, weights = trained(**options)
     names = [*session.program.model.page.states, "term2"]
     by_row = read_in_one_piece(session.config, weights, LONG, names)
-    same(read_text(session.config, weights, LONG, names), {n: v[:-1] for n, v in by_row.items()}, session.config.dtype)
+    same(
+        values_after_characters(session.config, weights, LONG, names), {n: v[:-1] for n, v in by_row.items()}, session.config.dtype
+    )
     same(by_row, as_one_row(session, weights, names, 97), session.config.dtype)
 
 
@@ -85,7 +89,7 @@ def slow(weights, chars=slice(None)):
 def test_a_network_that_does_not_forget_is_read_as_one_row():
     session, weights = trained()
     done = []
-    found = read_text(session.config, slow(weights), LONG, ["h"], progress=lambda *at: done.append(at))
+    found = values_after_characters(session.config, slow(weights), LONG, ["h"], progress=lambda *at: done.append(at))
     same(found, read_in_one_piece(session.config, slow(weights), LONG, ["h"]))
     assert done[-1] == (len(LONG), len(LONG))
 
@@ -95,14 +99,14 @@ def test_a_network_that_ceases_to_forget_is_read_as_one_row_after_all():
     session, weights = trained(text)
     weights = slow(weights, session.config.vocabulary.index("z"))
     done = []
-    found = read_text(session.config, weights, text, ["h"], progress=lambda *at: done.append(at))
+    found = values_after_characters(session.config, weights, text, ["h"], progress=lambda *at: done.append(at))
     same(found, read_in_one_piece(session.config, weights, text, ["h"]))
     assert done[-1] == (2 * len(text), 2 * len(text))
 
 
 def test_the_loss_is_of_the_character_after_it_and_nothing_comes_after_the_last():
     session, weights = trained()
-    found = read_text(session.config, weights, LONG, ["term2", "y_hat", "term1"])
+    found = values_after_characters(session.config, weights, LONG, ["term2", "y_hat", "term1"])
     ids = np.array([session.config.vocabulary.index(char) for char in LONG])
     expected = np.log(found["y_hat"][np.arange(len(ids) - 1), ids[1:]])
     assert np.allclose(found["term2"][:-1], expected, atol=1e-5)
@@ -114,27 +118,27 @@ def test_the_loss_is_of_the_character_after_it_and_nothing_comes_after_the_last(
 def test_windows_of_a_model_that_reads_both_ways_leave_nothing_out():
     session, weights = trained(text=WORDS * 9, bidirectional=True, batch_size=2)
     names = list(session.program.model.page.states)
-    found = read_text(session.config, weights, WORDS[:25], names)
+    found = values_after_characters(session.config, weights, WORDS[:25], names)
     assert {values.shape for values in found.values()} == {(25, 5)}
-    alone = read_text(session.config, weights, WORDS[22:25], names)
+    alone = values_after_characters(session.config, weights, WORDS[22:25], names)
     same({name: values[22:] for name, values in found.items()}, alone)
 
 
 def test_progress_ends_at_the_end_and_a_stop_is_heeded():
     session, weights = trained()
     done = []
-    read_text(session.config, weights, LONG, ["h"], progress=lambda *at: done.append(at))
+    values_after_characters(session.config, weights, LONG, ["h"], progress=lambda *at: done.append(at))
     assert done == sorted(done)
     assert done[-1] == (len(LONG), len(LONG))
     with pytest.raises(StoppedError, match=r"stopped after [\d,]+ of 4,400 characters"):
-        read_text(session.config, weights, LONG, ["h"], stop=lambda: True)
+        values_after_characters(session.config, weights, LONG, ["h"], stop=lambda: True)
 
 
 def test_the_run_is_not_touched():
     session, weights = trained()
     before, flat = session.snapshot(), weights.flat.copy()
     values = {name: before.record.array(name).copy() for name in ("h", "z", "dh")}
-    read_text(session.config, weights, LONG, ["h", "z"])
+    values_after_characters(session.config, weights, LONG, ["h", "z"])
     assert (weights.flat == flat).all()
     for name, value in values.items():
         assert (before.record.array(name) == value).all()
@@ -144,7 +148,7 @@ def test_weights_that_are_not_numbers():
     session, weights = trained()
     weights = weights.copy()
     weights.flat[...] = np.nan
-    found = read_text(session.config, weights, LONG, ["h", "term2"])
+    found = values_after_characters(session.config, weights, LONG, ["h", "term2"])
     assert np.isnan(found["h"]).all()
 
 
@@ -160,14 +164,14 @@ def test_weights_that_are_not_numbers():
 def test_what_cannot_be_read_is_refused(text, names, message):
     session, weights = trained()
     with pytest.raises(TuiGruError, match=message):
-        read_text(session.config, weights, text, names)
+        values_after_characters(session.config, weights, text, names)
 
 
 def test_more_than_the_memory_holds_is_refused(monkeypatch):
     session, weights = trained()
     monkeypatch.setattr(reading, "machine_memory", lambda: 2**16)
     with pytest.raises(TuiGruError, match=r"h, z after each of 4,400 characters would take 0\.0 GiB; give a part of the text"):
-        read_text(session.config, weights, LONG, ["h", "z"])
+        values_after_characters(session.config, weights, LONG, ["h", "z"])
 
 
 #: A mean over the rows, and one over the timesteps: a text read in parallel, or in longer pieces, would give other values.

@@ -32,12 +32,12 @@ from tui_gru.analysis.report import (
     Figure,
     FigureLine,
     RunComparison,
-    as_html,
     as_markdown,
     as_svg,
-    bars,
     batch_ticks,
     figure_svg,
+    report_html,
+    svg_bars,
     value_ticks,
 )
 from tui_gru.analysis.trials import command_line
@@ -256,7 +256,7 @@ def test_only_what_can_be_typed_of_a_cure_is_code(tutorial, cure, written):
     report = replace(report, findings=(replace(report.findings[0], cure=cure, is_tried=True),))
     assert f"- cure: {written}\n" in as_markdown(report)
     code = re.sub("`(.+?)`", r"<code>\1</code>", written).replace("'", "&#x27;")
-    assert f"<p>Cure: {code}</p>" in as_html(report)
+    assert f"<p>Cure: {code}</p>" in report_html(report)
 
 
 class Page(HTMLParser):
@@ -289,16 +289,16 @@ def test_settings_that_were_changed_stand_in_the_configuration():
 
 def test_a_page_needs_no_script_and_no_other_file(session):
     page = Page()
-    page.feed(as_html(session.report("<script>alert(1)</script>")))
+    page.feed(report_html(session.report("<script>alert(1)</script>")))
     assert "script" not in {tag for tag, _ in page.tags}
     assert not {"src", "href", "onload"} & {name for _, attributes in page.tags for name in attributes}
     assert "<script>alert(1)</script>" in page.words
-    assert not re.search(r"url\(|@import", as_html(session.report()))
+    assert not re.search(r"url\(|@import", report_html(session.report()))
 
 
 def test_the_equations_are_set_as_mathematics_beside_their_text(session, tutorial):
     for each in (session, tutorial):
-        report, written = each.report(), as_html(each.report())
+        report, written = each.report(), report_html(each.report())
         lines = [line for _, lines in report.equations for line in lines]
         assert [phase for phase, _ in report.equations] == ["forward", "loss", "backward", "update"]
         listed = each.program_text()
@@ -316,7 +316,7 @@ def test_the_equations_are_set_as_mathematics_beside_their_text(session, tutoria
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium")
 def test_a_browser_sets_the_equations(tutorial, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(as_html(tutorial.report()), encoding="utf-8")
+    path.write_text(report_html(tutorial.report()), encoding="utf-8")
     page = chromium.Chromium(dark=False)
     try:
         page.open(path.as_uri(), "true")
@@ -360,7 +360,7 @@ CONTRAST = """(() => {
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="needs Chromium")
 def test_a_page_can_be_read_at_night_on_a_phone_and_on_paper(tutorial, tmp_path):
     path, both = tmp_path / "report.html", tmp_path / "both.html"
-    path.write_text(as_html(tutorial.report()), encoding="utf-8")
+    path.write_text(report_html(tutorial.report()), encoding="utf-8")
     comparison = RunComparison(tutorial.report("one"), Session().report("other"))
     both.write_text(COMPARISON_WRITERS[".html"](comparison), encoding="utf-8")
     page, grounds = chromium.Chromium(dark=False), set()
@@ -388,7 +388,7 @@ def test_a_page_can_be_read_at_night_on_a_phone_and_on_paper(tutorial, tmp_path)
 def test_a_page_has_heads_and_its_pictures_say_their_numbers(session, tutorial):
     for each in (session, tutorial):
         report = each.report()
-        written = as_html(report)
+        written = report_html(report)
         rows = re.findall(r"<tr>(.*?)</tr>", re.sub(r"<details.*?</details>", "", written))
         assert all(row.startswith("<th") for row in rows)
         assert re.findall(r"<h(\d)", written)[0] == "1"
@@ -400,7 +400,7 @@ def test_a_page_has_heads_and_its_pictures_say_their_numbers(session, tutorial):
 
 
 def test_each_bar_of_a_chart_has_its_name_before_it_and_its_words_after_it():
-    drawn, height = bars([("vowels", 2.0, "2.00  60 %"), ("<digits>", 1.0, "1.00  40 %")])
+    drawn, height = svg_bars([("vowels", 2.0, "2.00  60 %"), ("<digits>", 1.0, "1.00  40 %")])
     picture = "".join(drawn)
     texts = re.findall(r'<text x="(\d+)"[^>]*>([^<]*)</text>', picture)
     widths = [float(width) for width in re.findall(r'<rect x="128"[^>]* width="([\d.]+)"', picture)]
@@ -437,7 +437,7 @@ def test_weights_that_are_not_finite_leave_the_rest():
 
 def test_one_character_that_predictions_need_is_one(session):
     memory = ContextMemory((1, 2), np.ones(2), np.zeros(2), 1.0, 1.0, np.ones(2), np.ones(2))
-    assert "Its predictions need 1 character. " in as_html(replace(session.report(), memory=memory))
+    assert "Its predictions need 1 character. " in report_html(replace(session.report(), memory=memory))
 
 
 def test_each_chart_is_a_file_of_its_own(session, tmp_path, capsys):
@@ -458,7 +458,7 @@ def test_from_the_command_line(session, tmp_path, capsys):
     session.save(saved)
     before = saved.read_bytes()
     assert main(["report", str(saved), "-o", str(out)]) == 0
-    assert out.read_text() == as_html(session.report("run"))
+    assert out.read_text() == report_html(session.report("run"))
     held_out = tmp_path / "other.txt"
     held_out.write_text(TEXT[5:90])
     assert main(["report", str(saved), "--held-out", str(held_out)]) == 0

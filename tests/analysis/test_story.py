@@ -11,7 +11,7 @@ from tests.analysis.test_findings import LEARNED, run
 from tests.session.test_imported_derivations import of_a_recording
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.story import LimitShare, matrices_of
-from tui_gru.engine.sampling import sample
+from tui_gru.engine.sampling import sample_text
 
 MODELS = {
     "gru": {},
@@ -98,7 +98,7 @@ def test_the_loss_of_a_held_out_text_and_the_sample_are_those_of_the_weights_of_
         session.seek(session.state.timeline.end_of(moment.batch))
         assert moment.held_out == pytest.approx(session.losses(text=unseen).mean, rel=1e-9)
         primer = session.config.as_string(session.config.text[:2])
-        drawn = sample(session.config, session.snapshot().moment.weights, primer, len(moment.sample))
+        drawn = sample_text(session.config, session.snapshot().moment.weights, primer, len(moment.sample))
         assert drawn.text == primer + moment.sample
     assert math.isnan(session.story(3).moments[0].held_out)
 

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tui_gru.capture.format import StepRecord, encoded, lines_name, shard_name, write_shard
+from tui_gru.capture.format import StepRecord, encoded_step, lines_name, shard_name, write_shard
 from tui_gru.capture.record import record
 from tui_gru.imported.recordings import open_recording
 
@@ -199,7 +199,7 @@ def make(folder: Path) -> None:
     with open(folder / lines_name(0), "a", encoding="utf-8") as lines:
         for number in range(1, KEPT):
             loss, norm, rate = 1 / (1 + number), 1 + 1 / number, 1e-3 * 0.999**number
-            arrays, about = encoded(replace(step, number=number, loss=loss, settings={**step.settings, "lr": rate}))
+            arrays, about = encoded_step(replace(step, number=number, loss=loss, settings={**step.settings, "lr": rate}))
             write_shard(folder / shard_name(number, 0), arrays, {**about, "why": "every", "norm": norm})
             lines.write(StepRecord(number, "every", loss, norm, (loss,)).written())
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.debugger.deriving import combined, rounding
 from tui_gru import Session
-from tui_gru.debugger.derivation import MOST_TERMS, Derivation, Form, Node, as_latex, as_text, first_opened, given, laid_out
-from tui_gru.debugger.program import joined
+from tui_gru.debugger.derivation import MOST_TERMS, Derivation, Form, Node, as_latex, derivation_text, first_opened, given, laid_out
+from tui_gru.debugger.program import signed_sum
 from tui_gru.engine.numbers import short
 from tui_gru.equations.writing import latex_text
 
@@ -85,7 +85,7 @@ def test_terms_have_no_shares_where_one_is_not_finite_or_all_are_zero():
 
 
 def test_a_small_share_is_not_written_as_none():
-    text = as_text(total(1.0, 1e-4), frozenset(), "")
+    text = derivation_text(total(1.0, 1e-4), frozenset(), "")
     assert ">99%" in text
     assert "<1%" in text
 
@@ -164,7 +164,7 @@ def test_as_text():
     session = Session()
     session.step("timestep", 2)
     root = session.explain("h", (1, 0))
-    assert as_text(root, frozenset(), "epoch 1 · batch 1 · t 2").splitlines() == [
+    assert derivation_text(root, frozenset(), "epoch 1 · batch 1 · t 2").splitlines() == [
         "h[row 2, unit 1] = +0.7663648    epoch 1 · batch 1 · t 2",
         "h = z⊙hₜ₋₁ + (1 − z)⊙h̃",
         "h[row 2, unit 1]  +0.7663648        −0.0184 + 0.7848",
@@ -199,7 +199,7 @@ def test_every_kind_of_derivation_is_valid_latex_and_text(name):
     assert written.count("{") == written.count("}")
     assert written.count(r"\left(") == written.count(r"\right)")
     assert "rounding" not in written
-    assert root.label in as_text(root, first_opened(root), "here")
+    assert root.label in derivation_text(root, first_opened(root), "here")
 
 
 def test_characters_that_latex_reads_as_commands_are_escaped():
@@ -232,5 +232,5 @@ def test_a_number_that_stands_in_two_places_is_opened_at_one():
 
 
 def test_summands_are_joined_by_their_signs():
-    assert joined(["1", "−2", "3"]) == ["1", "− 2", "+ 3"]
-    assert joined(["−1"]) == ["−1"]
+    assert signed_sum(["1", "−2", "3"]) == ["1", "− 2", "+ 3"]
+    assert signed_sum(["−1"]) == ["−1"]

@@ -40,7 +40,7 @@ def evaluated(node: Expression, read: Callable[[str], Value], sizes: dict[str, i
     def value(inner: Expression) -> Value:
         return evaluated(inner, read, sizes, part)
 
-    if node.label and (found := part(node.label, lambda: value(e.plain(node)))) is not None:
+    if node.label and (found := part(node.label, lambda: value(e.without_label(node)))) is not None:
         return found
     match node:
         case e.Name(name=name):

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from tests.equations.reading import formula
 from tui_gru import Session
-from tui_gru.debugger.evaluate import function_of
+from tui_gru.debugger.evaluate import function_in_float64
 from tui_gru.engine.weights import NUMPY_SETTINGS
 from tui_gru.equations import functions
 from tui_gru.equations.axes import ranges_of
@@ -43,8 +43,8 @@ f.WRITTEN |= {"ς": "softplus", "softplus": "softplus", "arcsinh": "arcsinh"}
 
 import numpy as np
 from tui_gru import Session
-from tui_gru.debugger.derivation import as_latex, as_text, first_opened
-from tui_gru.tui.help import explain
+from tui_gru.debugger.derivation import as_latex, derivation_text, first_opened
+from tui_gru.tui.help import explanation_of
 from tui_gru.tui.theme import ASCII, transliterate
 
 cell = Path(sys.argv[1], "new.cell")
@@ -71,10 +71,10 @@ assert checked["dap"].whole.against == "autograd" and checked["dap"].slopes.agai
 for name, words in (("p", "ς"), ("h", "arcsinh")):
     root = s.explain(name, (0, 1))
     opened = first_opened(root)
-    assert words + "(" in as_text(root, opened, ""), as_text(root, opened, "")
+    assert words + "(" in derivation_text(root, opened, ""), derivation_text(root, opened, "")
     assert r"\operatorname{" + ("softplus" if name == "p" else "arsinh") in as_latex(root, opened, "")
-assert explain(s.program, "ς", str) == "ς: a smooth relu"
-assert explain(s.program, "arcsinh", str) == "arcsinh: grows as slowly as a logarithm"
+assert explanation_of(s.program, "ς", str) == "ς: a smooth relu"
+assert explanation_of(s.program, "arcsinh", str) == "arcsinh: grows as slowly as a logarithm"
 '''
 
 
@@ -116,7 +116,7 @@ def computed(node, numbers):
         case Number(value=value):
             return np.float64(value)
         case Apply(function=function):
-            return function_of(function, *(computed(child, numbers) for child in node.children))
+            return function_in_float64(function, *(computed(child, numbers) for child in node.children))
     return combined(node, [computed(child, numbers) for child in node.children])
 
 
@@ -134,7 +134,7 @@ LARGE = [-1e300, -1e30, -800.0, -50.0, -6.0, -1.0, -0.5, -1e-9, -0.0, 0.0, 1e-9,
 def test_a_function_and_its_slope_are_those_of_torch_at_large_numbers_too(name):
     x = np.array([each for each in LARGE if name != "exp" or each < 700])
     with NUMPY_SETTINGS:
-        value = function_of(name, x)
+        value = function_in_float64(name, x)
         slope = slope_of(name, Name("x"), Name("y"), Name("dy"))
         gradient = computed(slope, {"x": x, "y": value, "dy": np.full_like(x, 0.5)})
     in_torch = torch.tensor(x, requires_grad=True)
@@ -201,7 +201,7 @@ def test_the_arithmetic_of_a_node_is_that_of_python_for_arrays_of_any_library(te
     known = {"tanh": math.tanh, "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "max": max}
     expected = eval(python, known, numbers)
     in_torch = value(tree, lambda number: torch.tensor(number, dtype=torch.float64), lambda name: FUNCTIONS[name].in_torch)
-    in_numpy = value(tree, lambda number: np.full(3, number), lambda name: partial(function_of, name))
+    in_numpy = value(tree, lambda number: np.full(3, number), lambda name: partial(function_in_float64, name))
     assert in_torch.item() == pytest.approx(expected, rel=1e-14)
     np.testing.assert_allclose(in_numpy, np.full(3, expected), rtol=1e-14)
     with pytest.raises(TypeError):

@@ -9,7 +9,7 @@ import torch
 from tests.engine.models import random_weights
 from tests.engine.test_against_torch_layers import gru
 from tui_gru.engine.config import Config
-from tui_gru.engine.sampling import choose, sample
+from tui_gru.engine.sampling import choose, sample_text
 from tui_gru.engine.training import initial_weights
 from tui_gru.errors import TuiGruError
 
@@ -62,7 +62,7 @@ def test_temperature_sharpens_and_flattens():
 
 
 def test_greedy_takes_the_likeliest_and_draws_no_number():
-    drawn = sample(CONFIG, WEIGHTS, "ab", 20, temperature=0)
+    drawn = sample_text(CONFIG, WEIGHTS, "ab", 20, temperature=0)
     assert {draw.uniform for draw in drawn.draws} == {None}
     assert all(draw.index == np.argmax(draw.y_hat) for draw in drawn.draws)
     assert choose(np.array([1, 3, 3], np.float32), 0, None)[0] == 1
@@ -104,7 +104,7 @@ def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, step, o
     config = model(dtype="float64", **options)
     weights = random_weights(config.compiled, seed=1)
     p = {name: torch.tensor(value) for name, value in weights.items()}
-    drawn = sample(config, weights, "cab", 12, sampler=sampler, temperature=0.8, seed=5)
+    drawn = sample_text(config, weights, "cab", 12, sampler=sampler, temperature=0.8, seed=5)
     states, fed = torch.zeros(1, 6 * len(config.model.page.states), dtype=torch.float64), "cab"
     for draw in drawn.draws:
         for char in fed:
@@ -119,27 +119,27 @@ def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, step, o
 def test_a_cell_that_joins_the_input_with_its_state_reads_the_character():
     config = model(cell="joined.cell", cell_text="reads x\nstate h : H\nparameters W\nh = tanh([x, h_prev] W)\n", dtype="float64")
     weights, h = random_weights(config.compiled, seed=1), np.zeros(6)
-    for draw, char in zip(sample(config, weights, "c", 3, temperature=0).draws, "c", strict=False):
+    for draw, char in zip(sample_text(config, weights, "c", 3, temperature=0).draws, "c", strict=False):
         h = np.tanh(np.concatenate([np.eye(5)["abcde".index(char)], h]) @ weights["W"])
         logits = h @ weights["Wy"] + weights["by"]
         np.testing.assert_allclose(draw.y_hat, np.exp(logits) / np.exp(logits).sum(), rtol=1e-12)
 
 
 def test_the_recorded_number_reproduces_the_choice():
-    drawn = sample(CONFIG, WEIGHTS, "a", 50, seed=3)
+    drawn = sample_text(CONFIG, WEIGHTS, "a", 50, seed=3)
     for draw in drawn.draws:
         assert draw.char == CONFIG.vocabulary[draw.index]
         assert draw.index == choose(np.log(draw.y_hat), 1.0, draw.uniform)[0]
 
 
 def test_the_seed_decides():
-    texts = [sample(CONFIG, WEIGHTS, "a", 40, seed=seed).text for seed in (0, 0, 1)]
+    texts = [sample_text(CONFIG, WEIGHTS, "a", 40, seed=seed).text for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_a_longer_sample_begins_with_the_shorter_one():
-    long = sample(CONFIG, WEIGHTS, "a", 30, seed=2)
-    assert [sample(CONFIG, WEIGHTS, "a", n, seed=2).text for n in (0, 1, 12)] == [long.text[: n + 1] for n in (0, 1, 12)]
+    long = sample_text(CONFIG, WEIGHTS, "a", 30, seed=2)
+    assert [sample_text(CONFIG, WEIGHTS, "a", n, seed=2).text for n in (0, 1, 12)] == [long.text[: n + 1] for n in (0, 1, 12)]
 
 
 def test_a_sample_that_is_stopped_is_a_shorter_one():
@@ -149,9 +149,9 @@ def test_a_sample_that_is_stopped_is_a_shorter_one():
         asked.append(done)
         return done == 7
 
-    stopped = sample(CONFIG, WEIGHTS, "a", 30, seed=2, stop=stop)
+    stopped = sample_text(CONFIG, WEIGHTS, "a", 30, seed=2, stop=stop)
     assert asked == list(range(1, 8))
-    assert stopped.text == sample(CONFIG, WEIGHTS, "a", 7, seed=2).text
+    assert stopped.text == sample_text(CONFIG, WEIGHTS, "a", 7, seed=2).text
 
 
 def test_sampling_changes_no_parameter_and_no_other_generator():
@@ -159,7 +159,7 @@ def test_sampling_changes_no_parameter_and_no_other_generator():
     weights = initial_weights(config)
     before, state = weights.tobytes(), np.random.get_state()[1].copy()
     for sampler in ("fed-back", "tutorial"):
-        sample(config, weights, "Ma", 10, sampler=sampler)
+        sample_text(config, weights, "Ma", 10, sampler=sampler)
     assert weights.tobytes() == before
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
@@ -167,7 +167,7 @@ def test_sampling_changes_no_parameter_and_no_other_generator():
 def test_a_model_that_reads_backwards_too_is_refused():
     config = model(bidirectional=True)
     with pytest.raises(TuiGruError, match="needs the whole text before it can predict, so it cannot sample"):
-        sample(config, initial_weights(config), "a", 3)
+        sample_text(config, initial_weights(config), "a", 3)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_model_that_reads_backwards_too_is_refused():
 )
 def test_refused(options, option, message):
     with pytest.raises(TuiGruError) as caught:
-        sample(CONFIG, WEIGHTS, **{"primer": "a", "length": 3, **options})
+        sample_text(CONFIG, WEIGHTS, **{"primer": "a", "length": 3, **options})
     assert caught.value.option == option
     assert message in str(caught.value)
 
@@ -196,4 +196,4 @@ def test_a_model_that_is_not_finite_is_refused_in_words(bad):
     weights = WEIGHTS.copy()
     weights["by"][2] = bad
     with pytest.raises(TuiGruError, match="not finite"):
-        sample(CONFIG, weights, "a", 3)
+        sample_text(CONFIG, weights, "a", 3)

@@ -6,7 +6,7 @@ import pytest
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.report import WRITERS
-from tui_gru.engine.config import Config, as_string, cut
+from tui_gru.engine.config import Config, as_string, tokenized
 
 TEXT = "the cat sat on the mat and the dog sat on the log . " * 6
 WORDS = ("the", "cat", "sat", "on", "mat", "and", "dog", "log", ".")
@@ -21,14 +21,14 @@ def session():
 
 
 def test_a_text_is_cut_into_the_longest_tokens():
-    assert cut("ababc", ("a", "b", "ab", "c")) == ("ab", "ab", "c")
-    assert cut(" the\n cat", ("the", "cat")) == ("the", "cat")
-    assert cut("the cat", ("the", " cat", "c", "a", "t")) == ("the", " cat")
-    assert cut("the cat", "the ca") == "the cat"
+    assert tokenized("ababc", ("a", "b", "ab", "c")) == ("ab", "ab", "c")
+    assert tokenized(" the\n cat", ("the", "cat")) == ("the", "cat")
+    assert tokenized("the cat", ("the", " cat", "c", "a", "t")) == ("the", " cat")
+    assert tokenized("the cat", "the ca") == "the cat"
     assert as_string(("the", "cat"), WORDS) == "the cat"
     assert as_string(("the", " cat"), ("the", " cat")) == "the cat"
     with pytest.raises(TuiGruError, match="no token of the vocabulary begins at character 5 of the text, 'cow'"):
-        cut("the cow", WORDS)
+        tokenized("the cow", WORDS)
 
 
 def test_tokens_of_one_character_are_a_string():

@@ -10,7 +10,7 @@ import pytest
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.sampling import sample
+from tui_gru.engine.sampling import sample_text
 from tui_gru.engine.training import Trainer, initial_weights, train
 
 PRINTED = json.loads(Path(__file__).with_name("tutorial.json").read_text())
@@ -59,7 +59,7 @@ RIGHT = {"detach": 718, "notebook": 658, "reset": 570}  # the epoch after which 
 
 
 def greedy(carry, parameters):
-    return sample(Config.of(carry=carry), parameters, "Ma", 10, temperature=0).text
+    return sample_text(Config.of(carry=carry), parameters, "Ma", 10, temperature=0).text
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_printed_training_losses(trained):
 @pytest.mark.parametrize(("sampler", "key"), [("tutorial", "tutorial_sampler"), ("fed-back", "fed_back_greedy")])
 def test_samples_after_training(trained, sampler, key):
     expected = PRINTED["sample_after_training"]
-    drawn = sample(Config.of(), trained[1], expected["primer"], expected["length"], sampler=sampler, temperature=0)
+    drawn = sample_text(Config.of(), trained[1], expected["primer"], expected["length"], sampler=sampler, temperature=0)
     assert drawn.text == expected[key]
 
 

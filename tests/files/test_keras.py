@@ -313,8 +313,8 @@ def bad_library(monkeypatch):
 
     def set_to(work):
         hdf5.READER.end()
-        patch = f"import os; from tui_gru.files import hdf5; hdf5._refusal = hdf5._texts = lambda *_: {work}; serve()"
-        monkeypatch.setattr(hdf5, "CODE", hdf5.CODE.removesuffix("serve()") + patch)
+        patch = f"import os; from tui_gru.files import hdf5; hdf5._refusal = hdf5._texts = lambda *_: {work}; answer_requests()"
+        monkeypatch.setattr(hdf5, "CODE", hdf5.CODE.removesuffix("answer_requests()") + patch)
         monkeypatch.setattr(hdf5, "SECONDS", 1)
 
     yield set_to
@@ -351,8 +351,8 @@ def test_the_process_that_reads_is_started_again_after_it_has_ended(tmp_path, mo
     monkeypatch.setattr(
         hdf5,
         "CODE",
-        hdf5.CODE.replace("serve()", "hdf5.IDLE = 0.01; serve()").replace(
-            "import serve", "import serve; from tui_gru.files import hdf5"
+        hdf5.CODE.replace("answer_requests()", "hdf5.IDLE = 0.01; answer_requests()").replace(
+            "import answer_requests", "import answer_requests; from tui_gru.files import hdf5"
         ),
     )
     hdf5.READER.end()

@@ -4,16 +4,19 @@ import numpy as np
 
 from tui_gru.capture.calls import CapturedStep
 from tui_gru.imported import recompute as gradients
-from tui_gru.imported.recompute import difference, output_name, recompute, stepwise, torch_gradients
+from tui_gru.imported.recompute import array_difference, output_name, recompute, stepwise, torch_gradients
 
 
 def compare_outputs(call, record=None):
     """Compare the outputs and last states of a call, run from its first state to its end; from `record`, or computed in float64."""
     record = recompute(call, "float64") if record is None else record
     states = np.stack([record.border(state, end=True) for state in record.compiled.states])
-    found = [difference("out", record.array(output_name(record)), call.out, timed=True), difference("hn", states, call.hn)]
+    found = [
+        array_difference("out", record.array(output_name(record)), call.out, timed=True),
+        array_difference("hn", states, call.hn),
+    ]
     if record.compiled.model.structure.head and call.head is not None:
-        found.append(difference("logits", record.array("logits"), call.head.logits, timed=True))
+        found.append(array_difference("logits", record.array("logits"), call.head.logits, timed=True))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tui_gru.files.kinds import step
+from tui_gru.files.kinds import cell_step
 from tui_gru.imported.convention import Proof
 from tui_gru.imported.convention import prove as prove_numbers
 from tui_gru.imported.numbers import LayerInputs
@@ -26,7 +26,7 @@ def run(found, x, h0=None, lengths=None):
         for d, (cell, direction) in enumerate(zip(cells, found.directions, strict=True)):
             own, y = tuple(states[:, layer * D + d]), np.zeros((T, B, found.hidden_size))
             for t in range(T) if direction == "forward" else range(T)[::-1]:
-                new = step(x[t], own, cell, found.convention)
+                new = cell_step(x[t], own, cell, found.convention)
                 own = tuple(np.where(live[t, :, None], *pair) for pair in zip(new, own, strict=True))
                 y[t] = np.where(live[t, :, None], own[0], 0)
             outs.append(y)

@@ -11,7 +11,7 @@ from tests.imported.running import prove, run
 from tests.rounding import of_found
 from tui_gru.equations.functions import GATE_NAMES
 from tui_gru.errors import ModelFileError
-from tui_gru.files.kinds import KINDS, RESETS, Z_MEANINGS, Convention, step
+from tui_gru.files.kinds import KINDS, RESETS, Z_MEANINGS, Convention, cell_step
 from tui_gru.imported.inspect import inspect
 
 READINGS = list(product(KINDS["gru"].orders, RESETS, Z_MEANINGS, GATE_NAMES))
@@ -96,7 +96,7 @@ def test_a_chaotic_gru_is_proved_one_step_at_a_time(found, random):
     x = random.normal(size=(300, 1, 3)).astype(np.float32)
     h, y = np.zeros((1, 40), np.float32), []
     for x_t in x:
-        h = step(x_t, (h,), wild, Convention("rzn", "after"))[0].astype(np.float32)
+        h = cell_step(x_t, (h,), wild, Convention("rzn", "after"))[0].astype(np.float32)
         y.append(h)
     blocks = gru.sources[0][0]()
     loud = dataclasses.replace(gru, sources=((lambda: dataclasses.replace(blocks, U=8 * blocks.U),),))

@@ -10,7 +10,7 @@ from tui_gru import Session
 from tui_gru.debugger.position import as_typed, place_name
 from tui_gru.errors import TuiGruError
 from tui_gru.imported.recordings import open_recording
-from tui_gru.session.answers import place_in_words, place_of
+from tui_gru.session.answers import place_in_words, position_facts
 from tui_gru.tui.panels.time import loss_columns
 from tui_gru.tui.plots import Envelope, TimeScale
 
@@ -154,7 +154,7 @@ def test_a_place_has_one_name_that_can_be_typed(tmp_path):
     snapshot = session.snapshot()
     assert place_name(session.position) == as_typed(session.position) == "step 10 t2"
     assert place_in_words(snapshot) == "at step 10 · t 2 · forward"
-    assert place_of(session.position) == {
+    assert position_facts(session.position) == {
         "epoch": 1, "batch": 3, "t": 2, "step": 10, "phase": "forward", "words": "step 10 · t 2 · forward",
     }  # fmt: skip
     assert "step 10, t 2, forward" in repr(session)

@@ -3,7 +3,7 @@
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.state import Notice, State, joined
+from tui_gru.debugger.state import Notice, State, joined_notices
 
 
 def learning(**options):
@@ -98,8 +98,8 @@ def test_what_a_front_end_says_is_no_stop():
 
 
 def test_notices_are_joined():
-    assert joined() is joined(None, Notice("")) is None
-    assert joined(Notice("a"), None, Notice("b", warning=True)) == Notice("a; b", warning=True)
+    assert joined_notices() is joined_notices(None, Notice("")) is None
+    assert joined_notices(Notice("a"), None, Notice("b", warning=True)) == Notice("a; b", warning=True)
 
 
 def test_a_verb_leads_to_another_state_and_leaves_the_one_before():

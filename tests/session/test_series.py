@@ -12,7 +12,7 @@ from tests.tui.test_main_screen import driving_app
 from tui_gru import Session, TuiGruError
 from tui_gru.analysis.report import WRITERS
 from tui_gru.cli.commands import main
-from tui_gru.cli.sessions import reopened
+from tui_gru.cli.sessions import continued_session
 from tui_gru.storage.file import glancing
 from tui_gru.storage.store import place_in
 from tui_gru.tui.about import about
@@ -230,12 +230,12 @@ def test_a_session_is_opened_again_with_the_same_numbers_only(folder: Path) -> N
     path = folder / "series.tui-gru"
     made("numbers").save(path)
     same = {"input": "x.npy", "target": "y.npy", "loss": "squared-error"}
-    assert reopened(path, same, copy=False, history_memory=None).config.source.shape == (1, 60, 2)
+    assert continued_session(path, same, copy=False, history_memory=None).config.source.shape == (1, 60, 2)
     for other in ({**same, "target": "classes.npy"}, {"input": "x.npy"}):
         with pytest.raises(TuiGruError, match="in the session series there are other numbers than in --input"):
-            reopened(path, other, copy=False, history_memory=None)
+            continued_session(path, other, copy=False, history_memory=None)
     with pytest.raises(TuiGruError, match="--loss is 'squared-error', not 'cross-entropy'"):
-        reopened(path, {"loss": "cross-entropy"}, copy=False, history_memory=None)
+        continued_session(path, {"loss": "cross-entropy"}, copy=False, history_memory=None)
 
 
 def test_what_is_said_of_it() -> None:

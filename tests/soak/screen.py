@@ -28,7 +28,7 @@ from tests.tui.test_terminal import held_down
 from tests.tui.test_typed_commands import enter_junk
 from tui_gru.tui.headless import until_checked
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.line import written_out
+from tui_gru.tui.panels.line import drawn_line
 
 KEYS, COMMANDS, HELD = 400, 100, 1500
 WALK = "s o f n N e E S O F v v v x x x r R L L z z ^ @ f o enter right escape s o o enter escape i escape tab tab enter escape"
@@ -83,7 +83,7 @@ def every_line_at_work(chance: random.Random, folder: Path) -> int:
     sizes = list(product((36, 50, 78, 114, 160), (4, 6, 10, 20, 50)))
     for snapshot in every_line(**chance.choice(MODELS)):
         for width, height in sizes if snapshot.line.formula is not None else ():
-            box = written_out(P, snapshot, snapshot.line, View(chance.choice((None, 0, 1))), width, height)[0]
+            box = drawn_line(P, snapshot, snapshot.line, View(chance.choice((None, 0, 1))), width, height)[0]
             assert max(box.width - width, box.height - height) <= 0, (snapshot.line.text, width, height)
             done += 1
     return done

@@ -225,7 +225,7 @@ def perturbed(path):
 
 
 def machines_in(path):
-    with session_file.reading(Path(path)) as file:
+    with session_file.open_for_reading(Path(path)) as file:
         run = json.loads(file.fact("run"))
     return [name for name, _ in run.get("machines", [[run["machine"], ""]])]
 

@@ -190,7 +190,7 @@ def test_what_is_lost_is_said_and_the_files_are_kept_before_anything_is_written(
     said = notice_of(path)
     assert "later changes are lost" in said or "is damaged" in said
     try:
-        with closing(opening.reopened(path)) as session:
+        with closing(opening.reopen_session(path)) as session:
             assert "the damaged files are kept as math.tui-gru.damaged and math.tui-gru.damaged-wal" in session.notice
             session.step("batch")
             session.edit("Wz", (0, 0), 9)
@@ -222,7 +222,7 @@ def test_what_was_lost_is_named_by_its_place(tmp_path):
     again = Session.open(tmp_path / "math.tui-gru")
     assert again.position.number == 1
     shutil.copytree(tmp_path, store.sessions_folder(), ignore=shutil.ignore_patterns("live*", "tui-gru"), dirs_exist_ok=True)
-    (math,) = library.listed()
+    (math,) = library.all_sessions()
     assert math.place == "epoch 1, batch 2, t 3, later changes lost in a damaged log"
     assert (
         f"{DAMAGED}3 later changes are lost, which reached epoch 9, batch 1, t 2 at least; the files are not changed"

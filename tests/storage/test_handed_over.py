@@ -52,7 +52,7 @@ CHANGING = {
 
 @pytest.mark.parametrize("verb", LOOKING)
 def test_looking_decides_nothing(path, verb):
-    session = opening.opened(path)
+    session = opening.open_session(path)
     session.seek("e1 b2 t2")
     with untouched(path):
         LOOKING[verb](session)
@@ -66,7 +66,7 @@ def test_looking_decides_nothing(path, verb):
 
 @pytest.mark.parametrize("verb", CHANGING)
 def test_the_first_change_asks_where_to_go_on(path, verb):
-    session = opening.opened(path)
+    session = opening.open_session(path)
     with untouched(path):
         CHANGING[verb](session)
         assert session.recorder.undecided
@@ -89,7 +89,7 @@ def test_where_nobody_is_asked_the_first_change_says_that_it_is_in_memory_only(p
 
 
 def test_it_goes_on_in_the_same_file_if_one_says_so(path):
-    session = opening.opened(path)
+    session = opening.open_session(path)
     session.edit("Wz", (0, 0), 9.0)
     with closing(session):
         session.record_to(path)
@@ -100,7 +100,7 @@ def test_it_goes_on_in_the_same_file_if_one_says_so(path):
 
 
 def test_it_goes_on_in_memory_if_one_says_so(path):
-    session = opening.opened(path)
+    session = opening.open_session(path)
     session.edit("Wz", (0, 0), 9.0)
     with untouched(path):
         session.notice = ""
@@ -113,7 +113,7 @@ def test_it_goes_on_in_memory_if_one_says_so(path):
 
 @pytest.mark.parametrize("use", [Session.record_to, Session.save], ids=["record", "save"])
 def test_what_another_wrote_meanwhile_is_not_overwritten(path, use):
-    session = opening.opened(path)
+    session = opening.open_session(path)
     session.edit("Wz", (0, 0), 9.0)
     with closing(Session.open(path, record=True)) as other:
         with pytest.raises(SessionInUseError):
@@ -138,7 +138,7 @@ def test_it_can_be_saved_to_its_file_again_and_again(path):
 def test_ones_own_sessions_go_on_where_they_are():
     session = Session()
     session.save(session_path("math"))
-    with closing(opening.opened(session_path("math"))) as again:
+    with closing(opening.open_session(session_path("math"))) as again:
         again.step()
         assert again.recording == session_path("math")
         assert_same(again, Session.open(session_path("math")))

@@ -337,7 +337,7 @@ def test_a_hostile_file_among_others_is_one_line_of_the_list(path, capsys, kind)
     rows = [row for row in said.splitlines() if row.startswith("good ")]
     assert len(rows) == 1
     assert "epoch 1, batch 1, t 1" in rows[0]
-    assert all(isinstance(each.name, str) for each in library.listed())
+    assert all(isinstance(each.name, str) for each in library.all_sessions())
 
 
 def test_a_change_that_cannot_be_made_again_goes_with_the_branch_that_it_was_made_on():

@@ -86,7 +86,7 @@ def test_a_list_of_sessions_says_where_it_was_left(tmp_path, path, make, place):
     session = make(tmp_path)
     session.seek("e1 b1 t3")
     session.save(session_path("own"))
-    (listed,) = library.listed()
+    (listed,) = library.all_sessions()
     assert listed.place.endswith(place)
 
 

@@ -171,7 +171,7 @@ def test_a_bare_name_finds_automatic_ones_too_and_those_that_were_named_first():
     path = automatic()
     Session().save(path)
     assert store.session_path(path.stem) == path
-    assert library.find(path.stem) == path
+    assert library.find_session(path.stem) == path
     named = store.sessions_folder() / path.name
     Session().save(named)
     assert store.session_path(path.stem) == named
@@ -179,21 +179,21 @@ def test_a_bare_name_finds_automatic_ones_too_and_those_that_were_named_first():
 
 def test_last_is_the_newest():
     with pytest.raises(SessionMissingError, match="no session in"):
-        library.find("last")
+        library.find_session("last")
     old, new = store.session_path("old"), automatic()
     Session().save(old)
     Session().save(new)
     at(old, 1)
     at(new, 2)
-    assert library.find("last") == new
+    assert library.find_session("last") == new
     session = Session.open(old, record=True)
     with closing(session):
-        assert library.find("last") == old
+        assert library.find_session("last") == old
         session.step()
         Session().save(new)
-        assert library.find("last") == new
+        assert library.find_session("last") == new
         session.step()
-        assert library.find("last") == old
+        assert library.find_session("last") == old
 
 
 def test_a_clock_that_was_set_back_makes_nothing_older(monkeypatch):
@@ -206,9 +206,9 @@ def test_a_clock_that_was_set_back_makes_nothing_older(monkeypatch):
         Session().save(paths[-1])
         library.prune()
         assert paths[-1].exists()
-        assert library.find("last") == paths[-1]
+        assert library.find_session("last") == paths[-1]
     assert [path.exists() for path in paths] == [False] * 4 + [True] * 3
-    assert [each.path for each in library.listed()] == paths[:-4:-1]
+    assert [each.path for each in library.all_sessions()] == paths[:-4:-1]
 
 
 def test_a_recording_is_newer_with_every_verb_whatever_the_clock_says(tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def test_the_log_of_a_killed_process_is_not_read_when_another_session_begins(tmp
             other.record_to(new)
             library.prune()
         assert library.written(killed) < library.written(new)
-        assert library.find("last") == new
+        assert library.find_session("last") == new
 
 
 def test_a_session_from_the_end_of_time_does_not_break_those_that_come_after_it():
@@ -252,7 +252,7 @@ def test_a_session_from_the_end_of_time_does_not_break_those_that_come_after_it(
     altered(evil, "here", lambda here: {**here, "written": state_writer.LATEST})
     Session().save(good)
     assert Session.open(good).position.tick == 0
-    assert {each.name for each in library.listed()} == {"evil", "good"}
+    assert {each.name for each in library.all_sessions()} == {"evil", "good"}
 
 
 # The list
@@ -270,7 +270,7 @@ def test_the_list_says_where_each_was_left_and_what_is_wrong_with_others(tmp_pat
     (store.sessions_folder() / "readme.txt").write_text("no session")
     for seconds, path in enumerate([store.session_path("math"), automatic().with_stem("2026-11-25-Math")]):
         at(path, seconds + 1)
-    auto, math, foreign = library.listed()
+    auto, math, foreign = library.all_sessions()
     assert (math.name, math.place, math.branches) == (
         "math",
         "epoch 2, batch 1, t 2",
@@ -287,7 +287,7 @@ def test_a_session_that_is_open_is_listed_as_it_is_now():
     with closing(session):
         session.record_to(store.session_path("math"))
         session.seek("e5 b1 t1")
-        (math,) = library.listed()
+        (math,) = library.all_sessions()
         assert math.place == "epoch 5, batch 1, t 1"
 
 
@@ -341,7 +341,7 @@ def test_a_session_that_is_open_can_be_copied(tmp_path):
         session.record_to(path)
         session.step()
         with pytest.raises(SessionInUseError):
-            opening.reopened(path)
+            opening.reopen_session(path)
         with closing(opening.copied(path)) as copy:
             assert_same(session, copy)
 
@@ -355,7 +355,7 @@ def test_a_session_that_cannot_be_written_goes_on_in_memory(tmp_path, monkeypatc
 
     connect = session_file.connect
     monkeypatch.setattr(session_file, "connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
-    for way in (opening.reopened, opening.copied):
+    for way in (opening.reopen_session, opening.copied):
         with untouched(path):
             again = way(path)
             assert again.notice.startswith("not recorded; the session continues in memory only: ")

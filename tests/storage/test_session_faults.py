@@ -101,7 +101,7 @@ def test_writing_tells_the_machine_from_the_file(path, monkeypatch, name, step):
 def test_a_session_opens_in_memory_where_the_disk_does_not_take_it(path, monkeypatch, name):
     failing(monkeypatch, session_file, "leave_wal_mode", fault(name))
     with untouched(path):
-        session = opening.reopened(path)
+        session = opening.reopen_session(path)
         assert_same(session, Session.open(path))
         assert session.notice.startswith("not recorded; the session continues in memory only: ")
         assert session.recording is None
@@ -171,10 +171,10 @@ def test_no_locks_are_said_to_be_none(path, no_locks):
 
 def test_where_there_are_no_locks_a_session_is_read_and_goes_on_in_memory(path, no_locks):
     with untouched(path):
-        session = opening.reopened(path)
+        session = opening.reopen_session(path)
         session.step("batch")
     assert session.position.number == 2
-    assert "has no file locks" in opening.reopened(path).notice
+    assert "has no file locks" in opening.reopen_session(path).notice
 
 
 def test_where_there_are_no_locks_a_session_is_saved_under_a_name_that_is_free(path, no_locks):

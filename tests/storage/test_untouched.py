@@ -113,7 +113,7 @@ def test_the_list_leaves_no_trace(left):
     for each in left("-wal").parent.iterdir():
         shutil.copy(each, path.parent)
     with untouched(path):
-        (math,) = library.listed()
+        (math,) = library.all_sessions()
     assert math.branches == ("main",)
 
 

@@ -4,7 +4,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.tui import draw as boxes
-from tui_gru.tui.draw import TableColumn, hstack, pad, text, vstack
+from tui_gru.tui.draw import TableColumn, hstack, pad, text_box, vstack
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
@@ -12,7 +12,7 @@ H_TILDE = "h\u0303"  # two code points in one cell
 
 written = st.text(alphabet="ah[]/\\ 日本😀ŷ" + H_TILDE, max_size=8).filter(lambda s: not s.startswith("\u0303"))
 some = st.builds(
-    lambda lines, axis: boxes.replace(text(P, "\n".join(lines)), axis=axis % len(lines)),
+    lambda lines, axis: boxes.replace(text_box(P, "\n".join(lines)), axis=axis % len(lines)),
     st.lists(written, min_size=1, max_size=4),
     st.integers(0, 3),
 )
@@ -59,47 +59,47 @@ def test_brackets_are_as_tall_as_what_they_hold(box):
 
 
 def test_brackets():
-    assert boxes.bracket(P, text(P, "1")).text == "(1)"
-    assert boxes.bracket(P, text(P, "1\n2")).text == "⎛1⎞\n⎝2⎠"
-    assert boxes.bracket(P, text(P, "1\n2\n3")).text == "⎛1⎞\n⎜2⎟\n⎝3⎠"
+    assert boxes.bracket(P, text_box(P, "1")).text == "(1)"
+    assert boxes.bracket(P, text_box(P, "1\n2")).text == "⎛1⎞\n⎝2⎠"
+    assert boxes.bracket(P, text_box(P, "1\n2\n3")).text == "⎛1⎞\n⎜2⎟\n⎝3⎠"
 
 
 def test_data_is_never_markup():
-    assert text(P, "[bold]x[/] [@click=quit]").text == "[bold]x[/] [@click=quit]"
+    assert text_box(P, "[bold]x[/] [@click=quit]").text == "[bold]x[/] [@click=quit]"
 
 
 def test_ascii_is_measured_as_it_is_written():
     plain = palette_for(BLACKBOARD, ASCII)
-    box = hstack(text(plain, H_TILDE), text(plain, "ŷ"))
+    box = hstack(text_box(plain, H_TILDE), text_box(plain, "ŷ"))
     assert (box.text, box.width) == ("h_tilde y_hat", 13)
 
 
 def test_a_combining_character_stays_in_its_segment():
-    row = text(P, f"{H_TILDE} = tanh").rows[0]
+    row = text_box(P, f"{H_TILDE} = tanh").rows[0]
     assert row[0].text.startswith(H_TILDE)
 
 
 def test_flow_and_columns():
-    a, b = text(P, "a\na"), text(P, "bb")
-    assert boxes.flow([a, b, b], 5, gap=1).text.splitlines() == ["a bb", "a   ", "    ", "bb  "]
-    assert boxes.columns(a, b, gap=1).text.splitlines() == ["a bb", "a   "]
+    a, b = text_box(P, "a\na"), text_box(P, "bb")
+    assert boxes.wrapped_boxes([a, b, b], 5, gap=1).text.splitlines() == ["a bb", "a   ", "    ", "bb  "]
+    assert boxes.in_columns(a, b, gap=1).text.splitlines() == ["a bb", "a   "]
 
 
 @given(st.lists(some, max_size=5), st.integers(0, 20), st.integers(0, 2))
 def test_the_size_of_a_flow_is_known_before_it_is_drawn(parts, width, gap):
-    flow = boxes.flow(parts, width, gap=gap)
+    flow = boxes.wrapped_boxes(parts, width, gap=gap)
     assert boxes.flow_size(parts, width, gap=gap) == (flow.width, flow.height)
 
 
 def test_a_title_leaves_the_axis_on_the_box():
-    assert boxes.titled(text(P, "Wz"), text(P, "1\n2")).axis == 1
+    assert boxes.titled(text_box(P, "Wz"), text_box(P, "1\n2")).axis == 1
 
 
 # Tables
 
 
 def cells(*texts):
-    return [boxes.line(P, each) for each in texts]
+    return [boxes.styled_row(P, each) for each in texts]
 
 
 def drawn(rows, columns, width):
@@ -140,7 +140,7 @@ def test_a_background_fills_a_column_only_if_it_says_so():
 @given(st.lists(written, min_size=1, max_size=4), st.integers(0, 12))
 def test_a_row_is_cut_with_an_ellipsis(parts, width):
     row = tuple(Segment(part, P.plain) for part in parts)
-    cut = boxes.shortened(P, row, width)
+    cut = boxes.shortened_row(P, row, width)
     assert boxes.row_width(cut) <= width
     assert cut == row if boxes.row_width(row) <= width else width == 0 or cut[-1].text.endswith("…")
 

@@ -17,7 +17,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.tui.about import about
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.headless import headless, until_idle
-from tui_gru.tui.help import SIGNS, HelpPanel, Legend, about_panel, explain, explanations
+from tui_gru.tui.help import SIGNS, HelpPanel, Legend, about_panel, explanation_of, explanations
 from tui_gru.tui.keys import VERB, execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.listing import Listing
@@ -218,4 +218,4 @@ def test_the_verbs_in_sentences_have_keys(words: str) -> None:
 
 
 def test_what_is_not_known_has_no_explanation() -> None:
-    assert explain(Session().program, "nothing", str) == ""
+    assert explanation_of(Session().program, "nothing", str) == ""

@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def looking(path: Path, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
-    async with driving(opening.opened(path), size) as d:
+    async with driving(opening.open_session(path), size) as d:
         yield d
 
 

@@ -19,7 +19,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import SnapshotPanel
-from tui_gru.tui.panels.imported import difference_shown, imported_sequence, whole_size
+from tui_gru.tui.panels.imported import batch_size_in_cells, difference_shown, imported_sequence
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve
@@ -108,7 +108,7 @@ def test_rows_of_the_batch_stand_side_by_side_where_not_all_fit_below_each_other
     session = opened()
     session.step("timestep", 2)
     snapshot, palette = session.snapshot(), palette_for(BLACKBOARD)
-    rows, each = snapshot.config.batch_size, whole_size(palette, snapshot)
+    rows, each = snapshot.config.batch_size, batch_size_in_cells(palette, snapshot)
     assert rows > 1
     for width, height, shown in (
         (each.width, each.height, rows),

@@ -176,7 +176,7 @@ def test_the_newest_reports_stay(expected_reports: Reports) -> None:
         try:
             exec(compile(f"{chr(10) * i}1 / 0", "planted", "exec"))  # each on its own line
         except ZeroDivisionError as error:
-            said = error_reports.reported(error, f"the {i}th")
+            said = error_reports.report_error(error, f"the {i}th")
             assert said.endswith(".txt")
     texts = expected_reports()
     assert len(texts) == error_reports.STAY
@@ -190,7 +190,7 @@ def test_the_same_error_is_reported_once(expected_reports: Reports) -> None:
         try:
             fail()
         except ZeroDivisionError as error:
-            said.add(error_reports.reported(error, "testing"))
+            said.add(error_reports.report_error(error, "testing"))
     assert len(said) == len(expected_reports()) == 1
 
 
@@ -199,7 +199,7 @@ def test_a_report_that_cannot_be_written_is_said(own_state_folder: Path) -> None
     try:
         fail()
     except ZeroDivisionError as error:
-        said = error_reports.reported(error, "testing")
+        said = error_reports.report_error(error, "testing")
     assert said == "internal error (ZeroDivisionError: a planted fault); no report could be written: Not a directory"
 
 
@@ -208,7 +208,7 @@ def test_an_error_that_cannot_say_what_it_is(expected_reports: Reports) -> None:
         def __str__(self) -> str:
             raise RuntimeError
 
-    said = error_reports.reported(MuteError(), "\ud800 typed")
+    said = error_reports.report_error(MuteError(), "\ud800 typed")
     assert "MuteError" in said
     assert "\\ud800 typed" in expected_reports()[0]
 
@@ -219,7 +219,7 @@ def test_a_report_names_the_packages_that_are_missing(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(metadata, "version", missing)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    error_reports.reported(MemoryError("no torch"), "testing")
+    error_reports.report_error(MemoryError("no torch"), "testing")
     assert "numpy of unknown version · textual of unknown version · torch not installed" in expected_reports()[0]
 
 
@@ -230,7 +230,7 @@ def test_reports_from_threads_at_once(expected_reports: Reports) -> None:
             exec(compile(f"{chr(10) * i}1 / 0", "planted in threads", "exec"))
         except ZeroDivisionError as error:
             errors.append(error)
-    threads = [threading.Thread(target=error_reports.reported, args=(error, "testing")) for error in errors]
+    threads = [threading.Thread(target=error_reports.report_error, args=(error, "testing")) for error in errors]
     for thread in threads:
         thread.start()
     for thread in threads:

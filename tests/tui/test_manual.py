@@ -134,7 +134,7 @@ async def test_every_section_fits_and_has_no_markup() -> None:
         for section in manual.sections():
             outside = re.sub(r"`[^`]*`", "", re.sub(r"^```.*?^```$", "", section.markdown, flags=re.MULTILINE | re.DOTALL))
             for width in WIDTHS:
-                box = manual.drawn(palette, section, width)
+                box = manual.drawn_section(palette, section, width)
                 assert box.width <= width, section.heading
                 shown = "\n".join("".join(piece.text for piece in row) for row in box.rows)
                 python = re.sub(r"\*\*\w+\)", "", shown)  # named arguments of a function

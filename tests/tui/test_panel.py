@@ -5,7 +5,7 @@ from textual.scroll_view import ScrollView
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.draw import text
+from tui_gru.tui.draw import text_box
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.terminal import drawn_lines
@@ -21,7 +21,7 @@ class Page(Panel):
 
     def build(self, width, height):
         self.builds.append((width, height))
-        return text(self.palette, self.content)
+        return text_box(self.palette, self.content)
 
     def render_line(self, y):
         self.rows.append(y)

@@ -133,7 +133,7 @@ async def test_a_session_with_marks_is_opened_with_the_keys_to_them(tmp_path: Pa
         lesson.mark(letter, text)
     lesson.jump(place) if len(place) == 1 else lesson.seek(0 if place == "before" else 99)
     lesson.save(tmp_path / "lesson.tui-gru")
-    async with driving(opening.opened(tmp_path / "lesson.tui-gru")) as d:
+    async with driving(opening.open_session(tmp_path / "lesson.tui-gru")) as d:
         assert d.says.partition("; ")[2] == offer
         assert d.card == {
             "a": "mark a at epoch 1 · batch 1 · t 1 · forward first } next 1 of 3",
@@ -152,7 +152,7 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
     lesson.seek(0)
     lesson.save(path)
     before = path.read_bytes()
-    async with driving(opening.opened(path)) as d:
+    async with driving(opening.open_session(path)) as d:
         assert "2 marks have a text: } goes to the next" in d.says
         await d.type("}")
         assert d.says == "at epoch 1 · batch 1 · t 1 · forward"
@@ -174,7 +174,7 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
         ]
         await d.type("escape", "{")
         assert "the first prediction" in d.card
-    async with driving(opening.opened(path), (40, 12)) as d:  # there is no room for a card
+    async with driving(opening.open_session(path), (40, 12)) as d:  # there is no room for a card
         await d.type("}")
         assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · } next mark"
     assert path.read_bytes() == before
@@ -196,7 +196,7 @@ async def test_a_mark_keeps_page_focus_and_zoom_and_a_text_of_several_lines(tmp_
         await d.type("'", "c")
         assert d.screen.maximized is not None
         d.session.save(tmp_path / "lesson.tui-gru")
-    async with driving(opening.opened(tmp_path / "lesson.tui-gru"), (80, 24)) as d:
+    async with driving(opening.open_session(tmp_path / "lesson.tui-gru"), (80, 24)) as d:
         await d.type("'", "a")
         assert ScreenLayout.of(d.screen).page == 2
         assert d.screen.maximized is None

@@ -14,13 +14,13 @@ from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.lists import FindingsList
 from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import Header, TimeLine
-from tui_gru.tui.screen import TourStep, steps_of
+from tui_gru.tui.screen import TourStep, tour_steps
 from tui_gru.tui.verbs import KEYS
 
 ONE_ROW = Header, TimeLine
 WALK = [
     {"percent_sign": "%", "exclamation_mark": "!"}.get(key, key)
-    for key in (KEYS[step.verb].split(",")[0] for step in steps_of(Session()))
+    for key in (KEYS[step.verb].split(",")[0] for step in tour_steps(Session()))
 ]
 
 
@@ -30,7 +30,7 @@ async def test_the_tour_is_offered_and_goes_through_ten_keys(size: tuple[int, in
         assert "enter a tour of ten keys" in " ".join(d.screen.query_one(CurrentLine).plain_text().split())
         await d.type("enter")
         assert len(WALK) == 10
-        for number, (key, step) in enumerate(zip(WALK, steps_of(Session()), strict=True), 1):
+        for number, (key, step) in enumerate(zip(WALK, tour_steps(Session()), strict=True), 1):
             if size[1] < 20:
                 assert f"tour {number}/10 · " in d.says
                 assert seen(d).endswith(d.says.split()[-1])  # there is room for all of it
@@ -160,13 +160,13 @@ async def test_escape_leaves_the_tour_and_a_count_does_not_pause_it() -> None:
 async def test_the_training_in_the_tour_fits_the_model(hidden_size: int) -> None:
     text = "the quick brown fox jumps over the lazy dog. " * 200
     session = Session(text=text, hidden_size=hidden_size, batch_size=8, seq_length=16)
-    step = next(step for step in steps_of(session) if step.verb == "step.epoch")
+    step = next(step for step in tour_steps(session) if step.verb == "step.epoch")
     _, count, level = step.command.split()
     batches = int(count) * (session.config.num_batches if level == "epoch" else 1)
     work = session.config.parameter_count * 8 * 16
     assert 1 <= batches <= 10_000
     assert batches == 1 or batches * work * 2e-9 <= 5  # seconds, about
-    assert "Math" not in "".join(each.body for each in steps_of(session))
+    assert "Math" not in "".join(each.body for each in tour_steps(session))
 
 
 async def test_on_a_text_of_ones_own_the_tour_ends_with_what_the_model_says() -> None:
@@ -181,7 +181,7 @@ async def test_learning_that_is_on_already_is_not_turned_off() -> None:
     async with driving((80, 24)) as d:
         await d.type("l", ":tour")
         assert d.card.startswith("tour 1 of 9 ")
-        assert "learn.toggle" not in {step.verb for step in steps_of(d.session)}
+        assert "learn.toggle" not in {step.verb for step in tour_steps(d.session)}
 
 
 async def test_the_tour_has_the_users_own_keys() -> None:

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from rich.cells import cell_len
 
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
-from tui_gru.tui.written import matrix, scale_of, shown_indices
+from tui_gru.tui.written import bracketed_matrix, scale_of, shown_indices
 
 P = palette_for(BLACKBOARD)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7))
@@ -16,20 +16,23 @@ arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_sid
 
 @given(arrays, st.booleans(), st.sampled_from(["signed", "unit", "onehot"]))
 def test_columns_align_whatever_the_numbers(values, compact, kind):
-    box = matrix(P, values, kind=kind, compact=compact)
+    box = bracketed_matrix(P, values, kind=kind, compact=compact)
     assert box.height == values.shape[0]
     assert {cell_len(line) for line in box.text.splitlines()} == {box.width}
 
 
 @pytest.mark.parametrize("kind", ["signed", "unit", "onehot"])
 def test_a_negative_zero_is_a_zero(kind):
-    assert matrix(P, np.array([[0.0, -0.0]], np.float32), kind=kind).text == matrix(P, np.zeros((1, 2)), kind=kind).text
+    assert (
+        bracketed_matrix(P, np.array([[0.0, -0.0]], np.float32), kind=kind).text
+        == bracketed_matrix(P, np.zeros((1, 2)), kind=kind).text
+    )
 
 
 @given(arrays)
 def test_what_is_not_computed_takes_the_same_room(values):
-    blank = matrix(P, None, shape=values.shape)
-    full = matrix(P, values)
+    blank = bracketed_matrix(P, None, shape=values.shape)
+    full = bracketed_matrix(P, values)
     assert (blank.width, blank.height) == (full.width, full.height)
     assert not any(digit in blank.text for digit in "0123456789")
 
@@ -53,7 +56,7 @@ def test_elision_keeps_first_last_and_focus(count, limit, data):
 
 
 def test_elided_matrix_says_its_shape():
-    lines = matrix(P, np.ones((64, 512)), elide=(5, 6), cursor=(30, 0)).text.splitlines()
+    lines = bracketed_matrix(P, np.ones((64, 512)), elide=(5, 6), cursor=(30, 0)).text.splitlines()
     assert len(lines) == 5
     assert lines[-1].endswith("⎠ 64×512")
     assert "⋯" in lines[0]
@@ -63,29 +66,29 @@ def test_elided_matrix_says_its_shape():
 
 @pytest.mark.parametrize(("focus", "first", "last"), [(0, False, True), (3, True, True), (7, True, False)])
 def test_columns_and_rows_that_are_left_out_at_a_side_have_a_mark_there(focus, first, last):
-    *lines, final = map(str.rstrip, matrix(P, np.ones((8, 8)), elide=(2, 2), focus=(focus, focus)).text.splitlines())
+    *lines, final = map(str.rstrip, bracketed_matrix(P, np.ones((8, 8)), elide=(2, 2), focus=(focus, focus)).text.splitlines())
     assert final.endswith("⎠ ⋮8×8")
     for line in (*lines, final.removesuffix(" ⋮8×8")):
         assert (line[1] == "⋯", line[-2] == "⋯") == (first, last)
         assert line.count("+1.0000") == 2
-    assert "⋮" not in matrix(P, np.ones((2, 8)), elide=(2, 2)).text
-    assert "⋯" not in matrix(P, np.ones((8, 2)), elide=(2, 2)).text
+    assert "⋮" not in bracketed_matrix(P, np.ones((2, 8)), elide=(2, 2)).text
+    assert "⋯" not in bracketed_matrix(P, np.ones((8, 2)), elide=(2, 2)).text
 
 
 def test_one_hot_and_vector():
-    assert matrix(P, np.eye(2), kind="onehot").text == "⎛1 0⎞\n⎝0 1⎠"
-    assert matrix(P, np.array([0.0, -1.5])).text == "( 0      -1.5000)"
+    assert bracketed_matrix(P, np.eye(2), kind="onehot").text == "⎛1 0⎞\n⎝0 1⎠"
+    assert bracketed_matrix(P, np.array([0.0, -1.5])).text == "( 0      -1.5000)"
 
 
 def test_ascii_matrix():
-    assert matrix(palette_for(BLACKBOARD, ASCII), np.eye(2), kind="onehot").text == "(1 0)\n(0 1)"
+    assert bracketed_matrix(palette_for(BLACKBOARD, ASCII), np.eye(2), kind="onehot").text == "(1 0)\n(0 1)"
 
 
 def test_fresh_cursor_and_singled_row_differ():
     values = np.array([[0.5, -0.5], [0.25, 1.0]])
 
     def styles(**marks):
-        return [[segment.style for segment in row] for row in matrix(P, values, **marks).rows]
+        return [[segment.style for segment in row] for row in bracketed_matrix(P, values, **marks).rows]
 
     plain = styles()
     assert styles(fresh=True) != plain

@@ -25,7 +25,7 @@ from tui_gru.equations.backward import steps_of
 from tui_gru.equations.page import LIVE
 from tui_gru.equations.syntax import Apply, Expression, Name, Power, Product, Quotient, Times
 from tui_gru.imported.convention import MARGIN, NEAR, NEAR_MARGIN, Port, ProofResult
-from tui_gru.imported.recompute import TOLERANCES, ArrayDifference, difference, output_name, stepwise
+from tui_gru.imported.recompute import TOLERANCES, ArrayDifference, array_difference, output_name, stepwise
 
 if TYPE_CHECKING:
     from tui_gru.engine.reference import Comparison
@@ -183,7 +183,7 @@ class Check:
         if copied:
             record = record.copy()
             self.trainer.resume(record, Point("update"), learn=True, earlier=self.earlier)
-        found = compared(record, self.program, self.earlier, entries=entries, seed=seed)
+        found = comparisons(record, self.program, self.earlier, entries=entries, seed=seed)
         slopes = {c.name: c for c in found if c.against == DIFFERENCES}
         whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
         rows = [CheckRow(c.name, c, slopes.get(c.name)) for c in whole]
@@ -191,7 +191,7 @@ class Check:
         return CheckResult(self.position, self.program, excused, copied, entries, seed, self.expected)
 
 
-def compared(
+def comparisons(
     record: BatchRecord, program: Program, earlier: Sequence[BatchRecord], *, entries: int, seed: int = SEED
 ) -> list[Comparison]:
     """Return the comparisons of all names of the program; of a gradient that is a sum of sums, only the whole.
@@ -351,7 +351,7 @@ class CheckWatch:
         finite = known and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
-        found = compared(record, self._timeline.program, earlier, entries=0)
+        found = comparisons(record, self._timeline.program, earlier, entries=0)
         largest = max(found, key=lambda c: c.absolute)
         self._ahead[batch] = (largest.absolute, place(largest, self._timeline.program))
         if len(self._ahead) > LOOKAHEAD:
@@ -556,7 +556,7 @@ def expected_of(record: BatchRecord, source: Source, number: int) -> Expected | 
     dtype = str(record.compiled.dtype)
     return Expected(
         stepwise(record, batch.expected, lengths),
-        difference("out", record.array(output_name(record)), batch.expected, timed=True),
+        array_difference("out", record.array(output_name(record)), batch.expected, timed=True),
         batch.tolerance or TOLERANCES[dtype],
         lambda: Port.of(source, number) if isinstance(source, Imported) else None,
         lambda: record.array(below),

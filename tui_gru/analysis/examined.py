@@ -120,7 +120,7 @@ def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
     return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", findings, strict=False)
 
 
-def listed(words: list[str], most: int = 4) -> str:
+def enumerated(words: list[str], most: int = 4) -> str:
     """Return words in a list: `a, b and c`; if there are many more than `most`, `a, b and 3 others`."""
     if len(words) > most + 1:  # a single word takes no more room than "1 other"
         return f"{', '.join(words[:most])} and {len(words) - most} others"

@@ -130,7 +130,7 @@ TABLE = (
     FindingRule("biases-merged", ported.biases_merged),
     FindingRule("output-not-expected", ported.output_not_expected),
     FindingRule("adam-uncorrected", ported.adam_uncorrected),
-    FindingRule("frozen", scripts.frozen, effects=_OF_NO_LEARNING),
+    FindingRule("frozen", scripts.frozen_module, effects=_OF_NO_LEARNING),
     FindingRule("not-in-optimizer", scripts.not_in_optimizer, effects=("gradient-not-cleared", *_OF_NO_LEARNING)),
     FindingRule("gradient-not-cleared", scripts.gradient_not_cleared, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule("clipped-too-late", scripts.clipped_too_late, effects=("rate-too-large", *_OF_LARGE_STEPS)),
@@ -221,7 +221,7 @@ TABLE = (
 )
 
 
-def find(
+def find_problems(
     timeline: Timeline,
     moment: Moment,
     samples: Sequence[Sample] = (),

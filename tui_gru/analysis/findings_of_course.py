@@ -26,13 +26,13 @@ from tui_gru.analysis.trials import (
     trial_batches,
 )
 from tui_gru.analysis.trouble import Explosion, is_edited_within
-from tui_gru.analysis.units import read_text
+from tui_gru.analysis.units import values_after_characters
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.debugger.segment import HistorySegment, checkpoint_of
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import INITS, Config, Text, cut, token_word
+from tui_gru.engine.config import INITS, Config, Text, token_word, tokenized
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted, rounded
 from tui_gru.engine.source import Ability
@@ -948,7 +948,7 @@ def held_out_text(config: Config, text: str) -> Text:
     text = arguments.string("the text that was held out", text, option="held_out")
     if text and not config.source.can(Ability.TEXT):
         raise TuiGruError("a run without a text has no held-out text; remove the option", option="held_out")
-    tokens, allowed = cut(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
+    tokens, allowed = tokenized(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
     strange = next((token for token in tokens if token not in allowed), "")
     if strange:
         known = config.shown_vocabulary
@@ -959,5 +959,5 @@ def held_out_text(config: Config, text: str) -> Text:
 def held_out_loss(program: Program, text: Text, weights: Weights) -> float:
     """Return the mean loss on a held-out text, in nats. Raises `TuiGruError`."""
     name = program.loss_names.row
-    values = loss_of_rows(program, read_text(program.config, weights, text, [name])[name])
+    values = loss_of_rows(program, values_after_characters(program.config, weights, text, [name])[name])
     return float(values[:-1].mean())

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts, listed
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, enumerated
 from tui_gru.analysis.influence import influence_of_rows
 from tui_gru.analysis.summaries import largest_entry
 from tui_gru.analysis.trials import LONGEST_AGAIN, Cure, tried_samplers
@@ -173,7 +173,7 @@ def character_never_seen(x: RunFacts) -> Iterator[Finding]:
     if not unseen:
         return
     V = x.config.vocab_size
-    words = f"{len(unseen)} of {counted(V, 'character')} of the vocabulary: {listed([x.quoted(char) for char in unseen], 12)}"
+    words = f"{len(unseen)} of {counted(V, 'character')} of the vocabulary: {enumerated([x.quoted(char) for char in unseen], 12)}"
     evidence = [Evidence(words)]
     reads = next(name for name in x.program.parameters if x.program.names[name].axes[0] == "V")
     if x.count:
@@ -186,7 +186,7 @@ def character_never_seen(x: RunFacts) -> Iterator[Finding]:
         evidence.append(Evidence(sentence, x.entry(batch, reads, index), value))
     yield Finding(
         "character-never-seen",
-        "the text has no " + listed([x.quoted(char) for char in unseen]),
+        "the text has no " + enumerated([x.quoted(char) for char in unseen]),
         "The weights that read such a character never change, and the model only learns not to predict it.",
         "remove it from --vocabulary, or use a text that has it",
         tuple(evidence),

@@ -143,7 +143,7 @@ def not_in_optimizer(x: RunFacts) -> Iterator[Finding]:
     )
 
 
-def frozen(x: RunFacts) -> Iterator[Finding]:
+def frozen_module(x: RunFacts) -> Iterator[Finding]:
     """Find a module all of whose weights are leaves without a gradient."""
     batch = _of_calls(x, lambda call: not call.weights.parameters and not call.weights.gradients)
     if batch is not None:

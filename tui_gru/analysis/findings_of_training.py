@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.analysis.examined import Evidence, Finding, RunFacts, listed
+from tui_gru.analysis.examined import Evidence, Finding, RunFacts, enumerated
 from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
 from tui_gru.analysis.trials import LEAST_TRIED, Cure, smaller_rates
 from tui_gru.analysis.trouble import not_finite_in
@@ -121,7 +121,7 @@ def zero_gradient(x: RunFacts) -> Iterator[Finding]:
         _, text = x.program.made_by(root) if made else ("", "")
         yield Finding(
             "zero-gradient",
-            f"the gradient of {listed([x.written(name) for name in names])} is exactly 0",
+            f"the gradient of {enumerated([x.written(name) for name in names])} is exactly 0",
             "These weights never change, however long the training is.",
             "find where the zeros come from: a function that is flat there (relu, clamp), or a state that is always 0",
             (
@@ -476,7 +476,7 @@ def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
         written = x.written(gate)
         yield Finding(
             "gate-never-opens",
-            f"{listed([f'unit {u + 1}' for u in shut.tolist()])} of {x.written(state)} never change"
+            f"{enumerated([f'unit {u + 1}' for u in shut.tolist()])} of {x.written(state)} never change"
             + ("s" if len(shut) == 1 else "")
             + f": {written} keeps the old state",
             f"A unit whose {written} is always near 1 ignores its input: it is a constant and does not help any prediction.",
@@ -512,7 +512,7 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
         unit, batch = int(dead[0]), x.count - 1
         yield Finding(
             "dead-unit",
-            f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
+            f"{enumerated([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
             + ("is dead" if len(dead) == 1 else "are dead"),
             "Its value does not depend on the input, so the layers above learn nothing from it, and it can be removed.",
             x.offer(
@@ -604,7 +604,7 @@ def units_are_identical(x: RunFacts) -> Iterator[Finding]:
         batch = x.count - 1
         yield Finding(
             "units-are-identical",
-            f"{listed([f'unit {u + 1}' for u in same.tolist()])} of {x.written(state)} are identical",
+            f"{enumerated([f'unit {u + 1}' for u in same.tolist()])} of {x.written(state)} are identical",
             "Units that begin with the same weights get the same gradient, so they stay the same and count as one.",
             x.offer(
                 ("initial weights that are drawn (--init torch), not constant", Cure("init", "torch")),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tui_gru import arguments
 from tui_gru.analysis.losses import baselines, loss_of_rows
-from tui_gru.analysis.units import StoppedError, StopRequested, indices_of, read_text, read_windows
+from tui_gru.analysis.units import StoppedError, StopRequested, indices_of, read_windows, values_after_characters
 from tui_gru.analysis.what_if import SilentUnit, read_with_silent
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program
@@ -361,7 +361,7 @@ def memory(program: Program, weights: Weights, text: Text, *, stop: StopRequeste
     if not len(last):
         raise TuiGruError("the text has no character after the first one to predict")
     chosen = last[np.linspace(0, len(last) - 1, min(len(last), POSITIONS)).round().astype(np.intp)]
-    whole = loss_of_rows(program, read_text(config, weights, text, [row], stop=stop)[row][chosen])
+    whole = loss_of_rows(program, values_after_characters(config, weights, text, [row], stop=stop)[row][chosen])
     losses, errors = np.empty(len(contexts)), np.empty(len(contexts))
     for i, context in enumerate(contexts):
         windows = ids[chosen[:, None] + np.arange(1 - context, 2)]
@@ -737,7 +737,7 @@ def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | None, ...]:
+def gradient_flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | None, ...]:
     """Return the flow of the gradient of a state at each timestep, of all rows of the batch or of one (0-based).
 
     It is None at timesteps not computed yet.

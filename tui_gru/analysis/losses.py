@@ -155,7 +155,7 @@ def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
     return TextLosses(values[computed].ravel()[order], places[order], corpus.text, t.ravel()[order], row.ravel()[order])
 
 
-def of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
+def losses_of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
     """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row` and perhaps for its states."""
     values, states = loss_of_rows(program, found[program.loss_names.row]), program.model.page.states
     still = standstill([found[state] for state in states], text) if all(state in found for state in states) else None

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from tui_gru.analysis import losses as loss_places
 from tui_gru.analysis.check import expected_of
 from tui_gru.analysis.examined import Finding, cure_written, finding_html
-from tui_gru.analysis.findings import find
+from tui_gru.analysis.findings import find_problems
 from tui_gru.analysis.influence import ContextMemory, memory, reach
 from tui_gru.analysis.losses import Share, TextLosses, baselines, bits, perplexity
 from tui_gru.analysis.story import Story, matrices_of, tell
 from tui_gru.analysis.trials import command_line
-from tui_gru.analysis.units import Activity, context, indices_of, of_text, read_text
+from tui_gru.analysis.units import Activity, context, indices_of, values_after_characters, values_of_text
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import in_words, position_of
@@ -33,7 +33,7 @@ from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
 from tui_gru.engine.numbers import batch_ticks, counted, decimals, rounded, value_ticks
-from tui_gru.engine.sampling import Sample, refused, sample
+from tui_gru.engine.sampling import Sample, refused, sample_text
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.engine.weights import Float64Array
 from tui_gru.errors import TuiGruError
@@ -292,7 +292,7 @@ def gather(
     """
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
-    findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
+    findings = find_problems(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
     if isinstance(config.source, Imported):
         return replace(of_source(timeline, moment, config.source, title, findings), chapters=tuple(_chapters(timeline, marks)))
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
@@ -472,10 +472,12 @@ def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -
     program, before = timeline.program, timeline.record(0).before
     state, loss = program.main_state, program.loss_names.row
     predicted = program.loss_names.prediction if program.model.is_cross_entropy else ""
-    found = read_text(program.config, moment.weights, text, [name for name in (state, loss, predicted) if name])
-    activity = of_text(state, found, text)
+    found = values_after_characters(program.config, moment.weights, text, [name for name in (state, loss, predicted) if name])
+    activity = values_of_text(state, found, text)
     if moment.position.tick:
-        activity = replace(activity, before=of_text(state, read_text(program.config, before, text, [state]), text))
+        activity = replace(
+            activity, before=values_of_text(state, values_after_characters(program.config, before, text, [state]), text)
+        )
     if not loss or len(text) < 2:
         return activity, None, math.nan
     accuracy = math.nan
@@ -486,7 +488,7 @@ def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -
         say(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
 
     whole, without = loss_places.without_each_unit(program, moment.weights, text[: loss_places.ABLATED], state, seen=seen)
-    return replace(activity, loss=whole, without=without), loss_places.of_text(found, program, text), accuracy
+    return replace(activity, loss=whole, without=without), loss_places.losses_of_text(found, program, text), accuracy
 
 
 def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
@@ -515,7 +517,7 @@ def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[s
         weights = moment.weights if batch == count else timeline.record(batch).before
         words = f"after {counted(batch, 'batch')}"
         try:
-            yield words, sample(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
+            yield words, sample_text(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
         except TuiGruError as error:
             yield words, f"no sample: {error}"
             return
@@ -537,7 +539,7 @@ _FONT = 'font-family="ui-monospace,Menlo,Consolas,monospace"'
 _CELL, _WIDEST, _MAPPED = 8, 16, 720  # pixels of a character of the heat map, of one in a short text, and of a text at most
 
 
-def text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anchor: str = "start", bold: bool = False) -> str:
+def svg_text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK, anchor: str = "start", bold: bool = False) -> str:
     """Return a line of text whose base line is at `y`."""
     font = f'{_FONT} font-size="{size}" font-weight="{"bold" if bold else "normal"}"'
     return f'<text x="{x:g}" y="{y:g}" {font} fill="{ink}" text-anchor="{anchor}">{escape(words)}</text>'
@@ -550,7 +552,7 @@ def chart(figure: Figure) -> list[str]:
     lines = [(line, points) for line, points in drawn if points]
     if not lines:
         some = any(line.points for line in figure.lines)
-        return [text(0, 20, "none of the values can be drawn" if some else "no batch has been finished yet", ink=_DIM)]
+        return [svg_text(0, 20, "none of the values can be drawn" if some else "no batch has been finished yet", ink=_DIM)]
     levels = [(name, value) for name, value in figure.levels if value > 0 or not figure.logarithmic]
     values = [value for _, points in lines for _, value in points] + [value for _, value in levels]
     low, high = min(values), max(values)
@@ -571,21 +573,21 @@ def chart(figure: Figure) -> list[str]:
         return bottom - (bottom - top) * (scale(value) - scale(low)) / (scale(high) - scale(low))
 
     across = f'x1="{left}" x2="{right}"'
-    found = [text(left, 14, f"{figure.title}{', logarithmic' if figure.logarithmic else ''}", ink=_INK)]
+    found = [svg_text(left, 14, f"{figure.title}{', logarithmic' if figure.logarithmic else ''}", ink=_INK)]
     for value in value_ticks(low, high, logarithmic=figure.logarithmic):
         found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-width="0.5"/>')
-        found.append(text(left - 6, y(value) + 4, rounded(value), ink=_DIM, anchor="end"))
+        found.append(svg_text(left - 6, y(value) + 4, rounded(value), ink=_DIM, anchor="end"))
     found.append(f'<polyline points="{left},{top} {left},{bottom} {right},{bottom}" fill="none" stroke="{_DIM}"/>')
     for batch in batch_ticks(first, last):
         found.append(f'<line x1="{x(batch):.1f}" y1="{bottom}" x2="{x(batch):.1f}" y2="{bottom + 4}" stroke="{_DIM}"/>')
-        found.append(text(x(batch), bottom + 16, f"{batch:,}", ink=_DIM, anchor="middle"))
-    found.append(text(left - 14, bottom + 16, figure.of, ink=_DIM, anchor="end"))
+        found.append(svg_text(x(batch), bottom + 16, f"{batch:,}", ink=_DIM, anchor="middle"))
+    found.append(svg_text(left - 14, bottom + 16, figure.of, ink=_DIM, anchor="end"))
     epochs = math.ceil(last / figure.epoch) if figure.epoch else 0
     for epoch in batch_ticks(1, epochs) if epochs > 1 else ():
         at = (epoch - 1) * figure.epoch + 1
         if first <= at <= last:
-            found.append(text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
-    found += [text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
+            found.append(svg_text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
+    found += [svg_text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
     for _, value in levels:
         found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>')
     for (of, points), ink in zip(lines, inks, strict=True):
@@ -598,7 +600,7 @@ def chart(figure: Figure) -> list[str]:
     gap, below = min(13.0, (bottom - 8) / len(names)), bottom + 4 + 13.0
     for value, words, ink in reversed(names):  # from the lowest up: no two overlap, and none is below the axis
         below = min(y(value) + 4, below - gap)
-        found.append(text(right + 6, below, words, ink=ink))
+        found.append(svg_text(right + 6, below, words, ink=ink))
     return found
 
 
@@ -620,15 +622,15 @@ def heat_map(report: RunReport) -> tuple[list[str], int, int]:
     units, characters = report.values.shape
     left, top, cell = 80, 18, min(max(_MAPPED // max(characters, 1), _CELL), _WIDEST)
     names = [printable_text(char[:1]) for char in report.text]
-    found = [text(left + (i + 0.5) * cell, top - 5, name, size=11, ink=_DIM, anchor="middle") for i, name in enumerate(names)]
+    found = [svg_text(left + (i + 0.5) * cell, top - 5, name, size=11, ink=_DIM, anchor="middle") for i, name in enumerate(names)]
     for row, note in enumerate(report.units):
         y = top + row * 14
-        found.append(text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
+        found.append(svg_text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
         for i in range(characters):
             ink = _coloured(float(report.values[row, i]))
             found.append(f'<rect x="{left + i * cell}" y="{y}" width="{cell}" height="13" {ink}/>')
         words = f"{note.goes_with} {note.r:+.2f}" if abs(note.r) >= 0.1 else ""
-        found.append(text(left + characters * cell + 6, y + 11, words, ink=_DIM))
+        found.append(svg_text(left + characters * cell + 6, y + 11, words, ink=_DIM))
     return found, left + characters * cell + 220, top + units * 14 + 6
 
 
@@ -639,15 +641,15 @@ def _coloured(value: float) -> str:
     return f'fill="{_POSITIVE if value >= 0 else _NEGATIVE}" fill-opacity="{min(abs(value), 1.0):.2f}"'
 
 
-def bars(values: Sequence[tuple[str, float, str]]) -> tuple[list[str], int]:
+def svg_bars(values: Sequence[tuple[str, float, str]]) -> tuple[list[str], int]:
     """Return horizontal bars with a name, a value and a text after it, and the height of the picture."""
     largest = max((value for _, value, _ in values), default=1.0) or 1.0
     found = []
     for row, (name, value, words) in enumerate(values):
         y, across = row * 18, max(value / largest, 0) * 200
-        found.append(text(120, y + 12, name, ink=_DIM, anchor="end"))
+        found.append(svg_text(120, y + 12, name, ink=_DIM, anchor="end"))
         found.append(f'<rect x="128" y="{y + 2}" width="{across:.1f}" height="12" fill="{_LINE}"/>')
-        found.append(text(336, y + 12, words))
+        found.append(svg_text(336, y + 12, words))
     return found, 18 * len(values)
 
 
@@ -662,7 +664,7 @@ def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
     return f'{head} aria-label="{escape(label)}">{"".join(elements)}</svg>'
 
 
-def moved(elements: Sequence[str], x: float, y: float) -> str:
+def translated(elements: Sequence[str], x: float, y: float) -> str:
     """Return elements moved to another place."""
     return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
 
@@ -696,7 +698,7 @@ _OF_UNITS = "unit", "follows (untrained)", "loss without", "strongest after"
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def as_html(report: RunReport) -> str:
+def report_html(report: RunReport) -> str:
     """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(printable_text(report.title))}</h1>", _of_texts(report.facts)]
     if report.chapters:
@@ -735,7 +737,7 @@ def _page(title: str, parts: Sequence[str]) -> str:
 
 
 def _bars(title: str, values: Sequence[tuple[str, float, str]]) -> str:
-    drawn, height = bars(values)
+    drawn, height = svg_bars(values)
     return svg(drawn, 420, height, label=f"{title}: {'; '.join(f'{name} {words}' for name, _, words in values)}")
 
 
@@ -816,24 +818,24 @@ def _added(note: UnitNote) -> str:
 
 def as_svg(report: RunReport) -> str:
     """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
-    drawn, y = [text(0, 20, printable_text(report.title), size=18, bold=True)], 44
+    drawn, y = [svg_text(0, 20, printable_text(report.title), size=18, bold=True)], 44
     for name, value in report.facts:
-        drawn.append(text(0, y, f"{name}: {value}"))
+        drawn.append(svg_text(0, y, f"{name}: {value}"))
         y += 16
     if has_curve(report):
         for figure in (report.loss, *(each for each in report.figures if each.name != "held-out")):
-            drawn.append(moved(chart(figure), 0, y))
+            drawn.append(translated(chart(figure), 0, y))
             y += CURVE_HEIGHT + 20
 
     def heading(words: str) -> None:
         nonlocal y
-        drawn.append(text(0, y, words, size=14, bold=True))
+        drawn.append(svg_text(0, y, words, size=14, bold=True))
         y += 20
 
     def lines(words: str, indent: int = 0) -> None:
         nonlocal y
         for line in textwrap.wrap(" ".join(words.split()), 128 - indent // 8, break_on_hyphens=False):
-            drawn.append(text(indent, y, line))
+            drawn.append(svg_text(indent, y, line))
             y += 16
 
     for title, texts in report.chapters:
@@ -851,13 +853,13 @@ def as_svg(report: RunReport) -> str:
         y += 6
     for title, (elements, height) in (
         (f"units of {report.name} over the text", heat_map(report)[::2] if report.units else ([], 0)),
-        ("loss by characters read", bars(_contexts(report.memory)) if report.memory is not None else ([], 0)),
-        (f"sources of the loss: {report.unit or 'mean'} by class of character", bars(classes(report))),
+        ("loss by characters read", svg_bars(_contexts(report.memory)) if report.memory is not None else ([], 0)),
+        (f"sources of the loss: {report.unit or 'mean'} by class of character", svg_bars(classes(report))),
     ):
         if elements:
             y += 14
             heading(title)
-            drawn.append(moved(elements, 0, y - 12))
+            drawn.append(translated(elements, 0, y - 12))
             y += height
     y += 14
     if report.samples:
@@ -865,7 +867,7 @@ def as_svg(report: RunReport) -> str:
     for words, sampled in report.samples:
         lines(f"{words}: {printable_text(sampled)}")
     background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="{_PAPER}"/>'
-    return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=printable_text(report.title)) + "\n"
+    return svg([background, translated(drawn, 24, 16)], WIDTH + 200, y + 24, label=printable_text(report.title)) + "\n"
 
 
 def as_markdown(report: RunReport) -> str:
@@ -961,13 +963,13 @@ def comparison_html(compared: RunComparison) -> str:
 
 def comparison_svg(compared: RunComparison) -> str:
     """Return the curves of a comparison as a picture, above what differs."""
-    drawn, y = [moved(chart(compared.loss), 0, 0)], CURVE_HEIGHT + 30
+    drawn, y = [translated(chart(compared.loss), 0, 0)], CURVE_HEIGHT + 30
     for name, mine, theirs in (("", *compared.names), *compared.differing):
-        drawn += [text(0, y, name, ink=_DIM), text(200, y, mine[:60]), text(580, y, theirs[:60])]
+        drawn += [svg_text(0, y, name, ink=_DIM), svg_text(200, y, mine[:60]), svg_text(580, y, theirs[:60])]
         y += 16
     background = f'<rect width="{WIDTH + 48}" height="{y + 24}" fill="{_PAPER}"/>'
     label = " and ".join(compared.names)
-    return svg([background, moved(drawn, 24, 16)], WIDTH + 48, y + 24, label=label) + "\n"
+    return svg([background, translated(drawn, 24, 16)], WIDTH + 48, y + 24, label=label) + "\n"
 
 
 def comparison_markdown(compared: RunComparison) -> str:
@@ -988,4 +990,4 @@ COMPARISON_WRITERS: Mapping[str, Callable[[RunComparison], str]] = {
     ".svg": comparison_svg,
     ".md": comparison_markdown,
 }
-WRITERS: Mapping[str, Callable[[RunReport], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}
+WRITERS: Mapping[str, Callable[[RunReport], str]] = {".html": report_html, ".svg": as_svg, ".md": as_markdown}

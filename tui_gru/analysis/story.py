@@ -22,7 +22,7 @@ from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
-from tui_gru.engine.sampling import refused, sample
+from tui_gru.engine.sampling import refused, sample_text
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS, Float64Array, Weights
 from tui_gru.errors import TuiGruError
@@ -385,7 +385,7 @@ def _sampled(program: Program, weights: Weights) -> str:
     if not config.source.can(Ability.TEXT) or refused(config) is not None:
         return ""
     try:
-        drawn = sample(config, weights, config.as_string(config.text[:_PRIMER]), SAMPLE)
+        drawn = sample_text(config, weights, config.as_string(config.text[:_PRIMER]), SAMPLE)
     except TuiGruError:  # logits that are not finite
         return ""
     return drawn.between.join(draw.char for draw in drawn.draws)

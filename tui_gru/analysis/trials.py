@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tui_gru.analysis.units import read_text
+from tui_gru.analysis.units import values_after_characters
 from tui_gru.debugger.edits import Index, JournalEntry
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
@@ -19,10 +19,10 @@ from tui_gru.debugger.program import spoken
 from tui_gru.debugger.segment import HistorySegment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config, as_text
+from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config, text_of_tokens
 from tui_gru.engine.model import page_of
 from tui_gru.engine.numbers import significant
-from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.sampling import Sample, sample_text
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
 from tui_gru.engine.weights import Array, Float64Array, Weights
@@ -131,7 +131,7 @@ def is_lower(losses: Sequence[float], own: Sequence[float], by: float) -> bool:
 # Learning rates, tried from the weights of a moment.
 
 
-def rates(timeline: Timeline, moment: Moment, *, check: Interruption | None = None) -> Iterator[RateTrial]:
+def try_rates(timeline: Timeline, moment: Moment, *, check: Interruption | None = None) -> Iterator[RateTrial]:
     """Yield the loss after `RATE_BATCHES` batches with each of `RATES` and with the run's own rate, in ascending order.
 
     Each trial begins with the batch of the moment, or with the next one if that is complete, with the weights, the states of the
@@ -485,8 +485,8 @@ def tried_samplers(config: Config, weights: Weights, drawn: Sample, *cures: Cure
     primer, length, name = config.as_string(drawn.primer), min(len(drawn.draws), LONGEST_AGAIN), config.model.prediction
     for each in (None, *cures):
         sampler = drawn.sampler if each is None else each.value
-        found = sample(config, weights, primer, length, sampler=sampler, temperature=drawn.temperature, seed=drawn.seed)
-        chances = read_text(config, weights, as_text(found.tokens, config.vocabulary), [name])[name]
+        found = sample_text(config, weights, primer, length, sampler=sampler, temperature=drawn.temperature, seed=drawn.seed)
+        chances = values_after_characters(config, weights, text_of_tokens(found.tokens, config.vocabulary), [name])[name]
         chosen = chances[np.arange(length) + len(found.primer) - 1, [draw.index for draw in found.draws]]
         losses = -np.log(np.maximum(chosen.astype(np.float64), np.finfo(np.float64).tiny))
         yield TriedOption(each, tuple(losses.tolist()), text=found.text)

@@ -283,7 +283,7 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
     return found
 
 
-def all_finite(source: Source) -> str:
+def finite_answer(source: Source) -> str:
     """Return the answer to a search that found no number that is not finite; in a recording, the loss of the script may be one."""
     if source.numbers is not None and source.can(Ability.LOSS):
         finite = np.isfinite(source.numbers[:, 0])

@@ -625,7 +625,7 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
     return Activity(name, values, text, row)
 
 
-def of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
+def values_of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
     """Return a value after every character of a text, as returned by `read_text`."""
     return Activity(name, found[name].reshape(len(text), -1), text)
 
@@ -678,7 +678,7 @@ def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
     return np.fromiter((index[char] for char in text), np.intp, len(text))
 
 
-def read_text(
+def values_after_characters(
     config: Config,
     weights: Weights,
     text: Text,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tui_gru import arguments
-from tui_gru.analysis.units import ReadingProgress, StopRequested, can_be_silent, read_silenced, read_text
+from tui_gru.analysis.units import ReadingProgress, StopRequested, can_be_silent, read_silenced, values_after_characters
 from tui_gru.debugger.edits import JournalEntry, changeable, check_index, checked_number, offset_of, replace_number
 from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.moment import Moment, computed_in_order, largest_difference
@@ -21,7 +21,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.config import Config, Text, as_text
+from tui_gru.engine.config import Config, Text, text_of_tokens
 from tui_gru.engine.numbers import same
 from tui_gru.engine.training import Point, compute, compute_from
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
@@ -425,7 +425,7 @@ def read_with_silent(
 ) -> dict[str, Array]:
     """Return the values of `names` after each character, as `read_text`, with a unit held at 0 or, for None, with all."""
     if silent is None:
-        return read_text(config, weights, text, names, progress=progress, stop=stop)
+        return values_after_characters(config, weights, text, names, progress=progress, stop=stop)
     held = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
     found = read_silenced(config, weights, text, names, silent.name, held[None], stop=stop)
     return {name: values[0] for name, values in found.items()}
@@ -618,15 +618,17 @@ def sample_difference(mine: Moment, theirs: Moment) -> BranchSamples | None:
 
     None if the model cannot be sampled.
     """
-    from tui_gru.engine.sampling import sample
+    from tui_gru.engine.sampling import sample_text
 
     config = mine.program.config
     primer = config.text[:PRIMER]
     try:
-        one, other = (sample(config, moment.weights, config.as_string(primer), SAMPLED, temperature=0) for moment in (mine, theirs))
+        one, other = (
+            sample_text(config, moment.weights, config.as_string(primer), SAMPLED, temperature=0) for moment in (mine, theirs)
+        )
     except TuiGruError:
         return None
-    return BranchSamples(primer, *(as_text((draw.char for draw in each.draws), primer) for each in (one, other)))
+    return BranchSamples(primer, *(text_of_tokens((draw.char for draw in each.draws), primer) for each in (one, other)))
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:

@@ -16,7 +16,7 @@ import numpy as np
 from tui_gru.capture.calls import GivenCell, GRUModule, Looped, OneTimestep, Seen, Take, fresh, to_array
 from tui_gru.errors import CaptureError, printable, shown
 from tui_gru.files.arrays import AnyArray
-from tui_gru.files.kinds import KINDS, Blocks, Cell, canonical, step
+from tui_gru.files.kinds import KINDS, Blocks, Cell, canonical, cell_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,7 +197,7 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool((one == other).all())
 
 
-def weights_of(
+def torch_weights(
     module: GRUModule, W: Sequence[GateBlocks], U: Sequence[GateBlocks]
 ) -> tuple[dict[str, tuple[Block | None, ...]], dict[str, tuple[Block, ...]]]:
     """Return the blocks of the values and of the gradients, by torch's names. A bias that is alone in its sum is that of x."""
@@ -511,7 +511,7 @@ class HandwrittenCell:
         )
         found, begin = list[Seen](), first.c0
         for call in calls:
-            _, c = step(to_array(call.x, fresh).astype(np.float64), (h, c), cell, convention)
+            _, c = cell_step(to_array(call.x, fresh).astype(np.float64), (h, c), cell, convention)
             h = to_array(call.out, fresh)
             end = call.out.detach().new_tensor(c) if call.cn is None else call.cn
             found.append(replace(call, c0=begin, cn=end))

@@ -444,7 +444,7 @@ def square_of(array: AnyArray) -> float:
         return float(np.square(flat, dtype=np.float64).sum())
 
 
-def all_finite(array: AnyArray) -> bool:
+def all_entries_finite(array: AnyArray) -> bool:
     """Return True if all entries are finite."""
     return math.isfinite(square_of(array)) or bool(np.isfinite(array).all())
 
@@ -533,7 +533,7 @@ class CallLoop:
     carried: list[AnyArray | None] = field(default_factory=lambda: [None])
 
 
-def joined(calls: Sequence[GRUCall], take: Take = fresh) -> tuple[GRUCall, ...]:
+def join_loops(calls: Sequence[GRUCall], take: Take = fresh) -> tuple[GRUCall, ...]:
     """Return the calls of a step in order, with those of a loop joined into one, at the place of the first.
 
     A call continues a loop if it begins with the state that the loop ended with: with that state itself, which is then the same
@@ -816,7 +816,7 @@ class Seen:
         return begins, ends
 
 
-def has_numbers(tensor: Tensor) -> bool:
+def can_be_copied(tensor: Tensor) -> bool:
     """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
     import torch
 

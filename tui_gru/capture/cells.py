@@ -36,7 +36,7 @@ from tui_gru.capture.call_tensors import (
     set_apart,
     sounds_recurrent,
     tensors_in,
-    weights_of,
+    torch_weights,
 )
 from tui_gru.capture.calls import CellEquations, GRUModule, WrittenCell, fresh, in_float64
 from tui_gru.capture.operations import (
@@ -59,7 +59,7 @@ from tui_gru.equations.syntax import EquationError
 from tui_gru.equations.writing import equations_of
 from tui_gru.errors import CaptureError, printable
 from tui_gru.files.arrays import AnyArray
-from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, Cell, CellKind, Convention, canonical, step
+from tui_gru.files.kinds import BY_BLOCKS, KINDS, Blocks, Cell, CellKind, Convention, canonical, cell_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -412,7 +412,7 @@ class _Timesteps:
         states = self.begins
         with np.errstate(all="ignore"):
             for x, ends in zip(self.xs, self.ends, strict=True):
-                states = step(x, states, cell, convention)
+                states = cell_step(x, states, cell, convention)
                 for own, end in zip(states, ends):  # noqa: B905 - c is not known at every timestep
                     yield float(np.nan_to_num(np.abs(own - end), nan=np.inf).max(initial=0))
 
@@ -449,7 +449,7 @@ def _read(
     found = module.gates  # torch's order
     order = [attempt.convention.order.index(gate) for gate in found]
     W, U = [gates[0][k] for k in order], [gates[1][attempt.order[k]] for k in order]
-    values, gradients = weights_of(module, W, U)
+    values, gradients = torch_weights(module, W, U)
     convention = replace(attempt.convention, order=found)
     return HandwrittenCell(replace(module, convention=convention), OneTimestepForm((), ()), values, gradients), attempt
 

@@ -33,7 +33,7 @@ _LOOP = ("keep", "states_set", "states", "flows")
 _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
-def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
+def encoded_step(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     """Return the arrays of a step by name, `calls.0.x`, and a JSON object with the rest."""
     arrays: dict[str, AnyArray] = {}
     modules, sets = list[GRUModule](), list[WeightSet]()
@@ -69,19 +69,19 @@ def encoded(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     handed = step.handed or {}
     arrays |= {f"handed.{name}": array for name, array in handed.items() if array is not step.gradients.get(name)}
     about = {name: getattr(step, name) for name in _STEP}
-    about |= {"loss": plain(step.loss), "settings": {name: plain(value) for name, value in step.settings.items()}}
+    about |= {"loss": encoded_number(step.loss), "settings": {name: encoded_number(value) for name, value in step.settings.items()}}
     about |= {"handed": None if step.handed is None else list(handed), "shared": dict(step.shared), "hooked": step.hooked}
     about |= {"notes": step.notes, "modules": [described_module(module) for module in modules], "calls": calls}
     about["weights"] = [{"module": modules.index(used.module), "parameters": dict(used.parameters)} for used in sets]
     return arrays, about
 
 
-def plain(value: float | None) -> float | str | None:
+def encoded_number(value: float | None) -> float | str | None:
     """Return a number for JSON; NaN and infinities become strings."""
     return value if value is None or math.isfinite(value) else str(value)
 
 
-def number(value: Any) -> float | None:
+def decoded_number(value: Any) -> float | None:
     """Return the number that `plain` encoded. Raises `ModelFileError`."""
     if value is None:
         return None
@@ -116,9 +116,9 @@ class _Decoder:
             tuple(self._call(i, entry) for i, entry in enumerate(_list(about["calls"]))),
             gradients,
             self._named("before."),
-            number(about["loss"]),
+            decoded_number(about["loss"]),
             bool(about["updated"]),
-            {str(name): number(value) or 0.0 for name, value in about["settings"].items()},
+            {str(name): decoded_number(value) or 0.0 for name, value in about["settings"].items()},
             _whole(about["rank"]),
             _whole(about["ranks"]),
             _whole(about["not_kept"]),
@@ -238,7 +238,11 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
     fits &= sizes["layers"] <= (1 if is_cell else 1000) and not (is_cell and flags["bidirectional"])
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
         raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
-    name, dropout, written_as = printable(entry["name"]), number(entry["dropout"]) or 0.0, printable(entry.get("written_as", ""))
+    name, dropout, written_as = (
+        printable(entry["name"]),
+        decoded_number(entry["dropout"]) or 0.0,
+        printable(entry.get("written_as", "")),
+    )
     convention = None if (given := entry.get("convention")) is None else Convention(**given)
     conventions = KINDS[kind.removesuffix("Cell").lower()].conventions if is_cell and own is None else ()
     if convention is not None and convention not in conventions:
@@ -351,7 +355,7 @@ def _encoded(array: AnyArray, half: bool) -> tuple[str, AnyArray]:
 
 def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the arrays, which are read on demand. Raises `ModelFileError`."""
-    return described(open_shard(path))
+    return read_description(open_shard(path))
 
 
 def open_shard(path: Path) -> OpenedFile:
@@ -364,7 +368,7 @@ def open_shard(path: Path) -> OpenedFile:
         raise
 
 
-def described(file: OpenedFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_description(file: OpenedFile) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the arrays of an open file. Arrays are compared with their checksums when they are read. Raises
     `ModelFileError`."""
     header = safetensors.safetensors_header(file)
@@ -381,7 +385,7 @@ def check_shard(path: Path) -> int:
     file = open_shard(path)
     if not checked_header(safetensors.header_text(file)):
         return 0
-    for tensor in described(file)[1].values():
+    for tensor in read_description(file)[1].values():
         tensor.read()
     return file.size
 
@@ -501,8 +505,8 @@ class StepRecord:
     losses: tuple[float | None, ...] = ()
 
     def written(self) -> str:
-        entry = {"step": self.step, "why": self.why, "loss": plain(self.loss), "norm": plain(self.norm)}
-        return _sealed({**entry, "losses": [plain(loss) for loss in self.losses]})
+        entry = {"step": self.step, "why": self.why, "loss": encoded_number(self.loss), "norm": encoded_number(self.norm)}
+        return _sealed({**entry, "losses": [encoded_number(loss) for loss in self.losses]})
 
 
 class EndKind(StrEnum):
@@ -557,7 +561,7 @@ class RecordingProgress:
     end: ScriptEnd | None = None
 
     def written(self) -> str:
-        losses = [plain(loss) for loss in self.losses]
+        losses = [encoded_number(loss) for loss in self.losses]
         entry = {"steps": self.steps, "closed": self.closed, "losses": losses}
         entry |= {"missed": self.missed, "why_missed": self.why_missed} if self.missed else {}
         return _sealed(entry if self.end is None else {**entry, "end": asdict(self.end)})
@@ -584,12 +588,14 @@ def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgr
             raise ModelFileError("a line does not match its checksum")
         if not entry.keys() <= _ENTRIES:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
-        found = tuple(map(number, entry["losses"])) if losses else ()
+        found = tuple(map(decoded_number, entry["losses"])) if losses else ()
         if "step" not in entry:
             missed, why_missed = _count(entry.get("missed", 0)), printable(str(entry.get("why_missed", "")), 200)
             end = _end_of(entry.get("end"))
             return RecordingProgress(_count(entry["steps"]), found, entry["closed"] is True, missed, why_missed, end)
-        return StepRecord(_count(entry["step"]), str(entry["why"]), number(entry["loss"]), number(entry["norm"]), found)
+        return StepRecord(
+            _count(entry["step"]), str(entry["why"]), decoded_number(entry["loss"]), decoded_number(entry["norm"]), found
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
 
@@ -616,7 +622,7 @@ def write_run(folder: Path, about: Mapping[str, Any]) -> None:
 def read_run(folder: Path) -> dict[str, Any]:
     """Read run.json. Raises `ModelFileError` if it is invalid, and `OSError`."""
     try:
-        run = json.loads(read_text(folder / RUN))
+        run = json.loads(file_text(folder / RUN))
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(f"{RUN} in it is damaged; copy it again") from None
     if not isinstance(run, dict) or run.get("format") != FORMAT:
@@ -627,7 +633,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def read_text(path: Path) -> str:
+def file_text(path: Path) -> str:
     """Return the text of a file. Raises `ModelFileError` if it is no file or too large, and `OSError`."""
     if not S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
         raise ModelFileError(f"{path.name} in it is no file; copy it again")

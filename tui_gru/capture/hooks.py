@@ -40,10 +40,10 @@ from tui_gru.capture.calls import (
     Seen,
     Take,
     WrittenCell,
-    all_finite,
+    all_entries_finite,
+    can_be_copied,
     fresh,
-    has_numbers,
-    joined,
+    join_loops,
     seen,
     to_array,
 )
@@ -54,13 +54,13 @@ from tui_gru.capture.pending import (
     Parameters,
     PendingCall,
     UsedWeights,
-    begun,
     computed_once,
     draws_on_cpu,
     harmless,
     is_compiled,
     is_parametrized,
     is_sharded,
+    pending_call,
     report_failure,
     tensors_used,
 )
@@ -460,7 +460,7 @@ class OpenStep:
             self.number,
             tuple(
                 call if (call.number, call.without_graph) == (i, NO_STATES) else replace(call, number=i, without_graph=NO_STATES)
-                for i, call in enumerate(joined(calls, take))
+                for i, call in enumerate(join_loops(calls, take))
             ),
             self.gradients,
             self.before,
@@ -643,7 +643,7 @@ class Capture:
     def _look(self, numbers: AnyArray) -> None:
         """Tell the listener if numbers are not finite: at once, since the script can stop before the step ends."""
         step = self._open
-        if self._on_not_finite is not None and not step.reported and not all_finite(numbers):
+        if self._on_not_finite is not None and not step.reported and not all_entries_finite(numbers):
             step.reported = True
             self._emit_waiting()
             self._on_not_finite(step.so_far(self._take, self.rank, self.ranks))
@@ -863,11 +863,11 @@ class Capture:
     def _recognize(self, call: ModuleCall) -> None:
         """Find out by a call whether a module is a cell, or has several."""
         part, tensors = call.part, tensors_in([call.args, call.kwargs])
-        if not all(map(has_numbers, part.parameters())):
+        if not all(map(can_be_copied, part.parameters())):
             return  # traced, or not gathered yet
         if not all(tensor.numel() for tensor in tensors):
             return  # without rows, it shows nothing
-        if not all(map(has_numbers, tensors)):
+        if not all(map(can_be_copied, tensors)):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         name = self._candidates.pop(part)
@@ -924,7 +924,7 @@ class Capture:
         before = self._open.previous(call) if known is not None and known.are_still(tensors) and not again else None
         before = before if before is not None and before.goes_on_in(part, call, known) else None
         used = gathered or (known if before is not None or (known is not None and known.are(tensors)) else None)
-        if before is None and not all(map(has_numbers, (call.x, call.out, call.hn, *(() if used else tensors)))):
+        if before is None and not all(map(can_be_copied, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         entry = self._open.place(part, has_graph=call.has_graph, again=again)
@@ -934,7 +934,7 @@ class Capture:
             pending = before.next_in_loop(call, self._take)
         else:
             with torch.no_grad():
-                pending = begun(part, module, call, used or self._weights(part, module, tensors), generator, self._take)
+                pending = pending_call(part, module, call, used or self._weights(part, module, tensors), generator, self._take)
         if again:
             pending.notes[Note.RECOMPUTED] = None
         if source is not None:

@@ -634,7 +634,9 @@ def type_of_products(part: Module, output: Tensor) -> str:
     return "tf32" if (precision == "tf32" if isinstance(precision, str) else before.allow_tf32) else ""
 
 
-def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
+def pending_call(
+    part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take
+) -> PendingCall:
     """Create a call with everything that is known before the backward pass.
 
     `generator` is the state of the CPU's generator before the call, if dropout between layers drew from it.

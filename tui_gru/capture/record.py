@@ -28,7 +28,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from tui_gru.capture.calls import Buffers, CapturedStep, GivenCell, GRUCall, Note, all_finite, square_of
+from tui_gru.capture.calls import Buffers, CapturedStep, GivenCell, GRUCall, Note, all_entries_finite, square_of
 from tui_gru.capture.format import (
     RUN,
     EndKind,
@@ -36,9 +36,9 @@ from tui_gru.capture.format import (
     ScriptEnd,
     StepRecord,
     described_module,
-    encoded,
+    encoded_number,
+    encoded_step,
     lines_name,
-    plain,
     ranks_in,
     read_run,
     remove_recording,
@@ -423,8 +423,8 @@ class Recorder:
     def _write(self, step: CapturedStep, why: str, norm: float | None) -> bool:
         """Write the file of a step. Returns False if that fails: a full disk does not stop the training; it is reported once."""
         try:
-            arrays, about = encoded(step)
-            about |= {"why": why, "norm": plain(norm)}
+            arrays, about = encoded_step(step)
+            about |= {"why": why, "norm": encoded_number(norm)}
             half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
             path = self._place / shard_name(step.number, self.rank)
             write_shard(path, arrays, about, half=half)
@@ -748,10 +748,10 @@ def is_finite(step: CapturedStep, norm: float | None) -> bool:
     """Return True if the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
     if step.loss is not None and not math.isfinite(step.loss):
         return False
-    if norm is not None and not math.isfinite(norm) and not all(map(all_finite, _gradients(step))):
+    if norm is not None and not math.isfinite(norm) and not all(map(all_entries_finite, _gradients(step))):
         return False
     outside = (array for call in step.calls for array in _outside(call) if array is not None)
-    return all(map(all_finite, outside))
+    return all(map(all_entries_finite, outside))
 
 
 def _outside(call: GRUCall) -> tuple[AnyArray | None, ...]:

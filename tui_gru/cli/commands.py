@@ -24,6 +24,8 @@ from tui_gru.cli import completion
 from tui_gru.cli.models import (
     check_command,
     chosen_config,
+    click_float,
+    click_integer,
     config_of,
     for_a_file,
     given_model,
@@ -31,10 +33,8 @@ from tui_gru.cli.models import (
     lacks_target,
     model_arguments,
     model_options,
-    number,
     number_options,
     open_command,
-    whole_number,
 )
 from tui_gru.cli.options import (
     PROGRAM,
@@ -43,13 +43,13 @@ from tui_gru.cli.options import (
     held_out_option,
     line_of,
     open_debugger,
-    opened,
+    open_output,
     output_option,
     print_lines,
+    quoted_value,
     read_held_out,
     screen_options,
     session_option,
-    shortened,
     theme_option,
 )
 from tui_gru.engine.config import SAMPLERS
@@ -89,9 +89,9 @@ def memory_size(value: str | int) -> int:
 
 def port_number(value: str | int) -> int:
     """Convert to the number of a port, or 0; a click type."""
-    port = whole_number(value)
+    port = click_integer(value)
     if not 0 <= port <= LARGEST_PORT:
-        raise click.BadParameter(f"{shortened(value)} is not a port, a number from 1 to {LARGEST_PORT}, or 0 for a free one")
+        raise click.BadParameter(f"{quoted_value(value)} is not a port, a number from 1 to {LARGEST_PORT}, or 0 for a free one")
     return port
 
 
@@ -185,13 +185,13 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
     """Return a function that creates the session. An existing session is opened here, so that its errors are reported before the
     screen opens."""
     if name is not None:
-        from tui_gru.cli.sessions import existing, found, reopened
+        from tui_gru.cli.sessions import continued_session, existing, found
 
         path = existing(name) if copy else found(name)
         if path is not None:
             is_given = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
             given = given_model() | ({"learn": learn} if is_given else {})
-            old = reopened(path, given, copy=copy, history_memory=history_memory)
+            old = continued_session(path, given, copy=copy, history_memory=history_memory)
             return lambda: old
     config = chosen_config()
 
@@ -201,9 +201,9 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
         session = new_session(config, learn=learn, record=record and name is None, history_memory=history_memory)
         if name is None:
             return session
-        from tui_gru.cli.sessions import begun
+        from tui_gru.cli.sessions import recorded_session
 
-        return begun(session, name)
+        return recorded_session(session, name)
 
     return begin
 
@@ -222,9 +222,9 @@ def sessions() -> None:
 
     Sessions whose name begins with a date were recorded without a name; the newest 20 of them are kept.
     """
-    from tui_gru.cli.sessions import table
+    from tui_gru.cli.sessions import session_table
 
-    for line in table():
+    for line in session_table():
         click.echo(line)
 
 
@@ -237,7 +237,7 @@ def _lister(kind: str) -> click.Command:
     def print_or_list(name: str | None) -> None:
         width = max(map(len, choices(kind)))
         titles = (f"{each:<{width}}  {shipped(kind, each).title}\n" for each in choices(kind))
-        with opened(STANDARD_OUTPUT) as out:
+        with open_output(STANDARD_OUTPUT) as out:
             # Equations in a file or a pipe are in UTF-8, as --cell reads them, also where the system has another encoding.
             encoding = sys.stdout.encoding if name is None or sys.stdout.isatty() else "utf-8"
             out.write(("".join(titles) if name is None else text_of(kind, name)).encode(encoding, "backslashreplace"))
@@ -273,9 +273,9 @@ Examples:
 @click.option("--order", metavar="rzn|zrn|…", help="With --model: the order of the gates in the file.")
 @click.option("--z", type=click.Choice(("keeps", "takes")), help="With --model: z keeps the old state, or takes the new one.")
 @click.option("--gate", metavar="NAME", help="With --model: sigmoid, hard_sigmoid or hard_sigmoid_6.")
-@click.option("--epochs", type=whole_number, default=1, metavar="N", help="Epochs to run in total; default 1.")
+@click.option("--epochs", type=click_integer, default=1, metavar="N", help="Epochs to run in total; default 1.")
 @click.option(
-    "--from-epoch", type=whole_number, default=0, metavar="N", help="Write from this epoch on, counted from 0; default 0."
+    "--from-epoch", type=click_integer, default=0, metavar="N", help="Write from this epoch on, counted from 0; default 0."
 )
 @click.option("--learn/--no-learn", default=True, help="End each batch with backward and update; default yes.")
 @click.option("--format", "kind", type=click.Choice(["json", "npz"]), default="json", help="File format; default json.")
@@ -300,7 +300,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
     if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
         raise TuiGruError("npz is binary and standard output is a terminal; name a file with -o", option="format")
-    with opened(output, option="o") as out:
+    with open_output(output, option="o") as out:
         traced.write_npz(out) if kind == "npz" else traced.write_json(out)
 
 
@@ -321,17 +321,17 @@ Examples:
   tui-gru sample --epochs 1000 --temperature 0 --sampler tutorial Matttttttttt""",
 )
 @model_options
-@click.option("--epochs", type=whole_number, default=0, metavar="N", help="Epochs to train before sampling; default 0.")
+@click.option("--epochs", type=click_integer, default=0, metavar="N", help="Epochs to train before sampling; default 0.")
 @click.option("--primer", help="Characters to begin with; default: the text's first two.")
-@click.option("--length", type=whole_number, default=10, metavar="N", help="Characters to sample; default 10.")
+@click.option("--length", type=click_integer, default=10, metavar="N", help="Characters to sample; default 10.")
 @click.option(
     "--sampler",
     type=click.Choice(SAMPLERS),
     default=SAMPLERS[0],
     help="Feed each sampled character back, or the primer again as the tutorial does; default fed-back.",
 )
-@click.option("--temperature", type=number, default=1.0, metavar="X", help="0 takes the most likely character; default 1.")
-@click.option("--sample-seed", type=whole_number, default=0, metavar="N", help="Seed of the sampler; default 0.")
+@click.option("--temperature", type=click_float, default=1.0, metavar="X", help="0 takes the most likely character; default 1.")
+@click.option("--sample-seed", type=click_integer, default=0, metavar="N", help="Seed of the sampler; default 0.")
 def sample(epochs: int, primer: str | None, length: int, sampler: str, temperature: float, sample_seed: int) -> None:
     """Train a new model, sample from it, and print one line: the primer and the sampled characters.
 
@@ -356,7 +356,7 @@ Examples:
   tui-gru report poem other -o both.html
   tui-gru report run.gru -o run.html""",
 )
-@click.argument("session", metavar="NAME|PATH|RUN …", nargs=-1, required=True, shell_complete=completion.sessions)
+@click.argument("session", metavar="NAME|PATH|RUN …", nargs=-1, required=True, shell_complete=completion.session_completions)
 @output_option("Output file, ending with .html, .svg or .md; default: Markdown to standard output.")
 @held_out_option
 @click.option("--figures", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write each chart into FOLDER, as an SVG.")
@@ -368,10 +368,10 @@ def report(session: tuple[str, ...], output: str, held_out: Path | None, figures
     compares the output and p.grad of the last step with the derived ones. Of two sessions or recordings, the report says what
     differs: options, results, curves, findings and samples.
     """
-    from tui_gru.cli.sessions import reported
+    from tui_gru.cli.sessions import report_of_sessions
 
-    written = reported(session, output, held_out, figures)
-    with opened(output, option="o") as out:
+    written = report_of_sessions(session, output, held_out, figures)
+    with open_output(output, option="o") as out:
         out.write(written)
 
 
@@ -406,12 +406,12 @@ def screenshot(
     exists = TuiGruError(f"OUT: {out} exists and is left as it is; name another file, or add --force")
     if os.path.lexists(out) and not force:  # before the work of drawing
         raise exists
-    from tui_gru.cli.sessions import looked_at, pictured_at, save
+    from tui_gru.cli.sessions import looked_at, pictured_at, save_screenshot
     from tui_gru.session.session import Session
 
     shown = Session.on(chosen_config()) if session is None else looked_at(session, given_model())
     try:
-        save(shown if at is None else pictured_at(at, shown), keys.split(), size, out, force=force, theme=theme)
+        save_screenshot(shown if at is None else pictured_at(at, shown), keys.split(), size, out, force=force, theme=theme)
     except FileExistsError:
         raise exists from None
     except OSError as error:
@@ -437,8 +437,8 @@ Examples:
     shell_complete=completion.verbs,
 )
 @click.option("--by", type=click.Choice(LEVELS), default="timestep", help="A moment is the end of each; default timestep.")
-@click.option("--last", type=whole_number, metavar="N", help="Write the newest N moments; default all.")
-@click.option("--jump", type=whole_number, metavar="N", help="Of a command over more than N moments, write only the end.")
+@click.option("--last", type=click_integer, metavar="N", help="Write the newest N moments; default all.")
+@click.option("--jump", type=click_integer, metavar="N", help="Of a command over more than N moments, write only the end.")
 @click.option("--size", type=screen_size, default="120x36", metavar="WxH", help="Columns x rows; default 120x36.")
 @theme_option
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
@@ -478,7 +478,7 @@ Examples:
     metavar="PATH",
     help="The only folder whose files a page can write, read and list; default the current one.",
 )
-@click.option("--debuggers", type=whole_number, default=4, metavar="N", help="Debuggers that can be open at once; default 4.")
+@click.option("--debuggers", type=click_integer, default=4, metavar="N", help="Debuggers that can be open at once; default 4.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS]")
 def serve(port: int, folder: Path, debuggers: int, arguments: tuple[str, ...]) -> None:
     """Print an address, and show the debugger to the browser of this machine that opens it. Each page has its own debugger, which
@@ -490,9 +490,9 @@ def serve(port: int, folder: Path, debuggers: int, arguments: tuple[str, ...]) -
         raise TuiGruError(f"there is no folder {folder}; create it first", option="folder")
     if debuggers < 1:
         raise TuiGruError(f"at least 1 must be allowed, not {debuggers}", option="debuggers")
-    from tui_gru.cli.serving import serve
+    from tui_gru.cli.serving import serve_debuggers
 
-    serve([*model_arguments(), *arguments], port=port, folder=folder.resolve(), debuggers=debuggers)
+    serve_debuggers([*model_arguments(), *arguments], port=port, folder=folder.resolve(), debuggers=debuggers)
 
 
 @program.command(
@@ -559,7 +559,7 @@ def run_command(session: str | None, commands: tuple[str, ...], interactive: boo
     from tui_gru.tui.console import Console
     from tui_gru.tui.keys import commands_of
 
-    with opened(STANDARD_OUTPUT):  # refused if the shell has closed it
+    with open_output(STANDARD_OUTPUT):  # refused if the shell has closed it
         pass
     # Textual redirects the streams while it runs.
     out, problems = (partial(click.echo, file=stream) for stream in (sys.stdout, sys.stderr))
@@ -740,9 +740,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _internal(error: Exception) -> int:
-    from tui_gru.storage.recorder import reported
+    from tui_gru.storage.recorder import report_error
 
-    return _fail(reported(error, "a command"), INTERNAL_ERROR)
+    return _fail(report_error(error, "a command"), INTERNAL_ERROR)
 
 
 def _fail(line: str, code: int = BAD_INPUT) -> int:

@@ -44,7 +44,7 @@ def themes(context: Context, parameter: Parameter, typed: str) -> list[Completio
     return list(_names(typed, OWN_THEMES))
 
 
-def sessions(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
+def session_completions(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
     """Return the saved sessions by name, and session files and folders: a recording is a folder."""
     from tui_gru.storage.store import LAST, own_files
 

@@ -22,10 +22,10 @@ from tui_gru.cli.options import (
     open_debugger,
     option_name,
     print_lines,
+    quoted_value,
     read_text_file,
     require_terminal,
     screen_options,
-    shortened,
 )
 from tui_gru.engine.config import CARRIES, DTYPES, INITS, LAYOUTS, OWN_TEXT, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
 from tui_gru.engine.numbers import counted
@@ -50,23 +50,23 @@ if TYPE_CHECKING:
 _GIVEN = "tui_gru.model"
 
 
-def whole_number(value: str | int) -> int:
+def click_integer(value: str | int) -> int:
     """Convert to an integer below 2^64; a click type. The engine checks the range."""
     try:
         number = int(value)
     except ValueError:
-        raise click.BadParameter(f"{shortened(value)} is not a whole number") from None
+        raise click.BadParameter(f"{quoted_value(value)} is not a whole number") from None
     if abs(number) >= 2**64:
-        raise click.BadParameter(f"{shortened(value)} is too large a number")
+        raise click.BadParameter(f"{quoted_value(value)} is too large a number")
     return number
 
 
-def number(value: str | float) -> float:
+def click_float(value: str | float) -> float:
     """Convert to a floating-point number; a click type. The engine refuses NaN and infinities."""
     try:
         return float(value)
     except ValueError:
-        raise click.BadParameter(f"{shortened(value)} is not a number") from None
+        raise click.BadParameter(f"{quoted_value(value)} is not a number") from None
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -123,11 +123,11 @@ model_options = added(
         callback=_remember_flag,
         expose_value=False,
     ),
-    _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
-    _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
-    _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
-    _option("--seed", whole_number, f"Seed of the initial weights; default {Config.seed}.", "N"),
-    _option("--learning-rate", number, f"Learning rate; default {Config.learning_rate}.", "X"),
+    _option("--hidden-size", click_integer, f"Hidden units; default {Config.hidden_size}.", "N"),
+    _option("--batch-size", click_integer, f"Rows in a batch; default {Config.batch_size}.", "N"),
+    _option("--seq-length", click_integer, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
+    _option("--seed", click_integer, f"Seed of the initial weights; default {Config.seed}.", "N"),
+    _option("--learning-rate", click_float, f"Learning rate; default {Config.learning_rate}.", "X"),
     _option(
         "--carry",
         click.Choice(CARRIES),
@@ -156,11 +156,11 @@ model_options = added(
         "NAME|FILE",
         pieces("loss"),
     ),
-    _option("--layers", whole_number, f"Number of layers; default {Config.layers}.", "N"),
+    _option("--layers", click_integer, f"Number of layers; default {Config.layers}.", "N"),
     click.option(
         "--bidirectional", is_flag=True, help="Read in both directions in every layer.", callback=_remember_flag, expose_value=False
     ),
-    _option("--embedding", whole_number, "Size of a character embedding; default 0, one-hot characters.", "D"),
+    _option("--embedding", click_integer, "Size of a character embedding; default 0, one-hot characters.", "D"),
     _option(
         "--optimizer",
         str,
@@ -168,7 +168,7 @@ model_options = added(
         "NAME|FILE",
         pieces("update"),
     ),
-    _option("--clip", number, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
+    _option("--clip", click_float, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
     _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),
     _option(
         "--layout",
@@ -395,13 +395,13 @@ def check_command(path: str, **options: Any) -> None:
     Ends with 0 if they are equal to rounding, one step at a time; with 1 if not, and the line says which convention would fit, or
     what else explains the difference.
     """
-    from tui_gru.imported.files import compared
+    from tui_gru.imported.files import run_with_expected
 
     if missing := next((name for name in ("inputs", "expect") if options.get(name) is None), None):
         raise TuiGruError("there is nothing to compare; give the inputs and the output of the original", option=missing.rstrip("s"))
     convention = {name: options.pop(name) for name in ("order", "reset", "z", "gate")}
     with _options_of_the_command():
-        session, fitting = _opened_on(*compared(path, options.pop("name"), convention, options))
+        session, fitting = _opened_on(*run_with_expected(path, options.pop("name"), convention, options))
     found = session.expected
     assert found is not None
     words = found.sentence
@@ -429,11 +429,11 @@ def _opened_on(source: Imported, words: str) -> tuple[Session, str]:
 
 def _reopened(path: str, options: dict[str, Any]) -> Session:
     """Return the session in a session file. Raises `TuiGruError` if options are given that the session does not agree with."""
-    from tui_gru.cli.sessions import existing, reopened
+    from tui_gru.cli.sessions import continued_session, existing
 
     if other := next((name for name, value in options.items() if value is not None), None):
         raise TuiGruError("a session has its own model and inputs; remove it", option={"inputs": "input"}.get(other, other))
-    return reopened(existing(path), given_model(), copy=False, history_memory=None)
+    return continued_session(existing(path), given_model(), copy=False, history_memory=None)
 
 
 def _opened(path: str, options: dict[str, Any], *, follow: bool = False) -> Session:

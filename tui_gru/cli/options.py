@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import click
 
-from tui_gru.cli.completion import sessions, themes
+from tui_gru.cli.completion import session_completions, themes
 from tui_gru.disk import saving
 from tui_gru.errors import TuiGruError, cut_long_words, safe_text
 
@@ -31,7 +31,7 @@ STANDARD_OUTPUT = "-"
 
 
 @contextmanager
-def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
+def open_output(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
     """Open a binary stream to `target`. Raises a `TuiGruError` about `option` if it cannot be written."""
     try:
         with _standard_output() if target == STANDARD_OUTPUT else saving(Path(target)) as out:
@@ -49,7 +49,7 @@ def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines, with escapes for what is not printable, and for what the terminal has no characters for."""
-    with opened(STANDARD_OUTPUT) as out:
+    with open_output(STANDARD_OUTPUT) as out:
         for line in lines:
             out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
 
@@ -117,7 +117,7 @@ screen_options = added(
 
 def session_option(words: str) -> Callable[[Command], Command]:
     """Return the option for the session of a command, by name or path."""
-    return click.option("--session", metavar="NAME|PATH", help=words, shell_complete=sessions)
+    return click.option("--session", metavar="NAME|PATH", help=words, shell_complete=session_completions)
 
 
 def output_option(words: str) -> Callable[[Command], Command]:
@@ -250,7 +250,7 @@ def open_debugger(
     run(session, theme=own_theme if theme is None else theme, ascii=ascii_only, keys=keymap)
 
 
-def shortened(value: object) -> str:
+def quoted_value(value: object) -> str:
     """Return a value as a message quotes it, shortened."""
     text = str(value)
     return repr(text if len(text) <= 40 else text[:39] + "…")

@@ -95,7 +95,7 @@ def environment(folder: Path, width: int, height: int) -> dict[str, str]:
     }
 
 
-def serve(arguments: Sequence[str], *, port: int, folder: Path, debuggers: int) -> None:
+def serve_debuggers(arguments: Sequence[str], *, port: int, folder: Path, debuggers: int) -> None:
     """Serve debuggers, started with `arguments`, until ctrl+c. Prints the address.
 
     At most `debuggers` run at once; a page may use the files in `folder`. Raises `TuiGruError` if the port cannot be had, or a

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from tui_gru import arguments
-from tui_gru.cli.options import STANDARD_OUTPUT, option_name, read_held_out, shortened
+from tui_gru.cli.options import STANDARD_OUTPUT, option_name, quoted_value, read_held_out
 from tui_gru.disk import save_bytes
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import counted, gib
@@ -34,7 +34,7 @@ from tui_gru.storage.store import sessions_folder
 
 def found(name: str) -> Path | None:
     """Return the file of an existing session; None if it does not exist."""
-    path = library.find(name)
+    path = library.find_session(name)
     return path if os.path.lexists(path) else None
 
 
@@ -52,7 +52,7 @@ def existing(name: str) -> Path:
     return path
 
 
-def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
+def continued_session(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
     """Open the session in a file.
 
     With `copy`, the session is recorded to a copy. Otherwise it is recorded to the file if the file is in the user's folder, or not
@@ -62,7 +62,7 @@ def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory
     if given:
         _check_same(Session.open(path), path, given)
     try:
-        return opening.copied(path, history_memory) if copy else opening.opened(path, history_memory)
+        return opening.copied(path, history_memory) if copy else opening.open_session(path, history_memory)
     except SessionInUseError:
         _ask_for_a_copy(path)
     return opening.copied(path, history_memory)
@@ -77,18 +77,18 @@ def looked_at(name: str, given: Mapping[str, Any]) -> Session:
     return session
 
 
-def begun(session: Session, name: str) -> Session:
+def recorded_session(session: Session, name: str) -> Session:
     """Record a new session under a name, and return it. Raises `TuiGruError` if the folder does not exist."""
-    path = library.find(name)
+    path = library.find_session(name)
     if path.parent != sessions_folder() and not path.parent.is_dir():
         raise TuiGruError(f"there is no folder {path.parent}; create it first", option="session")
-    opening.record(session, path)
+    opening.record_session(session, path)
     return session
 
 
-def table() -> Iterator[str]:
+def session_table() -> Iterator[str]:
     """Yield the lines of the list of sessions, newest first."""
-    sessions = library.listed()
+    sessions = library.all_sessions()
     if not sessions:
         yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` creates one")
         return
@@ -104,7 +104,7 @@ def table() -> Iterator[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return shortened(value) if isinstance(value, str) else str(value)
+    return quoted_value(value) if isinstance(value, str) else str(value)
 
 
 def _size(size: int) -> str:
@@ -154,14 +154,14 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
     from tui_gru.engine import sampling
 
     arguments.integer("epochs", epochs, least=0, option="epochs")
-    sampling.check(config, primer, length, sampler, temperature, seed)
+    sampling.checked_temperature(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)
     weights = initial_weights(config)
     for _, _, record in train(config, epochs=epochs, weights=weights):
         weights = record.after
     if not np.isfinite(weights.parameters).all():
         raise TuiGruError(f"the training overflowed within {epochs} epochs; use a smaller rate", option="learning_rate")
-    text = sampling.sample(config, weights, primer, length, sampler=sampler, temperature=temperature, seed=seed).text
+    text = sampling.sample_text(config, weights, primer, length, sampler=sampler, temperature=temperature, seed=seed).text
     return safe_text(text)
 
 
@@ -174,7 +174,7 @@ def _check_memory(config: Config, length: int) -> None:
         )
 
 
-def reported(names: Sequence[str], output: str, held_out: Path | None, figures: Path | None = None) -> bytes:
+def report_of_sessions(names: Sequence[str], output: str, held_out: Path | None, figures: Path | None = None) -> bytes:
     """Return the report of a session, given by name or file, or of a recording, given by its folder; of two, their comparison.
 
     The format is that of the suffix of `output`. With `figures`, each chart is written into that folder as an SVG as well. The
@@ -220,7 +220,9 @@ def pictured_at(at: str, session: Session) -> Session:
     return session
 
 
-def save(session: Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, force: bool, theme: str | None) -> None:
+def save_screenshot(
+    session: Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, force: bool, theme: str | None
+) -> None:
     """Save the screen of a session after some keys, in the format of the suffix of `out`, .svg or .png.
 
     Raises `TuiGruError` if a key is invalid, or nothing is installed that converts to PNG; `OSError` if the file cannot be written,

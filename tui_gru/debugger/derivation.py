@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property
 from unicodedata import combining
 
-from tui_gru.debugger.program import joined
+from tui_gru.debugger.program import signed_sum
 from tui_gru.engine.numbers import short, short_percent
 from tui_gru.engine.source import ModuleLink
 from tui_gru.equations.functions import FUNCTIONS
@@ -95,7 +95,7 @@ class Node:
         return f"<{self.label} = {self.value:.9g}>"
 
     def _repr_html_(self) -> str:
-        return as_html(self)
+        return derivation_html(self)
 
     @cached_property
     def derivation(self) -> Derivation:
@@ -309,7 +309,7 @@ def _made(node: Node) -> str:
             return f"{derivation.kind}({', '.join(values)})"
         case "norm":
             return f"√ of {len(values)} squares"
-    total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
+    total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(signed_sum(values))
     if derivation.kind in FUNCTIONS:
         return f"{FUNCTIONS[derivation.kind].text}({total})"
     if derivation.scale != 1:
@@ -318,7 +318,7 @@ def _made(node: Node) -> str:
     return total + note
 
 
-def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
+def derivation_text(root: Node, opened: frozenset[Path], place: str) -> str:
     """Return the derivation as plain text, as on screen; `place` says where in time it was computed."""
     rows = laid_out(root, opened)
     labels = [f"{row.guides}{row.sign or ' '} {row.label}" if row.path else row.label for row in rows]
@@ -330,7 +330,7 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def as_html(root: Node) -> str:
+def derivation_html(root: Node) -> str:
     """Return the derivation for a notebook: a list whose terms can be closed, without scripts, styles or references."""
     from html import escape  # not loaded where no page is written
 

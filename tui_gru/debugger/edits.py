@@ -16,7 +16,7 @@ from tui_gru import arguments, errors
 from tui_gru.debugger.moment import Moment, equal_values
 from tui_gru.debugger.program import Program, Store, ValueKind, brackets, no_entry, unknown_name
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import Config, Text, as_text, check_setting, token_word
+from tui_gru.engine.config import Config, Text, check_setting, text_of_tokens, token_word
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import Point, Trainer, corpus_of
 from tui_gru.engine.weights import Array
@@ -215,7 +215,7 @@ class Trainers:
         text = list(self._first.config.text)
         for place, char in changed.items():
             text[place] = char
-        return as_text(text, self._first.config.text)
+        return text_of_tokens(text, self._first.config.text)
 
 
 # ------------------------------------------------------------------------------

@@ -33,12 +33,12 @@ AnyIndex = tuple[Any, ...]  # of whole numbers and slices, one for each axis
 EVERY = slice(None)
 
 
-def combined(node: Expression, operands: Sequence[Any]) -> Any:
+def combined_in_float64(node: Expression, operands: Sequence[Any]) -> Any:
     """Return the value of an elementwise node from the values of its operands, in float64."""
-    return e.combined(node, operands, partial(function_of, node.function) if isinstance(node, e.Apply) else None)
+    return e.combined(node, operands, partial(function_in_float64, node.function) if isinstance(node, e.Apply) else None)
 
 
-def function_of(function: str, *operands: Any) -> Any:
+def function_in_float64(function: str, *operands: Any) -> Any:
     """Return a function of numbers or arrays in float64, computed by its formula, or by NumPy."""
     row = FUNCTIONS[function]
     if (formula := e.formula_of(function, Name("x"))) is None:
@@ -51,7 +51,7 @@ def function_of(function: str, *operands: Any) -> Any:
                 return operands[0]
             case e.Number(value=number):
                 return np.float64(number)
-        return combined(node, list(map(value, node.children)))
+        return combined_in_float64(node, list(map(value, node.children)))
 
     return value(formula)
 
@@ -165,7 +165,7 @@ class MomentNumbers:
             if isinstance(node, e.Spread):
                 return np.broadcast_to(values[0], [n for n, i in zip(self.shape(node), index, strict=True) if isinstance(i, slice)])
         with np.errstate(all="ignore"):
-            return combined(node, values)
+            return combined_in_float64(node, values)
 
     def _aligned(self, node: Expression, values: list[Any], index: AnyIndex) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""

@@ -119,7 +119,7 @@ class CarriedGradient:
         if self._here.record.compiled.is_zero_in_earlier(number.name):
             return given("the loss of an earlier batch is not counted again")
         formula, text = self._program.made_by(number.name)
-        return replace(self._lines.formula(e.plain(formula), number.index, number.tick, t), formula=text)
+        return replace(self._lines.formula(e.without_label(formula), number.index, number.tick, t), formula=text)
 
     def _from_batch_after(self, handed: ValueRef) -> tuple[Node, ...]:
         batch = self._batch(handed.tick) + 1
@@ -364,7 +364,7 @@ class Explainer:
         """Return the derivation of the unit itself: 0 times what its line gives."""
         tick, t = self._computed_at(number), self._t(number)
         formula, text = self._program.made_by(number.name)
-        value = float(self._lines.numbers(tick, t).value(e.plain(formula), number.index))
+        value = float(self._lines.numbers(tick, t).value(e.without_label(formula), number.index))
         line = partial(self._lines.formula, formula, number.index, tick, t)
         zero = Node("held at 0", 0.0, partial(given, f"{self._label(number)} is held at 0 in all panels"), exact=True, latex="0")
         terms = zero, Node("its line gives", value, line, latex=r"\text{its line}")
@@ -506,7 +506,7 @@ class Explainer:
         tick = self._computed_at(number)
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
-        return self._lines.formula(part if part.children else e.plain(part), number.index, tick, self._t(number))
+        return self._lines.formula(part if part.children else e.without_label(part), number.index, tick, self._t(number))
 
     def _activation(self, part: Expression, index: AnyIndex, tick: int, t: int) -> Derivation:
         """Return the derivation of a part of a forward line that has no name, from what the line read when it was executed."""

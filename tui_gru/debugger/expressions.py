@@ -321,7 +321,7 @@ def numbers(value: AnyArray, place: SourcePart) -> AnyArray:
     return np.ascontiguousarray(value, np.float64)
 
 
-def truth(value: AnyArray, count: int, place: SourcePart, advice: str = "use any(...) or all(...)") -> AnyArray:
+def truth_values(value: AnyArray, count: int, place: SourcePart, advice: str = "use any(...) or all(...)") -> AnyArray:
     """Return one truth value for each of `count` moments, (count,).
 
     Raises ConditionError with `advice` if a moment has another number of values.
@@ -348,7 +348,7 @@ def combine(operation: Operation, left: AnyArray, right: AnyArray, place: Source
         raise place.error(f"{place} combines the shapes {shapes}, which do not fit") from None
 
 
-def compare(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
+def compared_arrays(operation: Operation, left: AnyArray, right: AnyArray, place: SourcePart) -> AnyArray:
     """Compare numbers with numbers, or text with text, (n, …); NaN equals nothing.
 
     Raises ConditionError for text with a number, or shapes that do not fit.
@@ -387,7 +387,7 @@ def pick(value: AnyArray, keys: Sequence[tuple[AnyArray | slice, SourcePart]], p
     return np.asarray(value[(np.arange(len(value)), *indices)])
 
 
-def whole(value: AnyArray, place: SourcePart) -> AnyArray:
+def whole_indices(value: AnyArray, place: SourcePart) -> AnyArray:
     """Return indices (n,), one per moment. Raises ConditionError if a value is not a whole number."""
     index = numbers(value, place)
     if index.ndim != 1:
@@ -655,7 +655,7 @@ class _Compiler:
                 operand = self.truth(node.operand)
                 return lambda moments: ~operand(moments)
         value, place = self.value(node), self._place(node)
-        return lambda moments: truth(value(moments), moments.count, place)
+        return lambda moments: truth_values(value(moments), moments.count, place)
 
     def _constant(self, node: ast.Constant) -> Evaluate:
         match node.value:
@@ -705,7 +705,7 @@ class _Compiler:
 
     def _comparison(self, node: ast.Compare) -> Evaluate:
         left, [(operation, right)], place = self.value(node.left), self._links(node), self._place(node)
-        return lambda moments: compare(operation, left(moments), right(moments), place)
+        return lambda moments: compared_arrays(operation, left(moments), right(moments), place)
 
     def _chain(self, node: ast.Compare) -> Evaluate:
         """Compile `a < b < c` as `a < b and b < c`, but with each operand evaluated once."""
@@ -718,8 +718,8 @@ class _Compiler:
                 if verdict.decided:
                     break
                 right = operand(verdict.moments)
-                outcome = compare(operation, left, right, place)
-                still_open = verdict.decide(truth(outcome, verdict.moments.count, place, _CHAIN_ADVICE))
+                outcome = compared_arrays(operation, left, right, place)
+                still_open = verdict.decide(truth_values(outcome, verdict.moments.count, place, _CHAIN_ADVICE))
                 left = where(right, still_open)
             return verdict.truth
 
@@ -753,9 +753,9 @@ class _Compiler:
     def _index(self, node: ast.expr) -> Evaluate:
         value, place = self.value(node), self._place(node)
         if isinstance(node, ast.Constant) and type(node.value) is int:
-            index = whole(np.array([self._number(node, node.value)]), place)
+            index = whole_indices(np.array([self._number(node, node.value)]), place)
             return lambda moments: index
-        return lambda moments: whole(value(moments), place)
+        return lambda moments: whole_indices(value(moments), place)
 
     def _slice(self, node: ast.Slice) -> Callable[[Moments], slice]:
         bounds = [None if bound is None else self._index(bound) for bound in (node.lower, node.upper, node.step)]

@@ -79,16 +79,16 @@ class Moment:
             case Store.NUMBERS:
                 return self._number(name)
             case Store.WEIGHTS:
-                return frozen(self.weights[name])
+                return read_only(self.weights[name])
             case Store.GRADIENTS:
                 return self.gradient(named.of)
             case Store.VECTORS:
-                return frozen(named.array(self.record)) if self.learned and self.executed(name, 0) else None
+                return read_only(named.array(self.record)) if self.learned and self.executed(name, 0) else None
         if not self.is_readable(name, t):
             return None
         value = self.record.array(name)
         value = value[t] if named.timed else value
-        return frozen(value) if value.ndim else float(value)
+        return read_only(value) if value.ndim else float(value)
 
     def in_conditions(self, name: str, t: int | None = None) -> Any:
         """Return the value of `name` as conditions, watches and log lines read it: epoch, batch, t and step count from 1."""
@@ -115,7 +115,7 @@ class Moment:
         source = self.program.tokens_of(name)
         if source is None or not self.is_readable(source, t):
             return None
-        return frozen(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))
+        return read_only(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))
 
     @cached_property
     def updated_names(self) -> frozenset[str]:
@@ -149,13 +149,13 @@ class Moment:
         complete = self.record.gradients
         assert complete is not None
         if self.position.offset >= self.program.backward_end or (self._is_whole(name, steps) and not self.program.earlier):
-            return frozen(complete[name])
-        return frozen(self._so_far(name, steps))
+            return read_only(complete[name])
+        return read_only(self._so_far(name, steps))
 
     def gradient_before(self, name: str) -> Array | None:
         """Return the gradient without the contribution of the last timestep, in its shape; None if there was none before it."""
         steps = self._steps_done(name)
-        return frozen(self._so_far(name, steps - 1)) if steps > 1 else None
+        return read_only(self._so_far(name, steps - 1)) if steps > 1 else None
 
     def _steps_done(self, name: str) -> int:
         return self.program.steps_done(f"d{name}", self.position.offset) if self.learned else 0
@@ -194,12 +194,12 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     if previous is None:
         return None
     if moment.position.number == 0:
-        return frozen(previous.before[name]) if program.names[name].kind.is_weight else None
+        return read_only(previous.before[name]) if program.names[name].kind.is_weight else None
     end = position_of(program, moment.position.number * program.ticks)
     return Moment(program, end, previous, moment.vocabulary).in_conditions(name, last)
 
 
-def frozen(array: Array) -> Array:
+def read_only(array: Array) -> Array:
     """Return a read-only view of an array, in its shape."""
     view = array.view()
     view.flags.writeable = False

@@ -353,7 +353,7 @@ class Reader:
             raise self.error(f"{quantity} is a whole number, not {self._shown}")
         if (fraction := _NUMBER.match(self._text, start)) is not None and len(fraction[0]) > len(digits):  # such as 1e9
             self._at = start
-            raise self.error(f"{quantity} is a whole number, not {shortened(fraction[0])}")
+            raise self.error(f"{quantity} is a whole number, not {shortened_input(fraction[0])}")
         number = whole_number(digits)
         if number is None or not least <= number <= most:
             bounds = f"at least {least}" if number is not None and number < least else f"at most {most:,}"
@@ -443,7 +443,7 @@ class Reader:
 
     @property
     def _shown(self) -> str:
-        return shortened(self.left) if self.left else "nothing"
+        return shortened_input(self.left) if self.left else "nothing"
 
 
 # ------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ def _along_axis(program: Program, name: str, axis: str, text: str, column: int) 
         word, number = counted[1], whole_number(counted[2])
     else:
         if "character" not in words:
-            raise TypedError(f"an index of {name} here is a {' or a '.join(words)}, not {shortened(text)}", column)
+            raise TypedError(f"an index of {name} here is a {' or a '.join(words)}, not {shortened_input(text)}", column)
         return _character_index(program, text, column)
     assert number is not None
     if word and word not in ("", *words, "column", "token"):
@@ -592,6 +592,6 @@ def quoted(char: str) -> str:
     return char if char.isprintable() and not char.isspace() else repr(char)
 
 
-def shortened(text: str) -> str:
+def shortened_input(text: str) -> str:
     """Return the input in a message, shortened."""
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

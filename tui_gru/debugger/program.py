@@ -24,7 +24,18 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations import page as equations
 from tui_gru.equations.axes import Axes, ranges_of
 from tui_gru.equations.page import Layer
-from tui_gru.equations.syntax import Apply, EquationError, Expression, Name, Reduce, Sum, did_you_mean, plain, split, with_word
+from tui_gru.equations.syntax import (
+    Apply,
+    EquationError,
+    Expression,
+    Name,
+    Reduce,
+    Sum,
+    did_you_mean,
+    split,
+    with_word,
+    without_label,
+)
 from tui_gru.equations.writing import Writer, bracketed
 from tui_gru.errors import TuiGruError
 
@@ -782,7 +793,7 @@ class Program:
 def _shares(line: equations.Equation) -> Expression:
     """Return the contribution of one timestep to a gradient, without the labels of sums over all timesteps of several lines."""
     path = f"{split(line.target)[0]}_"
-    paths = tuple(plain(term) if term.label.startswith(path) else term for term in line.formula.terms)
+    paths = tuple(without_label(term) if term.label.startswith(path) else term for term in line.formula.terms)
     return line.formula.with_children(paths) if isinstance(line.formula, Sum) else line.formula
 
 
@@ -907,7 +918,7 @@ def in_line(char: str) -> str:
     return char if char == " " else shown_char(char)
 
 
-def joined(terms: Sequence[str]) -> list[str]:
+def signed_sum(terms: Sequence[str]) -> list[str]:
     """Return summands with their signs: `a`, `+ b`, `− c`."""
     rest = [f"− {term[1:]}" if term.startswith("−") else f"+ {term}" for term in terms[1:]]
     return [*terms[:1], *rest]

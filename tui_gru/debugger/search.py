@@ -686,7 +686,7 @@ _CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is a single function
 LONGEST = 48
 
 
-def why(found: SearchEnd, timeline: Timeline) -> str:
+def end_message(found: SearchEnd, timeline: Timeline) -> str:
     """Return the message for the end of a search."""
     reasons = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
     if all(isinstance(resolved.stop, Watch) for resolved, _ in found.by):
@@ -781,7 +781,7 @@ def lines_between(
     return lines
 
 
-def merged(old: Sequence[LogLine], new: Sequence[LogLine]) -> tuple[LogLine, ...]:
+def merged_log(old: Sequence[LogLine], new: Sequence[LogLine]) -> tuple[LogLine, ...]:
     """Merge old and new lines in order; for each place and log point the newer line is used. Returns the last `MOST_LINES`."""
     by_place = {(line.tick, line.id): line for line in (*old, *new)}
     return tuple(sorted(by_place.values()))[-MOST_LINES:]

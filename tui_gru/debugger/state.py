@@ -245,7 +245,7 @@ class Outcome:
     notice: Notice | None = None
 
 
-def joined(*notices: Notice | None) -> Notice | None:
+def joined_notices(*notices: Notice | None) -> Notice | None:
     """Join notices into one, which is a warning if any of them is; None if all are empty."""
     filled = [notice for notice in notices if notice is not None and notice.text]
     if len(filled) < 2:
@@ -294,7 +294,7 @@ def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, A
     }
 
 
-def moved(state: State, old: str, new: str | None) -> dict[str, Any]:
+def moved_branch(state: State, old: str, new: str | None) -> dict[str, Any]:
     """Return the fields of a state that change when a branch is renamed, or deleted if `new` is None: hits, log, marks, last place,
     and, for a new name, the compared branches."""
     changes: dict[str, Any] = {}

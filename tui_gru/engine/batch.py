@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.compiled import ArrayView, Compiled, cut
+from tui_gru.engine.compiled import ArrayView, Compiled, view_of
 from tui_gru.engine.lowering import Slot
 from tui_gru.engine.weights import Array, Weights
 
@@ -246,9 +246,9 @@ class BatchRecord:
         def cut_view(view: ArrayView) -> Array:
             owner = deltas if view.slot in written else self
             if view.slot.kind == "ids":
-                return cut(view.form, owner._ids[view.slot])
+                return view_of(view.form, owner._ids[view.slot])
             array = owner.slot(view.slot, view.half) if view.slot.kind == "state" else owner._slots[view.slot]
-            return cut(view.form, array) if view.form else array
+            return view_of(view.form, array) if view.form else array
 
         def timesteps(view: ArrayView) -> Iterable[Array]:
             """Return the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""

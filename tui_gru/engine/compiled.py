@@ -186,7 +186,7 @@ class Emission:
         return "along " + "".join("1" if axis in own else "0" for axis in result)
 
 
-def cut(form: str, array: np.ndarray) -> np.ndarray:
+def view_of(form: str, array: np.ndarray) -> np.ndarray:
     """Return a view of an array in the form of an `ArrayView`."""
     kind, _, rest = form.partition(" ")
     match kind:

@@ -33,7 +33,7 @@ class Classes(tuple[str, ...]):
     __slots__ = ()
 
 
-def as_text(tokens: Iterable[str], like: Text) -> Text:
+def text_of_tokens(tokens: Iterable[str], like: Text) -> Text:
     """Return tokens as a text of the same type as `like`."""
     return "".join(tokens) if isinstance(like, str) else tuple(tokens)
 
@@ -60,7 +60,7 @@ def alike(text: Text, vocabulary: Text) -> tuple[Text, Text]:
     if all(len(token) == 1 for token in (*vocabulary, *text)):
         return "".join(text), "".join(vocabulary)
     vocabulary = tuple(vocabulary)
-    return cut(text, vocabulary) if isinstance(text, str) else text, vocabulary
+    return tokenized(text, vocabulary) if isinstance(text, str) else text, vocabulary
 
 
 def as_string(text: Text, vocabulary: Text) -> str:
@@ -68,7 +68,7 @@ def as_string(text: Text, vocabulary: Text) -> str:
     return text if isinstance(text, str) else separator(vocabulary).join(text)
 
 
-def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
+def tokenized(text: str, vocabulary: Text, option: str = "text") -> Text:
     """Return the tokens of a text that `as_string` joined: at each place the longest token of the vocabulary that fits.
 
     White space between tokens is skipped if no token has any. Raises `TuiGruError` if no token fits.
@@ -116,7 +116,7 @@ def index_of(vocabulary: Text) -> dict[str, int]:
 
 def picked(ids: Iterable[Any], vocabulary: Text) -> Text:
     """Return the tokens with these indices."""
-    return as_text((vocabulary[i] for i in ids), vocabulary)
+    return text_of_tokens((vocabulary[i] for i in ids), vocabulary)
 
 
 # ------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
         text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
-        completed_options = completed(options, {} if text == TUTORIAL_TEXT else OWN_TEXT)
+        completed_options = checked_options(options, {} if text == TUTORIAL_TEXT else OWN_TEXT)
         config = cls(text=text, vocabulary=vocabulary, **completed_options)
         _check_vocabulary(config)
         _check_length(config)
@@ -363,7 +363,7 @@ def check_options(options: Iterable[str], *more: str) -> None:
         raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(valid)}", option=unknown[0])
 
 
-def completed(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return options but the text, checked one by one; `defaults` are in the place of those of `Config`. Raises `TuiGruError`."""
     check_options(options)
     values = {**defaults, **options}

@@ -21,7 +21,7 @@ from tui_gru.engine.config import (
     check_memory,
     check_options,
     check_run,
-    completed,
+    checked_options,
     index_of,
     picked,
 )
@@ -125,7 +125,7 @@ class SeriesConfig(Config):
         if count > 1:
             defaults |= {"batch_size": count, "seq_length": length}
         vocabulary = Classes(map(str, range(series.classes)))
-        config = cls(text="", vocabulary=vocabulary, series=series, **completed(options, defaults))
+        config = cls(text="", vocabulary=vocabulary, series=series, **checked_options(options, defaults))
         _check_series(config)
         check_run(config)
         return config

@@ -106,7 +106,7 @@ def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression],
     return value(node)
 
 
-def stacked(values: Sequence[Value]) -> Value:
+def stacked_timesteps(values: Sequence[Value]) -> Value:
     """Return the values of all timesteps stacked, with the axis T after the axis of copies."""
     import torch
 
@@ -338,7 +338,7 @@ class Forward:
         if name not in plan.reads:
             return self._stored.value(name, t)
         if t is None and name in plan.on_cycle:
-            return stacked([self.value(name, t) for t in range(plan.length)])
+            return stacked_timesteps([self.value(name, t) for t in range(plan.length)])
         if t is not None and name not in plan.on_cycle:
             return self.value(name).at(t)
         if name in plan.formulas:
@@ -346,7 +346,7 @@ class Forward:
         if name not in plan.states:
             return self._tap.add(name, t, self._stored.value(name, t))
         before = [self._state_before(plan.states[name], at) for at in (range(plan.length) if t is None else (t,))]
-        return self._tap.add(name, t, stacked(before) if t is None else before[0])
+        return self._tap.add(name, t, stacked_timesteps(before) if t is None else before[0])
 
     def _state_before(self, state: str, t: int) -> Value:
         """Return the state that a timestep reads."""
@@ -659,7 +659,7 @@ class LineByLine:
                 readings.setdefault(f"d{place.name}", []).append(np.abs(slope))
         states = {page.received(state): state for state in page.states}
         lines = {line.target: line.formula for line in (*self._model.backward.deltas, *self._model.backward.gradients)}
-        terms = {node.label: e.plain(node) for formula in lines.values() for node in formula.walk() if node.label in paths}
+        terms = {node.label: e.without_label(node) for formula in lines.values() for node in formula.walk() if node.label in paths}
         # The terms of a gradient come first: it reads them with the rounding that they have.
         bounds = {name: self._analysis.bounded(formula, self._read) for name, formula in terms.items()}
         self._results |= bounds

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tui_gru import arguments, errors
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
-from tui_gru.engine.config import SAMPLERS, Config, Text, cut, index_of, separator, token_word
+from tui_gru.engine.config import SAMPLERS, Config, Text, index_of, separator, token_word, tokenized
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.syntax import Name
@@ -67,7 +67,7 @@ class Sample:
         return self.between.join(self.tokens)
 
 
-def sample(
+def sample_text(
     config: Config,
     weights: Weights,
     primer: str,
@@ -83,8 +83,8 @@ def sample(
     `stop` is called after each character with the number of characters so far; sampling ends when it returns True. Raises
     `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
-    temperature = check(config, primer, length, sampler, temperature, seed)
-    begin, index = cut(primer, config.vocabulary, "primer"), index_of(config.vocabulary)
+    temperature = checked_temperature(config, primer, length, sampler, temperature, seed)
+    begin, index = tokenized(primer, config.vocabulary, "primer"), index_of(config.vocabulary)
     step = _Stepper(config, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
     primer_ids = [index[char] for char in begin]
@@ -174,12 +174,12 @@ def refused(config: Config) -> Refusal | None:
     return None
 
 
-def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> float:
+def checked_temperature(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> float:
     """Return the temperature as a float. Raises `TuiGruError` for a model or options from which no text can be sampled."""
     if reason := refused(config):
         raise TuiGruError(reason.words, option=reason.option)
     vocabulary = frozenset(config.vocabulary)
-    if not (tokens := cut(arguments.string("the primer", primer, option="primer"), config.vocabulary, "primer")):
+    if not (tokens := tokenized(arguments.string("the primer", primer, option="primer"), config.vocabulary, "primer")):
         raise TuiGruError(
             f"the primer is empty; give at least one {token_word(config.vocabulary)} of the vocabulary", option="primer"
         )

@@ -387,8 +387,8 @@ def _convex(left: e.Times, right: e.Times) -> tuple[list[Expression], list[Expre
     """Return the factors a and b of a sum z ⊙ a + (1 − z) ⊙ b; None for any other sum."""
     for first, second in ((left, right), (right, left)):
         for weight in first.parts:
-            rest = e.plain(e.Sum((ONE, e.Negative(weight))))
-            others = [factor for factor in second.parts if e.plain(factor) != rest]
+            rest = e.without_label(e.Sum((ONE, e.Negative(weight))))
+            others = [factor for factor in second.parts if e.without_label(factor) != rest]
             if len(others) < len(second.parts):
                 return [factor for factor in first.parts if factor is not weight], others
     return None

@@ -46,7 +46,7 @@ def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Exp
         case e.Apply(function=function, parts=(argument,)) if (slope := slope_of(function, argument, value, a)) is not None:
             return (slope,)
         case e.Apply(function=("min" | "max") as function, parts=(left, right)):
-            first = e.Apply((sum_of([*terms_of(left), *terms_of(e.Negative(right))]),), "positive")
+            first = e.Apply((sum_of([*symbolic_terms(left), *symbolic_terms(e.Negative(right))]),), "positive")
             parts = (first, e.Sum((e.ONE, e.Negative(first))))
             return tuple(e.Times((a, part)) for part in (parts if function == "max" else parts[::-1]))
     return None
@@ -83,26 +83,26 @@ class Term(NamedTuple):
         return e.Negative(node) if self.coefficient < 0 else node
 
 
-def terms_of(node: Expression) -> list[Term]:
+def symbolic_terms(node: Expression) -> list[Term]:
     """Return the terms of an expression. Labelled parts are not expanded."""
     one = Term(Fraction(1), (), (node,))
     if node.label:
         return [one]
     match node:
         case e.Sum(parts=parts):
-            return [term for part in parts for term in terms_of(part)]
+            return [term for part in parts for term in symbolic_terms(part)]
         case e.Negative(argument=argument):
-            return [Term(-term.coefficient, term.sizes, term.factors) for term in terms_of(argument)]
+            return [Term(-term.coefficient, term.sizes, term.factors) for term in symbolic_terms(argument)]
         case e.Number(value=value):
             return [Term(value, (), ())]
         case e.Quotient(left=left, right=e.Size(axes=axes)):
-            return [Term(term.coefficient, (*term.sizes, *axes), term.factors) for term in terms_of(left)]
+            return [Term(term.coefficient, (*term.sizes, *axes), term.factors) for term in symbolic_terms(left)]
         case e.Times(parts=parts):
             coefficient = Fraction(1)
             sizes: tuple[str, ...] = ()
             factors: tuple[Expression, ...] = ()
             for part in parts:
-                inner = terms_of(part)
+                inner = symbolic_terms(part)
                 only = inner[0] if len(inner) == 1 else Term(Fraction(1), (), (part,))
                 coefficient, sizes, factors = coefficient * only.coefficient, (*sizes, *only.sizes), (*factors, *only.factors)
             for i, factor in enumerate(factors):
@@ -227,9 +227,9 @@ def steps_of(lines: tuple[Equation, ...]) -> tuple[list[LinePart], dict[str, Exp
 
     def without_parts(node: Expression, line: int, *, keeps_label: bool = False) -> Expression:
         if node.children:
-            inner = e.plain(node).with_children(tuple(without_parts(child, line) for child in node.children))
+            inner = e.without_label(node).with_children(tuple(without_parts(child, line) for child in node.children))
         else:
-            inner = e.plain(node)
+            inner = e.without_label(node)
         if keeps_label or not node.label:
             return inner
         parts[node.label] = node
@@ -345,7 +345,7 @@ class _Derivation:
         future: list[Expression] = [Name(self._page.received(name))] if name in self._page.states else []
         if not uses:
             return future[0] if future else None
-        terms = [terms_of(node) for node in (*(use.term for use in uses), *future)]
+        terms = [symbolic_terms(node) for node in (*(use.term for use in uses), *future)]
         gradient = sum_of([term for of_use in terms for term in of_use])
         one_term_each = all(len(of_use) == 1 for of_use in terms)  # otherwise terms and uses do not correspond
         if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(terms) or not one_term_each:
@@ -451,7 +451,7 @@ class _Derivation:
 
     def _total(self, a: Expression, axis: str) -> Expression:
         """Return the sum of a gradient over an axis; a one-hot row sums to 1."""
-        first, *others = terms_of(a)
+        first, *others = symbolic_terms(a)
         if not others and len(first.factors) == 1 and isinstance(factor := first.factors[0], Name):
             variable = self._page.inputs.get(factor.name)
             if variable is not None and variable.one_hot and variable.axis == axis:

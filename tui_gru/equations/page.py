@@ -429,7 +429,7 @@ def compose(
         last = stack[-1].output
         others = [state for layer in stack for state in layer.states if inner and state != last]
         pieces.append(Page(outputs=(reads, *others)))
-    page = replace(joined(pieces, cell.source, user_files), ends=ends)
+    page = replace(joined_pages(pieces, cell.source, user_files), ends=ends)
     if not page.parameters:
         raise e.EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
     if input_gradient:
@@ -610,7 +610,7 @@ def of_all_units(name: str) -> str:
     return e.with_word(name, OF_ALL_UNITS)
 
 
-def joined(pieces: Sequence[Page], cell: str = "", user_files: Sequence[str] = ()) -> Page:
+def joined_pages(pieces: Sequence[Page], cell: str = "", user_files: Sequence[str] = ()) -> Page:
     """Return one page that joins several.
 
     Raises `EquationError` if two of them use the same name. The error points into the file `cell` if one of the two pages comes

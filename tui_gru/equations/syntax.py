@@ -442,17 +442,21 @@ def transpose(node: Expression) -> Expression:
 
 def unlabelled(node: Expression) -> Expression:
     """Return the same tree without labels."""
-    return plain(node).with_children(tuple(map(unlabelled, node.children))) if node.children else plain(node)
+    return without_label(node).with_children(tuple(map(unlabelled, node.children))) if node.children else without_label(node)
 
 
 def written_out(node: Expression, parts: Mapping[str, Expression]) -> Expression:
     """Return the same tree without labels, and with each of `parts`, by label, in the place of its name."""
     if isinstance(node, Name) and node.name in parts:
         node = parts[node.name]
-    return plain(node).with_children(tuple(written_out(child, parts) for child in node.children)) if node.children else plain(node)
+    return (
+        without_label(node).with_children(tuple(written_out(child, parts) for child in node.children))
+        if node.children
+        else without_label(node)
+    )
 
 
-def plain(node: Expression) -> Expression:
+def without_label(node: Expression) -> Expression:
     """Return the same node without its label; its children keep their labels."""
     return replace(node, label="") if node.label else node
 

@@ -66,7 +66,7 @@ class Window(io.RawIOBase):
         super().close()
 
 
-def serve() -> None:
+def answer_requests() -> None:
     """Answer requests on standard input, each a line of JSON, on standard output: a line of JSON, then the numbers of an array."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for whatever a library prints
@@ -206,7 +206,7 @@ def _refusal(dataset: Any, dtype: str, shape: tuple[int, ...]) -> str:
 
 
 # ------------------------------------------------------------------------------
-# Reads HDF5 files through a process that may crash or be ended (`hdf5.serve`), and that is kept for the next request.
+# Reads HDF5 files through a process that may crash or be ended (`hdf5.answer_requests`), and that is kept for the next request.
 
 
 SECONDS = 3  # of the processor, for the structure of a file or an array; more for many bytes. Ten thousand layers take two.
@@ -214,7 +214,7 @@ PATIENCE = 3  # times as long by the clock, since the machine may be busy
 BYTES_PER_SECOND = 10_000_000
 MEMORY = 1 << 31  # bytes, besides those of the file and of the array
 #: The process has the modules of this one, also where they are not installed.
-CODE = "import sys; sys.path[:] = {path!r}; from tui_gru.files.hdf5 import serve; serve()"
+CODE = "import sys; sys.path[:] = {path!r}; from tui_gru.files.hdf5 import answer_requests; answer_requests()"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")}
 
 #: A file by its path, or a member of a zip archive.

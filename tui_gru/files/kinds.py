@@ -182,7 +182,7 @@ def canonical(blocks: Blocks, convention: Convention) -> dict[str, NDArray[Any]]
 # The formulas of all kinds of cells, without the engine, so that a mistake in it cannot prove a convention.
 
 
-def function_of(name: str, a: NDArray[Any]) -> NDArray[Any]:
+def gate_function(name: str, a: NDArray[Any]) -> NDArray[Any]:
     """Return a function of gates or of the state, by the name that a `Convention` has for it."""
     if name in STATE_FUNCTIONS:
         state: NDArray[Any] = np.tanh(a) if name == "tanh" else np.maximum(a, 0)
@@ -199,7 +199,7 @@ def gates_of_gru(
     x: NDArray[Any], h: NDArray[Any], cell: Cell, convention: Convention
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return z, r and the candidate, each (B, H), for x (B, I) and h (B, H)."""
-    function, candidate = partial(function_of, convention.gate), partial(function_of, convention.state_function)
+    function, candidate = partial(gate_function, convention.gate), partial(gate_function, convention.state_function)
     if convention.reset == "after":
         z = function(x @ cell["Wz"] + h @ cell["Uz"] + cell["bz"] + cell["bhz"])
         r = function(x @ cell["Wr"] + h @ cell["Ur"] + cell["br"] + cell["bhr"])
@@ -218,20 +218,20 @@ def _gru(x: NDArray[Any], states: States, cell: Cell, convention: Convention) ->
 def _lstm(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
     (h, c), functions = states, {"g": convention.state_function}
     i, f, g, q = (
-        function_of(functions.get(gate, convention.gate), x @ cell[f"W{gate}"] + h @ cell[f"U{gate}"] + cell[f"b{gate}"])
+        gate_function(functions.get(gate, convention.gate), x @ cell[f"W{gate}"] + h @ cell[f"U{gate}"] + cell[f"b{gate}"])
         for gate in KINDS["lstm"].gates
     )
     c = f * c + i * g
-    return q * function_of(convention.state_function, c), c
+    return q * gate_function(convention.state_function, c), c
 
 
 def _rnn(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
-    return (function_of(convention.gate, x @ cell["Wh"] + states[0] @ cell["Uh"] + cell["bh"]),)
+    return (gate_function(convention.gate, x @ cell["Wh"] + states[0] @ cell["Uh"] + cell["bh"]),)
 
 
 _STEPS = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}
 
 
-def step(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
+def cell_step(x: NDArray[Any], states: States, cell: Cell, convention: Convention) -> States:
     """Return the states after one timestep, each (B, H), the output first. x is (B, I), `states` are those before it."""
     return _STEPS[convention.kind](x, states, cell, convention)

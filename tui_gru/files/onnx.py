@@ -324,7 +324,7 @@ class Attributes:
         return message.floats(NUMBERS) + message.floats(FLOAT) if message else []
 
 
-def find(file: OpenedFile, order: str | None) -> FileLayers:
+def find_in_onnx(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the recurrent nodes, each as one layer. Raises `ModelFileError`."""
     model = whole_file(file.path)
     graphs = model.messages(GRAPH)
@@ -504,4 +504,4 @@ def _lengths(name: str, scope: Scope) -> Tensor | None:
     return None if values is None else Tensor(values.shape, "int64", lambda: values)
 
 
-FORMAT = FileFormat(NAME, is_onnx, find)
+FORMAT = FileFormat(NAME, is_onnx, find_in_onnx)

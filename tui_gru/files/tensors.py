@@ -202,11 +202,11 @@ def npy_header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(head)
 
 
-def find(file: OpenedFile, order: str | None) -> FileLayers:
+def find_in_safetensors(file: OpenedFile, order: str | None) -> FileLayers:
     return find_by_name(npz_tensors(file), NAME, file.path, order)
 
 
-FORMAT = FileFormat(NAME, is_npz, find)
+FORMAT = FileFormat(NAME, is_npz, find_in_safetensors)
 
 
 # ------------------------------------------------------------------------------

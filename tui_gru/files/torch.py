@@ -483,11 +483,11 @@ def _inside(item: Any) -> Iterable[tuple[Any, Any]]:
     return enumerate(item.parts if isinstance(item, Unknown) else item)
 
 
-def find(file: OpenedFile, order: str | None) -> FileLayers:
+def find_in_checkpoint(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the GRUs in the checkpoint. Raises `ModelFileError`."""
     named, refused = tensors(file)
     findings = find_by_name(named, NAME, file.path, order)
     return replace(findings, refused=(*findings.refused, *refused))
 
 
-FORMAT = FileFormat(NAME, is_torch_checkpoint, find)
+FORMAT = FileFormat(NAME, is_torch_checkpoint, find_in_checkpoint)

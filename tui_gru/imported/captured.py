@@ -30,22 +30,22 @@ from tui_gru.imported.recompute import (
     TOLERANCES,
     GradientComparison,
     Relation,
+    array_difference,
     check_masks,
     classes_of,
     compare_gradients,
     compiled_for,
-    difference,
     growth,
+    model_weights,
     output_name,
     recompute,
     recorded_gradients,
     sequences,
     sizes_of,
-    stepped,
+    stepped_call,
     structure_of,
     tolerance_of,
     torch_gradients,
-    weights_of,
 )
 from tui_gru.imported.recordings import KeptStep, Recording, identity_of, open_recording, recognised, stamp_of
 
@@ -165,7 +165,7 @@ def batch_of(
         if share != 1:
             upstream, flows = share * upstream, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
-    weights = weights_of(first, model)
+    weights = model_weights(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
     about = _About(steps, model, scratch or Scratch())
     return CapturedBatch(
@@ -324,7 +324,7 @@ def compared_with_recorded(
     if compared.cause is not Relation.DIFFERENT:
         return compared
     # By rounding, if it is not from the states that the script had.
-    again = compare_gradients([step for step, _ in steps], lambda call: derive(stepped(call)))
+    again = compare_gradients([step for step, _ in steps], lambda call: derive(stepped_call(call)))
     return again if again.cause is not Relation.DIFFERENT or again.error < compared.error else compared
 
 
@@ -452,7 +452,7 @@ def _of_equations(module: GRUModule, call: GRUCall) -> str:
     """Say whether the equations of a cell, given by the script or read off, compute what the cell computed."""
     assert module.equations is not None
     record = recompute(replace(call, dout=None, dhn=None, head=None))
-    found = difference("out", record.array(output_name(record)), call.out)
+    found = array_difference("out", record.array(output_name(record)), call.out)
     is_read_off = module.equations.name == module.written_as  # the name of a file ends in .cell
     read = "its equations are read off its operations" if is_read_off else f"read as {module.equations.name}"
     given = f"{module.written_as} is hand-written, and {read}"

@@ -23,7 +23,7 @@ from tui_gru.engine.weights import NUMPY_SETTINGS, Array
 from tui_gru.equations.page import LIVE
 from tui_gru.errors import ModelFileError
 from tui_gru.files.arrays import AnyArray, FoundGRU, precision_of
-from tui_gru.files.kinds import KINDS, Blocks, Cell, CellKind, Convention, States, canonical, gates_of_gru, step
+from tui_gru.files.kinds import KINDS, Blocks, Cell, CellKind, Convention, States, canonical, cell_step, gates_of_gru
 from tui_gru.imported.numbers import LayerInputs
 from tui_gru.imported.recompute import cell_in
 
@@ -149,14 +149,14 @@ def one_step_at_a_time(
 ) -> tuple[AnyArray, AnyArray]:
     """Return the outputs (T, B, H), each computed from the output recorded before it, and the timesteps that begin at `start`
     (T, B)."""
-    previous, first = states_before(y, start[0], direction, live)
+    previous, first = recorded_states_before(y, start[0], direction, live)
     if len(start) == 1:
         T, B, H = y.shape
-        (h,) = step(x.reshape(T * B, -1), (previous.reshape(T * B, H),), cell, convention)
+        (h,) = cell_step(x.reshape(T * B, -1), (previous.reshape(T * B, H),), cell, convention)
         return h.reshape(y.shape), first
     out, memory = np.empty_like(y), start[1:]
     for t in range(len(x)) if direction == "forward" else reversed(range(len(x))):
-        out[t], *after = step(x[t], (previous[t], *memory), cell, convention)
+        out[t], *after = cell_step(x[t], (previous[t], *memory), cell, convention)
         memory = tuple(np.where(live[t, :, None], new, old) for new, old in zip(after, memory, strict=True))
     return out, first
 
@@ -166,13 +166,13 @@ def _run(x: AnyArray, states: States, cell: Cell, direction: str, live: AnyArray
     and the state is unchanged."""
     out = np.zeros((*x.shape[:2], states[0].shape[1]))
     for t in range(len(x)) if direction == "forward" else reversed(range(len(x))):
-        here, new = live[t, :, None], step(x[t], states, cell, convention)
+        here, new = live[t, :, None], cell_step(x[t], states, cell, convention)
         states = tuple(np.where(here, after, before) for after, before in zip(new, states, strict=True))
         out[t] = np.where(here, new[0], 0)
     return out
 
 
-def states_before(y: AnyArray, h0: AnyArray, direction: str, live: AnyArray) -> tuple[AnyArray, NDArray[np.bool_]]:
+def recorded_states_before(y: AnyArray, h0: AnyArray, direction: str, live: AnyArray) -> tuple[AnyArray, NDArray[np.bool_]]:
     """Return the recorded state before each step (T, B, H), and the steps at which that is h0 (T, B)."""
     previous, first = np.empty_like(y), np.zeros(y.shape[:2], bool)
     if direction == "forward":
@@ -524,7 +524,7 @@ class Port:
         if here.reset != "after" or others or more or blocks.b_h[at].any() or self._trial.directions != ("forward",):
             return None
         b, b_h, total = blocks.b.copy(), blocks.b_h.copy(), blocks.b[at]
-        previous, _ = states_before(found.y[0], found.starts[0][0][0], "forward", found.live)
+        previous, _ = recorded_states_before(found.y[0], found.starts[0][0][0], "forward", found.live)
         x, h_prev, expected = found.x[found.live], previous[found.live], found.y[0][found.live]
         for _ in range(_ROUNDS):
             z, r, n = gates_of_gru(x, h_prev, canonical(replace(blocks, b=b, b_h=b_h), here), here)

@@ -141,7 +141,7 @@ def _tensors_in(file: OpenedFile, path: str | PathLike[str]) -> Mapping[str, Ten
     raise ModelFileError(f"{printable(path, 250)}: tensors can be named in torch, safetensors and npz files only; give arrays")
 
 
-def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyArray, AnyArray | None]:
+def read_matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyArray, AnyArray | None]:
     """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
     found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
     if found is None:
@@ -191,7 +191,9 @@ def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, 
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 
 
-def compared(path: FilePath, name: str | None, convention: ConventionOptions, numbers: Mapping[str, Any]) -> tuple[Imported, str]:
+def run_with_expected(
+    path: FilePath, name: str | None, convention: ConventionOptions, numbers: Mapping[str, Any]
+) -> tuple[Imported, str]:
     """Return a run of the layers called `name` as the file and `convention` say, with an expected output; and the convention that
     gives this output in words, "" if that is none or the same.
 
@@ -274,7 +276,9 @@ def on_text(
     """
     found = chosen(inspect(path, **convention), path, name)
     table = None if reads.embedding is None else _table(path, reads.embedding)
-    head = matrix(tensors_of(path), reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
+    head = (
+        read_matrix(tensors_of(path), reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
+    )
     vocabulary = reads.vocabulary if reads.tokens is None else read_vocabulary(reads.tokens)
     if vocabulary is not None and not isinstance(vocabulary, str):
         vocabulary = in_order(vocabulary)
@@ -292,7 +296,7 @@ def on_text(
 def _table(path: FilePath, embedding: Any) -> AnyArray:
     """Return the table of an embedding: a tensor of the file by name, an array, or one in a .npy file."""
     by_name = isinstance(embedding, str) and not embedding.endswith(".npy")
-    return matrix(tensors_of(path), embedding, "embedding")[0] if by_name else array_of(embedding, "embedding")
+    return read_matrix(tensors_of(path), embedding, "embedding")[0] if by_name else array_of(embedding, "embedding")
 
 
 def _ids(value: Any) -> AnyArray:

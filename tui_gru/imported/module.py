@@ -14,7 +14,7 @@ from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError, TuiGruError, shown
 from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of, without_gradients
-from tui_gru.imported.recompute import sequences, stepped
+from tui_gru.imported.recompute import sequences, stepped_call
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -142,7 +142,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
     """
     step = replace(step, calls=sequences(step))
     calls = step.calls
-    own = [stepped(call) for call in _chosen_calls(calls, name, step.notes)]
+    own = [stepped_call(call) for call in _chosen_calls(calls, name, step.notes)]
     frame = CapturedModel.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]

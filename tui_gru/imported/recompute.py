@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, joined
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, join_loops
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
@@ -64,7 +64,7 @@ class ArrayDifference:
         return self.worst / self.largest if self.worst and self.largest else self.worst
 
 
-def difference(name: str, ours: AnyArray, recorded: AnyArray, *, timed: bool = False) -> ArrayDifference:
+def array_difference(name: str, ours: AnyArray, recorded: AnyArray, *, timed: bool = False) -> ArrayDifference:
     """Compare two arrays. NaN equals NaN, and infinities equal themselves."""
     with np.errstate(all="ignore"):
         apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
@@ -96,7 +96,7 @@ def stepwise(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None
     live = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
     layers = record.compiled.model.composed.layers[-2 if record.compiled.model.structure.bidirectional else -1 :]
     ours = [_one_step(record, layer, own, live) for layer, own in zip(layers, np.split(out, len(layers), axis=2), strict=True)]
-    return difference("out, one step at a time", np.where(live[..., None], np.concatenate(ours, axis=2), 0), out, timed=True)
+    return array_difference("out, one step at a time", np.where(live[..., None], np.concatenate(ours, axis=2), 0), out, timed=True)
 
 
 def _one_step(record: BatchRecord, layer: Layer, out: AnyArray, live: AnyArray) -> AnyArray:
@@ -265,7 +265,7 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
             if not wanted.keys() <= total.keys():  # otherwise no call of some module would remain
                 break
             factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
-            found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
+            found = (*(array_difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
             cause, norm = _cause(factor, tolerance) if finite else Relation.NOT_FINITE, _norm(total, computed)
             tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance, evidence))
             if tried[-1].error <= tolerance and (factor == 1 or ignored or _is_handed(evidence)):
@@ -329,7 +329,7 @@ def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]])
         for used in sets.values():
             for weight, gradient in used.gradients.items():
                 ours: AnyArray = np.sum([derived[weight] for call, derived in share if call.weights is used], axis=0)
-                yield difference(f"{used.module.name}.{weight}", ours, gradient)
+                yield array_difference(f"{used.module.name}.{weight}", ours, gradient)
 
 
 def _factor(pairs: Sequence[tuple[AnyArray, AnyArray]], tolerance: float) -> float:
@@ -487,7 +487,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
     return model
 
 
-def weights_of(call: GRUCall, model: Compiled) -> Weights:
+def model_weights(call: GRUCall, model: Compiled) -> Weights:
     """Return the weights of a call, under the names of the model."""
     weights = _canonical(call.module, call.weights.values, model, 0.0)
     if (head := call.head) is not None and model.model.structure.head:
@@ -578,7 +578,7 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
     record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
     for i, flow in enumerate(record.flows_in):
         flow[...] = 0 if call.dhn is None else call.dhn[i]
-    record.before = weights_of(call, record.compiled)
+    record.before = model_weights(call, record.compiled)
 
 
 def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
@@ -595,7 +595,7 @@ def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | Non
     return record
 
 
-def stepped(call: GRUCall) -> GRUCall:
+def stepped_call(call: GRUCall) -> GRUCall:
     """Return a call in which each timestep begins with the state before it as the script had it, if end to end the module amplifies
     rounding beyond its tolerance; otherwise the call itself.
 
@@ -606,7 +606,7 @@ def stepped(call: GRUCall) -> GRUCall:
     if call.timesteps < 2 or len(call.h0) > 1 or module.bidirectional or call.lengths is not None or call.keep is not None:
         return call
     record = recompute(replace(call, dout=None, dhn=None, head=None))
-    if difference("out", record.array(output_name(record)), call.out).error <= tolerance_of(call):
+    if array_difference("out", record.array(output_name(record)), call.out).error <= tolerance_of(call):
         return call
     one_step = stepwise(record, call.out)
     if one_step.error > tolerance_of(call):
@@ -631,7 +631,7 @@ def growth(call: GRUCall) -> float:
     """Return the factor by which the difference from the captured output grows in a timestep, computed end to end, before it is as
     large as the output itself."""
     record = recompute(replace(call, dout=None, dhn=None, head=None, keep=None, states_set=None))
-    found = difference("out", record.array(output_name(record)), call.out, timed=True)
+    found = array_difference("out", record.array(output_name(record)), call.out, timed=True)
     assert found.over_time is not None
     apart = found.over_time
     rising = np.flatnonzero((apart > 0) & (apart < 0.1 * found.largest))
@@ -706,7 +706,7 @@ def rounding_of(call: GRUCall) -> float:
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     """Return the calls of a step in order, those of a loop as one, with the gradients from outside only: `dout` of the output, and
     `inner` of the other states, such as c or the h of a lower layer, if the script reads them between two timesteps."""
-    return tuple(map(upstream, joined(step.calls)))
+    return tuple(map(upstream, join_loops(step.calls)))
 
 
 def _as_rows(call: GRUCall, flows: AnyArray, keep: AnyArray) -> GRUCall:

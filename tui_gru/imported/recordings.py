@@ -27,16 +27,16 @@ from tui_gru.capture.format import (
     StepRecord,
     check_shard,
     checked_header,
-    described,
+    decoded_number,
+    file_text,
     lines_name,
     module_of,
-    number,
     open_shard,
     rank_of_lines,
+    read_description,
     read_line,
     read_run,
     read_shard,
-    read_text,
     shard_name,
     step_and_rank,
     step_in,
@@ -135,7 +135,7 @@ def stamp_of(folder: Path) -> tuple[int, ...]:
 def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
     found = _Lines()
     try:
-        text = read_text(folder / lines_name(rank))
+        text = file_text(folder / lines_name(rank))
     except ModelFileError as error:
         damaged.append(str(error))
         return found
@@ -168,7 +168,7 @@ def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _
             return KeptStep(step, ranks, line.loss, line.norm)
     try:  # the process was killed between writing the step and its line; the step has the same data
         about, _ = read_shard(folder / shard_name(step, ranks[0]))
-        return KeptStep(step, ranks, number(about["loss"]), number(about["norm"]))
+        return KeptStep(step, ranks, decoded_number(about["loss"]), decoded_number(about["norm"]))
     except (ModelFileError, OSError, KeyError, TypeError) as error:
         damaged.append(f"{shard_name(step, ranks[0])}: {printable(error, 200)}")
         return KeptStep(step, ranks)
@@ -210,7 +210,7 @@ class Outlines:
         known, number = self._known.get(key), _NUMBER.search(text)
         if known is not None and number is not None and path.name == shard_name(int(number[1]), known.rank):
             return known
-        about, tensors = described(file)
+        about, tensors = read_description(file)
         step = step_in(path, {name: without_numbers(tensor) for name, tensor in tensors.items()}, about)
         self._known[key] = step
         return step
@@ -256,7 +256,7 @@ class Recording:
             found[step.number] = np.nan if step.loss is None else step.loss
         ranks = sorted(set(range(self.ranks)) - set(self.missing_ranks))
         try:
-            text = read_text(self.folder / lines_name(ranks[0])) if ranks else ""
+            text = file_text(self.folder / lines_name(ranks[0])) if ranks else ""
         except (ModelFileError, OSError):  # `damaged` says so
             return found
         for line in text.split("\n")[:-1]:

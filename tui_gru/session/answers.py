@@ -93,7 +93,7 @@ def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -
     return f"{spoken(now.program, name, index)} is {now_is}, was {was}"
 
 
-def stepped(now: Snapshot) -> str:
+def largest_change(now: Snapshot) -> str:
     """Describe the largest change of the last SGD step: `an SGD step: Wy[unit 1, “a”] changed most, by 0.0123`."""
     largest: tuple[float, str, tuple[int, ...], float] | None = None
     for name in now.program.parameters:
@@ -118,7 +118,7 @@ def branched(before: Snapshot, now: Snapshot) -> str:
     return f" · on branch {now.state.branch}{kept}"
 
 
-def moved(before: Snapshot, now: Snapshot) -> str:
+def new_place(before: Snapshot, now: Snapshot) -> str:
     """Return the new place if it has changed; otherwise the empty text."""
     return "" if now.position == before.position else f" · now {place_in_words(now)}"
 
@@ -137,7 +137,7 @@ def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
 DEPTH = 3  # levels of terms of a derivation; a further one is the derivation of another number
 
 
-def place_of(position: Position) -> dict[str, Any]:
+def position_facts(position: Position) -> dict[str, Any]:
     """Return a position with `epoch`, `batch` and `t` counted from 1, its `phase`, and all of it in `words`; in a recording also
     the `step`, as its script counts it."""
     at, step = (position.epoch, position.batch, position.t), position.step
@@ -160,7 +160,7 @@ class PlainResults:
         self._program = program
         # By name, so that no module of an analysis is imported that has not made a result.
         self._known: Mapping[str, Callable[[Any], Any]] = {
-            "Position": place_of,
+            "Position": position_facts,
             "ValueRef": self._number,
             "Node": self._derivation,
             "Finding": self._finding,
@@ -200,7 +200,7 @@ class PlainResults:
 
     def _number(self, ref: ValueRef) -> dict[str, Any]:
         t = {} if ref.t is None else {"t": ref.t + 1}
-        return {"name": ref.name, "index": list(ref.index), **t, "computed": place_of(position_of(self._program, ref.tick))}
+        return {"name": ref.name, "index": list(ref.index), **t, "computed": position_facts(position_of(self._program, ref.tick))}
 
     def _derivation(self, node: Node, depth: int = DEPTH, share: float | None = None) -> dict[str, Any]:
         """Return a derivation with its terms, and theirs as far as no other batch has to be computed for them."""
@@ -225,9 +225,9 @@ class PlainResults:
             "cures": [cure.typed for cure in finding.cures],
             "is_tried": finding.is_tried,
             "cause": None if finding.cause is None else finding.cause.name,
-            "first_seen": None if finding.first_seen is None else place_of(finding.first_seen),
-            **({} if finding.last_seen is None else {"last_seen": place_of(finding.last_seen)}),
-            "place": None if finding.tick is None else place_of(position_of(self._program, finding.tick)),
+            "first_seen": None if finding.first_seen is None else position_facts(finding.first_seen),
+            **({} if finding.last_seen is None else {"last_seen": position_facts(finding.last_seen)}),
+            "place": None if finding.tick is None else position_facts(position_of(self._program, finding.tick)),
             "evidence": self.plain(finding.evidence),
         }
 
@@ -250,14 +250,14 @@ class PlainResults:
         return found | {"by_class": self.plain(losses.by_class()), "still_from": still}
 
     def _check(self, check: CheckResult) -> dict[str, Any]:
-        return {"batch": place_of(check.position), "summary": check.summary, "rows": self.plain(check.rows)}
+        return {"batch": position_facts(check.position), "summary": check.summary, "rows": self.plain(check.rows)}
 
     def _sample(self, sample: Sample) -> dict[str, Any]:
         found = {name: getattr(sample, name) for name in ("sampler", "temperature", "seed")}
         return found | {"primer": self.plain(sample.primer), "text": sample.text}
 
     def _branch(self, branch: BranchInfo) -> dict[str, Any]:
-        left, newest = (place_of(position_of(self._program, tick)) for tick in (branch.tick, branch.newest))
+        left, newest = (position_facts(position_of(self._program, tick)) for tick in (branch.tick, branch.newest))
         return {"name": branch.name, "source": branch.source, "left_at": left, "newest": newest, "loss": branch.loss}
 
     def _story(self, told: ToldStory) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class PlainResults:
         names = [limit.written(limit.name) for limit in story.shares]
         moments = []
         for i, moment in enumerate(story.moments):
-            place = place_of(position_of(self._program, story.timeline.end_of(moment.batch)))
+            place = position_facts(position_of(self._program, story.timeline.end_of(moment.batch)))
             found = {name: self.plain(getattr(moment, name)) for name in _OF_MOMENTS}
             found |= {"shares": dict(zip(names, moment.shares, strict=True))}
             found |= {"held_out": moment.held_out} if story.held_out else {}
@@ -276,7 +276,7 @@ class PlainResults:
         return {"batches": story.count, "columns": self.plain(story.columns), "moments": moments}
 
     def _mark(self, mark: Mark) -> dict[str, Any]:
-        place = place_of(position_of(self._program, mark.tick))
+        place = position_facts(position_of(self._program, mark.tick))
         return {"letter": mark.letter, "branch": mark.branch, "place": place, "text": mark.text}
 
 

@@ -230,20 +230,20 @@ def _on(source: Imported, notice: str) -> Session:
 # Opens saved sessions: recorded to their own file, as a copy, or in memory only if no file can be written.
 
 
-def opened(path: Path, history_memory: int | None = None) -> Session:
+def open_session(path: Path, history_memory: int | None = None) -> Session:
     """Open the session in a file. It is recorded to the file if that is in one of the user's folders; other files are not changed.
 
     For such other files, the first change makes the session `undecided`. Raises `SessionFileError` if the file cannot be read, or
     is in one of the user's folders and open elsewhere.
     """
     if is_own(path):
-        return reopened(path, history_memory)
+        return reopen_session(path, history_memory)
     session = Session.open(path, history_memory=history_memory)
     session.recorder.record_later(lambda: None)
     return session
 
 
-def reopened(path: Path, history_memory: int | None = None) -> Session:
+def reopen_session(path: Path, history_memory: int | None = None) -> Session:
     """Open the session in a file and record it there. Raises `SessionFileError` if it cannot be read or is open elsewhere.
 
     If the file cannot be written, the session continues in memory only, and its notice says so.
@@ -261,7 +261,7 @@ def copied(path: Path, history_memory: int | None = None) -> Session:
     """Open a copy of the session in a file, recorded next to it under a free name. Raises `SessionFileError` like `reopened`."""
     session, to = Session.open(path, history_memory=history_memory), free_path(path)
     left, session.notice = session.outcome.notice, ""
-    record(session, to)
+    record_session(session, to)
     if session.recording is not None and left is not None:
         session.add_notice(
             f"a copy of {path.stem}, recorded as {to.stem}: {left.text.removeprefix(REOPENED)}", warning=left.warning
@@ -269,7 +269,7 @@ def copied(path: Path, history_memory: int | None = None) -> Session:
     return session
 
 
-def record(session: Session, path: Path) -> None:
+def record_session(session: Session, path: Path) -> None:
     """Record a session to a file; if it cannot be written, continue in memory.
 
     Raises `SessionInUseError` if it is open elsewhere.

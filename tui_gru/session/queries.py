@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from tui_gru import analysis, arguments, errors
 from tui_gru.debugger.edits import JournalEntry, as_index
-from tui_gru.debugger.moment import frozen
+from tui_gru.debugger.moment import read_only
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of
 from tui_gru.debugger.program import Program, unknown_name
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Anchor, Timeline
-from tui_gru.engine.config import Config, Text, cut, index_of
+from tui_gru.engine.config import Config, Text, index_of, tokenized
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted
 from tui_gru.engine.source import Ability
@@ -236,7 +236,7 @@ class Queries:
         an unknown name.
         """
         value = self._moment.value(self._code_name(name), self._timestep(t))
-        return frozen(value.copy()) if isinstance(value, np.ndarray) else value
+        return read_only(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
         """Return a parameter at the position, read-only, in the shape of its equation: Wz (V, H), Uz (H, H), bz (H), Wy (H, V).
@@ -271,7 +271,7 @@ class Queries:
         """
         name, batch = self._parameter(name), self.config.source.batch(self.position.batch)
         recorded = None if batch is None else batch.recorded
-        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
+        return None if recorded is None or np.isnan(recorded[name]).all() else read_only(recorded[name])
 
     @property
     def remarks(self) -> str:
@@ -380,7 +380,9 @@ class Queries:
         run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
         found = analysis.examined.FoundProblems(
-            analysis.findings.find(run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between)
+            analysis.findings.find_problems(
+                run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between
+            )
         )
         self._found = (run.timeline, found)
         return found
@@ -456,7 +458,7 @@ class Queries:
         run, found = self._run, []
         arguments.callback("progress", progress)
         check = partial(run.interrupts.check, "stopped before all rates were tried")
-        for trial in analysis.trials.rates(run.timeline, run.moment, check=check):
+        for trial in analysis.trials.try_rates(run.timeline, run.moment, check=check):
             found.append(trial)
             if progress is not None:
                 progress(trial)
@@ -559,14 +561,14 @@ class Queries:
         if row is not None:
             return analysis.units.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
-        found = analysis.units.of_text(name, self._read(read, [name], progress), read)
+        found = analysis.units.values_of_text(name, self._read(read, [name], progress), read)
         if text is None:
             found = replace(found, own=tuple(self.feature(typed, progress=progress) for typed in self._features))
         before = self._run.timeline.record(0).before
         if self.position.tick and before is not self._run.moment.weights:
             part = read[: analysis.units.PROBED]
-            values = analysis.units.read_text(self.config, before, part, [name], stop=self._run.interrupts.asked)
-            found = replace(found, before=analysis.units.of_text(name, values, part))
+            values = analysis.units.values_after_characters(self.config, before, part, [name], stop=self._run.interrupts.asked)
+            found = replace(found, before=analysis.units.values_of_text(name, values, part))
         if not without:
             return found
         self._check_whole("the loss without each unit is")
@@ -702,7 +704,7 @@ class Queries:
         if not name:
             raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
         names = [name, *analysis.losses.read_states(self.program, read)]
-        return analysis.losses.of_text(self._read(read, names, progress), self.program, read)
+        return analysis.losses.losses_of_text(self._read(read, names, progress), self.program, read)
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default that of `hold_out`."""
@@ -730,7 +732,11 @@ class Queries:
         return corpus
 
     def _tokens(self, text: Text) -> Text:
-        return text if isinstance(text, tuple) else cut(arguments.string("the text", text, option="text"), self.config.vocabulary)
+        return (
+            text
+            if isinstance(text, tuple)
+            else tokenized(arguments.string("the text", text, option="text"), self.config.vocabulary)
+        )
 
     def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
         config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.asked

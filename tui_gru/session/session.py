@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 import numpy as np
 
 from tui_gru import analysis, arguments, errors
-from tui_gru.analysis.trouble import all_finite, first_not_finite
+from tui_gru.analysis.trouble import finite_answer, first_not_finite
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, as_index, plan
 from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
-from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined, newest_samples
+from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined_notices, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Branches
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
@@ -133,7 +133,7 @@ class Session(Queries):
         session._run.recorder.resume(opened, file)
         begins = EARLIER if opened.is_earlier else REOPENED
         notices = Notice(f"{begins}{session.left_at}"), Notice(opened.trouble, warning=True), session._run.on_machines()
-        session._run.notice = joined(*notices)
+        session._run.notice = joined_notices(*notices)
         return session
 
     # Run and program
@@ -199,7 +199,7 @@ class Session(Queries):
         """Append a message to that of the last verb, or prepend it if `first` is True."""
         one = Notice(arguments.string("a notice", text), arguments.boolean("warning", warning))
         first = arguments.boolean("first", first)
-        self._run.notice = joined(one, self._run.notice) if first else joined(self._run.notice, one)
+        self._run.notice = joined_notices(one, self._run.notice) if first else joined_notices(self._run.notice, one)
 
     @property
     def memory_notice(self) -> str:
@@ -378,7 +378,7 @@ class Session(Queries):
                 found = first_not_finite(timeline, last, run.monitor(None, progress))
                 if found is not None:
                     run.move_to(run.state.branches, timeline.place(found.tick))
-            words = all_finite(self.config.source) if found is None else found.sentence(run.program)
+            words = finite_answer(self.config.source) if found is None else found.sentence(run.program)
             run.notice = Notice(words, warning=found is not None)
         return found is not None
 
@@ -632,7 +632,7 @@ class Session(Queries):
         """Rename a branch; the new name is one word. Raises `TuiGruError` if it is invalid or taken."""
         with self._run.verb():
             branches = self.state.branches.renamed(old, new)
-            self._run.update(branches=branches, **by_branch.moved(self.state, old, new))
+            self._run.update(branches=branches, **by_branch.moved_branch(self.state, old, new))
 
     def delete_branch(self, name: str) -> None:
         """Delete a branch other than the current one, with its marks. This cannot be undone.
@@ -641,7 +641,7 @@ class Session(Queries):
         """
         with self._run.verb():
             branches = self.state.branches.without(name)
-            self._run.update(branches=branches, **by_branch.moved(self.state, name, None))
+            self._run.update(branches=branches, **by_branch.moved_branch(self.state, name, None))
 
     def compare(self, name: str | None = "") -> str | None:
         """Compare this branch with another from now on; None ends the comparison. Returns the name of the other branch.
@@ -680,7 +680,7 @@ class Session(Queries):
         """
         self._check_whole("samples are")
         arguments.callback("progress", progress)
-        from tui_gru.engine.sampling import sample
+        from tui_gru.engine.sampling import sample_text
 
         run = self._run
         with run.verb():
@@ -694,7 +694,7 @@ class Session(Queries):
                 return run.interrupts.asked()
 
             with run.under_way():
-                drawn = sample(
+                drawn = sample_text(
                     self.config, run.moment.weights, primer, length,
                     sampler=sampler, temperature=temperature, seed=seed, stop=stop,
                 )  # fmt: skip

@@ -240,7 +240,7 @@ class Snapshot:
         """
         key = row, state or self.program.main_state
         if key not in self._flows:
-            self._flows[key] = analysis.influence.flow(self.moment, key[1], row)
+            self._flows[key] = analysis.influence.gradient_flow(self.moment, key[1], row)
         return self._flows[key]
 
     @property

@@ -17,7 +17,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import FAR, Position, StepMemory, position_of
 from tui_gru.debugger.program import Program, program_of
 from tui_gru.debugger.segment import Memory, Monitor
-from tui_gru.debugger.state import Notice, Outcome, State, StopEvent, joined
+from tui_gru.debugger.state import Notice, Outcome, State, StopEvent, joined_notices
 from tui_gru.debugger.stops import (
     Breakpoint,
     HitCache,
@@ -291,12 +291,12 @@ class Run:
 
     def stop(self, event: StopEvent) -> None:
         """Record the event that stopped the run, also as a hit of the current branch, and put its message first."""
-        self.stopped_by, self.notice = event, joined(event.notice, self.notice)
+        self.stopped_by, self.notice = event, joined_notices(event.notice, self.notice)
         self.update(**by_branch.with_hit(self.state, event.tick))
 
     def say(self, text: str, *, warning: bool = False) -> None:
         """Append a message to the notice."""
-        self.notice = joined(self.notice, Notice(text, warning))
+        self.notice = joined_notices(self.notice, Notice(text, warning))
 
     def on_machines(self) -> Notice | None:
         """Return the message on the machine that recorded the run, if it was another."""
@@ -502,9 +502,9 @@ class Run:
         reached, event = _before_trouble(self.watch(tick > self.state.tick), tick)
         self._arrive(reached, event)
         if found is not None and reached == tick:
-            from tui_gru.debugger.search import why
+            from tui_gru.debugger.search import end_message
 
-            self.stop(StopEvent(tick, "breakpoint", Notice(why(found, self.timeline), warning=found.error is not None)))
+            self.stop(StopEvent(tick, "breakpoint", Notice(end_message(found, self.timeline), warning=found.error is not None)))
 
     def _arrive(self, tick: int, event: StopEvent | None, stride: StepMemory | None = None) -> None:
         """Set the position on the current branch, and record the event that stopped the run, if any."""
@@ -542,7 +542,7 @@ class Run:
                     self.interrupts.forget()
 
     def _write(self, before: int, progress: SearchProgress | None) -> None:
-        from tui_gru.debugger.search import lines_between, merged
+        from tui_gru.debugger.search import lines_between, merged_log
 
         here, old = self.state.tick, self.state.log.get(self.state.branch, ())
         active = [each for each in self.stops.active(self.state.stops) if each.log is not None]
@@ -553,7 +553,7 @@ class Run:
             same = {stop.id for stop in self.state.stops.breakpoints if stop in self.first_stops}
             exact, position = self.timeline.is_exact, self.timeline.position
             recorded = [line for line in old if line.id in same and not exact(position(line.tick).number)]
-        self.update(**by_branch.with_log(self.state, merged(old, [*lines, *recorded])))
+        self.update(**by_branch.with_log(self.state, merged_log(old, [*lines, *recorded])))
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:

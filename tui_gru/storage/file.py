@@ -613,7 +613,7 @@ Fill = Callable[[SessionFile, SessionFile | None], None]
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[SessionFile]:
+def open_for_reading(path: Path) -> Iterator[SessionFile]:
     """Open a session file for reading, as it is at this moment. Writes nothing to it or next to it. Raises `SessionFileError`."""
     with glancing(path) as file:
         file.check_pages()

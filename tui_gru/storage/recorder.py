@@ -100,12 +100,12 @@ class SessionRecorder:
 
     def save(self, path: FilePath) -> None:
         """Write the session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`."""
-        from tui_gru.storage.store import save
+        from tui_gru.storage.store import write_session
 
         if self.records_to(path):
             self.record()
         else:
-            self._opened = save(self._state(True), path, self._opened)
+            self._opened = write_session(self._state(True), path, self._opened)
             self._saved.add(os.path.realpath(path))
 
     def record_to(self, path: FilePath) -> None:
@@ -244,7 +244,7 @@ def reports_folder() -> Path:
     return user_state_path("tui-gru", appauthor=False) / "reports"
 
 
-def reported(error: BaseException, doing: str) -> str:
+def report_error(error: BaseException, doing: str) -> str:
     """Write a report of an error. Returns a one-line message with the error and the path of the report.
 
     `doing` describes what the program was doing. Never raises: if the report cannot be written, the message says so.

@@ -22,13 +22,13 @@ from tui_gru.debugger.state import Mark, Marks, State
 from tui_gru.debugger.stops import HitCache, HitCounts, HitKey, LogLine, Stops, resolve
 from tui_gru.debugger.timeline import LONGEST_NAME, Branch, BranchChange, Branches, Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import SAMPLERS, Config, as_text, check_setting, index_of, separator
+from tui_gru.engine.config import SAMPLERS, Config, check_setting, index_of, separator, text_of_tokens
 from tui_gru.engine.data import ImportedConfig, SeriesConfig
 from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.source import Ability, Imported, ImportedFact, Series, arrays_of, fact_of, imported_of
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError, printable
-from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, line, one_of, partly, reader, within
+from tui_gru.schema import Positive, Rate, Tokens, Whole, encoded, one_line, one_of, partly, reader, within
 from tui_gru.storage.file import OlderSessionError, SessionFile, SessionFileError, damaged, from_json, pack, to_json, unpack
 
 # ------------------------------------------------------------------------------
@@ -50,9 +50,9 @@ def _word(value: str) -> None:
         raise ValueError("is not one word")
 
 
-BranchName = Annotated[str, line(NAME), _word]
-MachineName = Annotated[str, line(200)]
-Hash = Annotated[str, line(32)]
+BranchName = Annotated[str, one_line(NAME), _word]
+MachineName = Annotated[str, one_line(200)]
+Hash = Annotated[str, one_line(32)]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class HereFact:
     undone: Whole
     counted: Whole | None
     written: Annotated[int, within(0, LATEST)]
-    place: Annotated[str, line(LONGEST_PLACE)] | None = None
+    place: Annotated[str, one_line(LONGEST_PLACE)] | None = None
 
 
 class BranchRow(NamedTuple):
@@ -126,7 +126,9 @@ ACTIONS = {
     "learning": make_dataclass("Learning", [("value", bool)]),
     "learning_rate": make_dataclass("LearningRate", [("value", Rate)]),
     "sgd": make_dataclass("SGD", ()),
-    "edit": make_dataclass("Edited", [("name", Annotated[str, line(NAME)]), ("index", tuple[int, ...]), ("value", str | float)]),
+    "edit": make_dataclass(
+        "Edited", [("name", Annotated[str, one_line(NAME)]), ("index", tuple[int, ...]), ("value", str | float)]
+    ),
 }
 
 
@@ -225,7 +227,7 @@ def read(file: SessionFile, key: str, kind: Any) -> Any:
 KEY, SERIES = "given", "series"  # of the arrays of an imported batch, and of series
 
 
-def place_of(state: State) -> str:
+def last_place(state: State) -> str:
     """Return the position at which a session without a text was left, in words, for a list of sessions."""
     config, at = state.config, state.branches.timeline.position(state.tick)
     if config.source.can(Ability.TRAIN):
@@ -351,7 +353,7 @@ class StateWriter:
 
     def write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
         branches = state.branches
-        place = None if state.config.source.can(Ability.TEXT) else place_of(state)
+        place = None if state.config.source.can(Ability.TEXT) else last_place(state)
         done, undone = len(branches.done), len(branches.undone)
         here = HereFact(
             state.tick, branches.current, branches.newest, state.stride, state.stop_on_nan, done, undone, self._counted, 0, place
@@ -532,7 +534,10 @@ def _columns(segment: HistorySegment, first: int) -> bytes:
 
 
 def _sample_fact(sample: Sample, at: int) -> SampleFact:
-    chars, uniforms = as_text((draw.char for draw in sample.draws), sample.primer), tuple(draw.uniform for draw in sample.draws)
+    chars, uniforms = (
+        text_of_tokens((draw.char for draw in sample.draws), sample.primer),
+        tuple(draw.uniform for draw in sample.draws),
+    )
     options = sample.primer, sample.sampler, sample.temperature, int(sample.seed)
     return SampleFact(at, *options, chars, uniforms, sample.tick)
 
@@ -823,7 +828,7 @@ class _SessionReader:
         fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
         known = index_of(vocabulary)
         self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
-        primer = as_text(fact.primer, vocabulary)
+        primer = text_of_tokens(fact.primer, vocabulary)
         self._require(bool(primer) and set(primer) <= known.keys(), "samples")
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact.uniforms, strict=True))
         between = separator(vocabulary)

@@ -82,7 +82,7 @@ class OpenedSession:
 
 def read_session(path: FilePath, open_recording: OpenRecording, history_memory: int | None = None) -> OpenedSession:
     """Load the session in a file. Raises `SessionFileError`. The file, and the files next to it, are not changed."""
-    with session_file.reading(_real(path)) as file:
+    with session_file.open_for_reading(_real(path)) as file:
         return _read(file, open_recording, history_memory)
 
 
@@ -166,7 +166,7 @@ def is_own(path: Path) -> bool:
     return _real(path).parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
-def save(state: State, path: FilePath, opened: FileIdentity | None = None) -> FileIdentity | None:
+def write_session(state: State, path: FilePath, opened: FileIdentity | None = None) -> FileIdentity | None:
     """Write a session to a file, completely or not at all. Overwrites only session files. Raises `SessionFileError`.
 
     `opened` is the file that the session was read from; it is not overwritten if another program has written to it since. Returns
@@ -388,7 +388,7 @@ def prune() -> None:
             session_file.remove(path)
 
 
-def find(name: str) -> Path:
+def find_session(name: str) -> Path:
     """Return the path of a session, from its name or path; `last` is the newest. Raises `SessionFileError` if there is none."""
     if name != LAST:
         return session_path(name)
@@ -398,7 +398,7 @@ def find(name: str) -> Path:
     return newest
 
 
-def listed() -> list[ListedSession]:
+def all_sessions() -> list[ListedSession]:
     """Return all sessions in the user's folders, newest first."""
     return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
 

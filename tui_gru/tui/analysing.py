@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tui_gru import analysis
 from tui_gru.arguments import LARGEST
 from tui_gru.debugger.expressions import compile_expression
-from tui_gru.debugger.position import Reader, in_words, position_of, shortened
+from tui_gru.debugger.position import Reader, in_words, position_of, shortened_input
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import decimals
 from tui_gru.engine.source import Ability
@@ -168,7 +168,7 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
     screen.do(run, batches=count, then=say)
 
 
-def rates(screen: MainScreen, rest: Arguments) -> None:
+def show_rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
     own = screen.snapshot.settings.rule.get("learning_rate")
     if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
@@ -203,7 +203,7 @@ def units(screen: MainScreen, rest: Arguments) -> None:
     row = None
     if reader.left:
         if reader.word() != "row":
-            raise reader.error(f"units takes a name and a row, not {shortened(rest)}")
+            raise reader.error(f"units takes a name and a row, not {shortened_input(rest)}")
         row = reader.whole("a row", least=1, most=program.config.batch_size) - 1
         reader.end()
     show_units(screen, name, row)
@@ -325,7 +325,7 @@ def _unit_at_cursor(screen: MainScreen) -> tuple[str, int | None]:
 # Influence on a prediction
 
 
-def influence(screen: MainScreen, rest: Arguments) -> None:
+def open_influence(screen: MainScreen, rest: Arguments) -> None:
     """Show the influence on the prediction of `[CHARACTER]`, by default of the likeliest one."""
 
     reader = Reader(rest, "influence, or influence t (a space as ' ')")
@@ -403,7 +403,7 @@ def story(screen: MainScreen, rest: Arguments) -> None:
         _tell(screen, list(screen.session.kept(PLOTTED, [])))
 
 
-def plot(screen: MainScreen, rest: Arguments) -> None:
+def plot_expression(screen: MainScreen, rest: Arguments) -> None:
     """Add a chart of an expression to the story, or remove it if it is there."""
     plotted = list(screen.session.kept(PLOTTED, []))
     expression = str(rest)
@@ -491,7 +491,7 @@ def checking(screen: MainScreen) -> bool:
     return any(getattr(overlay, "waiting", False) for overlay in screen.query(SnapshotPanel))
 
 
-def check(screen: MainScreen, rest: Arguments) -> None:
+def check_batch(screen: MainScreen, rest: Arguments) -> None:
     """Check this batch; with `every`, `every on` or `every off`, toggle or set the check of every batch while training."""
     choices = {"every": not screen.session.check_every_batch, "every on": True, "every off": False}
     words = " ".join(rest.split())

@@ -481,9 +481,9 @@ class TuiGruApp(GuardedApp):
             self.main.failed(error, doing)
 
     def last_words(self, error: Exception) -> str:
-        from tui_gru.storage.recorder import reported
+        from tui_gru.storage.recorder import report_error
 
-        return f"tui-gru: {reported(error, 'opening or drawing the screen')}"
+        return f"tui-gru: {report_error(error, 'opening or drawing the screen')}"
 
     # Keys
 

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.expressions import compile_condition, compile_expression, in_screen_spelling
-from tui_gru.debugger.position import Reader, TypedError, as_typed, is_number, place_name, position_of, shortened, whole_number
+from tui_gru.debugger.position import (
+    Reader,
+    TypedError,
+    as_typed,
+    is_number,
+    place_name,
+    position_of,
+    shortened_input,
+    whole_number,
+)
 from tui_gru.debugger.program import Program, in_line, spoken
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
@@ -51,7 +60,7 @@ def sgd(screen: MainScreen, rest: Arguments) -> None:
 
     def say(_: object) -> None:
         if screen.snapshot.position != before.position and screen.notice is None:
-            screen.answer(answers.stepped(screen.snapshot) + answers.branched(before, screen.snapshot))
+            screen.answer(answers.largest_change(screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(partial(screen.session.sgd, count), batches=count, then=say)
 
@@ -114,7 +123,7 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
             words += answers.setting(change, screen.snapshot)
             if name == "undo":
                 words += f" · {sign_of_key(screen, 'redo')} restores it{_kept(screen)}"
-            screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
+            screen.answer(words + answers.branched(before, screen.snapshot) + answers.new_place(before, screen.snapshot))
 
     screen.do(lambda progress: verb(), batches=screen.session.batches_to(), then=say)
 
@@ -136,7 +145,7 @@ def _kept(screen: MainScreen) -> str:
 # Samples
 
 
-def sample(screen: MainScreen, rest: Arguments) -> None:
+def show_sample(screen: MainScreen, rest: Arguments) -> None:
     """Sample text: `[PRIMER] [LENGTH] [TEMPERATURE] [SAMPLER]`, in any order.
 
     The name of a sampler is the sampler, a whole number the length, another number the temperature, any other word the primer.
@@ -162,7 +171,7 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
         elif primer is None:
             primer = reader.word()
         else:
-            raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened(word)}")
+            raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened_input(word)}")
     draw_sample(
         screen,
         primer=primer or screen.snapshot.config.as_string(screen.snapshot.corpus.text[:2]),
@@ -293,7 +302,7 @@ async def branch_chosen(screen: MainScreen, verb: str, name: str) -> None:
 # Comparing
 
 
-def compare(screen: MainScreen, rest: Arguments) -> None:
+def compare_runs(screen: MainScreen, rest: Arguments) -> None:
     """Compare with a branch, by default the nearest, or with another run: a session by name or file, a recording by its folder.
 
     `off` ends the comparison with a branch.
@@ -313,7 +322,7 @@ def _run_at(name: Arguments) -> Path | None:
         path = permitted(name) if is_permitted(name) else None
         if path is not None and path.is_dir():
             return path if holds_a_recording(path) else None
-        found = library.find(str(name))
+        found = library.find_session(str(name))
         return found if found.exists() else None
     return None
 
@@ -399,7 +408,7 @@ def apart_chosen(screen: MainScreen, tick: int) -> None:
 # Verbs that read and write files: save, open, export, and read a model file in another convention.
 
 
-def save(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
+def save_session(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
     """Write the session to a file. Where it is recorded does not change.
 
     Raises `TuiGruError` if the file exists, it is not one of this session, and `overwrite` is False.
@@ -442,12 +451,12 @@ def _opened(screen: MainScreen, name: str, copy: bool) -> Session:
     from tui_gru.storage import store as library
     from tui_gru.storage.file import SessionInUseError
 
-    path, now = library.find(name), screen.session
+    path, now = library.find_session(name), screen.session
     if not copy and now.recorder.records_to(path):
         screen.note(f"{path} is the session that is open here")
         return now
     try:
-        return opening.copied(path) if copy else opening.opened(path)
+        return opening.copied(path) if copy else opening.open_session(path)
     except SessionInUseError:
         raise TuiGruError(f"{path} is open in another tui-gru; `open {name} copy` opens a copy of it") from None
 
@@ -459,7 +468,7 @@ def _named(rest: str, usage: str) -> str:
     return str(rest)
 
 
-def reading(screen: MainScreen, rest: Arguments) -> None:
+def next_convention(screen: MainScreen, rest: Arguments) -> None:
     """Read the model file in the next convention; the position does not change."""
 
     def read(progress: object) -> None:
@@ -481,14 +490,14 @@ def module(screen: MainScreen, rest: Arguments) -> None:
     screen.do(open_module, batches=None)
 
 
-def export(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
+def export_to_file(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
     """Export the derivation, the panel in focus or the screen to `FILE`, in the format of its suffix."""
     if not rest:
         raise TuiGruError("type a file: export here.txt, export here.tex, export here.svg")
-    from tui_gru.tui.export import export
+    from tui_gru.tui.export import write_export
 
     path = permitted(rest)
-    screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")
+    screen.say(f"wrote {write_export(screen, path, overwrite=overwrite)} to {path}")
 
 
 def export_preview(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> str:
@@ -589,7 +598,7 @@ def delete_stop(screen: MainScreen, id: int) -> None:
 def delete_stops(screen: MainScreen, rest: Arguments) -> None:
     """Delete breakpoints and watches by number, and marks by letter."""
 
-    for name in names_of(rest, "delete 3, delete a"):
+    for name in split_names(rest, "delete 3, delete a"):
         if name.isalpha():
             delete_mark(screen, name)
         else:
@@ -598,7 +607,7 @@ def delete_stops(screen: MainScreen, rest: Arguments) -> None:
 
 def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
 
-    names = names_of(rest, "enable 3" if value else "disable 3")
+    names = split_names(rest, "enable 3" if value else "disable 3")
     for name in names:
         change_stop(screen, number_of(name), enabled=value)
     screen.say(f"{', '.join(names)}: {'enabled' if value else 'disabled'}")
@@ -648,14 +657,14 @@ def _why_not_stopped(screen: MainScreen) -> str:
 def mark(screen: MainScreen, rest: Arguments) -> None:
     """Mark this place: `LETTER [TEXT]`; in the text, `\\n` begins a new line."""
 
-    names_of(rest, "mark a, mark a what to see here")
+    split_names(rest, "mark a, mark a what to see here")
     letter, _, text = rest.partition(" ")
     mark_here(screen, letter, text.replace("\\n", "\n"))
 
 
 def jump(screen: MainScreen, rest: Arguments) -> None:
 
-    jump_to(screen, names_of(rest, "jump a, jump '")[0])
+    jump_to(screen, split_names(rest, "jump a, jump '")[0])
 
 
 def press_mark(screen: MainScreen) -> None:
@@ -760,7 +769,7 @@ def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:
     return id, expression, stops
 
 
-def names_of(rest: str, example: str) -> list[str]:
+def split_names(rest: str, example: str) -> list[str]:
     """Split a list of words separated by spaces or commas. Raises `TuiGruError`, with the example, if it is empty."""
     names = rest.replace(",", " ").split()
     if not names:
@@ -772,7 +781,7 @@ def number_of(name: str) -> int:
     """Parse the number of a breakpoint or watch, `3` or `#3`. Raises `TuiGruError` if it is no number."""
     number = whole_number(name.removeprefix("#"))
     if number is None:
-        raise TuiGruError(f"{shortened(name)} is not the number of a breakpoint or watch; :stops lists all")
+        raise TuiGruError(f"{shortened_input(name)} is not the number of a breakpoint or watch; :stops lists all")
     return number
 
 

@@ -29,7 +29,7 @@ from tui_gru.paths import is_permitted, permitted
 from tui_gru.session.answers import mark_names
 from tui_gru.tui.keys import Arguments, Verb, abbreviated, by_name, example
 from tui_gru.tui.session_screen import SessionScreen
-from tui_gru.tui.theme import cut, folded, palette_of, transliterate
+from tui_gru.tui.theme import folded, palette_of, transliterate, truncated
 
 # ------------------------------------------------------------------------------
 # Completes verbs, names, branches, files and so on, each with a short description.
@@ -72,7 +72,7 @@ def complete(screen: SessionScreen, typed: str) -> Completion:
         return Completion(len(typed), verb=about)
     done = len(rest.split()) - (bool(rest) and not rest[-1].isspace())
     kind = verb.completes[min(done, len(verb.completes) - 1)]
-    return completed(screen, kind, typed)._replace(verb=about)
+    return completions(screen, kind, typed)._replace(verb=about)
 
 
 def _about(screen: SessionScreen, verb: Verb[Any], arguments: Arguments) -> Candidate:
@@ -82,7 +82,7 @@ def _about(screen: SessionScreen, verb: Verb[Any], arguments: Arguments) -> Cand
     return Candidate(example(program, verb.usage), words)
 
 
-def completed(screen: SessionScreen, kind: str, typed: str) -> Completion:
+def completions(screen: SessionScreen, kind: str, typed: str) -> Completion:
     """Return the completions of the last argument, which is of this kind; in an expression, those of the name at its end."""
     begins = (_name_begins if kind in EXPRESSIONS else _word_begins)(typed)
     word = typed[begins:]
@@ -272,7 +272,7 @@ class CompletionList(Widget):
         verb, glyphs, width = self._completion.verb, palette_of(self.app).glyphs, max(self.app.size.width - 2, 1)
         lines = [] if verb is None else folded(transliterate(f"{verb.text}: {verb.words}", glyphs), width)
         most = min(MOST_LINES, max(self._most - 1, 1))
-        return lines if len(lines) <= most else [*lines[: most - 1], cut(" ".join(lines[most - 1 :]), width, glyphs)]
+        return lines if len(lines) <= most else [*lines[: most - 1], truncated(" ".join(lines[most - 1 :]), width, glyphs)]
 
     def _rows(self) -> list[Candidate]:
         candidates, most = self._completion.candidates, max(self._most - len(self._about()), 1)
@@ -294,8 +294,8 @@ class CompletionList(Widget):
             return Strip.blank(width, self.rich_style)
         here = self._chosen >= 0 and rows[row] == self._completion.candidates[self._chosen]
         column = min(max(cell_len(each.text) for each in rows) + 2, max(width // 2, 1))
-        text = cut(transliterate(rows[row].text, palette.glyphs), column - 1, palette.glyphs)
-        words = cut(transliterate(rows[row].words, palette.glyphs), max(width - column - 2, 0), palette.glyphs)
+        text = truncated(transliterate(rows[row].text, palette.glyphs), column - 1, palette.glyphs)
+        words = truncated(transliterate(rows[row].words, palette.glyphs), max(width - column - 2, 0), palette.glyphs)
         segments = [
             Segment(" "),
             Segment(text, palette.cursor if here else palette.keyword),

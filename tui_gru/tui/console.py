@@ -16,11 +16,11 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tui_gru.debugger.derivation import as_text, first_opened
+from tui_gru.debugger.derivation import derivation_text, first_opened
 from tui_gru.debugger.position import position_of
 from tui_gru.engine.numbers import duration, plain
 from tui_gru.errors import TuiGruError, safe_text
-from tui_gru.session.answers import PlainResults, place_in_words, place_of
+from tui_gru.session.answers import PlainResults, place_in_words, position_facts
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import (
@@ -148,7 +148,7 @@ class Console(Desk):
             raise TuiGruError(with_keys(self, f"<{verb.id}> needs more: type, for example, {usage}"))
         if verb is not None and verb.id == "quit":
             self.ended = True
-            return Answer("", None, place_of(self.snapshot.position))
+            return Answer("", None, position_facts(self.snapshot.position))
         if self._screen is None:
             try:
                 return self._execute(typed)
@@ -209,7 +209,7 @@ class Console(Desk):
         data = PlainResults(snapshot.program).plain(result)
         if data is None or type(result).__name__ == "Position" or isinstance(data, bool):
             data = {"loss": None if loss is None else float(loss), "line": line, "branch": snapshot.state.branch}
-        return Answer(words, data, {**place_of(snapshot.position), "words": place})
+        return Answer(words, data, {**position_facts(snapshot.position), "words": place})
 
     # What verbs use
 
@@ -283,7 +283,7 @@ class Console(Desk):
         def write(root: Node) -> None:
             assert root.number is not None
             tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
-            place = place_of(position_of(self.session.program, tick))["words"]
-            self.panel = as_text(root, first_opened(root), place)
+            place = position_facts(position_of(self.session.program, tick))["words"]
+            self.panel = derivation_text(root, first_opened(root), place)
 
         self.do(partial(self.session.derive, asked), then=write)

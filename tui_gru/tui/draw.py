@@ -23,7 +23,7 @@ from textual.strip import Strip
 from tui_gru.debugger.program import Program
 from tui_gru.engine import numbers
 from tui_gru.engine.weights import Array
-from tui_gru.tui.theme import Palette, cut, folded, transliterate
+from tui_gru.tui.theme import Palette, folded, transliterate, truncated
 
 # ------------------------------------------------------------------------------
 # References from numbers on screen to numbers of the run.
@@ -135,14 +135,14 @@ class RowsOnDemand(Sequence[SegmentRow]):
         return row
 
 
-def text(palette: Palette, content: str, style: Style | None = None) -> Box:
+def text_box(palette: Palette, content: str, style: Style | None = None) -> Box:
     """Return a box of a text in one style, a row per line. The text is never interpreted as markup."""
     style = palette.plain if style is None else style
     lines = [transliterate(line.expandtabs(4), palette.glyphs) for line in content.split("\n")]
     return from_rows([(Segment(line, style),) for line in lines])
 
 
-def line(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> SegmentRow:
+def styled_row(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> SegmentRow:
     """Return a row of differently styled pieces: `line(p, ("ŷ", p.accent), " = softmax(o)")`. Segments are not changed."""
     pieces = ((part, palette.plain) if isinstance(part, str) else part for part in parts)
     return tuple(part if isinstance(part, Segment) else Segment(transliterate(part[0], palette.glyphs), part[1]) for part in pieces)
@@ -150,7 +150,7 @@ def line(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Segment
 
 def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
     """Return a box of one such row."""
-    return from_rows([line(palette, *parts)])
+    return from_rows([styled_row(palette, *parts)])
 
 
 def row_width(row: Iterable[Segment]) -> int:
@@ -262,11 +262,11 @@ def cut_below(palette: Palette, box: Box, width: int, height: int) -> Box:
     """Return the first rows of a box; if some are left out, the last one ends in an ellipsis."""
     if box.height <= height or height < 1:
         return replace(box, rows=box.rows[: max(height, 0)])
-    last = shortened(palette, (*box.rows[height - 1], Segment(" " * width)), width)
+    last = shortened_row(palette, (*box.rows[height - 1], Segment(" " * width)), width)
     return from_rows((*box.rows[: height - 1], last), box.axis)
 
 
-def flow(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
+def wrapped_boxes(boxes: Iterable[Box], width: int, *, gap: int = 2) -> Box:
     """Put boxes side by side in as many lines as needed, like words in a paragraph, with a blank row between."""
     return vstack(*(hstack(*line, gap=gap) for line in _flowing(boxes, width, gap)), gap=1)
 
@@ -293,7 +293,7 @@ def _flowing(boxes: Iterable[Box], width: int, gap: int) -> list[list[Box]]:
     return lines
 
 
-def columns(*boxes: Box, gap: int = 2) -> Box:
+def in_columns(*boxes: Box, gap: int = 2) -> Box:
     """Put boxes side by side, aligned at their first rows instead of their axes."""
     height = max((box.height for box in boxes), default=0)
     tall = [pad(replace(box, axis=0), bottom=height - box.height) for box in boxes]
@@ -333,7 +333,7 @@ class TableColumn(NamedTuple):
 
 def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Sequence[TableColumn], width: int) -> list[SegmentRow]:
     """Return rows with their cells in aligned columns, below the headings if there are any; each row has a cell per column."""
-    heads = [line(palette, (column.heading, palette.dim)) for column in columns]
+    heads = [styled_row(palette, (column.heading, palette.dim)) for column in columns]
     every = [heads, *rows] if any(column.heading for column in columns) else rows
     cells = list(zip(*every, strict=True)) or [()] * len(columns)
     widths = [list(map(row_width, each)) for each in cells]
@@ -354,7 +354,7 @@ def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Seque
         for i in shown:
             cell, blank = row[i], sizes[i] - widths[i][y]
             if blank < 0:
-                cell = shortened(palette, cell, sizes[i])
+                cell = shortened_row(palette, cell, sizes[i])
                 blank = sizes[i] - row_width(cell)
             before, after = (columns[i].gap + blank, 0) if columns[i].right else (columns[i].gap, blank)
             background = any(segment.style is not None and segment.style.bgcolor is not None for segment in cell)
@@ -366,14 +366,14 @@ def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Seque
     return [tuple(placed(y, row)) for y, row in enumerate(every)]
 
 
-def shortened(palette: Palette, row: SegmentRow, width: int) -> SegmentRow:
+def shortened_row(palette: Palette, row: SegmentRow, width: int) -> SegmentRow:
     """Return the row cut to `width` cells, with an ellipsis in the style of its last piece if it is longer."""
     found, used = list[Segment](), 0
     if row_width(row) <= width:
         return row
     for segment in row:
         if used + segment.cell_length >= width:  # what follows is cut off too
-            return (*found, Segment(cut(f"{segment.text}  ", width - used, palette.glyphs), segment.style))
+            return (*found, Segment(truncated(f"{segment.text}  ", width - used, palette.glyphs), segment.style))
         found.append(segment)
         used += segment.cell_length
     return tuple(found)
@@ -392,14 +392,14 @@ def explained(palette: Palette, what: str, ink: Style, words: str, width: int, *
 
 def titled_rows(palette: Palette, title: str, rows: Iterable[Sequence[SegmentRow]]) -> Box:
     """Return a box of a group of rows below its title."""
-    return vstack(text(palette, title, palette.strong), from_rows(chain.from_iterable(rows)))
+    return vstack(text_box(palette, title, palette.strong), from_rows(chain.from_iterable(rows)))
 
 
 # ------------------------------------------------------------------------------
 # A row of cells into which signs and words are written.
 
 
-def merged(signs: Iterable[str], inks: Iterable[Style | None]) -> Iterator[Segment]:
+def merged_segments(signs: Iterable[str], inks: Iterable[Style | None]) -> Iterator[Segment]:
     """Yield cells and their styles as segments, with neighbours of the same style in one segment."""
     at, all_signs = 0, list(signs)
     for ink, run in groupby(inks):
@@ -462,7 +462,7 @@ class CellRow:
         self._taken[x : x + len(signs)] = [True] * len(signs)
 
     def strip(self) -> Strip:
-        return Strip(merged(self._signs, self._inks), self.width)
+        return Strip(merged_segments(self._signs, self._inks), self.width)
 
     def _uncover(self, x: int, width: int) -> None:
         """Blank the other half of a wide character that is covered by half."""

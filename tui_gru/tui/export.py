@@ -86,7 +86,7 @@ def _pieces(text: re.Match[str]) -> Iterator[str]:
 SUFFIXES = {".txt": "text", ".tex": "LaTeX", ".svg": "a picture", ".csv": "CSV"}
 
 
-def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
+def write_export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """Write to `path` in the format of its suffix, and return the name of what was written.
 
     That is the first that exists of the derivation, the panel in focus and the screen; for `.tex`, of the derivation, the values

@@ -30,7 +30,7 @@ from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import TERMS, about, about_line, term
-from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, columns, explained, from_rows, titled_rows, vstack
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, explained, from_rows, in_columns, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
 from tui_gru.tui.theme import UNICODE, Palette, folded, transliterate
@@ -258,7 +258,7 @@ class HelpPanel(Panel):
     def _sought_out(self, width: int) -> Box:
         """Return the open section, or what contains the search text."""
         if self.section is not None:
-            return manual.drawn(self.palette, self.section, width)
+            return manual.drawn_section(self.palette, self.section, width)
         explained = [row for row in self._here if self._fits(row)]
         groups = [(group, rows) for group in self._groups if (rows := self._matching(group))]
         commands = self._matching(COMMANDS)
@@ -283,7 +283,7 @@ class HelpPanel(Panel):
             boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
             halves = [(vstack(*boxes[:i], gap=1), vstack(*boxes[i:], gap=1)) for i in range(1, len(boxes))]
             shortest = min(halves, key=lambda half: max(box.height for box in half))
-            return vstack(*above, columns(*shortest, gap=4), *below, gap=1)
+            return vstack(*above, in_columns(*shortest, gap=4), *below, gap=1)
         return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
     def _key(self, verb: Verb[Any]) -> str:
@@ -530,7 +530,7 @@ def every_row(program: Program, keys: Keys) -> Iterator[Explanation]:
         yield from ((sign.sign.strip(), _sentence(keys(sign.meaning))) for sign in signs)
 
 
-def explain(program: Program, words: str, keys: Keys) -> str:
+def explanation_of(program: Program, words: str, keys: Keys) -> str:
     """Explain a typed name of the model, sign or panel, or the sign whose explanation has the word; else return the empty text."""
     return explain_named(program, words, keys) or keys(next(iter(signs_with(words.strip())), ""))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from tui_gru.debugger.position import Level, TypedError, shortened, typed_entry
+from tui_gru.debugger.position import Level, TypedError, shortened_input, typed_entry
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.state import Notice
 from tui_gru.engine.source import Ability
@@ -378,7 +378,7 @@ def execute(screen: HasVerbs, typed: str) -> None:
     verb = screen.verbs["explain"] if is_entry else _verb(screen, name)
     arguments = Arguments.of(text if is_entry else rest, typed)
     if arguments and not (verb.typed or verb.more or verb.completes):
-        raise TuiGruError(f"{name} takes no argument; leave out {shortened(arguments)}")
+        raise TuiGruError(f"{name} takes no argument; leave out {shortened_input(arguments)}")
     try:
         assert not isinstance(verb.do, Step)  # the verb of a key that only steps has no name
         verb.do(screen, arguments)

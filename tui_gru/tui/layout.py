@@ -144,7 +144,7 @@ ALL_RESULTS = Header, LossCurve, TimeLine
 FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
 
 
-def size_of(classes: Iterable[str]) -> str:
+def size_class(classes: Iterable[str]) -> str:
     """Return the size that decides about the pages of a screen with these classes; empty if it shows all panels.
 
     A wide screen that is too low for the listing beside all others is laid out as a narrow one, so that the current line has all
@@ -510,7 +510,7 @@ class PanelHost:
 
     @property
     def _size(self) -> str:
-        return size_of(self._screen.classes)
+        return size_class(self._screen.classes)
 
     @property
     def small(self) -> bool:

@@ -99,12 +99,12 @@ def _explain_words(screen: MainScreen, words: str) -> bool:
     """
     from tui_gru.tui import manual
     from tui_gru.tui.about import TERMS
-    from tui_gru.tui.help import WORDS, explain, explain_named
+    from tui_gru.tui.help import WORDS, explain_named, explanation_of
 
     program, keys = screen.session.program, partial(with_keys, screen)
     found, sections = explain_named(program, words, keys), manual.search(words)
     if not found and not (sections and manual.is_about(sections[0], words)):
-        found = explain(program, words, keys)
+        found = explanation_of(program, words, keys)
     if found:
         screen.say(found)
     elif not sections:
@@ -217,7 +217,7 @@ async def changes_asked(screen: MainScreen, number: ValueRef) -> None:
     await screen.open_line(f"back abs({now} - {before}) > ")
 
 
-def explain(screen: MainScreen) -> None:
+def explain_number(screen: MainScreen) -> None:
     """Show where the number under the cursor comes from; without a cursor, the result of the current line."""
     focused = screen.focused
     if focused is None:
@@ -299,7 +299,7 @@ def _paths_of(snapshot: Snapshot, target: str) -> str:
 # What-if
 
 
-def what_if(screen: MainScreen, rest: Arguments) -> None:
+def ask_what_if(screen: MainScreen, rest: Arguments) -> None:
     """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
 
     program, session = screen.session.program, screen.session
@@ -338,7 +338,7 @@ def what_if_kept(screen: MainScreen, what_if: WhatIf) -> None:
 
     def say(_: object) -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)
-        where = answers.moved(before, screen.snapshot) + answers.branched(before, screen.snapshot)
+        where = answers.new_place(before, screen.snapshot) + answers.branched(before, screen.snapshot)
         screen.answer(f"{named} is {significant(what_if.value + 0)} from here on{where}")
 
     screen.overlays.lift()

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.tui.draw import EMPTY, Box, columns, from_rows, pad, text, vstack
+from tui_gru.tui.draw import EMPTY, Box, from_rows, in_columns, pad, text_box, vstack
 from tui_gru.tui.theme import Palette, transliterate
 
 FOLDER = Path(__file__).parents[1] / "manual"
@@ -146,7 +146,7 @@ def suggestion(words: str, names: Iterable[str]) -> str:
 # Drawing a section: paragraphs, lists, tables and code, folded to the width.
 
 
-def drawn(palette: Palette, section: Section, width: int) -> Box:
+def drawn_section(palette: Palette, section: Section, width: int) -> Box:
     """Return a section as it is read on screen: without its pictures, with code in the style of what is typed."""
     return vstack(*_blocks(palette, section.markdown.splitlines(), max(width, 1)), gap=1)
 
@@ -163,7 +163,7 @@ def _blocks(p: Palette, lines: Sequence[str], width: int) -> Iterator[Box]:
             case "item":
                 items = re.split(r"(?:^|\n)- ", "\n".join(block))[1:]
                 written = (_paragraph(p, words, max(width - 2, 1)) for words in items)
-                yield vstack(*(columns(text(p, "–", p.dim), each, gap=1) for each in written))
+                yield vstack(*(in_columns(text_box(p, "–", p.dim), each, gap=1) for each in written))
             case "words":
                 yield _paragraph(p, " ".join(block), width)
 
@@ -265,10 +265,10 @@ def _table(p: Palette, rows: Sequence[Sequence[str]], width: int) -> Box:
         style = p.strong if number == 0 else None
         row = [_paragraph(p, cell, size, style) if cell else EMPTY for cell, size in zip(line, [*left, room], strict=True)]
         sized = [
-            pad(box, right=size - box.width, bottom=not box.height) if box.height else text(p, " " * size)
+            pad(box, right=size - box.width, bottom=not box.height) if box.height else text_box(p, " " * size)
             for box, size in zip(row, [*left, room], strict=True)
         ]
-        boxes.append(columns(*sized, gap=2))
+        boxes.append(in_columns(*sized, gap=2))
     return vstack(*boxes)
 
 

@@ -19,10 +19,10 @@ from tui_gru import analysis
 from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, significant
-from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged
+from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged_segments
 from tui_gru.tui.panel import Panel, contents
-from tui_gru.tui.theme import LEVELS, Palette, cut, fitting, transliterate
-from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, matrix, scale_of
+from tui_gru.tui.theme import LEVELS, Palette, fitting, transliterate, truncated
+from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, bracketed_matrix, scale_of
 
 if TYPE_CHECKING:
     from tui_gru.analysis.summaries import ValueRange
@@ -277,7 +277,7 @@ class MatrixView(Panel):
 
     def build(self, width: int, height: int) -> Box:
         compact, rows = self._entry_form(Size(width, height)) or False, self.in_view
-        return matrix(
+        return bracketed_matrix(
             self.palette,
             None if self.values is None else self.values[rows.start : rows.stop],
             kind=self.kind,
@@ -370,7 +370,7 @@ class MatrixView(Panel):
     def _cells(self, width: int, height: int) -> Box:
         palette, signed = self.palette, self.kind == "signed"
         ink = palette.accent if self.fresh else palette.strong if self.has_focus else palette.plain
-        title = cut(transliterate(self.title or "", palette.glyphs), NAME - 1, palette.glyphs)
+        title = truncated(transliterate(self.title or "", palette.glyphs), NAME - 1, palette.glyphs)
         lead, below = Segment(title + " " * (NAME - cell_len(title)), ink), Segment(" " * NAME)
         if self.values is None:
             return from_rows([(lead, Segment(palette.glyphs.blank, palette.blank))])
@@ -393,13 +393,16 @@ class MatrixView(Panel):
             if at is not None and self.cursor[0] in (upper, *lower):  # the half of the other row is drawn in the ink of the cursor
                 signs[at] = " " if not lower else "▄" if self.cursor[0] == upper else "▀"
                 inks[at] = palette.cursor
-            drawn.append((below if drawn else lead, *merged([sign * size for sign in signs], inks)))
+            drawn.append((below if drawn else lead, *merged_segments([sign * size for sign in signs], inks)))
         room = width - NAME - len(columns) * size - 2
         if (what := self.summary) is not None and room + 2 >= _SHARES:
             words = list(_words(what, self.kind, self._where, short=room < _SPELLED))
             both = "  ".join((words[0].ljust(len("0 % near ±1") if room >= _SPELLED else 0), *words[1:2]))
             for y, word in enumerate(words[: len(drawn)] if len(drawn) > 1 or cell_len(both) > room else [both]):
-                drawn[y] = (*drawn[y], Segment(f"  {cut(transliterate(word, palette.glyphs), room, palette.glyphs)}", palette.dim))
+                drawn[y] = (
+                    *drawn[y],
+                    Segment(f"  {truncated(transliterate(word, palette.glyphs), room, palette.glyphs)}", palette.dim),
+                )
         return from_rows(drawn)
 
     def rows_in_cells(self, height: int) -> list[int]:
@@ -429,7 +432,7 @@ class MatrixView(Panel):
         row, at = self.cursor[0], self._ordering.position(1, self.cursor[1])
         first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
         heat = self._heat(row, first, min(first + width // CELL, self.shape[1]))
-        place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
+        place = truncated(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
         return [heat, Strip([Segment(place, self.palette.plain)]), *rows[1:]][:height]
 
     def _map_line(self, y: int, width: int) -> Strip:
@@ -670,7 +673,7 @@ def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
 def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, where: Where, width: int) -> Strip:
     """Draw the summary of a matrix in a line: histogram, range, shares, and the largest entry with its place."""
     if summary is None:
-        return Strip([Segment(cut("not computed yet", width, palette.glyphs), palette.blank)]).adjust_cell_length(width)
+        return Strip([Segment(truncated("not computed yet", width, palette.glyphs), palette.blank)]).adjust_cell_length(width)
     columns = min(_COLUMNS, width // 5)
     room = width - columns - 2
     bad = summary.entries - summary.finite
@@ -679,7 +682,7 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, 
     all_of_it = " · ".join([f"{low} … {high}", *words])
     shown = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
     ink = palette.warning if bad else palette.dim
-    row = [histogram(palette, summary, columns), Segment(f"  {cut(shown, room, palette.glyphs)}", ink)]
+    row = [histogram(palette, summary, columns), Segment(f"  {truncated(shown, room, palette.glyphs)}", ink)]
     return Strip(row).adjust_cell_length(width)
 
 
@@ -702,7 +705,7 @@ def strips(palette: Palette, summary: Summary | None, kind: NumberScale, where: 
 
 
 def _line(palette: Palette, words: str, width: int, *, bad: bool) -> Strip:
-    text = cut(transliterate(words, palette.glyphs), width, palette.glyphs)
+    text = truncated(transliterate(words, palette.glyphs), width, palette.glyphs)
     return Strip([Segment(text, palette.warning if bad else palette.dim)]).adjust_cell_length(width)
 
 

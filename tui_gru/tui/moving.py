@@ -41,12 +41,12 @@ def _level(reader: Reader, default: Level) -> Level:
     if name not in LEVELS:
         from difflib import get_close_matches
 
-        from tui_gru.debugger.position import shortened
+        from tui_gru.debugger.position import shortened_input
 
         words = ("line", "timestep", "phase", "batch", "epoch")
         close = get_close_matches(name, words, n=1)
         cure = f"did you mean {close[0]}?" if close else f"there are {', '.join(words)}"
-        raise reader.error(f"there is no level {shortened(name)}; {cure}")
+        raise reader.error(f"there is no level {shortened_input(name)}; {cure}")
     return LEVELS[name]
 
 

@@ -467,10 +467,10 @@ class Panel(ScrollView, can_focus=True):
             self.failed = False
             return content
         except Exception as error:
-            from tui_gru.storage.recorder import reported
+            from tui_gru.storage.recorder import report_error
 
             self.failed = True
-            lines = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
+            lines = folded(report_error(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in lines])
 
 

@@ -197,7 +197,7 @@ def overlaid(dark: Parts, light: Parts) -> Iterator[tuple[str, Style, Style]]:
         yield text[begins:end], styles[0][begins], styles[1][begins]
 
 
-def inks(style: Style, theme: tuple[str, str]) -> tuple[str, str]:
+def style_colours(style: Style, theme: tuple[str, str]) -> tuple[str, str]:
     """Return the colours of a style, foreground and background, as `#rrggbb`. `theme` has those of the screen."""
     ink, ground = (_hex(colour, usual) for colour, usual in zip((style.color, style.bgcolor), theme, strict=True))
     if style.reverse:
@@ -448,7 +448,7 @@ class RowStyles:
 
     def _of(self, dark: Style, light: Style) -> tuple[Any, ...]:
         if (dark, light) not in self._numbered:
-            four = (*inks(dark, self._grounds[0]), *inks(light, self._grounds[-1]))
+            four = (*style_colours(dark, self._grounds[0]), *style_colours(light, self._grounds[-1]))
             self._numbered[dark, light] = (*(self.colours[each] for each in four), decoration(dark))
         return self._numbered[dark, light]
 

@@ -21,7 +21,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.program import Program
-from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, from_rows, pad, text
+from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, from_rows, pad, text_box
 from tui_gru.tui.theme import Palette, transliterate
 from tui_gru.tui.written import AnyArray
 
@@ -720,7 +720,7 @@ def plot(
     rows = height - (1 if low else 2)
     if longest == 0 or rows < 2:
         newest = lines[0].newest if len(lines[0]) else placeholder  # there is no room for more
-        note = text(palette, newest, palette.dim)
+        note = text_box(palette, newest, palette.dim)
         return Plot(pad(note, left=max((width - note.width) // 2, 0), top=max((height - 1) // 2, 0)) if height > 0 else EMPTY)
     last = float(max(longest, 2))
     axis = axis_of(lines, scale)
@@ -729,7 +729,7 @@ def plot(
     margin = max((len(name) for _, name in marks), default=0)
     columns = width - margin - 1
     if columns < 4:
-        return Plot(text(palette, lines[0].newest if len(lines[0]) else placeholder, palette.dim))
+        return Plot(text_box(palette, lines[0].newest if len(lines[0]) else placeholder, palette.dim))
 
     dots = Dots(palette, rows, columns)
     per_dot = (last - 1) / max(dots.across - 1, 1)
@@ -787,7 +787,7 @@ def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, p
                 values = np.asarray(line.values[:], np.float64)
                 dots.draw_points(axis.parts(values), np.arange(len(values)) / per_dot, ink if means is None else None)
             elif means is None:
-                dots.draw(*joined(line, axis, low, high, edges), ink, nth)
+                dots.draw(*interpolated(line, axis, low, high, edges), ink, nth)
             if means is not None:
                 dots.draw_thin(means, ink, nth, instead=False)
         broken |= drawn.broken
@@ -795,7 +795,7 @@ def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, p
     return broken
 
 
-def joined(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:
+def interpolated(line: Envelope, axis: Axis, low: AnyArray, high: AnyArray, edges: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Extend low and high by straight lines between the points, for fewer points than columns. Values are parts of the axis."""
     first, last = max(int(edges[0]) - 1, 0), min(int(edges[-1]) + 2, len(line))
     if last - first < 2:

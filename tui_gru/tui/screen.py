@@ -373,7 +373,7 @@ SECONDS, MOST_EPOCHS = 5, 900  # of the training in the tour; a guess from the s
 EXPLAINED = "sampler-without-feedback"
 
 
-def steps_of(session: Session) -> tuple[TourStep, ...]:
+def tour_steps(session: Session) -> tuple[TourStep, ...]:
     """Return the steps of the tour through a run."""
     config, tutorial = session.config, session.config.text == TUTORIAL_TEXT
     work = config.parameter_count * config.batch_size * config.seq_length
@@ -493,7 +493,7 @@ class Tour:
         return with_keys(screen, re.sub(r"\{\w+\}", lambda found: filled.get(found[0], found[0]), words))
 
     def begin(self) -> None:
-        self._steps, self._places = steps_of(self._screen.session), {}
+        self._steps, self._places = tour_steps(self._screen.session), {}
         self._go(0)
 
     def _go(self, at: int | None, *, paused: bool = False) -> None:

@@ -157,9 +157,9 @@ def problem_of(error: Exception, doing: str) -> str:
     """
     if isinstance(error, TuiGruError):
         return str(error)
-    from tui_gru.storage.recorder import reported
+    from tui_gru.storage.recorder import report_error
 
-    return reported(error, doing)
+    return report_error(error, doing)
 
 
 class SessionScreen(GuardedScreen):

@@ -181,7 +181,7 @@ def written_char(char: str, glyphs: Glyphs) -> str:
     A token that is longer than a character is cut to `TOKEN_CELLS` cells.
     """
     written = flattened(shown_char(char)) if glyphs is ASCII else shown_char(char)
-    return written if len(char) == 1 else cut(written, TOKEN_CELLS, glyphs)
+    return written if len(char) == 1 else truncated(written, TOKEN_CELLS, glyphs)
 
 
 def one_cell(char: str, glyphs: Glyphs) -> str:
@@ -213,7 +213,7 @@ def widest(chars: Text) -> int:
     return cells if isinstance(chars, str) else min(cells, TOKEN_CELLS)
 
 
-def cut(text: str, width: int, glyphs: Glyphs) -> str:
+def truncated(text: str, width: int, glyphs: Glyphs) -> str:
     """Cut a text to at most `width` cells, with an ellipsis at its end if it is longer."""
     if cell_len(text) <= width:
         return text

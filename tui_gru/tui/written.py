@@ -16,7 +16,7 @@ from rich.style import Style
 
 from tui_gru.debugger import program as names
 from tui_gru.debugger.evaluate import EVERY, Factor, MomentNumbers, Terms, signed, terms_of
-from tui_gru.debugger.program import Program, ProgramLine, index_in_words, joined, shown_char, spoken
+from tui_gru.debugger.program import Program, ProgramLine, index_in_words, shown_char, signed_sum, spoken
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text
 from tui_gru.engine.model import GRADIENTS
@@ -38,11 +38,11 @@ from tui_gru.tui.draw import (
     bracket,
     from_rows,
     hstack,
-    line,
     quieted,
     refs_of,
+    styled_row,
     table,
-    text,
+    text_box,
 )
 from tui_gru.tui.theme import Palette, operator, transliterate, written_char
 
@@ -139,7 +139,7 @@ def named_rows(shown: range, count: int, mark: str, word: str = "row ") -> list[
 _MARKED = Style(bold=True, underline=True)
 
 
-def matrix(
+def bracketed_matrix(
     palette: Palette,
     values: AnyArray | None,
     *,
@@ -514,7 +514,7 @@ def _word(program: Program, term: Expression, letters: bool) -> str:
 LONGEST = 4
 
 
-def number(x: Any) -> str:
+def shown_number(x: Any) -> str:
     """Format a recorded number: four decimals as in the matrices unless it is whole, with a minus sign but no plus sign."""
     if float(x).is_integer() and abs(x) < 1000:
         return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
@@ -547,7 +547,7 @@ class ExampleEntry:
                 return
             yield quieted(palette, box)
         if len(others) < min(count, values.size - 1):
-            yield text(palette, "every other entry is 0", palette.dim)
+            yield text_box(palette, "every other entry is 0", palette.dim)
 
     def pieces(self, palette: Palette, *, brief: bool = False, placed: bool = False) -> list[tuple[str, Style]]:
         """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result, with
@@ -558,17 +558,17 @@ class ExampleEntry:
         where = ", ".join(index_in_words(axis, at, operands.vocabulary) for axis, at in self._axes)
         pieces = [(f"{where}:", palette.dim)] if (placed or not brief) and where else []
         pieces += ((term, palette.plain if head is None else head.ink(palette, palette.plain)) for term, head in self._terms)
-        value = number(result.values if result.is_number else result.values[i, j])
+        value = shown_number(result.values if result.is_number else result.values[i, j])
         if activation is None:
             pieces.append((f"= {value}", palette.accent))
         else:
             assert isinstance(line.formula, Apply)
-            pieces.append((f"= {number(activation.values[i, j])}", palette.plain))
+            pieces.append((f"= {shown_number(activation.values[i, j])}", palette.plain))
             pieces.append((f"  {FUNCTIONS[line.formula.function].text} → {value}", palette.accent))
         if brief:
             return pieces
         if (step := operands.step) is not None:
-            pieces.append((f"  a step of {number(step[i, j])}", palette.dim))
+            pieces.append((f"  a step of {shown_number(step[i, j])}", palette.dim))
         if word := self._pick():
             pieces.append((f"  {word}", palette.dim))
         return pieces
@@ -664,10 +664,10 @@ class ExampleEntry:
             terms = self.summands(Factor(formula, self.index))
             heads = [None] * len(terms)
         if line.op == "+=":
-            terms, heads = [number(before.values[i, j]) if before is not None else "0", *terms], [None, *heads]
+            terms, heads = [shown_number(before.values[i, j]) if before is not None else "0", *terms], [None, *heads]
         if line.op == "-=" and before is not None:
-            terms, heads = [number(before.values[i, j]), *map(_negated, terms)], [None, *heads]
-        return list(zip(joined(terms), heads, strict=True))
+            terms, heads = [shown_number(before.values[i, j]), *map(_negated, terms)], [None, *heads]
+        return list(zip(signed_sum(terms), heads, strict=True))
 
     def summands(self, part: Factor) -> list[str]:
         """Return the summands of an entry; a name or a number is its own single summand."""
@@ -695,10 +695,10 @@ class ExampleEntry:
             case "copy":
                 terms = [self._factor(made.term(0)[0])]
             case function:
-                inside = " ".join(joined([each for k in range(made.size) for each in self.summands(made.term(k)[0])]))
+                inside = " ".join(signed_sum([each for k in range(made.size) for each in self.summands(made.term(k)[0])]))
                 terms = [f"{FUNCTIONS[function].text} {inside}" if _is_number(inside) else f"{FUNCTIONS[function].text}({inside})"]
         if abs(made.scale) not in (0.0, 1.0):
-            terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
+            terms = [f"{'−' if made.scale < 0 else ''}({' '.join(signed_sum(terms))}) / {made.size}"]
         elif made.scale < 0:
             terms = [_negated(term) for term in terms]
         return self._signed(part, terms)
@@ -727,13 +727,13 @@ class ExampleEntry:
             case e.Number(value=value):
                 return decimal(value)
             case Name() | e.Size():
-                return number(self._value(part))
+                return shown_number(self._value(part))
             case Apply(argument=Name()):
                 pass  # a function of one number is written as a function: log 0.1317
             case e.Times() | Apply() if node.label:
-                return number(self._value(part))
+                return shown_number(self._value(part))
         terms = self.summands(part)
-        return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
+        return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(signed_sum(terms))})"
 
     def _value(self, part: Factor) -> float:
         """Return the recorded value of an entry."""
@@ -823,7 +823,9 @@ class Waterfall:
                     cells = ((of_left, lefts[k], (i, k)), (of_right, rights[k], (k, j)))
                     first, second = (
                         Cell.of(
-                            transliterate(number(x), palette.glyphs), plain, None if of is None or of.refs is None else of.refs(*at)
+                            transliterate(shown_number(x), palette.glyphs),
+                            plain,
+                            None if of is None or of.refs is None else of.refs(*at),
                         )
                         for of, x, at in cells
                     )
@@ -831,7 +833,7 @@ class Waterfall:
 
                 return Summand(part.sign * lefts * rights, short, factors, counted)
         value = float(numbers_of.value(part.formula, part.at))
-        made = " ".join(joined(self._entry.summands(part))) if not isinstance(part.formula, Name) else ""
+        made = " ".join(signed_sum(self._entry.summands(part))) if not isinstance(part.formula, Name) else ""
         match part.formula:
             case Name(name=name) if name in self._program.names:
                 made = spoken(self._program, name, part.at)
@@ -881,7 +883,7 @@ class Waterfall:
         total = float(activation.values[i, j]) if activation is not None else float(operands.result.values[i, j])
         ends = np.cumsum([value for *_, value in terms])
         rows = [
-            [line(palette, transliterate(name.rstrip(), palette.glyphs)), factors, self._value(value, scale)]
+            [styled_row(palette, transliterate(name.rstrip(), palette.glyphs)), factors, self._value(value, scale)]
             for name, factors, value in terms
         ]
         target, result = operands.line.target, operands.result
@@ -893,9 +895,11 @@ class Waterfall:
         if activation is not None and isinstance(operands.line.formula, Apply):
             function = FUNCTIONS[operands.line.formula.function].text
             gets = transliterate(f"what {function} gets", palette.glyphs)
-            rows.append([line(palette, ("sum", palette.strong)), line(palette, (gets, palette.dim)), self._value(total, scale)])
-            made = transliterate(f"{function}({number(total)})", palette.glyphs)
-        rows.append([line(palette, (written, palette.accent)), line(palette, (made, palette.dim)), (cell,)])
+            rows.append(
+                [styled_row(palette, ("sum", palette.strong)), styled_row(palette, (gets, palette.dim)), self._value(total, scale)]
+            )
+            made = transliterate(f"{function}({shown_number(total)})", palette.glyphs)
+        rows.append([styled_row(palette, (written, palette.accent)), styled_row(palette, (made, palette.dim)), (cell,)])
 
         columns = (TableColumn(gap=0, size=14), TableColumn(right=True), TableColumn(right=True))
         drawn = from_rows(table(palette, rows, columns, width))
@@ -952,7 +956,7 @@ class Waterfall:
         result, vocabulary = operands.result, operands.vocabulary
         column = result.values[:, j]
         entry, scale = ENTRIES[result.kind, False], 1.0 if result.kind == "unit" else scale_of(column)
-        yield line(palette, (f"{index_in_words(result.columns, j, vocabulary)} in every row", palette.dim))
+        yield styled_row(palette, (f"{index_in_words(result.columns, j, vocabulary)} in every row", palette.dim))
         letters = bool(vocabulary) and kind_of(self._program, self._program.input) == "onehot"
         for k in shown_indices(len(column), max(height - 1, 1), i):
             if k is None:
@@ -963,7 +967,7 @@ class Waterfall:
             style = entry_style(palette, result.kind, value, scale)
             tone = palette.gate if result.kind == "unit" else palette.positive if value >= 0 else palette.negative
             yield (
-                *line(palette, (f"row {k + 1}".ljust(7), ink), (f"{char:<3}" if letters else "", ink)),
+                *styled_row(palette, (f"row {k + 1}".ljust(7), ink), (f"{char:<3}" if letters else "", ink)),
                 Cell.of(entry.write(value), palette.fresh(style), self._ref(k)),
                 Segment("  "),
                 Segment(bar(palette, abs(value) / scale, _ROW_BAR), tone),

@@ -13,9 +13,9 @@ from tui_gru.session.session import Session
 from tui_gru.tui.draw import Cell, Ref
 from tui_gru.tui.layout import Following, following
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.line import CurrentLine, written_out
+from tui_gru.tui.panels.line import CurrentLine, drawn_line
 from tui_gru.tui.theme import BLACKBOARD, palette_for
-from tui_gru.tui.written import ExampleEntry, Operands, Waterfall, number
+from tui_gru.tui.written import ExampleEntry, Operands, Waterfall, shown_number
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]
@@ -28,7 +28,7 @@ MODELS = [
 
 
 def text_of(snapshot, width=114, height=9, row=None):
-    return written_out(P, snapshot, snapshot.line, View(row), width, height)[0].text
+    return drawn_line(P, snapshot, snapshot.line, View(row), width, height)[0].text
 
 
 def panel_text(board, snapshot, size=(120, 12)):
@@ -113,7 +113,7 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         node = session.explain(snapshot.line.target, worked.index)
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
-        known = {number(abs(each.value)) for each in walk(node, 5)} | {
+        known = {shown_number(abs(each.value)) for each in walk(node, 5)} | {
             f"{snapshot.settings.rule['learning_rate']:g}",
             str(len(node.terms)),
         }
@@ -185,7 +185,7 @@ def test_an_update_shows_old_and_new():
 def test_every_line_fits_every_size(model):
     written = (snapshot for snapshot in every_line(**model) if snapshot.line.formula is not None)
     for snapshot, (width, height) in on_every_size(written, SIZES):
-        box = written_out(P, snapshot, snapshot.line, View(1), width, height)[0]
+        box = drawn_line(P, snapshot, snapshot.line, View(1), width, height)[0]
         if width >= 36 and height >= 4:  # the panel cuts off anything smaller
             assert box.width <= width, (snapshot.line.text, width, height)
             assert box.height <= height, (snapshot.line.text, width, height)
@@ -240,7 +240,7 @@ def test_every_line_has_its_operands_and_its_worked_entry_at_80x24(reset):
 
 def ways_of(x):
     """Return the ways in which a number may be written, without its sign."""
-    ways = (numbers.wide(x), numbers.compact(x), numbers.unit(x), number(x), f"{x:.2f}")
+    ways = (numbers.wide(x), numbers.compact(x), numbers.unit(x), shown_number(x), f"{x:.2f}")
     return {way.strip().removeprefix("+").replace("−", "-") for way in ways}
 
 
@@ -317,7 +317,7 @@ def test_elision_keeps_the_target_in_view(target):
 def test_a_line_with_an_entry_from_each_place_is_a_table_of_its_largest_entries(target, size):
     """Where only parts of its matrices would fit, each row of the table is the whole computation of an entry."""
     snapshot = at(target, 1, make=large)
-    drawn, alone, falling = written_out(P, snapshot, snapshot.line, View(2), *size)
+    drawn, alone, falling = drawn_line(P, snapshot, snapshot.line, View(2), *size)
     assert (alone, falling) == (True, False)
     assert drawn.width <= size[0]
     assert drawn.height == size[1]
@@ -344,24 +344,24 @@ def places_in(rows, target):
 @pytest.mark.parametrize("height", [6, 12])
 def test_of_a_line_with_one_entry_a_row_each_row_of_the_table_is_one_of_the_batch(height):
     snapshot = at("term1", 1, make=large)
-    drawn, alone, _ = written_out(P, snapshot, snapshot.line, View(), 109, height)
+    drawn, alone, _ = drawn_line(P, snapshot, snapshot.line, View(), 109, height)
     wanted = [(row, int(character)) for row, character in enumerate(snapshot.record.ids("y")[1])]
     assert not alone
     assert places_in(drawn.rows, "term1") == wanted[: height - 1]  # no entry that is 0
     assert drawn.text.split()[:2] == ["not", "0"]
     assert ("row 5⋮, " in drawn.text) is (height == 6)  # the cut is marked
-    only, alone, _ = written_out(P, snapshot, snapshot.line, View(2), 109, height)
+    only, alone, _ = drawn_line(P, snapshot, snapshot.line, View(2), 109, height)
     assert alone
     assert places_in(only.rows[:2], "term1")[:1] == [wanted[2]]
 
 
 def test_entries_that_are_0_are_not_written_out_one_by_one():
     snapshot = at("term1", 1)
-    drawn = written_out(P, snapshot, snapshot.line, View(), 109, 12)[0].text
+    drawn = drawn_line(P, snapshot, snapshot.line, View(), 109, 12)[0].text
     assert drawn.count("·log ") == 2  # the targets of both rows
     assert "0·log" not in drawn
     assert drawn.splitlines()[-1].strip() == "every other entry is 0"
-    assert "every other entry" not in written_out(P, at("z", 1), at("z", 1).line, View(), 109, 12)[0].text
+    assert "every other entry" not in drawn_line(P, at("z", 1), at("z", 1).line, View(), 109, 12)[0].text
 
 
 def test_the_other_entries_take_the_rows_that_a_short_line_leaves():
@@ -373,7 +373,7 @@ def test_the_other_entries_take_the_rows_that_a_short_line_leaves():
     fewer = text_of(snapshot, height=8).splitlines()
     assert len(fewer) == 8
     assert [row.rstrip() for row in fewer] == rows[:8]
-    followed = written_out(P, snapshot, snapshot.line, View(), 114, 12, Ref("h", (1, 1)))[0].text.splitlines()
+    followed = drawn_line(P, snapshot, snapshot.line, View(), 114, 12, Ref("h", (1, 1)))[0].text.splitlines()
     assert [row.partition(":")[0] for row in followed[-4:]] == [f"row {i}, unit {j}" for i, j in ((2, 2), (1, 1), (1, 2), (2, 1))]
 
 
@@ -420,7 +420,7 @@ def test_it_says_that_an_operand_was_changed_since(content):
 
 def shown_of(snapshot, width, height):
     """Return how much of a line is shown: whether its matrices have names, all rows of the batch, and four decimals."""
-    box, alone, _ = written_out(P, snapshot, snapshot.line, View(), width, height)
+    box, alone, _ = drawn_line(P, snapshot, snapshot.line, View(), width, height)
     named = "×" in box.text or all(axis == () for axis in [Operands(snapshot, snapshot.line).result.values.shape])
     return named, not alone, bool(re.search(r"\d\.\d{4}|\be-", box.text))
 
@@ -443,7 +443,7 @@ def test_more_room_never_shows_less_of_a_line(target):
 def fallen(target, width=110, height=12, row=None, pointed=None):
     """Return the snapshot of a line of a large model, and the rows of its waterfall."""
     snapshot = at(target, 1, make=large)
-    box, _, falls = written_out(P, snapshot, snapshot.line, View(row), width, height, pointed)
+    box, _, falls = drawn_line(P, snapshot, snapshot.line, View(row), width, height, pointed)
     assert falls
     assert box.height <= height
     assert box.width <= width
@@ -463,7 +463,7 @@ def test_a_long_sum_is_a_waterfall_of_its_largest_terms(row):
     assert letter.split("]")[1].split()[0] == numbers.wide(snapshot.parameter("Wr")[pick, 0]).strip()
     for k, term in zip(largest, terms, strict=True):
         assert term.startswith(f"unit {k + 1} before ")
-        assert f"{number(before[k])}·{number(weights[k])}  {numbers.wide(products[k])}" in term
+        assert f"{shown_number(before[k])}·{shown_number(weights[k])}  {numbers.wide(products[k])}" in term
     assert rest.startswith("58 other units ")
     assert numbers.wide(np.delete(products, largest).sum()) in rest
     assert bias.startswith("bias ")
@@ -506,7 +506,7 @@ def test_each_of_several_long_sums_says_what_it_is():
 def test_without_room_for_a_waterfall_the_line_is_matrices():
     snapshot = at("r", 1, make=large)
     for width, height in ((110, 6), (40, 12)):
-        box, _, falls = written_out(P, snapshot, snapshot.line, View(), width, height)
+        box, _, falls = drawn_line(P, snapshot, snapshot.line, View(), width, height)
         assert not falls
         assert box.height
 
@@ -515,7 +515,7 @@ def test_without_room_for_a_waterfall_the_line_is_matrices():
 def test_short_sums_are_no_waterfall(make):
     for target in ("z", "dh_prev"):
         snapshot = at(target, 1, make=make)
-        assert not any(written_out(P, snapshot, snapshot.line, View(), width, 8)[2] for width in range(20, 120, 9))
+        assert not any(drawn_line(P, snapshot, snapshot.line, View(), width, 8)[2] for width in range(20, 120, 9))
 
 
 async def test_the_arrows_go_from_entry_to_entry_of_a_waterfall(board):
@@ -536,6 +536,6 @@ async def test_the_arrows_go_from_entry_to_entry_of_a_waterfall(board):
 @pytest.mark.parametrize("options", [{}, {"cell": "lstm"}, {"make": large}], ids=["gru", "lstm", "large"])
 def test_the_state_that_the_head_reads_is_not_called_by_the_path_of_its_gradient(options):
     snapshot = at("logits", 1, **options)
-    drawn = written_out(P, snapshot, snapshot.line, View(), 109, 12)[0].text
+    drawn = drawn_line(P, snapshot, snapshot.line, View(), 109, 12)[0].text
     assert "carry" not in drawn
     assert re.search(r"unit \d+ state|state  \d+ %", drawn)

@@ -7,7 +7,7 @@ from tui_gru.engine import numbers
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.sequence import Sequence, flow_legend, flow_table, sequence, stacked
+from tui_gru.tui.panels.sequence import Sequence, flow_legend, flow_table, sequence, stacked_bar
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for
 
 P = palette_for(BLACKBOARD)
@@ -49,7 +49,7 @@ def test_it_stays_through_the_update():
     ("shares", "drawn"), [((1, 0, 0, 0), "cccccccc"), ((0.5, 0.25, 0.125, 0.125), "cccchhzr"), (None, " " * 8)]
 )
 def test_a_bar_is_divided_by_the_shares(shares, drawn):
-    segments = stacked(P, PATHS, shares, 8)
+    segments = stacked_bar(P, PATHS, shares, 8)
     assert "".join(segment.text for segment in segments) == drawn
     assert len({segment.style for segment in segments}) == len(segments)
 
@@ -57,7 +57,7 @@ def test_a_bar_is_divided_by_the_shares(shares, drawn):
 @pytest.mark.parametrize("width", range(1, 30))
 def test_the_cells_of_a_bar_are_all_given_away(width):
     shares = (0.37, 0.01, 0.31, 0.31)
-    drawn = "".join(segment.text for segment in stacked(P, PATHS, shares, width))
+    drawn = "".join(segment.text for segment in stacked_bar(P, PATHS, shares, width))
     assert len(drawn) == width
     for letter, share in zip("chzr", shares, strict=True):
         assert abs(drawn.count(letter) - share * width) < 1

@@ -13,7 +13,7 @@ from tests.tui.panels.sessions import on_every_size
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, line_latex, values_latex
 from tui_gru.tui.panel import View
-from tui_gru.tui.panels.line import written_out
+from tui_gru.tui.panels.line import drawn_line
 from tui_gru.tui.theme import BLACKBOARD, palette_for
 from tui_gru.tui.written import ExampleEntry, Operands
 
@@ -63,7 +63,7 @@ def worked(snapshot: Snapshot, row: int = 0) -> str:
 
 def drawn(snapshot: Snapshot, width: int = 114, height: int = 9) -> list[str]:
     assert snapshot.line is not None
-    return [line.rstrip() for line in written_out(P, snapshot, snapshot.line, View(0), width, height)[0].text.splitlines()]
+    return [line.rstrip() for line in drawn_line(P, snapshot, snapshot.line, View(0), width, height)[0].text.splitlines()]
 
 
 FUNCTIONS = {"exp": math.exp, "log": math.log, "sqrt": math.sqrt, "tanh": math.tanh, "σ": lambda a: 1 / (1 + math.exp(-a))}
@@ -100,7 +100,7 @@ def test_a_gradient_that_is_a_sum_has_all_its_terms() -> None:
 def test_every_line_fits_every_size(model: str) -> None:
     for snapshot, (width, height) in on_every_size(lines_of(model), ((36, 4), (76, 3), (114, 9))):
         assert snapshot.line is not None
-        box = written_out(P, snapshot, snapshot.line, View(1), width, height)[0]
+        box = drawn_line(P, snapshot, snapshot.line, View(1), width, height)[0]
         assert max(box.width - width, box.height - height) <= 0, (snapshot.line.text, width, height)
 
 
@@ -151,9 +151,9 @@ def test_the_example_of_a_vector_has_its_place_on_a_low_panel() -> None:
     session.step("batch")
     snapshot = session.snapshot()
     assert snapshot.line is not None
-    written = written_out(P, snapshot, snapshot.line, View(), 110, 5)[0].text.splitlines()
+    written = drawn_line(P, snapshot, snapshot.line, View(), 110, 5)[0].text.splitlines()
     assert written[0].split() == ["largest", "step", "by", "m̂_by", "v̂_by", "by", "step"]
     steps = [abs(float(row.split()[-2])) for row in written[1:-1]]  # the last is of the entry in focus
     assert sorted(steps, reverse=True) == steps == [max(steps)] * len(steps)
-    assert written_out(P, snapshot, snapshot.line, View(), 76, 5)[0].text.splitlines()[0].rstrip().endswith(" by")
+    assert drawn_line(P, snapshot, snapshot.line, View(), 76, 5)[0].text.splitlines()[0].rstrip().endswith(" by")
     assert all(row.startswith("“") for row in written[1:])  # the characters whose biases are computed

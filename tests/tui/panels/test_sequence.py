@@ -10,7 +10,7 @@ from tui_gru.session.session import Session
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.imported import about_gradients, imported_sequence
 from tui_gru.tui.panels.sequence import sequence
-from tui_gru.tui.theme import BLACKBOARD, UNICODE, cut, palette_for
+from tui_gru.tui.theme import BLACKBOARD, UNICODE, palette_for, truncated
 
 P = palette_for(BLACKBOARD)
 
@@ -138,9 +138,9 @@ def test_a_combining_mark_is_drawn_the_same_way_everywhere():
 
 
 def test_cut():
-    assert cut("h\u0303 = tanh", 3, UNICODE) == "h\u0303 …"
-    assert cut("日本語", 4, UNICODE) == "日…"
-    assert [cut("abc", width, UNICODE) for width in (0, 1, 3)] == ["", "…", "abc"]
+    assert truncated("h\u0303 = tanh", 3, UNICODE) == "h\u0303 …"
+    assert truncated("日本語", 4, UNICODE) == "日…"
+    assert [truncated("abc", width, UNICODE) for width in (0, 1, 3)] == ["", "…", "abc"]
 
 
 def test_a_step_of_a_recording_without_gradients_has_none(tmp_path):

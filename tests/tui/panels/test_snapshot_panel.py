@@ -10,7 +10,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import layout as pages
 from tui_gru.tui import layout as panel_host
-from tui_gru.tui.draw import Box, text
+from tui_gru.tui.draw import Box, text_box
 from tui_gru.tui.headless import until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.matrix import MatrixView
@@ -28,7 +28,7 @@ class Ticks(SnapshotPanel):
         return Titles("ticks")
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        return text(self.palette, f"{snapshot.position.tick} ticks")
+        return text_box(self.palette, f"{snapshot.position.tick} ticks")
 
 
 @pytest.fixture

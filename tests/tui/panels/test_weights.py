@@ -12,7 +12,7 @@ from tui_gru.tui.panel import View
 from tui_gru.tui.panels import weights as sheets
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
 from tui_gru.tui.theme import ASCII, BLACKBOARD, palette_for, transliterate
-from tui_gru.tui.written import matrix
+from tui_gru.tui.written import bracketed_matrix
 
 
 def compact(array):
@@ -42,7 +42,9 @@ async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(bo
 def drawn(monkeypatch):
     """Return the matrices that sheets draw, as they are drawn."""
     matrices = []
-    monkeypatch.setattr(sheets, "matrix", lambda *args, **options: (matrices.append(options), matrix(*args, **options))[1])
+    monkeypatch.setattr(
+        sheets, "bracketed_matrix", lambda *args, **options: (matrices.append(options), bracketed_matrix(*args, **options))[1]
+    )
     return matrices
 
 
@@ -71,7 +73,9 @@ def test_a_step_that_changes_no_weight_draws_no_matrix_of_a_sheet(drawn):
 def test_the_size_of_a_sheet_is_known_before_anything_is_drawn(drawn, options, compact):
     snapshot, palette = Session(**options).snapshot(), palette_for(BLACKBOARD)
     names = snapshot.program.parameters_with(View().layer_of(snapshot))
-    sizes = {width: sheets.size_of(palette, snapshot.program, names, width, sheets.Spacing(compact)) for width in range(30, 240, 7)}
+    sizes = {
+        width: sheets.sheet_size(palette, snapshot.program, names, width, sheets.Spacing(compact)) for width in range(30, 240, 7)
+    }
     assert not drawn
     for width, size in sizes.items():
         box = sheets.sheet(palette, snapshot, names, sheets.WEIGHTS, width, sheets.Spacing(compact))

@@ -13,7 +13,7 @@ from tui_gru.debugger.position import Position, in_words
 from tui_gru.engine.numbers import counted, scientific
 from tui_gru.engine.reference import Comparison
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, SegmentRow, TableColumn, clip, from_rows, line, spans, table
+from tui_gru.tui.draw import Box, SegmentRow, TableColumn, clip, from_rows, spans, styled_row, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, Titles
 from tui_gru.tui.theme import ASCII, Palette, folded, transliterate
@@ -30,7 +30,7 @@ _ROOMY = 9  # lines; with fewer, only the first half of the summary and the rows
 def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) -> Box:
     """Return what is drawn before there is a report: a spinner and a word, or the problem."""
     if problem:
-        return from_rows(line(palette, (part, palette.warning)) for part in folded(problem, width))
+        return from_rows(styled_row(palette, (part, palette.warning)) for part in folded(problem, width))
     spinner = _PLAIN_SPINNER if palette.glyphs is ASCII else _SPINNER
     return spans(palette, (f"{spinner[frame % len(spinner)]} ", palette.accent), f"{doing} …")
 
@@ -59,11 +59,13 @@ class Table:
         sign, ink = (_tick(palette), palette.gate) if report.agrees else (_cross(palette), palette.warning)
         summary = report.summary if height >= _ROOMY else report.summary.partition(";")[0]
         head = [
-            line(palette, (sign if i == 0 else " " * len(sign), ink), (words, palette.strong))
+            styled_row(palette, (sign if i == 0 else " " * len(sign), ink), (words, palette.strong))
             for i, words in enumerate(folded(transliterate(summary, palette.glyphs), width - len(sign)))
         ]
         for note in (*report.notes, _every(checked, report)) if height >= _ROOMY else ():
-            head += (line(palette, (f"  {part}", palette.dim)) for part in folded(transliterate(note, palette.glyphs), width - 2))
+            head += (
+                styled_row(palette, (f"  {part}", palette.dim)) for part in folded(transliterate(note, palette.glyphs), width - 2)
+            )
         detail = self._detail(palette, self.rows[cursor], width)
         heading = 2 if height >= _ROOMY else 0
         spare = height - len(head) - heading
@@ -98,21 +100,21 @@ class Table:
         lines.append(row.excuse or (allowed if row.agrees else f"{allowed}: this does not agree"))
         shown = [(part, i) for i, content in enumerate(lines) for part in folded(transliterate(content, palette.glyphs), width - 2)]
         self._first = sum(i == 0 for _, i in shown)
-        return [line(palette, (f"  {part}", palette.plain if i == 0 else palette.dim)) for part, i in shown]
+        return [styled_row(palette, (f"  {part}", palette.plain if i == 0 else palette.dim)) for part, i in shown]
 
     def _cells(self, palette: Palette, row: CheckRow, *, under_cursor: bool) -> list[SegmentRow]:
         """Return the cells of a row, for `_COLUMNS`."""
         report, whole, slopes = self.report, row.whole, row.slopes
         digits = 10 if report.program.config.dtype == "float32" else 17
         return [
-            line(palette, (palette.glyphs.target if row is report.worst else " ", palette.target)),
-            line(palette, (f"{report.program.writer.name(row.name)} ", palette.cursor if under_cursor else palette.plain)),
+            styled_row(palette, (palette.glyphs.target if row is report.worst else " ", palette.target)),
+            styled_row(palette, (f"{report.program.writer.name(row.name)} ", palette.cursor if under_cursor else palette.plain)),
             (_verdict(palette, whole.agrees, row),),
-            line(palette, (scientific(whole.absolute), palette.warning if row.wrong else palette.plain)),
-            line(palette, (scientific(whole.relative), palette.dim)),
-            line(palette, entry(whole, report.program)),
-            line(palette, report.written(whole.ours)),
-            line(palette, f"{whole.theirs:.{digits}g}  "),
+            styled_row(palette, (scientific(whole.absolute), palette.warning if row.wrong else palette.plain)),
+            styled_row(palette, (scientific(whole.relative), palette.dim)),
+            styled_row(palette, entry(whole, report.program)),
+            styled_row(palette, report.written(whole.ours)),
+            styled_row(palette, f"{whole.theirs:.{digits}g}  "),
             () if slopes is None else (_verdict(palette, slopes.agrees, row), Segment(scientific(slopes.absolute), palette.dim)),
         ]
 

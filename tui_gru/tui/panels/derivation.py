@@ -14,16 +14,30 @@ from rich.style import Style
 from textual.binding import BindingType
 
 from tui_gru.analysis.what_if import LargestDifference, WhatIf
-from tui_gru.debugger.derivation import DerivationRow, Node, Path, ValueRef, as_latex, as_text, first_opened, laid_out
+from tui_gru.debugger.derivation import DerivationRow, Node, Path, ValueRef, as_latex, derivation_text, first_opened, laid_out
 from tui_gru.debugger.position import Position, in_words
 from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, SegmentRow, TableColumn, bar, bars, clip, from_rows, hstack, line, row_width, table, text, vstack
+from tui_gru.tui.draw import (
+    Box,
+    SegmentRow,
+    TableColumn,
+    bar,
+    bars,
+    clip,
+    from_rows,
+    hstack,
+    row_width,
+    styled_row,
+    table,
+    text_box,
+    vstack,
+)
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles
-from tui_gru.tui.theme import Glyphs, Palette, cut, folded, transliterate, written_char
+from tui_gru.tui.theme import Glyphs, Palette, folded, transliterate, truncated, written_char
 
 # ------------------------------------------------------------------------------
 # The derivation of a number as a tree whose terms can be opened and followed.
@@ -73,7 +87,7 @@ def label_of(row: DerivationRow) -> str:
 def derivation_row(palette: Palette, row: DerivationRow, columns: DerivationColumns, ink: Style) -> Iterator[Segment]:
     """Return the segments of the row; `ink` is the style of its label."""
     glyphs = palette.glyphs
-    named = cut(transliterate(label_of(row), glyphs), columns.label, glyphs)
+    named = truncated(transliterate(label_of(row), glyphs), columns.label, glyphs)
     at = len(transliterate(row.guides, glyphs)) if named.startswith(transliterate(row.guides, glyphs)) else 0
     yield Segment(named[:at], palette.dim)
     yield Segment(named[at:] + " " * (columns.label - cell_len(named)), ink)
@@ -84,7 +98,7 @@ def derivation_row(palette: Palette, row: DerivationRow, columns: DerivationColu
         yield Segment(f" {numbers.short_percent(row.share):>4} ", palette.plain)
         yield Segment(bar(palette, row.share, columns.bar), palette.gate)
         yield Segment("  ")
-    yield Segment(cut(transliterate(f"{opener(row)}{row.made}", glyphs), columns.made, glyphs), palette.dim)
+    yield Segment(truncated(transliterate(f"{opener(row)}{row.made}", glyphs), columns.made, glyphs), palette.dim)
 
 
 def in_full(palette: Palette, row: DerivationRow, columns: DerivationColumns) -> list[str]:
@@ -170,7 +184,7 @@ class DerivationPanel(ListOverlay):
 
     def text(self, *, latex: bool = False) -> str:
         """The derivation as text, with the nodes that are open now."""
-        return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, _place(self.leaf.place))
+        return (as_latex if latex else derivation_text)(self.leaf.root, self.leaf.opened, _place(self.leaf.place))
 
     def _lay_out(self) -> None:
         self.read_at = self.leaf.anchor
@@ -196,7 +210,7 @@ class DerivationPanel(ListOverlay):
             value = f"= {self.rows[0].written.removeprefix('+')}"
             found = [
                 ListRow(self._spread(root.label, value, _place(self.leaf.place), width)),
-                ListRow(line(palette, (root.derivation.formula, palette.keyword))),
+                ListRow(styled_row(palette, (root.derivation.formula, palette.keyword))),
             ]
             found += [ListRow(())] * (self.head - len(found))
         for index, row in enumerate(self.rows):
@@ -211,7 +225,10 @@ class DerivationPanel(ListOverlay):
     def _spread(self, name: str, value: str, place: str, width: int) -> SegmentRow:
         """Return the number with its name, and its place at the right if there is room."""
         palette = self.palette
-        left, right = line(palette, (f"{name} ", palette.second), (value, palette.strong)), line(palette, (place, palette.dim))
+        left, right = (
+            styled_row(palette, (f"{name} ", palette.second), (value, palette.strong)),
+            styled_row(palette, (place, palette.dim)),
+        )
         room = width - row_width(left) - row_width(right)
         return (*left, Segment(" " * room), *right) if room >= 2 else left
 
@@ -332,12 +349,14 @@ class WhatIfPanel(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
         since = " at the beginning of this batch" if what_if.t is None and not what_if.name.startswith("d") else ""
-        lines = [line(palette, (part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
+        lines = [styled_row(palette, (part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
         if what_if.remark:
-            lines += (line(palette, (part, palette.dim)) for part in folded(transliterate(what_if.remark, palette.glyphs), width))
+            lines += (
+                styled_row(palette, (part, palette.dim)) for part in folded(transliterate(what_if.remark, palette.glyphs), width)
+            )
         lines += self._loss(width)
         if not what_if.differences:
-            lines.append(line(palette, ("nothing else in this batch would differ", palette.dim)))
+            lines.append(styled_row(palette, ("nothing else in this batch would differ", palette.dim)))
             return clip(palette, from_rows(lines), width, len(lines))
         parts = [from_rows(lines), *self._predicted(width), from_rows(self._changed(width))]
         written = vstack(*parts, gap=1)
@@ -348,7 +367,7 @@ class WhatIfPanel(SnapshotPanel):
         palette, (before, after) = self.palette, self.what_if.losses
         if (change := self.what_if.first_order) is not None:
             ink = palette.signed((change > 0) - (change < 0))
-            return [line(palette, ("loss  ", palette.plain), (numbers.short(change), ink), (" to first order", palette.dim))]
+            return [styled_row(palette, ("loss  ", palette.plain), (numbers.short(change), ink), (" to first order", palette.dim))]
         if not self._program.target:
             return []
         least, most = _LOSS_BAR
@@ -362,7 +381,7 @@ class WhatIfPanel(SnapshotPanel):
             parts = [(label, palette.plain), (f"{word}  ", palette.dim), (number, ink), (f" {drawn}", palette.gate)]
             if word == "then":
                 parts += [("  ", palette.plain), (by, palette.signed((after > before) - (after < before)))]
-            rows.append(line(palette, *parts))
+            rows.append(styled_row(palette, *parts))
         return rows
 
     def _predicted(self, width: int) -> list[Box]:
@@ -380,7 +399,7 @@ class WhatIfPanel(SnapshotPanel):
         each = min((width - _GAP) // 2, _PREDICTION)
         blocks = [
             vstack(
-                text(palette, word, palette.dim),
+                text_box(palette, word, palette.dim),
                 bars(
                     palette,
                     [float(values[i]) for i in shown],
@@ -396,7 +415,7 @@ class WhatIfPanel(SnapshotPanel):
         name = self._program.writer.name(self._program.loss_names.prediction)
         some = "" if len(shown) == len(vocabulary) else f" · {len(shown)} of {len(vocabulary)}"
         title = f"{name} of row {found.row + 1} at t {found.t + 1}, where the target changes most{some}"
-        head = from_rows([line(palette, (part, palette.plain)) for part in folded(title, width)])
+        head = from_rows([styled_row(palette, (part, palette.plain)) for part in folded(title, width)])
         return [vstack(head, hstack(*blocks, gap=_GAP))]
 
     def _changed(self, width: int) -> list[SegmentRow]:
@@ -407,7 +426,7 @@ class WhatIfPanel(SnapshotPanel):
         title = "all values that would differ, in the order of the batch" if self._unfolded else "values that would change most"
         most = max((d.size for d in chosen if math.isfinite(d.size)), default=0.0)
         cells = [self._described(difference, most) for difference in chosen]
-        lines = [line(palette, part) for part in folded(title, width)]
+        lines = [styled_row(palette, part) for part in folded(title, width)]
         roomy = sum(max((row_width(row[i]) for row in cells), default=0) for i in (0, 1, 3, 4, 5)) + 9 + _PLACE <= width
         if roomy:
             lines += table(palette, cells, _CHANGED, width)
@@ -415,11 +434,11 @@ class WhatIfPanel(SnapshotPanel):
             narrow = table(palette, [(*row[:2], row[4]) for row in cells], (*_CHANGED[:2], TableColumn()), width)
             for row, (_, _, where, values, *_) in zip(narrow, cells, strict=True):
                 words = " ".join(segment.text for segment in (*where, *values))
-                lines += [row, *(line(palette, (f"  {part}", palette.dim)) for part in folded(words, width - 2))]
+                lines += [row, *(styled_row(palette, (f"  {part}", palette.dim)) for part in folded(words, width - 2))]
         if self._unfolded:
-            lines.append(line(palette, ("▾ space folds the list", palette.dim)))
+            lines.append(styled_row(palette, ("▾ space folds the list", palette.dim)))
         elif others:
-            lines.append(line(palette, (f"▸ {others} more: space unfolds all", palette.dim)))
+            lines.append(styled_row(palette, (f"▸ {others} more: space unfolds all", palette.dim)))
         return lines
 
     def _described(self, d: LargestDifference, most: float) -> list[SegmentRow]:
@@ -427,11 +446,11 @@ class WhatIfPanel(SnapshotPanel):
         palette, part = self.palette, d.change / most if most else 0.0
         more = f" and {d.entries - 1} more" if d.entries > 1 else ""
         return [
-            line(palette, (self._program.writer.name(d.name), palette.second)),
-            line(palette, "" if d.t is None else f"t {d.t + 1}"),
-            line(palette, (spoken_index(self._program, d.name, d.index) + more, palette.dim)),
-            line(palette, f"{numbers.wide(d.before)} → {numbers.wide(d.after)}"),
-            line(palette, (numbers.wide(d.change), palette.signed(part))),
+            styled_row(palette, (self._program.writer.name(d.name), palette.second)),
+            styled_row(palette, "" if d.t is None else f"t {d.t + 1}"),
+            styled_row(palette, (spoken_index(self._program, d.name, d.index) + more, palette.dim)),
+            styled_row(palette, f"{numbers.wide(d.before)} → {numbers.wide(d.after)}"),
+            styled_row(palette, (numbers.wide(d.change), palette.signed(part))),
             (Segment(bar(palette, abs(part), WHAT_IF_BAR), palette.gate),),
         ]
 

@@ -19,7 +19,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array
 from tui_gru.equations.page import LIVE
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, columns, from_rows, hstack, text, vstack
+from tui_gru.tui.draw import Box, Cell, Ref, SegmentRow, bars, clip, from_rows, hstack, in_columns, text_box, vstack
 from tui_gru.tui.theme import Palette, transliterate, written_char
 from tui_gru.tui.written import named_rows, window
 
@@ -38,7 +38,7 @@ class _Line(NamedTuple):
     cells: list[str]
 
 
-def whole_size(palette: Palette, snapshot: Snapshot) -> Size:
+def batch_size_in_cells(palette: Palette, snapshot: Snapshot) -> Size:
     """Return the size of the batch with all rows and timesteps, in cells."""
     lines = len(_lines(palette, snapshot, 0, range(1)))
     return Size(_label(snapshot) + _CELL * snapshot.config.seq_length, 1 + lines * snapshot.config.batch_size)
@@ -65,7 +65,7 @@ def imported_sequence(palette: Palette, snapshot: Snapshot, row: int | None, wid
             style = palette.dim if line.name != _OFF else palette.second
             cells = (Segment(cell.rjust(_CELL), ink if line.name != _OFF else style) for cell in line.cells)
             blocks[place // below].append((Segment(name, style), *cells))
-    return columns(*map(from_rows, blocks), gap=_APART)
+    return in_columns(*map(from_rows, blocks), gap=_APART)
 
 
 def _label(snapshot: Snapshot) -> int:
@@ -265,4 +265,4 @@ def about_gradients(palette: Palette, snapshot: Snapshot, width: int, height: in
 
 def _words(palette: Palette, words: str, width: int, height: int) -> Box:
     lines = fill(transliterate(words, palette.glyphs), max(width, 1))
-    return clip(palette, vstack(text(palette, lines, palette.dim)), width, height)
+    return clip(palette, vstack(text_box(palette, lines, palette.dim)), width, height)

@@ -20,7 +20,7 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted, decimals
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, line, table
+from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, styled_row, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import ListOverlay, ListRow, SnapshotPanel, Titles
 from tui_gru.tui.theme import Palette, folded, in_context, one_cell, transliterate, written_char
@@ -125,8 +125,8 @@ class InfluenceMap(SnapshotPanel):
         label, length = max(len(name) for name, _ in losses), max(min(width - 30, _BAR), 0)
         cells = [
             (
-                line(palette, (name, palette.dim)),
-                line(palette, decimals(loss, 4)),
+                styled_row(palette, (name, palette.dim)),
+                styled_row(palette, decimals(loss, 4)),
                 (Segment(bar(palette, loss / largest, length), palette.second if name == "bigram" else palette.gate),),
             )
             for name, loss in losses
@@ -217,7 +217,7 @@ class InfluenceMap(SnapshotPanel):
         words = f"the other rows: by gradient {gradient:.3g}, by occlusion {abs(self.rows.together):.3g}"
         good = self.rows.others == 0
         for part in folded(words if good else f"{words}; they should be 0: rows influence each other", width):
-            yield line(palette, (part, palette.dim if good else palette.warning))
+            yield styled_row(palette, (part, palette.dim if good else palette.warning))
 
     def _states(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
         """Yield the norm of the gradient with respect to each state after each input, as a row of columns with a description.
@@ -239,7 +239,7 @@ class InfluenceMap(SnapshotPanel):
                 yield (curve,)
 
     def _words(self, palette: Palette, words: str, width: int) -> Iterator[SegmentRow]:
-        return (line(palette, part) for part in folded(words, width))
+        return (styled_row(palette, part) for part in folded(words, width))
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"what the prediction of row {self.influence.row + 1} after t {self.t + 1} depends on · {self.measure}"
@@ -358,11 +358,11 @@ class LossPlaces(ListOverlay):
         length = max(min(width - name_width - 32, _BAR), 0)
         cells = [
             (
-                line(palette, share.name),
+                styled_row(palette, share.name),
                 (Segment(bar(palette, share.mean / largest, length), palette.gate),),
-                line(palette, decimals(share.mean, 3)),
-                line(palette, (f"{100 * share.share:.0f} %", palette.dim)),
-                line(palette, (f"{share.count:,}", palette.dim)),
+                styled_row(palette, decimals(share.mean, 3)),
+                styled_row(palette, (f"{100 * share.share:.0f} %", palette.dim)),
+                styled_row(palette, (f"{share.count:,}", palette.dim)),
             )
             for share in shares
         ]
@@ -371,4 +371,4 @@ class LossPlaces(ListOverlay):
         return table(palette, cells, (TableColumn(gap=0), TableColumn(gap=1), *heads), width)
 
     def _line(self, words: str, ink: Style) -> ListRow:
-        return ListRow(line(self.palette, (words, ink)))
+        return ListRow(styled_row(self.palette, (words, ink)))

@@ -43,7 +43,7 @@ from tui_gru.tui.draw import (
     pad,
     row_width,
     table,
-    text,
+    text_box,
     vstack,
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
@@ -55,9 +55,9 @@ from tui_gru.tui.written import (
     Operands,
     TermHead,
     Waterfall,
+    bracketed_matrix,
     cut_sides,
     entry_style,
-    matrix,
     named_rows,
     scale_of,
     shown_indices,
@@ -99,7 +99,7 @@ class OperatorToken:
         return cell_len(self.sign), 1
 
     def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
-        return text(palette, self.sign)
+        return text_box(palette, self.sign)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,7 @@ class Matrix:
             return from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
         if self._as_characters(limits):
             return self._characters(palette, limits, row)
-        box = matrix(
+        box = bracketed_matrix(
             palette,
             operand.values,
             kind="onehot" if self._all_zero else operand.kind,
@@ -527,7 +527,7 @@ def _gap(left: DrawnToken, right: DrawnToken) -> int:
     return 0 if inside or applied or (isinstance(left, Matrix) and isinstance(right, Matrix)) else GAP
 
 
-def drawn(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int, row: int | None) -> Box:
+def drawn_tokens(palette: Palette, tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int, row: int | None) -> Box:
     """Draw the tokens within these limits, in as many lines as needed. `row` is the batch row singled out."""
     lines = []
     for index, sized in enumerate(_lines(tokens, limits, width)):
@@ -676,8 +676,8 @@ class CurrentLine(CellPanel):
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
         self._falling = False
         if self.zoomed:
-            return whole(self.palette, snapshot, line, self._view, width, self._followed)
-        written, alone, self._falling = written_out(self.palette, snapshot, line, self._view, width, height, self._followed)
+            return complete_line(self.palette, snapshot, line, self._view, width, self._followed)
+        written, alone, self._falling = drawn_line(self.palette, snapshot, line, self._view, width, height, self._followed)
         row = (self._view.row or 0) if alone else None
         if row != self._alone:
             self._alone = row
@@ -695,7 +695,7 @@ def _changed_since(snapshot: Snapshot) -> str | None:
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
-def written_out(
+def drawn_line(
     palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, height: int, pointed: Ref | None = None
 ) -> tuple[Box, bool, bool]:
     """Draw the line as matrices, and below it, if there is room, the computation of one entry; a sum along an axis that is too
@@ -716,7 +716,7 @@ def written_out(
             cut = not (choice.in_full or wide)
             if cut and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
                 return instead
-            written = drawn(palette, choice.tokens, choice.limits, width, view.row)
+            written = drawn_tokens(palette, choice.tokens, choice.limits, width, view.row)
             box = vstack(written, *choice.beneath, gap=choice.gap)
             others = entry.others(palette, width, height - box.height) if choice.beneath is rest and choice.in_full else ()
             return vstack(box, *others), choice.alone, False
@@ -843,7 +843,9 @@ def _with_shapes(palette: Palette, tokens: Sequence[DrawnToken]) -> SegmentRow:
     return tuple(parts)
 
 
-def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, pointed: Ref | None = None) -> Box:
+def complete_line(
+    palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, width: int, pointed: Ref | None = None
+) -> Box:
     """Draw the line with all its matrices in full, whatever size that is, and the computation of one entry.
 
     Matrices that have more than MOST_NUMBERS in total are elided to that number.
@@ -855,7 +857,7 @@ def whole(palette: Palette, snapshot: Snapshot, line: ProgramLine, view: View, w
     limits = DrawingLimits(columns=each, rows=each, columns_named=True, words=True)
     worked = operands.entry(view.row, pointed).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
-    return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
+    return vstack(drawn_tokens(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
 
 class _Choice(NamedTuple):
@@ -983,7 +985,7 @@ def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
     names = snapshot.program.loss_names
     prediction, entry = (snapshot.program.writer.name(name) for name in (names.prediction, names.entry))
     words = transliterate(_UNDERFLOW.format(prediction=prediction, entry=entry), palette.glyphs)
-    return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
+    return text_box(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
 
 
 def _welcome(palette: Palette, words: Sequence[str], width: int, height: int, first: list[tuple[str, str]]) -> Box:
@@ -995,4 +997,4 @@ def _welcome(palette: Palette, words: Sequence[str], width: int, height: int, fi
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:
-    return text(palette, fill(words, max(width, 1)))
+    return text_box(palette, fill(words, max(width, 1)))

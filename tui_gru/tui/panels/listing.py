@@ -27,10 +27,10 @@ from tui_gru.engine.numbers import same
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import draw as boxes
-from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, line, row_width, shortened, text
+from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, row_width, shortened_row, styled_row, text_box
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
-from tui_gru.tui.theme import Glyphs, Palette, cut, transliterate
+from tui_gru.tui.theme import Glyphs, Palette, transliterate, truncated
 
 # ------------------------------------------------------------------------------
 # The listing of the program, with an arrow at the line just executed.
@@ -249,7 +249,7 @@ def _tightened(text: str, room: int, glyphs: Glyphs) -> str:
         written = transliterate(re.sub(rf" ([{re.escape(signs)}]=?) ", r"\1", text) if signs else text, glyphs)
         if cell_len(written) <= room:
             return written
-    return cut(transliterate(text, glyphs), room, glyphs)
+    return truncated(transliterate(text, glyphs), room, glyphs)
 
 
 @lru_cache(maxsize=1024)
@@ -330,7 +330,7 @@ class Log(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
         if not self._lines:
-            return clip(palette, text(palette, "nothing logged yet", palette.dim), width, height)
+            return clip(palette, text_box(palette, "nothing logged yet", palette.dim), width, height)
         places = [as_typed(position_of(snapshot.program, line.tick)) for line in self._lines]
         column = max(map(len, places))
         width = self.canvas(width, height, lambda: Size(column + 4 + max(cell_len(line.text) for line in self._lines), 0)).width
@@ -340,7 +340,7 @@ class Log(SnapshotPanel):
     def _row(self, line: LogLine, place: str, index: int, width: int) -> SegmentRow:
         palette, glyphs = self.palette, self.palette.glyphs
         text = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
-        text = cut(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)
+        text = truncated(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)
         if index == self._here:
             now = line.tick == self.snapshot.position.tick
             ink = palette.line if now else palette.plain
@@ -419,7 +419,7 @@ class Watches(SnapshotPanel):
         room = max(width - _LEAD - _GAP, 0)
         value = written_value(palette, watched, max(room - min(cell_len(expression), column), 0), fresh=fresh)
         room -= row_width(value)
-        name = cut(expression, room, glyphs)
+        name = truncated(expression, room, glyphs)
         return (
             Segment(f"{glyphs.breakpoint if watched.watch.stops else ' '} ", palette.warning),
             Segment(name, palette.accent if fresh else palette.keyword),
@@ -513,9 +513,9 @@ def _differs(value: NDArray[Any], before: Any) -> NDArray[np.bool_]:
 
 
 def _width(palette: Palette, parts: _Parts) -> int:
-    return row_width(line(palette, *parts))
+    return row_width(styled_row(palette, *parts))
 
 
 def _fitted(palette: Palette, parts: _Parts, room: int) -> SegmentRow:
     """Return the pieces as segments, cut off with a mark if they do not fit."""
-    return shortened(palette, line(palette, *parts), room)
+    return shortened_row(palette, styled_row(palette, *parts), room)

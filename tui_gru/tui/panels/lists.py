@@ -38,11 +38,11 @@ from tui_gru.tui.draw import (
     clip,
     explained,
     from_rows,
-    line,
     row_width,
-    shortened,
+    shortened_row,
+    styled_row,
     table,
-    text,
+    text_box,
     vstack,
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
@@ -50,7 +50,7 @@ from tui_gru.tui.matrix import histogram
 from tui_gru.tui.panel import ListOverlay, ListRow, Titles, contents
 from tui_gru.tui.panels.listing import just_changed, sign_of, written_value
 from tui_gru.tui.plots import plot
-from tui_gru.tui.theme import Palette, cut, fitting, folded, transliterate, visible_text
+from tui_gru.tui.theme import Palette, fitting, folded, transliterate, truncated, visible_text
 
 # ------------------------------------------------------------------------------
 # The list of branches as a tree: for each the place where it left its source, its newest place and its last loss.
@@ -137,9 +137,12 @@ class BranchList(ListOverlay):
             )
             rows.append(
                 [
-                    line(palette, (f"{'▶' if here else ' '} ", palette.accent)),
-                    line(palette, (twig.stem, palette.dim), (fork.name, name)),
-                    *(line(palette, words) for words in (*places, "" if fork.loss is None else numbers.decimals(fork.loss, 4))),
+                    styled_row(palette, (f"{'▶' if here else ' '} ", palette.accent)),
+                    styled_row(palette, (twig.stem, palette.dim), (fork.name, name)),
+                    *(
+                        styled_row(palette, words)
+                        for words in (*places, "" if fork.loss is None else numbers.decimals(fork.loss, 4))
+                    ),
                 ]
             )
         head, *drawn = table(palette, rows, shown, width)
@@ -233,12 +236,12 @@ class BranchesApart(ListOverlay):
             return
         palette, comparison = self.palette, self.comparison
         heads = ("loss", palette.strong), *((words, palette.dim) for words in (comparison.name, comparison.other, "minus"))
-        rows = [[line(palette, head) for head in heads]]
+        rows = [[styled_row(palette, head) for head in heads]]
         for words, losses in known:
             minus = losses.difference
             ink = palette.signed((minus > 0) - (minus < 0)) if minus == minus else palette.warning
             shown = f"{words}, {self._batch(losses.batch)}", numbers.plain(losses.mine), numbers.plain(losses.theirs)
-            rows.append([*(line(palette, each) for each in shown), line(palette, (numbers.wide(minus).strip(), ink))])
+            rows.append([*(styled_row(palette, each) for each in shown), styled_row(palette, (numbers.wide(minus).strip(), ink))])
         value = TableColumn(right=True, size=numbers.WIDE)
         head, *drawn = table(palette, rows, (TableColumn(gap=0), value, value, TableColumn()), width)
         yield ListRow(head)
@@ -267,11 +270,11 @@ class BranchesApart(ListOverlay):
         for name, sample in zip(names, (samples.mine, samples.theirs), strict=True):
             same, other = (sample, sample[:0]) if first is None else (sample[:first], sample[first:])
             primer = f"{name.ljust(room)}  {_shown(samples.primer)}"
-            yield ListRow(line(palette, (primer, palette.dim), _shown(same), (_shown(other), palette.second)))
+            yield ListRow(styled_row(palette, (primer, palette.dim), _shown(same), (_shown(other), palette.second)))
         yield from self._said(words, width)
 
     def _said(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[ListRow]:
-        return (ListRow(line(self.palette, (part, ink or self.palette.plain)), entry) for part in folded(words, width))
+        return (ListRow(styled_row(self.palette, (part, ink or self.palette.plain)), entry) for part in folded(words, width))
 
 
 def _shown(text: Text) -> str:
@@ -350,10 +353,10 @@ class StopsList(ListOverlay):
                 among = named if aligned else [cells for _, cells in group]
                 name = min(max(row_width(cells[-1]) for cells in among), most)
                 shown = (TableColumn(gap=0), TableColumn(gap=0, size=keys), TableColumn(gap=_STOP_GAP, size=name))
-                rows = table(palette, [(*cells[:2], shortened(palette, cells[2], name)) for _, cells in group], shown, width)
+                rows = table(palette, [(*cells[:2], shortened_row(palette, cells[2], name)) for _, cells in group], shown, width)
                 room = max(width - row_width(rows[0]) - _STOP_GAP, 0)
-                details = (line(palette, " " * _STOP_GAP, *self._details(entry, room, aligned)) for entry, _ in group)
-                found += [*[ListRow(())] * bool(found), ListRow(line(palette, (title, palette.dim)))]
+                details = (styled_row(palette, " " * _STOP_GAP, *self._details(entry, room, aligned)) for entry, _ in group)
+                found += [*[ListRow(())] * bool(found), ListRow(styled_row(palette, (title, palette.dim)))]
                 drawn = zip(group, rows, details, strict=True)
                 found += (ListRow((*row, *more), self._entries.index(entry)) for (entry, _), row, more in drawn)
         return found
@@ -365,7 +368,7 @@ class StopsList(ListOverlay):
         column, longest = (max(cell_len(step[i]) for step in steps) + 2 for i in (0, 1))
         beside = column + longest - 2 <= width
         rows = (explained(p, key, p.keyword, words, width, column=column if beside else 0) for key, words in steps)
-        head = text(p, "no breakpoints, watches or marks yet", p.dim)
+        head = text_box(p, "no breakpoints, watches or marks yet", p.dim)
         return clip(p, vstack(head, from_rows(chain.from_iterable(rows)), gap=int(beside)), width, 10**6)
 
     def _called(self, entry: StopOrMark, width: int) -> str:
@@ -387,7 +390,7 @@ class StopsList(ListOverlay):
         ink = palette.line if entry is self.chosen else palette.plain if enabled else palette.dim
         inks = palette.warning if enabled else palette.dim, palette.keyword if enabled else palette.dim, ink
         words = f"{sign} ", str(_key(entry)), self._called(entry, width)
-        first, second, third = (line(palette, part) for part in zip(words, inks, strict=True))
+        first, second, third = (styled_row(palette, part) for part in zip(words, inks, strict=True))
         return first, second, third
 
     def _details(self, entry: StopOrMark, room: int, aligned: bool) -> SegmentRow:
@@ -397,12 +400,12 @@ class StopsList(ListOverlay):
             words = [f"after {snapshot.program.writer.name(after.target)}" if after is not None else "the beginning"]
             if entry.branch != snapshot.state.branch:
                 words.append(f"on {entry.branch}")
-            text = cut(safe_text(entry.on_one_line), room, palette.glyphs)
-            return (Segment(text, palette.plain),) if text else line(palette, (", ".join(words), palette.dim))
+            text = truncated(safe_text(entry.on_one_line), room, palette.glyphs)
+            return (Segment(text, palette.plain),) if text else styled_row(palette, (", ".join(words), palette.dim))
         if isinstance(entry, Watch):
             return self._watched(entry, room, aligned)
         parts = [part for keyword, clause in clauses(entry) for part in ((f"{keyword} ", palette.keyword), f"{clause}  ")]
-        return line(palette, *parts)
+        return styled_row(palette, *parts)
 
     def _watched(self, watch: Watch, room: int, aligned: bool) -> SegmentRow:
         palette, snapshot = self.palette, self.snapshot
@@ -592,7 +595,7 @@ class FindingsList(ListOverlay):
             drawn = bar(palette, each.loss / most if np.isfinite(each.loss) else 1.0, min(max(width // 4, 4), 30))
             shown = numbers.plain(each.loss) if np.isfinite(each.loss) else "not finite"
             words = (each.option or "as it is", ink), (shown, ink), (drawn, palette.warning if own else palette.gate)
-            rows.append([line(palette, each) for each in words])
+            rows.append([styled_row(palette, each) for each in words])
         count = len(ranked[0].losses) if np.isfinite(ranked[0].loss) else len(max(ranked, key=lambda each: len(each.losses)).losses)
         since = batch_in_words(*divmod(ranked[0].since, self.snapshot.program.num_batches))
         batches = f"{count} batches from {since} on" if ranked[0].since else f"the first {count} batches"
@@ -622,7 +625,7 @@ class FindingsList(ListOverlay):
             return
         drawn = plot(palette, chosen.losses, min(width - 2, _MOST_CURVES), _CURVES, second=own.losses)
         heads = ("loss  ", palette.dim), (chosen.option, palette.gate), ("  as it is", palette.second)
-        yield ListRow(line(palette, "  ", *heads))
+        yield ListRow(styled_row(palette, "  ", *heads))
         yield from (ListRow((Segment("  "), *row)) for row in drawn.box.rows)
 
     def _chosen(self, finding: Finding) -> TriedOption | None:
@@ -672,7 +675,7 @@ class FindingsList(ListOverlay):
                 self.request("finding", finding, what)
 
     def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
-        return ListRow(line(self.palette, (f"{lead}{words}", ink)), entry)
+        return ListRow(styled_row(self.palette, (f"{lead}{words}", ink)), entry)
 
 
 # ------------------------------------------------------------------------------
@@ -736,7 +739,7 @@ class ArrayList(ListOverlay):
         rows = enumerate(table(palette, [self._cells(*each, wide=wide) for each in self._shown], sized, width))
         for title, listed in self._groups:
             if listed:
-                found += [*[ListRow(())] * bool(found), ListRow(line(palette, (title, palette.dim)))]
+                found += [*[ListRow(())] * bool(found), ListRow(styled_row(palette, (title, palette.dim)))]
                 found += (ListRow(row, i) for i, row in islice(rows, len(listed)))
         self._rows, self._rows_for = found, (palette, wide)
         return found
@@ -775,7 +778,9 @@ class ArrayList(ListOverlay):
     def _cells(self, ref: Ref, array: Array, what: Summary, *, wide: bool) -> list[SegmentRow]:
         """Return the name, the shape, the histogram, with `wide` the range, and the remarks."""
         palette, program = self.palette, self.snapshot.program
-        name = cut(transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", palette.glyphs), 10, palette.glyphs)
+        name = truncated(
+            transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", palette.glyphs), 10, palette.glyphs
+        )
         bad = what.entries - what.finite
         parts = [f"{bad} not finite"] if bad else []
         if what.peak is not None:
@@ -788,11 +793,11 @@ class ArrayList(ListOverlay):
             parts.append(f"{what.dead} dead")
         span = f"{numbers.compact(what.smallest)}⋯{numbers.compact(what.largest)}" if what.peak is not None and wide else ""
         return [
-            line(palette, name),
-            line(palette, ("×".join(map(str, array.shape)), palette.dim)),
+            styled_row(palette, name),
+            styled_row(palette, ("×".join(map(str, array.shape)), palette.dim)),
             (histogram(palette, what, _BINS),),
-            line(palette, span),
-            line(palette, (" · ".join(parts), palette.warning if bad else palette.dim)),
+            styled_row(palette, span),
+            styled_row(palette, (" · ".join(parts), palette.warning if bad else palette.dim)),
         ]
 
     # Keys

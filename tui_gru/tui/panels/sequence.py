@@ -36,10 +36,10 @@ from tui_gru.tui.draw import (
     bar,
     clip,
     from_rows,
-    line,
     row_width,
+    styled_row,
     table,
-    text,
+    text_box,
     vstack,
 )
 from tui_gru.tui.keys import with_keys
@@ -108,9 +108,9 @@ class Sequence(CellPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         if not predicts_characters(snapshot):
-            width, height = self.canvas(width, height, partial(panels.imported.whole_size, self.palette, snapshot))
+            width, height = self.canvas(width, height, partial(panels.imported.batch_size_in_cells, self.palette, snapshot))
             return panels.imported.imported_sequence(self.palette, snapshot, self._view.row, width, height)
-        width, height = self.canvas(width, height, partial(whole_size, snapshot))
+        width, height = self.canvas(width, height, partial(sequence_size, snapshot))
         return clip(self.palette, sequence(self.palette, snapshot, self._view, width, height), width, height)
 
     def _summed_up(self, snapshot: Snapshot) -> list[str] | None:
@@ -243,7 +243,7 @@ def _whole(snapshot: Snapshot) -> _Layout:
     return _layout(snapshot, 10**6, 10**6)
 
 
-def whole_size(snapshot: Snapshot) -> Size:
+def sequence_size(snapshot: Snapshot) -> Size:
     """Return the size of the batch with all rows, all timesteps and the full flow of the gradient, in cells."""
     layout, steps = _whole(snapshot), snapshot.config.seq_length
     states = max(len(layer.states) for layer in snapshot.program.layers)
@@ -303,7 +303,7 @@ def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lin
             if not rows or room - len(rows) >= len(flow) + 4:
                 rows += [(), *flow_table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
         return rows
-    return columns(palette, snapshot, flows, layout, width, lines=lines)
+    return flow_columns(palette, snapshot, flows, layout, width, lines=lines)
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> SegmentRow:
@@ -450,7 +450,7 @@ _SCALE = f"bar: {DECADES} powers of ten"
 NARROW = 7  # cells; a narrower column has no room for a number
 
 
-def inks(palette: Palette) -> tuple[Style, ...]:
+def path_styles(palette: Palette) -> tuple[Style, ...]:
     """Return the styles of the paths: solid colours, with letters in the colour of the background."""
     reverse = Style(reverse=True)
     return tuple(ink + reverse for ink in palette.paths)
@@ -489,7 +489,7 @@ def _both(letter: str, word: str) -> str:
     return letter if word == letter else f"{letter} {word}"
 
 
-def columns(
+def flow_columns(
     palette: Palette, snapshot: Snapshot, flows: Mapping[str, abc.Sequence[Flow | None]], at: _Layout, width: int, *, lines: int
 ) -> list[SegmentRow]:
     """Draw the flow below the columns of the sequence, in two `lines` or more, with what they are where `width` has room for it.
@@ -519,7 +519,7 @@ def columns(
     cells = []
     for t in at.steps:
         here = flows[first][t]
-        parts = stacked(palette, paths, None if here is None else here.shares, inner)
+        parts = stacked_bar(palette, paths, None if here is None else here.shares, inner)
         cells.append((Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2))))
     return [*rows, _line(palette, snapshot, first, "paths", cells, at, width, ("share of each path", "shares"))]
 
@@ -608,7 +608,7 @@ def flow_table(
     own = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
     head += f"{own:>8}{from_side:>8}{f'on to {on_to}':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
-    for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
+    for (letter, word), ink in zip(paths, cycle(path_styles(palette)), strict=False):
         word = "" if word == letter or len(word) > wide - 3 else word  # the border has all of them
         heading += [Segment(" "), Segment(letter, ink), Segment(f" {word}".ljust(wide - 2), palette.dim)]
     rows: list[SegmentRow] = [tuple(heading)]
@@ -625,7 +625,7 @@ def flow_table(
             row.append(Segment(palette.glyphs.blank.rjust(11), palette.blank))
         else:
             row += [_number(palette, here.handed_on, 11, palette.plain, left=False), Segment(" ")]
-            row += stacked(palette, paths, here.shares, stack)
+            row += stacked_bar(palette, paths, here.shares, stack)
             for share in (here.shares or ()) if paths else ():
                 row.append(Segment(f" {share * 100:5.1f} %".ljust(wide), palette.plain))
         rows.append(tuple(row))
@@ -634,14 +634,14 @@ def flow_table(
     return rows
 
 
-def stacked(
+def stacked_bar(
     palette: Palette, paths: abc.Sequence[tuple[str, str]], shares: abc.Sequence[float] | None, width: int
 ) -> list[Segment]:
     """Draw a bar of `width` cells divided by the shares, each part in its colour and letter; blank without shares."""
     if shares is None:
         return [Segment(" " * width)]
     cells = _divided(shares, width)
-    parts = zip(paths, cells, cycle(inks(palette)), strict=False)
+    parts = zip(paths, cells, cycle(path_styles(palette)), strict=False)
     return [Segment(letter * count, ink) for (letter, _), count, ink in parts if count]
 
 
@@ -765,7 +765,7 @@ class Samples(SnapshotPanel):
         for after, sample in pairwise(samples[len(detailed) - 1 :]):
             place = _place(snapshot, sample) if sample.tick != after.tick else ""
             older = _text(palette, sample, width, word, most=1, newest=False)
-            shown = vstack(shown, *([text(palette, place, palette.dim)] if place else []), older)
+            shown = vstack(shown, *([text_box(palette, place, palette.dim)] if place else []), older)
         return clip(palette, shown, width, 10**6)
 
 
@@ -844,7 +844,7 @@ def _draws(palette: Palette, sample: Sample, width: int, height: int, rows: int)
         if cut is not None and shown[-1] + 1 == cut:
             for each in cells.values():
                 each[-1] = transliterate("…", palette.glyphs), palette.dim
-        lined = [[line(palette, (name, palette.dim)), *((Segment(*each),) for each in cells[name])] for name in names]
+        lined = [[styled_row(palette, (name, palette.dim)), *((Segment(*each),) for each in cells[name])] for name in names]
         of_draw = TableColumn(gap=1, right=True, size=size - 1)
         lines.append(from_rows(table(palette, lined, (TableColumn(gap=0, size=_LEAD - 1), *[of_draw] * len(shown)), width)))
     return vstack(*lines, gap=1)
@@ -876,7 +876,7 @@ def _parted(palette: Palette, samples: abc.Sequence[Sample], width: int, word: s
     one, other = samples
     at = next((i for i, pair in enumerate(zip(one.draws, other.draws, strict=False)) if pair[0].index != pair[1].index), None)
     if at is None:
-        return text(palette, "\n".join(folded("Both have said the same.", width)), palette.dim)
+        return text_box(palette, "\n".join(folded("Both have said the same.", width)), palette.dim)
     reads = [_read(palette, sample, at)[0] for sample in sorted(samples, key=lambda sample: sample.sampler != "tutorial")]
     words = f"They part at {word} {at + 1}: one has read {reads[0]} again, the other {reads[1]}."
-    return text(palette, "\n".join(folded(transliterate(words, palette.glyphs), width)), palette.dim)
+    return text_box(palette, "\n".join(folded(transliterate(words, palette.glyphs), width)), palette.dim)

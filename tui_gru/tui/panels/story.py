@@ -23,12 +23,12 @@ from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import in_line
 from tui_gru.engine import numbers
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, CellRow, SegmentRow, TableColumn, clip, from_rows, line, table
+from tui_gru.tui.draw import Box, CellRow, SegmentRow, TableColumn, clip, from_rows, styled_row, table
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import SnapshotPanel, Titles
 from tui_gru.tui.panels.time import baselines_of
-from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, at_steps, axis_of, joined, label, ticks
-from tui_gru.tui.theme import Palette, cut, folded, transliterate
+from tui_gru.tui.plots import Axis, Dots, Envelope, Scale, at_steps, axis_of, interpolated, label, ticks
+from tui_gru.tui.theme import Palette, folded, transliterate, truncated
 from tui_gru.tui.written import AnyArray
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def line_chart(
         if isinstance(curve.values, Envelope):
             edges = scale.edges(dots.across)
             drawn = curve.values.columns(edges)
-            low, high = joined(curve.values, axis, axis.parts(drawn.low), axis.parts(drawn.high), edges)
+            low, high = interpolated(curve.values, axis, axis.parts(drawn.low), axis.parts(drawn.high), edges)
             if curve.ink is None:
                 nothing = np.full(dots.across, np.nan)
                 dots.draw_long(low, high, nothing, np.zeros(dots.across), palette.faint, 1, faint=True)
@@ -322,7 +322,7 @@ class StoryPanel(SnapshotPanel):
         story, palette = self.story, self.palette
         if story is None or not story.count:
             words = "no batch has been finished yet" if story is not None else "reading what is stored of every batch"
-            return clip(palette, from_rows([line(palette, (words, palette.dim))]), width, height)
+            return clip(palette, from_rows([styled_row(palette, (words, palette.dim))]), width, height)
         margin, said = next((columns for least, *columns in _COLUMNS if width >= least), (0, 0))
         self.margin, self.scale = margin, BatchScale(story.count, max(width - margin - said, 1), self.logarithmic)
         charts = list(self._charts(snapshot, story))
@@ -348,11 +348,11 @@ class StoryPanel(SnapshotPanel):
             cells.put(
                 column, transliterate("│", palette.glyphs) if under in (" ", "╌", palette.glyphs.blank) else under, palette.strong
             )
-        name = cut(transliterate(row.name, palette.glyphs), max(margin - len(row.number) - 2, 0), palette.glyphs)
+        name = truncated(transliterate(row.name, palette.glyphs), max(margin - len(row.number) - 2, 0), palette.glyphs)
         gap = " " * max(margin - cell_len(name) - len(row.number) - 1, 0)
         number = f"{gap}{row.number} "[-max(margin - cell_len(name), 0) :] if margin else ""
         value, words = (transliterate(part, palette.glyphs) for part in row.said)
-        words = cut(words, max(said - _VALUE - 2, 0), palette.glyphs) if said > _VALUE + 2 else ""
+        words = truncated(words, max(said - _VALUE - 2, 0), palette.glyphs) if said > _VALUE + 2 else ""
         return (
             Segment(name, palette.strong if row.is_title else palette.plain),
             Segment(number, palette.dim),
@@ -721,7 +721,7 @@ def _framed(
         if below.free(max(column - 1, 0), min(len(words) + 1, scale.width - max(column - 1, 0))):
             below.put(column, words, palette.dim)
     for each in (*rows, ChartRow("", "", below)):
-        number = cut(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
+        number = truncated(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
         yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
 
 
@@ -803,7 +803,7 @@ class RatesPanel(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette = self.palette
-        rows = [line(palette, (self.sentence, palette.strong)), ()]
+        rows = [styled_row(palette, (self.sentence, palette.strong)), ()]
         listed, chart = list(self._listed()), list(self._chart(width - _LIST, height - 4))
         for i in range(max(len(listed), len(chart))):
             left = listed[i] if i < len(listed) else ()
@@ -813,12 +813,12 @@ class RatesPanel(SnapshotPanel):
 
     def _listed(self) -> Iterator[SegmentRow]:
         palette, best = self.palette, self.best
-        yield line(palette, ("    rate       loss", palette.dim))
+        yield styled_row(palette, ("    rate       loss", palette.dim))
         for trial in self.trials:
             ink = palette.warning if trial.rate == self.own else palette.strong if trial is best else palette.plain
             loss = numbers.plain(trial.loss) if math.isfinite(trial.loss) else "not finite"
             words = " yours" if trial.rate == self.own else " best" if trial is best and self.done else ""
-            yield line(palette, (f"{numbers.significant(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
+            yield styled_row(palette, (f"{numbers.significant(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
 
     def _chart(self, width: int, height: int) -> Iterator[SegmentRow]:
         """Yield the loss over the rate, both on logarithmic scales, and an axis with the rates that are powers of ten."""
@@ -871,7 +871,7 @@ class RunsCompared(SnapshotPanel):
         palette, compared = self.palette, self.compared
         one, other = compared.names
         rows = [
-            [line(palette, (name, palette.dim)), line(palette, mine), line(palette, theirs)]
+            [styled_row(palette, (name, palette.dim)), styled_row(palette, mine), styled_row(palette, theirs)]
             for name, mine, theirs in compared.differing
         ]
         heads = (TableColumn("what differs", gap=0), TableColumn(one, size=max((width - 24) // 2, 8), least=8), TableColumn(other))
@@ -879,12 +879,14 @@ class RunsCompared(SnapshotPanel):
         found.append((Segment("loss   "), Segment(f"{one}   ", palette.gate), Segment(other, palette.second)))
         found += [*self._chart(width), ()]
         for name, findings in zip(compared.names, compared.findings, strict=True):
-            found.append(line(palette, (f"findings of {name} alone: {len(findings) or 'none'}", palette.strong)))
-            found += [line(palette, part) for finding in findings for part in folded(f"{finding.title}: {finding.meaning}", width)]
-        found += [(), line(palette, ("samples", palette.strong))]
+            found.append(styled_row(palette, (f"findings of {name} alone: {len(findings) or 'none'}", palette.strong)))
+            found += [
+                styled_row(palette, part) for finding in findings for part in folded(f"{finding.title}: {finding.meaning}", width)
+            ]
+        found += [(), styled_row(palette, ("samples", palette.strong))]
         for samples in compared.samples:
             for (when, drawn), ink in zip(samples, (palette.gate, palette.second), strict=True):
-                shown = cut(drawn.replace("\n", "⏎"), width - len(when) - 2, palette.glyphs)
+                shown = truncated(drawn.replace("\n", "⏎"), width - len(when) - 2, palette.glyphs)
                 found += [(Segment(f"{when}  ", palette.dim), Segment(shown, ink))] if when else []
         return clip(palette, from_rows(found), width, len(found))
 

@@ -24,7 +24,7 @@ from tui_gru.engine import numbers
 from tui_gru.engine.model import UPDATES
 from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, clip, from_rows, line, row_width, shortened
+from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, clip, from_rows, row_width, shortened_row, styled_row
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
 from tui_gru.tui.plots import (
@@ -103,7 +103,7 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
         return (Segment(" "), *_fitting(palette, items, width - 2)) if width > 1 else ()
     room = first - 1 - len(_GAP) - reserved - len(_GAP)
     if (title := snapshot.config.source.title) and room >= min(_SHORTENED, cell_len(title)):
-        position.insert(0, _Item(shortened(palette, line(palette, (title, palette.dim)), room), 0))
+        position.insert(0, _Item(shortened_row(palette, styled_row(palette, (title, palette.dim)), room), 0))
     taken = [(_fitting(palette, position, first - 1), 1)]
     usual = row_width(settings) <= second - first - _PHASE - 2 * len(_GAP) and width >= _WORDS
     if first < width:
@@ -134,7 +134,7 @@ def _fitting(palette: Palette, items: Sequence[_Item], room: int) -> SegmentRow:
         if sum(each.width + len(_GAP) for each in (*fitting_items, item)) - len(_GAP) <= room:
             fitting_items.append(item)
     if items and not fitting_items:
-        return shortened(palette, max(items, key=lambda item: item.need).parts, max(room, 0))
+        return shortened_row(palette, max(items, key=lambda item: item.need).parts, max(room, 0))
     shown = [item.parts for item in items if item in fitting_items]
     return tuple(part for i, parts in enumerate(shown) for part in ((Segment(_GAP),) if i else ()) + parts)
 
@@ -148,7 +148,7 @@ def _position(palette: Palette, snapshot: Snapshot, *, words: bool) -> tuple[lis
     source = snapshot.config.source
     if not source.can(Ability.TRAIN):
         places = (source.places[0], source.places[at.batch], source.places[-1]) if source.places else ()
-        items = [_Item(line(palette, places[1]), 9)] if places else []
+        items = [_Item(styled_row(palette, places[1]), 9)] if places else []
         reserved = max(map(cell_len, places), default=-len(_GAP)) + len(_GAP)
         counted = []
     else:
@@ -159,7 +159,7 @@ def _position(palette: Palette, snapshot: Snapshot, *, words: bool) -> tuple[lis
     for name, value, most, need in counted:
         total = "" if most is None else f"{' of ' if words else '/'}{most:,}"
         if name != "t" or in_a_loop:
-            items.append(_Item(line(palette, f"{name} ", (f"{value + 1:,}", palette.strong), (total, palette.dim)), need))
+            items.append(_Item(styled_row(palette, f"{name} ", (f"{value + 1:,}", palette.strong), (total, palette.dim)), need))
         widest = f"{value + 1:,}" if most is None else f"{most:,}"
         reserved += len(name) + 1 + len(widest) + len(total) + len(_GAP)
     return items, reserved - len(_GAP)
@@ -172,7 +172,7 @@ def _phase(palette: Palette, snapshot: Snapshot) -> tuple[SegmentRow, SegmentRow
     if config.source.can(Ability.TRAIN):
         settings = ["learning on" if snapshot.settings.learning else "learning off", *_rule(snapshot)]
         settings += [f"carry {config.carry}"] if config.carry != "detach" else []
-    return line(palette, (snapshot.position.phase, palette.strong)), line(palette, (", ".join(settings), palette.dim))
+    return styled_row(palette, (snapshot.position.phase, palette.strong)), styled_row(palette, (", ".join(settings), palette.dim))
 
 
 def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_Item]:
@@ -180,7 +180,7 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
     items: list[_Item] = []
 
     def add(words: str, ink: Style, need: int) -> None:
-        items.append(_Item(line(palette, (words, ink)), need))
+        items.append(_Item(styled_row(palette, (words, ink)), need))
 
     behind = snapshot.newest.tick - snapshot.position.tick if snapshot.config.source.can(Ability.TRAIN) else 0
     if not snapshot.finite:
@@ -193,7 +193,7 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
         add(machine.short, palette.warning if machine.warning else palette.plain, 9 if machine.warning else 6)
     if count := len(snapshot.findings):
         sign, words = (f"{palette.glyphs.here} ", palette.warning), numbers.counted(count, "finding")
-        items.append(_Item(line(palette, sign, words), 7))
+        items.append(_Item(styled_row(palette, sign, words), 7))
     if behind:
         part = int(100 * snapshot.position.tick / snapshot.newest.tick)
         place = f"{numbers.counted(behind, 'line')} back" if behind < 100 else f"at {part} % of the run"
@@ -233,7 +233,7 @@ def _loss_words(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
     if loss is None:
         return ()
     label = "last loss" if label == _LAST and width < _WORDS else label
-    return line(palette, (f"{label} ", palette.dim), (numbers.plain(loss), palette.strong))
+    return styled_row(palette, (f"{label} ", palette.dim), (numbers.plain(loss), palette.strong))
 
 
 def _loss(snapshot: Snapshot) -> tuple[str, float | None]:

@@ -23,11 +23,11 @@ from tui_gru.engine.numbers import counted, decimals
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot, View
-from tui_gru.tui.draw import Box, CellRow, Ref, SegmentRow, bar, clip, column_signs, from_rows, line, merged
+from tui_gru.tui.draw import Box, CellRow, Ref, SegmentRow, bar, clip, column_signs, from_rows, merged_segments, styled_row
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.matrix import levels
 from tui_gru.tui.panel import SnapshotPanel, Titles
-from tui_gru.tui.theme import LEVELS, Palette, cut, in_context, one_cell, transliterate
+from tui_gru.tui.theme import LEVELS, Palette, in_context, one_cell, transliterate, truncated
 
 SORTS = ("by feature", "by variation", "by number", "like this one", "by loss without")
 _WIDE, _NARROW = 100, 60  # least width of the panel for names of features beside units, and for what is at the right of the map
@@ -268,7 +268,7 @@ class UnitsMap(SnapshotPanel):
                 rows.append((*self._heading(palette, each, label, here), gap, *self._probed(palette, each, columns, wide=wide)))
                 continue
             drawn = [table[code] for code in next(codes).tolist()]
-            cells = merged((segment.text for segment in drawn), (segment.style for segment in drawn))
+            cells = merged_segments((segment.text for segment in drawn), (segment.style for segment in drawn))
             rows.append((*self._named(palette, each, label), *cells, gap, *self._beside(palette, each, columns)))
         rows += self._foot(palette, label, here, width, height - len(rows))
         return clip(palette, from_rows(rows), width, height)
@@ -300,7 +300,7 @@ class UnitsMap(SnapshotPanel):
         if beside := label - self._label:
             what = str(self.notes[unit].what) if self._is_followed(unit) else ""
             words = what if self._sort != SORTS[0] else _TURNED if self._is_turned(unit) else ""
-            yield Segment(cut(words, beside - 1, palette.glyphs).ljust(beside), palette.dim)
+            yield Segment(truncated(words, beside - 1, palette.glyphs).ljust(beside), palette.dim)
 
     def _heading(self, palette: Palette, name: str, label: int, here: slice) -> Iterator[Segment]:
         """Draw a feature over the text, above the units that follow it; its name comes after it where the label is narrow."""
@@ -309,7 +309,7 @@ class UnitsMap(SnapshotPanel):
             feature = self._chosen or next(each for each in self.activity.known if each.name == name)
             all_of = self.activity.over_text(feature)
             values = all_of[here] / (all_of.max(initial=0.0) or 1.0)
-        yield Segment(cut(name, label - 1, palette.glyphs).ljust(label), palette.gate + Style(bold=True))
+        yield Segment(truncated(name, label - 1, palette.glyphs).ljust(label), palette.gate + Style(bold=True))
         yield Segment(column_signs(palette, values, self._cell), palette.gate)
 
     def _probed(self, palette: Palette, name: str, columns: Sequence[tuple[str, int]], *, wide: bool) -> Iterator[Segment]:
@@ -432,7 +432,7 @@ class UnitsMap(SnapshotPanel):
         shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
         heads = "the state after each character, in its two main directions:", "the states in their two main directions:"
         head = next((head for head in heads if len(f"{head} {shares} of the variance") <= width), heads[-1])
-        yield line(palette, (f"{head} {shares} of the variance", palette.dim))
+        yield styled_row(palette, (f"{head} {shares} of the variance", palette.dim))
         key = activity, palette, map_width, map_height
         if self._drawn is None or self._drawn[0] != key:
             self._drawn = key, *self._all_states(palette, map_width, map_height)
@@ -473,7 +473,7 @@ class UnitsMap(SnapshotPanel):
             written = f"{lasts:7.1f}" if np.isfinite(lasts) else "no end"
             turns = f"{2 * np.pi / abs(np.angle(value)):.1f} ×2" if value.imag else ""
             rows.append((f"{abs(value):6.3f}  {drawn:<8}{written:>7}   {turns:>8}", ink))
-        return [(cut(transliterate(words, palette.glyphs), _SCALES, palette.glyphs), each) for words, each in rows[:height]]
+        return [(truncated(transliterate(words, palette.glyphs), _SCALES, palette.glyphs), each) for words, each in rows[:height]]
 
     def _char(self, at: int) -> str:
         return self.activity.text[at] if self.activity.text else "·"
@@ -670,7 +670,7 @@ def _table(palette: Palette, width: int, unit: bool, coloured: bool) -> tuple[Se
 
 def _line(palette: Palette, words: str, width: int, right: str) -> SegmentRow:
     words, right = transliterate(words, palette.glyphs), transliterate(right, palette.glyphs)
-    words = cut(words, width, palette.glyphs)
+    words = truncated(words, width, palette.glyphs)
     room = width - cell_len(words) - 2
     right = right if cell_len(right) <= room else ""
     return (Segment(words, palette.plain), Segment(" " * (room + 2 - cell_len(right))), Segment(right, palette.dim))

@@ -35,15 +35,15 @@ from tui_gru.tui.draw import (
     TableColumn,
     bars,
     clip,
-    columns,
     from_rows,
     hstack,
-    line,
+    in_columns,
     quieted,
     refs_of,
     row_width,
+    styled_row,
     table,
-    text,
+    text_box,
     vstack,
 )
 from tui_gru.tui.matrix import CELL, LEAST_CELLS, NAME, MatrixView
@@ -544,7 +544,7 @@ class Softmax(CellPanel):
                 )
                 for row in lines[line]
             )
-            return clip(palette, columns(*blocks, gap=_GAP), width, tall)
+            return clip(palette, in_columns(*blocks, gap=_GAP), width, tall)
 
         def draw(index: int) -> SegmentRow:
             line, row = divmod(index, tall)
@@ -569,21 +569,21 @@ class Softmax(CellPanel):
         shown, rows = window(batch, height - 1, self._view.row), list[list[SegmentRow]]()
         for i, number in zip(shown, named_rows(shown, batch, palette.glyphs.vertical_ellipsis, ""), strict=True):
             ink = palette.dim if self._view.row not in (None, i) else palette.plain
-            rows.append([line(palette, (number, palette.dim))])
+            rows.append([styled_row(palette, (number, palette.dim))])
             if i is not None:
-                rows[-1].append(line(palette, (written_char(targets[i], palette.glyphs), palette.target)))
+                rows[-1].append(styled_row(palette, (written_char(targets[i], palette.glyphs), palette.target)))
             if i is not None and y_hat is not None:
                 target = vocabulary.index(targets[i])
                 chance = float(y_hat[i, target])
                 tint = ink if ink is palette.dim else palette.unit(chance)
                 rows[-1].append((Cell.of(numbers.unit(chance), tint, Ref(name, (i, target))),))
                 surprise = -log_chances[i] if log_chances is not None else -math.log(chance) if chance else None
-                rows[-1].append(line(palette, (palette.glyphs.blank if surprise is None else numbers.plain(surprise), ink)))
+                rows[-1].append(styled_row(palette, (palette.glyphs.blank if surprise is None else numbers.plain(surprise), ink)))
                 for k in np.argsort(-np.nan_to_num(y_hat[i]), kind="stable")[:said].tolist():
                     char = Segment(f"{written_char(vocabulary[k], palette.glyphs)} ", palette.strong if k == target else ink)
                     rows[-1].append((char, Cell.of(numbers.unit(y_hat[i, k]), ink, Ref(name, (i, k)))))
             elif i is not None:
-                rows[-1].append(line(palette, (palette.glyphs.blank, palette.blank)))
+                rows[-1].append(styled_row(palette, (palette.glyphs.blank, palette.blank)))
             rows[-1] += [()] * (len(columns) - len(rows[-1]))
         return table(palette, rows, columns, width)
 
@@ -606,7 +606,7 @@ class Softmax(CellPanel):
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
         number = str(row + 1).rjust(len(str(snapshot.config.batch_size)))
-        name = text(palette, f"row {number}" if width >= _NAMED else number, palette.dim)
+        name = text_box(palette, f"row {number}" if width >= _NAMED else number, palette.dim)
         drawn = bars(
             palette,
             None if y_hat is None else [float(y_hat[i]) for i in shown if i is not None],
@@ -625,7 +625,7 @@ class Softmax(CellPanel):
             wants = f"wants {written_char(char, palette.glyphs)}"
             forms = (f"reads {read}, {wants}" if read else wants), wants, ""
             words = next(words for words in forms if cell_len(words) <= max(width - name.width - 1, 0))
-            drawn = replace(vstack(drawn, text(palette, words, palette.dim), gap=_TOLD - 1), axis=drawn.axis)
+            drawn = replace(vstack(drawn, text_box(palette, words, palette.dim), gap=_TOLD - 1), axis=drawn.axis)
         block = hstack(name, drawn)
         return quieted(palette, block) if self._view.row not in (None, row) else block
 
@@ -716,11 +716,11 @@ class LossTerms(CellPanel):
         return snapshot.line is not None and snapshot.line.target in (*snapshot.program.loss_names[1:], "loss")
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        width, height = self.canvas(width, height, partial(whole_size, snapshot))
+        width, height = self.canvas(width, height, partial(table_size, snapshot))
         return clip(self.palette, terms(self.palette, snapshot, self._view.row, width, height), width, height)
 
 
-def whole_size(snapshot: Snapshot) -> Size:
+def table_size(snapshot: Snapshot) -> Size:
     """Return the size of the table with all timesteps and rows, of ① above it and the loss below it, in cells."""
     config = snapshot.config
     return Size(_NAMES + 2 + _TERM * config.seq_length + 3 * _WORDS, config.batch_size + _FIXED + 4)
@@ -763,10 +763,10 @@ class TermWriter(NamedTuple):
         words = width - label - _TERM * len(steps)
         if words >= _WORDS and written:
             what = " log chance" if self._log and words > _WORDS else ""
-            written[0] = (*written[0], *line(palette, (f"   {self._written(self.names.row)}{what}", palette.dim)))
+            written[0] = (*written[0], *styled_row(palette, (f"   {self._written(self.names.row)}{what}", palette.dim)))
         third = self._line((self._written(self.names.timestep), palette.strong), [self._timestep_term(t) for t in steps], label)
         if words >= _WORDS:
-            third = (*third, *line(palette, ("   −their mean" if self._log else "   their mean", palette.dim)))
+            third = (*third, *styled_row(palette, ("   −their mean" if self._log else "   their mean", palette.dim)))
         lines = [self._heads(steps, label), *written, third] if heads else [third]
         spare = room - len(lines)
         if spare > 0:
@@ -789,16 +789,16 @@ class TermWriter(NamedTuple):
 
     def _line(self, name: tuple[str, Style], cells: list[SegmentRow], label: int) -> SegmentRow:
         """Draw a row of the table: each cell at the right of its column."""
-        [head] = line(self.palette, name)
+        [head] = styled_row(self.palette, name)
         blank = Segment(" " * (label - cell_len(head.text)))
         return (head, blank, *(segment for cell in cells for segment in (Segment(" " * (_TERM - row_width(cell))), *cell)))
 
     def _heads(self, steps: range, label: int) -> SegmentRow:
         palette, current = self.palette, self.snapshot.timestep
-        cells = [line(palette, (f"t {t + 1}", palette.accent if t == current else palette.dim)) for t in steps]
+        cells = [styled_row(palette, (f"t {t + 1}", palette.accent if t == current else palette.dim)) for t in steps]
         ends = steps.start > 0, steps.stop < self.snapshot.config.seq_length
         before, after = (palette.glyphs.ellipsis if cut else "" for cut in ends)
-        return (*self._line((before, palette.dim), cells, label), *line(palette, (f" {after}" if after else "", palette.dim)))
+        return (*self._line((before, palette.dim), cells, label), *styled_row(palette, (f" {after}" if after else "", palette.dim)))
 
     def _row_term(self, i: int, t: int) -> SegmentRow:
         """Draw ② of a row at a timestep, on a colour that says its size."""
@@ -831,7 +831,7 @@ class TermWriter(NamedTuple):
         """Draw the entries of ① that count, of as many rows as fit: in a cross-entropy those of the targets."""
         palette, name, snapshot = self.palette, self.names.entry, self.snapshot
         values, t, row = snapshot.value(name), snapshot.position.t, self.row or 0
-        head = line(
+        head = styled_row(
             palette, (f"{self._written(name)} t {t + 1}".ljust(label), palette.accent if self._fresh(name) else palette.dim)
         )
         if self._log:
@@ -858,11 +858,11 @@ class TermWriter(NamedTuple):
             case formula:
                 words = writer.text(formula) if formula is not None else ""
         name = ("loss", palette.accent if fresh else palette.plain)
-        found = line(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
+        found = styled_row(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
         if not self._log or self.snapshot.minus:
             return found
         guess = numbers.plain(math.log(max(self.snapshot.config.sizes["V"], 2)))
-        more = line(palette, (f"   a blind guess costs {guess}", palette.dim))
+        more = styled_row(palette, (f"   a blind guess costs {guess}", palette.dim))
         return (*found, *more) if row_width((*found, *more)) <= width else found
 
     def _badge(self) -> Box:
@@ -875,7 +875,7 @@ class TermWriter(NamedTuple):
             return EMPTY
         entry, prediction = program.lines[self.names.entry], program.writer.name(self.names.prediction)
         words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
-        return text(self.palette, f"{self.palette.glyphs.not_finite} {words}", self.palette.warning)
+        return text_box(self.palette, f"{self.palette.glyphs.not_finite} {words}", self.palette.warning)
 
     def _fresh(self, name: str) -> bool:
         """Return True if the line just executed has computed the term."""

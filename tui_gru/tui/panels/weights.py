@@ -29,22 +29,22 @@ from tui_gru.tui.draw import (
     SegmentRow,
     TableColumn,
     clip,
-    columns,
-    flow,
     flow_size,
     from_rows,
     hstack,
+    in_columns,
     refs_of,
     table,
-    text,
+    text_box,
     titled,
     vstack,
+    wrapped_boxes,
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import MatrixView
 from tui_gru.tui.panel import CellPanel, PanelGroup, Titles
 from tui_gru.tui.theme import Palette, written_char
-from tui_gru.tui.written import ENTRIES, AnyArray, matrix, scale_of
+from tui_gru.tui.written import ENTRIES, AnyArray, bracketed_matrix, scale_of
 
 # ------------------------------------------------------------------------------
 # Sheets: all parameters of a small model, or their gradients, or their last changes, as matrices side by side.
@@ -151,7 +151,7 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
 @lru_cache(maxsize=16)
 def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, spacing: Spacing) -> Box:
     named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
-    return flow(_drawn_ways(palette, kind, program, entries, spacing._replace(gap=0), named)[way], width, gap=spacing.gap)
+    return wrapped_boxes(_drawn_ways(palette, kind, program, entries, spacing._replace(gap=0), named)[way], width, gap=spacing.gap)
 
 
 @lru_cache(maxsize=16)
@@ -175,7 +175,9 @@ def _matrix(
     """Draw the matrix of a parameter. A step changes few of them."""
     array = None if entry.data is None else np.frombuffer(entry.data, entry.dtype).reshape(entry.shape)
     refs = kind.refs(program, entry.name)
-    return matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs, marked=marked)
+    return bracketed_matrix(
+        palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs, marked=marked
+    )
 
 
 def _ways(
@@ -193,7 +195,7 @@ def _ways(
     boxes, compact = {}, spacing.compact
     for entry, box in zip(entries, matrices, strict=True):
         name = entry.name
-        title = text(palette, kind.sign + name, palette.accent if entry.picked else palette.dim)
+        title = text_box(palette, kind.sign + name, palette.accent if entry.picked else palette.dim)
         of_matrix = len(program.names[name].axes) == 2
         if named and of_matrix:
             boxes[name] = _named(palette, program, entry, title, box, compact=compact, rows=name in first)
@@ -246,7 +248,7 @@ def _blank_ways(
     return _ways(palette, kind, program, entries, boxes, spacing, named=named)
 
 
-def widest(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, near: Spacing) -> Spacing:
+def widest_spacing(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, near: Spacing) -> Spacing:
     """Return the spacing with the most cells between columns that takes no row and no name more than `near`, within `room` of this
     width."""
     named, _, least = _arrangement(palette, WEIGHTS, program, names, width, near)
@@ -257,7 +259,7 @@ def widest(palette: Palette, program: Program, names: tuple[str, ...], width: in
     return near
 
 
-def size_of(palette: Palette, program: Program, names: tuple[str, ...], width: int, spacing: Spacing) -> Size:
+def sheet_size(palette: Palette, program: Program, names: tuple[str, ...], width: int, spacing: Spacing) -> Size:
     """Return the size of a sheet of these parameters at this width, whatever their numbers are."""
     return _arrangement(palette, WEIGHTS, program, names, width, spacing)[-1]
 
@@ -281,7 +283,7 @@ def _named(palette: Palette, program: Program, entry: _Entry, title: Box, box: B
         return written_char(vocabulary[at], palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
 
     (down, across), (count, columns) = program.names[entry.name].axes, entry.shape
-    lead = [text(palette, short(down, i), palette.dim) for i in range(count)] if rows else []
+    lead = [text_box(palette, short(down, i), palette.dim) for i in range(count)] if rows else []
     width = max((each.width for each in lead), default=-1) + 1
     head = CellRow(width + box.width)
     for part in title.rows[0]:
@@ -369,7 +371,7 @@ class Overview(CellPanel):
         beside = norms + max(cell_len(" ".join(group)) for group in groups) if groups else 0
         shown = self._all(snapshot, width, height, beside) if self.mode == "all" else self._one(snapshot, width, height)
         if groups and shown.width + _GAP + beside <= width and len(groups) < max(shown.height, height):
-            shown = columns(shown, self._norms(snapshot, groups), gap=_GAP)
+            shown = in_columns(shown, self._norms(snapshot, groups), gap=_GAP)
         return clip(self.palette, shown, width, shown.height)
 
     def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
@@ -381,7 +383,7 @@ class Overview(CellPanel):
         return self._sheet(snapshot, kind, width, spacing)
 
     def _sheet_size(self, snapshot: Snapshot, width: int, spacing: Spacing) -> Size:
-        return size_of(self.palette, snapshot.program, self._names(snapshot), width, spacing)
+        return sheet_size(self.palette, snapshot.program, self._names(snapshot), width, spacing)
 
     def _in_rows(self, snapshot: Snapshot, width: int, height: int, spacing: Spacing) -> Spacing:
         """Return a spacing without rows between matrices where they would not fit into the height."""
@@ -398,13 +400,15 @@ class Overview(CellPanel):
         least = self._sheet_size(snapshot, width, spacing).width
         across = max((width + _GAP) // (least + _GAP), 1)
         room, names = width - (beside + _GAP if least + _GAP + beside <= width else 0), self._names(snapshot)
-        spacing = spacing if across > 1 else widest(self.palette, snapshot.program, names, width, room, spacing)
+        spacing = spacing if across > 1 else widest_spacing(self.palette, snapshot.program, names, width, room, spacing)
         first = shown = self._sheet(snapshot, WEIGHTS, width, spacing)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.is_computed(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
-            together = flow([first, *(self._sheet(snapshot, kind, width, spacing) for kind in others[:count])], width, gap=_GAP)
+            together = wrapped_boxes(
+                [first, *(self._sheet(snapshot, kind, width, spacing) for kind in others[:count])], width, gap=_GAP
+            )
             if together.height <= height:
                 shown, left_out = together, others[count:]
         if GRADIENTS in left_out and computed_by(snapshot) is GRADIENTS:
@@ -413,7 +417,7 @@ class Overview(CellPanel):
         self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             words = snapshot.moment.why_missing() or f"no gradients yet: {_how_gradients_come(self, snapshot)}"
-            shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
+            shown = vstack(shown, text_box(self.palette, words, self.palette.dim), gap=1)
         return shown
 
     def _groups(self, snapshot: Snapshot) -> list[tuple[str, ...]]:
@@ -431,7 +435,7 @@ class Overview(CellPanel):
         if key == self._normed[0]:
             return self._normed[1]
         found = {kind: [_norm([kind.read(snapshot, name) for name in group]) for group in groups] for kind in _SHEETS["all"]}
-        rows: list[list[SegmentRow]] = [[text(palette, " ".join(group), palette.dim).rows[0]] for group in groups]
+        rows: list[list[SegmentRow]] = [[text_box(palette, " ".join(group), palette.dim).rows[0]] for group in groups]
         for norms in found.values():
             most = max((norm for norm in norms if norm is not None), default=None)
             for row, norm in zip(rows, norms, strict=True):
@@ -571,7 +575,7 @@ class WeightsPanel(PanelGroup):
         names = program.parameters_with(self._view.layer_of(snapshot))
         if not fits(program, names, room):
             return 5
-        return size_of(self._overview.palette, program, names, room, _SHORT).height + 2
+        return sheet_size(self._overview.palette, program, names, room, _SHORT).height + 2
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
