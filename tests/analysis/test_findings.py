@@ -314,13 +314,17 @@ def test_a_factor_of_a_cell_counts_and_drawn_weights_do_not():
 
 
 def test_saturated_units_are_not_identical():
-    """Two units whose weights differ are near 1 after the same characters, and near −1 after the others."""
+    """Two units are near 1 after the same characters, and near −1 after the others. Some of their weights are equal."""
     session = Session(**{**LEARNED, **SGD, "cell": "rnn", "learning_rate": 1e-3})
     session.learning = True
     for unit, size in enumerate((50.0, 70.0)):
         for char in range(session.config.vocab_size):
-            session.edit("Wh", (char, unit), size if char % 2 else -size)
+            session.edit("Wh", (char, unit), (size if char % 2 else -size) if char else -60.0)
+        session.edit("Uh", (0, unit), 0.25)
+        session.edit("bh", (unit,), 0.0)
     session.step("batch", 20)
+    for name in session.parameter_names[:3]:
+        assert (session.parameter(name)[..., 0] == session.parameter(name)[..., 1]).any()
     first, second = np.moveaxis(session.units().values, 1, 0)[:2]
     assert (first == second).all()
     assert "units-are-identical" not in names(session)
@@ -1099,6 +1103,8 @@ def test_the_character_and_its_shares_are_those_of_the_text():
     assert float(of_whole) == pytest.approx(100 * text[1 : 1 + targets].count(char) / targets, abs=0.5)
     excess = {each: part.count(each) / len(part) - text[1 : 1 + targets].count(each) / targets for each in "abcdx"}
     assert char == max(excess, key=lambda each: excess[each])
+    size = int(last) - int(first) + 1  # the epoch is divided into parts of this many batches
+    assert session.config.num_batches % size == int(last) % size == 0
 
 
 def test_findings_are_those_of_a_branch_and_a_course_ends_at_the_position():

@@ -455,6 +455,21 @@ def test_a_silenced_unit_is_that_of_a_model_in_which_it_is_0():
     assert portrait(session) == before
 
 
+def test_a_silenced_unit_is_followed_through_the_steps_of_a_batch():
+    session = Session(**SIZES)
+    session.learning = True
+    session.silence("h", 1)
+    for batch in range(3):
+        assert session.snapshot().position == session.position
+        assert (session.position.number, session.loss, session.gradient("Wy")) == (batch, None, None)
+        session.step("timestep")
+        assert session.value("h", 0) is not None
+        session.seek((batch + 1) * session.program.ticks)  # the end of the batch
+        assert session.loss is not None
+        assert session.gradient("Wy") is not None
+        session.step("op")
+
+
 def test_texts_are_read_without_the_silenced_unit():
     session = standing(**SIZES)
     config, weights, text = session.config, session.snapshot().moment.weights, session.config.text

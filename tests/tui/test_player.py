@@ -113,7 +113,8 @@ def test_a_moment_is_as_it_was_when_the_run_came_there(data):
     assert not any("lines back" in row for frame in texts(data) for row in frame)
 
 
-def test_a_number_has_the_derivation_of_what_is_shown(data):
+def check_derivations(data):
+    """Compare each number on a frame with the value of its derivation; return how many there are."""
     spots, frames, checked = unfolded(data["spots"], data["size"][1]), texts(data), 0
     for frame, rows in zip(frames, spots, strict=True):
         for y, row in enumerate(rows):
@@ -125,7 +126,20 @@ def test_a_number_has_the_derivation_of_what_is_shown(data):
                     digits = len(shown.partition(".")[2])
                     assert abs(float(value) - float(shown)) <= 0.51 * 10**-digits
                     checked += 1
-    assert checked > 300
+    return checked
+
+
+def test_a_number_has_the_derivation_of_what_is_shown(data):
+    assert check_derivations(data) > 300
+
+
+def test_a_number_that_its_line_replaces_has_the_derivation_of_the_old_one():
+    session = Session(optimizer="momentum")
+    session.learning = True
+    session.seek(2 * session.program.ticks)
+    player = Player(session, by="line", last=8, theme="ansi-dark")
+    player.draw()
+    assert check_derivations(data_of(player.page())) > 20
 
 
 def test_a_term_leads_to_the_derivation_of_its_number(data):
