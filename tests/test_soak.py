@@ -1,11 +1,12 @@
 """The soaks write their results into the manual, and repeat what they have found."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.soak import report
+from tests.soak import mutants, planted, report
 
 SOAKS = sorted(path.stem for path in Path(report.__file__).parent.glob("*.py") if "run_blocks(" in path.read_text("utf-8"))
 
@@ -30,3 +31,30 @@ def test_the_end_of_a_soak_writes_its_row(tmp_path, monkeypatch):
     assert len(lines) == len(text.splitlines())
     with pytest.raises(ValueError, match="has no row"):
         report.write("others", "1 run", range(1), [], "")
+
+
+@pytest.mark.parametrize("fault", planted.FAULTS, ids=lambda fault: f"{fault.function} {fault.operator} {fault.occurrence}")
+def test_every_planted_fault_has_its_place(fault):
+    _, place = mutants.planted(fault)
+    assert ast.dump(place.node) != ast.dump(place.changed)
+    assert all((report.ROOT / name).exists() for name in fault.tests)
+
+
+def test_faults_are_counted_in_the_order_of_the_text():
+    tree = ast.parse(
+        "def f(a, b=1 < 2):\n    def g():\n        return 1 < 2\n    if a < b <= 3 and not any(b):\n        raise KeyError(-a)\n"
+    )
+    [(name, function), (inner, _)] = mutants.functions(tree)
+    assert (name, inner) == ("f", "f.<locals>.g")
+    for operator, changed in {
+        "border": ["a <= b <= 3", "a < b < 3"],
+        "any": ["all"],
+        "and": ["a < b <= 3 or not any(b)"],
+        "not": ["any(b)"],
+        "sign": ["a"],
+        "omit": ["pass"],
+        "true": ["True"] * 3,
+        "negate": ["not (a < b <= 3 and (not any(b)))", "not a < b <= 3", "not (not any(b))"],
+    }.items():
+        expected = [ast.unparse(ast.parse(text)) for text in changed]
+        assert [ast.unparse(place.changed) for place in mutants.places(function, operator)] == expected

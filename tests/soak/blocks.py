@@ -6,18 +6,24 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.soak import report
 
 
-def run_blocks(description: str, unit: str, default: int, block: Callable[[int], int]) -> None:
+class NoMoreBlocks(Exception):  # noqa: N818 - not an error
+    """Raised by a block whose number is behind the last."""
+
+
+def run_blocks(
+    description: str, unit: str, default: int, block: Callable[[int], int], parents: Sequence[argparse.ArgumentParser] = ()
+) -> None:
     """Run `block(seed)`, which returns how many units it has done, from --seed on until --count units are done.
 
     An error in a block is a finding: it is printed with the seed that repeats it, and the next block is run. Exits with code 1 if
     there are findings. The result of more than one block is written into the manual.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(description=description, parents=list(parents))
     parser.add_argument("--count", type=int, default=default, help=f"{unit} in all; default {default:,}")
     parser.add_argument("--seed", type=int, default=0, help="the first block; default 0")
     options = parser.parse_args()
@@ -26,6 +32,8 @@ def run_blocks(description: str, unit: str, default: int, block: Callable[[int],
         while done < options.count:
             try:
                 done += block(seed)
+            except NoMoreBlocks:
+                break
             except Exception:
                 findings.append(seed)
                 print(f"\nseed {seed}: a finding; --seed {seed} --count 1 repeats it\n{traceback.format_exc()}", flush=True)
