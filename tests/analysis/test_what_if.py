@@ -685,6 +685,8 @@ def test_a_number_that_was_computed_just_before_an_edit_can_be_asked_about_from_
     session.run_to("z")
     t = session.position.t
     session.edit("z", (0, 0), 0.7)
+    with pytest.raises(TuiGruError, match="edited in this batch after that line"):
+        session.what_if("h", (0, 0), 0.1, t - 1)
     session.step("batch")
     assert session.what_if("z", (0, 0), 0.1, t).differences
     with pytest.raises(TuiGruError, match="edited in this batch after that line"):

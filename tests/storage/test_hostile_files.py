@@ -164,6 +164,13 @@ def number(name, to):
     return change
 
 
+def counted_twice(arrays):
+    """The first hit, a second time."""
+    arrays["counts"] = arrays["counts"].copy()
+    arrays["counts"][arrays["batches"][0]] += 1
+    arrays["ticks"] = np.insert(arrays["ticks"], 0, arrays["ticks"][0])
+
+
 ARRAYS = [
     ("columns/0", lambda arrays: arrays.update({"loss": arrays["loss"][:-1]})),
     ("columns/0", lambda arrays: arrays.update({"loss": arrays["loss"].astype(np.float32)})),
@@ -193,7 +200,9 @@ ARRAYS = [
     ("counts", lambda arrays: arrays.update({"batches": np.repeat(arrays["batches"], 2), "ticks": np.repeat(arrays["ticks"], 2)})),
     ("counts", lambda arrays: arrays.update({"counts": np.zeros_like(arrays["counts"])})),
     ("counts", lambda arrays: arrays.update({"counts": np.zeros_like(arrays["counts"]), "ticks": arrays["ticks"][:0]})),
-    ("counts", number("ticks", 0)), ("counts", number("ticks", 10**6)),
+    ("counts", lambda arrays: arrays.update({"batches": arrays["batches"].astype(np.int32)})),
+    ("counts", lambda arrays: arrays.update({"ticks": arrays["ticks"].astype(np.int32)})),
+    ("counts", number("ticks", 0)), ("counts", number("ticks", 10**6)), ("counts", counted_twice),
     ("counts", lambda arrays: arrays.update({"ticks": arrays["ticks"][:-1]})),
     ("counts", lambda arrays: arrays.update({"ticks": arrays["ticks"][::-1]})),
     ("counts", lambda arrays: arrays.update(batches=np.repeat(arrays["batches"], 2), ticks=arrays["ticks"][0] + np.arange(6))),

@@ -215,6 +215,7 @@ def test_a_derivation_and_a_result_of_several_fields_are_written_in_full(console
     written = results.plain(node)
     assert written["formula"] == node.derivation.formula != ""
     assert [term["label"] for term in written["terms"]] == [term.label for term in node.terms]
+    assert [term["share"] for term in written["terms"]] == list(node.shares) != []
     summary = session.summary("Wz")
     assert summary is not None
     fields = results.plain(summary)
