@@ -180,6 +180,14 @@ def test_a_module_without_any_gradient_is_refused_with_the_reason():
         Session.open(trained(model=model))
 
 
+def test_a_rate_of_0_is_not_called_slow():
+    session = Session.open(trained(rate=0.0))
+    session.seek(session.end)
+    (finding,) = (each for each in session.findings() if each.name == "rate-too-small")
+    assert finding.title.startswith("the learning rate is 0: ")
+    assert "very many steps" not in finding.meaning
+
+
 def test_a_step_whose_loss_was_not_given_is_not_one_whose_loss_is_nan(tmp_path):
     """As those of a policy that is updated several times before its loss is reported."""
     for name, first, names in (("given.gru", float("nan"), ["loss-not-finite"]), ("not.gru", None, [])):

@@ -777,13 +777,14 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
     tiny = _tiny_steps(x)
     if tiny is None or not (tiny.rate <= 0 or _moves_by_rate(x, tiny)):
         return
-    meaning = "At this rate it takes very many steps to change the weights noticeably."
-    if tiny.rate > 0:
-        meaning = f"Its optimizer moves a weight by about lr, whatever the size of the gradient. {meaning}"
+    size = f"{_its_rate(tiny.rate)} is too small" if tiny.rate > 0 else "the learning rate is 0"
     yield Finding(
         "rate-too-small",
-        f"{_its_rate(tiny.rate)} is too small: in {counted(tiny.losses, 'step')} the loss has not fallen",
-        meaning,
+        f"{size}: in {counted(tiny.losses, 'step')} the loss has not fallen",
+        "Its optimizer moves a weight by about lr, whatever the size of the gradient. At this rate it takes very many steps to "
+        "change the weights noticeably."
+        if tiny.rate > 0
+        else "Each update is multiplied by the rate, so it is 0.",
         f"lr={rounded(100 * tiny.rate)} or more" if tiny.rate > 0 else "an lr that is not 0",
         tiny.evidence,
         x.end(0),
