@@ -79,7 +79,7 @@ def test_a_factor_beside_a_large_one_has_its_own_digits():
 
 
 def test_terms_have_no_shares_where_one_is_not_finite_or_all_are_zero():
-    for values in ((INF, 1.0), (NAN, 1.0), (0.0, 0.0)):
+    for values in ((INF, 1.0), (NAN, 1.0), (1.0, NAN), (0.0, 0.0)):
         assert [row.share for row in laid_out(total(*values), frozenset())[1:]] == [None, None]
     assert total(1e308, 1e308, kind="norm").shares == (0.5, 0.5)
 

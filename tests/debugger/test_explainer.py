@@ -93,6 +93,10 @@ def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     assert (daz.number.name, dz.number.name) == ("daz", "dz")
     letter = session.derive(ValueRef("x", (0, 3), 0, session.position.tick))
     assert letter.derivation.note == "“M” is read here: character 1 of the text"
+    text, target = session.config.text, session.program.model.target
+    for t in range(session.config.seq_length):
+        note = session.explain(target, (0, 0), t).derivation.note
+        assert note.startswith(f"“{text[t + 1]}” is to be predicted here: character {t + 2} of the text")
 
 
 @models.parametrize()

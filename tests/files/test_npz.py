@@ -104,7 +104,14 @@ def test_a_bias_of_the_same_prefix_is_enough(path, arrays):
     """The bias of another layer may have the same size."""
     np.savez(path, enc_w=arrays["weight_ih"], enc_u=arrays["weight_hh"], enc_b=arrays["bias_ih"], out_b=np.ones(12))
     (found,) = inspect(path, order="rzn")
-    assert (found.name, found.biases) == ("enc", "one")
+    assert (found.name, found.biases, found.reset) == ("enc", "one", "after")
+
+
+def test_two_biases_are_read_with_the_reset_after_in_every_order_of_gates(path, arrays):
+    np.savez(path, **{f"layer_{k}": array for k, array in enumerate(arrays.values())})
+    (found,) = inspect(path, order="zrn")
+    assert (found.biases, found.reset) == ("two", "after")
+    assert found.warning.startswith("reset after and z keeps are assumed")
 
 
 def test_matrices_of_the_same_shape_are_told_apart_by_name_or_by_their_order(path, random):

@@ -680,3 +680,21 @@ def test_a_snapshot_holds_the_state_and_the_moment_and_copies_nothing_of_them():
     s.step("timestep")
     assert shown.state is not s.state
     assert shown.hits == s.snapshot().hits == (shown.position.tick,)
+
+
+def test_a_branch_comes_from_the_first_that_shares_most_with_it():
+    s = Session()
+    s.learning = True
+    s.step("line", 400)
+    ticks = [100, 200, 150, 200, 180, 300]  # where each branch leaves the first one
+    for number, tick in enumerate(ticks):
+        s.switch("main")
+        s.seek(tick)
+        assert s.position.tick == tick
+        s.learning_rate = 0.1 + number / 100
+        s.rename_branch(s.branch, f"b{number}")
+    s.delete_branch("main")
+    forks = {fork.name: (fork.source, fork.tick) for fork in s.snapshot().forks}
+    for number, tick in enumerate(ticks[1:], 1):
+        shared = [min(tick, other) for other in ticks[:number]]
+        assert forks[f"b{number}"] == (f"b{shared.index(max(shared))}", max(shared))

@@ -361,7 +361,7 @@ class Tests:
                     return 1
             return 0
 
-        code = _in_fork(run, 60 + 10 * seconds)
+        code = _in_fork(run, 30 + 5 * seconds)
         if code == 7:
             raise LookupError("no function has the changed code")
         if code == 1 and said.exists():
