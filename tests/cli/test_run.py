@@ -215,3 +215,21 @@ def test_a_rate_of_0_is_not_called_slow(run):
     _, out, _ = run("--learning-rate", "0", "-x", "l; 3e; findings")
     assert "the learning rate is 0: the weights do not change" in out
     assert "very many steps" not in out
+
+
+def test_a_check_that_cannot_be_made_is_refused(run):
+    pytest.importorskip("torch")
+    code, _, errors = run("-x", "l; set by[0] 3e38; set by[1] -3e38; n; k; s")
+    assert code == 2
+    assert_one_line(errors)
+    assert "k: this batch has NaN or Inf in its loss or gradients, so nothing can be checked; step back to before it" in errors
+
+
+def test_a_check_names_parts_of_lines_as_the_screen_does(run):
+    pytest.importorskip("torch")
+    code, out, _ = run("-x", "k")
+    assert code == 0
+    for part in ("hₜ₋₁ Uz ", "r⊙hₜ₋₁ ", "1 − z ", "az "):
+        assert f"\n  {part}" in out
+    assert not any(f"\n  {name} " in out for name in ("hUz", "rh", "one_minus_z", "new"))
+    assert "log_p = log ŷ, all 24 entries" in out

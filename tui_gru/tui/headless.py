@@ -311,6 +311,8 @@ class UnseenScreen:
         words, notice = main.bottom.message, main.notice
         if main.bottom.warning and not main.question and not main.pending.awaited and not (notice is not None and notice.warning):
             raise TuiGruError(words.removesuffix(f" · {main.standing()}"))
+        if isinstance(main.overlay, CheckReport) and main.overlay.problem:
+            raise TuiGruError(main.overlay.problem)
         after = _content(main)
         panel = after if after != before or main.focused is not focused else ""
         result = main.runner.result

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.binding import BindingType
 from textual.timer import Timer
 
 from tui_gru.analysis.check import DIFFERENCES, CheckResult, CheckRow, CheckTotals, entry
 from tui_gru.debugger.position import Position, in_words
+from tui_gru.debugger.program import Program
 from tui_gru.engine.numbers import counted, scientific
 from tui_gru.engine.reference import Comparison
 from tui_gru.session.snapshot import Snapshot
@@ -24,6 +26,7 @@ from tui_gru.tui.theme import ASCII, Palette, folded, transliterate
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
+_FORMULA = 20  # cells; a part with a longer formula is named as in code
 _ROOMY = 9  # lines; with fewer, only the first half of the summary and the rows that fit are drawn
 
 
@@ -84,6 +87,8 @@ class Table:
     def _detail(self, palette: Palette, row: CheckRow, width: int) -> list[SegmentRow]:
         """Return all details of one row."""
         lines, name = [], self.report.program.writer.name(row.name)
+        written = _written(row.name, self.report.program)
+        of_part = "" if written is None else f" = {written}"
         for at in (row.whole, row.slopes):
             if at is None:
                 continue
@@ -91,7 +96,7 @@ class Table:
             entries = "the one entry" if row.whole.checked == 1 else f"{part} entries"
             where = entry(at, self.report.program)
             lines.append(
-                f"{name}, {entries} against {_name(at)}: {scientific(at.absolute)} {f'at {where}' if where else 'apart'}, "
+                f"{name}{of_part}, {entries} against {_name(at)}: {scientific(at.absolute)} {f'at {where}' if where else 'apart'}, "
                 f"ours {self.report.written(at.ours)}, theirs {at.theirs!r}"
             )
         worst = row.worst
@@ -106,9 +111,11 @@ class Table:
         """Return the cells of a row, for `_COLUMNS`."""
         report, whole, slopes = self.report, row.whole, row.slopes
         digits = 10 if report.program.config.dtype == "float32" else 17
+        name, written = report.program.writer.name(row.name), _written(row.name, report.program)
+        name = name if written is None or cell_len(written) > _FORMULA else written
         return [
             styled_row(palette, (palette.glyphs.target if row is report.worst else " ", palette.target)),
-            styled_row(palette, (f"{report.program.writer.name(row.name)} ", palette.cursor if under_cursor else palette.plain)),
+            styled_row(palette, (f"{transliterate(name, palette.glyphs)} ", palette.cursor if under_cursor else palette.plain)),
             (_verdict(palette, whole.agrees, row),),
             styled_row(palette, (scientific(whole.absolute), palette.warning if row.wrong else palette.plain)),
             styled_row(palette, (scientific(whole.relative), palette.dim)),
@@ -132,6 +139,12 @@ _COLUMNS = (
     TableColumn("theirs  ", need=0, right=True),
     TableColumn("finite diff.", need=3),
 )
+
+
+def _written(name: str, program: Program) -> str | None:
+    """Return the formula of a part of a line, as the line on screen has it; None for what has a name on screen."""
+    formula = None if name in program.preactivations else program.parts.get(name)
+    return None if formula is None else program.writer.text(formula)
 
 
 def _verdict(palette: Palette, agrees: bool, row: CheckRow) -> Segment:
@@ -199,6 +212,11 @@ class CheckReport(ListOverlay):
     def waiting(self) -> bool:
         """True until there is a report or a problem."""
         return self._table is None and not self._problem
+
+    @property
+    def problem(self) -> str:
+        """Why there is no report; empty if there is none yet, or one."""
+        return self._problem
 
     def on_mount(self) -> None:
         self._spinner = self.set_interval(SPIN, self._spin)
