@@ -51,7 +51,7 @@ ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", EVERYTHING))
 OF_ITS_TOPICS = pytest.mark.skipif(not TOPICS_OF_THE_MANUAL, reason="the figures are of the help topics of Python 3.11")
-LANGUAGES = {"", "sh", "toml", "python", "cell", "update", "loss", "head"}
+LANGUAGES = {"text", "", "sh", "toml", "python", "cell", "update", "loss", "head"}
 
 
 def blocks(language: str) -> list[str]:
