@@ -170,7 +170,7 @@ FAULTS = (
         ("tests/tui/test_console.py", "tests/tui/test_answers.py"),
         "JSON of a derivation has no shares",
     ),
-    Fault("analysis/report.py", "bars", "omit", 3, ("tests/analysis/test_report.py",), "the bars of a report have no names"),
+    Fault("analysis/report.py", "svg_bars", "omit", 3, ("tests/analysis/test_report.py",), "the bars of a report have no names"),
     Fault(
         "storage/state.py",
         "_SessionReader._is_counted",
