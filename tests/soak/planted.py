@@ -67,22 +67,6 @@ FAULTS = (
         "outputs that are changed in place are not noted",
     ),
     Fault(
-        "capture/hooks.py",
-        "Capture._gradient",
-        "omit",
-        9,
-        ("tests/capture/test_notes.py", "tests/imported/test_causes.py"),
-        "p.grad before a backward pass is not taken",
-    ),
-    Fault(
-        "capture/hooks.py",
-        "Capture._gradient",
-        "negate",
-        12,
-        ("tests/capture/test_notes.py", "tests/imported/test_causes.py"),
-        "gradients that were set to 0 between passes stay in the step",
-    ),
-    Fault(
         "tui/player.py",
         "DrawnMoments._look",
         "plus",
@@ -242,19 +226,6 @@ FAULTS = (
         1,
         ("tests/analysis/test_what_if.py",),
         "a number before an edit at the position can be supposed",
-    ),
-    Fault(
-        "debugger/search.py",
-        "_readable",
-        "negate",
-        0,
-        (
-            "tests/debugger/test_hit_counts.py",
-            "tests/debugger/test_search.py",
-            "tests/debugger/test_stop_laws.py",
-            "tests/debugger/test_stops.py",
-        ),
-        "a condition on the norm of the gradient has hits where there is no backward pass",
     ),
     Fault(
         "debugger/search.py",
