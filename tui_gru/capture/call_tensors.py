@@ -440,6 +440,51 @@ class ModuleCall:
         """The tensors of the output."""
         return tensors_in(self.output)
 
+    @property
+    def leaves(self) -> list[Tensor]:
+        """The arguments that x and the states of one timestep can be."""
+        return [tensor for tensor in tensors_in(self.arguments) if 0 < tensor.dim() < 3]
+
+
+MOST_WALKED = 10_000  # nodes of a graph
+
+
+def passed_on(before: ModuleCall, call: ModuleCall) -> tuple[tuple[int, int], ...]:
+    """Return which of the `leaves` of a call are results of the call before, each with the position of the result: with its memory,
+    or computed from that result alone, by the graph of autograd. Where one is computed from several, nothing is returned."""
+    results, matches = before.results, dict[int, int]()
+    ends = {(result.grad_fn, result.output_nr): i for i, result in enumerate(results) if result.grad_fn is not None}
+    leaves, others = call.leaves, list[int]()
+    for at, leaf in enumerate(leaves):
+        alike = [i for i, each in enumerate(results) if each.data_ptr() == leaf.data_ptr() and each.shape == leaf.shape]
+        if alike:
+            matches[at] = alike[0]
+        else:
+            others.append(at)
+    for at in others:
+        reached = {i for i in _reached(leaves[at], ends) if results[i].shape == leaves[at].shape}
+        if len(reached) > 1:
+            return ()
+        if reached and (i := reached.pop()) not in matches.values():
+            matches[at] = i
+    if len(matches) == len(leaves):  # its output is the next x as well
+        del matches[0]
+    return tuple(matches.items())
+
+
+def _reached(tensor: Tensor, ends: Mapping[tuple[Any, int], int]) -> set[int]:
+    """Return the results from which a tensor is computed, and not from others of them. Numbers of a graph fall along every edge."""
+    lowest = min((node._sequence_nr() for node, _ in ends), default=0)
+    waiting, walked, reached = [(tensor.grad_fn, tensor.output_nr)], set[Any](), set[int]()
+    while waiting and len(walked) < MOST_WALKED:
+        node, number = waiting.pop()
+        if (end := ends.get((node, number))) is not None:
+            reached.add(end)
+        elif node is not None and node not in walked and node._sequence_nr() >= lowest:
+            walked.add(node)
+            waiting += node.next_functions
+    return reached
+
 
 @dataclass(frozen=True)
 class HandwrittenCell:
@@ -448,13 +493,27 @@ class HandwrittenCell:
     `values` has the blocks of each weight of torch's cells, gate by gate in torch's order, None for zeros: matrices (I, H) or
     (H, H) that multiply from the right, and biases (H). `gradients` has, for each weight whose gradient is known, the blocks whose
     gradients make it up: two biases that are added have the same gradient, so that of an absent one is the gradient of the other.
-    Of a cell with equations, both have one block a weight, in the shape of the equations.
+    Of a cell with equations, both have one block a weight, in the shape of the equations. `beside` has the positions of the results
+    besides its states that these weights compute in another way than from the states, among as many `results`.
     """
 
     module: GRUModule
     form: OneTimestepForm | LoopForm | InsideForm
     values: Mapping[str, tuple[Block | None, ...]]
     gradients: Mapping[str, tuple[Block, ...]]
+    beside: tuple[int, ...] = ()
+    results: int = 0
+
+    def tensors_beside(self, call: ModuleCall, states: Sequence[Seen]) -> list[Tensor]:
+        """Return the results of a call besides its states that its weights compute as well; of a call with another number of
+        results, all that are no states."""
+        if not self.beside:
+            return []
+        results = call.results
+        if len(results) == self.results:
+            return [results[i] for i in self.beside]
+        ends = [end for each in states for end in (each.out, each.hn, each.cn)]
+        return [result for result in results if not any(result is end for end in ends)]
 
     @property
     def parameters(self) -> tuple[str, ...]:

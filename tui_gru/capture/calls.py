@@ -59,6 +59,7 @@ class Note(StrEnum):
     UNUSED = "unused"
     MEMORY_INSIDE = "memory inside"
     WITH_GRAPH = "with graph"
+    READ_BESIDE = "read beside"
 
     @property
     def sentence(self) -> str:
@@ -90,6 +91,11 @@ _SENTENCES = {
     ),
     Note.NOT_CAPTURED: "a call on tensors without own numbers (torch.func, fake, shared among ranks) is not kept",
     Note.WITH_GRAPH: "a backward pass had a graph of its own (create_graph), as for a penalty on a gradient",
+    Note.READ_BESIDE: (
+        "besides its states, the module returns a tensor that the same weights compute, and the loss reads that: the gradients of "
+        "its states do not have what comes to the weights through it, so none is derived; compute it from the states, or from "
+        "weights of its own"
+    ),
     Note.CUT: "the script stopped inside of this step, or has not ended it: only what it had computed by then is here",
 }
 

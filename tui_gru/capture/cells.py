@@ -9,12 +9,12 @@ gives, they show how a parameter is stored; those of any other cell are read off
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import permutations
 from itertools import product as combined
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -46,6 +46,7 @@ from tui_gru.capture.operations import (
     Observation,
     OperationReader,
     UnreadableError,
+    WaitingError,
     call_of,
     error_of,
     observations,
@@ -85,18 +86,27 @@ class _Attempt:
     following: float = np.inf
 
 
-def recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None = None) -> list[HandwrittenCell]:
-    """Return how a module computes one timestep, from its first call; several cells if it has layers or directions. `given`: the
-    script says that this module is a cell; `written`: it gives its equations.
+#: The arguments of a module's call that are results of the call before, each with the position of the result.
+Passed: TypeAlias = Sequence[tuple[int, int]]
 
-    The module itself is not called. Raises `CaptureError`, with the reason, if it is none.
+
+def recognized(
+    call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None = None, passed: Passed | None = None
+) -> list[HandwrittenCell]:
+    """Return how a module computes one timestep, from a call; several cells if it has layers or directions. `given`: the script
+    says that this module is a cell; `written`: it gives its equations; `passed`: what the call has of the one before, None if that
+    is not seen yet.
+
+    The module itself is not called. Raises `CaptureError`, with the reason, if it is none; `WaitingError` if `passed` is needed.
     """
     import torch
 
     # Checkpointing counts the tensors that autograd saves in a call, of which those of copies are none.
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         try:
-            return [_recognized(call, name, given=given, written=written)]
+            return [_recognized(call, name, given=given, written=written, passed=passed)]
+        except WaitingError:
+            raise
         except CaptureError as refused:
             inputs = [value for value in call.arguments.values() if hasattr(value, "is_floating_point")]
             is_cell = len(inputs) > 1 and inputs[0].is_floating_point() and inputs[0].dim() < 3
@@ -110,7 +120,7 @@ def recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell
                 raise NoCellError(f"{refused}; as a loop of a cell it cannot be read either: {why}") from None
 
 
-def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None) -> HandwrittenCell:
+def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None, passed: Passed | None) -> HandwrittenCell:
     """Return a module as a cell, or as a loop that returns its states. Raises `CaptureError`."""
     part, results = call.part, call.results
     if is_sharded(part):
@@ -132,7 +142,7 @@ def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCel
         for x, states, ends, takes, gives, beside in _roles(tensors_in(seen.called), tensors_in(seen.result), given=given):
             if written is not None:
                 if found := _read_as_written(part, name, written, seen.products, x, ends, seen.parameters):
-                    return replace(found, form=OneTimestepForm(takes, gives, beside))
+                    return _with_results(replace(found, form=OneTimestepForm(takes, gives, beside)), seen, gives)
                 continue
             gates = gates_of(seen.products, seen.added, x, states[0], ends[0])
             cell, attempt = _read(part, name, gates, _Timesteps.of([x], states, [ends]), seen.parameters)
@@ -141,13 +151,13 @@ def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCel
                 seen.check_derivative(gives)
                 found = replace(cell, form=OneTimestepForm(takes, gives, beside))
                 _check(found, call)
-                return found
+                return _with_results(found, seen, gives)
     if written is not None:
         raise NoCellError(f"it does not return as many states as {written.name} has")
     if not given and not sounds_recurrent(part):
         raise _refused(attempts, "; or name it with cell= to have its equations read off its operations")
     try:
-        return _read_off(call, name, absent or "")
+        return _read_off(call, name, absent or "", passed)
     except UnreadableError as error:
         raise _refused(attempts, f"; its equations cannot be read off its operations: {error}") from None
 
@@ -218,19 +228,30 @@ def _stored(name: str, parameter: Tensor, shape: tuple[int, ...], products: Sequ
     raise CaptureError(f"{weight} has the shape {shape} with these inputs, and the parameter {name} {tuple(parameter.shape)}")
 
 
-def _read_off(call: ModuleCall, name: str, absent: str) -> HandwrittenCell:
+def _read_off(call: ModuleCall, name: str, absent: str, passed: Passed | None) -> HandwrittenCell:
     """Return a cell with the equations that the operations of a module are. Raises `UnreadableError` with the reason if they are
-    none, `NoCellError` if its first call computed something else."""
+    none, `NoCellError` if its first call computed something else, `WaitingError` if several results can be its states and `passed`
+    is not known."""
     import torch
 
     found, in_place, why = dict[str, HandwrittenCell](), dict[str, HandwrittenCell](), list[tuple[int, str]]()
     for seen in observations(call.part, call.arguments, call.results, absent):
         if len(seen.products) > MOST_PRODUCTS:
             raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
-        leaves = [tensor for tensor in tensors_in(seen.called) if 0 < tensor.dim() < 3]
+        leaves, results = ModuleCall(seen.copied, (), seen.called, seen.result).leaves, tensors_in(seen.result)
+        if passed is None and _several_can_be_states(leaves, results):
+            raise WaitingError(
+                "it returns several tensors that can be its states, and which of them are is seen once it is called again with them"
+            )
+        states_passed = {(at, i) for at, i in passed or () if at in seen.leaves_read(leaves)}
+        if len(states_passed) > 2:
+            raise UnreadableError(f"it goes on with {len(states_passed)} states, and at most two can be shown")
         readers: dict[int, tuple[OperationReader, list[Tensor]]] = {}
-        for x, states, _, takes, gives, _ in _roles(leaves, tensors_in(seen.result), given=False):
-            if len(states) == 2 and (takes[1] < takes[2]) != (gives[0] < gives[1]):
+        roles: Iterable[tuple[Any, ...]] = _roles(leaves, results, given=False)
+        if states_passed:  # h before c, as the module takes them
+            roles = sorted((role for role in roles if {*zip(role[3][1:], role[4], strict=True)} == states_passed), key=_takes)
+        for x, states, _, takes, gives, _ in roles:
+            if not states_passed and len(states) == 2 and (takes[1] < takes[2]) != (gives[0] < gives[1]):
                 continue  # a state is returned in the place in which it is taken
             H = int(states[0].shape[-1])
             if H not in readers:
@@ -264,7 +285,25 @@ def _read_off(call: ModuleCall, name: str, absent: str) -> HandwrittenCell:
     assert isinstance(cell.form, OneTimestepForm)
     seen.check_derivative(cell.form.gives)
     _check_equations(cell, call)
-    return cell
+    return _with_results(cell, seen, cell.form.gives)
+
+
+def _takes(role: tuple[Any, ...]) -> tuple[int, ...]:
+    """Return the positions of x and the states in one of the `_roles`."""
+    takes: tuple[int, ...] = role[3]
+    return takes
+
+
+def _several_can_be_states(leaves: Sequence[Tensor], results: Sequence[Tensor]) -> bool:
+    """Return True if unlike results have the shape of one argument."""
+    unlike = [each.shape for i, each in enumerate(results) if not any(same_numbers(each, results[other]) for other in range(i))]
+    return any(unlike.count(leaf.shape) > 1 for leaf in leaves)
+
+
+def _with_results(cell: HandwrittenCell, seen: Observation, states: Sequence[int]) -> HandwrittenCell:
+    """Return a cell with what is known of its results besides its states, which are at some positions of the tensors."""
+    beside = seen.results_beside(states, (block for blocks in cell.values.values() for block in blocks))
+    return replace(cell, beside=beside, results=len(tensors_in(seen.result)))
 
 
 def _cell_of(
@@ -549,7 +588,12 @@ def _recognized_loop(
                 seen.check_derivative(range(seen.called[x_name].shape[axis]) if cell.form.out_is_list else cell.form.gives[:1])
             if written is None:
                 _check(cell, call)
-            return cell
+            assert isinstance(cell.form, LoopForm)
+            length, (out, *last) = int(seen.called[x_name].shape[axis]), cell.form.gives
+            last = [at for at in last if at != ABSENT]
+            return _with_results(
+                cell, seen, [*range(length), *(length + at for at in last)] if cell.form.out_is_list else [out, *last]
+            )
     if failure and not attempts:
         raise NoCellError(
             f"it takes only the sizes that the script gives: a copy, called with {OBSERVED_TIMESTEPS} timesteps to see how it "
@@ -856,7 +900,8 @@ def _cells_inside(
         seen.check_derivative([len(tensors_in(seen.result)) + state.at(T - 1) for state, _ in states])
         reader.check_apart(loop, [block for blocks in cell.values.values() for block in blocks if block is not None])
         found.append(replace(cell, form=form))
-    return found
+    at = [len(tensors_in(seen.result)) + int(state.at(t)) for loop in loops for state in loop.states for t in range(T)]
+    return [_with_results(cell, seen, at) for cell in found]
 
 
 def _read_inside(

@@ -27,6 +27,7 @@ from tui_gru.capture.call_tensors import (
     TogetherParameter,
     candidates,
     is_scripted,
+    passed_on,
     tensors_in,
 )
 from tui_gru.capture.calls import (
@@ -47,9 +48,9 @@ from tui_gru.capture.calls import (
     seen,
     to_array,
 )
-from tui_gru.capture.cells import recognized
+from tui_gru.capture.cells import Passed, recognized
 from tui_gru.capture.handed import HandedGradients
-from tui_gru.capture.operations import NoCellError
+from tui_gru.capture.operations import NoCellError, WaitingError
 from tui_gru.capture.pending import (
     Parameters,
     PendingCall,
@@ -269,6 +270,7 @@ def unhook(parts: Iterable[Module], handles: Iterable[Any]) -> None:
 
 
 MOST_KINDS = 4  # of calls of one module whose states are found among its operations
+MOST_WAITING = 16  # calls of one module until one has shown which of its results are states
 LOOKED = 8  # calls of a loop: NaN stays in a state from timestep to timestep, so not every one is looked at
 MOST_HELD = 1 << 28  # bytes of the calls of a step that are held although the script may have given them up
 MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
@@ -523,8 +525,11 @@ class Capture:
         self._cells: dict[Module, HandwrittenCell] = {}
         self._layers: dict[Module, list[Module]] = {}  # the keys of the cells of a module: itself, or one for each layer
         self._kinds: dict[Module, dict[bool, list[list[HandwrittenCell]]]] = {}  # its kinds of calls in training mode, and not
+        self._undecided: dict[Module, tuple[int, list[ModuleCall]]] = {}  # the step and its calls of modules that can be cells
+        self._passed: dict[Module, Passed] = {}  # what showed which results are states
         self._operations: dict[Module, Operations] = {}  # of calls that have not ended
         self.left_out: dict[str, str] = {}  # why modules that could have been cells are not captured, by name
+        self.undecided = ""  # why a module that was called is not captured yet
         self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
         self._given_cell, self._on_cell = cell is not None, on_cell
         self._torchs = len(self._parts)  # the number of modules of torch
@@ -600,6 +605,9 @@ class Capture:
 
     def _remove_hooks(self) -> None:
         self.closed = True
+        if self._undecided and not self._parts:
+            _warn(self.undecided)
+        self._undecided = {}
         self._open.sums.release()
         unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
         for part, handles in self._of_candidates.items():
@@ -657,6 +665,7 @@ class Capture:
     def _take_open(self) -> OpenStep:
         """End the current step and begin a new one."""
         ended, self._open = self._open, self._new_step()
+        self._undecided = {part: (step, calls[-1:]) for part, (step, calls) in self._undecided.items()}  # these hold graphs
         self._warn_of_refused()
         if ended.wanted:
             self._see_gradients(ended)
@@ -800,10 +809,15 @@ class Capture:
         if output is None:
             return
         whole = ModuleCall(part, args, kwargs, output, operations)
+        earlier = list[ModuleCall]()
         if part in self._candidates and (self._open.wanted or not self._explicit):
-            self._recognize(whole)
-        if part not in self._kinds:
-            return
+            earlier = self._recognize(whole)
+        for each in (*earlier, whole) if part in self._kinds else ():
+            self._take_calls(each)
+
+    def _take_calls(self, whole: ModuleCall) -> None:
+        """Take a call of a hand-written cell, or of a module that has several."""
+        part, operations = whole.part, whole.operations
         kinds, kind, calls = self._kinds[part].setdefault(part.training, []), list[HandwrittenCell](), list[list[Seen]]()
         for kind in kinds:
             calls = [cell.calls(whole) for cell in kind]
@@ -813,10 +827,13 @@ class Capture:
             kinds.append(kind := self._other_kind(whole))
             calls = [cell.calls(whole) for cell in kind]
         inside = any(isinstance(cell.form, InsideForm) for cell in kind)
-        source = self._source(part, args, kwargs, partial(_seen_by, kind), with_operations=inside)
-        for key, own in zip(self._layers[part], calls, strict=False):
-            for call in own:
-                self._take_call(key, self._cells[key].module, call, None, None, source)
+        source = self._source(part, whole.args, whole.kwargs, partial(_seen_by, kind), with_operations=inside)
+        for key, cell, own in zip(self._layers[part], kind, calls, strict=False):
+            pending = [self._take_call(key, self._cells[key].module, call, None, None, source) for call in own]
+            hook = partial(self._read_beside, [call for call in pending if call is not None])
+            for tensor in cell.tensors_beside(whole, own):
+                if tensor.requires_grad:
+                    tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
     def _source(
         self,
@@ -845,7 +862,7 @@ class Capture:
         first, mode = self._cells[self._layers[part][0]], "training" if part.training else "evaluation"
         name = first.module.name if len(self._layers[part]) == 1 else first.module.name.removesuffix("_l0")
         try:
-            found = recognized(call, name, given=True, written=self._written)
+            found = recognized(call, name, given=True, written=self._written, passed=self._passed.get(part, ()))
             same = [cell.module for cell in found] == [self._cells[key].module for key in self._layers[part]]
             why = "" if same else "it computes something else"
         except Exception as error:
@@ -860,19 +877,28 @@ class Capture:
             _warn(min(self._refused, key=lambda known: known[0])[1])
             self._refused = []
 
-    def _recognize(self, call: ModuleCall) -> None:
-        """Find out by a call whether a module is a cell, or has several."""
+    def _recognize(self, call: ModuleCall) -> list[ModuleCall]:
+        """Find out by a call whether a module is a cell, or has several. Return the calls of the step before it, from which it was
+        not known yet."""
         part, tensors = call.part, tensors_in([call.args, call.kwargs])
         if not all(map(can_be_copied, part.parameters())):
-            return  # traced, or not gathered yet
+            return []  # traced, or not gathered yet
         if not all(tensor.numel() for tensor in tensors):
-            return  # without rows, it shows nothing
+            return []  # without rows, it shows nothing
         if not all(map(can_be_copied, tensors)):
             self._open.notes[Note.NOT_CAPTURED] = None
-            return
-        name = self._candidates.pop(part)
+            return []
+        name, step, (token, waiting) = self._candidates.pop(part), self._open.token, self._undecided.pop(part, (0, []))
+        passed = next((pairs for before in reversed(waiting) if (pairs := passed_on(before, call))), None)
+        if passed is None and waiting and (token != step or len(waiting) >= MOST_WAITING):
+            passed = ()  # it is not called again with its results
         try:
-            cells = recognized(call, name, given=self._given_cell, written=self._written)
+            cells = recognized(call, name, given=self._given_cell, written=self._written, passed=passed)
+        except WaitingError as unseen:
+            self._candidates[part] = name
+            self._undecided[part] = step, [*waiting, call]
+            self.undecided = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {unseen}"
+            return []
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
             what = self.left_out[name] = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
@@ -883,11 +909,11 @@ class Capture:
                 self._refused.append((not isinstance(error, NoCellError), what))
             if self._given_cell:
                 self._warn_of_refused()
-            return
+            return []
         keys = [part] if len(cells) == 1 else [cast("Module", LayerPart(part)) for _ in cells]
         if len(cells) > 1:
             self.left_out[name] = f"{name} has several layers or directions: {', '.join(cell.module.name for cell in cells)}"
-        self._layers[part], self._kinds[part] = keys, {part.training: [cells]}
+        self._layers[part], self._kinds[part], self._passed[part] = keys, {part.training: [cells]}, passed or ()
         for key, cell in zip(keys, cells, strict=True):
             self._parts[key], self._cells[key] = cell.module, cell
             self._parameters.add(key, cell.module, {weight: TogetherParameter(cell, weight, part) for weight in cell.gradients})
@@ -901,6 +927,7 @@ class Capture:
                 if other not in self._operations:  # otherwise its call goes on, and ends with its hook
                     unhook([other], self._of_candidates.pop(other))
         self._on_cell()
+        return waiting if token == step else []
 
     def _take_call(
         self,
@@ -910,7 +937,8 @@ class Capture:
         generator: Tensor | None,
         gathered: UsedWeights | None,
         source: SourceCall | None,
-    ) -> None:
+    ) -> PendingCall | None:
+        """Take a call, and return it if the step wants it."""
         import torch
 
         self._seen.add(part)
@@ -918,7 +946,7 @@ class Capture:
         if call.has_graph and not again and self._open.complete and not self._explicit:
             self._wait(self._take_open())
         if not self._open.wanted:
-            return
+            return None
         tensors = tensors_used(part, module) if part not in self._cells else self._cells[part].tensors(part)
         known = None if gathered else self._open.weights.get(part)
         before = self._open.previous(call) if known is not None and known.are_still(tensors) and not again else None
@@ -926,10 +954,10 @@ class Capture:
         used = gathered or (known if before is not None or (known is not None and known.are(tensors)) else None)
         if before is None and not all(map(can_be_copied, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
-            return
+            return None
         entry = self._open.place(part, has_graph=call.has_graph, again=again)
         if entry is None or not (call.has_graph or self._without_gradient):
-            return
+            return None
         if before is not None:
             pending = before.next_in_loop(call, self._take)
         else:
@@ -952,6 +980,7 @@ class Capture:
             self._open.hold(pending)
         if before is None or not len(self._open.entries) % LOOKED:
             self._look(pending.out)
+        return pending
 
     def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
         known = self._open.weights.get(part)
@@ -995,6 +1024,13 @@ class Capture:
         more = call.add(name, gradient, this_pass, self._take)
         if not call.in_loop or not len(self._open.learned) % LOOKED:
             self._look(more)
+
+    @harmless
+    def _read_beside(self, calls: Sequence[PendingCall], gradient: Tensor) -> None:
+        """Note that a result of calls besides their states has got a gradient."""
+        for call in calls:
+            if call.step == self._open.token:
+                call.notes[Note.READ_BESIDE] = None
 
     def _take_before(self, part: Module) -> None:
         """Copy p.grad of a module before a backward pass adds to it."""

@@ -110,6 +110,10 @@ class NoCellError(CaptureError):
     """A module is called as a cell is, but computes something else."""
 
 
+class WaitingError(CaptureError):
+    """Which results of a module are its states is seen once it is called again with them."""
+
+
 STEPS, NEARLY = (1e-7, 1e-4, 1e-3), 1e-3  # of the differences that a derivative is compared with; relative to its size
 
 
@@ -197,6 +201,43 @@ class Observation:
             return False
         total(starts)  # with the parameters as they were
         return True
+
+    def leaves_read(self, leaves: Sequence[Tensor]) -> set[int]:
+        """Return the positions of the tensors among the arguments that the results depend on."""
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad():
+            ids = {id(leaf): i for i, leaf in enumerate(leaves)}
+            copies = {i: leaf.clone().requires_grad_() for i, leaf in enumerate(leaves)}
+            called = each_tensor(self.called, lambda tensor: copies[ids[id(tensor)]] if id(tensor) in ids else tensor)
+            results = self.again(called)[: len(tensors_in(self.result))]
+            whole = sum((result.sum() for result in results if result.requires_grad), start=torch.zeros(()))
+            slopes = torch.autograd.grad(whole, list(copies.values()), allow_unused=True) if whole.requires_grad else ()
+        return {i for i, slope in zip(copies, slopes, strict=False) if slope is not None}
+
+    def results_beside(self, gives: Sequence[int], blocks: Iterable[Block | None]) -> tuple[int, ...]:
+        """Return the positions of the results that parts of parameters, `blocks`, compute in another way than through the states,
+        the `tensors` at `gives`: what comes to these parts from such a result, the gradients of the states do not have."""
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad():
+            for parameter in self.parameters.values():
+                parameter.requires_grad_()
+            tensors, names = self.again(self.called), list(self.parameters)
+            states = [tensors[i] for i in gives]
+            for state in states:
+                if state.requires_grad:
+                    state.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+            used, beside = [block for block in blocks if block is not None and block.name in names], list[int]()
+            for i, result in enumerate(tensors[: len(tensors_in(self.result))]):
+                if not result.requires_grad or any(result is state for state in states):
+                    continue
+                parameters = list(self.parameters.values())
+                slopes = torch.autograd.grad(result.sum(), parameters, retain_graph=True, allow_unused=True)
+                by_name = dict(zip(names, slopes, strict=True))
+                if any((slope := by_name[block.name]) is not None and bool(block.of(slope).any()) for block in used):
+                    beside.append(i)
+        return tuple(beside)
 
 
 def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str) -> Iterator[Observation]:

@@ -35,6 +35,7 @@ from tui_gru.imported.recompute import (
     classes_of,
     compare_gradients,
     compiled_for,
+    derivable,
     growth,
     model_weights,
     output_name,
@@ -186,11 +187,6 @@ def batch_of(
         steps=steps,
         is_misread=about.is_misread,
     )
-
-
-def without_gradients(call: GRUCall) -> GRUCall:
-    """Return a call as if it had received no gradient, so that none is derived."""
-    return replace(call, dout=None, dhn=None, flows=None, inner=None, head=None)
 
 
 def _links(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> dict[str, ModuleLink]:
@@ -822,7 +818,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
         if self._to_check > 0:
             self._to_check -= self.recording.check(number, rank)
         if id(outline) not in known:
-            own = [call for call in outline.calls if call.module == self._module]
+            own = [derivable(call) for call in outline.calls if call.module == self._module]
             self._heads |= {_width_of_head(call) for call in own}
             calls = [replace(call, head=None) for call in own]
             is_loop = len(calls) > 1 and all(call.timesteps == 1 for call in calls)  # recorded by an earlier version

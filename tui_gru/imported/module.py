@@ -13,8 +13,8 @@ from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError, TuiGruError, shown
-from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of, without_gradients
-from tui_gru.imported.recompute import sequences, stepped_call
+from tui_gru.imported.captured import CallShape, CapturedModel, batch_of, calls_of
+from tui_gru.imported.recompute import sequences, stepped_call, without_gradients
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -76,6 +76,8 @@ def last_run(
         raise CaptureError(left_out[name])
     if left_out and not (watched.capture.modules or step.calls or step.notes):
         raise CaptureError("nothing is captured, for the reason in the warning before; cell= names a hand-written cell")
+    if watched.capture.undecided and not (watched.capture.modules or step.calls or step.notes):
+        raise CaptureError(watched.capture.undecided)
     try:
         source, remarks = captured_run(step, name)
     except CaptureError:

@@ -706,7 +706,17 @@ def rounding_of(call: GRUCall) -> float:
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     """Return the calls of a step in order, those of a loop as one, with the gradients from outside only: `dout` of the output, and
     `inner` of the other states, such as c or the h of a lower layer, if the script reads them between two timesteps."""
-    return tuple(map(upstream, join_loops(step.calls)))
+    return tuple(map(upstream, map(derivable, join_loops(step.calls))))
+
+
+def derivable(call: GRUCall) -> GRUCall:
+    """Return a call, without its gradients if what is known of them is not all that comes to its weights."""
+    return without_gradients(call) if Note.READ_BESIDE in call.notes else call
+
+
+def without_gradients(call: GRUCall) -> GRUCall:
+    """Return a call as if it had received no gradient, so that none is derived."""
+    return replace(call, dout=None, dhn=None, flows=None, inner=None, head=None)
 
 
 def _as_rows(call: GRUCall, flows: AnyArray, keep: AnyArray) -> GRUCall:
