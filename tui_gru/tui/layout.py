@@ -427,9 +427,9 @@ class PanelHost:
             ):  # a model without losses gives their room to gates and weights
                 others = sum(_LEAST[name] if name == "bottom" else rows for name, rows in wanted.items() if name != "gates")
                 left = room.height - others
-                wanted["gates"] = gates.wanted(self._screen.snapshot, room.width, digits=digits, height=left)
+                wanted["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=digits, height=left)
             elif isinstance(gates, Gates) and digits:
-                wanted["gates"] = gates.wanted(self._screen.snapshot, room.width, digits=True)
+                wanted["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=True)
         told = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
         first: tuple[str, ...] = ("line", "gates", "bottom")  # the curve takes what it gets
         if at is not Following.VALUES or self.page > 1:
@@ -449,7 +449,7 @@ class PanelHost:
         here = [place for place in places if place.is_shown(size, page, at)] or places
         alone = name in ("line", "gates") or (name == "bottom" and len(here) == 1)
         across = width if alone else _WEIGHTS if name == "bottom" and size in ("", "-middle") else width // 2
-        return max((self._panels[place].wanted(snapshot, across) for place in here), default=0)
+        return max((self._panels[place].wanted_height(snapshot, across) for place in here), default=0)
 
     def _set_heights(self, *, update: bool) -> None:
         """Give the rows of the blackboard their heights. That of a panel that can be zoomed is `auto`, which the zoom replaces."""

@@ -200,7 +200,7 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
         panel = screen.query_one(panels.weights.WeightsPanel)
         said = panel.go_to_largest(sheet)
         screen.say(
-            " · ".join(filter(None, (said, "" if panel.found is None or screen.bottom.low else _most_of(screen, *panel.found))))
+            " · ".join(filter(None, (said, "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest))))
         )
 
     if screen.panels.show_page_of(panels.weights.WeightsPanel):

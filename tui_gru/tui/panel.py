@@ -536,7 +536,7 @@ class SnapshotPanel(Panel):
         """Return True if the line just executed has computed what the panel shows."""
         return False
 
-    def wanted(self, snapshot: Snapshot, width: int) -> int:
+    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
         """Return the outer height at which the content is shown in full, at this outer width, in cells."""
         return 8
 
@@ -590,7 +590,7 @@ class PanelGroup(Container):
     _snapshot: Snapshot | None = None
     _view = View()
 
-    def wanted(self, snapshot: Snapshot, width: int) -> int:
+    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
         """Return the outer height at which all panels show their content in full, at this outer width, in cells."""
         return 13
 

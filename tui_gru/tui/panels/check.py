@@ -65,7 +65,7 @@ class Table:
             styled_row(palette, (sign if i == 0 else " " * len(sign), ink), (words, palette.strong))
             for i, words in enumerate(folded(transliterate(summary, palette.glyphs), width - len(sign)))
         ]
-        for note in (*report.notes, _every(checked, report)) if height >= _ROOMY else ():
+        for note in (*report.notes, _totals_in_words(checked, report)) if height >= _ROOMY else ():
             head += (
                 styled_row(palette, (f"  {part}", palette.dim)) for part in folded(transliterate(note, palette.glyphs), width - 2)
             )
@@ -109,19 +109,19 @@ class Table:
 
     def _cells(self, palette: Palette, row: CheckRow, *, under_cursor: bool) -> list[SegmentRow]:
         """Return the cells of a row, for `_COLUMNS`."""
-        report, whole, slopes = self.report, row.whole, row.slopes
+        report, comparison, slopes = self.report, row.whole, row.slopes
         digits = 10 if report.program.config.dtype == "float32" else 17
         name, written = report.program.writer.name(row.name), _written(row.name, report.program)
         name = name if written is None or cell_len(written) > _FORMULA else written
         return [
             styled_row(palette, (palette.glyphs.target if row is report.worst else " ", palette.target)),
             styled_row(palette, (f"{transliterate(name, palette.glyphs)} ", palette.cursor if under_cursor else palette.plain)),
-            (_verdict(palette, whole.agrees, row),),
-            styled_row(palette, (scientific(whole.absolute), palette.warning if row.wrong else palette.plain)),
-            styled_row(palette, (scientific(whole.relative), palette.dim)),
-            styled_row(palette, entry(whole, report.program)),
-            styled_row(palette, report.written(whole.ours)),
-            styled_row(palette, f"{whole.theirs:.{digits}g}  "),
+            (_verdict(palette, comparison.agrees, row),),
+            styled_row(palette, (scientific(comparison.absolute), palette.warning if row.wrong else palette.plain)),
+            styled_row(palette, (scientific(comparison.relative), palette.dim)),
+            styled_row(palette, entry(comparison, report.program)),
+            styled_row(palette, report.written(comparison.ours)),
+            styled_row(palette, f"{comparison.theirs:.{digits}g}  "),
             () if slopes is None else (_verdict(palette, slopes.agrees, row), Segment(scientific(slopes.absolute), palette.dim)),
         ]
 
@@ -169,7 +169,7 @@ def _name(comparison: Comparison) -> str:
     return {"forward pass": "PyTorch’s forward pass", "autograd": "PyTorch’s autograd"}.get(comparison.against, comparison.against)
 
 
-def _every(checked: CheckTotals | None, report: CheckResult) -> str:
+def _totals_in_words(checked: CheckTotals | None, report: CheckResult) -> str:
     """Return the result of checking every batch so far, in words."""
     if checked is None:
         return ""

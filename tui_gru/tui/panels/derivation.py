@@ -205,22 +205,22 @@ class DerivationPanel(ListOverlay):
     def lines(self, width: int) -> Sequence[ListRow]:
         palette, root = self.palette, self.leaf.root
         columns = DerivationColumns.of(self.rows, width, palette.glyphs)
-        found: list[ListRow] = []
+        list_rows: list[ListRow] = []
         if self.head:
             value = f"= {self.rows[0].written.removeprefix('+')}"
-            found = [
+            list_rows = [
                 ListRow(self._spread(root.label, value, _place(self.leaf.place), width)),
                 ListRow(styled_row(palette, (root.derivation.formula, palette.keyword))),
             ]
-            found += [ListRow(())] * (self.head - len(found))
+            list_rows += [ListRow(())] * (self.head - len(list_rows))
         for index, row in enumerate(self.rows):
-            here = index == self.cursor
+            is_current = index == self.cursor
             ink = palette.dim if row.node is None else palette.plain if row.node.number is None else palette.second
-            ink = palette.cursor if here and self.has_focus else ink
-            found.append(ListRow(tuple(derivation_row(palette, row, columns, ink)), index))
-            below = in_full(palette, row, columns) if here else ()
-            found += (ListRow((Segment(f"  {part}", palette.plain),), index) for part in below)
-        return found
+            ink = palette.cursor if is_current and self.has_focus else ink
+            list_rows.append(ListRow(tuple(derivation_row(palette, row, columns, ink)), index))
+            below = in_full(palette, row, columns) if is_current else ()
+            list_rows += (ListRow((Segment(f"  {part}", palette.plain),), index) for part in below)
+        return list_rows
 
     def _spread(self, name: str, value: str, place: str, width: int) -> SegmentRow:
         """Return the number with its name, and its place at the right if there is room."""
@@ -260,7 +260,7 @@ class DerivationPanel(ListOverlay):
         if row.opened and row.path:
             self.turn_to(replace(self.leaf, opened=self.leaf.opened - {row.path}))
         elif row.path:
-            self.move_to([each.path for each in self.rows].index(row.path[:-1]))
+            self.move_to([other.path for other in self.rows].index(row.path[:-1]))
 
     def choose(self) -> None:
         """Follow the number to where it was computed; open a node that is no number of the run."""
@@ -276,9 +276,11 @@ class DerivationPanel(ListOverlay):
     def action_largest(self) -> None:
         """Move the cursor to the largest term of the sum that it is in or at."""
         row = self.rows[self.cursor]
-        below = [(i, each) for i, each in enumerate(self.rows) if each.path[:-1] == row.path and each.path and each.node]
+        below = [(i, other) for i, other in enumerate(self.rows) if other.path[:-1] == row.path and other.path and other.node]
         if not below:
-            below = [(i, each) for i, each in enumerate(self.rows) if each.path and each.path[:-1] == row.path[:-1] and each.node]
+            below = [
+                (i, other) for i, other in enumerate(self.rows) if other.path and other.path[:-1] == row.path[:-1] and other.node
+            ]
         if below:
             largest = max(below, key=lambda item: abs(item[1].node.value) if item[1].node is not None else 0.0)
             self.move_to(largest[0])
@@ -386,17 +388,17 @@ class WhatIfPanel(SnapshotPanel):
 
     def _predicted(self, width: int) -> list[Box]:
         """Draw the prediction that changes most, before and after, side by side."""
-        found, palette = self.what_if.prediction, self.palette
-        if found is None:
+        prediction, palette = self.what_if.prediction, self.palette
+        if prediction is None:
             return []
         vocabulary = self._program.config.vocabulary
-        shown = np.argsort(-np.abs(found.after - found.before), kind="stable")[:_CLASSES].tolist()
-        if found.target not in shown:
-            shown[-1] = found.target
+        shown = np.argsort(-np.abs(prediction.after - prediction.before), kind="stable")[:_CLASSES].tolist()
+        if prediction.target not in shown:
+            shown[-1] = prediction.target
         shown = sorted(shown)
         labels = [written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (max(map(cell_len, labels)) - cell_len(labels[0])) + labels[0]
-        each = min((width - _GAP) // 2, _PREDICTION)
+        block_width = min((width - _GAP) // 2, _PREDICTION)
         blocks = [
             vstack(
                 text_box(palette, word, palette.dim),
@@ -404,17 +406,17 @@ class WhatIfPanel(SnapshotPanel):
                     palette,
                     [float(values[i]) for i in shown],
                     labels,
-                    each,
-                    target=shown.index(found.target),
+                    block_width,
+                    target=shown.index(prediction.target),
                     word=False,
                     fresh=new,
                 ),
             )
-            for word, values, new in (("now", found.before, False), ("then", found.after, True))
+            for word, values, new in (("now", prediction.before, False), ("then", prediction.after, True))
         ]
         name = self._program.writer.name(self._program.loss_names.prediction)
         some = "" if len(shown) == len(vocabulary) else f" · {len(shown)} of {len(vocabulary)}"
-        title = f"{name} of row {found.row + 1} at t {found.t + 1}, where the target changes most{some}"
+        title = f"{name} of row {prediction.row + 1} at t {prediction.t + 1}, where the target changes most{some}"
         head = from_rows([styled_row(palette, (part, palette.plain)) for part in folded(title, width)])
         return [vstack(head, hstack(*blocks, gap=_GAP))]
 

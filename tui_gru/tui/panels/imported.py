@@ -107,8 +107,8 @@ def _lines(palette: Palette, snapshot: Snapshot, row: int, steps: range) -> list
         shown = snapshot.record.array(output)[:, row]
         lines = [first, _Line(_sized(write(output), shown), ["" if value is None else _size(value[row]) for value in values])]
         if program.target:
-            wanted = snapshot.record.array(program.target)[:, row]
-            lines.append(_Line(_sized(write(program.target), wanted), [_size(wanted[t]) for t in steps]))
+            targets = snapshot.record.array(program.target)[:, row]
+            lines.append(_Line(_sized(write(program.target), targets), [_size(targets[t]) for t in steps]))
     if snapshot.moment.learned:
         name = _gradient(snapshot)
         gradients = [snapshot.value(name, t) if live[t] else None for t in steps]
@@ -121,7 +121,9 @@ def _lines(palette: Palette, snapshot: Snapshot, row: int, steps: range) -> list
     if (expected := expected_output(snapshot)) is not None and not program.model.classifies:
         pairs = zip(values, steps, strict=True)
         lines.append(
-            _Line(_OFF, ["" if value is None else difference_shown(_apart(value[row], expected[t, row])) for value, t in pairs])
+            _Line(
+                _OFF, ["" if value is None else difference_shown(_difference(value[row], expected[t, row])) for value, t in pairs]
+            )
         )
     return lines
 
@@ -147,7 +149,7 @@ def _size(vector: Array) -> str:
     return four(float(vector[0])) if len(vector) == 1 else four(float(np.linalg.norm(vector.astype(np.float64))))
 
 
-def _apart(value: Array, expected: Array) -> Array:
+def _difference(value: Array, expected: Array) -> Array:
     """Return the differences; 0 where both are NaN, or the same infinity."""
     with NUMPY_SETTINGS:
         return np.where(numbers.same(value, expected), 0, value - expected)
@@ -195,15 +197,15 @@ def beside_targets(palette: Palette, snapshot: Snapshot, width: int, height: int
     numbers_fit = max((width - across) // _COLUMN, 1)
     write = program.writer.name
     heads = (write(name), write(program.target), _OFF)[:numbers_fit]
-    head = " " * across + "".join(transliterate(each, palette.glyphs).rjust(_COLUMN) for each in heads)
+    head = " " * across + "".join(transliterate(column_head, palette.glyphs).rjust(_COLUMN) for column_head in heads)
     rows: list[SegmentRow] = [(Segment(head, palette.dim),)]
     for (row, unit), words in zip(places, names, strict=True):
         blank = Segment(palette.glyphs.blank.rjust(_COLUMN), palette.blank)
         ours = blank if value is None else _cell(value[row, unit], palette.plain, Ref(name, (row, unit), t))
-        wanted = _cell(target[row, unit], palette.target, Ref(program.target, (row, unit), t))
+        target_cell = _cell(target[row, unit], palette.target, Ref(program.target, (row, unit), t))
         error = blank if off is None else _cell(off[row, unit], palette.second, None)
         label = Segment(transliterate(words, palette.glyphs).ljust(across), palette.dim)
-        rows.append((label, *(ours, wanted, error)[:numbers_fit]))
+        rows.append((label, *(ours, target_cell, error)[:numbers_fit]))
     return clip(palette, from_rows(rows), width, height)
 
 
@@ -224,14 +226,14 @@ def difference_over_time(palette: Palette, snapshot: Snapshot, width: int, heigh
     if width >= _BARS + _ENTRY:
         table = _number_by_number(palette, snapshot, expected, height)
         return hstack(difference_over_time(palette, snapshot, min(width - _ENTRY, _BARS), height), table)
-    T, here = snapshot.config.seq_length, snapshot.position.t
-    start = min(max(here - height // 2, 0), max(T - height, 0))
+    T, current = snapshot.config.seq_length, snapshot.position.t
+    start = min(max(current - height // 2, 0), max(T - height, 0))
     values, labels = [], []
     for t in range(start, min(start + height, T)):
         value = snapshot.value(output, t)
-        apart = np.nan if value is None else float(np.abs(_apart(value, expected[t])).max(initial=0))
-        values.append(max(log10(apart / _LEAST), 0) / _DECADES if apart > 0 else 0.0)
-        labels.append(f"t {t + 1}".rjust(len(f"t {T}")) + ("      " if value is None else f" {apart:5.0e}"))
+        difference = np.nan if value is None else float(np.abs(_difference(value, expected[t])).max(initial=0))
+        values.append(max(log10(difference / _LEAST), 0) / _DECADES if difference > 0 else 0.0)
+        labels.append(f"t {t + 1}".rjust(len(f"t {T}")) + ("      " if value is None else f" {difference:5.0e}"))
     return clip(palette, bars(palette, values, labels, width, word=False, write=lambda value: ""), width, height)
 
 
@@ -241,7 +243,7 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
     value = snapshot.value(output, t)
     head = f"  at t {t + 1}".ljust(_NAME) + "".join(words.rjust(_NUMBER) for words in ("here", "expected", "off by"))
     rows: list[SegmentRow] = [(Segment(head, palette.dim),)]
-    off = np.zeros((0, 0)) if value is None else _apart(value, expected[t])
+    off = np.zeros((0, 0)) if value is None else _difference(value, expected[t])
     furthest = np.argsort(-np.abs(np.nan_to_num(off, nan=np.inf)).ravel(), kind="stable")[: max(height - 1, 0)]
     for row, unit in zip(*map(np.ndarray.tolist, np.unravel_index(furthest, off.shape)), strict=True):
         assert value is not None

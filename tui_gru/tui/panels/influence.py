@@ -89,7 +89,7 @@ class InfluenceMap(SnapshotPanel):
         palette = self.palette
         rows: list[SegmentRow] = [*self._words(palette, self._prediction(), width), ()]
         for measure in _MEASURES:
-            rows += self._words(palette, f"by {measure}: {self._said(measure)}", width)
+            rows += self._words(palette, f"by {measure}: {self._reach_in_words(measure)}", width)
         rows += [(), *(self._text if self.influence.text else self._timesteps)(palette, width), ()]
         rows += [*self._other_rows(palette, width), (), *self._states(palette, width)]
         memory = [] if self.memory is None else list(self._remembers(palette, self.memory, width))
@@ -102,9 +102,9 @@ class InfluenceMap(SnapshotPanel):
     def _remembers(self, palette: Palette, memory: ContextMemory, width: int) -> Iterator[SegmentRow]:
         """Yield the sentences that say how far back the model remembers, and which measure to believe; then the loss by the number
         of characters read, beside that of pairs, and the mean influence by distance."""
-        what = token_word(self.influence.text)
+        noun = token_word(self.influence.text)
         i = memory.contexts.index(memory.characters)
-        many = counted(memory.characters, what)
+        many = counted(memory.characters, noun)
         above = [decimals(loss - memory.whole, 3) for loss in memory.losses[: i + 1]]
         less = f"; with {memory.contexts[i - 1]} it is {above[i - 1]} higher" if i else ""
         if memory.ends:
@@ -116,10 +116,10 @@ class InfluenceMap(SnapshotPanel):
         far = " and ".join(f"{reach.steps} back by {of}" for of, reach in reaches.items())
         words = f"a character has a tenth of the largest influence, on average, up to {far}"
         if not memory.agree:
-            words += f"; believe {memory.believed}, with which the loss by {what}s read agrees"
+            words += f"; believe {memory.believed}, with which the loss by {noun}s read agrees"
         yield from self._words(palette, words, width)
 
-        losses = [(counted(context, what), loss) for context, loss in zip(memory.contexts, memory.losses, strict=True)]
+        losses = [(counted(context, noun), loss) for context, loss in zip(memory.contexts, memory.losses, strict=True)]
         losses += [("all before", memory.whole), *([("bigram", memory.bigram)] if np.isfinite(memory.bigram) else [])]
         largest = max((loss for _, loss in losses if np.isfinite(loss)), default=1.0) or 1.0
         label, length = max(len(name) for name, _ in losses), max(min(width - 30, _BAR), 0)
@@ -143,13 +143,13 @@ class InfluenceMap(SnapshotPanel):
             yield (Segment(of.rjust(label) + "  ", palette.dim), Segment(column_signs(palette, parts[:shown], cell), palette.gate))
 
     def _prediction(self) -> str:
-        found, program = self.influence, self.snapshot.program
+        influence, program = self.influence, self.snapshot.program
         name = program.writer.name(self._predicted)
-        value = float(np.exp(found.value)) if takes_softmax(program) else found.value
-        if found.text:
-            char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
+        value = float(np.exp(influence.value)) if takes_softmax(program) else influence.value
+        if influence.text:
+            char, last = shown_char(program.config.vocabulary[influence.character]), shown_char(influence.text[influence.at])
             return f"after “{last}” {name} gives “{char}” {decimals(value, 4)}"
-        return f"entry {found.character + 1} of {name} is {decimals(value, 4)}"
+        return f"entry {influence.character + 1} of {name} is {decimals(value, 4)}"
 
     def _parts(self, measure: str) -> Float64Array:
         """Return the absolute values of a measure, divided by the largest."""
@@ -164,10 +164,10 @@ class InfluenceMap(SnapshotPanel):
     def _text(self, palette: Palette, width: int) -> Iterator[SegmentRow]:
         """Yield lines of characters in the colours of the chosen measure, each with its influence by both measures below it, in
         tenths of the largest, such that colour is not needed."""
-        found, every = self.influence, {measure: self._parts(measure) for measure in _MEASURES}
-        parts = every.get(self.measure, every[_MEASURES[0]])
-        tokens = not isinstance(found.text, str)
-        signs = [(written_char if tokens else one_cell)(char, palette.glyphs) for char in found.text]
+        influence, parts_by_measure = self.influence, {measure: self._parts(measure) for measure in _MEASURES}
+        parts = parts_by_measure.get(self.measure, parts_by_measure[_MEASURES[0]])
+        tokens = not isinstance(influence.text, str)
+        signs = [(written_char if tokens else one_cell)(char, palette.glyphs) for char in influence.text]
         cell = max(map(cell_len, signs)) + tokens
         lead = self._lead(width)
         across = max((width - lead) // cell, 1)
@@ -175,14 +175,14 @@ class InfluenceMap(SnapshotPanel):
             shown, chars = range(first, min(first + across, len(signs))), [Segment(" " * lead)]
             for i in shown:
                 style = palette.unit(float(parts[i]))
-                if i > found.at and not found.backwards:
+                if i > influence.at and not influence.backwards:
                     style = palette.blank
-                elif i == found.at:
+                elif i == influence.at:
                     style = style + Style(bold=True, underline=True)
                 chars += [Segment(signs[i], style), Segment(" " * (cell - cell_len(signs[i])))]
             yield tuple(chars)
             for measure in _MEASURES:
-                tenths = (min(int(10 * every[measure][i]), 9) for i in shown)
+                tenths = (min(int(10 * parts_by_measure[measure][i]), 9) for i in shown)
                 digits = "".join((str(tenth) if tenth else " ").ljust(cell) for tenth in tenths)
                 yield (
                     Segment(measure[: lead - 1].ljust(lead) + digits, palette.plain if measure == self.measure else palette.dim),
@@ -195,16 +195,16 @@ class InfluenceMap(SnapshotPanel):
             curve = column_signs(palette, self._parts(measure))[-max(width - lead, 1) :]
             yield (Segment(measure[: lead - 1].ljust(lead), palette.dim), Segment(curve, palette.gate))
 
-    def _said(self, measure: str) -> str:
+    def _reach_in_words(self, measure: str) -> str:
         reach, last = self.influence.reach(measure), getattr(self.influence, measure)[self.influence.at]
-        what = token_word(self.influence.text) if self.influence.text else "timestep"
-        many = counted(reach.steps, what)
+        noun = token_word(self.influence.text) if self.influence.text else "timestep"
+        many = counted(reach.steps, noun)
         if not reach.part:
-            return f"no {what} has an influence: it is 0 for each" if np.isfinite(last) else "it is not a number"
+            return f"no {noun} has an influence: it is 0 for each" if np.isfinite(last) else "it is not a number"
         if not reach.steps and not reach.falls:
-            return f"only one {what} has been read"
+            return f"only one {noun} has been read"
         if not reach.steps:
-            return f"only the {what} read last has more than a tenth of its maximum"
+            return f"only the {noun} read last has more than a tenth of its maximum"
         if not reach.falls:
             return f"reaches at least {many} back, the farthest examined, with {reach.part:.2f} of its maximum"
         return f"reaches {many} back, with {reach.part:.2f} of its maximum"
@@ -224,9 +224,9 @@ class InfluenceMap(SnapshotPanel):
 
         The description is beside the columns, or above them if there is no room.
         """
-        program, found, lead = self.snapshot.program, self.influence, self._lead(width)
-        for state, norms in found.states.items():
-            reach = found.reach(state)
+        program, influence, lead = self.snapshot.program, self.influence, self._lead(width)
+        for state, norms in influence.states.items():
+            reach = influence.reach(state)
             far = f"reaches {'' if reach.falls else 'at least '}{reach.steps}" if reach.steps or reach.falls else ""
             far = far if reach.part else "is 0"
             words = transliterate(f"∂/∂{program.writer.name(state)} {far}".rstrip(), palette.glyphs)
@@ -291,10 +291,10 @@ class LossPlaces(ListOverlay):
         self._losses, self._baselines, self._of = losses, baselines, of
         self._hardest = losses.hardest(_HARDEST, apart=8)
         classes = dict[tuple[int, float], Share]()
-        for each in losses.by_class():
-            if each.count:  # of two with the same targets, such as letters and letters after a letter, the first is shown
-                classes.setdefault((each.count, each.share), each)
-        self._by_class = sorted(classes.values(), key=lambda each: -each.share)
+        for share in losses.by_class():
+            if share.count:  # of two with the same targets, such as letters and letters after a letter, the first is shown
+                classes.setdefault((share.count, share.share), share)
+        self._by_class = sorted(classes.values(), key=lambda share: -share.share)
         self._group = _GROUPS[0]
 
     def titles(self, snapshot: Snapshot) -> Titles:
@@ -312,24 +312,24 @@ class LossPlaces(ListOverlay):
 
     def lines(self, width: int) -> Sequence[ListRow]:
         palette, mean = self.palette, self._losses.mean
-        what = token_word(self._losses.text)
+        noun = token_word(self._losses.text)
         if self.snapshot.program.model.is_cross_entropy:
-            text = f"{decimals(mean, 4)} nats, {decimals(bits(mean), 3)} bits a {what}"
+            text = f"{decimals(mean, 4)} nats, {decimals(bits(mean), 3)} bits a {noun}"
             if np.isfinite(choices := perplexity(mean)):
                 text += f", perplexity {decimals(choices, 2)}"
-            known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
-            found = [self._line(text, palette.strong), self._line(f"for comparison: {', '.join(known)}", palette.dim)]
+            comparisons = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
+            rows = [self._line(text, palette.strong), self._line(f"for comparison: {', '.join(comparisons)}", palette.dim)]
         else:
-            found = [self._line(f"{decimals(mean, 4)} on average for a {what}", palette.strong)]
+            rows = [self._line(f"{decimals(mean, 4)} on average for a {noun}", palette.strong)]
         if (still := self._losses.standstill) is not None:
-            found += [self._line(words, palette.warning) for words in folded(still.sentence(what), width)]
+            rows += [self._line(words, palette.warning) for words in folded(still.sentence(noun), width)]
         if shares := self._shares():
-            found += map(ListRow, self._bars(palette, shares, width))
+            rows += map(ListRow, self._bars(palette, shares, width))
             if math.fsum(share.share for share in shares if np.isfinite(share.share)) > 1 + 1e-9:
-                found.append(self._line("a character can be in several classes, so the shares overlap", palette.dim))
+                rows.append(self._line("a character can be in several classes, so the shares overlap", palette.dim))
         else:
-            found += [ListRow(()), self._line("no loss of this batch has been computed yet", palette.dim)]
-        found += [ListRow(()), self._line("hardest places", palette.strong)]
+            rows += [ListRow(()), self._line("no loss of this batch has been computed yet", palette.dim)]
+        rows += [ListRow(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):
             before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
             row = (
@@ -338,8 +338,8 @@ class LossPlaces(ListOverlay):
                 Segment(char, palette.cursor),
                 Segment(after, palette.dim),
             )
-            found.append(ListRow(row, entry))
-        return found
+            rows.append(ListRow(row, entry))
+        return rows
 
     def _shares(self) -> list[Share]:
         if self._group == _GROUPS[0]:

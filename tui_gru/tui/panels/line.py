@@ -181,8 +181,8 @@ class Matrix:
             return (Segment(operand.label, ink),)
         rows, columns = operand.shape
         shape = f" {rows}{palette.glyphs.by}{columns}" if operand.rows else f" {columns}"
-        lead, beside = Segment(" " * (self._lead(limits) + 1)), 1 + cell_len(operand.label) + len(shape) < width
-        return (lead, Segment(operand.label, ink), Segment(shape if beside else "", palette.dim))
+        lead, fits = Segment(" " * (self._lead(limits) + 1)), 1 + cell_len(operand.label) + len(shape) < width
+        return (lead, Segment(operand.label, ink), Segment(shape if fits else "", palette.dim))
 
     def column_names(self, palette: Palette, limits: DrawingLimits) -> SegmentRow:
         """Return the names of the columns, each at the right of its column; empty if the matrix has no columns."""
@@ -254,12 +254,12 @@ class Bracket:
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
         return 1 + len(self.suffix), 1  # the height of a bracket does not count for the line
 
-    def beside(self, tokens: Sequence[object]) -> Bracket:
+    def for_tokens(self, tokens: Sequence[object]) -> Bracket:
         """Return the bracket for a line of these tokens, which may not contain its partner."""
-        return replace(self, inner=tuple(each for each in self.inner if each in tokens))
+        return replace(self, inner=tuple(token for token in self.inner if token in tokens))
 
     def box(self, palette: Palette, limits: DrawingLimits, row: int | None) -> Box:
-        height = max((each.size(limits)[1] for each in self.inner), default=1)
+        height = max((token.size(limits)[1] for token in self.inner), default=1)
         pair = bracket(palette, from_rows([()] * height, axis=(height - 1) // 2), palette.plain)
         side = 0 if self.opening else 1
         rows = [(line[side], Segment(self.suffix if i == 0 else "", palette.plain)) for i, line in enumerate(pair.rows)]
@@ -307,10 +307,10 @@ class LineWriter:
 
     def line(self) -> list[DrawnToken]:
         """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target."""
-        way = self._single, self._glyphs, self._fold, self._alone, self._loose, self._terms
-        if way not in self._operands.written:  # each way to draw the line asks for it, at each size
-            self._operands.written[way] = self._line()
-        return self._operands.written[way]
+        key = self._single, self._glyphs, self._fold, self._alone, self._loose, self._terms
+        if key not in self._operands.written:  # each way to draw the line asks for it, at each size
+            self._operands.written[key] = self._line()
+        return self._operands.written[key]
 
     def _line(self) -> list[DrawnToken]:
         line, before = self._operands.line, self._operands.before
@@ -326,11 +326,11 @@ class LineWriter:
         return OperatorToken(operator(sign, self._glyphs), breaks)
 
     def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
-        given, target = self._operands.given(self._row), self._operands.target(self._row)
-        row = {"row": self._row, "character": given}.get(operand.rows)
+        character, target = self._operands.given(self._row), self._operands.target(self._row)
+        row = {"row": self._row, "character": character}.get(operand.rows)
         column = {"row": self._row, "character": target}.get(operand.columns)
         if self._alone and (picked or operand.rows == "row"):
-            operand, row = operand.only_row(given if picked else self._row), 0
+            operand, row = operand.only_row(character if picked else self._row), 0
         operand = replace(operand, label=transliterate(operand.label, self._glyphs))
         return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
@@ -534,7 +534,7 @@ def drawn_tokens(palette: Palette, tokens: Sequence[DrawnToken], limits: Drawing
         line = [token for token, _, _ in sized]
         boxes, starts, used = list[Box](), list[int](), 0
         for i, (token, size, _) in enumerate(sized):
-            placed = token.beside(line) if isinstance(token, Bracket) else token
+            placed = token.for_tokens(line) if isinstance(token, Bracket) else token
             box, gap = placed.box(palette, limits, row), 0 if not i else GAP if token.breaks else _gap(line[i - 1], token)
             starts.append(used + gap)
             boxes.append(pad(box, left=gap, right=size - box.width))
@@ -648,7 +648,7 @@ class CurrentLine(CellPanel):
         data = _changed_since(snapshot) or (f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None)
         note = "" if line is None or line.formula is None else line.note
         if note and cell_len(f"{title} — {note}{place}") + BORDER_GAP <= self.border_room:
-            formula, words = (transliterate(each, self.palette.glyphs) for each in (title, f" — {note}"))
+            formula, words = (transliterate(part, self.palette.glyphs) for part in (title, f" — {note}"))
             return Titles(Content.assemble(formula, (words, "not bold $foreground")), data, place, keys)
         if note and data is None and cell_len(f"{keys}{note}") + BORDER_GAP <= self.border_room:
             data = note
@@ -657,7 +657,7 @@ class CurrentLine(CellPanel):
     def is_fresh(self, snapshot: Snapshot) -> bool:
         return snapshot.line is not None
 
-    def wanted(self, snapshot: Snapshot, width: int) -> int:
+    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
         """Return the outer height at which all lines of the phase are shown with all their numbers, at this outer width."""
         return wanted_rows(snapshot, self._view.row, self.palette.glyphs, max(width - 3, 1)) + 2
 
@@ -667,10 +667,10 @@ class CurrentLine(CellPanel):
             source, title = snapshot.config.source, snapshot.program.model.title
             trains = source.can(Ability.TRAIN)
             hidden = _TRAINING if not trains else ("explain",) if refused(snapshot.config) is not None else ()  # no tour
-            first = [(verb, what) for verb, what in _FIRST if verb not in hidden]
-            keys = [(" ".join(sign_of_key(self, each) for each in verb.split()), with_keys(self, what)) for verb, what in first]
-            said = [each.format(title=title, source=source.title) for each in (_WELCOME if trains else _IMPORTED)]
-            return clip(self.palette, _welcome(self.palette, said, width, height, keys), width, height)
+            first = [(verb, meaning) for verb, meaning in _FIRST if verb not in hidden]
+            keys = [(" ".join(sign_of_key(self, key) for key in verb.split()), with_keys(self, meaning)) for verb, meaning in first]
+            paragraphs = [text.format(title=title, source=source.title) for text in (_WELCOME if trains else _IMPORTED)]
+            return clip(self.palette, _welcome(self.palette, paragraphs, width, height, keys), width, height)
         if line.formula is None:
             words = _UPSTREAM if line in snapshot.program.upstream else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
@@ -731,7 +731,7 @@ def _instead_of_parts(
     if (box := _falling(palette, fall, row, width, height)) is not None:
         return box, False, True
     tables = (_largest(palette, fall, row, width, height - badge.height, fold=fold) for fold in (False, True))
-    return next(((vstack(badge, table[0]), table[1], False) for table in tables if table is not None), None)
+    return next(((vstack(badge, drawn_table[0]), drawn_table[1], False) for drawn_table in tables if drawn_table is not None), None)
 
 
 #: The least rows and the most cells of the bars of a table of the largest entries.
@@ -753,18 +753,18 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
     matrices = [token.operand for token in tokens if isinstance(token, Matrix) and not token.operand.is_number]
     elsewhere = formula is None or any(isinstance(node, e.Product | e.Reduce | e.Join | e.Slice) for node in formula.walk())
     count = min(height - 1, shape[1] if by_row else result.values.size)
-    if elsewhere or count < _LEAST_ENTRIES or any(each.values.shape != shape for each in matrices):
+    if elsewhere or count < _LEAST_ENTRIES or any(operand.values.shape != shape for operand in matrices):
         return None
     step = operands.step
     compared = (result.values if step is None else step).astype(np.float64)
-    sizes, own = np.nan_to_num(np.abs(compared), nan=np.inf), i * shape[1] + j
+    sizes, current = np.nan_to_num(np.abs(compared), nan=np.inf), i * shape[1] + j
     one_each = by_row and bool((np.count_nonzero(sizes, axis=1) == 1).all())
     of = range(i, i + 1) if row is not None or not one_each else window(shape[0], count, i)
     sizes = sizes[of.start : of.stop] if by_row else sizes
     order = sizes.argmax(axis=1) + np.arange(len(of)) * shape[1] if one_each else np.argsort(-sizes.ravel(), kind="stable")
     chosen = (order[:count] + (of.start * shape[1] if by_row else 0)).tolist()
-    places = [divmod(k, shape[1]) for k in (chosen if own in chosen else [*chosen[: count - 1], own])]
-    scales = {id(each): scale_of(each.values) if each.kind == "signed" else 1.0 for each in matrices}
+    places = [divmod(k, shape[1]) for k in (chosen if current in chosen else [*chosen[: count - 1], current])]
+    scales = {id(operand): scale_of(operand.values) if operand.kind == "signed" else 1.0 for operand in matrices}
 
     def cell(token: Matrix, at: tuple[int, int]) -> SegmentRow:
         operand, value = token.operand, float(token.operand.values[at])
@@ -784,8 +784,8 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
     parts = [part(token) for token in tokens]
     heads: list[SegmentRow] = [(Segment("not 0" if one_each else "largest" if step is None else "largest step", palette.dim),)]
     columns = [TableColumn(gap=0)]
-    for (before, token), each in zip(pairwise((None, *tokens)), parts, strict=True):
-        shown = each if isinstance(each, Matrix) else None
+    for (before, token), drawn_part in zip(pairwise((None, *tokens)), parts, strict=True):
+        shown = drawn_part if isinstance(drawn_part, Matrix) else None
         ink = palette.accent if shown is not None and shown.fresh else palette.strong
         heads.append(() if shown is None else (Segment(shown.operand.label, ink),))
         inside = (isinstance(before, Bracket) and before.opening) or (isinstance(token, Bracket) and not token.opening)
@@ -797,7 +797,7 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
         name = ", ".join((*rows_named[at[0] - of.start :][:1], *words))
         ink = palette.strong if at == (i, j) else palette.plain
         named = (Segment(transliterate(name, palette.glyphs), ink),)
-        rows.append([named, *(cell(each, at) if isinstance(each, Matrix) else each for each in parts)])
+        rows.append([named, *(cell(drawn_part, at) if isinstance(drawn_part, Matrix) else drawn_part for drawn_part in parts)])
         if step is not None:
             rows[-1].append((Segment(numbers.wide(float(step[at])), palette.dim),))
     if step is not None:
@@ -806,15 +806,15 @@ def _largest(palette: Palette, fall: Waterfall, row: int | None, width: int, hei
     drawn = from_rows(table(palette, rows, columns, width))
     if drawn.width > width:
         return None
-    beside = None if len(of) > 1 else fall.every_row(width - drawn.width - 2, height)
-    room = min(width - drawn.width - 2 - (0 if beside is None else beside.width + 2), _LONGEST_BAR)
+    all_rows = None if len(of) > 1 else fall.every_row(width - drawn.width - 2, height)
+    room = min(width - drawn.width - 2 - (0 if all_rows is None else all_rows.width + 2), _LONGEST_BAR)
     if room >= _LEAST_ENTRIES:
         values = [float(compared[at]) for at in places]
         full = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
         inks = [palette.gate if result.kind == "unit" else palette.positive if value >= 0 else palette.negative for value in values]
         bars = [(Segment(bar(palette, abs(value) / full, room), ink),) for value, ink in zip(values, inks, strict=True)]
         drawn = hstack(drawn, from_rows([(), *bars]), gap=2)
-    return drawn if beside is None else hstack(drawn, beside, gap=2), by_row and len(of) == 1
+    return drawn if all_rows is None else hstack(drawn, all_rows, gap=2), by_row and len(of) == 1
 
 
 def _falling(palette: Palette, fall: Waterfall, row: int | None, width: int, height: int) -> Box | None:
@@ -853,8 +853,8 @@ def complete_line(
     operands = Operands.of(snapshot, line)
     tokens = LineWriter(operands, view.row, palette.glyphs).line()
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
-    each = math.isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
-    limits = DrawingLimits(columns=each, rows=each, columns_named=True, words=True)
+    most = math.isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
+    limits = DrawingLimits(columns=most, rows=most, columns_named=True, words=True)
     worked = operands.entry(view.row, pointed).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     return vstack(drawn_tokens(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
@@ -913,8 +913,8 @@ def _choices(
         limits = plain._replace(compact=compact)
         for tokens in [alone] if compact and alone in narrow else narrow:  # not all rows with fewer digits than one row has
             if tokens is alone and beneath is rest and not compact:  # rather all rows with a brief entry than one
-                for every in narrow[:-1]:
-                    yield _Choice(every, fitted(every, width, _room(height, brief, 0), limits), brief)
+                for all_rows in narrow[:-1]:
+                    yield _Choice(all_rows, fitted(all_rows, width, _room(height, brief, 0), limits), brief)
             yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
     for beneath in (rest, brief, ()):
         yield _Choice(folded, elided(folded, width, _room(height, beneath, 0)), beneath)
@@ -936,15 +936,15 @@ def _in_full(operands: Operands, row: int | None, glyphs: Glyphs) -> Sequence[tu
     """Return the ways to draw a line with all its numbers, best first."""
     folded = LineWriter(operands, row, glyphs, fold=True).line()
     paths = any(head.path is not None for head in operands.heads(row))
-    every = folded if paths else LineWriter(operands, row, glyphs).line()  # what makes a path is shown by its name
+    unfolded = folded if paths else LineWriter(operands, row, glyphs).line()  # what makes a path is shown by its name
     full, named = DrawingLimits(columns_named=True, words=True), DrawingLimits(words=True)
-    return (every, full), (folded, full), (folded, named), (folded, DrawingLimits(words=paths))
+    return (unfolded, full), (folded, full), (folded, named), (folded, DrawingLimits(words=paths))
 
 
 #: The rows that suffice for the matrices of a line, the most that it wants if it needs more, and the rows below them: a blank,
 #: and two for the example entry.
 _SUFFICIENT, _MOST_WANTED, _BELOW = 7, 9, 3
-_wanted: WeakKeyDictionary[Program, dict[object, int]] = WeakKeyDictionary()
+_heights: WeakKeyDictionary[Program, dict[object, int]] = WeakKeyDictionary()
 
 
 def wanted_rows(snapshot: Snapshot, row: int | None, glyphs: Glyphs, width: int) -> int:
@@ -952,14 +952,16 @@ def wanted_rows(snapshot: Snapshot, row: int | None, glyphs: Glyphs, width: int)
     line, program = snapshot.line, snapshot.program
     if line is None or line.formula is None:
         return _MOST_WANTED
-    known = _wanted.setdefault(program, {})
+    heights = _heights.setdefault(program, {})
     forwards = ("forward", "loss")
     phases = forwards if line.phase in forwards else (line.phase,)
     key = phases, row is None, glyphs, width
-    if key not in known:
-        lines = [each for each in program.lines.values() if each.phase in phases and each.formula is not None]
-        known[key] = max(_wanted_by(Operands(snapshot, each, ahead=True), row, glyphs, width) for each in lines)
-    return known[key]
+    if key not in heights:
+        lines = [
+            phase_line for phase_line in program.lines.values() if phase_line.phase in phases and phase_line.formula is not None
+        ]
+        heights[key] = max(_wanted_by(Operands(snapshot, phase_line, ahead=True), row, glyphs, width) for phase_line in lines)
+    return heights[key]
 
 
 def _wanted_by(operands: Operands, row: int | None, glyphs: Glyphs, width: int) -> int:
@@ -991,9 +993,11 @@ def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
 def _welcome(palette: Palette, words: Sequence[str], width: int, height: int, first: list[tuple[str, str]]) -> Box:
     """Draw what the program is, in the words that leave room for the first keys, and below it the keys."""
     column = max(cell_len(sign) for sign, _ in first) + 2
-    keys = from_rows(row for sign, what in first for row in explained(palette, sign, palette.keyword, what, width, column=column))
-    paragraphs = [_paragraph(palette, each, width) for each in words]
-    return vstack(next((each for each in paragraphs if each.height + keys.height <= height), paragraphs[-1]), keys)
+    keys = from_rows(
+        row for sign, meaning in first for row in explained(palette, sign, palette.keyword, meaning, width, column=column)
+    )
+    paragraphs = [_paragraph(palette, text, width) for text in words]
+    return vstack(next((paragraph for paragraph in paragraphs if paragraph.height + keys.height <= height), paragraphs[-1]), keys)
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:

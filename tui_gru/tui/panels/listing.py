@@ -55,14 +55,14 @@ class FoldedRow(NamedTuple):
 
 def folded_rows(program: Program, arrow: int) -> list[FoldedRow]:
     """Return the rows with the gradients of the parameters, and their updates, in a row each, unless the arrow is inside."""
-    found: list[FoldedRow] = []
+    rows: list[FoldedRow] = []
     for first, last in _groups(program):
         inside = first <= arrow < last
         if last - first < _FOLDED or inside:
-            found += [FoldedRow(program.rows[i], i) for i in range(first, last)]
+            rows += [FoldedRow(program.rows[i], i) for i in range(first, last)]
         else:
-            found.append(_folded(program, first, last))
-    return found
+            rows.append(_folded(program, first, last))
+    return rows
 
 
 @lru_cache(maxsize=8)
@@ -97,8 +97,8 @@ def _folded_text(program: Program, lines: Sequence[ProgramLine]) -> str:
     shown = [f"{gradient}{name}" for name in (names if len(names) <= _NAMED + 1 else [*names[:_NAMED], names[-1]])]
     if len(names) > _NAMED + 1:
         shown.insert(_NAMED, "…")
-    sign, _, what = done.text.partition(" ")[2].partition(" ")
-    return f"{' '.join(map(program.writer.name, shown))} {sign} {'…' if gradient else what.replace(names[0], '…')}"
+    sign, _, change = done.text.partition(" ")[2].partition(" ")
+    return f"{' '.join(map(program.writer.name, shown))} {sign} {'…' if gradient else change.replace(names[0], '…')}"
 
 
 @lru_cache(maxsize=8)
@@ -151,8 +151,8 @@ class Listing(SnapshotPanel):
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, arrow = self.palette, arrow_row(snapshot)
-        every = enumerate(snapshot.program.rows)
-        rows = self._rows = [FoldedRow(row, i) for i, row in every] if self.zoomed else folded_rows(snapshot.program, arrow)
+        program_rows = enumerate(snapshot.program.rows)
+        rows = self._rows = [FoldedRow(row, i) for i, row in program_rows] if self.zoomed else folded_rows(snapshot.program, arrow)
         cells = (row.indent + cell_len(transliterate(row.text, palette.glyphs)) for row, _, _ in rows)
         width, height = self.canvas(width, height, lambda: Size(_GUTTER + max(cells), len(rows)))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
@@ -161,7 +161,7 @@ class Listing(SnapshotPanel):
 
         def draw(index: int) -> boxes.SegmentRow:
             row, first, count = rows[index]
-            lines = [each.line for each in snapshot.program.rows[first : first + count] if each.line is not None]
+            lines = [listed.line for listed in snapshot.program.rows[first : first + count] if listed.line is not None]
             stops = [stop for line in lines for stop in snapshot.stops_on(line)]
             # Of several, that of an enabled one is shown, of these of one that stops, of these of one that stops each time.
             stop = min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
@@ -217,13 +217,13 @@ class Listing(SnapshotPanel):
         program, width = snapshot.program, self.scrollable_content_region.width
         if in_gutter and row.line is not None:
             return "\n".join(described(stop, program) for stop in snapshot.stops_on(row.line)) or "click to set a breakpoint"
-        whole = row.text if _GUTTER + row.indent + cell_len(row.text) > width else ""
+        full_text = row.text if _GUTTER + row.indent + cell_len(row.text) > width else ""
         words = ""
         if row.line is not None:
             from tui_gru.tui.about import about_line
 
             words = about_line(program, row.line)
-        return "\n".join(filter(None, (whole, words)))
+        return "\n".join(filter(None, (full_text, words)))
 
 
 def arrow_row(snapshot: Snapshot) -> int:
@@ -309,7 +309,7 @@ class Log(SnapshotPanel):
     ABOUT = "The lines that log points have written, each with its place in the run."
 
     _lines: tuple[LogLine, ...] = ()
-    _here = -1
+    _arrow_line = -1
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         return snapshot.position.tick, id(snapshot.log)  # as long as the panel has the log, no other has this id
@@ -322,7 +322,7 @@ class Log(SnapshotPanel):
         past = bisect_right(log, tick, key=lambda line: line.tick)
         first = max(past - _AROUND, 0)
         rows = None if self._snapshot is None else min(len(self._lines), _GROWS)
-        self._lines, self._here = log[first : past + _AROUND], past - first - 1
+        self._lines, self._arrow_line = log[first : past + _AROUND], past - first - 1
         super().show(snapshot, view)
         if rows != min(len(self._lines), _GROWS):
             self.refresh(layout=True)
@@ -341,12 +341,12 @@ class Log(SnapshotPanel):
         palette, glyphs = self.palette, self.palette.glyphs
         text = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
         text = truncated(transliterate(text, glyphs), max(width - len(place) - 4, 0), glyphs)
-        if index == self._here:
+        if index == self._arrow_line:
             now = line.tick == self.snapshot.position.tick
             ink = palette.line if now else palette.plain
             spare = " " * (width - len(place) - 4 - cell_len(text)) if now else ""
             return (Segment(f"{glyphs.arrow} {place}  {text}{spare}", ink),)
-        return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if index > self._here else palette.plain)
+        return Segment(f"  {place}  ", palette.dim), Segment(text, palette.dim if index > self._arrow_line else palette.plain)
 
     # Scrolling to the current position
 
@@ -354,8 +354,8 @@ class Log(SnapshotPanel):
         height = self.scrollable_content_region.height
         if height < 1:
             return
-        below = min(len(self._lines) - 1 - self._here, height // 2)
-        self.scroll_to(y=max(self._here + below + 1 - height, 0), animate=False, immediate=True, force=True)
+        below = min(len(self._lines) - 1 - self._arrow_line, height // 2)
+        self.scroll_to(y=max(self._arrow_line + below + 1 - height, 0), animate=False, immediate=True, force=True)
 
     def on_resize(self) -> None:
         super().on_resize()

@@ -75,8 +75,8 @@ def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "")
     children = sorted((fork for fork in forks if fork.source == source), key=lambda fork: fork.tick)
     for fork in children:
         last = fork is children[-1]
-        own, under = ("", "") if source is None else (f"{stem}{'└─ ' if last else '├─ '}", f"{stem}{'   ' if last else '│  '}")
-        twigs += [Twig(fork, own), *tree(forks, fork.name, under)]
+        prefix, under = ("", "") if source is None else (f"{stem}{'└─ ' if last else '├─ '}", f"{stem}{'   ' if last else '│  '}")
+        twigs += [Twig(fork, prefix), *tree(forks, fork.name, under)]
     return twigs
 
 
@@ -129,15 +129,15 @@ class BranchList(ListOverlay):
         )
         rows = []
         for i, twig in enumerate(self._twigs):
-            fork, here = twig.fork, twig.fork.name == snapshot.state.branch
-            name = palette.cursor if i == self.cursor and self.has_focus else palette.strong if here else palette.plain
+            fork, current = twig.fork, twig.fork.name == snapshot.state.branch
+            name = palette.cursor if i == self.cursor and self.has_focus else palette.strong if current else palette.plain
             places = (
                 "" if fork.source is None else _place(snapshot.program, fork.tick, short),
                 _place(snapshot.program, fork.newest, short),
             )
             rows.append(
                 [
-                    styled_row(palette, (f"{'▶' if here else ' '} ", palette.accent)),
+                    styled_row(palette, (f"{'▶' if current else ' '} ", palette.accent)),
                     styled_row(palette, (twig.stem, palette.dim), (fork.name, name)),
                     *(
                         styled_row(palette, words)
@@ -197,9 +197,9 @@ class BranchesApart(ListOverlay):
     def _first(self, width: int) -> Iterator[ListRow]:
         palette, comparison, first = self.palette, self.comparison, self.comparison.first
         if first is None:
-            yield from self._said("There is no difference up to where both have been run.", width)
+            yield from self._folded_rows("There is no difference up to where both have been run.", width)
             return
-        yield from self._said("first difference", width, palette.strong)
+        yield from self._folded_rows("first difference", width, palette.strong)
         if first.found is not None:
             t = "" if first.found.t is None else f" t{first.found.t + 1}"
             yield from self._difference(first.found, f"before the first line of {self._batch(first.batch)}{t}", width)
@@ -209,7 +209,7 @@ class BranchesApart(ListOverlay):
         if first.learns:
             learning = comparison.name if first.learns == "mine" else comparison.other
             words = f"only {learning} learns in {self._batch(first.batch)}; before that they are the same"
-            yield from self._said(words, width)
+            yield from self._folded_rows(words, width)
 
     def _difference(self, entry: DifferingEntry, place: str, width: int) -> Iterator[ListRow]:
         """Yield the rows of an entry that differs: its place, its value on each branch, and the line that computed it."""
@@ -217,35 +217,35 @@ class BranchesApart(ListOverlay):
         number = self._entry(entry.tick)
         computed = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
         more = f" and {entry.entries - 1} more entries" if entry.entries > 1 else ""
-        yield from self._said(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.strong, number)
+        yield from self._folded_rows(f"{spoken(program, entry.name, entry.index)}{more} · {place}", width, palette.strong, number)
         shown = [numbers.wide(value).strip() for value in (entry.mine, entry.theirs)]
         words = f"  {shown[0]} on {comparison.name} · {shown[1]} on {comparison.other}"
-        yield from self._said(words, width, palette.plain, number)
+        yield from self._folded_rows(words, width, palette.plain, number)
         if computed is not None and first is not None and entry is first.computed:
-            yield from self._said(f"  {computed.text}", width, palette.dim, number)
+            yield from self._folded_rows(f"  {computed.text}", width, palette.dim, number)
 
     # Losses and samples
 
     def _losses(self, width: int) -> Iterator[ListRow]:
         pairs = [("here", self.comparison.here), ("largest difference", self.comparison.furthest)]
-        known = [(words, losses) for words, losses in pairs if losses is not None]
-        if not known:
+        named_losses = [(words, losses) for words, losses in pairs if losses is not None]
+        if not named_losses:
             return
         if self.comparison.furthest is not None and not self.comparison.furthest.difference:
-            yield from self._said("the losses of all batches that both have run are the same", width)
+            yield from self._folded_rows("the losses of all batches that both have run are the same", width)
             return
         palette, comparison = self.palette, self.comparison
         heads = ("loss", palette.strong), *((words, palette.dim) for words in (comparison.name, comparison.other, "minus"))
         rows = [[styled_row(palette, head) for head in heads]]
-        for words, losses in known:
+        for words, losses in named_losses:
             minus = losses.difference
             ink = palette.signed((minus > 0) - (minus < 0)) if minus == minus else palette.warning
             shown = f"{words}, {self._batch(losses.batch)}", numbers.plain(losses.mine), numbers.plain(losses.theirs)
-            rows.append([*(styled_row(palette, each) for each in shown), styled_row(palette, (numbers.wide(minus).strip(), ink))])
+            rows.append([*(styled_row(palette, cell) for cell in shown), styled_row(palette, (numbers.wide(minus).strip(), ink))])
         value = TableColumn(right=True, size=numbers.WIDE)
         head, *drawn = table(palette, rows, (TableColumn(gap=0), value, value, TableColumn()), width)
         yield ListRow(head)
-        for (_, losses), row in zip(known, drawn, strict=True):
+        for (_, losses), row in zip(named_losses, drawn, strict=True):
             yield ListRow(row, self._entry(losses.batch * self._program.ticks + self._program.loss_tick))
 
     def _batch(self, number: int) -> str:
@@ -256,7 +256,9 @@ class BranchesApart(ListOverlay):
         samples, palette, comparison = self.comparison.samples, self.palette, self.comparison
         if samples is None:
             if not comparison.reached:
-                yield from self._said(f"{comparison.other} has not reached this place, so it has no sample to compare", width)
+                yield from self._folded_rows(
+                    f"{comparison.other} has not reached this place, so it has no sample to compare", width
+                )
             return
         names = comparison.name, comparison.other
         first = samples.first
@@ -265,15 +267,15 @@ class BranchesApart(ListOverlay):
             if first is None
             else f"{samples.count} of {len(samples.mine)} differ, from {token_word(samples.mine)} {first + 1} on"
         )
-        yield from self._said("samples, the likeliest character each time", width, palette.strong)
+        yield from self._folded_rows("samples, the likeliest character each time", width, palette.strong)
         room = max(map(cell_len, names))
         for name, sample in zip(names, (samples.mine, samples.theirs), strict=True):
             same, other = (sample, sample[:0]) if first is None else (sample[:first], sample[first:])
             primer = f"{name.ljust(room)}  {_shown(samples.primer)}"
             yield ListRow(styled_row(palette, (primer, palette.dim), _shown(same), (_shown(other), palette.second)))
-        yield from self._said(words, width)
+        yield from self._folded_rows(words, width)
 
-    def _said(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[ListRow]:
+    def _folded_rows(self, words: str, width: int, ink: Style | None = None, entry: int | None = None) -> Iterator[ListRow]:
         return (ListRow(styled_row(self.palette, (part, ink or self.palette.plain)), entry) for part in folded(words, width))
 
 
@@ -343,7 +345,7 @@ class StopsList(ListOverlay):
         return super().content(snapshot, width, height) if self._entries else self._first_steps(width)
 
     def lines(self, width: int) -> Sequence[ListRow]:
-        palette, found, aligned = self.palette, list[ListRow](), width + _STOP_MARK >= _ALIGNED
+        palette, list_rows, aligned = self.palette, list[ListRow](), width + _STOP_MARK >= _ALIGNED
         named = [self._named(entry, width + _STOP_MARK) for entry in self._entries]
         most = max((width + _STOP_MARK) * 2 // 5, 10) - _STOP_GAP
         keys = max(len(str(_key(entry))) for entry in self._entries)
@@ -356,20 +358,20 @@ class StopsList(ListOverlay):
                 rows = table(palette, [(*cells[:2], shortened_row(palette, cells[2], name)) for _, cells in group], shown, width)
                 room = max(width - row_width(rows[0]) - _STOP_GAP, 0)
                 details = (styled_row(palette, " " * _STOP_GAP, *self._details(entry, room, aligned)) for entry, _ in group)
-                found += [*[ListRow(())] * bool(found), ListRow(styled_row(palette, (title, palette.dim)))]
+                list_rows += [*[ListRow(())] * bool(list_rows), ListRow(styled_row(palette, (title, palette.dim)))]
                 drawn = zip(group, rows, details, strict=True)
-                found += (ListRow((*row, *more), self._entries.index(entry)) for (entry, _), row, more in drawn)
-        return found
+                list_rows += (ListRow((*row, *more), self._entries.index(entry)) for (entry, _), row, more in drawn)
+        return list_rows
 
     def _first_steps(self, width: int) -> Box:
         """Say how the first ones are made: each key with what it does beside it, or below if there is no room."""
         p = self.palette
         steps = [(key if key.startswith(":") else sign_of_key(self, key), words) for key, words in _FIRST_STEPS]
         column, longest = (max(cell_len(step[i]) for step in steps) + 2 for i in (0, 1))
-        beside = column + longest - 2 <= width
-        rows = (explained(p, key, p.keyword, words, width, column=column if beside else 0) for key, words in steps)
+        side_by_side = column + longest - 2 <= width
+        rows = (explained(p, key, p.keyword, words, width, column=column if side_by_side else 0) for key, words in steps)
         head = text_box(p, "no breakpoints, watches or marks yet", p.dim)
-        return clip(p, vstack(head, from_rows(chain.from_iterable(rows)), gap=int(beside)), width, 10**6)
+        return clip(p, vstack(head, from_rows(chain.from_iterable(rows)), gap=int(side_by_side)), width, 10**6)
 
     def _called(self, entry: StopOrMark, width: int) -> str:
         if isinstance(entry, Watch):
@@ -379,8 +381,8 @@ class StopsList(ListOverlay):
         elif not entry.line:
             name = "anywhere"
         else:
-            whole = (row.line.text for row in self.snapshot.program.rows if row.line and row.line.target == entry.line)
-            name = next(whole, entry.line) if width >= _WIDE_STOPS else self.snapshot.program.writer.name(entry.line)
+            texts = (row.line.text for row in self.snapshot.program.rows if row.line and row.line.target == entry.line)
+            name = next(texts, entry.line) if width >= _WIDE_STOPS else self.snapshot.program.writer.name(entry.line)
         return name
 
     def _named(self, entry: StopOrMark, width: int) -> tuple[SegmentRow, SegmentRow, SegmentRow]:
@@ -415,8 +417,8 @@ class StopsList(ListOverlay):
         room -= sum(len(segment.text) for segment in lead)
         if not watch.enabled:
             return lead
-        found = snapshot.watched[snapshot.state.stops.watches.index(watch)]
-        return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(snapshot, found)))
+        value = snapshot.watched[snapshot.state.stops.watches.index(watch)]
+        return (*lead, *written_value(palette, value, max(room, 0), fresh=just_changed(snapshot, value)))
 
     @property
     def above(self) -> int:
@@ -472,36 +474,41 @@ class FindingsList(ListOverlay):
         """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
         super().__init__()
         self.findings = tuple(findings)
-        self.gone: tuple[Finding, ...] = getattr(findings, "gone", ())
+        self.earlier: tuple[Finding, ...] = getattr(findings, "gone", ())
         self.waiting = False  # True while earlier moments are examined
-        self._letters = {id(found): letter for letter, found in lettered(self.findings)}
-        self._tried: dict[int, tuple[TriedOption, ...]] = {}  # the trials of its cures, by the `id` of a finding
+        self._letters = {id(finding): letter for letter, finding in lettered(self.findings)}
+        self._trials_by_id: dict[int, tuple[TriedOption, ...]] = {}  # the trials of its cures, by the `id` of a finding
         self.cursor = next((i for i, (finding, _) in enumerate(self._entries) if finding.name == at), 0)
 
     @property
     def _entries(self) -> list[tuple[Finding, Evidence | TriedOption | str | None]]:
         """What the cursor can stand on, in order: a finding, the numbers that show it, its cure, and each option that was tried."""
-        found: list[tuple[Finding, Evidence | TriedOption | str | None]] = []
-        for each in self.findings:
-            found += [(each, None), *((each, evidence) for evidence in each.evidence if evidence.number is not None)]
-            if each.cures and each.cause is None:
-                found += [(each, each.cure), *((each, tried) for tried in self._ranked(each) if tried.cure is not None)]
-        return [*found, *((each, None) for each in self.gone)]
+        entries: list[tuple[Finding, Evidence | TriedOption | str | None]] = []
+        for finding in self.findings:
+            entries += [(finding, None), *((finding, evidence) for evidence in finding.evidence if evidence.number is not None)]
+            if finding.cures and finding.cause is None:
+                entries += [
+                    (finding, finding.cure),
+                    *((finding, trial) for trial in self._ranked(finding) if trial.cure is not None),
+                ]
+        return [*entries, *((finding, None) for finding in self.earlier)]
 
     def _ranked(self, finding: Finding) -> list[TriedOption]:
         """The trials of a finding, with that of the run as it is, the lowest loss first; without what could not be tried."""
-        return sorted((tried for tried in self._tried.get(id(finding), ()) if not tried.refused), key=lambda tried: tried.loss)
+        return sorted(
+            (trial for trial in self._trials_by_id.get(id(finding), ()) if not trial.refused), key=lambda trial: trial.loss
+        )
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(self.findings)
-        effects = sum(each.cause is not None for each in self.findings)
+        effects = sum(finding.cause is not None for finding in self.findings)
         words = f"{count - effects}, with {effects} that follow" if effects else f"{count or 'none'}"
         hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
         if count:
             hints.insert(0, "enter goes there")
-        if any(each.cures for each in self.findings):
+        if any(finding.cures for finding in self.findings):
             hints.insert(1, "enter or t tries a cure")
-        if self._tried:
+        if self._trials_by_id:
             hints.insert(1, "y copies the command")
             hints.insert(2, "b keeps it as a branch")
         return Titles(f"findings: {words}", hints)
@@ -512,56 +519,59 @@ class FindingsList(ListOverlay):
             trains = self.snapshot.config.source.can(Ability.TRAIN)
             early = trains and self.snapshot.position.tick < self.snapshot.program.loss_tick
             none = [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
-            return [*none, *self._gone(0, width)]
-        found: list[ListRow] = []
+            return [*none, *self._earlier_rows(0, width)]
+        rows: list[ListRow] = []
         entry, follows = 0, False
-        for each in self.findings:
-            effect = each.cause is not None
+        for finding in self.findings:
+            effect = finding.cause is not None
             if effect and not follows:
-                found.append(self._line("because of it", palette.dim, None, "  "))
-            elif found and not effect:
-                found.append(ListRow(()))
+                rows.append(self._line("because of it", palette.dim, None, "  "))
+            elif rows and not effect:
+                rows.append(ListRow(()))
             follows = effect
-            found += self._titled(each, entry, width)
+            rows += self._titled(finding, entry, width)
             if not effect:  # a consequence goes with its cause: its own meaning and cure would lead away from it
-                found += [self._line(words, palette.plain, entry, "  ") for words in folded(each.meaning, width - 2)]
-            for evidence in each.evidence:
+                rows += [self._line(words, palette.plain, entry, "  ") for words in folded(finding.meaning, width - 2)]
+            for evidence in finding.evidence:
                 entry += evidence.number is not None
-                own = entry if evidence.number is not None else None
-                ink = palette.plain if own is None else palette.keyword
+                row_entry = entry if evidence.number is not None else None
+                ink = palette.plain if row_entry is None else palette.keyword
                 lead = " " * (4 if effect else 2)
                 for i, words in enumerate(folded(evidence.words, width - len(lead) - 2)):
-                    found.append(self._line(words, ink, own, f"{lead}{'  ' if i else '· '}"))
+                    rows.append(self._line(words, ink, row_entry, f"{lead}{'  ' if i else '· '}"))
             if not effect:
-                own = entry + 1 if each.cures else None
-                found += [
-                    self._line(words, palette.gate, own, "  ") for words in folded(f"{each.cure_label}: {each.cure}", width - 2)
+                row_entry = entry + 1 if finding.cures else None
+                rows += [
+                    self._line(words, palette.gate, row_entry, "  ")
+                    for words in folded(f"{finding.cure_label}: {finding.cure}", width - 2)
                 ]
-                found += self._trials(each, (own or 0) + 1, width)
-                entry += bool(each.cures) + sum(tried.cure is not None for tried in self._ranked(each))
+                rows += self._trials(finding, (row_entry or 0) + 1, width)
+                entry += bool(finding.cures) + sum(trial.cure is not None for trial in self._ranked(finding))
             entry += 1
-        return [*found, *self._gone(entry, width)]
+        return [*rows, *self._earlier_rows(entry, width)]
 
-    def _gone(self, entry: int, width: int) -> Iterator[ListRow]:
+    def _earlier_rows(self, entry: int, width: int) -> Iterator[ListRow]:
         """Yield what earlier moments show and this one does not, with when it was seen; `entry` is that of the first."""
         palette = self.palette
-        if self.gone:
+        if self.earlier:
             yield ListRow(())
             yield self._line("gone again", palette.dim)
-        for each in self.gone:
-            places = " – ".join(f"e{at.epoch + 1} b{at.batch + 1}" for at in (each.first_seen, each.last_seen) if at is not None)
+        for finding in self.earlier:
+            places = " – ".join(
+                f"e{at.epoch + 1} b{at.batch + 1}" for at in (finding.first_seen, finding.last_seen) if at is not None
+            )
             place = transliterate(f"seen {places}", palette.glyphs)
-            rows = folded(each.title, width - 2)
+            rows = folded(finding.title, width - 2)
             if len(rows[-1]) + len(place) + 4 > width:
                 rows.append("")
             for i, words in enumerate(rows):
-                said = place.rjust(width - 2 - len(words)) if i == len(rows) - 1 else ""
-                yield self._line(f"{words}{said}", palette.dim, entry, "  ")
+                ending = place.rjust(width - 2 - len(words)) if i == len(rows) - 1 else ""
+                yield self._line(f"{words}{ending}", palette.dim, entry, "  ")
             entry += 1
 
-    def show_gone(self, gone: tuple[Finding, ...]) -> None:
+    def show_gone(self, findings: tuple[Finding, ...]) -> None:
         """Show what has gone again, once it is known."""
-        self.gone, self.waiting = gone, False
+        self.earlier, self.waiting = findings, False
         self.show_again()
 
     def _titled(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
@@ -569,9 +579,9 @@ class FindingsList(ListOverlay):
         palette, effect = self.palette, finding.cause is not None
         letter = self._letters.get(id(finding), "▲")
         lead, ink = (f"  └ {letter} ", palette.plain) if effect else (f"{letter} ", palette.warning)
-        seen = finding.first_seen
-        step = "" if seen is None else self.snapshot.config.source.step(seen.number)
-        place = "" if seen is None else f"from {step or f'e{seen.epoch + 1} b{seen.batch + 1}'} on"
+        moment = finding.first_seen
+        step = "" if moment is None else self.snapshot.config.source.step(moment.number)
+        place = "" if moment is None else f"from {step or f'e{moment.epoch + 1} b{moment.batch + 1}'} on"
         rows = folded(finding.title, width - len(lead))
         if len(lead) + len(rows[-1]) + 2 + len(place) > width:
             rows.append("")
@@ -587,16 +597,18 @@ class FindingsList(ListOverlay):
         ranked, palette = self._ranked(finding), self.palette
         if not ranked:
             return
-        most = max((each.loss for each in ranked if np.isfinite(each.loss)), default=1.0) or 1.0
+        most = max((trial.loss for trial in ranked if np.isfinite(trial.loss)), default=1.0) or 1.0
         rows = []
-        for each in ranked:
-            own = each.cure is None
-            ink = palette.warning if own else palette.strong if each is ranked[0] else palette.plain
-            drawn = bar(palette, each.loss / most if np.isfinite(each.loss) else 1.0, min(max(width // 4, 4), 30))
-            shown = numbers.plain(each.loss) if np.isfinite(each.loss) else "not finite"
-            words = (each.option or "as it is", ink), (shown, ink), (drawn, palette.warning if own else palette.gate)
-            rows.append([styled_row(palette, each) for each in words])
-        count = len(ranked[0].losses) if np.isfinite(ranked[0].loss) else len(max(ranked, key=lambda each: len(each.losses)).losses)
+        for trial in ranked:
+            is_baseline = trial.cure is None
+            ink = palette.warning if is_baseline else palette.strong if trial is ranked[0] else palette.plain
+            drawn = bar(palette, trial.loss / most if np.isfinite(trial.loss) else 1.0, min(max(width // 4, 4), 30))
+            shown = numbers.plain(trial.loss) if np.isfinite(trial.loss) else "not finite"
+            words = (trial.option or "as it is", ink), (shown, ink), (drawn, palette.warning if is_baseline else palette.gate)
+            rows.append([styled_row(palette, cell) for cell in words])
+        count = (
+            len(ranked[0].losses) if np.isfinite(ranked[0].loss) else len(max(ranked, key=lambda trial: len(trial.losses)).losses)
+        )
         since = batch_in_words(*divmod(ranked[0].since, self.snapshot.program.num_batches))
         batches = f"{count} batches from {since} on" if ranked[0].since else f"the first {count} batches"
         head = f"tried on copies, {batches}; the loss at the end"
@@ -604,26 +616,26 @@ class FindingsList(ListOverlay):
             head = f"sampled with the same weights and random numbers; the loss of {count} characters when the model reads them"
         yield from (self._line(words, palette.dim, None, "  ") for words in folded(head, width - 2))
         shown_columns = TableColumn(gap=2, least=8), TableColumn(right=True), TableColumn(need=0)
-        for each, row in zip(ranked, table(palette, rows, shown_columns, width), strict=True):
-            yield ListRow(row, None if each.cure is None else entry)
-            said = folded(visible_text(each.text, palette.glyphs), width - 4)
-            yield from (self._line(words, palette.plain, None if each.cure is None else entry, "    ") for words in said)
-            entry += each.cure is not None
+        for trial, row in zip(ranked, table(palette, rows, shown_columns, width), strict=True):
+            yield ListRow(row, None if trial.cure is None else entry)
+            sampled = folded(visible_text(trial.text, palette.glyphs), width - 4)
+            yield from (self._line(words, palette.plain, None if trial.cure is None else entry, "    ") for words in sampled)
+            entry += trial.cure is not None
         if len(ranked) > 1 and ranked[0].cure is None:
             yield self._line("none of the options that were tried lowers the loss", palette.dim, None, "  ")
-        for each in self._tried[id(finding)]:
-            if each.refused:
-                said = folded(f"not tried: {each.option}: {each.refused}", width - 2)
-                yield from (self._line(words, palette.dim, None, "  ") for words in said)
+        for trial in self._trials_by_id[id(finding)]:
+            if trial.refused:
+                notes = folded(f"not tried: {trial.option}: {trial.refused}", width - 2)
+                yield from (self._line(words, palette.dim, None, "  ") for words in notes)
         yield from self._curves(finding, width)
 
     def _curves(self, finding: Finding, width: int) -> Iterator[ListRow]:
         """Yield the losses of the run as it is, dotted, and of the option under the cursor, by default the best one."""
         palette, chosen = self.palette, self._chosen(finding)
-        own = next((each for each in self._ranked(finding) if each.cure is None), None)
-        if own is None or chosen is None or own.text or width < _LEAST_CURVES:
+        baseline = next((trial for trial in self._ranked(finding) if trial.cure is None), None)
+        if baseline is None or chosen is None or baseline.text or width < _LEAST_CURVES:
             return
-        drawn = plot(palette, chosen.losses, min(width - 2, _MOST_CURVES), _CURVES, second=own.losses)
+        drawn = plot(palette, chosen.losses, min(width - 2, _MOST_CURVES), _CURVES, second=baseline.losses)
         heads = ("loss  ", palette.dim), (chosen.option, palette.gate), ("  as it is", palette.second)
         yield ListRow(styled_row(palette, "  ", *heads))
         yield from (ListRow((Segment("  "), *row)) for row in drawn.box.rows)
@@ -631,13 +643,13 @@ class FindingsList(ListOverlay):
     def _chosen(self, finding: Finding) -> TriedOption | None:
         """The option of a finding under the cursor, or the best one; None if none was tried."""
         under = self._entries[self.cursor][1] if self.cursor < len(self._entries) else None
-        if isinstance(under, TriedOption) and under in self._tried.get(id(finding), ()):
+        if isinstance(under, TriedOption) and under in self._trials_by_id.get(id(finding), ()):
             return under
-        return next((each for each in self._ranked(finding) if each.cure is not None), None)
+        return next((trial for trial in self._ranked(finding) if trial.cure is not None), None)
 
-    def show_trials(self, finding: Finding, tried: tuple[TriedOption, ...]) -> None:
+    def show_trials(self, finding: Finding, trials: tuple[TriedOption, ...]) -> None:
         """Show the options that have been tried so far for a finding."""
-        self._tried[id(finding)] = tried
+        self._trials_by_id[id(finding)] = trials
         self.show_again()
 
     @property
@@ -646,7 +658,7 @@ class FindingsList(ListOverlay):
         if not self._entries:
             return None
         finding, _ = self._entries[self.cursor]
-        return finding if finding.cause is None else next(each for each in self.findings if each.name == finding.cause.name)
+        return finding if finding.cause is None else next(other for other in self.findings if other.name == finding.cause.name)
 
     def action_attempt(self) -> None:
         if (finding := self._cause) is not None:
@@ -665,14 +677,14 @@ class FindingsList(ListOverlay):
         return None if chosen is None else chosen.cure
 
     def choose(self) -> None:
-        finding, what = self._entries[self.cursor]
-        match what:
+        finding, entry = self._entries[self.cursor]
+        match entry:
             case TriedOption():
-                self.request("cure.keep", finding, what.cure)
+                self.request("cure.keep", finding, entry.cure)
             case str():
                 self.request("cures", finding)
             case _:
-                self.request("finding", finding, what)
+                self.request("finding", finding, entry)
 
     def _line(self, words: str, ink: Style, entry: int | None = None, lead: str = "") -> ListRow:
         return ListRow(styled_row(self.palette, (f"{lead}{words}", ink)), entry)
@@ -730,19 +742,19 @@ class ArrayList(ListOverlay):
     def lines(self, width: int) -> Sequence[ListRow]:
         if not self._groups:
             self._groups = [(title, list(self._listed(arrays))) for title, arrays in self._arrays(self.snapshot)]
-            self._shown = [each for _, listed in self._groups for each in listed]
+            self._shown = [entry for _, listed in self._groups for entry in listed]
         palette, wide = self.palette, width >= _WIDE_ARRAYS
         if self._rows_for == (palette, wide):  # a list that is scrolled asks twice, with and without the scroll bar
             return self._rows
-        found = list[ListRow]()
+        list_rows = list[ListRow]()
         sized = TableColumn(gap=0, size=10), TableColumn(gap=1, size=8), TableColumn(gap=1), TableColumn(gap=1), TableColumn()
-        rows = enumerate(table(palette, [self._cells(*each, wide=wide) for each in self._shown], sized, width))
+        rows = enumerate(table(palette, [self._cells(*entry, wide=wide) for entry in self._shown], sized, width))
         for title, listed in self._groups:
             if listed:
-                found += [*[ListRow(())] * bool(found), ListRow(styled_row(palette, (title, palette.dim)))]
-                found += (ListRow(row, i) for i, row in islice(rows, len(listed)))
-        self._rows, self._rows_for = found, (palette, wide)
-        return found
+                list_rows += [*[ListRow(())] * bool(list_rows), ListRow(styled_row(palette, (title, palette.dim)))]
+                list_rows += (ListRow(row, i) for i, row in islice(rows, len(listed)))
+        self._rows, self._rows_for = list_rows, (palette, wide)
+        return list_rows
 
     def _arrays(self, snapshot: Snapshot) -> Iterator[tuple[str, Iterator[tuple[Ref, Array | None]]]]:
         program = snapshot.program
@@ -775,27 +787,31 @@ class ArrayList(ListOverlay):
             self._summaries[ref] = content, summary(array, limits, bins=_BINS)
         return self._summaries[ref][1]
 
-    def _cells(self, ref: Ref, array: Array, what: Summary, *, wide: bool) -> list[SegmentRow]:
+    def _cells(self, ref: Ref, array: Array, statistics: Summary, *, wide: bool) -> list[SegmentRow]:
         """Return the name, the shape, the histogram, with `wide` the range, and the remarks."""
         palette, program = self.palette, self.snapshot.program
         name = truncated(
             transliterate(f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}", palette.glyphs), 10, palette.glyphs
         )
-        bad = what.entries - what.finite
+        bad = statistics.entries - statistics.finite
         parts = [f"{bad} not finite"] if bad else []
-        if what.peak is not None:
-            where = spoken_index(program, ref.name, what.peak)
-            parts.append(f"largest at {where}" if wide else f"{numbers.compact(array[what.peak]).strip()} at {where}")
-        if what.limits is not None:
-            parts.append(f"saturated {100 * what.share(what.saturated):.0f} %")
-        parts.append(f"near 0 {100 * what.share(what.near_zero):.0f} %")
-        if what.dead and array.ndim > 1:
-            parts.append(f"{what.dead} dead")
-        span = f"{numbers.compact(what.smallest)}⋯{numbers.compact(what.largest)}" if what.peak is not None and wide else ""
+        if statistics.peak is not None:
+            where = spoken_index(program, ref.name, statistics.peak)
+            parts.append(f"largest at {where}" if wide else f"{numbers.compact(array[statistics.peak]).strip()} at {where}")
+        if statistics.limits is not None:
+            parts.append(f"saturated {100 * statistics.share(statistics.saturated):.0f} %")
+        parts.append(f"near 0 {100 * statistics.share(statistics.near_zero):.0f} %")
+        if statistics.dead and array.ndim > 1:
+            parts.append(f"{statistics.dead} dead")
+        span = (
+            f"{numbers.compact(statistics.smallest)}⋯{numbers.compact(statistics.largest)}"
+            if statistics.peak is not None and wide
+            else ""
+        )
         return [
             styled_row(palette, name),
             styled_row(palette, ("×".join(map(str, array.shape)), palette.dim)),
-            (histogram(palette, what, _BINS),),
+            (histogram(palette, statistics, _BINS),),
             styled_row(palette, span),
             styled_row(palette, (" · ".join(parts), palette.warning if bad else palette.dim)),
         ]
@@ -803,8 +819,8 @@ class ArrayList(ListOverlay):
     # Keys
 
     def choose(self) -> None:
-        ref, _, what = self._shown[self.cursor]
-        index = what.first_bad or what.peak
+        ref, _, statistics = self._shown[self.cursor]
+        index = statistics.first_bad or statistics.peak
         if index is not None:
             self.request("number", Ref(ref.name, index))
 
@@ -813,8 +829,8 @@ class ArrayList(ListOverlay):
         self._ensure_built()
         if not self._shown:
             return
-        ref, array, what = self._shown[self.cursor]
-        unit = next_saturated_unit(array, what.limits, self._after) if what.limits is not None else None
+        ref, array, statistics = self._shown[self.cursor]
+        unit = next_saturated_unit(array, statistics.limits, self._after) if statistics.limits is not None else None
         if unit is None:
             return
         self._after = unit

@@ -73,9 +73,9 @@ class Sequence(CellPanel):
         ids = (snapshot.record.ids(name) for name in (program.input, program.target))
         predicted = (snapshot.value(program.loss_names.prediction, t) for t in range(snapshot.config.seq_length))
         batch = id(snapshot.corpus), contents(*ids)  # as long as the panel has the corpus, no other has this id
-        here = position.number, position.t, position.phase, snapshot.timestep, snapshot.moment.begun(position.t)
+        place = position.number, position.t, position.phase, snapshot.timestep, snapshot.moment.begun(position.t)
         fresh = snapshot.line is not None and snapshot.line.target == program.loss_names.prediction
-        return batch, here, view, fresh, contents(*predicted)
+        return batch, place, view, fresh, contents(*predicted)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         on, legend = "", None
@@ -100,7 +100,7 @@ class Sequence(CellPanel):
         if snapshot.flows_into_earlier or len(_layout(snapshot, size.width, size.height).steps) < snapshot.config.seq_length:
             return ""
         words = (f"┃ {name} ends here" for name in ("gradient", _name(snapshot, f"d{state}")[1:-1]))
-        return next((each for each in words if len(each) + 24 <= self.border_room < 10**6), "")
+        return next((phrase for phrase in words if len(phrase) + 24 <= self.border_room < 10**6), "")
 
     def on_resize(self) -> None:
         self._followed = None
@@ -118,16 +118,16 @@ class Sequence(CellPanel):
         size = self.content_size
         if not predicts_characters(snapshot) or self.zoomed or not size.height:
             return None
-        whole = _whole(snapshot)
+        layout = _full_layout(snapshot)
         rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
-        if whole.label + steps * (widest(snapshot.corpus.vocabulary) + 2) <= size.width and rows < size.height:
+        if layout.label + steps * (widest(snapshot.corpus.vocabulary) + 2) <= size.width and rows < size.height:
             return None
-        found = [f"{rows} rows × {steps}"]
+        parts = [f"{rows} rows × {steps}"]
         if (worst := _worst_predicted(snapshot)) is not None:
             t, row, p = worst
             char = shown_char(snapshot.corpus.vocabulary[snapshot.record.ids(snapshot.program.target)[t, row]])
-            found.append(f"worst so far “{char}” {numbers.unit(p).strip()} row {row + 1} t {t + 1}")
-        return found
+            parts.append(f"worst so far “{char}” {numbers.unit(p).strip()} row {row + 1} t {t + 1}")
+        return parts
 
     def _follow(self) -> None:
         """Scroll the current column into view if the panel is zoomed and the column has changed."""
@@ -135,7 +135,7 @@ class Sequence(CellPanel):
         if snapshot is None or not scrolls or snapshot.timestep is None or snapshot.timestep == self._followed:
             return
         self._followed = snapshot.timestep
-        layout = _whole(snapshot)
+        layout = _full_layout(snapshot)
         column = Region(layout.label + snapshot.timestep * layout.column, self.scroll_offset.y, layout.column, 1)
         self.scroll_to_region(column, animate=False, immediate=True, force=True)
 
@@ -199,8 +199,8 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     """
     named, bare = (_layout_with(snapshot, width, height, word, numbered) for word in ("row ", ""))
     alike = (named.form, named.cell) == (bare.form, bare.cell)
-    whole = len(bare.steps) == len(named.steps) or len(bare.steps) < snapshot.config.seq_length
-    return named if width >= _NAMED and alike and whole else bare
+    costs_no_steps = len(bare.steps) == len(named.steps) or len(bare.steps) < snapshot.config.seq_length
+    return named if width >= _NAMED and alike and costs_no_steps else bare
 
 
 def _layout_with(snapshot: Snapshot, width: int, height: int, word: str, numbered: bool) -> _Layout:
@@ -238,14 +238,14 @@ def _states(snapshot: Snapshot, view: View) -> tuple[str, ...]:
     return tuple(sorted(layer.states, key=lambda state: state != layer.output))
 
 
-def _whole(snapshot: Snapshot) -> _Layout:
+def _full_layout(snapshot: Snapshot) -> _Layout:
     """Return the layout with all timesteps and probabilities."""
     return _layout(snapshot, 10**6, 10**6)
 
 
 def sequence_size(snapshot: Snapshot) -> Size:
     """Return the size of the batch with all rows, all timesteps and the full flow of the gradient, in cells."""
-    layout, steps = _whole(snapshot), snapshot.config.seq_length
+    layout, steps = _full_layout(snapshot), snapshot.config.seq_length
     states = max(len(layer.states) for layer in snapshot.program.layers)
     flow = states * (steps + 4) if snapshot.flowing else 2  # or a note, and a blank before it
     return Size(layout.label + steps * layout.column, 1 + layout.lines * snapshot.config.batch_size + flow)
@@ -284,9 +284,9 @@ _SHARE, _LEAST_REST = 9, 24  # cells of a column of shares, and of the two bars 
 def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
     """Return the number of lines for the flow of the gradient, 0 if there is no room for it."""
     rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
-    table = min(steps, 8) + 4
-    if width >= _TABLE and height >= 2 * rows + 1 + table:
-        return max(height - 1 - 2 * rows, table)
+    table_height = min(steps, 8) + 4
+    if width >= _TABLE and height >= 2 * rows + 1 + table_height:
+        return max(height - 1 - 2 * rows, table_height)
     with_probabilities = height - 1 - 2 * rows
     if with_probabilities >= 2:
         return min(with_probabilities, _MOST_LINES)
@@ -338,8 +338,8 @@ class _Column(NamedTuple):
     t: int
     inputs: list[str]
     targets: list[str]
-    given: list[int]
-    wanted: list[int]
+    input_ids: list[int]
+    target_ids: list[int]
     probabilities: list[float] | None
     ink: Style
     fresh: bool
@@ -348,26 +348,28 @@ class _Column(NamedTuple):
 
 def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column]:
     program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
-    given, wanted = (snapshot.record.ids(name) for name in (program.input, program.target))
+    input_ids, target_ids = (snapshot.record.ids(name) for name in (program.input, program.target))
     prediction = program.loss_names.prediction
     current, line = snapshot.timestep, snapshot.line
     columns = []
     for t in steps:
-        inputs, targets = ([written_char(vocabulary[i], palette.glyphs) for i in ids[t].tolist()] for ids in (given, wanted))
+        inputs, targets = (
+            [written_char(vocabulary[i], palette.glyphs) for i in ids[t].tolist()] for ids in (input_ids, target_ids)
+        )
         y_hat = snapshot.value(prediction, t)
-        probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), wanted[t]].tolist()
-        here = t == current
-        marks = ("‹" if snapshot.position.phase == "backward" else "▐", "▌") if here else (" ", " ")
+        probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), target_ids[t]].tolist()
+        is_current = t == current
+        marks = ("‹" if snapshot.position.phase == "backward" else "▐", "▌") if is_current else (" ", " ")
         columns.append(
             _Column(
                 t,
                 inputs,
                 targets,
-                given[t].tolist(),
-                wanted[t].tolist(),
+                input_ids[t].tolist(),
+                target_ids[t].tolist(),
                 probabilities,
-                ink=palette.accent if here else palette.plain if snapshot.moment.begun(t) else palette.dim,
-                fresh=here and line is not None and line.target == prediction,
+                ink=palette.accent if is_current else palette.plain if snapshot.moment.begun(t) else palette.dim,
+                fresh=is_current and line is not None and line.target == prediction,
                 marks=(transliterate(marks[0], palette.glyphs), transliterate(marks[1], palette.glyphs)),
             )
         )
@@ -389,14 +391,14 @@ def _row(
         tint = ink if p is None else palette.unit(p)
         if p is not None and (quiet or column.fresh):
             tint = palette.quiet(tint) if quiet else palette.fresh(tint)
-        read = Ref(snapshot.program.input, (index, column.given[index]), column.t)
-        sought = Ref(snapshot.program.target, (index, column.wanted[index]), column.t)
+        read = Ref(snapshot.program.input, (index, column.input_ids[index]), column.t)
+        sought = Ref(snapshot.program.target, (index, column.target_ids[index]), column.t)
         if layout.form == "pair":
             arrow = transliterate("→", palette.glyphs)
             pair = Cell.of(char, ink, read), Segment(arrow, ink), Cell.of(target, tint, sought)
             first += _marked(palette, column, layout.cell, *pair)
             first.append(gap)
-            ref = Ref(snapshot.program.loss_names.prediction, (index, column.wanted[index]), column.t)
+            ref = Ref(snapshot.program.loss_names.prediction, (index, column.target_ids[index]), column.t)
             number = Segment(palette.glyphs.blank, palette.blank) if p is None else Cell.of(numbers.unit(p), tint, ref)
             second += [*_centred(layout.cell + 2, number), gap]
         else:
@@ -404,9 +406,9 @@ def _row(
             second += _marked(palette, column, layout.cell, Cell.of(target, tint, sought))
     if layout.text:
         program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
-        every = (snapshot.record.ids(name) for name in (program.input, program.target))
-        given, wanted = (visible_text((vocabulary[i] for i in ids[:, index]), palette.glyphs) for ids in every)
-        words = transliterate(f"  {given} → {wanted}", palette.glyphs)
+        both_ids = (snapshot.record.ids(name) for name in (program.input, program.target))
+        input_text, target_text = (visible_text((vocabulary[i] for i in ids[:, index]), palette.glyphs) for ids in both_ids)
+        words = transliterate(f"  {input_text} → {target_text}", palette.glyphs)
         first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
     return [tuple(first), tuple(second)][: layout.lines]
 
@@ -431,12 +433,12 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int
     if not torn:
         return ()
     row = singled if singled in torn else torn[0]
-    here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
+    text, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
     room = max((width - len(" row 10 “” does not follow “”")) // (2 * _spaced(corpus.vocabulary)) - 1, 1)
     glyphs = palette.glyphs
-    here = visible_text(here, glyphs) if len(here) <= room else f"{visible_text(here[:room], glyphs)}…"
+    text = visible_text(text, glyphs) if len(text) <= room else f"{visible_text(text[:room], glyphs)}…"
     before = visible_text(before, glyphs) if len(before) <= room else f"…{visible_text(before[-room:], glyphs)}"
-    note = transliterate(f" row {row + 1} “{here}” does not follow “{before}”", palette.glyphs)
+    note = transliterate(f" row {row + 1} “{text}” does not follow “{before}”", palette.glyphs)
     return Segment(palette.glyphs.here, palette.warning), Segment(note, palette.dim)
 
 
@@ -480,8 +482,8 @@ def flow_legend(snapshot: Snapshot, state: str, width: int) -> str:
         return ""
     letters, words = zip(*paths, strict=True)
     both = [_both(*path) for path in paths]
-    whole = " · ".join(both)
-    forms = f"shares by size: {whole}", whole, "  ".join(both), " ".join(both), " ".join(words)
+    joined = " · ".join(both)
+    forms = f"shares by size: {joined}", joined, "  ".join(both), " ".join(both), " ".join(words)
     return next((form for form in forms if len(form) <= width), ", ".join(letters))
 
 
@@ -509,27 +511,27 @@ def flow_columns(
         return rows
     if in_percent:
         for pair in range(pairs):
-            shares = [() if (here := flows[first][t]) is None else here.shares or () for t in at.steps]
-            numbered = [_percent(palette, paths, each, 2 * pair, at.marked) for each in shares]
-            said = () if pair else ("% of each path", "percent")
-            rows.append(_line(palette, snapshot, first, "" if pair else "share", numbered, at, width, said))
+            shares = [() if (flow := flows[first][t]) is None else flow.shares or () for t in at.steps]
+            numbered = [_percent(palette, paths, step_shares, 2 * pair, at.marked) for step_shares in shares]
+            forms = () if pair else ("% of each path", "percent")
+            rows.append(_line(palette, snapshot, first, "" if pair else "share", numbered, at, width, forms))
         return rows
     inner = at.marked - 2 if at.numbered else max(at.marked - 1, 1)
     spare = at.marked - inner
     cells = []
     for t in at.steps:
-        here = flows[first][t]
-        parts = stacked_bar(palette, paths, None if here is None else here.shares, inner)
+        flow = flows[first][t]
+        parts = stacked_bar(palette, paths, None if flow is None else flow.shares, inner)
         cells.append((Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2))))
     return [*rows, _line(palette, snapshot, first, "paths", cells, at, width, ("share of each path", "shares"))]
 
 
 def _percent(palette: Palette, paths: abc.Sequence[tuple[str, str]], shares: abc.Sequence[float], i: int, width: int) -> SegmentRow:
     """Draw the shares of two paths from the i-th on, `c 48 h 22`, each in its colour; blank without shares."""
-    row, each = list[Segment](), (width + 1) // 2
+    row, half = list[Segment](), (width + 1) // 2
     for k in range(i, min(i + 2, len(shares))):
-        number = f"{round(100 * shares[k])}".rjust(min(3, each - 2))
-        row.append(Segment(f"{paths[k][0]}{number}".ljust(each if k == i else width - each), palette.path(k)))
+        number = f"{round(100 * shares[k])}".rjust(min(3, half - 2))
+        row.append(Segment(f"{paths[k][0]}{number}".ljust(half if k == i else width - half), palette.path(k)))
     return (*row, Segment(" " * (width - sum(segment.cell_length for segment in row))))
 
 
@@ -540,14 +542,14 @@ def _norms(
     delta, most = f"d{state}", _most(flows)
     norms, bars = [], []
     for t in at.steps:
-        here = flows[t]
+        flow = flows[t]
         fresh = t == snapshot.timestep and snapshot.line is not None and snapshot.line.target == delta
         ink = palette.accent if fresh else palette.plain
-        part = 0.0 if here is None else _part(here.dh, most)
-        if here is None:
+        part = 0.0 if flow is None else _part(flow.dh, most)
+        if flow is None:
             norms.append((Segment(palette.glyphs.blank.center(at.marked), palette.blank),))
         elif at.numbered:
-            norms.append((_number(palette, here.dh, at.marked, ink),))
+            norms.append((_number(palette, flow.dh, at.marked, ink),))
         else:
             norms.append((Segment(_column(palette, 2 * part - 1 if tall else part).center(at.marked), ink),))
         drawn = bar(palette, part, at.marked - 2) if at.numbered else _column(palette, 2 * part)
@@ -571,9 +573,9 @@ def _line(
     cells: abc.Sequence[SegmentRow],
     at: _Layout,
     width: int,
-    said: Iterable[str],
+    forms: Iterable[str],
 ) -> SegmentRow:
-    """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut, and the first of the words `said`
+    """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut, and the first of the `forms`
     that there is room for."""
     sign, ink = ("←", palette.accent) if snapshot.flows_into_earlier else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
@@ -585,7 +587,7 @@ def _line(
     if not left and at.steps.stop == snapshot.config.seq_length:
         row[-1] = end
     gap = 2 if row[-1] is end else 2 - at.gap
-    words = next((words for words in said if len(words) <= width - row_width(tuple(row)) - gap), "")
+    words = next((words for words in forms if len(words) <= width - row_width(tuple(row)) - gap), "")
     return (*row, Segment(" " * gap + words, palette.dim)) if words else tuple(row)
 
 
@@ -605,28 +607,28 @@ def flow_table(
     scale = _SCALE if len(_SCALE) < bar_length else ""
     on_to, from_side = ("t−1", "future") if names.way < 0 else ("t+1", "past")
     head = f"{'':{label}}{_name(snapshot, names.delta):>7} {scale:<{bar_length}}"
-    own = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
-    head += f"{own:>8}{from_side:>8}{f'on to {on_to}':>11} {'':{stack}}"
+    source = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
+    head += f"{source:>8}{from_side:>8}{f'on to {on_to}':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
     for (letter, word), ink in zip(paths, cycle(path_styles(palette)), strict=False):
         word = "" if word == letter or len(word) > wide - 3 else word  # the border has all of them
         heading += [Segment(" "), Segment(letter, ink), Segment(f" {word}".ljust(wide - 2), palette.dim)]
     rows: list[SegmentRow] = [tuple(heading)]
     for t in steps[:: names.way]:
-        here, current = flows[t], t == snapshot.timestep
+        flow, current = flows[t], t == snapshot.timestep
         name = Segment(f"t {t + 1}".ljust(label), palette.accent if current else palette.dim)
-        if here is None:
+        if flow is None:
             rows.append((name, Segment(palette.glyphs.blank.rjust(7), palette.blank)))
             continue
-        row = [name, _number(palette, here.dh, 7, palette.plain, left=False), Segment(" ")]
-        row.append(Segment(bar(palette, _part(here.dh, most), bar_length), palette.dim))
-        row += [_number(palette, norm, 8, palette.dim, left=False) for norm in (here.from_output, here.from_future)]
-        if here.handed_on is None:
+        row = [name, _number(palette, flow.dh, 7, palette.plain, left=False), Segment(" ")]
+        row.append(Segment(bar(palette, _part(flow.dh, most), bar_length), palette.dim))
+        row += [_number(palette, norm, 8, palette.dim, left=False) for norm in (flow.from_output, flow.from_future)]
+        if flow.handed_on is None:
             row.append(Segment(palette.glyphs.blank.rjust(11), palette.blank))
         else:
-            row += [_number(palette, here.handed_on, 11, palette.plain, left=False), Segment(" ")]
-            row += stacked_bar(palette, paths, here.shares, stack)
-            for share in (here.shares or ()) if paths else ():
+            row += [_number(palette, flow.handed_on, 11, palette.plain, left=False), Segment(" ")]
+            row += stacked_bar(palette, paths, flow.shares, stack)
+            for share in (flow.shares or ()) if paths else ():
                 row.append(Segment(f" {share * 100:5.1f} %".ljust(wide), palette.plain))
         rows.append(tuple(row))
     if (0 if names.way < 0 else len(flows) - 1) in steps:
@@ -647,11 +649,11 @@ def stacked_bar(
 
 def _divided(shares: abc.Sequence[float], width: int) -> list[int]:
     """Divide `width` cells by the shares into whole cells; cells left over go to the largest remainders."""
-    whole = [int(share * width) for share in shares]
-    order = sorted(range(len(shares)), key=lambda i: whole[i] - shares[i] * width)
-    for i in order[: width - sum(whole)]:
-        whole[i] += 1
-    return whole
+    cells = [int(share * width) for share in shares]
+    order = sorted(range(len(shares)), key=lambda i: cells[i] - shares[i] * width)
+    for i in order[: width - sum(cells)]:
+        cells[i] += 1
+    return cells
 
 
 def _end(palette: Palette, snapshot: Snapshot, state: str, flows: abc.Sequence[Flow | None], label: int, width: int) -> SegmentRow:
@@ -784,7 +786,7 @@ def _place(snapshot: Snapshot, sample: Sample) -> str:
 
 def _same_dice(one: Sample, other: Sample) -> bool:
     """Return True if two samples differ only in the sampler."""
-    drawn = [(each.primer, each.temperature, each.seed, each.tick) for each in (one, other)]
+    drawn = [(sample.primer, sample.temperature, sample.seed, sample.tick) for sample in (one, other)]
     return drawn[0] == drawn[1] and one.sampler != other.sampler
 
 
@@ -842,9 +844,9 @@ def _draws(palette: Palette, sample: Sample, width: int, height: int, rows: int)
             "u": [(entry.write(draws[i].uniform or 0.0), palette.plain) for i in shown],
         }
         if cut is not None and shown[-1] + 1 == cut:
-            for each in cells.values():
-                each[-1] = transliterate("…", palette.glyphs), palette.dim
-        lined = [[styled_row(palette, (name, palette.dim)), *((Segment(*each),) for each in cells[name])] for name in names]
+            for row in cells.values():
+                row[-1] = transliterate("…", palette.glyphs), palette.dim
+        lined = [[styled_row(palette, (name, palette.dim)), *((Segment(*cell),) for cell in cells[name])] for name in names]
         of_draw = TableColumn(gap=1, right=True, size=size - 1)
         lines.append(from_rows(table(palette, lined, (TableColumn(gap=0, size=_LEAD - 1), *[of_draw] * len(shown)), width)))
     return vstack(*lines, gap=1)
@@ -860,8 +862,8 @@ def _fields(sample: Sample, width: int, rows: int) -> tuple[EntryFormat, int, in
     side."""
     read = _MOST_READ - 1 if isinstance(sample.primer, str) and len(sample.primer) == 2 else 1
     chars = max(read, widest((*sample.primer, *(draw.char for draw in sample.draws))))
-    sizes = {each: 1 + max(chars, each.width if rows > 2 else 0) for each in (ENTRIES["unit", False], ENTRIES["unit", True])}
-    entry = next((each for each, size in sizes.items() if len(sample.draws) * size + _LEAD - 1 <= width), ENTRIES["unit", True])
+    sizes = {form: 1 + max(chars, form.width if rows > 2 else 0) for form in (ENTRIES["unit", False], ENTRIES["unit", True])}
+    entry = next((form for form, size in sizes.items() if len(sample.draws) * size + _LEAD - 1 <= width), ENTRIES["unit", True])
     return entry, sizes[entry], max((width - _LEAD + 1) // sizes[entry], 1)
 
 

@@ -84,8 +84,8 @@ class BatchScale(NamedTuple):
         nearest, edges = self.nearest(batches), self.edges(self.width)
         batch, places = batches[nearest], np.linspace(0, 1, self.width)
         before = np.floor(self._inverse(places) + 1e-9)
-        own = np.where(places - self.at(before) <= self.at(before + 1) - places, before, before + 1)
-        inside = (edges[:-1] <= batch) & (batch < edges[1:]) | (own == batch)
+        containing = np.where(places - self.at(before) <= self.at(before + 1) - places, before, before + 1)
+        inside = (edges[:-1] <= batch) & (batch < edges[1:]) | (containing == batch)
         indices: AnyArray = np.where(inside, nearest, -1)
         return indices
 
@@ -93,7 +93,7 @@ class BatchScale(NamedTuple):
         """Return at which of so many columns both the batch before and the one after are among these batches, (columns)."""
         middles = self._inverse(np.linspace(0, 1, columns))
         neighbours = (np.rint(middles - 0.5), np.rint(middles + 0.5))
-        joined: AnyArray = np.logical_and(*(np.isin(each, batches) for each in neighbours))
+        joined: AnyArray = np.logical_and(*(np.isin(neighbour, batches) for neighbour in neighbours))
         return joined
 
 
@@ -114,7 +114,7 @@ class ChartRow(NamedTuple):
     name: str
     number: str
     cells: CellRow
-    said: Said = Said("")
+    reading: Said = Said("")
     is_title: bool = False
 
 
@@ -193,13 +193,13 @@ def line_chart(
     return [ChartRow(*names.get(y, ("", "")), row, is_title=y == 0) for y, row in enumerate(cells)]
 
 
-def bar_row(palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, said: Said) -> ChartRow:
+def bar_row(palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, reading: Said) -> ChartRow:
     """Draw the value of the moment of each cell, −1 for none, as a column; what is not 0 fills an eighth at least."""
     signs, row = palette.glyphs.column, CellRow(scale.width)
     parts = np.where(at < 0, 0.0, np.nan_to_num(values / full if full else values, posinf=1)[at]) * (len(signs) - 1)
     heights = np.where(parts > 0, np.clip(np.rint(parts), 1, len(signs) - 1), 0).astype(int)
     row.fill(0, [signs[height] for height in heights.tolist()], palette.gate)
-    return ChartRow(f" {name}", "", row, said)
+    return ChartRow(f" {name}", "", row, reading)
 
 
 _FAINTEST = 0.01  # of the largest: this and less has no colour
@@ -303,7 +303,7 @@ class StoryPanel(SnapshotPanel):
         if story is None or not story.count:
             return Titles("story of the run", with_keys(self, "<stop> closes"))
         at = "" if moment is None else f" · {self.place(moment.batch)}"
-        known = "" if len(story.moments) == story.wanted else f" · {len(story.moments)} of {story.wanted} moments"
+        progress = "" if len(story.moments) == story.wanted else f" · {len(story.moments)} of {story.wanted} moments"
         hints = [
             "← → cursor",
             "enter goes there",
@@ -313,7 +313,7 @@ class StoryPanel(SnapshotPanel):
             ":export story.csv",
             with_keys(self, "<stop> closes"),
         ]
-        title = f"story of the run{at} · {numbers.counted(story.count, self._counted)}{known}"
+        title = f"story of the run{at} · {numbers.counted(story.count, self._counted)}{progress}"
         return Titles(title, hints)
 
     # Drawing
@@ -323,11 +323,11 @@ class StoryPanel(SnapshotPanel):
         if story is None or not story.count:
             words = "no batch has been finished yet" if story is not None else "reading what is stored of every batch"
             return clip(palette, from_rows([styled_row(palette, (words, palette.dim))]), width, height)
-        margin, said = next((columns for least, *columns in _COLUMNS if width >= least), (0, 0))
-        self.margin, self.scale = margin, BatchScale(story.count, max(width - margin - said, 1), self.logarithmic)
+        margin, reading_width = next((columns for least, *columns in _COLUMNS if width >= least), (0, 0))
+        self.margin, self.scale = margin, BatchScale(story.count, max(width - margin - reading_width, 1), self.logarithmic)
         charts = list(self._charts(snapshot, story))
-        rows = [each for drawn in _heights(charts, height - 1) for each in drawn]
-        drawn = [self._drawn(row, margin, said, y) for y, row in enumerate((self._top(), *rows))]
+        rows = [chart_row for drawn in _heights(charts, height - 1) for chart_row in drawn]
+        drawn = [self._drawn(row, margin, reading_width, y) for y, row in enumerate((self._top(), *rows))]
         return clip(palette, from_rows(drawn), width, len(drawn))
 
     def _top(self) -> ChartRow:
@@ -339,7 +339,7 @@ class StoryPanel(SnapshotPanel):
             row.put(min(max(column, 0), max(row.width - len(words), 0)), words, self.palette.cursor)
         return ChartRow("", "", row, Said("", "at the cursor" if moment is not None else ""))
 
-    def _drawn(self, row: ChartRow, margin: int, said: int, y: int) -> SegmentRow:
+    def _drawn(self, row: ChartRow, margin: int, reading_width: int, y: int) -> SegmentRow:
         """Return a row as segments, with the cursor through its cells."""
         palette, cells, moment = self.palette, row.cells, self.moment
         if moment is not None and y:
@@ -351,13 +351,13 @@ class StoryPanel(SnapshotPanel):
         name = truncated(transliterate(row.name, palette.glyphs), max(margin - len(row.number) - 2, 0), palette.glyphs)
         gap = " " * max(margin - cell_len(name) - len(row.number) - 1, 0)
         number = f"{gap}{row.number} "[-max(margin - cell_len(name), 0) :] if margin else ""
-        value, words = (transliterate(part, palette.glyphs) for part in row.said)
-        words = truncated(words, max(said - _VALUE - 2, 0), palette.glyphs) if said > _VALUE + 2 else ""
+        value, words = (transliterate(part, palette.glyphs) for part in row.reading)
+        words = truncated(words, max(reading_width - _VALUE - 2, 0), palette.glyphs) if reading_width > _VALUE + 2 else ""
         return (
             Segment(name, palette.strong if row.is_title else palette.plain),
             Segment(number, palette.dim),
             *cells.strip(),
-            Segment(value.rjust(_VALUE) if said else "", palette.strong),
+            Segment(value.rjust(_VALUE) if reading_width else "", palette.strong),
             Segment(f" {words}", palette.dim),
         )
 
@@ -382,7 +382,7 @@ class StoryPanel(SnapshotPanel):
             norms = self._norms(story, moment, at)
             if norms:
                 yield fixed(norms)
-            if np.isfinite(story.of(lambda each: each.step)).any():
+            if np.isfinite(story.of(lambda other: other.step)).any():
                 yield Chart(2, 3, partial(self._steps, story, moment))
             for rows in (self._reach(story, moment, at), self._deltas(snapshot, story, moment, at)):
                 if rows:
@@ -391,12 +391,12 @@ class StoryPanel(SnapshotPanel):
         yield fixed(below)
 
     def _loss(self, snapshot: Snapshot, story: Story, height: int) -> list[ChartRow]:
-        palette, held = self.palette, story.of(lambda moment: moment.held_out)
+        palette, held_out = self.palette, story.of(lambda moment: moment.held_out)
         ends, means = story.epoch_means
-        axis = axis_of([self._envelopes["loss"], *([Envelope(held)] if np.isfinite(held).any() else [])])
+        axis = axis_of([self._envelopes["loss"], *([Envelope(held_out)] if np.isfinite(held_out).any() else [])])
         curves = [Curve(self._envelopes["loss"]), Curve(means, palette.gate, ends)]
-        if np.isfinite(held).any():
-            curves.append(Curve(held, palette.second, story.batches, sampled=True))
+        if np.isfinite(held_out).any():
+            curves.append(Curve(held_out, palette.second, story.batches, sampled=True))
         rows = line_chart(palette, self.scale, "loss", height, axis, curves, baselines_of(snapshot))
         if (moment := self.moment) is None:
             return rows
@@ -406,7 +406,7 @@ class StoryPanel(SnapshotPanel):
             values.append(Said(numbers.plain(means[epoch]), f"mean of epoch {epoch + 1}"))
         if math.isfinite(moment.held_out):
             values.append(Said(numbers.plain(moment.held_out), "held-out text"))
-            best = story.moments[int(np.nanargmin(held))]
+            best = story.moments[int(np.nanargmin(held_out))]
             values.append(Said("", f"lowest at {self.place(best.batch)}"))
         return _saying(rows, values)
 
@@ -415,12 +415,12 @@ class StoryPanel(SnapshotPanel):
         rows = self._of_every_batch(story, "grad_norm", "‖∇‖", height, [("clip limit", limit)] if limit else [])
         if (moment := self.moment) is None:
             return rows
-        found = [rows[0].said]
+        readings = [rows[0].reading]
         if limit:
             count = int((norms[: moment.batch + 1] > limit).sum())
-            found.append(Said(f"{count:,}", "clipped so far"))
+            readings.append(Said(f"{count:,}", "clipped so far"))
         most = int(np.nanargmax(np.where(np.isfinite(norms), norms, -np.inf)))
-        return _saying(rows, [*found, Said(numbers.plain(norms[most]), f"largest, {self.place(most)}")])
+        return _saying(rows, [*readings, Said(numbers.plain(norms[most]), f"largest, {self.place(most)}")])
 
     def _of_every_batch(
         self, story: Story, column: str, title: str, height: int, levels: Sequence[tuple[str, float]] = ()
@@ -434,7 +434,7 @@ class StoryPanel(SnapshotPanel):
 
     def _largest_weight(self, story: Story, height: int) -> list[ChartRow]:
         """Draw the largest weight at the moments, of a run that does not have it for every batch."""
-        values = story.of(lambda each: each.max_weight)
+        values = story.of(lambda other: other.max_weight)
         curve = Curve(values, self.palette.gate, story.batches, sampled=True)
         rows = line_chart(self.palette, self.scale, "max |W|", height, axis_of([Envelope(values)]), [curve])
         moment = self.moment
@@ -452,7 +452,7 @@ class StoryPanel(SnapshotPanel):
         return ChartRow(title, "", CellRow(self.scale.width), Said("", f"a full cell is {full}"), is_title=True)
 
     def _shares(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
-        all_shares = np.array([each.shares for each in story.moments])
+        all_shares = np.array([other.shares for other in story.moments])
         full = float(np.nanmax(all_shares, initial=0.0))
         written = self.snapshot.program.writer.name
         return [self._head("gates and states", numbers.percent(full))] + [
@@ -465,20 +465,20 @@ class StoryPanel(SnapshotPanel):
 
     def _norms(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         names = matrices_of(self.snapshot.program)
-        found = {name: np.array([each.norms[name] for each in story.moments]) for name in names}
-        finite = [values[np.isfinite(values)].max(initial=0.0) for values in found.values()]
+        norms = {name: np.array([other.norms[name] for other in story.moments]) for name in names}
+        finite = [values[np.isfinite(values)].max(initial=0.0) for values in norms.values()]
         full, written = max(finite, default=0.0), self.snapshot.program.writer.name
         rows = [
             bar_row(
                 self.palette, self.scale, f"‖{written(name)}‖", values, at, full,
                 Said(numbers.short(moment.norms[name]), f"{written(name)}, first {numbers.short(values[0])}"),
             )
-            for name, values in found.items()
+            for name, values in norms.items()
         ]  # fmt: skip
         return [self._head("size of the weights", numbers.short(full)), *rows] if rows else []
 
     def _steps(self, story: Story, moment: StoryMoment, height: int) -> list[ChartRow]:
-        steps = story.of(lambda each: each.step)
+        steps = story.of(lambda other: other.step)
         curve = Curve(steps, self.palette.gate, story.batches, sampled=True)
         rows = line_chart(self.palette, self.scale, "‖ΔW‖/‖W‖ a step", height, axis_of([Envelope(steps)]), [curve])
         if not moment.steps:
@@ -492,65 +492,67 @@ class StoryPanel(SnapshotPanel):
 
     def _reach(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         """Draw the gradient of the last prediction by distance, as a share of its largest."""
-        shares = _of_largest(story.map_of(lambda each: each.reach))
+        shares = _of_largest(story.map_of(lambda other: other.reach))
         if not shares.shape[1]:
             return []
-        found = []
+        rows = []
         groups = grouped(shares.shape[1], min(shares.shape[1], _MAP_ROWS), log=True)
         means = self._grouped(shares, groups, at)
         far = means >= _TENTH
         far[:, :-1] &= ~np.logical_or.accumulate(far[:, :0:-1], axis=1)[:, ::-1]  # the furthest only
         for distances, cells in zip(groups, heat_rows(self.palette, means, far), strict=True):
-            found.append(ChartRow("", _span(distances[0], distances[-1]), cells))
-        found[0] = found[0]._replace(name="gradient reaches", is_title=True)
-        if len(found) > 1:
-            found[1] = found[1]._replace(name=" timesteps back")
-        own = shares[story.moments.index(moment)]
-        felt = np.flatnonzero(own >= _TENTH)
+            rows.append(ChartRow("", _span(distances[0], distances[-1]), cells))
+        rows[0] = rows[0]._replace(name="gradient reaches", is_title=True)
+        if len(rows) > 1:
+            rows[1] = rows[1]._replace(name=" timesteps back")
+        shares_now = shares[story.moments.index(moment)]
+        felt = np.flatnonzero(shares_now >= _TENTH)
         last = int(felt[-1]) if len(felt) else 0
-        more = "or more" if last + 1 == len(own) else "back: a tenth"
-        return _saying(found, [Said(str(last), more), Said("", "of the last prediction")])
+        more = "or more" if last + 1 == len(shares_now) else "back: a tenth"
+        return _saying(rows, [Said(str(last), more), Said("", "of the last prediction")])
 
     def _deltas(self, snapshot: Snapshot, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         """Draw the norm of the gradient of the state by timestep, as a share of its largest."""
-        shares = _of_largest(story.map_of(lambda each: each.deltas))
+        shares = _of_largest(story.map_of(lambda other: other.deltas))
         if not shares.shape[1]:
             return []
         name = f"‖{snapshot.program.writer.name(f'd{snapshot.program.main_state}')}‖"
-        found = []
+        rows = []
         groups = grouped(shares.shape[1], min(shares.shape[1], _MAP_ROWS), log=False)
         means = self._grouped(shares, groups, at)
         for steps, cells in zip(groups, heat_rows(self.palette, means, means < _TENTH), strict=True):
-            found.append(ChartRow("", _span(steps[0] + 1, steps[-1] + 1), cells))
-        found[0] = found[0]._replace(name=f"{name} by timestep", is_title=True)
-        own = moment.deltas
-        said = (
+            rows.append(ChartRow("", _span(steps[0] + 1, steps[-1] + 1), cells))
+        rows[0] = rows[0]._replace(name=f"{name} by timestep", is_title=True)
+        deltas = moment.deltas
+        readings = (
             []
-            if not len(own)
-            else [Said(numbers.short(float(own[0])), f"{name} at t 1"), Said(numbers.short(own.max()), "the largest")]
+            if not len(deltas)
+            else [Said(numbers.short(float(deltas[0])), f"{name} at t 1"), Said(numbers.short(deltas.max()), "the largest")]
         )
-        return _saying(found, said)
+        return _saying(rows, readings)
 
     def _grouped(self, shares: AnyArray, groups: Sequence[range], at: AnyArray) -> AnyArray:
         """Return the mean share of each group at each column, (columns, groups); NaN where the moment is not known yet."""
         means = np.stack([shares[:, group.start : group.stop].mean(axis=1) for group in groups], axis=1)
-        found: AnyArray = np.where(at[:, None] < 0, np.nan, means[at])
-        return found
+        by_column: AnyArray = np.where(at[:, None] < 0, np.nan, means[at])
+        return by_column
 
     # Below the charts: the axis, findings, marks and samples
 
     def _axis(self) -> ChartRow:
         """Draw batches within the first epoch, then epochs; of a linear axis, epochs only; of a recording, its steps."""
-        scale, palette, each = self.scale, self.palette, self.snapshot.program.num_batches
-        row, epochs = CellRow(scale.width), -(-scale.batches // each)
+        scale, palette, epoch_batches = self.scale, self.palette, self.snapshot.program.num_batches
+        row, epochs = CellRow(scale.width), -(-scale.batches // epoch_batches)
         batches = [digit * 10**power for power in range(9) for digit in (1, 2, 5)] if scale.logarithmic else []
         if epochs == 1 and not scale.logarithmic:
             batches = [round(tick) for tick in ticks(1, scale.batches, max(scale.width // 12, 2), whole=True)]
-        places = [(batch - 1, f"{batch:,}") for batch in batches if batch <= min(each, scale.batches)]
+        places = [(batch - 1, f"{batch:,}") for batch in batches if batch <= min(epoch_batches, scale.batches)]
         if scale.logarithmic:
-            places += [(n * each, f"e{n + 1}") for n in (d * 10**p for p in range(9) for d in (1, 2, 5)) if n < epochs]
+            places += [(n * epoch_batches, f"e{n + 1}") for n in (d * 10**p for p in range(9) for d in (1, 2, 5)) if n < epochs]
         elif epochs > 1:
-            places += [(round(n - 1) * each, f"e{round(n)}") for n in ticks(1, epochs, max(scale.width // 12, 2), whole=True)]
+            places += [
+                (round(n - 1) * epoch_batches, f"e{round(n)}") for n in ticks(1, epochs, max(scale.width // 12, 2), whole=True)
+            ]
         if steps := self.snapshot.config.source.steps[: scale.batches]:
             rounds = batches if scale.logarithmic else ticks(steps[0], steps[-1], max(scale.width // 12, 2), whole=True)
             places = [(batch, f"{steps[batch]:,}") for batch in at_steps(steps, rounds)]
@@ -564,36 +566,38 @@ class StoryPanel(SnapshotPanel):
 
     def _findings(self, snapshot: Snapshot) -> Iterator[ChartRow]:
         """Draw a letter where each finding is first seen, with the titles for which there is room."""
-        found = [(letter, each) for letter, each in lettered(snapshot.findings) if each.first_seen is not None]
-        yield from self._gone(getattr(snapshot.findings, "gone", ()))
-        if not found:
+        pairs = [(letter, finding) for letter, finding in lettered(snapshot.findings) if finding.first_seen is not None]
+        yield from self._gone_findings(getattr(snapshot.findings, "gone", ()))
+        if not pairs:
             return
         row, palette = CellRow(self.scale.width), self.palette
-        places = [(self.scale.column(self._batch_of(each)), letter, each) for letter, each in found]
+        places = [(self.scale.column(self._batch_of(finding)), letter, finding) for letter, finding in pairs]
         for column, letter, _ in places:
             if row.free(column, 1):
                 row.put(column, letter, palette.warning)
-        for column, _, each in places:
-            words = transliterate(each.title, palette.glyphs)
+        for column, _, finding in places:
+            words = transliterate(finding.title, palette.glyphs)
             for start in (column + 2, column - 1 - cell_len(words)):
                 if row.free(start - 1, cell_len(words) + 2):
                     row.put(start, words, palette.plain)
                     break
-        here = [letter for letter, each in found if self.moment is not None and self._batch_of(each) == self.moment.batch]
-        yield ChartRow("findings", "", row, Said("".join(here), "first seen here" if here else ""), True)
+        letters = [letter for letter, finding in pairs if self.moment is not None and self._batch_of(finding) == self.moment.batch]
+        yield ChartRow("findings", "", row, Said("".join(letters), "first seen here" if letters else ""), True)
 
-    def _gone(self, findings: Sequence[Finding]) -> Iterator[ChartRow]:
+    def _gone_findings(self, findings: Sequence[Finding]) -> Iterator[ChartRow]:
         """Draw a line over the batches in which each finding was seen that has gone again, with its title."""
         palette, scale = self.palette, self.scale
-        for i, each in enumerate(each for each in findings if each.first_seen is not None and each.last_seen is not None):
+        for i, finding in enumerate(
+            finding for finding in findings if finding.first_seen is not None and finding.last_seen is not None
+        ):
             row = CellRow(scale.width)
-            first, last = (scale.column(at.number) for at in (each.first_seen, each.last_seen) if at is not None)
+            first, last = (scale.column(at.number) for at in (finding.first_seen, finding.last_seen) if at is not None)
             row.put(first, transliterate("─" * (last - first + 1), palette.glyphs), palette.dim)
-            words = f" {transliterate(each.title, palette.glyphs)} "
+            words = f" {transliterate(finding.title, palette.glyphs)} "
             width = cell_len(words)
-            beside = [start for start in (last + 1, first - width) if row.free(start, width)]
-            if beside or width + 2 < last - first:
-                row.put(beside[0] if beside else first + 2, words, palette.dim)
+            starts = [start for start in (last + 1, first - width) if row.free(start, width)]
+            if starts or width + 2 < last - first:
+                row.put(starts[0] if starts else first + 2, words, palette.dim)
             yield ChartRow("" if i else "gone again", "", row)
 
     def _batch_of(self, finding: Finding) -> int:
@@ -616,22 +620,22 @@ class StoryPanel(SnapshotPanel):
         if (moment := self.moment) is None or not story.moments[-1].sample:
             return
         shown = dict.fromkeys((moment, story.moments[-1]))
-        for each in shown:
+        for sampled in shown:
             row, palette = CellRow(self.scale.width), self.palette
             row.put(
                 0,
-                transliterate("".join(map(in_line, each.sample)), palette.glyphs),
-                palette.strong if each is moment else palette.plain,
+                transliterate("".join(map(in_line, sampled.sample)), palette.glyphs),
+                palette.strong if sampled is moment else palette.plain,
             )
-            name = "sample" if each is moment else "at the end"
-            yield ChartRow(name, self.place(each.batch), row, is_title=each is moment)
+            name = "sample" if sampled is moment else "at the end"
+            yield ChartRow(name, self.place(sampled.batch), row, is_title=sampled is moment)
 
     # Moving
 
     def action_cursor(self, by: int) -> None:
         """Move the cursor by so many columns that have a moment."""
         if self.story is not None and (moment := self.moment) is not None:
-            ahead = [each.batch for each in self.story.moments[:: 1 if by > 0 else -1] if (each.batch - moment.batch) * by > 0]
+            ahead = [other.batch for other in self.story.moments[:: 1 if by > 0 else -1] if (other.batch - moment.batch) * by > 0]
             column = self.scale.column if self.scale.batches == self.story.count else int  # it has not been drawn yet
             columns = {column(batch): batch for batch in ahead}  # in order; of a column, the furthest
             if len(columns) > 1:
@@ -643,8 +647,8 @@ class StoryPanel(SnapshotPanel):
     def action_finding(self, by: int) -> None:
         """Move the cursor to the next place where a finding is first seen."""
         if (moment := self.moment) is not None:
-            seen = [self._batch_of(each) for each in self.snapshot.findings if each.first_seen is not None]
-            further = [batch for batch in seen if (batch - moment.batch) * by > 0]
+            batches = [self._batch_of(finding) for finding in self.snapshot.findings if finding.first_seen is not None]
+            further = [batch for batch in batches if (batch - moment.batch) * by > 0]
             if further:
                 self.at_batch = min(further, key=lambda batch: abs(batch - moment.batch))
                 self.show_again()
@@ -675,25 +679,27 @@ class StoryPanel(SnapshotPanel):
         if story is None:
             return ""
         names = matrices_of(self.snapshot.program)
-        written, each = StringIO(), self.snapshot.program.num_batches
-        table = csv.writer(written, lineterminator="\n")
+        written, epoch_batches = StringIO(), self.snapshot.program.num_batches
+        writer = csv.writer(written, lineterminator="\n")
         lengths = [story.map_of(lambda moment: moment.deltas).shape[1], story.map_of(lambda moment: moment.reach).shape[1]]
         state = f"d{self.snapshot.program.main_state}"
         steps = self.snapshot.config.source.steps
         heads = [*(["recorded_step"] if steps else ["epoch", "batch"]), *story.columns, "held_out", "step"]
         heads += [share.written(share.name) for share in story.shares] + [f"norm({name})" for name in names]
         heads += [f"norm({state}) t {t + 1}" for t in range(lengths[0])] + [f"reach {back}" for back in range(lengths[1])]
-        table.writerow([*heads, *(plotted.expression for plotted in self.plotted)])
+        writer.writerow([*heads, *(plotted.expression for plotted in self.plotted)])
         for moment in story.moments:
-            values: list[float] = [steps[moment.batch]] if steps else [moment.batch // each + 1, moment.batch % each + 1]
+            values: list[float] = (
+                [steps[moment.batch]] if steps else [moment.batch // epoch_batches + 1, moment.batch % epoch_batches + 1]
+            )
             values += [*(float(column[moment.batch]) for column in story.columns.values())]
             values += [moment.held_out, moment.step, *moment.shares, *(moment.norms[name] for name in names)]
             for numbers_of, length in ((moment.deltas, lengths[0]), (moment.reach, lengths[1])):
                 values += [*numbers_of.tolist(), *[math.nan] * (length - len(numbers_of))]
             for plotted in self.plotted:
-                here = np.flatnonzero(plotted.batches == moment.batch)
-                values.append(float(plotted.values[here[0]]) if len(here) else math.nan)
-            table.writerow(["" if value != value else repr(value) for value in values])
+                matches = np.flatnonzero(plotted.batches == moment.batch)
+                values.append(float(plotted.values[matches[0]]) if len(matches) else math.nan)
+            writer.writerow(["" if value != value else repr(value) for value in values])
         return written.getvalue()
 
 
@@ -706,9 +712,9 @@ def _value(value: float | None, words: str) -> Said:
     return Said("" if value is None else numbers.plain(value), words)
 
 
-def _saying(rows: list[ChartRow], said: Sequence[Said]) -> list[ChartRow]:
+def _saying(rows: list[ChartRow], readings: Sequence[Said]) -> list[ChartRow]:
     """Return the rows with values beside the first of them, as many as there are rows."""
-    return [row._replace(said=said[i]) if i < len(said) else row for i, row in enumerate(rows)]
+    return [row._replace(reading=readings[i]) if i < len(readings) else row for i, row in enumerate(rows)]
 
 
 def _framed(
@@ -720,9 +726,9 @@ def _framed(
         column = min(max(scale.column(at) - len(words) // 2, 0), scale.width - len(words))
         if below.free(max(column - 1, 0), min(len(words) + 1, scale.width - max(column - 1, 0))):
             below.put(column, words, palette.dim)
-    for each in (*rows, ChartRow("", "", below)):
-        number = truncated(transliterate(each.number, palette.glyphs), margin, palette.glyphs)
-        yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *each.cells.strip())
+    for row in (*rows, ChartRow("", "", below)):
+        number = truncated(transliterate(row.number, palette.glyphs), margin, palette.glyphs)
+        yield (Segment(number.rjust(margin), palette.dim), Segment(" "), *row.cells.strip())
 
 
 def _of_largest(values: AnyArray) -> AnyArray:
@@ -737,13 +743,13 @@ def _of_largest(values: AnyArray) -> AnyArray:
 def _heights(charts: Sequence[Chart], height: int) -> Iterator[list[ChartRow]]:
     """Draw charts in so many rows: each with the least if there is not more room, otherwise with blank rows between, and higher."""
     spare = max(height - sum(chart.least for chart in charts), 0)
-    apart = spare >= len(charts) - 1
-    spare -= (len(charts) - 1) * apart
+    spaced = spare >= len(charts) - 1
+    spare -= (len(charts) - 1) * spaced
     for i, chart in enumerate(charts):
         more = min(spare, chart.most - chart.least)
         spare -= more
         drawn = chart.draw(chart.least + more)
-        yield drawn if i == 0 or not apart else [ChartRow("", "", CellRow(drawn[0].cells.width)), *drawn]
+        yield drawn if i == 0 or not spaced else [ChartRow("", "", CellRow(drawn[0].cells.width)), *drawn]
 
 
 # ------------------------------------------------------------------------------
@@ -763,10 +769,10 @@ class RatesPanel(SnapshotPanel):
     )
     STAYS = True
 
-    def __init__(self, own: float) -> None:
-        """Create a panel; `own` is the learning rate of the run."""
+    def __init__(self, current: float) -> None:
+        """Create a panel; `current` is the learning rate of the run."""
         super().__init__()
-        self.own, self.trials, self.done = own, tuple[RateTrial, ...](), False
+        self.current, self.trials, self.done = current, tuple[RateTrial, ...](), False
 
     def tell(self, trials: Sequence[RateTrial], *, done: bool) -> None:
         """Show the trials so far, in ascending order of their rates."""
@@ -782,19 +788,19 @@ class RatesPanel(SnapshotPanel):
     @property
     def sentence(self) -> str:
         """Which rate is best, and how that of the run compares."""
-        best, own = self.best, next((trial for trial in self.trials if trial.rate == self.own), None)
+        best, run_trial = self.best, next((trial for trial in self.trials if trial.rate == self.current), None)
         if not self.done:
             return "each rate is tried from this moment on"
         if best is None:
             return "with none of these rates the loss stays finite"
-        times = self.own / best.rate
-        if own is not None and (own.loss == best.loss or 1 / _CLOSE < times < _CLOSE):
-            return f"yours, {numbers.significant(self.own)}, is as good as any"
+        times = self.current / best.rate
+        if run_trial is not None and (run_trial.loss == best.loss or 1 / _CLOSE < times < _CLOSE):
+            return f"yours, {numbers.significant(self.current)}, is as good as any"
         much = "larger" if times > 1 else "smaller"
         ratio = max(times, 1 / times) if times else math.inf
         written = f"{ratio:.1f}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
         size = f"{written} times {much}" if times else "0, so nothing is learned"
-        return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.own)}, is {size}"
+        return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.current)}, is {size}"
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = f"{len(self.trials)} rates" + ("" if self.done else " so far")
@@ -815,9 +821,9 @@ class RatesPanel(SnapshotPanel):
         palette, best = self.palette, self.best
         yield styled_row(palette, ("    rate       loss", palette.dim))
         for trial in self.trials:
-            ink = palette.warning if trial.rate == self.own else palette.strong if trial is best else palette.plain
+            ink = palette.warning if trial.rate == self.current else palette.strong if trial is best else palette.plain
             loss = numbers.plain(trial.loss) if math.isfinite(trial.loss) else "not finite"
-            words = " yours" if trial.rate == self.own else " best" if trial is best and self.done else ""
+            words = " yours" if trial.rate == self.current else " best" if trial is best and self.done else ""
             yield styled_row(palette, (f"{numbers.significant(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
 
     def _chart(self, width: int, height: int) -> Iterator[SegmentRow]:
@@ -838,7 +844,7 @@ class RatesPanel(SnapshotPanel):
         rows = line_chart(palette, scale, "loss", height, axis, [curve], baselines_of(self.snapshot))
         dots = Dots(palette, height, scale.width)  # the grid of the curve, on which the mark stands as well
         for trial in self.trials:
-            if trial.rate == self.own and RATES[0] <= trial.rate <= RATES[-1]:
+            if trial.rate == self.current and RATES[0] <= trial.rate <= RATES[-1]:
                 row = dots.row_of(float(axis.parts(np.array(trial.loss)))) if math.isfinite(trial.loss) else 0
                 rows[row].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
             elif not math.isfinite(trial.loss):
@@ -875,32 +881,32 @@ class RunsCompared(SnapshotPanel):
             for name, mine, theirs in compared.differing
         ]
         heads = (TableColumn("what differs", gap=0), TableColumn(one, size=max((width - 24) // 2, 8), least=8), TableColumn(other))
-        found: list[SegmentRow] = [*table(palette, rows, heads, width), ()]
-        found.append((Segment("loss   "), Segment(f"{one}   ", palette.gate), Segment(other, palette.second)))
-        found += [*self._chart(width), ()]
+        lines: list[SegmentRow] = [*table(palette, rows, heads, width), ()]
+        lines.append((Segment("loss   "), Segment(f"{one}   ", palette.gate), Segment(other, palette.second)))
+        lines += [*self._chart(width), ()]
         for name, findings in zip(compared.names, compared.findings, strict=True):
-            found.append(styled_row(palette, (f"findings of {name} alone: {len(findings) or 'none'}", palette.strong)))
-            found += [
+            lines.append(styled_row(palette, (f"findings of {name} alone: {len(findings) or 'none'}", palette.strong)))
+            lines += [
                 styled_row(palette, part) for finding in findings for part in folded(f"{finding.title}: {finding.meaning}", width)
             ]
-        found += [(), styled_row(palette, ("samples", palette.strong))]
+        lines += [(), styled_row(palette, ("samples", palette.strong))]
         for samples in compared.samples:
             for (when, drawn), ink in zip(samples, (palette.gate, palette.second), strict=True):
                 shown = truncated(drawn.replace("\n", "⏎"), width - len(when) - 2, palette.glyphs)
-                found += [(Segment(f"{when}  ", palette.dim), Segment(shown, ink))] if when else []
-        return clip(palette, from_rows(found), width, len(found))
+                lines += [(Segment(f"{when}  ", palette.dim), Segment(shown, ink))] if when else []
+        return clip(palette, from_rows(lines), width, len(lines))
 
     def _chart(self, width: int) -> Iterator[SegmentRow]:
         """Yield both losses over the batches, on a logarithmic scale."""
         palette, margin = self.palette, 8
-        drawn = [np.array([point for point in each.finite if point[1] > 0]) for each in self.compared.loss.lines]
-        known = [(points, ink) for points, ink in zip(drawn, (palette.gate, palette.second), strict=True) if len(points) > 1]
-        if not known or width < margin + 20:
+        drawn = [np.array([point for point in line.finite if point[1] > 0]) for line in self.compared.loss.lines]
+        positive = [(points, ink) for points, ink in zip(drawn, (palette.gate, palette.second), strict=True) if len(points) > 1]
+        if not positive or width < margin + 20:
             return
-        last = round(max(points[-1, 0] for points, _ in known))
+        last = round(max(points[-1, 0] for points, _ in positive))
         scale = BatchScale(last, width - margin - 1, logarithmic=False)
-        axis = axis_of([Envelope(points[:, 1]) for points, _ in known], Scale.LOG)
-        curves = [Curve(points[:, 1], ink, points[:, 0] - 1) for points, ink in known]
+        axis = axis_of([Envelope(points[:, 1]) for points, _ in positive], Scale.LOG)
+        curves = [Curve(points[:, 1], ink, points[:, 0] - 1) for points, ink in positive]
         rows = line_chart(palette, scale, "loss", _CURVES, axis, curves, self.compared.loss.levels)
         names = ((round(batch) - 1, f"{batch:,.0f}") for batch in ticks(1, last, 6, whole=True))
         yield from _framed(palette, scale, rows, names, margin)

@@ -104,23 +104,23 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
     room = first - 1 - len(_GAP) - reserved - len(_GAP)
     if (title := snapshot.config.source.title) and room >= min(_SHORTENED, cell_len(title)):
         position.insert(0, _Item(shortened_row(palette, styled_row(palette, (title, palette.dim)), room), 0))
-    taken = [(_fitting(palette, position, first - 1), 1)]
+    slots = [(_fitting(palette, position, first - 1), 1)]
     usual = row_width(settings) <= second - first - _PHASE - 2 * len(_GAP) and width >= _WORDS
     if first < width:
-        taken.append((phase, first))
+        slots.append((phase, first))
     unusual = _unusual(palette, snapshot, learning=not usual)
     after = first + _PHASE + len(_GAP)
     if max(unusual, key=lambda item: item.need, default=_Item((), 0)).width > end - second - len(_GAP):
         second, usual = after, False  # a warning that is long takes the place of the settings
-    wanted = end - sum(item.width + len(_GAP) for item in unusual)
-    second = max(min(second, wanted), after + (row_width(settings) + len(_GAP) if usual else 0)) if second < width else width
+    preferred = end - sum(item.width + len(_GAP) for item in unusual)
+    second = max(min(second, preferred), after + (row_width(settings) + len(_GAP) if usual else 0)) if second < width else width
     if usual:
-        taken.append((settings, after))
+        slots.append((settings, after))
     if second < width:
-        taken.append((_fitting(palette, unusual, end - second - len(_GAP)), second))
+        slots.append((_fitting(palette, unusual, end - second - len(_GAP)), second))
     if end < width:
-        taken.append((loss, end))
-    for parts, x in taken:
+        slots.append((loss, end))
+    for parts, x in slots:
         for segment in parts:
             row.put(x, segment.text, segment.style or palette.plain)
             x += segment.cell_length
@@ -131,7 +131,7 @@ def _fitting(palette: Palette, items: Sequence[_Item], room: int) -> SegmentRow:
     """Return the most needed items that fit, in their order, with gaps between them; at least a part of the most needed."""
     fitting_items: list[_Item] = []
     for item in sorted(items, key=lambda item: -item.need):
-        if sum(each.width + len(_GAP) for each in (*fitting_items, item)) - len(_GAP) <= room:
+        if sum(candidate.width + len(_GAP) for candidate in (*fitting_items, item)) - len(_GAP) <= room:
             fitting_items.append(item)
     if items and not fitting_items:
         return shortened_row(palette, max(items, key=lambda item: item.need).parts, max(room, 0))
@@ -242,8 +242,8 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     if loss is not None:
         return "loss", loss
     if snapshot.previous is not None:
-        known = snapshot.position.number - 1 not in snapshot.config.source.unknown_losses
-        return (_LAST, snapshot.previous.loss) if known else ("", None)
+        is_recorded = snapshot.position.number - 1 not in snapshot.config.source.unknown_losses
+        return (_LAST, snapshot.previous.loss) if is_recorded else ("", None)
     name = snapshot.program.loss_names.timestep
     for t in range(snapshot.position.t, -1, -1) if name else ():
         term = snapshot.value(name, t)
@@ -274,14 +274,14 @@ class LossColumns(NamedTuple):
     standing_out: AnyArray
     reached: int
 
-    def cells(self, palette: Palette, here: int) -> CellRow:
-        """Draw columns of eighths, in full colour up to `here` and faint after it; a rule without a loss; arrows at outliers."""
+    def cells(self, palette: Palette, current: int) -> CellRow:
+        """Draw columns of eighths, in full colour up to `current` and faint after it; a rule without a loss; arrows at outliers."""
         row, levels = CellRow(len(self.heights)), palette.glyphs.column
         rule, further, above, below = (transliterate(sign, palette.glyphs) for sign in "─╌↑↓")
         steps = np.where(np.isnan(self.heights), -1.0, 1 + np.rint(self.heights * (len(levels) - 2))).astype(int).tolist()
         signs = [levels[step] if step > 0 else rule if x < self.reached else further for x, step in enumerate(steps)]
-        row.fill(0, signs[: here + 1], palette.gate)
-        row.fill(here + 1, signs[here + 1 :], palette.faint)
+        row.fill(0, signs[: current + 1], palette.gate)
+        row.fill(current + 1, signs[current + 1 :], palette.faint)
         for x in np.flatnonzero(self.standing_out).tolist():
             row.put(x, above if self.standing_out[x] > 0 else below, palette.warning)
         for x in np.flatnonzero(self.broken).tolist():
@@ -297,7 +297,7 @@ def loss_columns(losses: Envelope, scale: TimeScale, batch_ticks: int, newest: i
     axis, edges = axis_of([losses]), scale.batches(batch_ticks)
     per_column = edges[1] - edges[0] if len(edges) > 1 else 0
     if per_column < 1:
-        values, broken = _each(losses, scale, batch_ticks)
+        values, broken = _one_per_column(losses, scale, batch_ticks)
         parts = axis.parts(values)
         out = np.where(parts > 1, 1, np.where(parts < 0, -1, 0))
     else:
@@ -324,14 +324,14 @@ def _batches(scale: TimeScale, batch_ticks: int) -> AnyArray:
     return np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
 
 
-def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArray, AnyArray]:
+def _one_per_column(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[AnyArray, AnyArray]:
     """Return the loss of the batch of each column, NaN if it has no finite loss, and whether it has one that is not finite."""
     batches = _batches(scale, batch_ticks)
-    known = batches < len(losses)
+    present = batches < len(losses)
     values = np.full(scale.width, np.nan)
-    values[known] = losses.at(batches[known])
+    values[present] = losses.at(batches[present])
     broken = np.zeros(scale.width, bool)
-    broken[known] = losses.broken(values[known], batches[known])
+    broken[present] = losses.broken(values[present], batches[present])
     values[broken] = np.nan
     return values, broken
 
@@ -351,20 +351,20 @@ def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
 
     A mark of another branch counts as one of this branch if it is in their shared past.
     """
-    here = snapshot.state.branch
-    shared = dict(partings(snapshot.forks, here))
+    branch = snapshot.state.branch
+    shared = dict(partings(snapshot.forks, branch))
     marks = [
         TimelineMark(mark.tick, "mark", mark.letter, f"mark {mark.letter}")
         for mark in snapshot.state.marks.sorted
-        if mark.branch == here or mark.tick <= shared.get(mark.branch, -1)
+        if mark.branch == branch or mark.tick <= shared.get(mark.branch, -1)
     ]
-    forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
+    forks = [TimelineMark(tick, "fork", name, f"{name} leaves {branch} here") for name, tick in shared.items()]
     stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
     lettered = analysis.examined.lettered(snapshot.findings) if snapshot.findings else ()
     findings = [
-        TimelineMark(found.first_seen.tick, "finding", letter, f"{letter}: {found.title}, seen from here on")
-        for letter, found in lettered
-        if found.first_seen is not None
+        TimelineMark(finding.first_seen.tick, "finding", letter, f"{letter}: {finding.title}, seen from here on")
+        for letter, finding in lettered
+        if finding.first_seen is not None
     ]
     return (*marks, *forks, *stops, *findings)
 
@@ -485,10 +485,10 @@ class TimeLine(SnapshotPanel):
         self._signs: tuple[TimelineMark, ...] = ()
         self._signs_of: tuple[object, ...] = ()
         self._base: tuple[object, CellRow] | None = None
-        self._asked: int | None = None  # the column last requested, from which the next key continues
+        self._requested: int | None = None  # the column last requested, from which the next key continues
         self._under_way = False  # the requested place has not been shown yet
         self._grasped: int | None = None  # the tick at which a drag began, None if there is no drag
-        self._wanted: int | None = None  # the tick to go to after the next refresh
+        self._target_tick: int | None = None  # the tick to go to after the next refresh
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Show this snapshot."""
@@ -498,7 +498,7 @@ class TimeLine(SnapshotPanel):
         if signs_of != self._signs_of:
             self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
         if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
-            self._asked = None  # the position was changed by something else
+            self._requested = None  # the position was changed by something else
         self._under_way = self._under_way and snapshot.passing
         super().show(snapshot, view)
 
@@ -522,18 +522,18 @@ class TimeLine(SnapshotPanel):
         if width < 1:
             return EMPTY
         palette, scale = self.palette, self._scale_of(snapshot, width)
-        here = scale.column(snapshot.position.tick)
-        curve = self._curve(snapshot, scale).cells(palette, here)
+        column = scale.column(snapshot.position.tick)
+        curve = self._curve(snapshot, scale).cells(palette, column)
         if height == 1:
             put_signs(curve, placed(palette, scale, self._signs))
-            curve.put(here, palette.glyphs.here, palette.cursor if self.has_focus else palette.accent)
+            curve.put(column, palette.glyphs.here, palette.cursor if self.has_focus else palette.accent)
             return from_rows([curve.strip()])
         key = (scale, palette, self._signs)
         if self._base is None or self._base[0] != key:
             self._base = key, CellRow(scale.width)
             put_signs(self._base[1], placed(palette, scale, self._signs))
         row = self._base[1].copy()
-        put_here(row, palette, here, snapshot.position, focused=self.has_focus)
+        put_here(row, palette, column, snapshot.position, focused=self.has_focus)
         put_branches(row, palette, scale, self._signs)
         put_divisions(row, palette, scale, snapshot.program)
         return from_rows([curve.strip(), row.strip()])
@@ -549,40 +549,40 @@ class TimeLine(SnapshotPanel):
     @property
     def expecting(self) -> bool:
         """True if a requested place has not been shown yet."""
-        return self._wanted is not None or self._under_way
+        return self._target_tick is not None or self._under_way
 
     def seek(self, tick: int) -> None:
         """Request to go to a tick. Of several requests before the next refresh, only the last counts."""
-        due, self._wanted = self._wanted is not None, tick
+        due, self._target_tick = self._target_tick is not None, tick
         if not due:
             self.call_after_refresh(self._ask)
 
     def _ask(self) -> None:
-        tick, self._wanted = self._wanted, None
+        tick, self._target_tick = self._target_tick, None
         if tick is not None and tick != self.snapshot.position.tick:
             self._under_way = True
             self.request("go", tick, self._grasped not in (None, self.snapshot.position.tick))
 
     def action_move(self, columns: int) -> None:
         """Go by columns, at least by one tick."""
-        scale, here = self.scale, self.snapshot.position.tick
-        at = scale.column(here) if self._asked is None else self._asked
-        self._asked = min(max(at + columns, 0), scale.width - 1)
-        tick = self.tick_of(self._asked)
-        if (tick - here) * columns <= 0:
-            tick = here + columns
+        scale, current = self.scale, self.snapshot.position.tick
+        at = scale.column(current) if self._requested is None else self._requested
+        self._requested = min(max(at + columns, 0), scale.width - 1)
+        tick = self.tick_of(self._requested)
+        if (tick - current) * columns <= 0:
+            tick = current + columns
         self._go_to(min(max(tick, 0), self.snapshot.newest.tick))
 
     def action_end(self, newest: bool) -> None:
-        self._asked = None
+        self._requested = None
         self._go_to(self.snapshot.newest.tick if newest else 0)
 
     def action_next(self, direction: int) -> None:
         """Go to the next place with a sign."""
-        here = self.snapshot.position.tick
-        further = [sign.tick for sign in self._signs if (sign.tick - here) * direction > 0]
+        current = self.snapshot.position.tick
+        further = [sign.tick for sign in self._signs if (sign.tick - current) * direction > 0]
         if further:
-            self._asked = None
+            self._requested = None
             self._go_to(min(further) if direction > 0 else max(further))
 
     def _go_to(self, tick: int) -> None:
@@ -590,7 +590,7 @@ class TimeLine(SnapshotPanel):
         self.seek(tick)
 
     def on_blur(self) -> None:
-        self._asked = None
+        self._requested = None
 
     # The mouse
 
@@ -598,7 +598,7 @@ class TimeLine(SnapshotPanel):
         if event.button == 1:
             self.capture_mouse()
             self._grasped = self.snapshot.position.tick
-            self._asked = None
+            self._requested = None
             self.seek(self._tick_under(event))
             event.stop()
 
@@ -626,12 +626,12 @@ class TimeLine(SnapshotPanel):
         snapshot, scale = self.snapshot, self.scale
         if not 0 <= column < scale.width:
             return None
-        ticks, way = snapshot.program.ticks, int(self._curve(snapshot, scale).standing_out[column])
+        ticks, direction = snapshot.program.ticks, int(self._curve(snapshot, scale).standing_out[column])
         first, after = (math.ceil(edge) for edge in scale.batches(ticks)[column : column + 2])
         first, after = max(first, 0), min(after, len(self._series))
-        if not way or after <= first:
+        if not direction or after <= first:
             return None
-        return self._series.envelope.furthest(first, after, way) * ticks + snapshot.program.loss_tick
+        return self._series.envelope.furthest(first, after, direction) * ticks + snapshot.program.loss_tick
 
     def describe(self, tick: int) -> str:
         """Describe a tick for the tooltip: its place, the loss of its batch, and the signs in its column."""
@@ -703,25 +703,25 @@ class LossCurve(SnapshotPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title = self._legend(*_names(snapshot)) if snapshot.other is not None else "loss so far"
-        count, each = len(self._series), _batches_of_epoch(snapshot)
+        count, epoch_batches = len(self._series), _batches_of_epoch(snapshot)
         if self.pointed is not None:
             return Titles(title, self._described(snapshot, self.pointed))
         if not count:
             return Titles(title)
         batches = numbers.counted(count, "step" if snapshot.config.source.steps else "batch")
         scale = [] if self.scale is Scale.AUTO else [self.scale.value]
-        if each is None:
+        if epoch_batches is None:
             unknown = snapshot.config.source.unknown_losses
             newest = next((batch for batch in range(count - 1, -1, -1) if batch not in unknown), None)
             words = [] if newest is None else [f"newest {numbers.plain(self._series.envelope.values[newest])}"]
             return Titles(title, [*words, *scale], batches)
-        first = min(snapshot.position.number, count - 1) // each * each
-        losses = np.asarray(self._series.envelope.values[first : first + each], np.float64)
+        first = min(snapshot.position.number, count - 1) // epoch_batches * epoch_batches
+        losses = np.asarray(self._series.envelope.values[first : first + epoch_batches], np.float64)
         with np.errstate(invalid="ignore"):
             mean = numbers.plain(losses.mean())
-        so_far = " so far" if len(losses) < each else ""
-        epochs = "1 epoch" if count <= each else f"{-(-count // each):,} epochs"
-        return Titles(title, [f"mean of epoch {first // each + 1:,}{so_far} {mean}", *scale], f"{batches}, {epochs}")
+        so_far = " so far" if len(losses) < epoch_batches else ""
+        epochs = "1 epoch" if count <= epoch_batches else f"{-(-count // epoch_batches):,} epochs"
+        return Titles(title, [f"mean of epoch {first // epoch_batches + 1:,}{so_far} {mean}", *scale], f"{batches}, {epochs}")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, other = snapshot.position.number, snapshot.other
@@ -757,7 +757,7 @@ class LossCurve(SnapshotPanel):
             ("  ", palette.plain),
             (f"{dots} {other}", palette.second),
         )
-        return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
+        return Content.assemble(*((transliterate(words, palette.glyphs), TextStyle.from_rich_style(ink)) for words, ink in parts))
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         runs = with_keys(self, "no batch finished yet: <step.batch> runs one")
@@ -810,10 +810,10 @@ class LossCurve(SnapshotPanel):
         first, after = max(points.start, 0), min(points.stop, len(self._series))
         if after <= first:
             return min(first, len(self._series) - 1)
-        way = self._plot.standing_out.get(column)
-        if way is None:
+        direction = self._plot.standing_out.get(column)
+        if direction is None:
             return (first + after - 1) // 2
-        return self._series.envelope.furthest(first, after, way)
+        return self._series.envelope.furthest(first, after, direction)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         offset = event.get_content_offset(self)

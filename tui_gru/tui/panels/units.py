@@ -143,13 +143,13 @@ class UnitsMap(SnapshotPanel):
 
     def _derive(self, state: tuple[Activity, int], snapshot: Snapshot) -> None:
         """Compute the time scales at a state, in a thread, and tell the panel; of many units, that takes longer than a key."""
-        found: Jacobian | str
+        scales: Jacobian | str
         try:
-            found = self._jacobian(*state, snapshot)
-            _ = found.eigenvalues
+            scales = self._jacobian(*state, snapshot)
+            _ = scales.eigenvalues
         except TuiGruError as error:
-            found = str(error)
-        self.request("show", self, partial(self._tell_scales, state, found))
+            scales = str(error)
+        self.request("show", self, partial(self._tell_scales, state, scales))
 
     def _jacobian(self, activity: Activity, at: int, snapshot: Snapshot) -> Jacobian:
         program, silent, weights = snapshot.program, snapshot.silent, self._read_with
@@ -162,8 +162,8 @@ class UnitsMap(SnapshotPanel):
             program, weights, activity.name, inputs, {name: values[at] for name, values in self._states.items()}, silent
         )
 
-    def _tell_scales(self, state: tuple[Activity, int], found: Jacobian | str) -> None:
-        self._scales, self._deriving = (state, found), False
+    def _tell_scales(self, state: tuple[Activity, int], scales: Jacobian | str) -> None:
+        self._scales, self._deriving = (state, scales), False
         self.show_again()
 
     def go_with(self, chosen: Feature) -> None:
@@ -245,7 +245,7 @@ class UnitsMap(SnapshotPanel):
         if self._added is None:
             columns = columns[:-1]
         room = max(width - label - sum(cells for _, cells in columns), 1)
-        down = max(min(height - 1 - _FOOT - len(self._kept), len(self._lines)), 1)
+        down = max(min(height - 1 - _FOOT - len(self._other_pins), len(self._lines)), 1)
         self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
         if (spare := room - self._cell * len(self.activity.values)) > 0 and self.notes and not wide:
             more = min(spare, self._beside_names)  # of a short text, the names have the room
@@ -253,24 +253,24 @@ class UnitsMap(SnapshotPanel):
         self._left, across = label, room // self._cell
         self._room = (down, across)
         self._keep_in_view()
-        here = slice(self._first, self._first + across)
+        visible = slice(self._first, self._first + across)
         heads = Segment("".join(f"{head:>{cells}}" for head, cells in columns), palette.dim)
-        gap = Segment(" " * (room - len(self.activity.values[here]) * self._cell))
-        rows: list[SegmentRow] = [(Segment(" " * label), *self._characters(palette, here), gap, heads)]
+        gap = Segment(" " * (room - len(self.activity.values[visible]) * self._cell))
+        rows: list[SegmentRow] = [(Segment(" " * label), *self._characters(palette, visible), gap, heads)]
         shown = self._lines[self._top : self._top + down]
         scale, bounded = self._scale()
-        values = self.activity.values[here][:, [each for each in shown if isinstance(each, int)]].T
-        signs = np.array([[-1 if self._is_turned(each) else 1] for each in shown if isinstance(each, int)])
+        values = self.activity.values[visible][:, [line for line in shown if isinstance(line, int)]].T
+        signs = np.array([[-1 if self._is_turned(line) else 1] for line in shown if isinstance(line, int)])
         codes = iter(_codes(values * signs, scale, signed=bounded != (0, 1)))
         table = _table(palette, self._cell, bounded == (0, 1), self.coloured)
-        for each in shown:
-            if isinstance(each, str):
-                rows.append((*self._heading(palette, each, label, here), gap, *self._probed(palette, each, columns, wide=wide)))
+        for line in shown:
+            if isinstance(line, str):
+                rows.append((*self._heading(palette, line, label, visible), gap, *self._probed(palette, line, columns, wide=wide)))
                 continue
             drawn = [table[code] for code in next(codes).tolist()]
             cells = merged_segments((segment.text for segment in drawn), (segment.style for segment in drawn))
-            rows.append((*self._named(palette, each, label), *cells, gap, *self._beside(palette, each, columns)))
-        rows += self._foot(palette, label, here, width, height - len(rows))
+            rows.append((*self._named(palette, line, label), *cells, gap, *self._note_cells(palette, line, columns)))
+        rows += self._foot(palette, label, visible, width, height - len(rows))
         return clip(palette, from_rows(rows), width, height)
 
     @property
@@ -283,7 +283,7 @@ class UnitsMap(SnapshotPanel):
         """The cells beside the names of units: for what each follows, or for the names of features above the units."""
         if self._sort != SORTS[0]:
             return _FEATURE
-        names = [len(each) for each in self._lines if isinstance(each, str)]
+        names = [len(line) for line in self._lines if isinstance(line, str)]
         return min(max(len(_TURNED), max(names, default=0) - self._label) + 1, _FEATURE)
 
     def _called(self, unit: int) -> str:
@@ -297,31 +297,31 @@ class UnitsMap(SnapshotPanel):
         """Draw the name of a unit; beside it, if there is room, what it follows, or that it is turned if that stands above it."""
         ink = palette.strong if unit == self.unit else palette.gate if unit in self._on else palette.plain
         yield Segment(self._called(unit).ljust(self._label), ink)
-        if beside := label - self._label:
-            what = str(self.notes[unit].what) if self._is_followed(unit) else ""
-            words = what if self._sort != SORTS[0] else _TURNED if self._is_turned(unit) else ""
-            yield Segment(truncated(words, beside - 1, palette.glyphs).ljust(beside), palette.dim)
+        if room := label - self._label:
+            feature = str(self.notes[unit].what) if self._is_followed(unit) else ""
+            words = feature if self._sort != SORTS[0] else _TURNED if self._is_turned(unit) else ""
+            yield Segment(truncated(words, room - 1, palette.glyphs).ljust(room), palette.dim)
 
-    def _heading(self, palette: Palette, name: str, label: int, here: slice) -> Iterator[Segment]:
+    def _heading(self, palette: Palette, name: str, label: int, visible: slice) -> Iterator[Segment]:
         """Draw a feature over the text, above the units that follow it; its name comes after it where the label is narrow."""
-        values: NDArray[np.floating] = np.zeros(len(self.activity.values[here]))
+        values: NDArray[np.floating] = np.zeros(len(self.activity.values[visible]))
         if name != _OTHERS:
-            feature = self._chosen or next(each for each in self.activity.known if each.name == name)
+            feature = self._chosen or next(candidate for candidate in self.activity.known if candidate.name == name)
             all_of = self.activity.over_text(feature)
-            values = all_of[here] / (all_of.max(initial=0.0) or 1.0)
+            values = all_of[visible] / (all_of.max(initial=0.0) or 1.0)
         yield Segment(truncated(name, label - 1, palette.glyphs).ljust(label), palette.gate + Style(bold=True))
         yield Segment(column_signs(palette, values, self._cell), palette.gate)
 
     def _probed(self, palette: Palette, name: str, columns: Sequence[tuple[str, int]], *, wide: bool) -> Iterator[Segment]:
         """Draw R² of all units together for a feature in the columns of r, before training and now."""
-        probe = next((each for each in self.probes if each.feature == name), None)
-        known = {"r untrained": np.nan if probe is None else probe.before, "r now": np.nan if probe is None else probe.r2}
+        probe = next((candidate for candidate in self.probes if candidate.feature == name), None)
+        by_head = {"r untrained": np.nan if probe is None else probe.before, "r now": np.nan if probe is None else probe.r2}
         for head, cells in columns:
-            value = known.get(head, np.nan)
+            value = by_head.get(head, np.nan)
             words = "" if not np.isfinite(value) else f"R² {value:.2f}" if value >= 0 else "R² < 0"
             yield Segment(transliterate(words, palette.glyphs).rjust(cells), palette.gate)
 
-    def _beside(self, palette: Palette, unit: int, columns: Sequence[tuple[str, int]]) -> Iterator[Segment]:
+    def _note_cells(self, palette: Palette, unit: int, columns: Sequence[tuple[str, int]]) -> Iterator[Segment]:
         """Draw r of a unit before training and now, and what the loss rises by without it."""
         note, added = self.notes[unit] if self.notes else Correlated("", 0.0), self._added
         for head, cells in columns:
@@ -351,9 +351,9 @@ class UnitsMap(SnapshotPanel):
         finite = self.activity.values[np.isfinite(self.activity.values)]
         return float(np.abs(finite).max(initial=0.0)) or 1.0, (low, high)
 
-    def _characters(self, palette: Palette, here: slice) -> Iterator[Segment]:
+    def _characters(self, palette: Palette, visible: slice) -> Iterator[Segment]:
         """Draw the characters over their cells, with the one under the cursor highlighted."""
-        text = self.activity.text[here] if self.activity.text else "·" * len(self.activity.values[here])
+        text = self.activity.text[visible] if self.activity.text else "·" * len(self.activity.values[visible])
         row, chosen = CellRow(len(text) * self._cell), self.span
         for i, char in enumerate(text):
             at = self._first + i
@@ -362,14 +362,14 @@ class UnitsMap(SnapshotPanel):
         yield from row.strip()
 
     @property
-    def _kept(self) -> list[int]:
+    def _other_pins(self) -> list[int]:
         """The pinned units without the one under the cursor, whose curve is always shown."""
         return [unit for unit in self.picked if unit != self.unit]
 
-    def _curve(self, palette: Palette, unit: int, label: int, here: slice, rows: int) -> Iterator[SegmentRow]:
+    def _curve(self, palette: Palette, unit: int, label: int, visible: slice, rows: int) -> Iterator[SegmentRow]:
         """Draw the curve of a unit as columns of so many rows below the characters; of a tall one, with the ends of its scale."""
         scale, (low, _) = self._scale()
-        values = self.activity.unit(unit)[here] / scale
+        values = self.activity.unit(unit)[visible] / scale
         parts = np.nan_to_num(values if low == 0 else (values + 1) / 2)
         ink = palette.strong if unit == self.unit else palette.plain
         name, ends = f"unit {unit + 1}:", {0: f"{-scale if low else 0:+.3g} ", rows - 1: f"{scale:+.3g} "}
@@ -380,21 +380,21 @@ class UnitsMap(SnapshotPanel):
             end = ends.get(below, "").rjust(label - len(shown))
             yield Segment(shown, ink), Segment(end, palette.dim), Segment(curve, palette.gate)
 
-    def _foot(self, palette: Palette, label: int, here: slice, width: int, height: int) -> Iterator[SegmentRow]:
+    def _foot(self, palette: Palette, label: int, visible: slice, width: int, height: int) -> Iterator[SegmentRow]:
         """Draw the curves of the unit under the cursor and of those pinned, of a small model also of the others, as high as there
         is room; and where in the text the unit is highest and lowest."""
         activity, unit = self.activity, self.unit
-        curves, room = [*self._kept, unit], height - _FOOT + 1
+        curves, room = [*self._other_pins, unit], height - _FOOT + 1
         if room >= activity.units and len(self._lines) <= self._room[0]:
             curves = [*range(activity.units)]
         high, more = divmod(room, len(curves))  # the first have a row more of what cannot be shared
-        for i, each in enumerate(curves):
-            yield from self._curve(palette, each, label, here, min(max(high + (i < more), 1), _HIGHEST))
+        for i, shown_unit in enumerate(curves):
+            yield from self._curve(palette, shown_unit, label, visible, min(max(high + (i < more), 1), _HIGHEST))
         now = activity.unit(unit)[self.at]
         pending = np.isnan(now) and activity.row is not None  # of a text, every value is computed: a NaN is one
         words = "not computed yet" if pending else decimals(now, 4, signed=True)
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
-        like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
+        like = [f"{self._called(int(other.what))} ({other.r:+.2f})" for other in activity.like(unit, 3) if abs(other.r) >= _WEAK]
         goes = f" · correlates with {note}" if (note := self._note(unit)) else ""
         char += f": not on here, less than {self._limit:.2g} in magnitude" if self._is_off else ""
         yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
@@ -412,11 +412,11 @@ class UnitsMap(SnapshotPanel):
     @property
     def _on(self) -> frozenset[int]:
         """The units that are on through the selected characters."""
-        return frozenset(each.unit for each in self.span.on) if self.span is not None else frozenset()
+        return frozenset(signed.unit for signed in self.span.on) if self.span is not None else frozenset()
 
     def _selected(self, palette: Palette, span: TextSpan, width: int) -> Iterator[SegmentRow]:
         """Draw which units are on through the selected characters, and the other places where all of them are."""
-        units = ", ".join(f"{'−' if each.sign < 0 else ''}{each.unit + 1}" for each in span.on)
+        units = ", ".join(f"{'−' if signed.sign < 0 else ''}{signed.unit + 1}" for signed in span.on)
         count = counted(span.length, "character")
         yield _line(palette, f"on from {self._limit:.2g} through {count}: unit{'s' if len(span.on) > 1 else ''} {units}", width, "")
         head = f"all also at {counted(len(self._also), 'other place')}  "
@@ -427,8 +427,8 @@ class UnitsMap(SnapshotPanel):
         activity, plane = self.activity, self.activity.plane
         below = 1 if width >= _WIDE else 2  # rows of the sentence
         map_height = max(height - 1 - below, 1)
-        beside = self._time_scales(palette, map_height) if width >= _WIDE else []
-        map_width = width - _SCALES - 2 if beside else width
+        scales = self._time_scales(palette, map_height) if width >= _WIDE else []
+        map_width = width - _SCALES - 2 if scales else width
         shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
         heads = "the state after each character, in its two main directions:", "the states in their two main directions:"
         head = next((head for head in heads if len(f"{head} {shares} of the variance") <= width), heads[-1])
@@ -442,38 +442,38 @@ class UnitsMap(SnapshotPanel):
             if np.isfinite(plane.at[at]).all():
                 x, y = places[at].tolist()
                 drawn[y].put(x, one_cell(self._char(at), palette.glyphs), palette.cursor if at == self.at else palette.strong)
-        for row, scale in zip_longest(drawn, beside):
+        for row, scale in zip_longest(drawn, scales):
             yield tuple(row.strip()) + ((Segment("  "), Segment(*scale)) if scale is not None else ())
         place = f"after “{shown_char(self._char(self.at))}”" if activity.text else f"t {self.at + 1}"
-        found = self._scales[1] if self._scales is not None and self._scales[0] == self._state else None
-        words = found.words if isinstance(found, Jacobian) else found or "…"
+        matrix_or_error = self._scales[1] if self._scales is not None and self._scales[0] == self._state else None
+        words = matrix_or_error.words if isinstance(matrix_or_error, Jacobian) else matrix_or_error or "…"
         right = f"bright: the {_TRAIL} states before; colours: vowels, letters, blanks, others"
-        said = wrap(f"{place}: {words}", width, max_lines=below, placeholder=" …")
-        for row in (*said, *[""] * (below - len(said))):
+        wrapped = wrap(f"{place}: {words}", width, max_lines=below, placeholder=" …")
+        for row in (*wrapped, *[""] * (below - len(wrapped))):
             yield _line(palette, row, width, right)
             right = ""
 
     def _time_scales(self, palette: Palette, height: int) -> list[tuple[str, Style]]:
         """Return the rows beside the plane: the modulus of each eigenvalue, the slowest first, and what is left when."""
-        if self._scales is None or isinstance(found := self._scales[1], str):
+        if self._scales is None or isinstance(matrix := self._scales[1], str):
             return []
         ink = palette.plain if self._scales[0] == self._state else palette.dim  # those of the last state until it is known
         writer = self.snapshot.program.writer
-        names = ", ".join(map(writer.name, found.states))
-        names = f"({names})" if len(found.states) > 1 else names
-        before = ", ".join(map(writer.name, map(self.snapshot.program.model.page.before, found.states)))
-        before = f"({before})" if len(found.states) > 1 else before
-        heads = "   |λ|  timesteps to 37 %" + ("   turns in" if found.eigenvalues.imag.any() else "")
+        names = ", ".join(map(writer.name, matrix.states))
+        names = f"({names})" if len(matrix.states) > 1 else names
+        before = ", ".join(map(writer.name, map(self.snapshot.program.model.page.before, matrix.states)))
+        before = f"({before})" if len(matrix.states) > 1 else before
+        heads = "   |λ|  timesteps to 37 %" + ("   turns in" if matrix.eigenvalues.imag.any() else "")
         rows = [(f"eigenvalues of ∂{names}/∂{before}", palette.dim), (heads, palette.dim)]
-        longest = max(found.timesteps[np.isfinite(found.timesteps)], default=0.0) or 1.0
-        for value, lasts in zip(found.eigenvalues.tolist(), found.timesteps.tolist(), strict=True):
+        longest = max(matrix.timesteps[np.isfinite(matrix.timesteps)], default=0.0) or 1.0
+        for value, lasts in zip(matrix.eigenvalues.tolist(), matrix.timesteps.tolist(), strict=True):
             if value.imag < 0:  # one of a pair
                 continue
             drawn = bar(palette, min(lasts / longest, 1.0), 8)
             written = f"{lasts:7.1f}" if np.isfinite(lasts) else "no end"
             turns = f"{2 * np.pi / abs(np.angle(value)):.1f} ×2" if value.imag else ""
             rows.append((f"{abs(value):6.3f}  {drawn:<8}{written:>7}   {turns:>8}", ink))
-        return [(truncated(transliterate(words, palette.glyphs), _SCALES, palette.glyphs), each) for words, each in rows[:height]]
+        return [(truncated(transliterate(words, palette.glyphs), _SCALES, palette.glyphs), style) for words, style in rows[:height]]
 
     def _char(self, at: int) -> str:
         return self.activity.text[at] if self.activity.text else "·"
@@ -490,8 +490,8 @@ class UnitsMap(SnapshotPanel):
         chars = dict.fromkeys(self.activity.text or "·")
         codes = self._codes_of(chars)[computed]
         cells = places[computed, 1] * width + places[computed, 0]
-        found, counts = np.unique(cells * len(chars) + codes, return_counts=True)
-        cell, code = np.divmod(found[np.argsort(counts, kind="stable")], len(chars))
+        keys, counts = np.unique(cells * len(chars) + codes, return_counts=True)
+        cell, code = np.divmod(keys[np.argsort(counts, kind="stable")], len(chars))
         shown = np.full(height * width, len(chars))
         shown[cell] = code  # the most frequent one is written last
         signs = [*(one_cell(char, palette.glyphs) for char in chars), " "]
@@ -619,8 +619,8 @@ class UnitsMap(SnapshotPanel):
         self.span, self._places, self._also = span, [], []
         if span is not None:
             places = self.activity.spans_of(span.on, self._limit)
-            self._places = [each.first for each in places]
-            self._also = sorted((each for each in places if each.first != span.first), key=lambda each: -each.length)
+            self._places = [place.first for place in places]
+            self._also = sorted((place for place in places if place.first != span.first), key=lambda place: -place.length)
         self.show_again()
 
     def action_plane(self) -> None:
@@ -664,8 +664,8 @@ def _table(palette: Palette, width: int, unit: bool, coloured: bool) -> tuple[Se
     Where cells are coloured, they have no signs.
     """
     scale = palette.unit_scale if unit else palette.signed_scale
-    found = [Segment((" " if coloured else sign).center(width), tint) for tint in scale for sign in (" ", "+", "-")]
-    return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
+    segments = [Segment((" " if coloured else sign).center(width), tint) for tint in scale for sign in (" ", "+", "-")]
+    return (*segments, Segment(palette.glyphs.blank.center(width), palette.blank))
 
 
 def _line(palette: Palette, words: str, width: int, right: str) -> SegmentRow:

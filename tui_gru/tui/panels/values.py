@@ -80,17 +80,17 @@ def _in_order(program: Program, layer: Layer) -> list[str]:
     depths: dict[str, int] = {}
     for target in layer.lines:  # a line reads only lines above it
         depths[target] = 1 + max((depths[name] for name in reads.get(target, ())), default=0)
-    found: dict[str, None] = {}
+    ordered: dict[str, None] = {}
 
     def visit(target: str) -> None:
         for name in sorted(dict.fromkeys(reads.get(target, ())), key=lambda name: -depths[name]):
             visit(name)
-        found[target] = None
+        ordered[target] = None
 
     for target in reversed(layer.lines):
-        if target not in found:
+        if target not in ordered:
             visit(target)
-    return list(found)
+    return list(ordered)
 
 
 def word_for(program: Program, layer: Layer, name: str) -> str:
@@ -149,7 +149,7 @@ class ValueMatrix(MatrixView):
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
             words = (f"  {word}", f" {word}") if word else ()
-            titles = [*(f"{name}{each}" for each in words), name, name.replace("_reverse", "←"), without_layer]
+            titles = [*(f"{name}{ending}" for ending in words), name, name.replace("_reverse", "←"), without_layer]
         glyphs = self.palette.glyphs
         # columns differ by a cell, and all leave out the layer or none
         room = NAME - 1 if self.form == "cells" else self.border_room - (name != without_layer)
@@ -280,15 +280,18 @@ class Gates(PanelGroup):
         if self._snapshot is None or not self.is_attached:
             return
         snapshot, glyphs = self._snapshot, palette_of(self.app).glyphs
-        what, way = ("gradients of the gates", "after") if snapshot.position.phase == "backward" else ("gates", "before")
-        other = "before" if way == "after" else "after"
-        titles = [f"{what} — from the state {way} to the state {other}", what, ""]
+        noun, start = ("gradients of the gates", "after") if snapshot.position.phase == "backward" else ("gates", "before")
+        other = "before" if start == "after" else "after"
+        titles = [f"{noun} — from the state {start} to the state {other}", noun, ""]
         if self._mapped and (notes := self._cells_words(snapshot)):
-            titles = [*(f"{title}, {', '.join(each)}" for title in titles[:2] for each in (notes, notes[:1])), *titles[1:]]
+            titles = [
+                *(f"{title}, {', '.join(some_notes)}" for title in titles[:2] for some_notes in (notes, notes[:1])),
+                *titles[1:],
+            ]
         room = self.outer_size.width - 6 if self.outer_size.width else 10**6
         title = transliterate(next(title for title in titles if cell_len(title) <= max(room, 0)), glyphs)
         matrices = self._matrices
-        focused = next((each for each in matrices if each.has_focus), None)
+        focused = next((matrix for matrix in matrices if matrix.has_focus), None)
         note = (focused or matrices[0]).subheading if matrices else ""
         if self._mapped and focused is None:
             note = self._changed_most(snapshot, room) or note
@@ -300,7 +303,7 @@ class Gates(PanelGroup):
             with edge_alone(self, below=True):
                 self.border_subtitle = Content(note)
 
-    def wanted(self, snapshot: Snapshot, width: int, *, digits: bool = False, height: int = 0) -> int:
+    def wanted_height(self, snapshot: Snapshot, width: int, *, digits: bool = False, height: int = 0) -> int:
         """Return the outer height at which every value is shown with all its rows, with `digits` also with all its digits, at this
         outer width.
 
@@ -311,9 +314,9 @@ class Gates(PanelGroup):
         across = self._across(width)
         numbered = [count for count in across if self._numbers(units, count, width, compact=not digits)]
         numbered = numbered or [count for count in across if self._numbers(units, count, width, compact=True)]
-        each = [count for count in across if self._numbers(units, count, width, compact=True, height=height - 2)]
-        if not numbered and each:
-            return -(-self._count // each[0]) * (1 + rows) + 2
+        fitting = [count for count in across if self._numbers(units, count, width, compact=True, height=height - 2)]
+        if not numbered and fitting:
+            return -(-self._count // fitting[0]) * (1 + rows) + 2
         if not numbered and self._cells_fit(width, self._count):
             return self._count * min(-(-rows // 2), 2 if self.app.size.height >= _TALL else 1) + 2
         return -(-self._count // (numbered or across)[0]) * (1 + (rows if numbered else 2)) + 2
@@ -339,10 +342,10 @@ class Gates(PanelGroup):
         )
         columns = 1 if mapped else columns
         units = snapshot.config.hidden_size
-        touching, apart = (
+        touching, spaced = (
             self._numbers(units, columns, room, compact=True, height=height) for room in (width, width - columns + 1)
         )
-        gap = int(apart or not touching)
+        gap = int(spaced or not touching)
         for matrix in self._matrices:
             matrix.narrowest = (width - gap * (columns - 1)) // columns
         if gap != self.styles.grid_gutter_vertical:
@@ -390,10 +393,10 @@ class Gates(PanelGroup):
             return ""
         change = np.nan_to_num(np.abs(np.asarray(after[row], np.float64) - before[row]))
         read, note = read_char(snapshot, row, palette_of(self.app)), ""
-        what = f"“{read}”" if read else "this input"
+        cause = f"“{read}”" if read else "this input"
         for unit in np.argsort(-change, kind="stable")[:4].tolist():
             was, now = (numbers.compact(x[row, unit]).strip() for x in (before, after))
-            longer = f"{f'{note},' if note else f'{what} changed most in row {row + 1}:'} unit {unit + 1} {was} → {now}"
+            longer = f"{f'{note},' if note else f'{cause} changed most in row {row + 1}:'} unit {unit + 1} {was} → {now}"
             if cell_len(longer) > room:
                 break
             note = longer
@@ -499,13 +502,13 @@ class Softmax(CellPanel):
             which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
             note = f"{which} of {snapshot.config.vocab_size}"
         elif plan.across > 1 and snapshot.value("target") is not None:  # one beside another has no room for the word at its bar
-            what = "what the text has next" if snapshot.config.source.can(Ability.TEXT) else "the target"
-            note = f"{self.palette.glyphs.target_end} {what}"
+            noun = "what the text has next" if snapshot.config.source.can(Ability.TEXT) else "the target"
+            note = f"{self.palette.glyphs.target_end} {noun}"
         name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
         title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name} — what comes next"
         return Titles(title, note, f"t {snapshot.position.t + 1}")
 
-    def wanted(self, snapshot: Snapshot, width: int) -> int:
+    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
         if not snapshot.program.target:  # the difference from the expected output, of this timestep and the one before
             return min(snapshot.config.seq_length, 2) + 2
         lines = -(-snapshot.config.batch_size // max(min((width - 4 + _GAP) // (_BLOCKS[1] + _GAP), 2), 1))
@@ -525,12 +528,12 @@ class Softmax(CellPanel):
         self._full = scale_of(snapshot.value(snapshot.program.loss_names.prediction)) if snapshot.minus else 1.0
         lines = [plan.rows[i : i + plan.across] for i in range(0, len(plan.rows), plan.across)]
         values, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
-        told = targets is not None and len(lines) * (plan.count + _TOLD + 1) - 1 <= height  # in rows that would be blank
-        tall = plan.count + plan.leading + _TOLD * told
+        captioned = targets is not None and len(lines) * (plan.count + _TOLD + 1) - 1 <= height  # in rows that would be blank
+        tall = plan.count + plan.leading + _TOLD * captioned
 
         @cache
         def drawn(line: int) -> Box:
-            each = (width - _GAP * (plan.across - 1)) // plan.across
+            block_width = (width - _GAP * (plan.across - 1)) // plan.across
             blocks = (
                 self._block(
                     snapshot,
@@ -538,9 +541,9 @@ class Softmax(CellPanel):
                     None if values is None else values[row],
                     None if targets is None else targets[row],
                     plan.count,
-                    each,
+                    block_width,
                     alone=plan.across == 1,
-                    told=told,
+                    captioned=captioned,
                 )
                 for row in lines[line]
             )
@@ -563,9 +566,9 @@ class Softmax(CellPanel):
         y_hat, targets, batch = snapshot.value(name), snapshot.value("target"), snapshot.config.batch_size
         # The chance of a character may be 0 in its type where the logarithm that the loss takes is a number.
         log_chances = snapshot.value(snapshot.program.loss_names.row)
-        said = max(min((width - _SAID) // (widest(vocabulary) + 9), 3), 0)
+        guesses = max(min((width - _SAID) // (widest(vocabulary) + 9), 3), 0)
         heads = (TableColumn("row", gap=0, size=4), TableColumn("wants", gap=1, size=5), TableColumn("chance", fill=True, size=6))
-        columns = (*heads, TableColumn("surprise", right=True), *(TableColumn("" if k else "it says") for k in range(said)))
+        columns = (*heads, TableColumn("surprise", right=True), *(TableColumn("" if k else "it says") for k in range(guesses)))
         shown, rows = window(batch, height - 1, self._view.row), list[list[SegmentRow]]()
         for i, number in zip(shown, named_rows(shown, batch, palette.glyphs.vertical_ellipsis, ""), strict=True):
             ink = palette.dim if self._view.row not in (None, i) else palette.plain
@@ -579,7 +582,7 @@ class Softmax(CellPanel):
                 rows[-1].append((Cell.of(numbers.unit(chance), tint, Ref(name, (i, target))),))
                 surprise = -log_chances[i] if log_chances is not None else -math.log(chance) if chance else None
                 rows[-1].append(styled_row(palette, (palette.glyphs.blank if surprise is None else numbers.plain(surprise), ink)))
-                for k in np.argsort(-np.nan_to_num(y_hat[i]), kind="stable")[:said].tolist():
+                for k in np.argsort(-np.nan_to_num(y_hat[i]), kind="stable")[:guesses].tolist():
                     char = Segment(f"{written_char(vocabulary[k], palette.glyphs)} ", palette.strong if k == target else ink)
                     rows[-1].append((char, Cell.of(numbers.unit(y_hat[i, k]), ink, Ref(name, (i, k)))))
             elif i is not None:
@@ -597,9 +600,10 @@ class Softmax(CellPanel):
         width: int,
         *,
         alone: bool,
-        told: bool,
+        captioned: bool,
     ) -> Box:
-        """Draw a row of the batch: its number and its bars, with the target `char`; below, if `told`, what it reads and wants."""
+        """Draw a row of the batch: its number and its bars, with the target `char`; below, if `captioned`, what it reads and
+        wants."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
         target = None if char is None else vocabulary.index(char)
         shown = _shown(y_hat, target, count, len(vocabulary))
@@ -620,7 +624,7 @@ class Softmax(CellPanel):
             write=numbers.wide if snapshot.minus else numbers.unit,
             signed=bool(snapshot.minus),
         )
-        if told and char is not None:
+        if captioned and char is not None:
             read = read_char(snapshot, row, palette)
             wants = f"wants {written_char(char, palette.glyphs)}"
             forms = (f"reads {read}, {wants}" if read else wants), wants, ""
@@ -698,11 +702,11 @@ class LossTerms(CellPanel):
         names, position = snapshot.program.loss_names, snapshot.position
         if not (names.entry and names.row and names.timestep):
             return snapshot, view
-        here = (snapshot.value(name) for name in (names.entry, names.prediction, "loss"))
-        terms = (snapshot.value(name, t) for t in range(snapshot.config.seq_length) for name in (names.row, names.timestep))
+        values = (snapshot.value(name) for name in (names.entry, names.prediction, "loss"))
+        row_terms = (snapshot.value(name, t) for t in range(snapshot.config.seq_length) for name in (names.row, names.timestep))
         fresh = snapshot.line is not None and snapshot.line.target if self.is_fresh(snapshot) else None
         targets = snapshot.record.array(snapshot.program.target)[position.t]
-        return position.t, view.row, fresh, contents(targets, *here, *terms)
+        return position.t, view.row, fresh, contents(targets, *values, *row_terms)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
@@ -762,8 +766,8 @@ class TermWriter(NamedTuple):
             written.append(self._line((name, ink), [self._row_term(i, t) for t in steps], label))
         words = width - label - _TERM * len(steps)
         if words >= _WORDS and written:
-            what = " log chance" if self._log and words > _WORDS else ""
-            written[0] = (*written[0], *styled_row(palette, (f"   {self._written(self.names.row)}{what}", palette.dim)))
+            suffix = " log chance" if self._log and words > _WORDS else ""
+            written[0] = (*written[0], *styled_row(palette, (f"   {self._written(self.names.row)}{suffix}", palette.dim)))
         third = self._line((self._written(self.names.timestep), palette.strong), [self._timestep_term(t) for t in steps], label)
         if words >= _WORDS:
             third = (*third, *styled_row(palette, ("   −their mean" if self._log else "   their mean", palette.dim)))
@@ -836,12 +840,12 @@ class TermWriter(NamedTuple):
         )
         if self._log:
             targets, vocabulary = snapshot.record.ids(snapshot.program.target)[t].tolist(), snapshot.corpus.vocabulary
-            every = [(i, targets[i], written_char(vocabulary[targets[i]], palette.glyphs)) for i in range(len(targets))]
-            every = every[row:] + every[:row]
+            entries = [(i, targets[i], written_char(vocabulary[targets[i]], palette.glyphs)) for i in range(len(targets))]
+            entries = entries[row:] + entries[:row]
         else:
-            every = [(row, j, "") for j in range(snapshot.config.sizes["V"])]
+            entries = [(row, j, "") for j in range(snapshot.config.sizes["V"])]
         cells, used = list[Segment](), row_width(head)
-        for i, j, char in every:
+        for i, j, char in entries:
             shown = palette.glyphs.blank if values is None else numbers.plain(values[i, j])
             used += 2 + cell_len(f"{char} {shown}")
             if used > width:
@@ -858,12 +862,12 @@ class TermWriter(NamedTuple):
             case formula:
                 words = writer.text(formula) if formula is not None else ""
         name = ("loss", palette.accent if fresh else palette.plain)
-        found = styled_row(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
+        row = styled_row(palette, name, (f" = {words} = ", palette.dim), self._number("loss", None, fresh=fresh))
         if not self._log or self.snapshot.minus:
-            return found
+            return row
         guess = numbers.plain(math.log(max(self.snapshot.config.sizes["V"], 2)))
         more = styled_row(palette, (f"   a blind guess costs {guess}", palette.dim))
-        return (*found, *more) if row_width((*found, *more)) <= width else found
+        return (*row, *more) if row_width((*row, *more)) <= width else row
 
     def _badge(self) -> Box:
         """Return a warning if the code of the tutorial would compute another value than ①."""

@@ -104,8 +104,8 @@ def _recorded(snapshot: Snapshot, name: str) -> AnyArray | None:
 def fits(program: Program, names: Sequence[str], width: int) -> bool:
     """Return True if parameters can be shown as sheets: they have at most MOST_ENTRIES numbers, and none exceeds the width."""
     entry = ENTRIES["signed", True].width + 1
-    every = program.config.compiled.layout.shapes
-    shapes = {name: every[name] for name in names}
+    all_shapes = program.config.compiled.layout.shapes
+    shapes = {name: all_shapes[name] for name in names}
     widest = max(shape[-1] * entry + 1 + (len(f"{name} ") if len(shape) == 1 else 0) for name, shape in shapes.items())
     return sum(map(prod, shapes.values())) <= MOST_ENTRIES and widest <= width
 
@@ -150,8 +150,10 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
 
 @lru_cache(maxsize=16)
 def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, spacing: Spacing) -> Box:
-    named, way, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
-    return wrapped_boxes(_drawn_ways(palette, kind, program, entries, spacing._replace(gap=0), named)[way], width, gap=spacing.gap)
+    named, index, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
+    return wrapped_boxes(
+        _drawn_ways(palette, kind, program, entries, spacing._replace(gap=0), named)[index], width, gap=spacing.gap
+    )
 
 
 @lru_cache(maxsize=16)
@@ -206,15 +208,15 @@ def _ways(
     columns = [_column(*gate, leading=spacing.leading) for gate in gates]
     vectors = [name for name in boxes if len(program.names[name].axes) != 2]
     head = [boxes[name] for name in program.of_head if name not in vectors]
-    own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
-    together = _column(*own, *biases)
+    head_vectors, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
+    together = _column(*head_vectors, *biases)
     # Where numbers are short, rows are few: one more would move the names out of view when the vectors are scrolled to.
     roomy = not compact and sum(box.height for box in head) + together.height < max((c.height for c in columns), default=0)
-    beside = [_column(*biases)] if biases else []
+    bias_columns = [_column(*biases)] if biases else []
     return (
         [*columns, _column(*head, together, leading=int(roomy))],
-        [*columns, *beside, _column(*head, *own)],
-        [*columns, *beside, *head, *own],
+        [*columns, *bias_columns, _column(*head, *head_vectors)],
+        [*columns, *bias_columns, *head, *head_vectors],
     )
 
 
@@ -224,14 +226,14 @@ def _arrangement(
 ) -> tuple[bool, int, Size]:
     """Return whether the rows and columns of a sheet of these parameters have names at this width, which of the ways takes the
     fewest rows, and the size of it: all that is the same for all numbers."""
-    found = {}
+    best = {}
     for named in (True, False):
         ways = _blank_ways(palette, kind, program, names, spacing._replace(gap=0), named)
-        sizes = [flow_size(way, width, gap=spacing.gap) for way in ways]
+        sizes = [flow_size(boxes, width, gap=spacing.gap) for boxes in ways]
         fewest = min(sizes, key=lambda size: size.height)
-        found[named] = sizes.index(fewest), fewest
-    named = found[True][1].height <= found[False][1].height and found[True][1].width <= width
-    return named, *found[named]
+        best[named] = sizes.index(fewest), fewest
+    named = best[True][1].height <= best[False][1].height and best[True][1].width <= width
+    return named, *best[named]
 
 
 @lru_cache(maxsize=16)
@@ -240,8 +242,8 @@ def _blank_ways(
 ) -> Sequence[Sequence[Box]]:
     """Return the ways to put the matrices of these parameters side by side, without their numbers: the same at all widths and with
     all gaps."""
-    every = program.config.compiled.layout.shapes
-    shapes = {name: (1, *every[name])[-2:] for name in names}
+    all_shapes = program.config.compiled.layout.shapes
+    shapes = {name: (1, *all_shapes[name])[-2:] for name in names}
     entries = [_Entry(name, (shape[0], shape[1]), None, "", False, False) for name, shape in shapes.items()]
     step, blank = ENTRIES["signed", spacing.compact].width + 1, Segment("")
     boxes = [Box(((blank,),) * rows, columns * step + 1, (rows - 1) // 2) for _, (rows, columns), *_ in entries]
@@ -252,10 +254,10 @@ def widest_spacing(palette: Palette, program: Program, names: tuple[str, ...], w
     """Return the spacing with the most cells between columns that takes no row and no name more than `near`, within `room` of this
     width."""
     named, _, least = _arrangement(palette, WEIGHTS, program, names, width, near)
-    for apart in (near._replace(gap=gap) for gap in range(_APART, near.gap, -1)):
-        also, _, size = _arrangement(palette, WEIGHTS, program, names, width, apart)
+    for wider in (near._replace(gap=gap) for gap in range(_APART, near.gap, -1)):
+        also, _, size = _arrangement(palette, WEIGHTS, program, names, width, wider)
         if also == named and size.height <= least.height and size.width <= room:
-            return apart
+            return wider
     return near
 
 
@@ -284,7 +286,7 @@ def _named(palette: Palette, program: Program, entry: _Entry, title: Box, box: B
 
     (down, across), (count, columns) = program.names[entry.name].axes, entry.shape
     lead = [text_box(palette, short(down, i), palette.dim) for i in range(count)] if rows else []
-    width = max((each.width for each in lead), default=-1) + 1
+    width = max((label.width for label in lead), default=-1) + 1
     head = CellRow(width + box.width)
     for part in title.rows[0]:
         head.put(width, part.text, part.style or palette.plain)
@@ -368,9 +370,9 @@ class Overview(CellPanel):
         self.left_out = ""
         norms, spare = len(_SHEETS["all"]) * (_NORM + 2), width - self._sheet_size(snapshot, width, _SHORT).width
         groups = self._groups(snapshot) if spare > _GAP + norms else []
-        beside = norms + max(cell_len(" ".join(group)) for group in groups) if groups else 0
-        shown = self._all(snapshot, width, height, beside) if self.mode == "all" else self._one(snapshot, width, height)
-        if groups and shown.width + _GAP + beside <= width and len(groups) < max(shown.height, height):
+        norms_width = norms + max(cell_len(" ".join(group)) for group in groups) if groups else 0
+        shown = self._all(snapshot, width, height, norms_width) if self.mode == "all" else self._one(snapshot, width, height)
+        if groups and shown.width + _GAP + norms_width <= width and len(groups) < max(shown.height, height):
             shown = in_columns(shown, self._norms(snapshot, groups), gap=_GAP)
         return clip(self.palette, shown, width, shown.height)
 
@@ -392,14 +394,14 @@ class Overview(CellPanel):
     def _names(self, snapshot: Snapshot) -> tuple[str, ...]:
         return snapshot.program.parameters_with(self._view.layer_of(snapshot))
 
-    def _all(self, snapshot: Snapshot, width: int, height: int, beside: int) -> Box:
+    def _all(self, snapshot: Snapshot, width: int, height: int, norms_width: int) -> Box:
         """Draw the weights, with full numbers if they fit, and as many of the other sheets as fit. If only one fits, it is the one
-        being computed, with its matrices further apart in what room `beside` cells leave."""
+        being computed, with its matrices further apart in the room that `norms_width` leaves."""
         full, fewest = self._sheet_size(snapshot, width, _FULL), self._sheet_size(snapshot, 10**6, _SHORT).height
         spacing = self._in_rows(snapshot, width, height, _SHORT if full.width > width or full.height > fewest else _FULL)
         least = self._sheet_size(snapshot, width, spacing).width
         across = max((width + _GAP) // (least + _GAP), 1)
-        room, names = width - (beside + _GAP if least + _GAP + beside <= width else 0), self._names(snapshot)
+        room, names = width - (norms_width + _GAP if least + _GAP + norms_width <= width else 0), self._names(snapshot)
         spacing = spacing if across > 1 else widest_spacing(self.palette, snapshot.program, names, width, room, spacing)
         first = shown = self._sheet(snapshot, WEIGHTS, width, spacing)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
@@ -434,14 +436,16 @@ class Overview(CellPanel):
         key = palette, snapshot.program, self._numbers_of(snapshot, self._view)
         if key == self._normed[0]:
             return self._normed[1]
-        found = {kind: [_norm([kind.read(snapshot, name) for name in group]) for group in groups] for kind in _SHEETS["all"]}
+        norms_by_kind = {
+            kind: [_norm([kind.read(snapshot, name) for name in group]) for group in groups] for kind in _SHEETS["all"]
+        }
         rows: list[list[SegmentRow]] = [[text_box(palette, " ".join(group), palette.dim).rows[0]] for group in groups]
-        for norms in found.values():
+        for norms in norms_by_kind.values():
             most = max((norm for norm in norms if norm is not None), default=None)
             for row, norm in zip(rows, norms, strict=True):
                 ink = palette.blank if norm is None else palette.strong if norm == most else palette.plain
                 row.append((Segment(palette.glyphs.blank if norm is None else numbers.plain(norm), ink),))
-        heads = [TableColumn("sizes", gap=0), *(TableColumn(f"‖{kind.sign}W‖", right=True, size=_NORM) for kind in found)]
+        heads = [TableColumn("sizes", gap=0), *(TableColumn(f"‖{kind.sign}W‖", right=True, size=_NORM) for kind in norms_by_kind)]
         self._normed = key, from_rows(table(palette, rows, heads, _NORMS)), snapshot
         return self._normed[1]
 
@@ -461,8 +465,8 @@ class Overview(CellPanel):
 
 def _norm(arrays: Sequence[AnyArray | None]) -> float | None:
     """Return the norm of all numbers of these arrays, None if one is not computed yet."""
-    known = [np.linalg.norm(array.astype(np.float64)) for array in arrays if array is not None]
-    return float(np.linalg.norm(known)) if known and len(known) == len(arrays) else None
+    norms = [np.linalg.norm(array.astype(np.float64)) for array in arrays if array is not None]
+    return float(np.linalg.norm(norms)) if norms and len(norms) == len(arrays) else None
 
 
 def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
@@ -501,9 +505,9 @@ class ParameterMatrix(MatrixView):
             return
         minus = f"− {self._minus}:  " if self._minus else ""
         room = self.border_room - cell_len(minus)
-        known = self._program.parameters
-        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in known]
-        shown = known.index(self.parameter)
+        parameters = self._program.parameters
+        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in parameters]
+        shown = parameters.index(self.parameter)
         first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
         self.title = minus + "  ".join(names[first:])
         super().caption()
@@ -533,13 +537,13 @@ class ParameterMatrix(MatrixView):
 @lru_cache(maxsize=512)
 def parameter_of(program: Program, target: str) -> str:
     """Return the parameter that a line computes or reads, or, if it has none, that of the nearest line before it that has one."""
-    found = ""
+    parameter = ""
     for line in program.lines.values():
         names = (line.target, line.target.removeprefix("d"), *line.reads)
-        found = next((name for name in names if name in program.parameters), found)
+        parameter = next((name for name in names if name in program.parameters), parameter)
         if line.target == target:
             break
-    return found
+    return parameter
 
 
 class WeightsPanel(PanelGroup):
@@ -550,7 +554,7 @@ class WeightsPanel(PanelGroup):
     """
 
     #: The weight that `go_to_largest` has found, and its entry; None before, and if it has found none.
-    found: tuple[str, tuple[int, ...]] | None = None
+    largest: tuple[str, tuple[int, ...]] | None = None
 
     DEFAULT_CSS = "WeightsPanel > * { width: 1fr; height: 1fr; }"
 
@@ -569,7 +573,7 @@ class WeightsPanel(PanelGroup):
         yield self._overview
         yield self._matrix
 
-    def wanted(self, snapshot: Snapshot, width: int) -> int:
+    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
         """Return the outer height at which all weights of a small model are shown, or a summary of one of a large model."""
         program, room = snapshot.program, width - self._overview.gutter.width
         names = program.parameters_with(self._view.layer_of(snapshot))
@@ -611,7 +615,7 @@ class WeightsPanel(PanelGroup):
         from tui_gru.analysis.summaries import largest_entry
 
         snapshot, (kind,) = self.snapshot, _SHEETS[mode]
-        sizes, self.found = {}, None
+        sizes, self.largest = {}, None
         for name in snapshot.program.parameters:
             array = kind.read(snapshot, name)
             if array is not None and (index := largest_entry(array)) is not None:
@@ -620,7 +624,7 @@ class WeightsPanel(PanelGroup):
             return snapshot.moment.why_missing() or f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
-        self.found = name, index
+        self.largest = name, index
         if self.region:  # if the panel is on another page, only the message is shown
             self.mode, self.chosen = mode, name
             self._update()
@@ -651,8 +655,8 @@ class WeightsPanel(PanelGroup):
         """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
         snapshot = self.snapshot
         names, line = snapshot.program.parameters, snapshot.line
-        wanted = (self.chosen, "" if line is None else parameter_of(snapshot.program, line.target))
-        return next((name for name in wanted if name in names), next(iter(names), ""))
+        candidates = (self.chosen, "" if line is None else parameter_of(snapshot.program, line.target))
+        return next((name for name in candidates if name in names), next(iter(names), ""))
 
     @property
     def _roomy(self) -> bool:
