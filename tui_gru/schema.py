@@ -62,10 +62,10 @@ def encoded(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         written = {field.name: getattr(value, field.name) for field in fields(value)}
         left_out = {field.name for field in fields(value) if _is_optional(field) and written[field.name] in (None, (), {})}
-        return {name: encoded(each) for name, each in written.items() if name not in left_out}
+        return {name: encoded(part) for name, part in written.items() if name not in left_out}
     if isinstance(value, Mapping):
-        return {name: encoded(each) for name, each in value.items()}
-    return [encoded(each) for each in value] if isinstance(value, (tuple, list)) else value
+        return {name: encoded(part) for name, part in value.items()}
+    return [encoded(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
 @cache
@@ -102,8 +102,8 @@ def partly(kind: Any) -> Callable[[Mapping[str, Any]], None]:
         hints = get_type_hints(kind, include_extras=True)
         if unknown := value.keys() - {field.name for field in fields(kind)}:
             raise ValueError(f"has the unknown fields {', '.join(sorted(map(repr, unknown)))}")
-        for name, each in value.items():
-            _field(name, reader(hints[name]), each)
+        for name, part in value.items():
+            _field(name, reader(hints[name]), part)
 
     return check
 
@@ -135,10 +135,10 @@ _list, _dict = _of_type(list, "is not a list"), _of_type(dict, "is not an object
 
 def _narrowed(read: FieldReader, checks: tuple[Callable[[Any], None], ...]) -> FieldReader:
     def narrowed(value: Any) -> Any:
-        found = read(value)
+        result = read(value)
         for check in checks:
-            check(found)
-        return found
+            check(result)
+        return result
 
     return narrowed
 
@@ -164,7 +164,7 @@ def _row(reads: tuple[FieldReader, ...], create: Callable[..., Any]) -> FieldRea
     def read(value: Any) -> Any:
         if len(_list(value)) != len(reads):
             raise ValueError(f"is not a list of {len(reads)}")
-        return create(*(each(item) for each, item in zip(reads, value, strict=True)))
+        return create(*(read_entry(item) for read_entry, item in zip(reads, value, strict=True)))
 
     return read
 
@@ -174,11 +174,11 @@ def _by_name(read: FieldReader) -> FieldReader:
 
 
 def _object(kind: Any, reads: Mapping[str, FieldReader]) -> FieldReader:
-    needed = {field.name: None for field in fields(kind) if not _is_optional(field)}
+    required = {field.name: None for field in fields(kind) if not _is_optional(field)}
 
     def read(value: Any) -> Any:
-        if type(value) is not dict or not needed.keys() <= value.keys() <= reads.keys():
-            raise ValueError(f"does not have the fields {', '.join(needed)}")
+        if type(value) is not dict or not required.keys() <= value.keys() <= reads.keys():
+            raise ValueError(f"does not have the fields {', '.join(required)}")
         return kind(**{name: _field(name, reads[name], item) for name, item in value.items()})
 
     return read

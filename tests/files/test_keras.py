@@ -118,14 +118,14 @@ def test_weights_alone_say_what_they_assume_and_it_can_be_proved(model, tmp_path
     x = random.normal(size=(5, 2, hard.input_size)).astype(np.float32)
     proof = prove(hard, x, output(model.get_layer("hard"), x))
     assert proof.decided
-    assert proof.found.gate == "hard_sigmoid_6"
-    assert proof.found.warning == ""
+    assert proof.layers.gate == "hard_sigmoid_6"
+    assert proof.layers.warning == ""
     for name, functions in (("relu", "sigmoid"), ("relu_memory", "hard_sigmoid_6")):
         found = named(inspect(tmp_path / "model.weights.h5"), name)
         x = random.normal(size=(5, 2, found.input_size)).astype(np.float32)
         proof = prove(found, x, output(model.get_layer(name), x))
         assert proof.decided
-        assert proof.found.convention.functions == f"{functions}, relu in place of tanh"
+        assert proof.layers.convention.functions == f"{functions}, relu in place of tanh"
 
 
 def test_an_activation_that_is_not_read_is_refused(keras, tmp_path):
@@ -405,4 +405,4 @@ def test_netra_transliterates_layers_compute_what_keras_does(keras, installed, r
         y = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
         y = y.detach().numpy().transpose(1, 0, 2)
         np.testing.assert_allclose(run(gru, x), y, rtol=0, atol=of_found(gru, x))
-        assert prove(gru.read_as("rzn"), x, y).found.convention == gru.convention
+        assert prove(gru.read_as("rzn"), x, y).layers.convention == gru.convention

@@ -227,4 +227,4 @@ def test_gtcrn_computes_what_onnxruntime_does_at_every_node(gtcrn):
         x, given, Y = nodes[gru.name]
         h0 = gru.weights().h0 if given is None else given
         np.testing.assert_allclose(run(gru, x, h0), joined(Y), rtol=0, atol=of_found(gru, x, h0))
-        assert prove(gru, x, Y, h0).found.convention == gru.convention
+        assert prove(gru, x, Y, h0).layers.convention == gru.convention

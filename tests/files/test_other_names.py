@@ -34,7 +34,7 @@ def test_the_library_is_known_by_its_names_and_computed_as_it_computes(library):
     )
     proof = prove(found, data["x"], data["y"], data["h0"])
     assert proof.decided
-    assert proof.found.convention == found.convention
+    assert proof.layers.convention == found.convention
 
 
 @pytest.mark.parametrize("library", CONVENTIONS)

@@ -91,7 +91,7 @@ def test_every_order_of_an_lstm_is_proved(saved, x, order, layers):
     (found,) = inspect(path)
     proof = prove(found.read_as(order=order), x, y)
     assert proof.result is ProofResult.EQUAL
-    assert proof.found.order == "ifgo"
+    assert proof.layers.order == "ifgo"
     assert proof.readings[0].error < of_found(found, x)
     assert proof.readings[1].error > 1e-3
     assert len({tried.convention for tried in proof.readings}) == len(KINDS["lstm"].conventions)
@@ -105,7 +105,7 @@ def test_the_function_of_the_gates_and_the_forget_bias_are_proved(saved, x, gate
         there = read.proved_as(dataclasses.replace(read.convention, forget_bias=bias), "")
         proof = prove(found, x, run(there, x).astype(np.float32))
         assert proof.result is ProofResult.EQUAL
-        assert (proof.found.gate, proof.found.convention.forget_bias) == (gate, bias)
+        assert (proof.layers.gate, proof.layers.convention.forget_bias) == (gate, bias)
         assert ("1 added to the bias of the forget gate" in proof.message) == bool(bias)
 
 
@@ -114,8 +114,8 @@ def test_a_relu_network_is_proved_to_be_one(saved, x):
     (found,) = inspect(saved(own))
     assert "tanh is assumed" in found.warning
     proof = prove(found, x, ran(own, x))
-    assert proof.found.gate == "relu"
-    assert proof.found.warning == ""
+    assert proof.layers.gate == "relu"
+    assert proof.layers.warning == ""
 
 
 def test_an_output_to_fewer_digits_is_recognised(saved, x):
@@ -123,7 +123,7 @@ def test_an_output_to_fewer_digits_is_recognised(saved, x):
     (found,) = inspect(saved(own))
     proof = prove(found.read_as(order="iofg"), x, ran(own, x) + np.float32(3e-4))
     assert proof.result is ProofResult.NEAR
-    assert proof.found.order == "ifgo"
+    assert proof.layers.order == "ifgo"
     assert "this convention, but not to rounding: off by 3." in proof.message
     assert prove(found, x, ran(own, x)[::-1]).result is ProofResult.NONE
 

@@ -38,12 +38,12 @@ def test_every_one_of_the_72_readings_can_be_proved(found, random, reading):
     y = run(gru.read_as(*reading), x).astype(np.float32)
     proof = prove(gru, x, y)
     assert proof.decided
-    assert (proof.found.order, proof.found.reset, proof.found.z, proof.found.gate) == reading
+    assert (proof.layers.order, proof.layers.reset, proof.layers.z, proof.layers.gate) == reading
     assert proof.readings[0].error < of_found(gru, x)
     assert proof.readings[1].error > 1e-3
     assert len({r.convention for r in proof.readings}) == len(proof.readings) == 2 * len(READINGS)
-    assert "proved by an input and its output: off by" in proof.found.evidence
-    assert proof.found.warning == ""
+    assert "proved by an input and its output: off by" in proof.layers.evidence
+    assert proof.layers.warning == ""
 
 
 def test_untrained_weights_of_torch_are_enough(tmp_path, random):
@@ -69,7 +69,7 @@ def test_stacks_in_both_directions_with_lengths_and_a_start(tmp_path, layers):
     y = torch.nn.utils.rnn.pad_packed_sequence(gru(packed, h0)[0])[0].detach().numpy()
     proof = prove(found.read_as("zrn", "before", "takes"), x.numpy(), y, h0.numpy(), lengths.numpy())
     assert proof.decided
-    assert proof.found.convention == found.convention
+    assert proof.layers.convention == found.convention
     assert proof.readings[0].error < of_found(found, x.numpy(), h0.numpy())
 
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_told_apart_is_said(found, random):
     x = random.normal(size=(1, 2, 3))
     proof = prove(gru, x, run(gru, x))  # one step from zero, in which reset has no effect
     assert not proof.decided
-    assert proof.found == gru
+    assert proof.layers == gru
     assert "readings give this output" in proof.message
     assert "give more timesteps, or a start from a state that is not zero" in proof.message
 
@@ -130,7 +130,7 @@ def test_half_precision_is_judged_by_its_own_measure(found, random):
     x = random.normal(size=(5, 2, 3)).astype(np.float16)
     proof = prove(gru.read_as("zrn"), x, run(gru, x).astype(np.float16))
     assert proof.decided
-    assert proof.found.order == "rzn"
+    assert proof.layers.order == "rzn"
 
 
 def test_an_output_in_bfloat16_is_judged_by_its_numbers(tmp_path):

@@ -197,10 +197,10 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
     fit = x.fit
     if fit is not None and fit.differs("order"):
         orders = "torch stacks r z n; Keras and ONNX stack z r h."
-        if fit.here.kind == "lstm":
+        if fit.present.kind == "lstm":
             orders = "torch and Keras stack i f g o; ONNX stacks i o f g."
-        named, here = fit.variant.convention.order, fit.here.order
-        own = {is_: here[named.index(is_)] for is_ in KINDS[fit.here.kind].gates}
+        named, here = fit.variant.convention.order, fit.present.order
+        own = {is_: here[named.index(is_)] for is_ in KINDS[fit.present.kind].gates}
         moved = [f"the {_PLACES[own[is_]]} here is the {_PLACES[is_]} there" for is_ in own if own[is_] != is_]
         yield from _about(
             x,
@@ -212,12 +212,12 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
         )
     if fit is not None and fit.differs("gate"):
         name, here = (
-            GATES[gate].written if gate in GATES else f"{gate}(a)" for gate in (fit.variant.convention.gate, fit.here.gate)
+            GATES[gate].written if gate in GATES else f"{gate}(a)" for gate in (fit.variant.convention.gate, fit.present.gate)
         )
         yield from _about(
             x,
             "gates-mixed-up",
-            f"the activation function of the {'state' if fit.here.kind == 'rnn' else 'gates'} is {name}, not {here}",
+            f"the activation function of the {'state' if fit.present.kind == 'rnn' else 'gates'} is {name}, not {here}",
             "The two functions are similar near 0 and differ elsewhere, so every value of such a model is slightly wrong.",
             f"--gate {fit.variant.convention.gate}",
             f"with {name}",
@@ -282,7 +282,7 @@ def _whose(x: RunFacts) -> str:
     """Return the gates whose biases are meant, in words."""
     assert x.fit is not None
     variant = x.fit.variant.reading
-    if x.fit.here.kind != "gru":
+    if x.fit.present.kind != "gru":
         return ""
     return (
         " of z, r and the candidate"

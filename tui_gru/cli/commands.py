@@ -175,8 +175,8 @@ def program(
 def _refuse_dropped(context: click.Context, command: str) -> None:
     """Raise `TuiGruError` if an option of the debugger stands before a subcommand, which would not see it."""
     for parameter in context.command.params:
-        given = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        if given and parameter.expose_value:
+        is_typed = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if is_typed and parameter.expose_value:
             message = f"it has no effect before {command}; write it after {command} if `{NAME} {command} --help` lists it"
             raise TuiGruError(f"{parameter.opts[0]}: {message}")
 
@@ -185,13 +185,13 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
     """Return a function that creates the session. An existing session is opened here, so that its errors are reported before the
     screen opens."""
     if name is not None:
-        from tui_gru.cli.sessions import continued_session, existing, found
+        from tui_gru.cli.sessions import continued_session, existing, file_of_session
 
-        path = existing(name) if copy else found(name)
+        path = existing(name) if copy else file_of_session(name)
         if path is not None:
             is_given = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
-            given = given_model() | ({"learn": learn} if is_given else {})
-            old = continued_session(path, given, copy=copy, history_memory=history_memory)
+            options = given_model() | ({"learn": learn} if is_given else {})
+            old = continued_session(path, options, copy=copy, history_memory=history_memory)
             return lambda: old
     config = chosen_config()
 
@@ -233,10 +233,10 @@ def _lister(kind: str) -> click.Command:
     row, words = KINDS[kind], {"update": "update rules"}.get(kind, KINDS[kind].folder)
     first, (name, *_) = f"tui-gru {row.folder}", choices(kind)
 
-    @click.argument("name", required=False, shell_complete=completion.pieces(kind, own=False))
+    @click.argument("name", required=False, shell_complete=completion.pieces(kind, with_files=False))
     def print_or_list(name: str | None) -> None:
         width = max(map(len, choices(kind)))
-        titles = (f"{each:<{width}}  {shipped(kind, each).title}\n" for each in choices(kind))
+        titles = (f"{piece:<{width}}  {shipped(kind, piece).title}\n" for piece in choices(kind))
         with open_output(STANDARD_OUTPUT) as out:
             # Equations in a file or a pipe are in UTF-8, as --cell reads them, also where the system has another encoding.
             encoding = sys.stdout.encoding if name is None or sys.stdout.isatty() else "utf-8"
@@ -293,8 +293,8 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
     if model is not None:
         epochs, from_epoch, learn = 1, 0, False
         _refuse_others(epochs=epochs, from_epoch=from_epoch, learn=learn)
-    elif given := next((name for name, value in numbers.items() if value is not None), None):
-        raise TuiGruError("it applies to a model file; name the file with --model", option=given)
+    elif typed := next((name for name, value in numbers.items() if value is not None), None):
+        raise TuiGruError("it applies to a model file; name the file with --model", option=typed)
     from tui_gru.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
@@ -308,8 +308,8 @@ def _refuse_others(**values: object) -> None:
     """Raise `TuiGruError` for an option that is given on the command line and has another value than the one in `values`."""
     context = click.get_current_context()
     for name, value in values.items():
-        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        if given and context.params[name] != value:
+        is_typed = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if is_typed and context.params[name] != value:
             raise TuiGruError("with --model the states are written, once and without training; remove it", option=name)
 
 
@@ -565,14 +565,14 @@ def run_command(session: str | None, commands: tuple[str, ...], interactive: boo
     out, problems = (partial(click.echo, file=stream) for stream in (sys.stdout, sys.stderr))
     with closing(Console(_session_to_execute_on(session), announce=lambda words: problems(f"tui-gru: {words}"))) as console:
         stop = _CtrlC(console)
-        for each in (each for text in commands for each in commands_of(text)):
+        for command in (command for text in commands for command in commands_of(text)):
             try:
                 with stop:
-                    answer = console.execute(each)
+                    answer = console.execute(command)
             except TuiGruError as error:  # printed here, since names in it are those of the debugger, not of options
-                problems(safe_text(cut_long_words(f"tui-gru: {each}: {error}")))
+                problems(safe_text(cut_long_words(f"tui-gru: {command}: {error}")))
                 click.get_current_context().exit(INTERRUPTED if stop.asked else BAD_INPUT)
-            _print(each, answer, as_json, out)
+            _print(command, answer, as_json, out)
             if stop.asked:
                 click.get_current_context().exit(INTERRUPTED)
             if console.ended:
@@ -599,8 +599,8 @@ def _print(command: str, answer: Answer, as_json: bool, out: Echo) -> None:
     if as_json:
         from tui_gru.storage.trace import json_text
 
-        found = {"command": command, "answer": answer.text, "position": answer.place, "data": answer.data}
-        out(json_text(found))
+        row = {"command": command, "answer": answer.text, "position": answer.place, "data": answer.data}
+        out(json_text(row))
     elif answer.text:
         out(answer.text)
 
@@ -709,17 +709,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # print characters that the locale lacks as escapes
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     if instruction := os.environ.get(COMPLETE_VARIABLE):
         return shell_complete(program, {}, NAME, COMPLETE_VARIABLE, instruction)
     try:
         # Replaces click's `main`, which prints three lines for an error and has other exit codes for ctrl+c and closed pipes.
-        with program.make_context(NAME, list(given)) as context:
+        with program.make_context(NAME, list(words)) as context:
             program.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except (TuiGruError, click.ClickException) as error:
-        return _fail(line_of(error, given))
+        return _fail(line_of(error, words))
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output has closed the pipe
@@ -728,7 +728,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         abandon(sys.stdout)
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
     except ValueError as error:
-        null = next((each for each in given if "\0" in each), None)
+        null = next((word for word in words if "\0" in word), None)
         if null is None or "null" not in str(error):
             return _internal(error)
         return _fail(f"{printable(null)} has a null byte, which no file name can have; check the name")

@@ -25,15 +25,15 @@ def files(*suffixes: str) -> Candidates:
     return lambda context, parameter, typed: list(_files(typed, suffixes))
 
 
-def pieces(*kinds: str, own: bool = True) -> Candidates:
-    """Return the candidates for the built-in pieces of these kinds, with their titles, and with `own` for the files of a user."""
+def pieces(*kinds: str, with_files: bool = True) -> Candidates:
+    """Return the candidates for the built-in pieces of these kinds, with their titles, and `with_files` for the files of a user."""
 
     def candidates(context: Context, parameter: Parameter, typed: str) -> list[CompletionItem]:
         from tui_gru.equations.page import choices, shipped
 
         named = ((kind, name) for kind in kinds for name in choices(kind) if name.startswith(typed))
-        found = [CompletionItem(name, help=shipped(kind, name).title) for kind, name in named]
-        return [*found, *_files(typed, tuple(f".{kind}" for kind in kinds))] if own else found
+        items = [CompletionItem(name, help=shipped(kind, name).title) for kind, name in named]
+        return [*items, *_files(typed, tuple(f".{kind}" for kind in kinds))] if with_files else items
 
     return candidates
 
@@ -73,10 +73,10 @@ def _files(typed: str, suffixes: tuple[str, ...]) -> Iterator[CompletionItem]:
     folder, begun = typed[:at], typed[at:]
     try:
         with os.scandir(os.path.expanduser(folder) or ".") as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in islice(entries, MOST_FILES))
+            names = sorted((entry.name, entry.is_dir()) for entry in islice(entries, MOST_FILES))
     except (OSError, ValueError):  # there is no such folder
         return
-    for name, is_folder in found:
+    for name, is_folder in names:
         is_meant = name.startswith(begun) and (begun or not name.startswith(".")) and name.isprintable()
         if is_meant and (is_folder or name.lower().endswith(suffixes)):
             yield CompletionItem(f"{folder}{name}{'/' if is_folder else ''}", type=PATH)

@@ -71,13 +71,13 @@ def click_float(value: str | float) -> float:
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value is not None:
-        _given(context)[str(parameter.name)] = value
+        _typed_options(context)[str(parameter.name)] = value
 
 
-def _given(context: click.Context) -> dict[str, Any]:
+def _typed_options(context: click.Context) -> dict[str, Any]:
     # The group and its subcommand share `meta`, so an option can be given before and after the subcommand. The last one counts.
-    given: dict[str, Any] = context.meta.setdefault(_GIVEN, {})
-    return given
+    options: dict[str, Any] = context.meta.setdefault(_GIVEN, {})
+    return options
 
 
 def _remember_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -203,7 +203,7 @@ def chosen_config() -> Config:
 
 def lacks_target() -> bool:
     """Return True if this command line has an input without a target, as for a model file."""
-    return "input" in (given := _given(click.get_current_context())) and "target" not in given
+    return "input" in (options := _typed_options(click.get_current_context())) and "target" not in options
 
 
 def model_arguments() -> list[str]:
@@ -213,14 +213,14 @@ def model_arguments() -> list[str]:
 
 def for_a_file(*allowed: str) -> dict[str, Any]:
     """Return the options of the model that also apply to a model file. Raises `TuiGruError` if others are given."""
-    given = _given(click.get_current_context())
-    if other := next((name for name in given if name not in allowed), None):
+    options = _typed_options(click.get_current_context())
+    if other := next((name for name in options if name not in allowed), None):
         raise TuiGruError("it cannot be used with --model, whose file defines the model; remove it", option=other)
-    return dict(given)
+    return dict(options)
 
 
 def _given_options() -> dict[str, Any]:
-    options = dict(_given(click.get_current_context()))
+    options = dict(_typed_options(click.get_current_context()))
     if "text" in options and "file" in options:
         raise TuiGruError("--text and --file are both given; keep one of them")
     if "file" in options and (both := next((name for name in ("input", "target") if name in options), None)):
@@ -402,13 +402,13 @@ def check_command(path: str, **options: Any) -> None:
     convention = {name: options.pop(name) for name in ("order", "reset", "z", "gate")}
     with _options_of_the_command():
         session, fitting = _opened_on(*run_with_expected(path, options.pop("name"), convention, options))
-    found = session.expected
-    assert found is not None
-    words = found.sentence
-    if not found.agrees and (why := fitting or _cause(session)):
+    expected = session.expected
+    assert expected is not None
+    words = expected.sentence
+    if not expected.agrees and (why := fitting or _cause(session)):
         words += f"; {why}"
     print_lines([words])
-    click.get_current_context().exit(0 if found.agrees else 1)
+    click.get_current_context().exit(0 if expected.agrees else 1)
 
 
 def _cause(session: Session) -> str:

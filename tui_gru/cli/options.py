@@ -167,8 +167,8 @@ def _of_engine(error: TuiGruError) -> str:
 def _fields() -> re.Pattern[str]:
     """Return a pattern for the names of fields that are options, outside of quotes and file names."""
 
-    parameters = [each for command in (PROGRAM[0], *PROGRAM[0].commands.values()) for each in command.params]
-    names = "|".join(sorted({each.name for each in parameters if each.name and "_" in each.name}))
+    parameters = [parameter for command in (PROGRAM[0], *PROGRAM[0].commands.values()) for parameter in command.params]
+    names = "|".join(sorted({parameter.name for parameter in parameters if parameter.name and "_" in parameter.name}))
     return re.compile(rf"""(?<!['"\w./-])(?:{names})(?!['"\w/-]|\.\w)""")
 
 

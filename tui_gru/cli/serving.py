@@ -116,9 +116,9 @@ def serve_debuggers(arguments: Sequence[str], *, port: int, folder: Path, debugg
 
 def _try(arguments: Sequence[str], folder: Path) -> None:
     """Start a debugger that ends at once, since it has no input. Raises `TuiGruError` with what it says if it draws nothing."""
-    tried = subprocess.run(command(arguments), input=b"", capture_output=True, env=environment(folder, 80, 24))
-    if tried.returncode or not tried.stdout.startswith(READY):
-        words = tried.stderr.decode(errors="replace").strip().removeprefix("tui-gru: ")
+    debugger = subprocess.run(command(arguments), input=b"", capture_output=True, env=environment(folder, 80, 24))
+    if debugger.returncode or not debugger.stdout.startswith(READY):
+        words = debugger.stderr.decode(errors="replace").strip().removeprefix("tui-gru: ")
         raise TuiGruError(words or "these arguments open no debugger; leave out those of another command")
 
 
@@ -131,10 +131,10 @@ class Server:
         self._hosts = {name if port == 80 else f"{name}:{port}" for name in NAMES}
         self._free = asyncio.Semaphore(debuggers)
         self._sockets: set[web.WebSocketResponse] = set()
-        found = find_spec("textual_serve")
-        if found is None or found.origin is None:
+        spec = find_spec("textual_serve")
+        if spec is None or spec.origin is None:
             raise TuiGruError("a browser needs textual-serve: pip install 'tui-gru[serve]'")
-        files = Path(found.origin).parent / "static"
+        files = Path(spec.origin).parent / "static"
         self._files = {path.relative_to(files).as_posix(): path for path in files.rglob("*") if path.is_file()}
         self.address = f"http://{ADDRESS}:{port}/?token={self._token}"
 
@@ -177,8 +177,8 @@ class Server:
             return f"this server is {' or '.join(sorted(self._hosts))}, and has no other name"
         if origin is not None and origin.lower() != f"http://{host}":
             return "pages of other sites are not let in"
-        given = request.match_info.get("token") or request.query.get("token", "")
-        if not compare_digest(given.encode(errors="replace"), self._token.encode()):
+        token = request.match_info.get("token") or request.query.get("token", "")
+        if not compare_digest(token.encode(errors="replace"), self._token.encode()):
             return "open the whole address that `tui-gru serve` has printed, with its token"
         return ""
 
@@ -260,7 +260,7 @@ async def _draw(process: Process, socket_: web.WebSocketResponse) -> None:
     """Pass on what a debugger draws, until it ends; then what it says if it could not start. Close the page."""
     assert process.stdout is not None
     assert process.stderr is not None
-    said = asyncio.create_task(process.stderr.read())
+    problems = asyncio.create_task(process.stderr.read())
     with suppress(asyncio.IncompleteReadError):
         if await process.stdout.readline() == READY:
             while True:
@@ -270,7 +270,7 @@ async def _draw(process: Process, socket_: web.WebSocketResponse) -> None:
                     with suppress(ConnectionError):  # the page is closed; read on, since a debugger that cannot write cannot end
                         await socket_.send_bytes(data)
     with suppress(ConnectionError):
-        if words := (await said).strip():
+        if words := (await problems).strip():
             print(words.decode(errors="replace"), file=sys.stderr, flush=True)
             await socket_.send_bytes(b"\x1b[2J\x1b[H" + words.replace(b"\n", b"\r\n"))
         await socket_.close()

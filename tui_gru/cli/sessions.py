@@ -32,7 +32,7 @@ from tui_gru.storage.store import sessions_folder
 # The opening of sessions by name, and the list of all sessions.
 
 
-def found(name: str) -> Path | None:
+def file_of_session(name: str) -> Path | None:
     """Return the file of an existing session; None if it does not exist."""
     path = library.find_session(name)
     return path if os.path.lexists(path) else None
@@ -43,24 +43,24 @@ def existing(name: str) -> Path:
 
     Raises `TuiGruError` if neither exists, with the spelling of a file in this folder.
     """
-    path = found(name)
+    path = file_of_session(name)
     if path is None and os.path.isdir(name):
         return Path(name)
     if path is None:
-        here = f"; to open the file of this name, write ./{name}" if os.path.lexists(name) else ""
-        raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists them{here}")
+        hint = f"; to open the file of this name, write ./{name}" if os.path.lexists(name) else ""
+        raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists them{hint}")
     return path
 
 
-def continued_session(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
+def continued_session(path: Path, options: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
     """Open the session in a file.
 
     With `copy`, the session is recorded to a copy. Otherwise it is recorded to the file if the file is in the user's folder, or not
-    recorded until the user decides. `given` has the options of the model on the command line. Raises `TuiGruError` if options
+    recorded until the user decides. `options` are those of the model on the command line. Raises `TuiGruError` if options
     differ from the session, or the session cannot be opened.
     """
-    if given:
-        _check_same(Session.open(path), path, given)
+    if options:
+        _check_same(Session.open(path), path, options)
     try:
         return opening.copied(path, history_memory) if copy else opening.open_session(path, history_memory)
     except SessionInUseError:
@@ -68,11 +68,11 @@ def continued_session(path: Path, given: Mapping[str, Any], *, copy: bool, histo
     return opening.copied(path, history_memory)
 
 
-def looked_at(name: str, given: Mapping[str, Any]) -> Session:
+def looked_at(name: str, options: Mapping[str, Any]) -> Session:
     """Open a session whose file is not changed. Raises `TuiGruError` if it cannot be opened, or options differ from it."""
     path = existing(name)
     session = Session.open(path)
-    _check_same(session, path, given)
+    _check_same(session, path, options)
     session.notice = ""
     return session
 
@@ -93,9 +93,17 @@ def session_table() -> Iterator[str]:
         yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` creates one")
         return
     rows = [("SESSION", "WRITTEN", "SIZE", "LEFT AT", "BRANCHES")]
-    for each in sessions:
-        written = datetime.fromtimestamp(each.written).strftime("%Y-%m-%d %H:%M") if each.written else "?"
-        rows.append((safe_text(each.name), written, _size(each.size), safe_text(each.place), safe_text(", ".join(each.branches))))
+    for session in sessions:
+        written = datetime.fromtimestamp(session.written).strftime("%Y-%m-%d %H:%M") if session.written else "?"
+        rows.append(
+            (
+                safe_text(session.name),
+                written,
+                _size(session.size),
+                safe_text(session.place),
+                safe_text(", ".join(session.branches)),
+            )
+        )
     widths = [max(len(row[i]) for row in rows if i != 3 or row[4]) for i in range(4)]
     for name, written, size, place, branches in rows:
         yield f"{name:<{widths[0]}}  {written:<{widths[1]}}  {size:>{widths[2]}}  {place:<{widths[3]}}  {branches}".rstrip()
@@ -118,18 +126,18 @@ def _ask_for_a_copy(path: Path) -> None:
         raise click.exceptions.Exit(0) from None
 
 
-def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
+def _check_same(session: Session, path: Path, options: Mapping[str, Any]) -> None:
     """Raise `TuiGruError` if options of the model differ from those of the session."""
     its: dict[str, Any] = {**vars(session.config), "file": session.config.text, "learn": session.learning}
     others = [
         f"{option_name(field)} is {_shown(its[field])}, not {_shown(value)}"
-        for field, value in given.items()
+        for field, value in options.items()
         if field in its and its[field] != value
     ]
-    if numbers := [option_name(field) for field in ("input", "target") if field in given]:
+    if numbers := [option_name(field) for field in ("input", "target") if field in options]:
         from tui_gru.engine.data import has_numbers
 
-        others += [] if has_numbers(session.config, given) else [f"there are other numbers than in {' and '.join(numbers)}"]
+        others += [] if has_numbers(session.config, options) else [f"there are other numbers than in {' and '.join(numbers)}"]
     if others:
         raise TuiGruError(f"in the session {path.stem} {'; '.join(others)}: remove the option, or name another session")
 
@@ -166,10 +174,10 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
 
 
 def _check_memory(config: Config, length: int) -> None:
-    needed = length * (DRAW_BYTES + 8 * config.vocab_size)
-    if needed > machine_memory() // 2:
+    size = length * (DRAW_BYTES + 8 * config.vocab_size)
+    if size > machine_memory() // 2:
         raise TuiGruError(
-            f"{length} characters would take {gib(needed)}, more than half of this machine's memory; sample fewer",
+            f"{length} characters would take {gib(size)}, more than half of this machine's memory; sample fewer",
             option="length",
         )
 
@@ -261,11 +269,11 @@ def played(session: Session, out: Path, *, force: bool, **options: Any) -> None:
     """
     from tui_gru.tui.player import Player, Walk, check_free, write
 
-    said, progress = sys.stdout, sys.stderr  # Textual puts others in their place while an app runs
+    output, progress = sys.stdout, sys.stderr  # Textual puts others in their place while an app runs
 
     def planned(walk: Walk, size: int) -> None:
         left = f"; {walk.left_out:,} others are left out" if walk.left_out else ""
-        print(f"{counted(len(walk.ticks), 'moment')}, about {_size(size)}{left}", file=said, flush=True)
+        print(f"{counted(len(walk.ticks), 'moment')}, about {_size(size)}{left}", file=output, flush=True)
 
     def drawn(done: int, total: int) -> None:
         if progress is not None and progress.isatty():
@@ -278,4 +286,4 @@ def played(session: Session, out: Path, *, force: bool, **options: Any) -> None:
         player.draw(planned, drawn)
         size = write(player, out, force=force)
     left = f"; {player.unexplained:,} numbers are shown without a derivation" if player.unexplained else ""
-    print(f"{safe_text(str(out))}: {_size(size)}{left}", file=said)
+    print(f"{safe_text(str(out))}: {_size(size)}{left}", file=output)

@@ -36,7 +36,7 @@ from tui_gru.paths import FilePath
 
 
 def character_run(
-    found: FoundGRU,
+    layers: FoundGRU,
     head: tuple[AnyArray, AnyArray | None],
     table: AnyArray | None,
     text: str | AnyArray,
@@ -49,59 +49,59 @@ def character_run(
     characters. `vocabulary` is in the order of the model's indices; without it, the names of the tokens are their ids. Raises
     `TuiGruError` if these do not fit each other or the vocabulary.
     """
-    if found.directions == ("reverse",):
-        raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
-    weight, bias = _head(head, len(found.directions) * found.hidden_size)
-    known = _tokens(found, weight.shape[1], table, text, vocabulary)
-    cell, cell_text = cell_in(found.convention)
+    if layers.directions == ("reverse",):
+        raise ModelFileError(f"{layers.name} reads backwards only, so it cannot predict; remove the head", option="head")
+    weight, bias = _head(head, len(layers.directions) * layers.hidden_size)
+    tokens = _tokens(layers, weight.shape[1], table, text, vocabulary)
+    cell, cell_text = cell_in(layers.convention)
     of_the_file: dict[str, Any] = {
-        "hidden_size": found.hidden_size,
-        "layers": found.layers,
-        "bidirectional": found.bidirectional,
-        "embedding": 0 if table is None else found.input_size,
+        "hidden_size": layers.hidden_size,
+        "layers": layers.layers,
+        "bidirectional": layers.bidirectional,
+        "embedding": 0 if table is None else layers.input_size,
         "cell": cell,
         "cell_text": cell_text,
         "init": "file",
-        "dtype": "float64" if found.dtype == "float64" else "float32",
+        "dtype": "float64" if layers.dtype == "float64" else "float32",
     }
     if other := next((option for option in options if option in of_the_file), None):
         raise TuiGruError(f"{other} is given by the file; remove the option", option=other)
-    config = Config.of(text=text if isinstance(text, str) else _named(text, known), vocabulary=known, **of_the_file, **options)
-    values = {**values_of(found, table), "Wy": weight, "by": bias}
+    config = Config.of(text=text if isinstance(text, str) else _named(text, tokens), vocabulary=tokens, **of_the_file, **options)
+    values = {**values_of(layers, table), "Wy": weight, "by": bias}
     with np.errstate(all="ignore"):
         return config, weights_for(config.structure, config.sizes, config.dtype, values)
 
 
 def _tokens(
-    found: FoundGRU, classes: int, table: AnyArray | None, text: str | AnyArray, vocabulary: str | Sequence[str] | None
+    layers: FoundGRU, classes: int, table: AnyArray | None, text: str | AnyArray, vocabulary: str | Sequence[str] | None
 ) -> str | Sequence[str]:
     """Return the vocabulary of the model. Raises `TuiGruError` if it, the embedding and the head do not fit each other."""
-    read = found.input_size if table is None else len(table)
-    if table is not None and table.shape[1] != found.input_size:
+    read = layers.input_size if table is None else len(table)
+    if table is not None and table.shape[1] != layers.input_size:
         raise ModelFileError(
-            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
+            f"the embedding has the shape {table.shape}; {layers.name} reads {layers.input_size} numbers", option="embedding"
         )
     if read != classes:
         cure = "name its table with embedding" if table is None else "they belong to other models"
-        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
-    known = vocabulary
-    if known is None:
-        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
-    if len(known) != classes:
-        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
+        raise ModelFileError(f"{layers.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
+    tokens = vocabulary
+    if tokens is None:
+        tokens = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
+    if len(tokens) != classes:
+        noun = "characters" if isinstance(tokens, str) or all(len(token) == 1 for token in tokens) else "tokens"
         raise TuiGruError(
-            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
+            f"the vocabulary has {len(tokens)} {noun}, and the model {classes}; give those it was trained on, in its order",
             option="vocabulary",
         )
-    return known
+    return tokens
 
 
-def _named(ids: AnyArray, known: Sequence[str]) -> list[str]:
-    if ids.min() < 0 or ids.max() >= len(known):
+def _named(ids: AnyArray, tokens: Sequence[str]) -> list[str]:
+    if ids.min() < 0 or ids.max() >= len(tokens):
         raise ModelFileError(
-            f"the token ids go from {ids.min()} to {ids.max()}, and the model has 0 to {len(known) - 1}", option="inputs"
+            f"the token ids go from {ids.min()} to {ids.max()}, and the model has 0 to {len(tokens) - 1}", option="inputs"
         )
-    return [known[i] for i in ids.tolist()]
+    return [tokens[i] for i in ids.tolist()]
 
 
 def _head(head: tuple[AnyArray, AnyArray | None], width: int) -> tuple[AnyArray, AnyArray]:
@@ -127,11 +127,11 @@ def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
 
 def _tensors_in(file: OpenedFile, path: str | PathLike[str]) -> Mapping[str, Tensor]:
     if is_tar(file):
-        found = dict[str, Tensor]()
-        for own in unpacked(file).values():
+        tensors = dict[str, Tensor]()
+        for part in unpacked(file).values():
             with suppress(ModelFileError):
-                found |= _tensors_in(own, path)
-        return found
+                tensors |= _tensors_in(part, path)
+        return tensors
     if torch_checkpoint.is_torch_checkpoint(file):
         return torch_checkpoint.tensors(file)[0]
     if npz.is_npz(file):
@@ -143,13 +143,20 @@ def _tensors_in(file: OpenedFile, path: str | PathLike[str]) -> Mapping[str, Ten
 
 def read_matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[AnyArray, AnyArray | None]:
     """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
-    found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
-    if found is None:
+    tensor_name = next((key for key in (name, f"{name}.weight") if key in tensors), None)
+    if tensor_name is None:
         raise ModelFileError(f"there is no tensor {name!r} in the file; {did_you_mean(name, tuple(tensors))}", option=option)
-    weight = tensors[found].read()
+    weight = tensors[tensor_name].read()
     if weight.ndim != 2:
-        raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)
-    bias = next((tensors.get(found.removesuffix(own) + its) for own, its in _BIASES.items() if found.endswith(own)), None)
+        raise ModelFileError(f"{printable(tensor_name)} has the shape {weight.shape}, and a matrix is needed", option=option)
+    bias = next(
+        (
+            tensors.get(tensor_name.removesuffix(weights) + biases)
+            for weights, biases in _BIASES.items()
+            if tensor_name.endswith(weights)
+        ),
+        None,
+    )
     return weight, None if bias is None else bias.read()
 
 
@@ -162,32 +169,34 @@ def read_matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[
 ConventionOptions = Mapping[str, Any]
 
 
-def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, given: Mapping[str, Any]) -> tuple[Imported, str]:
-    """Return a run of the layers called `name` on `given` (inputs, h0, lengths, expect, embedding, batch_first), and the first
+def on_numbers(path: FilePath, name: str | None, convention: ConventionOptions, arrays: Mapping[str, Any]) -> tuple[Imported, str]:
+    """Return a run of the layers called `name` on `arrays` (inputs, h0, lengths, expect, embedding, batch_first), and the first
     message, "" if there is none.
 
     Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
     """
-    expect = given.get("expect")
+    expect = arrays.get("expect")
     try:
-        every = inspect(path, **convention)
+        candidates = inspect(path, **convention)
     except ModelFileError:
         if expect is None or convention.get("order") is not None:
             raise
-        every = _without_order(path, convention)
-    found = chosen(every, path, name)
-    if given.get("embedding") is not None:
-        given = {**given, "embedding": _table(path, given["embedding"])}
-    numbers = LayerInputs.of(found, **given)
-    remark = found.warning
-    said = {option: value for option, value in convention.items() if value is not None}
-    if numbers.y is not None and any(len(values) > 1 and option not in said for option, values in found.cell_kind.options.items()):
-        found, remark = _proved(found, numbers, said)
-    elif given.get("inputs") is None:
+        candidates = _without_order(path, convention)
+    layers = chosen(candidates, path, name)
+    if arrays.get("embedding") is not None:
+        arrays = {**arrays, "embedding": _table(path, arrays["embedding"])}
+    numbers = LayerInputs.of(layers, **arrays)
+    remark = layers.warning
+    options = {option: value for option, value in convention.items() if value is not None}
+    if numbers.y is not None and any(
+        len(values) > 1 and option not in options for option, values in layers.cell_kind.options.items()
+    ):
+        layers, remark = _proved(layers, numbers, options)
+    elif arrays.get("inputs") is None:
         remark = remark or f"the inputs are {numbers.source}"
-    if given.get("inputs") is not None:
+    if arrays.get("inputs") is not None:
         remark = "; ".join(filter(None, (remark, f"the inputs are read as {numbers.read_as()}")))
-    run = file_run(found, numbers, Path(os.path.expanduser(path)))
+    run = file_run(layers, numbers, Path(os.path.expanduser(path)))
     return run, "; ".join(filter(None, (remark, _not_finite(run.batches[0].weights))))
 
 
@@ -199,12 +208,12 @@ def run_with_expected(
 
     `numbers` has inputs, expect, h0, lengths. Raises `ModelFileError` if the file cannot be read or the arrays do not fit.
     """
-    found = chosen(inspect(path, **convention), path, name)
-    own = LayerInputs.of(found, **numbers)
-    proof = prove(found, own)
-    other = proof.decided and proof.found.convention != found.convention
+    layers = chosen(inspect(path, **convention), path, name)
+    arrays = LayerInputs.of(layers, **numbers)
+    proof = prove(layers, arrays)
+    other = proof.decided and proof.layers.convention != layers.convention
     words = f"the convention that fits: {proof.message}" if other else ""
-    return file_run(found, own, Path(os.path.expanduser(path))), words
+    return file_run(layers, arrays, Path(os.path.expanduser(path))), words
 
 
 def _without_order(path: FilePath, convention: ConventionOptions) -> list[FoundGRU]:
@@ -229,15 +238,15 @@ def _not_finite(weights: Weights) -> str:
     return ""
 
 
-def _proved(found: FoundGRU, numbers: LayerInputs, given: Mapping[str, str]) -> tuple[FoundGRU, str]:
-    """Return the layers in the reading that gives the expected output, of those that have the `given` options, and a message or "".
+def _proved(layers: FoundGRU, numbers: LayerInputs, options: Mapping[str, str]) -> tuple[FoundGRU, str]:
+    """Return the layers in the reading that gives the expected output, of those that have the `options`, and a message or "".
     If no reading or several fit, the file and the options decide."""
     try:
-        proof = prove(found, numbers, given)
+        proof = prove(layers, numbers, options)
     except ModelFileError as error:
-        return found, f"the convention could not be proved: {error}"
-    changed = proof.found.convention != found.convention
-    return proof.found, proof.message if changed or not (proof.decided or given) else ""
+        return layers, f"the convention could not be proved: {error}"
+    changed = proof.layers.convention != layers.convention
+    return proof.layers, proof.message if changed or not (proof.decided or options) else ""
 
 
 @dataclass(frozen=True)
@@ -274,7 +283,7 @@ def on_text(
 
     Raises `TuiGruError` if the file cannot be read or the parts do not fit.
     """
-    found = chosen(inspect(path, **convention), path, name)
+    layers = chosen(inspect(path, **convention), path, name)
     table = None if reads.embedding is None else _table(path, reads.embedding)
     head = (
         read_matrix(tensors_of(path), reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
@@ -283,14 +292,16 @@ def on_text(
     if vocabulary is not None and not isinstance(vocabulary, str):
         vocabulary = in_order(vocabulary)
     text = reads.text if reads.text is not None else _ids(reads.ids)
-    config, weights = character_run(found, head, table, text, vocabulary, options)
+    config, weights = character_run(layers, head, table, text, vocabulary, options)
     assumed = ""
     if vocabulary is None and reads.text is not None:
         listed = printable("".join(config.vocabulary), 40)
         assumed = f"the vocabulary is assumed to be the characters of the text, in the order of their code points: {listed}"
-    unbiased = " and ".join(filter(None, (f"the {found.kind.upper()}" * (found.biases == "none"), "the head" * (head[1] is None))))
+    unbiased = " and ".join(
+        filter(None, (f"the {layers.kind.upper()}" * (layers.biases == "none"), "the head" * (head[1] is None)))
+    )
     added = unbiased and f"in the file there are no biases of {unbiased}; here they begin at 0, and training changes them"
-    return config, weights, "; ".join(filter(None, (found.warning, assumed, added, _not_finite(weights))))
+    return config, weights, "; ".join(filter(None, (layers.warning, assumed, added, _not_finite(weights))))
 
 
 def _table(path: FilePath, embedding: Any) -> AnyArray:
@@ -313,25 +324,25 @@ def _ids(value: Any) -> AnyArray:
 _SHOWN = 8
 
 
-def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
+def chosen(candidates: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
     """Return the layers of this name, by default the only ones. Raises a `ModelFileError` that lists the names."""
-    names = [gru.name for gru in found]
-    if name is None and len(found) == 1:
-        return found[0]
+    names = [gru.name for gru in candidates]
+    if name is None and len(candidates) == 1:
+        return candidates[0]
     if name is None:
         listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ModelFileError(
-            f"{printable(path, 250)}: there are {len(names)} {_kinds(found)} in it; name one of {listed}", option="name"
+            f"{printable(path, 250)}: there are {len(names)} {_kinds(candidates)} in it; name one of {listed}", option="name"
         )
     if not isinstance(name, str) or name not in names:
         near = did_you_mean(name if isinstance(name, str) else "", names)
         raise ModelFileError(
-            f"{printable(path, 250)}: there is no {_kinds(found)[:-1]} {errors.shown(name)} in it; {near}", option="name"
+            f"{printable(path, 250)}: there is no {_kinds(candidates)[:-1]} {errors.shown(name)} in it; {near}", option="name"
         )
-    return found[names.index(name)]
+    return candidates[names.index(name)]
 
 
-def _kinds(found: Sequence[FoundGRU]) -> str:
+def _kinds(candidates: Sequence[FoundGRU]) -> str:
     """Return the kinds of the layers in words: `GRUs`; `layers` for different kinds."""
-    kinds = {layers.kind for layers in found}
+    kinds = {layers.kind for layers in candidates}
     return f"{kinds.pop().upper()}s" if len(kinds) == 1 else "recurrent layers"

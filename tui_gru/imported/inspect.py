@@ -98,46 +98,48 @@ def unpacked(file: OpenedFile) -> dict[str, OpenedFile]:
     key = os.path.abspath(file.path), status.st_size, status.st_mtime_ns
     if key not in _FOLDERS:
         _FOLDERS[key] = tempfile.TemporaryDirectory(prefix="tui-gru-")
-    folder, found = Path(_FOLDERS[key].name), dict[str, OpenedFile]()
+    folder, files = Path(_FOLDERS[key].name), dict[str, OpenedFile]()
     left = min(max(HARMLESS_SIZE, MOST_RATIO * status.st_size), shutil.disk_usage(folder).free)
     try:
         with tarfile.open(file.path, "r:gz" if file.head.startswith(GZIP) else "r:") as archive:
             for number, member in enumerate(archive):
-                own = folder / str(number)
+                path = folder / str(number)
                 left -= member.size
                 if left < 0 or number >= MOST_MEMBERS:
                     raise ModelFileError("what is in the archive is larger than a model; unpack the model file in it and open that")
                 if not member.isfile() or not member.size:
                     continue
-                if not own.exists() or own.stat().st_size != member.size:
-                    with archive.extractfile(member) as source, own.open("wb") as target:  # type: ignore[union-attr]
+                if not path.exists() or path.stat().st_size != member.size:
+                    with archive.extractfile(member) as source, path.open("wb") as target:  # type: ignore[union-attr]
                         shutil.copyfileobj(source, target)
-                found[printable(member.name)] = open_file(own)
+                files[printable(member.name)] = open_file(path)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile):
         raise ModelFileError("its tar archive is damaged or cut off; get the file again") from None
-    return found
+    return files
 
 
 def _find_in_tar(file: OpenedFile, order: str | None) -> FileLayers:
     """Find the layers in all files of an archive. Their names begin with that of their file, if more than one has some."""
     parts, refused = dict[str, tuple[FoundGRU, ...]](), list[str]()
-    for name, own in unpacked(file).items():
-        format_ = next((format_ for format_ in FORMATS if format_.fits(own)), None)
+    for name, part in unpacked(file).items():
+        format_ = next((format_ for format_ in FORMATS if format_.fits(part)), None)
         if format_ is None:
             continue
         try:
-            layers_of_file = format_.find(own, order)
+            layers_of_file = format_.find(part, order)
         except ModelFileError as error:
             refused.append(f"{name}: {error}")
             continue
         parts |= {name: layers_of_file.layers} if layers_of_file.layers else {}
         refused += (f"{name}: {line}" for line in layers_of_file.refused)
-    found = [
+    layers_of_all = [
         replace(layers, name=f"{name}:{layers.name}" if len(parts) > 1 else layers.name, path=file.path)
-        for name, own in parts.items()
-        for layers in own
+        for name, part in parts.items()
+        for layers in part
     ]
-    return FileLayers(tuple(found), tuple(refused) or (() if found else ("no file in the archive has a format that is read",)))
+    return FileLayers(
+        tuple(layers_of_all), tuple(refused) or (() if layers_of_all else ("no file in the archive has a format that is read",))
+    )
 
 
 def is_tar(file: OpenedFile) -> bool:
@@ -237,7 +239,7 @@ def survey(
 ) -> FileLayers:
     """Return what `inspect` returns, and a line for each network that is not opened. Raises `ModelFileError` if the file cannot be
     read."""
-    given = checked_convention(order, reset, z, gate)
+    options = checked_convention(order, reset, z, gate)
     if not isinstance(path, (str, PathLike)):
         raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
     if not os.fspath(path):  # for Path, the working directory
@@ -249,7 +251,7 @@ def survey(
         file = open_file(expanded)
         for format_ in FORMATS:
             if format_.fits(file):
-                layers_of_file = format_.find(file, given.get("order"))
+                layers_of_file = format_.find(file, options.get("order"))
                 break
         else:
             raise ModelFileError(f"its format is not known, or it is cut off; {READ}")
@@ -257,17 +259,17 @@ def survey(
         raise ModelFileError(f"{printable(path, 250)}: {error}", option="path") from None
     except OSError as error:
         raise ModelFileError(f"{printable(path, 250)}: it cannot be read: {error.strerror or error}", option="path") from None
-    return replace(layers_of_file, layers=tuple(_read_as(_distinct(layers_of_file.layers), given)))
+    return replace(layers_of_file, layers=tuple(_read_as(_distinct(layers_of_file.layers), options)))
 
 
-def _read_as(found: list[FoundGRU], given: Mapping[str, Any]) -> Iterator[FoundGRU]:
+def _read_as(candidates: list[FoundGRU], options: Mapping[str, Any]) -> Iterator[FoundGRU]:
     """Yield the layers, read as the options say; those of a kind that does not have the options are unchanged, if there are others.
 
     Raises `ModelFileError` for options that fit none.
     """
-    fits = [all(value in layers.cell_kind.options[option] for option, value in given.items()) for layers in found]
-    for layers, fitting in zip(found, fits, strict=True):
-        yield layers.read_as(**given) if fitting or not any(fits) else layers
+    fits = [all(value in layers.cell_kind.options[option] for option, value in options.items()) for layers in candidates]
+    for layers, fitting in zip(candidates, fits, strict=True):
+        yield layers.read_as(**options) if fitting or not any(fits) else layers
 
 
 def _nothing(refused: tuple[str, ...]) -> str:
@@ -277,11 +279,11 @@ def _nothing(refused: tuple[str, ...]) -> str:
     return f"there is no GRU, LSTM or RNN in it that can be opened: {refused[0]}{more}"
 
 
-def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
+def _distinct(candidates: tuple[FoundGRU, ...]) -> list[FoundGRU]:
     """Return the same layers with unique names."""
     names: dict[str, int] = {}
     distinct = []
-    for gru in found:
+    for gru in candidates:
         names[gru.name] = count = names.get(gru.name, 0) + 1
         distinct.append(gru if count == 1 else replace(gru, name=f"{gru.name}#{count}"))
     return distinct
@@ -291,26 +293,26 @@ def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
 # The lines of Python that save an input and an output of the layers, in the program that has the model.
 
 
-def lines_of_python(found: FoundGRU) -> tuple[str, ...]:
+def lines_of_python(layers: FoundGRU) -> tuple[str, ...]:
     """Return lines that write x.npy (T, B, I) and y.npy (T, B, directions · H) of the layers: `model` and `batch` are those of the
     program that has them. For arrays whose names do not say which program that is, the lines say what to save."""
-    if found.format in (keras.ARCHIVE.name, keras.HDF5.name):
-        return _of_keras(found)
-    if found.format == onnx.NAME and "single operations" not in found.evidence:
-        return _of_onnx(found)
-    if found.format == torch_checkpoint.NAME or any(
-        words in found.evidence for words in ("torch", "hand-written", "linear layers")
+    if layers.format in (keras.ARCHIVE.name, keras.HDF5.name):
+        return _of_keras(layers)
+    if layers.format == onnx.NAME and "single operations" not in layers.evidence:
+        return _of_onnx(layers)
+    if layers.format == torch_checkpoint.NAME or any(
+        words in layers.evidence for words in ("torch", "hand-written", "linear layers")
     ):
-        return _of_torch(found)
+        return _of_torch(layers)
     return (
         "import numpy as np",
         'np.save("x.npy", x)  # what the layers read, (T, B, I): timesteps, rows, input size',
-        f'np.save("y.npy", y)  # all outputs of the last layer, (T, B, {"2H" if found.bidirectional else "H"})',
+        f'np.save("y.npy", y)  # all outputs of the last layer, (T, B, {"2H" if layers.bidirectional else "H"})',
     )
 
 
-def _of_torch(found: FoundGRU) -> tuple[str, ...]:
-    path = found.name.partition("#")[0].removesuffix(".xh").removesuffix(".hx")
+def _of_torch(layers: FoundGRU) -> tuple[str, ...]:
+    path = layers.name.partition("#")[0].removesuffix(".xh").removesuffix(".hx")
     return (
         "import numpy as np",
         "seen = []  # x and y of each call; in a loop over timesteps, a call is one timestep",
@@ -325,12 +327,12 @@ def _of_torch(found: FoundGRU) -> tuple[str, ...]:
     )
 
 
-def _of_keras(found: FoundGRU) -> tuple[str, ...]:
-    layer, _, cell = found.name.partition("#")[0].partition("/")
-    file = str(found.path.name)
+def _of_keras(layers: FoundGRU) -> tuple[str, ...]:
+    layer, _, cell = layers.name.partition("#")[0].partition("/")
+    file = str(layers.path.name)
     weights_alone = file.endswith(".weights.h5")
-    y: tuple[str, ...] = ("y = every(layer.cell, x, -1)",) if found.directions == ("reverse",) else ("y = every(layer.cell, x)",)
-    if found.bidirectional:  # whatever the model makes of the two
+    y: tuple[str, ...] = ("y = every(layer.cell, x, -1)",) if layers.directions == ("reverse",) else ("y = every(layer.cell, x)",)
+    if layers.bidirectional:  # whatever the model makes of the two
         y = ("y = np.concatenate([every(layer.forward_layer.cell, x), every(layer.backward_layer.cell, x, -1)], -1)",)
     if cell:  # one of several in a layer, each of which reads the output of the one before
         y = (
@@ -355,18 +357,18 @@ def _of_keras(found: FoundGRU) -> tuple[str, ...]:
     )
 
 
-def _of_onnx(found: FoundGRU) -> tuple[str, ...]:
-    axes = "(1, 0, 2, 3)" if found.batch_first else "(0, 2, 1, 3)"
+def _of_onnx(layers: FoundGRU) -> tuple[str, ...]:
+    axes = "(1, 0, 2, 3)" if layers.batch_first else "(0, 2, 1, 3)"
     return (
         "import numpy as np, onnx, onnxruntime",
-        f"model = onnx.load({str(found.path.name)!r})",
-        f"node = next(n for n in model.graph.node if {found.name.partition('#')[0]!r} in (n.name, *n.output))",
+        f"model = onnx.load({str(layers.path.name)!r})",
+        f"node = next(n for n in model.graph.node if {layers.name.partition('#')[0]!r} in (n.name, *n.output))",
         "names = [node.input[0], node.output[0]]",
         "known = {value.name for value in (*model.graph.input, *model.graph.output)}",
         "model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)",
         "run = onnxruntime.InferenceSession(model.SerializeToString())",
         "feed = {run.get_inputs()[0].name: batch}",
         "x, y = (feed[n] if n in feed else run.run([n], feed)[0] for n in names)",
-        f'np.save("x.npy", {"x.swapaxes(0, 1)" if found.batch_first else "x"})',
+        f'np.save("x.npy", {"x.swapaxes(0, 1)" if layers.batch_first else "x"})',
         f'np.save("y.npy", y.transpose({axes}).reshape(*y.transpose({axes}).shape[:2], -1))',
     )

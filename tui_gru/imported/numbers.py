@@ -49,7 +49,7 @@ class LayerInputs:
     @classmethod
     def of(
         cls,
-        found: FoundGRU,
+        layers: FoundGRU,
         *,
         inputs: Any = None,
         h0: Any = None,
@@ -63,21 +63,21 @@ class LayerInputs:
         With `batch_first`, the first axis of inputs and of the expected output counts rows, the second timesteps. Raises a
         `ModelFileError` that names what does not fit, and what would fit.
         """
-        table = None if embedding is None else _table(found, array_of(embedding, "embedding"))
+        table = None if embedding is None else _table(layers, array_of(embedding, "embedding"))
         source = _named(inputs, "your inputs")
         if inputs is None:
-            x = _random(found, h0)
+            x = _random(layers, h0)
             source, table = f"normal random numbers, seed {SEED}, since no inputs were given", None
         else:
-            x = _inputs(found, _time_first(array_of(inputs, "inputs"), 3 if table is None else 2, batch_first), table)
+            x = _inputs(layers, _time_first(array_of(inputs, "inputs"), 3 if table is None else 2, batch_first), table)
         T, B = x.shape[:2]
-        own = found.h0.read() if h0 is None and found.h0 is not None else None
-        state = _first_states(h0) if h0 is not None else own
+        stored = layers.h0.read() if h0 is None and layers.h0 is not None else None
+        state = _first_states(h0) if h0 is not None else stored
         return cls(
             x,
-            _states(found, state, B),
-            _lengths(found, None if lengths is None else array_of(lengths, "lengths"), T, B),
-            None if expect is None else _outputs(found, _time_first(array_of(expect, "expect"), 3, batch_first), T, B),
+            _states(layers, state, B),
+            _lengths(layers, None if lengths is None else array_of(lengths, "lengths"), T, B),
+            None if expect is None else _outputs(layers, _time_first(array_of(expect, "expect"), 3, batch_first), T, B),
             table,
             source,
             state is not None,
@@ -108,26 +108,26 @@ def _named(value: Any, otherwise: str) -> str:
     return Path(value).name if isinstance(value, (str, PathLike)) else otherwise
 
 
-def _random(found: FoundGRU, h0: Any) -> AnyArray:
+def _random(layers: FoundGRU, h0: Any) -> AnyArray:
     rows = ROWS
-    state = found.h0 if h0 is None else _first_states(h0)
+    state = layers.h0 if h0 is None else _first_states(h0)
     if state is not None and len(state.shape) > 1:
         rows = state.shape[-2]
     generator = np.random.default_rng(SEED)
-    return generator.standard_normal((TIMESTEPS, rows, found.input_size)).astype(np.float32)
+    return generator.standard_normal((TIMESTEPS, rows, layers.input_size)).astype(np.float32)
 
 
-def _table(found: FoundGRU, table: AnyArray) -> AnyArray:
-    if table.ndim != 2 or not len(table) or table.shape[1] != found.input_size:
+def _table(layers: FoundGRU, table: AnyArray) -> AnyArray:
+    if table.ndim != 2 or not len(table) or table.shape[1] != layers.input_size:
         raise ModelFileError(
-            f"the embedding has the shape {table.shape}; {found.name} reads rows of a table (tokens, {found.input_size})",
+            f"the embedding has the shape {table.shape}; {layers.name} reads rows of a table (tokens, {layers.input_size})",
             option="embedding",
         )
     return table
 
 
-def _inputs(found: FoundGRU, x: AnyArray, table: AnyArray | None) -> AnyArray:
-    size = found.input_size
+def _inputs(layers: FoundGRU, x: AnyArray, table: AnyArray | None) -> AnyArray:
+    size = layers.input_size
     if table is not None:
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or not x.size or x.dtype.kind not in "iu":
@@ -148,31 +148,31 @@ def _inputs(found: FoundGRU, x: AnyArray, table: AnyArray | None) -> AnyArray:
     if x.ndim != 3 or x.shape[2] != size or not x.size:
         swapped = "; the input size comes last" if size in x.shape[:2] else ""
         raise ModelFileError(
-            f"the inputs have the shape {x.shape}; {found.name} reads (timesteps, rows, {size}){swapped}", option="inputs"
+            f"the inputs have the shape {x.shape}; {layers.name} reads (timesteps, rows, {size}){swapped}", option="inputs"
         )
     return x
 
 
-def _states(found: FoundGRU, h0: AnyArray | None, rows: int) -> AnyArray:
+def _states(layers: FoundGRU, h0: AnyArray | None, rows: int) -> AnyArray:
     """Return the first states (layers · directions · states, B, H), those of one layer and direction after each other."""
-    shape, count = (found.layers * len(found.directions), rows, found.hidden_size), len(found.cell_kind.states)
-    whole = shape if count == 1 else (count, *shape)
+    shape, count = (layers.layers * len(layers.directions), rows, layers.hidden_size), len(layers.cell_kind.states)
+    expected = shape if count == 1 else (count, *shape)
     if h0 is None:
         return np.zeros((count * shape[0], *shape[1:]))
-    if h0.ndim == len(whole) - 1 and shape[0] == 1:
+    if h0.ndim == len(expected) - 1 and shape[0] == 1:
         h0 = h0.reshape(*h0.shape[:-2], 1, *h0.shape[-2:])
-    if h0.shape != whole:
+    if h0.shape != expected:
         both = "" if count == 1 else "h0 and c0, each "
         raise ModelFileError(
-            f"h0 has the shape {h0.shape}; {found.name} starts from {whole}: {both}layers times directions, rows, units",
+            f"h0 has the shape {h0.shape}; {layers.name} starts from {expected}: {both}layers times directions, rows, units",
             option="h0",
         )
     return h0 if count == 1 else h0.swapaxes(0, 1).reshape(-1, *shape[1:])
 
 
-def _lengths(found: FoundGRU, lengths: AnyArray | None, timesteps: int, rows: int) -> AnyArray | None:
-    if lengths is None and found.lengths is not None and found.lengths.shape == (rows,):
-        lengths = found.lengths.read()
+def _lengths(layers: FoundGRU, lengths: AnyArray | None, timesteps: int, rows: int) -> AnyArray | None:
+    if lengths is None and layers.lengths is not None and layers.lengths.shape == (rows,):
+        lengths = layers.lengths.read()
     if lengths is None:
         return None
     fit = lengths.shape == (rows,) and lengths.dtype.kind in "iu"
@@ -181,15 +181,15 @@ def _lengths(found: FoundGRU, lengths: AnyArray | None, timesteps: int, rows: in
     return None if (lengths == timesteps).all() else lengths
 
 
-def _outputs(found: FoundGRU, y: AnyArray, timesteps: int, rows: int) -> AnyArray:
-    width = len(found.directions) * found.hidden_size
-    if y.ndim == 4 and y.shape[1] == len(found.directions):  # as in ONNX: (T, directions, B, H)
+def _outputs(layers: FoundGRU, y: AnyArray, timesteps: int, rows: int) -> AnyArray:
+    width = len(layers.directions) * layers.hidden_size
+    if y.ndim == 4 and y.shape[1] == len(layers.directions):  # as in ONNX: (T, directions, B, H)
         y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
     y = y[:, None] if y.ndim == 2 else y
     if y.shape != (timesteps, rows, width):
         turned = "; swap its first two axes: the timesteps come first" if y.shape == (rows, timesteps, width) else ""
         raise ModelFileError(
-            f"the expected output has the shape {y.shape}; {found.name} gives {(timesteps, rows, width)} for these inputs{turned}",
+            f"the expected output has the shape {y.shape}; {layers.name} gives {(timesteps, rows, width)} for these inputs{turned}",
             option="expect",
         )
     return y
@@ -209,33 +209,33 @@ NO_LOSS = (
 )
 
 
-def file_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Imported:
+def file_run(layers: FoundGRU, numbers: LayerInputs, path: Path) -> Imported:
     """Return a run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
-    cell, text = cell_in(found.convention)
+    cell, text = cell_in(layers.convention)
     structure = Structure(
         cell=cell,
         cell_text=text,
-        layers=found.layers,
-        bidirectional=found.bidirectional,
-        backwards=found.directions == ("reverse",),
+        layers=layers.layers,
+        bidirectional=layers.bidirectional,
+        backwards=layers.directions == ("reverse",),
         input="dense" if numbers.table is None else "embedding",
         head="",
         loss="",
         lengths=numbers.lengths is not None,
     )
     T, B = numbers.x.shape[:2]
-    sizes = {"H": found.hidden_size, "B": B, "T": T}
-    sizes |= {"I": found.input_size} if numbers.table is None else {"V": len(numbers.table), "D": found.input_size}
-    dtype = "float64" if found.dtype == "float64" else "float32"
+    sizes = {"H": layers.hidden_size, "B": B, "T": T}
+    sizes |= {"I": layers.input_size} if numbers.table is None else {"V": len(numbers.table), "D": layers.input_size}
+    dtype = "float64" if layers.dtype == "float64" else "float32"
     with np.errstate(all="ignore"):  # NaN and infinities are allowed
-        weights = weights_for(structure, sizes, dtype, values_of(found, numbers.table))
+        weights = weights_for(structure, sizes, dtype, values_of(layers, numbers.table))
         inputs = {"x" if numbers.table is None else "token": numbers.x}
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
         tolerance = None if numbers.y is None else max(TOLERANCES[dtype], TOLERANCES[precision_of(numbers.y)])
         batch = ImportedBatch(weights, inputs, numbers.states.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
     return Imported(
-        title=f"{found.name} of {path.name}",
+        title=f"{layers.name} of {path.name}",
         origin=path.name,
         inputs_from=numbers.source,
         structure=structure,
@@ -243,33 +243,33 @@ def file_run(found: FoundGRU, numbers: LayerInputs, path: Path) -> Imported:
         dtype=dtype,
         batches=(batch,),
         fixed=NO_LOSS,
-        reading=(found.reset, found.z),
-        again=partial(_again, found, numbers, path) if found.kind == "gru" else None,
-        stored=lambda: (found.convention, found.blocks()),
+        reading=(layers.reset, layers.z),
+        again=partial(_again, layers, numbers, path) if layers.kind == "gru" else None,
+        stored=lambda: (layers.convention, layers.blocks()),
     )
 
 
 def _again(
-    found: FoundGRU, numbers: LayerInputs, path: Path, reset: str | None, z: str | None, y: AnyArray
+    layers: FoundGRU, numbers: LayerInputs, path: Path, reset: str | None, z: str | None, y: AnyArray
 ) -> tuple[Imported, str]:
     """Return the same inputs with another reading of the file, compared with the expected output or else with `y`, and a
     message."""
-    other = found.read_as(reset=reset, z=z)
+    other = layers.read_as(reset=reset, z=z)
     expected = y if numbers.y is None else numbers.y
     run = file_run(other, replace(numbers, y=expected), path)
     return run, f"read with reset {other.reset}, z {other.z}"
 
 
-def values_of(found: FoundGRU, table: AnyArray | None) -> Mapping[str, AnyArray]:
+def values_of(layers: FoundGRU, table: AnyArray | None) -> Mapping[str, AnyArray]:
     """Return the parameters by our names. The meaning of z is unchanged, so no weights are negated."""
     values = {} if table is None else {"E": table}
-    single = found.layers == 1 and not found.bidirectional
-    convention = replace(found.convention, z="keeps")
-    for layer, cells in enumerate(found.blocks()):
-        for direction, blocks in zip(found.directions, cells, strict=True):
+    single = layers.layers == 1 and not layers.bidirectional
+    convention = replace(layers.convention, z="keeps")
+    for layer, cells in enumerate(layers.blocks()):
+        for direction, blocks in zip(layers.directions, cells, strict=True):
             suffix = "" if single else f"_l{layer}{'_reverse' if direction == 'reverse' else ''}"
-            own = canonical(blocks, convention)
-            values |= {name + suffix: value for name, value in own.items()}
+            arrays = canonical(blocks, convention)
+            values |= {name + suffix: value for name, value in arrays.items()}
     return values
 
 
@@ -301,14 +301,14 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
         raise ModelFileError(
             f"{name} is not UTF-8 at byte {error.start}; convert it, for example with iconv", option="tokens"
         ) from None
-    found = _of_json(content) if content.lstrip()[:1] in ("{", "[") else None
-    if found is None and Path(path).suffix == ".json":
+    tokens = _of_json(content) if content.lstrip()[:1] in ("{", "[") else None
+    if tokens is None and Path(path).suffix == ".json":
         raise ModelFileError(f"{name} is not JSON, or it is cut off; {FILE}", option="tokens")
-    if found is None:
+    if tokens is None:
         lines = content.removesuffix("\n").split("\n")
-        found = [line.removesuffix("\r") for line in lines]
+        tokens = [line.removesuffix("\r") for line in lines]
     try:
-        return in_order(found)
+        return in_order(tokens)
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}", option="tokens") from None
 
@@ -317,17 +317,17 @@ def _of_json(content: str) -> Any:
     """Return the tokens or the mapping in JSON; None if the text is not JSON, for example a list of tokens that begins with a
     bracket."""
     try:
-        found = json.loads(content)
+        parsed = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    model = found.get("model") if isinstance(found, dict) else None
+    model = parsed.get("model") if isinstance(parsed, dict) else None
     if not isinstance(model, dict) or "vocab" not in model:
-        return found
-    added = found.get("added_tokens", [])
+        return parsed
+    added = parsed.get("added_tokens", [])
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict) and isinstance(added, list):
-        known = {each["content"]: each["id"] for each in added if isinstance(each, dict) and {"content", "id"} <= each.keys()}
-        vocabulary = vocabulary | known
+        ids = {token["content"]: token["id"] for token in added if isinstance(token, dict) and {"content", "id"} <= token.keys()}
+        vocabulary = vocabulary | ids
     return vocabulary
 
 
@@ -337,31 +337,31 @@ def in_order(tokens: Any) -> list[str]:
         tokens = _of_mapping(tokens)
     if isinstance(tokens, str) or not isinstance(tokens, Iterable):
         raise ModelFileError(f"{shown(tokens)} is not a list of tokens; {FILE}", option="vocabulary")
-    found = list(tokens)
-    for i, token in enumerate(found):
+    texts = list(tokens)
+    for i, token in enumerate(texts):
         if not isinstance(token, str) or not token:
             raise ModelFileError(f"token {i + 1} is {shown(token)}, and no text; {FILE}", option="vocabulary")
-    _check_different(found)
-    return found
+    _check_different(texts)
+    return texts
 
 
 def _of_mapping(tokens: Mapping[Any, Any]) -> Sequence[Any]:
-    found = sorted(tokens.items(), key=lambda pair: pair[1] if type(pair[1]) is int else -1)
-    for i, (token, index) in enumerate(found):
+    pairs = sorted(tokens.items(), key=lambda pair: pair[1] if type(pair[1]) is int else -1)
+    for i, (token, index) in enumerate(pairs):
         if index != i or type(index) is not int:
             raise ModelFileError(
                 f"token {printable(token, 40)} has the index {printable(index, 40)}, and {i} is expected: the indices are 0 to "
-                f"{len(found) - 1}, each once",
+                f"{len(pairs) - 1}, each once",
                 option="vocabulary",
             )
-    return [token for token, _ in found]
+    return [token for token, _ in pairs]
 
 
 def _check_different(tokens: Sequence[str]) -> None:
-    seen: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for i, token in enumerate(tokens):
-        if token in seen:
+        if token in numbers:
             raise ModelFileError(
-                f"{printable(token, 40)} occurs twice, as token {seen[token] + 1} and {i + 1}", option="vocabulary"
+                f"{printable(token, 40)} occurs twice, as token {numbers[token] + 1} and {i + 1}", option="vocabulary"
             )
-        seen[token] = i
+        numbers[token] = i

@@ -114,8 +114,8 @@ def branched(before: Snapshot, now: Snapshot) -> str:
     """Return a note about a change of the branch, with where the old future is; empty if the branch is the same."""
     if now.state.branch == before.state.branch:
         return ""
-    kept = f"; the old future stays on {before.state.branch}" if before.state.branch in now.state.branches.names else ""
-    return f" · on branch {now.state.branch}{kept}"
+    old_future = f"; the old future stays on {before.state.branch}" if before.state.branch in now.state.branches.names else ""
+    return f" · on branch {now.state.branch}{old_future}"
 
 
 def new_place(before: Snapshot, now: Snapshot) -> str:
@@ -142,7 +142,7 @@ def position_facts(position: Position) -> dict[str, Any]:
     the `step`, as its script counts it."""
     at, step = (position.epoch, position.batch, position.t), position.step
     words = in_words(*at, position.phase, step=step, between=" · ") if position.tick else "before the first line"
-    counts = dict(zip(("epoch", "batch", "t"), (each + 1 for each in at), strict=True))
+    counts = dict(zip(("epoch", "batch", "t"), (number + 1 for number in at), strict=True))
     return {**counts, **({} if step is None else {"step": step}), "phase": position.phase, "words": words}
 
 
@@ -159,7 +159,7 @@ class PlainResults:
     def __init__(self, program: Program) -> None:
         self._program = program
         # By name, so that no module of an analysis is imported that has not made a result.
-        self._known: Mapping[str, Callable[[Any], Any]] = {
+        self._converters: Mapping[str, Callable[[Any], Any]] = {
             "Position": position_facts,
             "ValueRef": self._number,
             "Node": self._derivation,
@@ -176,9 +176,9 @@ class PlainResults:
 
     def plain(self, value: Any) -> Any:
         """Return a value as plain data. Parts of it that are none, such as a record of a batch, are left out or None."""
-        known = self._known.get(type(value).__name__)
-        if known is not None:
-            return known(value)
+        converter = self._converters.get(type(value).__name__)
+        if converter is not None:
+            return converter(value)
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if isinstance(value, np.generic):
@@ -205,16 +205,16 @@ class PlainResults:
     def _derivation(self, node: Node, depth: int = DEPTH, share: float | None = None) -> dict[str, Any]:
         """Return a derivation with its terms, and theirs as far as no other batch has to be computed for them."""
         made = node.derivation
-        found: dict[str, Any] = {"label": node.label, "value": node.contribution, "kind": made.kind}
-        found |= {"share": share} if share is not None else {}
-        found |= {"formula": made.formula} if made.formula else {}
-        found |= {"note": made.note} if made.note else {}
-        found |= {"number": self._number(node.number)} if node.number is not None else {}
+        plain: dict[str, Any] = {"label": node.label, "value": node.contribution, "kind": made.kind}
+        plain |= {"share": share} if share is not None else {}
+        plain |= {"formula": made.formula} if made.formula else {}
+        plain |= {"note": made.note} if made.note else {}
+        plain |= {"number": self._number(node.number)} if node.number is not None else {}
         if depth and made.near:
             shares = node.shares or (None,) * len(node.terms)
             terms = [self._derivation(term, depth - 1, share) for term, share in zip(node.terms, shares, strict=True)]
-            found |= {"terms": terms} if terms else {}
-        return found
+            plain |= {"terms": terms} if terms else {}
+        return plain
 
     def _finding(self, finding: Finding) -> dict[str, Any]:
         return {
@@ -233,46 +233,46 @@ class PlainResults:
 
     def _activity(self, activity: Activity) -> dict[str, Any]:
         row = None if activity.row is None else activity.row + 1
-        found = {"name": activity.name, "row": row, "text": self.plain(activity.text), "values": activity.values}
-        found |= {"means": activity.means, "deviations": activity.deviations}
-        return found if activity.without is None else found | {"loss": activity.loss, "loss_without": activity.without}
+        plain = {"name": activity.name, "row": row, "text": self.plain(activity.text), "values": activity.values}
+        plain |= {"means": activity.means, "deviations": activity.deviations}
+        return plain if activity.without is None else plain | {"loss": activity.loss, "loss_without": activity.without}
 
     def _what_if(self, what_if: WhatIf) -> dict[str, Any]:
         before, after = what_if.losses
         names = ("name", "index", "was", "value", "differences")
-        found = {name: self.plain(getattr(what_if, name)) for name in names}
-        found |= {"remark": what_if.remark} if what_if.remark else {}
-        return found | {"t": None if what_if.t is None else what_if.t + 1, "loss": before, "loss_then": after}
+        plain = {name: self.plain(getattr(what_if, name)) for name in names}
+        plain |= {"remark": what_if.remark} if what_if.remark else {}
+        return plain | {"t": None if what_if.t is None else what_if.t + 1, "loss": before, "loss_then": after}
 
     def _losses(self, losses: TextLosses) -> dict[str, Any]:
-        found = {"values": losses.values, "places": self.plain(losses.places), "text": self.plain(losses.text), "mean": losses.mean}
+        plain = {"values": losses.values, "places": self.plain(losses.places), "text": self.plain(losses.text), "mean": losses.mean}
         still = None if losses.standstill is None else losses.standstill.at + 1
-        return found | {"by_class": self.plain(losses.by_class()), "still_from": still}
+        return plain | {"by_class": self.plain(losses.by_class()), "still_from": still}
 
     def _check(self, check: CheckResult) -> dict[str, Any]:
         return {"batch": position_facts(check.position), "summary": check.summary, "rows": self.plain(check.rows)}
 
     def _sample(self, sample: Sample) -> dict[str, Any]:
-        found = {name: getattr(sample, name) for name in ("sampler", "temperature", "seed")}
-        return found | {"primer": self.plain(sample.primer), "text": sample.text}
+        plain = {name: getattr(sample, name) for name in ("sampler", "temperature", "seed")}
+        return plain | {"primer": self.plain(sample.primer), "text": sample.text}
 
     def _branch(self, branch: BranchInfo) -> dict[str, Any]:
         left, newest = (position_facts(position_of(self._program, tick)) for tick in (branch.tick, branch.newest))
         return {"name": branch.name, "source": branch.source, "left_at": left, "newest": newest, "loss": branch.loss}
 
-    def _story(self, told: ToldStory) -> dict[str, Any]:
+    def _story(self, answer: ToldStory) -> dict[str, Any]:
         """Return the numbers of every batch by their names, and those of the moments, with their places."""
-        story = told.story
+        story = answer.story
         names = [limit.written(limit.name) for limit in story.shares]
         moments = []
         for i, moment in enumerate(story.moments):
             place = position_facts(position_of(self._program, story.timeline.end_of(moment.batch)))
-            found = {name: self.plain(getattr(moment, name)) for name in _OF_MOMENTS}
-            found |= {"shares": dict(zip(names, moment.shares, strict=True))}
-            found |= {"held_out": moment.held_out} if story.held_out else {}
-            if told.plotted:
-                found["plotted"] = {expression: float(values[i]) for expression, values in told.plotted.items()}
-            moments.append({"place": place, **found})
+            plain = {name: self.plain(getattr(moment, name)) for name in _OF_MOMENTS}
+            plain |= {"shares": dict(zip(names, moment.shares, strict=True))}
+            plain |= {"held_out": moment.held_out} if story.held_out else {}
+            if answer.plotted:
+                plain["plotted"] = {expression: float(values[i]) for expression, values in answer.plotted.items()}
+            moments.append({"place": place, **plain})
         return {"batches": story.count, "columns": self.plain(story.columns), "moments": moments}
 
     def _mark(self, mark: Mark) -> dict[str, Any]:

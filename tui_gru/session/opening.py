@@ -82,8 +82,8 @@ def load(
         numbers = {"inputs": inputs, "embedding": embedding, **others, "batch_first": arguments.boolean("batch_first", batch_first)}
         source, notice = on_numbers(path, name, convention, numbers)
         session = _on(source, notice)
-        found = session.expected
-        session.notice = "; ".join(filter(None, (notice, "" if found is None else found.sentence)))
+        expected = session.expected
+        session.notice = "; ".join(filter(None, (notice, "" if expected is None else expected.sentence)))
         return session
     if other := next(
         (option for option, value in {**others, "batch_first": batch_first or None}.items() if value is not None), None
@@ -107,15 +107,15 @@ def other_reading(session: Session) -> Session:
 
     source = session.config.source
     if not isinstance(source, Imported) or source.again is None:
-        what = "not on a model file" if not isinstance(source, Imported) or source.stored is None else "not on a GRU"
-        raise TuiGruError(f"this run is {what}, so it cannot be read in another convention")
+        reason = "not on a model file" if not isinstance(source, Imported) or source.stored is None else "not on a GRU"
+        raise TuiGruError(f"this run is {reason}, so it cannot be read in another convention")
     reset, z = source.reading
     record = session.state.timeline.record(0)
     again, notice = source.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())
     other = _on(again, notice)
     other.seek(session.position.tick)  # every convention has the same number of lines
-    found = other.expected
-    other.notice = f"{notice}: {found.sentence}" if found is not None else notice
+    expected = other.expected
+    other.notice = f"{notice}: {expected.sentence}" if expected is not None else notice
     return other
 
 
@@ -127,7 +127,7 @@ def other_module(session: Session, name: str = "") -> Session:
     nearest one in which the module has something. A module that was shown before has its edits, marks and breakpoints. Raises
     `TuiGruError` if there is no other module.
     """
-    source, here = session.config.source, session.position
+    source, position = session.config.source, session.position
     if not isinstance(source, Imported) or source.of_module is None or len(source.modules) < 2:
         raise TuiGruError("this run has one module only; a batch of a script, or a recording, can have several")
     names = source.modules
@@ -142,14 +142,14 @@ def other_module(session: Session, name: str = "") -> Session:
         opened[name] = Session.on(ImportedConfig.of_source(run))
         opened[name].by_module = opened
     other = opened[name]
-    batch = here.batch
+    batch = position.batch
     if source.steps:
-        batch = min(range(len(other.steps)), key=lambda i: abs(other.steps[i] - source.steps[here.batch]))
-    t = min(here.t, other.config.seq_length - 1)
-    if here.tick and here.phase == "forward":
+        batch = min(range(len(other.steps)), key=lambda i: abs(other.steps[i] - source.steps[position.batch]))
+    t = min(position.t, other.config.seq_length - 1)
+    if position.tick and position.phase == "forward":
         other.seek(f"b{batch + 1} t{t + 1}")
     else:
-        other.seek((batch if here.tick == 0 else batch + 1) * other.program.ticks)
+        other.seek((batch if position.tick == 0 else batch + 1) * other.program.ticks)
     other.notice = ": ".join(filter(None, (other.config.source.title, notice)))
     return other
 
@@ -193,8 +193,8 @@ def with_newer_steps(session: Session, source: Imported) -> Session:
         if not tick:
             return 0
         batch, offset = divmod(tick - 1, session.program.ticks)
-        found = bisect_left(source.steps, before.steps[batch])
-        return min(found, len(source.steps) - 1) * newer.program.ticks + (offset if is_alike else 0) + 1
+        index = bisect_left(source.steps, before.steps[batch])
+        return min(index, len(source.steps) - 1) * newer.program.ticks + (offset if is_alike else 0) + 1
 
     marks = {letter: replace(mark, tick=moved(mark.tick)) for letter, mark in now.marks.by_letter.items()}
     newer.carry_over(now, Marks(marks))

@@ -213,19 +213,19 @@ class Queries:
     @property
     def _moment(self) -> Moment:
         """The moment of the position, with the silenced unit at 0."""
-        here = self._run.moment
+        current = self._run.moment
         if self._silent is None:
-            return here
-        key = self._run.timeline, here.position.number, here.learned, self._silent
+            return current
+        key = self._run.timeline, current.position.number, current.learned, self._silent
         if self._silenced is None or self._silenced[0] != key:
-            self._silenced = key, analysis.what_if.without_unit(self._run.timeline, here, self._silent)
-        return replace(self._silenced[1], position=here.position)
+            self._silenced = key, analysis.what_if.without_unit(self._run.timeline, current, self._silent)
+        return replace(self._silenced[1], position=current.position)
 
-    def _check_whole(self, what: str) -> None:
+    def _check_unsilenced(self, answer: str) -> None:
         """Raise `TuiGruError` while a unit is silenced, for what would be of the run."""
         if self._silent is not None:
             unit = self._silent.written(self.program)
-            raise TuiGruError(f"{unit} is held at 0, and {what} of the model with all units; end that first: silence")
+            raise TuiGruError(f"{unit} is held at 0, and {answer} of the model with all units; end that first: silence")
 
     # Values
 
@@ -349,7 +349,7 @@ class Queries:
         run, record = self._run, None
         if self._silent is not None:
             if self.program.earlier:  # its gradient goes into batches that were computed with all units
-                self._check_whole("a check is")
+                self._check_unsilenced("a check is")
             record = analysis.what_if.masked(run.timeline, run.moment, self._silent)
         return analysis.check.prepare_check(run.timeline, run.moment, record)
 
@@ -379,26 +379,26 @@ class Queries:
         """
         run, unseen = self._run, self._unseen(held_out)
         monitor, between = run.interrupts.monitors("stopped before the analysis was complete", progress)
-        found = analysis.examined.FoundProblems(
+        findings = analysis.examined.FoundProblems(
             analysis.findings.find_problems(
                 run.timeline, run.moment, self.samples, held_out=unseen, monitor=monitor, progress=between
             )
         )
-        self._found = (run.timeline, found)
-        return found
+        self._found = (run.timeline, findings)
+        return findings
 
     def gone(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
         """Return the findings that the run has shown and does not show at the position, with `first_seen` and `last_seen`.
 
         They are also kept as `found.gone`. Examines about ten earlier moments. Raises `TuiGruError` as `findings` does.
         """
-        run, unseen, found = self._run, self._unseen(held_out), analysis.examined.FoundProblems(self.found)
+        run, unseen, findings = self._run, self._unseen(held_out), analysis.examined.FoundProblems(self.found)
         monitor, between = run.interrupts.monitors("stopped before the earlier moments were examined", progress)
-        found.gone = analysis.findings.gone_again(
-            run.timeline, run.moment, found, held_out=unseen, monitor=monitor, progress=between
+        findings.gone = analysis.findings.gone_again(
+            run.timeline, run.moment, findings, held_out=unseen, monitor=monitor, progress=between
         )
-        self._found = (run.timeline, found)
-        return found.gone
+        self._found = (run.timeline, findings)
+        return findings.gone
 
     def history(
         self, expression: str, points: int = 40, *, at: Sequence[int] | None = None
@@ -432,7 +432,7 @@ class Queries:
         run, unseen = self._run, self._unseen(held_out)
         arguments.callback("progress", progress)
 
-        def seen(story: Story) -> None:
+        def report(story: Story) -> None:
             if story.moments:
                 self._story = story
             if progress is not None:
@@ -446,7 +446,7 @@ class Queries:
             held_out=unseen,
             known=self._story,
             check=partial(run.interrupts.check, "stopped before the story was complete"),
-            progress=seen,
+            progress=report,
         )
 
     def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:
@@ -455,14 +455,14 @@ class Queries:
         The rates are 1e-5 … 10 in steps of √10, and the run's own. The loss is the mean of the last 12 batches, infinite if one is
         not finite. The run is not changed. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
-        run, found = self._run, []
+        run, trials = self._run, []
         arguments.callback("progress", progress)
         check = partial(run.interrupts.check, "stopped before all rates were tried")
         for trial in analysis.trials.try_rates(run.timeline, run.moment, check=check):
-            found.append(trial)
+            trials.append(trial)
             if progress is not None:
                 progress(trial)
-        return tuple(found)
+        return tuple(trials)
 
     def try_cures(
         self, finding: Finding, *, progress: Callable[[tuple[CureTrial, ...]], object] | None = None
@@ -475,7 +475,7 @@ class Queries:
         """
         better = analysis.trials.better
         arguments.callback("progress", progress)
-        return better(self.tried_options(finding, progress=None if progress is None else lambda tried: progress(better(tried))))
+        return better(self.tried_options(finding, progress=None if progress is None else lambda trials: progress(better(trials))))
 
     def tried_options(
         self, finding: Finding, *, progress: Callable[[tuple[TriedOption, ...]], object] | None = None
@@ -490,7 +490,7 @@ class Queries:
         finding = arguments.instance("finding", finding, Finding, "one of `Session.findings()`")
         arguments.callback("progress", progress)
         run = self._run
-        found: tuple[TriedOption, ...] = ()
+        losses: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
         trials = analysis.trials.tried_options(run.timeline, run.moment, finding.cures, since=finding.since, check=check)
         if (
@@ -499,11 +499,11 @@ class Queries:
         ):
             moment = run.moment if drawn.tick is None else run.timeline.moment(drawn.tick)
             trials = analysis.trials.tried_samplers(self.config, moment.weights, drawn, *finding.cures)
-        for tried in trials:
-            found = (*found, tried)
+        for loss in trials:
+            losses = (*losses, loss)
             if progress is not None:
-                progress(found)
-        return found
+                progress(losses)
+        return losses
 
     def compared(
         self, other: Queries, names: tuple[str, str] = ("this run", "the other run"), *, progress: SearchProgress | None = None
@@ -561,25 +561,25 @@ class Queries:
         if row is not None:
             return analysis.units.over_row(self._moment, name, row)
         read = self._corpus.text if text is None else self._tokens(text)
-        found = analysis.units.values_of_text(name, self._read(read, [name], progress), read)
+        activity = analysis.units.values_of_text(name, self._read(read, [name], progress), read)
         if text is None:
-            found = replace(found, own=tuple(self.feature(typed, progress=progress) for typed in self._features))
+            activity = replace(activity, own=tuple(self.feature(typed, progress=progress) for typed in self._features))
         before = self._run.timeline.record(0).before
         if self.position.tick and before is not self._run.moment.weights:
             part = read[: analysis.units.PROBED]
             values = analysis.units.values_after_characters(self.config, before, part, [name], stop=self._run.interrupts.asked)
-            found = replace(found, before=analysis.units.values_of_text(name, values, part))
+            activity = replace(activity, before=analysis.units.values_of_text(name, values, part))
         if not without:
-            return found
-        self._check_whole("the loss without each unit is")
+            return activity
+        self._check_unsilenced("the loss without each unit is")
 
         def seen(_: float, without: Array) -> None:
             if progress is not None:
-                progress(f"the loss without {np.isfinite(without).sum():,} of {found.units:,} units")
+                progress(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
 
         weights, part, stop = self._run.moment.weights, read[: analysis.losses.ABLATED], self._run.interrupts.asked
-        loss, held = analysis.losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
-        return replace(found, loss=loss, without=held)
+        loss, losses = analysis.losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
+        return replace(activity, loss=loss, without=losses)
 
     def feature(self, typed: str, *, progress: SearchProgress | None = None) -> Feature:
         """Return a feature of the training text: by its name, a class of the characters typed, or a number for each character.
@@ -590,13 +590,13 @@ class Queries:
         """
         typed, path = arguments.string("a feature", typed).strip(), Path(typed.strip()).expanduser()
         if path.suffix in (".npy", ".txt", ".csv") or (os.sep in typed and path.is_file()):
-            found = analysis.units.feature_of_file(path, self._corpus.text)
+            feature = analysis.units.feature_of_file(path, self._corpus.text)
         elif typed[:1] != "[" and _OPERATOR.search(typed) and (compiled := self._compiled(typed)) is not None:
-            found = self._feature_of(compiled, progress)
+            feature = self._feature_of(compiled, progress)
         else:
             return analysis.units.feature_of(typed)
         self._features = {**{name: None for name in self._features if name != typed}, typed: None}
-        return found
+        return feature
 
     def _compiled(self, typed: str) -> CompiledExpression | None:
         """Return an expression that reads a value; None for other characters, which are a class."""
@@ -617,13 +617,13 @@ class Queries:
         values = self._read(text, read, progress) if read else {}
         now = {name: values[name][:, None] if name in values else weights[name][None] for name in compiled.names}
         before = {name: np.concatenate([column[:1], column[:-1]]) if name in values else column for name, column in now.items()}
-        found = compiled.evaluate(compiled.moments(now, before, len(text)))
-        if found.shape[1:] not in ((), (1,)) or found.dtype.kind not in "biuf":
-            what = f"{found[0].size} numbers" if found.dtype.kind in "biuf" else "a character"
+        evaluated = compiled.evaluate(compiled.moments(now, before, len(text)))
+        if evaluated.shape[1:] not in ((), (1,)) or evaluated.dtype.kind not in "biuf":
+            contents = f"{evaluated[0].size} numbers" if evaluated.dtype.kind in "biuf" else "a character"
             name = self.program.writer.name(self.program.main_state)
             hint = f"a feature is one number, as in max(abs({name})); write [{compiled.source}] for the set of these characters"
-            raise TuiGruError(f"{compiled.source} is {what} for each character; {hint}")
-        numbers = np.broadcast_to(found.reshape(len(found), -1)[:, 0], len(text))
+            raise TuiGruError(f"{compiled.source} is {contents} for each character; {hint}")
+        numbers = np.broadcast_to(evaluated.reshape(len(evaluated), -1)[:, 0], len(text))
         return analysis.units.feature_of_numbers(compiled.source, "an expression", numbers, text)
 
     def influence(
@@ -640,10 +640,10 @@ class Queries:
         `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
         included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
         """
-        self._check_whole("influence is")
+        self._check_unsilenced("influence is")
         run, config = self._run, self.config
-        known = index_of(config.vocabulary)
-        chosen = None if character is None else known.get(arguments.string("the character", character))
+        indices = index_of(config.vocabulary)
+        chosen = None if character is None else indices.get(arguments.string("the character", character))
         if character is not None and chosen is None:
             raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
@@ -666,7 +666,7 @@ class Queries:
         Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
         that processes its rows independently. Raises `TuiGruError`.
         """
-        self._check_whole("influence is")
+        self._check_unsilenced("influence is")
         t = self.position.t if t is None else t
         return analysis.influence.influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
 
@@ -687,7 +687,7 @@ class Queries:
         `text` is by default the start of the training text. Raises `TuiGruError` for a model without a loss of characters or one
         that does not read each row forwards.
         """
-        self._check_whole("the memory is")
+        self._check_unsilenced("the memory is")
         read = self._corpus.text[: analysis.units.PROBED] if text is None else self._tokens(text)
         return analysis.influence.memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.asked)
 

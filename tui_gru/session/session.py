@@ -149,11 +149,11 @@ class Session(Queries):
 
     def snapshot(self) -> Snapshot:
         """Return everything that a screen draws of this moment, immutable."""
-        found = Snapshot.of(self._run, self.found)
+        snapshot = Snapshot.of(self._run, self.found)
         if self._silent is None:
-            return found
+            return snapshot
         try:
-            return found.without(self._silent, self._moment, self._run)
+            return snapshot.without(self._silent, self._moment, self._run)
         except TuiGruError as error:
             self.add_notice(f"{self._silent.written(self.program)} is no longer held at 0: {error}", warning=True)
             self.silence()
@@ -164,13 +164,13 @@ class Session(Queries):
 
         None at any other time, and for a batch that is only replayed, which is not on the way of the run.
         """
-        found = Snapshot.of_passing(self._run, self.found)
-        if self._silent is None or found is None or not found.has_arrays:
-            return found
+        snapshot = Snapshot.of_passing(self._run, self.found)
+        if self._silent is None or snapshot is None or not snapshot.has_arrays:
+            return snapshot
         with suppress(TuiGruError):  # said by `snapshot`, once the run has ended
-            moment = analysis.what_if.without_unit(self._run.timeline, found.moment, self._silent)
-            return found.without(self._silent, moment, self._run)
-        return found
+            moment = analysis.what_if.without_unit(self._run.timeline, snapshot.moment, self._silent)
+            return snapshot.without(self._silent, moment, self._run)
+        return snapshot
 
     def carry_over(self, state: State, marks: Marks) -> None:
         """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""
@@ -223,12 +223,12 @@ class Session(Queries):
         """
         run = self._run
         with run.verb():
-            before, here, level = run.state.stride, run.state.tick, check_level(level)
+            before, start, level = run.state.stride, run.state.tick, check_level(level)
             index = run.timeline.step_index(level)
             count = max(-FAR, min(FAR, arguments.integer("count", count)))
-            stride = before.onwards(level, here, count)
+            stride = before.onwards(level, start, count)
             target, cut = stride.target(index, count)
-            memory = before if cut and target == here else stride.with_steps(count, target, cut)
+            memory = before if cut and target == start else stride.with_steps(count, target, cut)
             with run.under_way():
                 if run.stops.active(run.state.stops):
                     run.walk(target, progress)
@@ -236,7 +236,7 @@ class Session(Queries):
                     run.go(target, progress, memory)
             reached = run.state.tick
             if reached != target:
-                memory = before if reached == here else stride.with_steps(count, reached, True)
+                memory = before if reached == start else stride.with_steps(count, reached, True)
             if run.state.stride is not memory:
                 run.update(stride=memory)
         return run.position
@@ -251,20 +251,20 @@ class Session(Queries):
         direction, left, interrupts = 1 if count > 0 else -1, min(abs(count), FAR), run.interrupts.count
         with run.verb():
             while left and run.interrupts.count == interrupts:
-                here, before = run.state.tick, run.state.stride
-                index, stride = run.timeline.step_index(level), before.onwards(level, here, direction)
+                start, before = run.state.tick, run.state.stride
+                index, stride = run.timeline.step_index(level), before.onwards(level, start, direction)
                 many = 1 if before.cut else max(1, stride.whole(index, direction, left))
                 target, _ = stride.target(index, direction * many)
                 self.step(level, direction * many, progress=progress)
                 reached = run.state.tick
-                if many > 1 and reached not in (here, target):  # a stop, at the end of one of these steps or inside one
+                if many > 1 and reached not in (start, target):  # a stop, at the end of one of these steps or inside one
                     many = stride.steps_to(index, direction, many, reached)
                     at, _ = stride.target(index, direction * many)
                     memory = stride.with_steps(direction * many, at, False)
                     if at != reached:
                         many, memory = many + 1, memory.with_steps(direction, reached, True)
                     run.update(stride=memory)
-                elif (reached, run.state.stride) == (here, before):  # nor would the others lead anywhere
+                elif (reached, run.state.stride) == (start, before):  # nor would the others lead anywhere
                     break
                 left -= many
         return run.position
@@ -313,12 +313,12 @@ class Session(Queries):
             ticks = {program.tick_of(line, t) for t in range(program.seq_length)} - {None}
             if not ticks:
                 raise TuiGruError(f"there is no line that computes {line!r}")
-            here, N, place = run.state.tick, program.ticks, run.timeline.place
-            following = here // N + 1
+            current, N, place = run.state.tick, program.ticks, run.timeline.place
+            following = current // N + 1
             while following in program.config.source.without_gradients:
                 following += 1
-            executions = [batch * N + k for batch in (here // N, following) for k in ticks if k is not None]
-            later = [tick for tick in executions if tick > here and place(tick) == tick]
+            executions = [batch * N + k for batch in (current // N, following) for k in ticks if k is not None]
+            later = [tick for tick in executions if tick > current and place(tick) == tick]
             if not later:
                 raise TuiGruError("learning is off, so this line is not executed; turn learning on first")
             with run.writing(progress), run.under_way():
@@ -375,12 +375,12 @@ class Session(Queries):
         with run.verb():
             last = timeline.computed if timeline.memory.numbers is not None else self.newest.number
             with run.under_way():
-                found = first_not_finite(timeline, last, run.monitor(None, progress))
-                if found is not None:
-                    run.move_to(run.state.branches, timeline.place(found.tick))
-            words = finite_answer(self.config.source) if found is None else found.sentence(run.program)
-            run.notice = Notice(words, warning=found is not None)
-        return found is not None
+                first = first_not_finite(timeline, last, run.monitor(None, progress))
+                if first is not None:
+                    run.move_to(run.state.branches, timeline.place(first.tick))
+            words = finite_answer(self.config.source) if first is None else first.sentence(run.program)
+            run.notice = Notice(words, warning=first is not None)
+        return first is not None
 
     def prefetch(self) -> None:
         """In a recording, compute the next step in a thread while the user looks at the current one, after steps forward.
@@ -678,7 +678,7 @@ class Session(Queries):
         The sample is stored in the session; if interrupted, the characters drawn so far. Raises `TuiGruError` for invalid
         arguments, such as more than `LONGEST_SAMPLE` characters.
         """
-        self._check_whole("samples are")
+        self._check_unsilenced("samples are")
         arguments.callback("progress", progress)
         from tui_gru.engine.sampling import sample_text
 

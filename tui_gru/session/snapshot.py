@@ -124,15 +124,15 @@ class Snapshot:
         timeline, source, branches = run.timeline, state.config.source, state.branches
         trains = source.can(Ability.TRAIN)
         segment = timeline.segment_at(state.tick)
-        known = run.program.last_loss(branches.newest) + 1  # the number of batches, from the first on, whose loss is known
+        count = run.program.last_loss(branches.newest) + 1  # the number of batches, from the first on, whose loss is known
         if source.numbers is not None or not source.can(Ability.LOSS):
-            known = state.config.num_batches if source.can(Ability.LOSS) else 0
+            count = state.config.num_batches if source.can(Ability.LOSS) else 0
         return cls(
             state=state,
             moment=moment,
             corpus=segment.trainer.corpus,
             settings=segment.settings,
-            losses=ScalarSeries(timeline, "loss", known),
+            losses=ScalarSeries(timeline, "loss", count),
             newest=timeline.position(branches.newest) if trains or run.end is None else run.end,
             last=run.end,
             forks=run.tree.of(branches),

@@ -77,19 +77,19 @@ class Interrupts:
             raise TuiGruError(message)
 
     def monitors(
-        self, message: str, progress: SearchProgress | None, said: Callable[[int], Position | str] | None = None
+        self, message: str, progress: SearchProgress | None, in_words: Callable[[int], Position | str] | None = None
     ) -> tuple[Monitor, Callable[[str], None]]:
         """Return what an analysis calls with each replayed batch and between its parts; both raise `TuiGruError` if interrupted.
 
-        `said` returns what is reported to `progress` of a batch.
+        `in_words` returns what is reported to `progress` of a batch.
         """
 
         arguments.callback("progress", progress)
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             self.check(message)
-            if progress is not None and said is not None:
-                progress(said(batch))
+            if progress is not None and in_words is not None:
+                progress(in_words(batch))
             return False
 
         def between(words: str) -> None:
@@ -188,7 +188,7 @@ class StopCache:
         """Return the hit counts of the breakpoints that stop only at some of their hits, as far as they have been counted."""
         keys = {self.resolved(stop).key for stop in state.stops.breakpoints if stop.hits}
         counts = {key: self.hits.of(state.timeline, key) for key in sorted(keys)}
-        return {key: each for key, each in counts.items() if each.tested}
+        return {key: hits for key, hits in counts.items() if hits.tested}
 
 
 # ------------------------------------------------------------------------------
@@ -216,7 +216,9 @@ class Run:
         self.tree = BranchTree()
         self.recorder = SessionRecorder(self._state_to_write, lambda words: self.say(words, warning=True))
         self._updating = RLock()
-        self._told = False  # whether it was said that the run amplifies the difference to the machine that recorded it
+        self._warned_of_amplified = (
+            False  # whether it was said that the run amplifies the difference to the machine that recorded it
+        )
 
     @property
     def timeline(self) -> Timeline:
@@ -267,7 +269,11 @@ class Run:
             with self.recorder.verb():
                 yield
         finally:
-            if not self._told and self.timeline.memory.by_size.amplified is not None and (notice := self.on_machines()) is not None:
+            if (
+                not self._warned_of_amplified
+                and self.timeline.memory.by_size.amplified is not None
+                and (notice := self.on_machines()) is not None
+            ):
                 self.say(notice.text, warning=notice.warning)
 
     @contextmanager
@@ -282,12 +288,12 @@ class Run:
     @contextmanager
     def leaving(self) -> Iterator[None]:
         """Store the place before a jump, so that `'` jumps back to it, unless the jump ends at the same place."""
-        here = self.state.branch, self.state.tick
+        place = self.state.branch, self.state.tick
         try:
             yield
         finally:
-            if (self.state.branch, self.state.tick) != here:
-                self.update(left=here)
+            if (self.state.branch, self.state.tick) != place:
+                self.update(left=place)
 
     def stop(self, event: StopEvent) -> None:
         """Record the event that stopped the run, also as a hit of the current branch, and put its message first."""
@@ -301,7 +307,7 @@ class Run:
     def on_machines(self) -> Notice | None:
         """Return the message on the machine that recorded the run, if it was another."""
         report = self.timeline.report
-        self._told = report is not None and report.warning
+        self._warned_of_amplified = report is not None and report.warning
         return None if report is None else Notice(report.sentence, report.warning)
 
     def watched(self) -> Sequence[Watched]:
@@ -353,11 +359,11 @@ class Run:
 
     def change(self, settings: TrainingSettings, action: JournalEntry) -> None:
         """Apply a change at the position. In the past, this forks a branch, which copies the hits and log lines up to there."""
-        source, here = self.state.branch, self.position
-        timeline = self.timeline.changed(here, settings, action)
-        self.move_to(self.state.branches.changed(timeline, here.tick), here.tick)
+        source, position = self.state.branch, self.position
+        timeline = self.timeline.changed(position, settings, action)
+        self.move_to(self.state.branches.changed(timeline, position.tick), position.tick)
         if self.state.branch != source:
-            self.update(**by_branch.taken_over(self.state, source, self.state.branch, here.tick))
+            self.update(**by_branch.taken_over(self.state, source, self.state.branch, position.tick))
 
     # Running to a tick, or to a stop before it
 
@@ -366,9 +372,9 @@ class Run:
 
         If a run backwards is interrupted, the position does not change. `stride` is the step memory if `tick` itself is reached.
         """
-        here, end, timeline, goal = self.state.tick, self.end, self.timeline, tick
+        start, end, timeline, goal = self.state.tick, self.end, self.timeline, tick
         tick = timeline.place(tick if end is None else min(tick, end.tick))
-        forwards, checked = tick > here, None
+        forwards, checked = tick > start, None
         watch = self.watch(forwards)
         tick, _ = _before_trouble(watch, tick)
         monitor = self.monitor(watch, progress, arrives=True)
@@ -377,7 +383,7 @@ class Run:
         # The moment is computed before the state changes, so that an interrupt, or an error in a replay, leaves the position as it
         # was. Backwards, a replay that was stopped half way has reached no place that was asked for.
         reached = timeline.moment(tick, monitor).position.tick
-        if reached == tick or reached > here:
+        if reached == tick or reached > start:
             reached, trouble = _before_trouble(watch, reached)
             self._arrive(reached, trouble or (checked if reached == tick else None), stride if reached == goal else None)
 
@@ -386,11 +392,11 @@ class Run:
         end = self.end
         tick = self.timeline.place(tick if end is None else min(tick, end.tick))
         with self.writing():
-            found = self._go_to_stop(tick, progress)
-            if found is None or not (found.by or found.broken_off):
+            reached = self._go_to_stop(tick, progress)
+            if reached is None or not (reached.by or reached.broken_off):
                 self.go(tick, progress)
-            elif found.broken_off and found.tick > self.state.tick:  # an interrupted step back does not change the position
-                self.stop_at(found.tick)
+            elif reached.broken_off and reached.tick > self.state.tick:  # an interrupted step back does not change the position
+                self.stop_at(reached.tick)
 
     def run_on(self, tick: int, progress: SearchProgress | None) -> bool:
         """Run to the first stop on the way to `tick`: True. To `tick` itself, or to where it is interrupted: False.
@@ -398,14 +404,14 @@ class Run:
         Raises `ConditionError` at the place where a condition cannot be evaluated.
         """
         with self.under_way(), self.writing():
-            found = self._go_to_stop(tick, progress)
-            if found is None:
+            reached = self._go_to_stop(tick, progress)
+            if reached is None:
                 self.go(tick, progress)
                 return self.stopped_by is not None
-            if found.broken_off or not found.by:
-                self.stop_at(found.tick)
-            if found.error is not None and self.state.tick == found.tick:
-                raise found.error
+            if reached.broken_off or not reached.by:
+                self.stop_at(reached.tick)
+            if reached.error is not None and self.state.tick == reached.tick:
+                raise reached.error
         return self.stopped_by is not None
 
     def search(self, condition: str, forwards: bool, progress: SearchProgress | None) -> bool:
@@ -420,54 +426,54 @@ class Run:
         timeline, hits = self.timeline, self.stops.hits.of(self.timeline, temporary.key)
         counter = HitCounter(temporary, timeline, hits, scalars_of(timeline), stops_runs=True)
         self.update(last_condition=condition)
-        here, end = self.state.tick, self.end
-        goal = 0 if not forwards else self.timeline.place(FAR) if end is None else max(here, end.tick)
+        start, end = self.state.tick, self.end
+        goal = 0 if not forwards else self.timeline.place(FAR) if end is None else max(start, end.tick)
         with self.leaving():
             with self.writing(progress), self.under_way():
-                found = self._find([counter], goal, forwards, progress)
-                self.stop_at(found.tick)
-            if found.by and self.state.tick == found.tick:
-                if found.error is not None:
-                    raise found.error
-                self.stop(StopEvent(found.tick, "condition"))
+                reached = self._find([counter], goal, forwards, progress)
+                self.stop_at(reached.tick)
+            if reached.by and self.state.tick == reached.tick:
+                if reached.error is not None:
+                    raise reached.error
+                self.stop(StopEvent(reached.tick, "condition"))
         return self.stopped_by is not None and self.stopped_by.cause == "condition"
 
     def _go_to_stop(self, tick: int, progress: SearchProgress | None) -> SearchEnd | None:
         """Search for the first stop on the way to `tick`, and go there if there is one. None if there is no stop to test."""
-        here, N, stops, timeline = self.state.tick, self.program.ticks, self.state.stops, self.timeline
-        forwards = tick > here
+        start, N, stops, timeline = self.state.tick, self.program.ticks, self.state.stops, self.timeline
+        forwards = tick > start
         # A run forwards may stop at its goal. One backwards tests the places before the position down to the goal itself, because a
         # stop at the position was where the run before it ended.
-        after, upto = (here, tick) if forwards else (max(tick - 1, 0), here - 1)
+        after, upto = (start, tick) if forwards else (max(tick - 1, 0), start - 1)
         tested = [
-            each for each in self.stops.active(stops) if (forwards or each.log is None) and each.tested_between(after, upto, N)
+            stop for stop in self.stops.active(stops) if (forwards or stop.log is None) and stop.tested_between(after, upto, N)
         ]
-        if not tested or tick == here:
+        if not tested or tick == start:
             return None
-        counters = [self.stops.counter(each, timeline) for each in tested]
+        counters = [self.stops.counter(stop, timeline) for stop in tested]
         try:
-            found = self._find(counters, tick, forwards, progress)
+            reached = self._find(counters, tick, forwards, progress)
         except BaseException:
             self.stops.forget_counters()
             raise
-        if found.by:
-            self.stop_at(found.tick, found)
-        return found
+        if reached.by:
+            self.stop_at(reached.tick, reached)
+        return reached
 
     def _find(self, counters: Sequence[HitCounter], tick: int, forwards: bool, progress: SearchProgress | None) -> SearchEnd:
         """Find the first hit on the way to `tick`, or the place where the run ends. Checks the batches as well, if enabled."""
         from tui_gru.debugger.search import StopSearch
 
-        here, timeline = self.state.tick, self.timeline
-        checks = self.checks.watch(timeline, here, None) if forwards else None
+        start, timeline = self.state.tick, self.timeline
+        checks = self.checks.watch(timeline, start, None) if forwards else None
         find = StopSearch(timeline, counters, either(self.monitor(self.watch(forwards), progress), checks))
-        found = find.forward(here, tick) if forwards else find.back(here, tick)
+        reached = find.forward(start, tick) if forwards else find.back(start, tick)
         if checks is None:
-            return found
-        upto, event = self._checked_whole(checks, found.tick)
+            return reached
+        upto, event = self._checked_batches(checks, reached.tick)
         if event is not None:
             self.stop(event)
-        return found if upto == found.tick else replace(found, tick=upto, by=(), broken_off=True)
+        return reached if upto == reached.tick else replace(reached, tick=upto, by=(), broken_off=True)
 
     def _checked(self, tick: int, monitor: Monitor) -> tuple[int, StopEvent | None]:
         """Check every batch that ends on the way to `tick`. Returns `tick`, or the end of the batch that stops the run, and why."""
@@ -486,7 +492,7 @@ class Run:
             tick = min(tick, timeline.end_of(reached))
         return tick, self.checks.note(checks, timeline, tick)
 
-    def _checked_whole(self, checks: CheckWatch, tick: int) -> tuple[int, StopEvent | None]:
+    def _checked_batches(self, checks: CheckWatch, tick: int) -> tuple[int, StopEvent | None]:
         """Check the batches that a search to `tick` has skipped. Returns `tick`, or the end of the first that differs, and why."""
         timeline = self.timeline
         for batch in checks.missed(tick):
@@ -497,14 +503,14 @@ class Run:
                 break
         return tick, self.checks.note(checks, timeline, tick)
 
-    def stop_at(self, tick: int, found: SearchEnd | None = None) -> None:
-        """Go to where a search ended, or to an earlier number that is not finite. `found` is the hit that stopped it, if any."""
+    def stop_at(self, tick: int, hit: SearchEnd | None = None) -> None:
+        """Go to where a search ended, or to an earlier number that is not finite. `hit` is what stopped it, if any."""
         reached, event = _before_trouble(self.watch(tick > self.state.tick), tick)
         self._arrive(reached, event)
-        if found is not None and reached == tick:
+        if hit is not None and reached == tick:
             from tui_gru.debugger.search import end_message
 
-            self.stop(StopEvent(tick, "breakpoint", Notice(end_message(found, self.timeline), warning=found.error is not None)))
+            self.stop(StopEvent(tick, "breakpoint", Notice(end_message(hit, self.timeline), warning=hit.error is not None)))
 
     def _arrive(self, tick: int, event: StopEvent | None, stride: StepMemory | None = None) -> None:
         """Set the position on the current branch, and record the event that stopped the run, if any."""
@@ -544,13 +550,13 @@ class Run:
     def _write(self, before: int, progress: SearchProgress | None) -> None:
         from tui_gru.debugger.search import lines_between, merged_log
 
-        here, old = self.state.tick, self.state.log.get(self.state.branch, ())
-        active = [each for each in self.stops.active(self.state.stops) if each.log is not None]
-        tested = [each for each in active if each.tested_between(before, here, self.program.ticks)]
-        lines = lines_between(tested, self.timeline, self.stops.hits, before, here, self.monitor(None, progress))
+        end, old = self.state.tick, self.state.log.get(self.state.branch, ())
+        active = [stop for stop in self.stops.active(self.state.stops) if stop.log is not None]
+        tested = [stop for stop in active if stop.tested_between(before, end, self.program.ticks)]
+        lines = lines_between(tested, self.timeline, self.stops.hits, before, end, self.monitor(None, progress))
         recorded = []  # lines with the numbers of another machine, where this one would write others
         if not self.timeline.last.own:
-            same = {stop.id for stop in self.state.stops.breakpoints if stop in self.first_stops}
+            same = {b.id for b in self.state.stops.breakpoints if b in self.first_stops}
             exact, position = self.timeline.is_exact, self.timeline.position
             recorded = [line for line in old if line.id in same and not exact(position(line.tick).number)]
         self.update(**by_branch.with_log(self.state, merged_log(old, [*lines, *recorded])))

@@ -50,8 +50,8 @@ def from_json(text: str) -> Any:
         raise ValueError("is nested too deeply") from None
     level = [value]
     for _ in range(MOST_DEPTH):
-        items = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list)))
-        level = [item for each in items for item in each if isinstance(item, (dict, list))]
+        contents = (nested.values() if isinstance(nested, dict) else nested for nested in level if isinstance(nested, (dict, list)))
+        level = [item for content in contents for item in content if isinstance(item, (dict, list))]
     if level:
         raise ValueError("is nested too deeply")
     return value
@@ -157,8 +157,8 @@ def missing(path: Path) -> SessionMissingError:
     return SessionMissingError(f"there is no file {path}; check the name")
 
 
-def damaged(path: Path, what: str) -> DamagedSessionError:
-    return DamagedSessionError(f"{path} is damaged at {what}; go back to a copy of the file")
+def damaged(path: Path, part: str) -> DamagedSessionError:
+    return DamagedSessionError(f"{path} is damaged at {part}; go back to a copy of the file")
 
 
 def in_use(path: Path) -> SessionInUseError:
@@ -271,7 +271,7 @@ def readable(path: Path, *, with_index: bool = True) -> Iterator[tuple[Path, str
 
     `with_index`: the log and its index may be read as they are; otherwise SQLite takes a damaged log for one in use.
     """
-    log, index = _beside(path, LOG), _beside(path, INDEX)
+    log, index = _companion(path, LOG), _companion(path, INDEX)
     if is_recorded(path):
         yield path, "ro"
     elif not _in_wal_mode(path) or not _has_entries(log):
@@ -284,7 +284,7 @@ def readable(path: Path, *, with_index: bool = True) -> Iterator[tuple[Path, str
         with TemporaryDirectory(prefix="tui-gru-") as folder:
             copy = Path(folder, path.name)
             shutil.copyfile(path, copy)
-            shutil.copyfile(log, _beside(copy, LOG))
+            shutil.copyfile(log, _companion(copy, LOG))
             yield copy, "ro"
 
 
@@ -293,7 +293,7 @@ def is_recorded(path: Path) -> bool:
     if inode_of(path) in recorded_here:  # do not open the index: closing it would release the locks of this process
         return True
     try:
-        with _beside(path, INDEX).open("r+b") as index:
+        with _companion(path, INDEX).open("r+b") as index:
             return not _can_lock(index.fileno())
     except OSError:
         return False
@@ -309,7 +309,7 @@ def other_name(path: Path) -> Path | None:
 def left_at(path: Path) -> int:
     """Return the time, in microseconds since 1970, at which the log of a session was last written that was not closed, since its
     process was killed; 0 if there is none. The log itself can be large, and is not read."""
-    log = _beside(path, LOG)
+    log = _companion(path, LOG)
     try:
         return log.stat().st_mtime_ns // 1000 if _has_entries(log) and not is_recorded(path) else 0
     except OSError:  # it was closed at this moment
@@ -318,50 +318,50 @@ def left_at(path: Path) -> int:
 
 def log_of(path: Path) -> Path:
     """Return the path of the log of a database."""
-    return _beside(path, LOG)
+    return _companion(path, LOG)
 
 
 def sizes(path: Path) -> tuple[int, int]:
     """Return the sizes of a database and of its log, in bytes."""
-    log = _beside(path, LOG)
+    log = _companion(path, LOG)
     return path.stat().st_size, log.stat().st_size if log.exists() else 0
 
 
 def has_lost_log(path: Path) -> bool:
     """Return True if the database was written with a log that is missing: it was copied without the log, or the log was deleted."""
-    if is_recorded(path) or not _in_wal_mode(path) or _has_entries(_beside(path, LOG)):
+    if is_recorded(path) or not _in_wal_mode(path) or _has_entries(_companion(path, LOG)):
         return False
     from tui_gru.storage.log_damage import frames_indexed
 
-    indexed = frames_indexed(_beside(path, INDEX))
+    indexed = frames_indexed(_companion(path, INDEX))
     return indexed is None or indexed[0] > 0  # otherwise the process was killed before the first change
 
 
 def log_damage(path: Path) -> LogDamage | None:
     """Return what is known of the changes that SQLite does not read from the log of a crashed session, because it is damaged."""
-    log = _beside(path, LOG)
+    log = _companion(path, LOG)
     if not _has_entries(log) or is_recorded(path) or not _in_wal_mode(path):
         return None
     from tui_gru.storage.log_damage import damage_of
 
-    return damage_of(path, log, _beside(path, INDEX))
+    return damage_of(path, log, _companion(path, INDEX))
 
 
 def copy_aside(path: Path) -> Path:
     """Copy the files of a database to the first free name such as `math.tui-gru.damaged`, and return it."""
     n, to = 1, path.with_name(f"{path.name}.damaged")
-    while any(os.path.lexists(_beside(to, end)) for end in ("", LOG, INDEX)):
+    while any(os.path.lexists(_companion(to, end)) for end in ("", LOG, INDEX)):
         n += 1
         to = path.with_name(f"{path.name}.damaged-{n}")
     try:
         for end in ("", LOG, INDEX):
-            if _beside(path, end).exists():
-                shutil.copyfile(_beside(path, end), _beside(to, end))
-                synchronise(_beside(to, end))
+            if _companion(path, end).exists():
+                shutil.copyfile(_companion(path, end), _companion(to, end))
+                synchronise(_companion(to, end))
     except BaseException:
         for end in ("", LOG, INDEX):
             with suppress(OSError):
-                _beside(to, end).unlink(missing_ok=True)
+                _companion(to, end).unlink(missing_ok=True)
         raise
     return to
 
@@ -369,12 +369,12 @@ def copy_aside(path: Path) -> Path:
 def has_foreign_log(path: Path) -> bool:
     """Return True if there is a log next to a closed database: it belongs to another file, and SQLite would merge it into this
     one."""
-    return _has_entries(_beside(path, LOG)) and not is_recorded(path) and not _in_wal_mode(path)
+    return _has_entries(_companion(path, LOG)) and not is_recorded(path) and not _in_wal_mode(path)
 
 
 def put_foreign_log_aside(path: Path) -> None:
     if has_foreign_log(path):
-        log = _beside(path, LOG)
+        log = _companion(path, LOG)
         log.rename(log.with_name(f"{log.name}-{os.urandom(4).hex()}"))
 
 
@@ -405,7 +405,7 @@ def inode_of(path: Path) -> Inode:
     return status.st_dev, status.st_ino
 
 
-def _beside(path: Path, end: str) -> Path:
+def _companion(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
@@ -598,8 +598,8 @@ class SessionFile:
 
         Returns the number of arrays left under each key.
         """
-        found = self._connection.execute("SELECT key, at FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
-        removed = [(key, at) for key, at in found.fetchall() if at not in keep.get(key, ())]
+        rows = self._connection.execute("SELECT key, at FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
+        removed = [(key, at) for key, at in rows.fetchall() if at not in keep.get(key, ())]
         self._connection.executemany("DELETE FROM arrays WHERE key = ? AND at = ?", removed)
         return dict(self._connection.execute("SELECT key, COUNT(*) FROM arrays WHERE key GLOB ? || '*' GROUP BY key", (prefix,)))
 

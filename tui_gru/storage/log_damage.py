@@ -145,8 +145,8 @@ def damage_of(path: Path, log_path: Path, index: Path) -> LogDamage | None:
     log = _Log(data, page)
     rest = log.frames[log.committed :]
     fitting = [frame for frame in rest if frame.fits(log.salts)]
-    ends, found = [frame for frame in fitting if frame.size], frames_indexed(index)
-    indexed = found[0] if found is not None and found[1] == log.salts else None
+    ends, index_entry = [frame for frame in fitting if frame.size], frames_indexed(index)
+    indexed = index_entry[0] if index_entry is not None and index_entry[1] == log.salts else None
     if indexed is not None and log.committed >= indexed and log.is_sound and log.starts and ends == fitting[-1:]:
         ends = []  # the last frame was being written over an old one when the process ended
     is_lost = (
@@ -168,9 +168,9 @@ def frames_indexed(index: Path) -> tuple[int, bytes] | None:
         return None
     if first != second or len(first) < INDEX_HEADER.size:
         return None
-    version, _, _, is_begun, _, _, frames, *_, own, one, two = INDEX_HEADER.unpack(first)
+    version, _, _, is_begun, _, _, frames, *_, salts, one, two = INDEX_HEADER.unpack(first)
     is_sound = _chained((0, 0), *_sums(first[:40], NATIVE), 5) == (one, two)
-    return (int(frames), bytes(own)) if version == VERSION and is_begun and is_sound else None
+    return (int(frames), bytes(salts)) if version == VERSION and is_begun and is_sound else None
 
 
 # SQLite's checksum: for each pair of words, first += word + second, then second += next word + first, modulo 2**32. It is linear,
@@ -199,5 +199,5 @@ def _sums(data: bytes, big: bool) -> Checksum:
 
 def _chained(before: Checksum, first: int, second: int, pairs: int) -> Checksum:
     """Return the checksum after a number of pairs of words, whose own sums are `first` and `second`."""
-    a, b, d = (int(each[0]) for each in _powers(pairs))
+    a, b, d = (int(power[0]) for power in _powers(pairs))
     return (a * before[0] + b * before[1] + first) & 0xFFFFFFFF, (b * before[0] + d * before[1] + second) & 0xFFFFFFFF

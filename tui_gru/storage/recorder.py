@@ -140,8 +140,8 @@ class SessionRecorder:
     def owns(self, path: FilePath) -> bool:
         """Return True if the session was read from the file `path`, saved to it, or is recorded to it."""
         opened = self.opened_from
-        own = self._saved | (set() if opened is None else {os.path.realpath(opened)})
-        return self.records_to(path) or os.path.realpath(path) in own
+        paths = self._saved | (set() if opened is None else {os.path.realpath(opened)})
+        return self.records_to(path) or os.path.realpath(path) in paths
 
     def records_to(self, path: FilePath) -> bool:
         """Return True if `path`, or the target of a link, is the file that the session is recorded to."""

@@ -283,21 +283,21 @@ class StateWriter:
         self._kept: tuple[Any, ...] | None = None  # the fields from which the fact `kept` in the file was computed
         self._verb: State | None = None  # the state after the last verb
         self._counted: int | None = None
-        self._here: HereFact | None = None  # without the time
+        self._place_fact: HereFact | None = None  # without the time
         self._grown: set[HistorySegment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
         """Update the file to this state, in one transaction. After an error, the writer must not be used again."""
         with file.transaction():
-            before, whole = file.changes, not self._lengths
-            if whole:
+            before, is_complete = file.changes, not self._lengths
+            if is_complete:
                 file.clear()
                 self._write_run(file, state)
                 self._spacing = self._first_spacing(state)
             for branch in self._branches(state):
                 self._write_segments(file, branch.timeline.last)
             for segment in self._grown | {state.branches.timeline.last}:
-                self._write_history(file, segment, whole=whole)
+                self._write_history(file, segment, is_complete=is_complete)
             self._grown = {state.branches.timeline.last}
             self._write_changes(file, "done", state.branches.done)
             self._write_changes(file, "undone", state.branches.undone)
@@ -314,7 +314,7 @@ class StateWriter:
 
     def _write_kept(self, file: SessionFile, state: State, verb: State) -> None:
         fields = (state.kept, *(getattr(state, entry.field) for entry in ENTRIES.values()))
-        if self._kept is None or any(now is not before for now, before in zip(fields, self._kept, strict=True)):
+        if self._kept is None or any(new is not old for new, old in zip(fields, self._kept, strict=True)):
             self._put(file, "kept", kept_of(state, verb))
         self._kept, self._verb = fields if verb is state else None, verb
 
@@ -328,9 +328,9 @@ class StateWriter:
     def _write_run(self, file: SessionFile, state: State) -> None:
         timeline = state.branches.timeline
         source, memory = state.config.source, timeline.memory
-        here = memory.here or Machine(this_machine(), fingerprint(timeline.beginning.record(0)[1].as_computed()))
-        machines = memory.machines or (here,)
-        self._numbers_of = {None: machines.index(here), **{machine: i for i, machine in enumerate(machines)}}
+        current = memory.here or Machine(this_machine(), fingerprint(timeline.beginning.record(0)[1].as_computed()))
+        machines = memory.machines or (current,)
+        self._numbers_of = {None: machines.index(current), **{machine: i for i, machine in enumerate(machines)}}
         imported = source if isinstance(source, Imported) else None
         recording = None if imported is None or imported.identity is None else imported.identity()
         run = RunFact(
@@ -355,13 +355,13 @@ class StateWriter:
         branches = state.branches
         place = None if state.config.source.can(Ability.TEXT) else last_place(state)
         done, undone = len(branches.done), len(branches.undone)
-        here = HereFact(
+        place_fact = HereFact(
             state.tick, branches.current, branches.newest, state.stride, state.stop_on_nan, done, undone, self._counted, 0, place
         )
-        if changed or here != self._here:
+        if changed or place_fact != self._place_fact:
             self.written = min(max(now(), self.written + 1), LATEST)
-            self._put(file, "here", replace(here, written=self.written))
-            self._here = here
+            self._put(file, "here", replace(place_fact, written=self.written))
+            self._place_fact = place_fact
 
     def _write_branches(self, file: SessionFile, branches: Branches) -> None:
         """Write the branches. The newest tick of the current one is in `here`, so that a step does not write all branches again."""
@@ -401,7 +401,7 @@ class StateWriter:
         self._lengths[segment.number] = 0
         self._grown.add(segment)
 
-    def _write_history(self, file: SessionFile, segment: HistorySegment, *, whole: bool) -> None:
+    def _write_history(self, file: SessionFile, segment: HistorySegment, *, is_complete: bool) -> None:
         number, length = segment.number, segment.checkpoints.length
         written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
         if written < length:
@@ -410,15 +410,15 @@ class StateWriter:
             self._lengths[number] = length
         runs = segment.machines or ((segment.first_batch, None),)
         self._machines[number] = tuple((batch, self._numbers_of[machine]) for batch, machine in runs)
-        self._write_checkpoints(file, segment, whole=whole)
+        self._write_checkpoints(file, segment, is_complete=is_complete)
         if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
             self._write_size(file, number)
 
-    def _write_checkpoints(self, file: SessionFile, segment: HistorySegment, *, whole: bool) -> None:
+    def _write_checkpoints(self, file: SessionFile, segment: HistorySegment, *, is_complete: bool) -> None:
         """Write the new checkpoints of a segment. If the file would have too many, every second one is removed, as in memory.
 
         A long run keeps the user waiting with its end, so nothing is written that is removed at once; and of many new ones, unless
-        the `whole` session is written, every second or fourth …: the batches between are replayed once the file is opened again.
+        the session `is_complete`, every second or fourth …: the batches between are replayed once the file is opened again.
         """
         checkpoints, number = segment.checkpoints, segment.number
         _, last = self._checkpoints.get(number, _NONE)
@@ -426,7 +426,7 @@ class StateWriter:
         if not (batches := checkpoints.batches_after(last)):
             return
         row = next(checkpoints.after(last))[1]
-        at_once = len(batches) if whole else _most(row, AT_ONCE, BYTES_AT_ONCE)
+        at_once = len(batches) if is_complete else _most(row, AT_ONCE, BYTES_AT_ONCE)
 
         def due() -> Sequence[int]:
             new, spacing = batches, self._spacing
@@ -441,8 +441,10 @@ class StateWriter:
             self._thin(file, self._spacing * 2)
             new = due()
         if new:
-            dtype, wanted = segment.trainer.config.dtype, set(new)
-            rows = ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in checkpoints.after(last) if batch in wanted)
+            dtype, due_batches = segment.trainer.config.dtype, set(new)
+            rows = (
+                (batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in checkpoints.after(last) if batch in due_batches
+            )
             file.put_arrays(f"checkpoints/{number}", rows)
             self._checkpoints[number] = self._checkpoints.get(number, _NONE)[0] + len(new), new[-1]
 
@@ -467,9 +469,9 @@ class StateWriter:
         left = file.thin_arrays("checkpoints/", spacing, {f"checkpoints/{number}": fixed for number, fixed in self._fixed.items()})
         self._spacing = spacing
         for number, (count, last) in self._checkpoints.items():
-            now = left.get(f"checkpoints/{number}", 0)
-            if now != count:
-                self._checkpoints[number] = now, last
+            count_left = left.get(f"checkpoints/{number}", 0)
+            if count_left != count:
+                self._checkpoints[number] = count_left, last
                 self._write_size(file, number)
 
     def _write_size(self, file: SessionFile, number: int) -> None:
@@ -487,25 +489,25 @@ class StateWriter:
 
     def _write_samples(self, file: SessionFile, samples: Sequence[Sample]) -> None:
         newest = max(self._samples.values(), default=-1)
-        known = {sample: self._samples[sample] for sample in samples if sample in self._samples}
+        numbers = {sample: self._samples[sample] for sample in samples if sample in self._samples}
         for sample in samples:
-            if sample not in known:
+            if sample not in numbers:
                 newest += 1
-                known[sample] = newest
+                numbers[sample] = newest
                 file.put_arrays(f"sample/{newest}", [(0, _pack_sample(sample))])
-        for sample in self._samples.keys() - known.keys():
+        for sample in self._samples.keys() - numbers.keys():
             file.drop_arrays(f"sample/{self._samples[sample]}")
-        self._samples = known
-        self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
+        self._samples = numbers
+        self._put(file, "samples", [_sample_fact(sample, numbers[sample]) for sample in samples])
 
     def _write_hit_counts(self, file: SessionFile, state: State) -> None:
         if not state.hit_counts:
             return
         self._counted = state.branches.timeline.last.number
-        doubtful = [each.failed(0, len(each.known_counts)) for each in state.hit_counts.values()]
+        doubtful = [hits.failed(0, len(hits.known_counts)) for hits in state.hit_counts.values()]
         self._put(file, "counts", CountsFact(tuple(state.hit_counts), tuple(map(tuple, doubtful))))
         file.drop_arrays("counts")
-        counts = (pack({"counts": each.known_counts, **each.places}) for each in state.hit_counts.values())
+        counts = (pack({"counts": hits.known_counts, **hits.places}) for hits in state.hit_counts.values())
         file.put_arrays("counts", enumerate(counts))
 
 
@@ -595,26 +597,26 @@ class _SessionReader:
                 f"{run.ticks:,} lines, and in this one {self._program.ticks:,}; open it with that version"
             )
         first = Machine(run.machine, run.first_batch)
-        self._machines = [first] if run.machines is None else [Machine(*each) for each in run.machines]
+        self._machines = [first] if run.machines is None else [Machine(*machine) for machine in run.machines]
         self._require(self._machines[:1] == [first], "run")
         self._segments: dict[int, HistorySegment] = {}
 
     def state(self) -> tuple[State, list[str]]:
-        here: HereFact = self._fact("here", HereFact)
-        branches = self._branches(here)
+        place: HereFact = self._fact("here", HereFact)
+        branches = self._branches(place)
         if not branches.timeline.last.own:
             _replay_first_batches(branches.timeline)
-        kept, unreadable = self._kept(self._fact("kept", Mapping[str, Any]))
+        fields, unreadable = self._kept_fields(self._fact("kept", Mapping[str, Any]))
         state = State(
             self._config,
             self._epochs,
             branches,
-            tick=here.tick,
-            stride=self._step_memory(here.stride, branches, here.tick),
-            stop_on_nan=here.stop_on_nan,
+            tick=place.tick,
+            stride=self._step_memory(place.stride, branches, place.tick),
+            stop_on_nan=place.stop_on_nan,
             samples=tuple(map(self._sample, self._fact("samples", tuple[SampleFact, ...]))),
-            hit_counts=self._hit_counts(here.counted, branches.timeline),
-            **kept,
+            hit_counts=self._hit_counts(place.counted, branches.timeline),
+            **fields,
         )
         return state, unreadable
 
@@ -634,20 +636,20 @@ class _SessionReader:
     def _fact(self, key: str, kind: Any) -> Any:
         return read(self._file, key, kind)
 
-    def _require(self, holds: bool, what: str) -> None:
+    def _require(self, holds: bool, part: str) -> None:
         if not holds:
-            raise damaged(self._file.path, what)
+            raise damaged(self._file.path, part)
 
-    def _branches(self, here: HereFact) -> Branches:
-        named, current = self._fact("branches", BranchRows), here.branch
+    def _branches(self, place: HereFact) -> Branches:
+        named, current = self._fact("branches", BranchRows), place.branch
         branches = Branches(
-            {name: self._branch((last, here.newest if name == current else newest)) for name, last, newest in named},
+            {name: self._branch((last, place.newest if name == current else newest)) for name, last, newest in named},
             current,
-            tuple(self._change(f"done/{i}") for i in range(here.done)),
-            tuple(self._change(f"undone/{i}") for i in range(here.undone)),
+            tuple(self._change(f"done/{i}") for i in range(place.done)),
+            tuple(self._change(f"undone/{i}") for i in range(place.undone)),
         )
         self._require(len(branches.named) == len(named) and branches.current in branches.named, "the names of its branches")
-        tick = here.tick
+        tick = place.tick
         self._require(tick <= branches.newest and branches.timeline.place(tick) == tick, "the place where it was left")
         self._require(branches.undoable == branches.done and branches.redoable == branches.undone, "its changes")
         return branches
@@ -714,16 +716,16 @@ class _SessionReader:
 
     def _check(self, at: int, action: JournalEntry, start: int, before: HistorySegment | None) -> None:
         """Check that a segment starts within the segment before it, with a change that is possible there."""
-        here = position_of(self._program, start)
+        position = position_of(self._program, start)
         if before is None:
             fit = action.kind == "begin" and start == 0
         else:
-            fit = action.kind != "begin" and before.start <= start and here.number <= before.computed
+            fit = action.kind != "begin" and before.start <= start and position.number <= before.computed
         self._require(fit, f"segment/{at}")
         if action.kind == "edit" and before is not None:
-            self._blank.learned = before.learns(here.number) or here.offset > self._program.loss_tick
+            self._blank.learned = before.learns(position.number) or position.offset > self._program.loss_tick
             try:
-                plan(action, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
+                plan(action, Moment(self._program, position, self._blank, self._config.vocabulary), before.settings)
             except TuiGruError:
                 raise damaged(self._file.path, f"segment/{at}") from None
 
@@ -748,8 +750,8 @@ class _SessionReader:
         checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
         runs = ((first, 0),) if fact.machines is None else fact.machines
         begins = [batch for batch, _ in runs]
-        known = begins == sorted(set(begins)) and begins[:1] == [first] and begins[-1] < first + ends[-1]
-        self._require(known and all(number < len(self._machines) for _, number in runs), f"history/{at}")
+        begins_fit = begins == sorted(set(begins)) and begins[:1] == [first] and begins[-1] < first + ends[-1]
+        self._require(begins_fit and all(number < len(self._machines) for _, number in runs), f"history/{at}")
         machines = [(batch, self._machines[number]) for batch, number in runs]
         if self._memory.here is None:
             self._begin(segment, numbers, checkpoints, machines[0][1])
@@ -765,10 +767,10 @@ class _SessionReader:
         segment.restore(numbers, checkpoints)
         segment.computed_by(((0, recorded),))  # compared by size until it is known
         record = segment.record(0)[1].as_computed()
-        here = Machine(this_machine(), fingerprint(record))
-        self._memory.here = here
-        self._memory.machines = tuple(dict.fromkeys((*self._machines, here)))
-        if here == recorded:
+        current = Machine(this_machine(), fingerprint(record))
+        self._memory.here = current
+        self._memory.machines = tuple(dict.fromkeys((*self._machines, current)))
+        if current == recorded:
             self._memory.restored.numbers(0, record, segment.checkpoints.numbers(0))
             if record is not segment.record(0)[1]:
                 self._memory.records.clear()
@@ -793,12 +795,12 @@ class _SessionReader:
             return {}
         fact: CountsFact = self._fact("counts", CountsFact)
         before, cache = Timeline(self._segment(counted), self._memory), HitCache()
-        known: dict[HitKey, HitCounts] = {}
+        hits: dict[HitKey, HitCounts] = {}
         entries = [unpack(data) for _, data in self._file.arrays("counts")]
         for key, arrays, doubtful in zip(fact.keys, entries, fact.doubtful, strict=True):
             self._require(self._is_counted(arrays, before), "counts")
-            known[key] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
-        cache.put(before, known)
+            hits[key] = HitCounts.of(arrays["counts"], doubtful, arrays.get("batches"), arrays.get("ticks"))
+        cache.put(before, hits)
         counts = {key: cache.of(timeline, key) for key in fact.keys}
         return counts
 
@@ -812,7 +814,7 @@ class _SessionReader:
         if "batches" not in arrays:  # as in older files
             return "ticks" not in arrays
         batches, ticks = arrays["batches"], arrays["ticks"]
-        if any(each.dtype != np.int64 or each.ndim != 1 for each in (batches, ticks)):
+        if any(array.dtype != np.int64 or array.ndim != 1 for array in (batches, ticks)):
             return False
         if not ((batches >= 0) & (batches < len(counts))).all() or (np.diff(batches) <= 0).any() or (counts[batches] <= 0).any():
             return False
@@ -826,25 +828,25 @@ class _SessionReader:
         arrays, chars, vocabulary = self._array(f"sample/{fact.at}"), fact.chars, self._config.vocabulary
         index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
         fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
-        known = index_of(vocabulary)
-        self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
+        indices = index_of(vocabulary)
+        self._require(fit and [indices.get(char, -1) for char in chars] == index and -1 not in index, "samples")
         primer = text_of_tokens(fact.primer, vocabulary)
-        self._require(bool(primer) and set(primer) <= known.keys(), "samples")
+        self._require(bool(primer) and set(primer) <= indices.keys(), "samples")
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact.uniforms, strict=True))
         between = separator(vocabulary)
         return Sample(primer, fact.sampler, float(fact.temperature), fact.seed, draws, fact.tick, between)
 
-    def _kept(self, data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _kept_fields(self, saved: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the fields of a state that the fact has; and the names whose values cannot be read, as those of another program.
 
         These are left out, and the rest of the session is opened.
         """
-        fields: dict[str, Any] = {"kept": {name: value for name, value in data.items() if name not in ENTRIES}}
+        fields: dict[str, Any] = {"kept": {name: value for name, value in saved.items() if name not in ENTRIES}}
         unreadable = []
         for name, entry in ENTRIES.items():
-            if name in data:
+            if name in saved:
                 try:
-                    fields[entry.field] = self._kept_field(name, reader(entry.kind)(data[name]))
+                    fields[entry.field] = self._kept_field(name, reader(entry.kind)(saved[name]))
                 except (ValueError, RecursionError):
                     unreadable.append(name)
         return fields, unreadable

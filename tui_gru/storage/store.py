@@ -108,17 +108,19 @@ def _log_trouble(file: session_file.SessionFile) -> list[str]:
         if written_in(late) > written_in(file):
             reached = f", which reached {place_in(late)} at least"
     changes = f"{damage.lost:,} later changes are" if damage.lost > 1 else "later changes are"
-    kept = file.log.kept_as
-    where = f"the damaged files are kept as {kept.name} and {kept.name}-wal" if kept is not None else "the files are not changed"
+    copies = file.log.kept_as
+    where = (
+        f"the damaged files are kept as {copies.name} and {copies.name}-wal" if copies is not None else "the files are not changed"
+    )
     return [f"{log} is damaged: {changes} lost{reached}; {where}"]
 
 
 def place_in(file: session_file.SessionFile) -> str:
     """Return the place where the session in a file was left, in words."""
-    here = facts.read(file, "here", facts.HereFact)
-    if (place := here.place) is not None:
+    fact = facts.read(file, "here", facts.HereFact)
+    if (place := fact.place) is not None:
         return str(place)
-    at = position_of(program_of(Config.of(**facts.read(file, "run", facts.RunFact).config)), here.tick)
+    at = position_of(program_of(Config.of(**facts.read(file, "run", facts.RunFact).config)), fact.tick)
     return in_words(at.epoch, at.batch, at.t)
 
 
@@ -144,11 +146,11 @@ def named_files() -> list[Path]:
 
 def own_files(*folders: Path) -> list[Path]:
     """Return the files with the suffix of a session in the user's session folders, or in `folders`."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for folder in folders or (sessions_folder(), automatic_folder()):
         with suppress(OSError):  # the folder does not exist yet
-            found += [path for path in folder.iterdir() if path.suffix == SUFFIX and path.is_file()]
-    return found
+            paths += [path for path in folder.iterdir() if path.suffix == SUFFIX and path.is_file()]
+    return paths
 
 
 def _newest(path: Path) -> int:
@@ -273,11 +275,11 @@ class RecordedFile:
         """
         at = _real(path)
 
-        def given(old: session_file.SessionFile | None) -> OpenedSession:
+        def checked(old: session_file.SessionFile | None) -> OpenedSession:
             _check_unchanged(at, old, opened)
             return OpenedSession(at, state, opened[1] if opened else 0, "")
 
-        return cls(at, given)
+        return cls(at, checked)
 
     @classmethod
     def resume(cls, path: FilePath, open_recording: OpenRecording, history_memory: int | None = None) -> Self:
@@ -400,14 +402,14 @@ def find_session(name: str) -> Path:
 
 def all_sessions() -> list[ListedSession]:
     """Return all sessions in the user's folders, newest first."""
-    return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
+    return sorted(map(_listed, own_files()), key=lambda listed: listed.written, reverse=True)
 
 
 def _listed(path: Path) -> ListedSession:
     size = 0
-    for each in (path, path.with_name(f"{path.name}-wal")):  # while the session is open, or after a crash, part of it is in the log
+    for part in (path, path.with_name(f"{path.name}-wal")):  # while the session is open, or after a crash, part of it is in the log
         with suppress(OSError):
-            size += each.stat().st_size
+            size += part.stat().st_size
     try:
         with session_file.glancing(path) as file:
             return ListedSession(path, size, *_glance(file))
@@ -420,9 +422,9 @@ def _glance(file: session_file.SessionFile) -> tuple[float, str, tuple[str, ...]
 
     The current branch comes first.
     """
-    here = facts.read(file, "here", facts.HereFact)
+    fact = facts.read(file, "here", facts.HereFact)
     names = [name for name, *_ in facts.read(file, "branches", facts.BranchRows)]
-    if here.branch not in names or here.tick > here.newest:
+    if fact.branch not in names or fact.tick > fact.newest:
         raise session_file.damaged(file.path, "the place where it was left")
     place = place_in(file) + (", later changes lost in a damaged log" if file.log.damage is not None else "")
-    return written_in(file) / 1e6, place, (here.branch, *(name for name in names if name != here.branch))
+    return written_in(file) / 1e6, place, (fact.branch, *(name for name in names if name != fact.branch))

@@ -180,10 +180,10 @@ class Trace:
         return arrays
 
     def _check_memory(self) -> None:
-        needed = self.batch_count * self.config.record_bytes
-        if needed > machine_memory() // 2:
+        size = self.batch_count * self.config.record_bytes
+        if size > machine_memory() // 2:
             raise TuiGruError(
-                f"{self.batch_count} batches as npz would take {gib(needed)}, more than half of this machine's memory; "
+                f"{self.batch_count} batches as npz would take {gib(size)}, more than half of this machine's memory; "
                 "ask for fewer epochs, a later from_epoch, or json, which is written as it is computed",
                 option="epochs",
             )
