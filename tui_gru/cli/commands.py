@@ -599,8 +599,8 @@ def _print(command: str, answer: Answer, as_json: bool, out: Echo) -> None:
     if as_json:
         from tui_gru.storage.trace import json_text
 
-        row = {"command": command, "answer": answer.text, "position": answer.place, "data": answer.data}
-        out(json_text(row))
+        fields = {"command": command, "answer": answer.text, "position": answer.place, "data": answer.data}
+        out(json_text(fields))
     elif answer.text:
         out(answer.text)
 

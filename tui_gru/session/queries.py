@@ -490,7 +490,7 @@ class Queries:
         finding = arguments.instance("finding", finding, Finding, "one of `Session.findings()`")
         arguments.callback("progress", progress)
         run = self._run
-        losses: tuple[TriedOption, ...] = ()
+        options: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
         trials = analysis.trials.tried_options(run.timeline, run.moment, finding.cures, since=finding.since, check=check)
         if (
@@ -499,11 +499,11 @@ class Queries:
         ):
             moment = run.moment if drawn.tick is None else run.timeline.moment(drawn.tick)
             trials = analysis.trials.tried_samplers(self.config, moment.weights, drawn, *finding.cures)
-        for loss in trials:
-            losses = (*losses, loss)
+        for option in trials:
+            options = (*options, option)
             if progress is not None:
-                progress(losses)
-        return losses
+                progress(options)
+        return options
 
     def compared(
         self, other: Queries, names: tuple[str, str] = ("this run", "the other run"), *, progress: SearchProgress | None = None
@@ -567,18 +567,20 @@ class Queries:
         before = self._run.timeline.record(0).before
         if self.position.tick and before is not self._run.moment.weights:
             part = read[: analysis.units.PROBED]
-            values = analysis.units.values_after_characters(self.config, before, part, [name], stop=self._run.interrupts.asked)
+            values = analysis.units.values_after_characters(
+                self.config, before, part, [name], stop=self._run.interrupts.is_requested
+            )
             activity = replace(activity, before=analysis.units.values_of_text(name, values, part))
         if not without:
             return activity
         self._check_unsilenced("the loss without each unit is")
 
-        def seen(_: float, without: Array) -> None:
+        def report(_: float, without: Array) -> None:
             if progress is not None:
                 progress(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
 
-        weights, part, stop = self._run.moment.weights, read[: analysis.losses.ABLATED], self._run.interrupts.asked
-        loss, losses = analysis.losses.without_each_unit(self.program, weights, part, name, seen=seen, stop=stop)
+        weights, part, stop = self._run.moment.weights, read[: analysis.losses.ABLATED], self._run.interrupts.is_requested
+        loss, losses = analysis.losses.without_each_unit(self.program, weights, part, name, seen=report, stop=stop)
         return replace(activity, loss=loss, without=losses)
 
     def feature(self, typed: str, *, progress: SearchProgress | None = None) -> Feature:
@@ -648,7 +650,7 @@ class Queries:
             raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
         back = analysis.influence.BACK if back is None else back
-        stop = run.interrupts.asked
+        stop = run.interrupts.is_requested
         return analysis.influence.influence(
             run.timeline,
             run.moment,
@@ -668,7 +670,7 @@ class Queries:
         """
         self._check_unsilenced("influence is")
         t = self.position.t if t is None else t
-        return analysis.influence.influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.asked)
+        return analysis.influence.influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.is_requested)
 
     def jacobian(self, name: str = "", *, row: int = 0, t: int | None = None) -> Jacobian:
         """Return the derivative of the state of the layer that computes `name` by that before timestep `t` (0-based; default: the
@@ -689,7 +691,7 @@ class Queries:
         """
         self._check_unsilenced("the memory is")
         read = self._corpus.text[: analysis.units.PROBED] if text is None else self._tokens(text)
-        return analysis.influence.memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.asked)
+        return analysis.influence.memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.is_requested)
 
     def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
         """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the
@@ -739,7 +741,7 @@ class Queries:
         )
 
     def _read(self, text: Text, names: Sequence[str], progress: SearchProgress | None) -> dict[str, Array]:
-        config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.asked
+        config, weights, stop = self.config, self._run.moment.weights, self._run.interrupts.is_requested
         arguments.callback("progress", progress)
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
         return analysis.what_if.read_with_silent(config, weights, text, names, self._silent, progress=done_of, stop=stop)

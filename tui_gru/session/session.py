@@ -298,7 +298,7 @@ class Session(Queries):
                     if not run.timeline.learns(batch) and (end is None or batch <= end.number):
                         run.change(replace(run.settings, once=batch), JournalEntry("sgd"))
                     run.go((batch + 1) * run.program.ticks, progress)
-                    if run.interrupts.asked() or run.stopped_by is not None or run.position == before:
+                    if run.interrupts.is_requested() or run.stopped_by is not None or run.position == before:
                         break
         return run.position
 
@@ -691,7 +691,7 @@ class Session(Queries):
             def stop(done: int) -> bool:
                 if progress is not None:
                     progress(f"{done:,} of {length:,} characters")
-                return run.interrupts.asked()
+                return run.interrupts.is_requested()
 
             with run.under_way():
                 drawn = sample_text(

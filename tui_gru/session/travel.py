@@ -55,25 +55,25 @@ class Interrupts:
     """A request to stop the current run, made by another thread. `count` is the number of requests so far."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
         self.count = 0
 
     def interrupt(self) -> None:
         """Stop the current run, or the next one if none is under way."""
         self.count += 1
-        self._asked.set()
+        self._requested.set()
 
     def forget(self) -> None:
         """Withdraw a pending request."""
-        self._asked.clear()
+        self._requested.clear()
 
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Return True if the run is to stop."""
-        return self._asked.is_set()
+        return self._requested.is_set()
 
     def check(self, message: str) -> None:
         """Raise `TuiGruError` with a message if the run is to stop."""
-        if self.asked():
+        if self.is_requested():
             raise TuiGruError(message)
 
     def monitors(
@@ -340,7 +340,7 @@ class Run:
                     progress(position_of(program, (batch + 1) * program.ticks))
                 finally:
                     self.passing = None  # the record is used again, unless somebody else has it
-            stopped = interrupts.asked() or (watch is not None and watch.sees(batch, record))
+            stopped = interrupts.is_requested() or (watch is not None and watch.sees(batch, record))
             if not stopped and recorder.is_due and (tick := self.timeline.end_of(batch)) > self.state.branches.newest:
                 state = self.state.replaced(branches=self.state.branches.reached(tick))
                 recorder.record_passing(state.replaced(tick=tick, stride=StepMemory.begin("", tick)) if arrives else state)
@@ -496,7 +496,7 @@ class Run:
         """Check the batches that a search to `tick` has skipped. Returns `tick`, or the end of the first that differs, and why."""
         timeline = self.timeline
         for batch in checks.missed(tick):
-            if self.interrupts.asked():
+            if self.interrupts.is_requested():
                 break
             if checks.sees(batch, timeline.record(batch)):
                 tick = min(tick, timeline.end_of(batch))

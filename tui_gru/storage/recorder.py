@@ -181,8 +181,8 @@ class SessionRecorder:
         """
         with self._lock:
             if self._pending is not None and not begin:
-                kept = self._state(False).kept
-                self._pending = _Pending(self._pending.place, self._pending.state.replaced(kept=kept), self._pending.due)
+                saved_values = self._state(False).kept
+                self._pending = _Pending(self._pending.place, self._pending.state.replaced(kept=saved_values), self._pending.due)
             if self._verb == get_ident():
                 return
             if self._pending is not None:
