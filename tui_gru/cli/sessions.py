@@ -185,7 +185,7 @@ def _check_memory(config: Config, length: int) -> None:
 def report_of_sessions(names: Sequence[str], output: str, held_out: Path | None, figures: Path | None = None) -> bytes:
     """Return the report of a session, given by name or file, or of a recording, given by its folder; of two, their comparison.
 
-    The format is that of the suffix of `output`. With `figures`, each chart is written into that folder as an SVG as well. The
+    The suffix of `output` decides the format. With `figures`, each chart is written into that folder as an SVG as well. The
     sessions and recordings are not changed. Raises `TuiGruError` for an unknown suffix or session, or a folder that cannot be
     written.
     """

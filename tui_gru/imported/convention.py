@@ -421,7 +421,7 @@ class Port:
         return largest
 
     def next_best(self) -> tuple[float, float]:
-        """Return the error of the present convention, and that of the best other one."""
+        """Return the error of the present convention, and the error of the best other one."""
         readings = self._trial.best(self._kind.conventions, self.present)
         error = next(result.error for result in readings if result.convention == self.present)
         return error, min((result.error for result in readings if result.convention != self.present), default=np.inf)

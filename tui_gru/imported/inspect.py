@@ -119,7 +119,7 @@ def unpacked(file: OpenedFile) -> dict[str, OpenedFile]:
 
 
 def _find_in_tar(file: OpenedFile, order: str | None) -> FileLayers:
-    """Find the layers in all files of an archive. Their names begin with that of their file, if more than one has some."""
+    """Find the layers in all files of an archive. Their names begin with the name of their file, if several files have layers."""
     parts, refused = dict[str, tuple[FoundGRU, ...]](), list[str]()
     for name, part in unpacked(file).items():
         format_ = next((format_ for format_ in FORMATS if format_.fits(part)), None)

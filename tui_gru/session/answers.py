@@ -261,7 +261,7 @@ class PlainResults:
         return {"name": branch.name, "source": branch.source, "left_at": left, "newest": newest, "loss": branch.loss}
 
     def _story(self, answer: ToldStory) -> dict[str, Any]:
-        """Return the numbers of every batch by their names, and those of the moments, with their places."""
+        """Return the numbers of every batch by their names, and the numbers of the moments with their places."""
         story = answer.story
         names = [limit.written(limit.name) for limit in story.shares]
         moments = []

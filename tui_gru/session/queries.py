@@ -709,7 +709,7 @@ class Queries:
         return analysis.losses.losses_of_text(self._read(read, names, progress), self.program, read)
 
     def _unseen(self, held_out: str) -> Text:
-        """Return a held-out text, by default that of `hold_out`."""
+        """Return a held-out text, by default the text of `hold_out`."""
         return analysis.findings_of_course.held_out_text(self.config, arguments.string("held_out", held_out) or self.held_out)
 
     def _timestep(self, t: int | None) -> int | None:

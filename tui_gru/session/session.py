@@ -196,7 +196,7 @@ class Session(Queries):
         self._run.notice = Notice(text) if arguments.string("a notice", text) else None
 
     def add_notice(self, text: str, *, warning: bool = False, first: bool = False) -> None:
-        """Append a message to that of the last verb, or prepend it if `first` is True."""
+        """Append a message to the message of the last verb, or prepend it if `first` is True."""
         one = Notice(arguments.string("a notice", text), arguments.boolean("warning", warning))
         first = arguments.boolean("first", first)
         self._run.notice = joined_notices(one, self._run.notice) if first else joined_notices(self._run.notice, one)

@@ -315,7 +315,7 @@ class View:
     differences: bool = True
 
     def layer_of(self, snapshot: Snapshot) -> Layer:
-        """Return the layer that is shown, by default that of the current line."""
+        """Return the layer that is shown, by default the layer of the current line."""
         program = snapshot.program
         if self.layer is not None and self.layer < len(program.layers):
             return program.layers[self.layer]

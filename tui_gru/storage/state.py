@@ -567,7 +567,7 @@ OpenRecording = Callable[[Mapping[str, Any], Path], Imported]
 def read_state(file: SessionFile, open_recording: OpenRecording) -> tuple[State, list[str]]:
     """Return the state that was written last, and the names in `kept` that cannot be read.
 
-    Raises `DamagedSessionError` if something is missing or inconsistent. Numbers of another machine are none of that.
+    Raises `DamagedSessionError` if something is missing or inconsistent. Numbers of another machine are no damage.
     """
     try:
         return _SessionReader(file, open_recording).state()
