@@ -53,7 +53,7 @@ def test_every_norm_is_numpys(model, row):
 def test_the_paths_of_a_gru_are_named_after_the_lines_that_they_lead_through():
     program = in_backward("by", None).program
     names = flow_names(program, "h")
-    assert (names.delta, names.own, names.received, names.handed_on) == ("dh", "dh_output", "dh_future", "dh_prev")
+    assert (names.delta, names.local, names.received, names.handed_on) == ("dh", "dh_output", "dh_future", "dh_prev")
     assert set(names.paths) == set(PATHS)
     letters = {"dh_carry": "c", "dh_candidate": "h", "dh_update": "z", "dh_reset": "r"}
     assert paths_of(program, "h") == tuple((letters[name], name.removeprefix("dh_")) for name in names.paths)
@@ -68,7 +68,7 @@ def test_a_path_through_a_line_without_a_label_is_named_after_what_the_line_comp
 def test_the_gradient_of_a_direction_that_runs_backwards_flows_forwards():
     session = Session(**models.MODELS["both ways"])
     names = flow_names(session.program, "h_l0_reverse")
-    assert (names.received, names.handed_on, names.way) == ("dh_past_l0_reverse", "dh_next_l0_reverse", 1)
+    assert (names.received, names.handed_on, names.direction) == ("dh_past_l0_reverse", "dh_next_l0_reverse", 1)
     session.learning = True
     session.step("batch")
     session.seek(session.program.tick_of("dh_l0_reverse", 1))

@@ -144,7 +144,7 @@ def test_reach_by_gradient_occlusion_layer_and_direction():
     assert found.reach("occlusion") == reach(np.abs(found.occlusion), found.at)
     assert set(found.states) == {"h_l0", "h_l0_reverse", "h_l1", "h_l1_reverse"}
     assert found.backwards == {"h_l0_reverse", "h_l1_reverse"}
-    assert found.reach("h_l0_reverse") == reach(found.states["h_l0_reverse"], found.at, way=1)
+    assert found.reach("h_l0_reverse") == reach(found.states["h_l0_reverse"], found.at, direction=1)
     with pytest.raises(TuiGruError, match="'c' is neither gradient, nor occlusion, nor a state; the states are h_l0, h_l0_reverse"):
         found.reach("c")
 

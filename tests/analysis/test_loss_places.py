@@ -170,7 +170,7 @@ def test_the_loss_without_a_unit_is_that_of_a_run_in_which_it_is_0(options):
     names = [*session.program.model.page.states, *(name for name in ("z",) if name in session.program.names)]
     for name in (each for each in names if not each.startswith("c")):
         told = []
-        loss, without = without_each_unit(session.program, weights, text, name, seen=lambda *each, told=told: told.append(each))
+        loss, without = without_each_unit(session.program, weights, text, name, progress=lambda *each, told=told: told.append(each))
         assert loss == pytest.approx(mean_loss(session, text, {}), abs=1e-12)
         for unit, found in enumerate(without):
             assert found == pytest.approx(mean_loss(session, text, {name: 1 - np.eye(4)[unit]}), abs=1e-12), (name, unit)

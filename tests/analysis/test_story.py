@@ -189,7 +189,7 @@ def test_a_story_comes_in_parts_and_can_be_interrupted():
     session, seen = run(10, **LEARNED), []
     session.story(4, progress=seen.append)
     assert [len(story.moments) for story in seen] == list(range(len(seen)))
-    assert {story.wanted for story in seen} == {len(seen) - 1}
+    assert {story.planned for story in seen} == {len(seen) - 1}
     session = run(10, **LEARNED)
     session.interrupt()
     with pytest.raises(TuiGruError, match="stopped before the story was complete"):

@@ -43,7 +43,7 @@ async def test_the_story_of_a_run_is_told_up_to_the_newest_moment() -> None:
         panel, session = panel_of(app), app.screen.session
         assert panel.story is not None
         assert panel.story.count == session.newest.number + 1
-        assert len(panel.story.moments) == panel.story.wanted
+        assert len(panel.story.moments) == panel.story.planned
         text = panel.plain_text()
         for words in (
             "loss",

@@ -183,10 +183,10 @@ class Check:
         if copied:
             record = record.copy()
             self.trainer.resume(record, Point("update"), learn=True, earlier=self.earlier)
-        found = comparisons(record, self.program, self.earlier, entries=entries, seed=seed)
-        slopes = {c.name: c for c in found if c.against == DIFFERENCES}
-        whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
-        rows = [CheckRow(c.name, c, slopes.get(c.name)) for c in whole]
+        compared = comparisons(record, self.program, self.earlier, entries=entries, seed=seed)
+        slopes = {c.name: c for c in compared if c.against == DIFFERENCES}
+        arrays = [c for c in compared if c.against == AUTOGRAD] + [c for c in compared if c.against == FORWARD]
+        rows = [CheckRow(c.name, c, slopes.get(c.name)) for c in arrays]
         excused = tuple(row if row.agrees else replace(row, excuse=self.excuse(row.name)) for row in rows)
         return CheckResult(self.position, self.program, excused, copied, entries, seed, self.expected)
 
@@ -204,39 +204,39 @@ def comparisons(
     return [c for c in check_batch(record, earlier=earlier, entries=entries, seed=seed) if c.name in program.names]
 
 
-def prepare_check(timeline: Timeline, here: Moment, silenced: BatchRecord | None = None) -> Check:
+def prepare_check(timeline: Timeline, moment: Moment, silenced: BatchRecord | None = None) -> Check:
     """Return the check of the current batch, as of its end. `silenced` is the batch as a model with a mask computes it; its mask
     is a factor in what it is compared with, too."""
-    number, begin = here.position.number, here.position.number * here.program.ticks
-    trainer = timeline.segment_at(here.position.tick).trainer
+    number, begin = moment.position.number, moment.position.number * moment.program.ticks
+    trainer = timeline.segment_at(moment.position.tick).trainer
     trainer = Trainer(trainer.config, trainer.corpus)  # a new one, since the check may run in another thread
-    record, changes = here.record, []
+    record, changes = moment.record, []
     for before, segment in pairwise(timeline.segments):
-        if begin < segment.start <= here.position.tick and segment.edited:
+        if begin < segment.start <= moment.position.tick and segment.edited:
             offset = segment.start - begin
-            if _is_after_all(offset, segment.edited, here):
+            if _is_after_all(offset, segment.edited, moment):
                 record = before.record(number)[1]  # everything that is compared was computed before the change
                 break
             changes += [(offset, name) for name in segment.edited]
     earlier = timeline.earlier(number)
-    begun = begin - len(earlier) * here.program.ticks
+    begun = begin - len(earlier) * moment.program.ticks
     changed_before = [
         name
         for segment in timeline.segments
-        if begun < segment.start < begin and segment.start % here.program.ticks
+        if begun < segment.start < begin and segment.start % moment.program.ticks
         for name in segment.edited
     ]
-    excuse = _excuses(here.program, changes, changed_before)
-    expected = expected_of(record, here.program.config.source, here.position.batch)
+    excuse = _excuses(moment.program, changes, changed_before)
+    expected = expected_of(record, moment.program.config.source, moment.position.batch)
     if silenced is not None:
         record, expected = silenced, None
-    return Check(here.position, here.program, record, earlier, trainer, excuse, expected)
+    return Check(moment.position, moment.program, record, earlier, trainer, excuse, expected)
 
 
-def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
+def _is_after_all(offset: int, edited: Sequence[str], moment: Moment) -> bool:
     """Return True if a change comes after everything in the batch that is compared, so that it concerns the next batch."""
-    program = here.program
-    end = program.backward_end if here.learned else program.loss_tick
+    program = moment.program
+    end = program.backward_end if moment.learned else program.loss_tick
     kinds = [program.names[name].kind for name in edited if name in program.names]
     return offset >= end and not any(kind.learned and kind.per_batch for kind in kinds)
 
@@ -270,13 +270,13 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]], changed_befor
 
 def _in_unnamed_parts(program: Program) -> set[str]:
     """Return the weights and states in parts without a name whose values a derivative uses: arguments of functions, factors."""
-    page, found = program.model.page, set[str]()
+    page, names = program.model.page, set[str]()
     operations = (Apply, Times, Quotient, Power, Product)
     for step in steps_of(page.lines)[0]:
         for node in step.formula.walk():
             if isinstance(node, operations):
-                found |= {name for part in node.children if part.children for name in part.names()}
-    return found & {*page.parameters, *map(page.before, page.states)}
+                names |= {name for part in node.children if part.children for name in part.names()}
+    return names & {*page.parameters, *map(page.before, page.states)}
 
 
 def _in_own_derivative(program: Program) -> set[str]:
@@ -288,11 +288,11 @@ def _in_own_derivative(program: Program) -> set[str]:
     page, backward = program.model.page, program.model.backward
     formulas = [set(_names_in(line.formula)) for line in page.lines]
     functions = {node.label for line in page.lines for node in line.formula.walk() if isinstance(node, Apply)}
-    found: set[str] = set()
+    values_read: set[str] = set()
     for line in (*backward.deltas, *backward.gradients):
         value, reads = line.target.removeprefix("d"), set(_names_in(line.formula))
-        found |= reads.difference(*(names - functions for names in formulas if value in names))
-    return found | {page.before(state) for state in page.states if state in found}
+        values_read |= reads.difference(*(names - functions for names in formulas if value in names))
+    return values_read | {page.before(state) for state in page.states if state in values_read}
 
 
 def _names_in(formula: Expression) -> Iterator[str]:
@@ -336,28 +336,28 @@ class CheckWatch:
         self._totals = totals
         self._ahead: dict[int, tuple[float, str]] = {}  # the largest difference of each of the newest batches, and where
         self._timeline, self._first, self._last, self._done = timeline, first, last, done
-        self._seen: set[int] = set()
+        self._batches_seen: set[int] = set()
         self._epoch: tuple[int, tuple[BatchRecord, ...]] = (-1, ())  # a batch, and those of its epoch up to it, the latest first
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
         """Return True if a batch should stop the run."""
-        if batch < self._first or batch in self._seen or (self._last is not None and batch > self._last):
+        if batch < self._first or batch in self._batches_seen or (self._last is not None and batch > self._last):
             return False
         earlier = self._earlier(batch)
-        self._seen.add(batch)
+        self._batches_seen.add(batch)
         if self._timeline.program.earlier:
             self._epoch = (batch, (record, *earlier))
-        known = not self._timeline.program.config.source.can(Ability.TRAIN) or np.isfinite(record.loss)
-        finite = known and record.learned and np.isfinite(record.own_gradients.flat).all()
+        is_known = not self._timeline.program.config.source.can(Ability.TRAIN) or np.isfinite(record.loss)
+        finite = is_known and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
-        found = comparisons(record, self._timeline.program, earlier, entries=0)
-        largest = max(found, key=lambda c: c.absolute)
+        compared = comparisons(record, self._timeline.program, earlier, entries=0)
+        largest = max(compared, key=lambda c: c.absolute)
         self._ahead[batch] = (largest.absolute, place(largest, self._timeline.program))
         if len(self._ahead) > LOOKAHEAD:
             oldest = min(self._ahead)
             self._totals = self._totals.with_batch(oldest, *self._ahead.pop(oldest))
-        wrong = [comparison for comparison in found if not comparison.agrees]
+        wrong = [comparison for comparison in compared if not comparison.agrees]
         if wrong:
             program, worst, self.stopped_at = self._timeline.program, max(wrong, key=severity), batch
             name = program.writer.name(worst.name)
@@ -378,12 +378,12 @@ class CheckWatch:
     def missed(self, tick: int) -> list[int]:
         """Return the batches completed by `tick` that the run did not show, for example because they were cached."""
         finished = range(self._first, tick // self._timeline.program.ticks)
-        return [batch for batch in finished if batch not in self._seen and batch not in self._done]
+        return [batch for batch in finished if batch not in self._batches_seen and batch not in self._done]
 
     def done(self, tick: int) -> range:
         """Return the batches that need no further check at `tick`, joined with those checked before if they are adjacent."""
         stop = self._first
-        while stop in self._seen and stop < tick // self._timeline.program.ticks:
+        while stop in self._batches_seen and stop < tick // self._timeline.program.ticks:
             stop += 1
         if stop == self._first or not self._done:
             return range(self._first, stop) or self._done
@@ -514,8 +514,8 @@ class Expected:
             words += f" to {self.tolerance:g} of its largest number, the tolerance of half precision"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
         growth = f", growing {self.growth:.2f} times a timestep" if self.growth > 1 else ""
-        one_step, whole = scientific(self.one_step.worst), scientific(self.whole.worst)
-        return f"{words}: off by {one_step} one step at a time, by {whole} from end to end (t {worst}{growth})"
+        one_step, end_to_end = scientific(self.one_step.worst), scientific(self.whole.worst)
+        return f"{words}: off by {one_step} one step at a time, by {end_to_end} from end to end (t {worst}{growth})"
 
     @property
     def growth(self) -> float:
@@ -531,7 +531,7 @@ class Expected:
         assert self.one_step.over_time is not None
         assert self.whole.over_time is not None
         pairs = zip(self.one_step.over_time, self.whole.over_time, strict=True)
-        lines = [f"{t:>6}  {step:>18.1e}  {whole:>14.1e}" for t, (step, whole) in enumerate(pairs, 1)]
+        lines = [f"{t:>6}  {step:>18.1e}  {end_to_end:>14.1e}" for t, (step, end_to_end) in enumerate(pairs, 1)]
         return "\n".join((f"{'t':>6}  {'one step at a time':>18}  {'end to end':>14}", *lines))
 
 

@@ -112,7 +112,7 @@ class FoundProblems(tuple[Finding, ...]):
     gone: tuple[Finding, ...] = ()
 
     def _repr_html_(self) -> str:
-        return "".join(each._repr_html_() for each in self) or "<p>no findings</p>"
+        return "".join(finding._repr_html_() for finding in self) or "<p>no findings</p>"
 
 
 def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
@@ -239,8 +239,8 @@ class RunFacts:
         if not self.config.source.can(Ability.TRAIN):
             return None
         watch = GrowthWatch(self.timeline, self.timeline.position(0), self._monitor)
-        places = (each for each in watch.explosions(self.position.tick) if np.isfinite(each.now))
-        return next((each for each in places if not self._is_over(each)), None)
+        places = (explosion for explosion in watch.explosions(self.position.tick) if np.isfinite(explosion.now))
+        return next((explosion for explosion in places if not self._is_over(explosion)), None)
 
     def _is_over(self, explosion: Explosion) -> bool:
         batch = self.timeline.position(explosion.tick).number
@@ -256,8 +256,8 @@ class RunFacts:
         """
         if not self.config.source.can(Ability.TRAIN) and self.timeline.memory.numbers is None:
             return np.arange(self.count)
-        known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
-        finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
+        columns = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
+        finite = [np.isfinite(self.column(name)) for name in (*columns, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))
 
     @cached_property
@@ -268,12 +268,12 @@ class RunFacts:
             return ()
         most = min(RECENT, max(1, RECENT_BYTES // self.config.record_bytes))
         first, last = range(min(most, self.count)), range(max(self.count - most, 0), self.count)
-        found = []
+        batches = []
         for number in sorted({*first, *last}):
             self.check()
             if isinstance(batch := source.batch(number), CapturedBatch):
-                found.append((number, batch))
-        return tuple(found)
+                batches.append((number, batch))
+        return tuple(batches)
 
     @cached_property
     def losses_of_script(self) -> ScalarRows:
@@ -323,8 +323,8 @@ class RunFacts:
     def varied(self) -> bool:
         """True if the last batches have enough entries and different inputs."""
         inputs = [inputs_of(self.program, record) for _, record in self.recent]
-        entries = sum(each.shape[0] * each.shape[1] for each in inputs)
-        return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
+        entries = sum(x.shape[0] * x.shape[1] for x in inputs)
+        return entries >= ENOUGH and any((x != inputs[0][0, 0]).any() for x in inputs)
 
     @cached_property
     def knows_more_than_pairs(self) -> bool:
@@ -352,8 +352,8 @@ class RunFacts:
     def expected(self) -> Expected | None:
         """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
         number = self.position.number
-        found = expected_of(self.record(number), self.config.source, number)
-        return None if found is None or found.agrees else found
+        expected = expected_of(self.record(number), self.config.source, number)
+        return None if expected is None or expected.agrees else expected
 
     @cached_property
     def fit(self) -> Fit | None:
@@ -373,9 +373,9 @@ class RunFacts:
         """
         config = self.config
         if config.source.can(Ability.TRAIN):
-            words = [said for said, cure in cures if cured(config, cure) is not None]
+            words = [phrase for phrase, cure in cures if cured(config, cure) is not None]
         else:
-            words = [said for _, cure in cures if (said := in_pytorch(cure))]
+            words = [phrase for _, cure in cures if (phrase := in_pytorch(cure))]
         return ", or ".join(dict.fromkeys(words)) or NO_OPTION
 
     def at(self, batch: int) -> str:

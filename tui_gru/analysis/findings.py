@@ -239,34 +239,34 @@ def find_problems(
     examined = RunFacts(timeline, moment.position, samples, held_out, monitor)
     examined.moment = moment
     with NUMPY_SETTINGS:
-        found = _all(examined, progress)
+        findings = _all(examined, progress)
         # The batches of a recording or a model file are independent: their findings begin where they are shown best.
         trains = examined.config.source.can(Ability.TRAIN)
-        rules = [row for row in found if not row.placed] if trains and examined.count else []
+        rules = [row for row in findings if not row.placed] if trains and examined.count else []
         facts = partial(RunFacts.after, timeline, samples=samples, held_out=held_out, monitor=monitor)
         first = _first_seen(rules, examined.count, facts, progress)
-        here = moment.position.tick if trains else timeline.end_of(examined.count - 1)
-        for row, own in found.items():
-            ticks = (here if each.tick is None else each.tick for each in own)
+        end = moment.position.tick if trains else timeline.end_of(examined.count - 1)
+        for row, of_rule in findings.items():
+            ticks = (end if finding.tick is None else finding.tick for finding in of_rule)
             if row in first:
-                ticks = (timeline.end_of(first[row] - 1) for _ in own)
-            begins = (timeline.position(min(tick, here)) for tick in ticks)
-            found[row] = [replace(each, first_seen=begin) for each, begin in zip(own, begins, strict=True)]
-        _say_what_stops(found, examined)
-        causes = {each.name for each in by_cause(found) if each.cause is None} if trains and examined.count else set()
-        for row, own in found.items():
+                ticks = (timeline.end_of(first[row] - 1) for _ in of_rule)
+            begins = (timeline.position(min(tick, end)) for tick in ticks)
+            findings[row] = [replace(finding, first_seen=begin) for finding, begin in zip(of_rule, begins, strict=True)]
+        _say_what_stops(findings, examined)
+        causes = {finding.name for finding in by_cause(findings) if finding.cause is None} if trains and examined.count else set()
+        for row, of_rule in findings.items():
             if row.name in causes & _OF_HAND:
-                found[row] = _with_the_cure_of(_with_first_cure(own[0], row, examined, facts), own[1:])
-    return tuple(by_cause(found))
+                findings[row] = _with_the_cure_of(_with_first_cure(of_rule[0], row, examined, facts), of_rule[1:])
+    return tuple(by_cause(findings))
 
 
-def _say_what_stops(found: dict[FindingRule, list[Finding]], x: RunFacts) -> None:
+def _say_what_stops(findings: dict[FindingRule, list[Finding]], x: RunFacts) -> None:
     """Let the finding of which an explosion is a consequence begin with the number that has grown."""
-    effect = next((each for each in by_cause(found) if each.name == "explodes" and each.cause is not None), None)
+    effect = next((finding for finding in by_cause(findings) if finding.name == "explodes" and finding.cause is not None), None)
     if effect is not None and effect.cause is not None and x.explosion is not None:
-        row = next(row for row in found if row.name == effect.cause.name)
-        first, *others = found[row]
-        found[row] = [replace(first, evidence=(course.of_explosion(x.explosion, x), *first.evidence)), *others]
+        row = next(row for row in findings if row.name == effect.cause.name)
+        first, *others = findings[row]
+        findings[row] = [replace(first, evidence=(course.of_explosion(x.explosion, x), *first.evidence)), *others]
 
 
 def _with_the_cure_of(leading: Finding, others: Sequence[Finding]) -> list[Finding]:
@@ -274,7 +274,7 @@ def _with_the_cure_of(leading: Finding, others: Sequence[Finding]) -> list[Findi
     if leading.name != "saturated-gate":
         return [leading, *others]
     cure, cures, since, is_tried = leading.cure, leading.cures, leading.since, leading.is_tried
-    return [leading, *(replace(each, cure=cure, cures=cures, since=since, is_tried=is_tried) for each in others)]
+    return [leading, *(replace(other, cure=cure, cures=cures, since=since, is_tried=is_tried) for other in others)]
 
 
 def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Callable[[int], RunFacts]) -> Finding:
@@ -282,9 +282,10 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
     own cell written in another way. Both are tried on copies, and offered if they lower the loss."""
     timeline, most = x.timeline, trial_batches(x.config)
 
-    def tried(cure: Cure, losses: list[float], own: list[float], batches: str) -> Evidence:
+    def evidence_of(cure: Cure, losses: list[float], losses_as_run: list[float], batches: str) -> Evidence:
         return Evidence(
-            f"tried on a copy: {cure.typed}; {batches} then end at {rounded(loss_after(losses))}, not {rounded(loss_after(own))}"
+            f"tried on a copy: {cure.typed}; {batches} then end at {rounded(loss_after(losses))}, "
+            f"not {rounded(loss_after(losses_as_run))}"
         )
 
     for together in islice(changes(timeline, x.position.tick), MOST_CHANGES):
@@ -292,13 +293,13 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
         if since and rule.is_shown(facts(since)):
             continue  # it was there before the change
         count, undo = min(max(x.count - since, LEAST_TRIED), most), undo_of(timeline, together)
-        own = own_losses(timeline, x.moment, since, count, x.check)
+        losses_as_run = own_losses(timeline, x.moment, since, count, x.check)
         losses = losses_with(timeline, x.moment, undo, count, check=x.check) or []
-        if is_lower(losses, own, _BETTER) or (rule.name in _AT_ONCE and loss_after(losses) < loss_after(own)):
+        if is_lower(losses, losses_as_run, _BETTER) or (rule.name in _AT_ONCE and loss_after(losses) < loss_after(losses_as_run)):
             # Other options begin with the first batch: they cannot be compared with what begins at the change.
             others = tuple(cure for cure in finding.cures if not since or cure.name in ("learning_rate", "clip"))
             words = f"{undo.typed}; or {finding.cure}" if others and finding.cure != NO_OPTION else undo.typed
-            evidence = tried(undo, losses, own, counted(count, "batch"))
+            evidence = evidence_of(undo, losses, losses_as_run, counted(count, "batch"))
             return replace(finding, cure=words, cures=(undo, *others), evidence=(*finding.evidence, evidence), is_tried=True)
     count = min(max(len(x.learned), LEAST_TRIED), most)
     as_it_is = losses_with(timeline, x.moment, None, count, check=x.check) if x.config.cell_text else None
@@ -322,7 +323,7 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
         finding,
         cure=words if finding.cure == NO_OPTION else f"{words}; or {finding.cure}",
         cures=(*first, *(cure for cure in finding.cures if cure not in first)),
-        evidence=(*finding.evidence, tried(first[0], trials[first[0]], as_it_is, counted(count, "batch"))),
+        evidence=(*finding.evidence, evidence_of(first[0], trials[first[0]], as_it_is, counted(count, "batch"))),
         since=0,
         is_tried=True,
     )
@@ -330,16 +331,16 @@ def _with_first_cure(finding: Finding, rule: FindingRule, x: RunFacts, facts: Ca
 
 def _all(examined: RunFacts, progress: Callable[[str], object] | None = None) -> dict[FindingRule, list[Finding]]:
     """Return the findings of each rule, in the order of the table, without those that another one stands for."""
-    found, left_out = dict[FindingRule, list[Finding]](), set[str]()
+    findings, left_out = dict[FindingRule, list[Finding]](), set[str]()
     for row in TABLE:
         if row.name in left_out:
             continue
         if progress is not None:
             progress(f"looking for {row.name}")
-        if own := list(row.find(examined)):
-            found[row] = own
+        if of_rule := list(row.find(examined)):
+            findings[row] = of_rule
             left_out.update(row.instead_of)
-    return found
+    return findings
 
 
 def gone_again(
@@ -361,60 +362,62 @@ def gone_again(
         return ()
     logarithmic, even = np.geomspace(1, count, EARLIER_MOMENTS + 1)[:-1], np.linspace(0, count, EARLIER_MOMENTS // 2 + 1)[1:-1]
     jumps = course.after_jumps(RunFacts.after(timeline, count))[:MOST_JUMPS]
-    counts = sorted({max(round(each), 1) for each in (*logarithmic.tolist(), *even.tolist(), *jumps)} - {count})
-    present = {each.name for each in now}
+    counts = sorted({max(round(spaced), 1) for spaced in (*logarithmic.tolist(), *even.tolist(), *jumps)} - {count})
+    present = {finding.name for finding in now}
     present |= {name for rule in TABLE if rule.name in present for name in rule.instead_of}
 
     facts = partial(RunFacts.after, timeline, held_out=held_out, monitor=monitor)
 
     def border(rule: FindingRule, low: int, high: int) -> int:
         """Return the last number of batches from `low` on with the same answer of a rule as there, where `high` has the other."""
-        there = rule.is_shown(facts(low))
+        shown_at_low = rule.is_shown(facts(low))
         while high - low > 1:
             middle = (low + high) // 2
-            same = rule.is_shown(facts(middle)) == there
+            same = rule.is_shown(facts(middle)) == shown_at_low
             low, high = (middle, high) if same else (low, middle)
         return low
 
-    seen: list[dict[FindingRule, Finding]] = []
+    earlier: list[dict[FindingRule, Finding]] = []
     with NUMPY_SETTINGS:
         for batches in counts:
             if progress is not None:
                 progress(f"looking at batch {batches:,}")
-            found = _all(facts(batches))
-            causes = {each.name for each in by_cause(found) if each.cause is None}
-            seen.append({rule: own[0] for rule, own in found.items() if rule.name in causes - present and not rule.passes})
-        gone: list[Finding] = []
-        for rule in dict.fromkeys(rule for found in seen for rule in found):
-            last = max(i for i, found in enumerate(seen) if rule in found)
+            findings = _all(facts(batches))
+            causes = {finding.name for finding in by_cause(findings) if finding.cause is None}
+            earlier.append(
+                {rule: of_rule[0] for rule, of_rule in findings.items() if rule.name in causes - present and not rule.passes}
+            )
+        past: list[Finding] = []
+        for rule in dict.fromkeys(rule for findings in earlier for rule in findings):
+            last = max(i for i, findings in enumerate(earlier) if rule in findings)
             first = last
-            while first and rule in seen[first - 1]:
+            while first and rule in earlier[first - 1]:
                 first -= 1
             begins = border(rule, counts[first - 1], counts[first]) + 1 if first else counts[0]
             ends = border(rule, counts[last], counts[last + 1] if last + 1 < len(counts) else count)
-            finding, begin = seen[last][rule], timeline.end_of(begins - 1)
+            finding, begin = earlier[last][rule], timeline.end_of(begins - 1)
             begin = min(begin, finding.tick) if rule.placed and finding.tick is not None else begin
-            gone.append(
+            past.append(
                 replace(finding, first_seen=timeline.position(begin), last_seen=timeline.position(timeline.end_of(ends - 1)))
             )
-    return tuple(gone)
+    return tuple(past)
 
 
-def by_cause(found: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:
-    """Yield each finding that is no consequence of another, then its consequences: by harm, that of the worst of them."""
+def by_cause(findings: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:
+    """Yield each finding that is no consequence of another, then its consequences; the groups are sorted by their worst harm."""
     causes = dict[FindingRule, FindingRule]()
-    for row in found:
-        # The first one whose own cause is not this one, since rules may be consequences of each other.
-        cause = next((each for each in found if row.name in each.effects and _root(each, causes) is not row), None)
+    for row in findings:
+        # Rules may be consequences of each other: a rule whose root is this one is not its cause.
+        cause = next((rule for rule in findings if row.name in rule.effects and _root(rule, causes) is not row), None)
         if cause is not None and cause is not row:
             causes[row] = cause
-    effects: dict[FindingRule, list[FindingRule]] = {row: [] for row in found if row not in causes}
+    effects: dict[FindingRule, list[FindingRule]] = {row: [] for row in findings if row not in causes}
     for row in causes:
         effects[_root(row, causes)].append(row)
-    for row in sorted(effects, key=lambda row: min(each.harm for each in (row, *effects[row]))):
-        yield from found[row]
+    for row in sorted(effects, key=lambda row: min(rule.harm for rule in (row, *effects[row]))):
+        yield from findings[row]
         for effect in sorted(effects[row], key=lambda row: row.harm):
-            yield from (replace(each, cause=found[row][0]) for each in found[effect])
+            yield from (replace(finding, cause=findings[row][0]) for finding in findings[effect])
 
 
 def _root(row: FindingRule, causes: dict[FindingRule, FindingRule]) -> FindingRule:

@@ -119,7 +119,7 @@ def recurrent_weights_too_large(x: RunFacts) -> Iterator[Finding]:
         matrix = np.asarray(weights[name], np.float64)
         if (factor != 1 or not is_drawn) and np.ptp(matrix):  # with equal numbers, all units are the same one
             gains[name] = abs(factor) * float(np.linalg.norm(matrix)) / math.sqrt(len(matrix))
-    name = max(gains, key=lambda each: gains[each], default="")
+    name = max(gains, key=lambda matrix_name: gains[matrix_name], default="")
     if not name or not _GAIN < gains[name] < math.inf:
         return
     index = np.unravel_index(int(np.argmax(np.abs(weights[name]))), weights[name].shape)
@@ -249,11 +249,11 @@ def _savings(x: RunFacts, cures: Iterable[Cure], since: int, count: int) -> Iter
     if count < LEAST_TRIED or not x.config.source.can(Ability.TRAIN):
         return
     # Not the losses of the run, which other changes may have raised.
-    own = losses_with(x.timeline, x.moment, None, count, since=since, check=x.check)
-    for cure in cures if own is not None else ():
+    losses_as_run = losses_with(x.timeline, x.moment, None, count, since=since, check=x.check)
+    for cure in cures if losses_as_run is not None else ():
         losses = losses_with(x.timeline, x.moment, cure, count, since=since, check=x.check)
-        if losses is not None and own is not None and is_lower(losses, own, _HARMFUL):
-            yield _Saving(cure, loss_after(losses), loss_after(own), since, count)
+        if losses is not None and losses_as_run is not None and is_lower(losses, losses_as_run, _HARMFUL):
+            yield _Saving(cure, loss_after(losses), loss_after(losses_as_run), since, count)
 
 
 def _saves(x: RunFacts, cures: tuple[Cure, ...], *, also_from_rise: bool = False) -> _Saving | None:
@@ -293,8 +293,8 @@ def _rates_for(x: RunFacts, ratio: float) -> tuple[Cure, ...]:
     settings = x.moment.record.settings
     rate = settings.get("learning_rate", 0.0)
     usual = [times * rate / ratio for times in (100 * _USUAL, 10 * _USUAL, _USUAL)] if _USUAL < ratio < math.inf else []
-    rates = [float(f"{each:.1g}") for each in usual if 0 < each < rate]
-    return tuple(dict.fromkeys((*smaller_rates(settings)[:1], *(Cure("learning_rate", each) for each in rates))))
+    rates = [float(f"{smaller:.1g}") for smaller in usual if 0 < smaller < rate]
+    return tuple(dict.fromkeys((*smaller_rates(settings)[:1], *(Cure("learning_rate", smaller) for smaller in rates))))
 
 
 def of_explosion(explosion: Explosion, x: RunFacts, *, titled: bool = False) -> Evidence:
@@ -304,7 +304,7 @@ def of_explosion(explosion: Explosion, x: RunFacts, *, titled: bool = False) -> 
     if explosion.column == "loss":
         return Evidence(words, ValueRef("loss", (), None, explosion.tick), explosion.now)
     after = x.record(batch).after if batch < x.count else x.moment.record.before
-    name = max(x.program.parameters, key=lambda each: float(np.abs(after[each]).max(initial=0)))
+    name = max(x.program.parameters, key=lambda parameter: float(np.abs(after[parameter]).max(initial=0)))
     index = tuple(map(int, np.unravel_index(int(np.argmax(np.abs(after[name]))), after[name].shape)))
     value = float(after[name][index])
     largest = f"{spoken(x.program, name, index)} is {rounded(value)} after it"
@@ -413,26 +413,26 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
     elif last != x.learned[-1]:
         now = math.inf
     risen = now > _UP * (best if batch == last or ratio <= _LARGE else began) + _ABOVE
-    tried, place = None, -1
+    saving, place = None, -1
     # The first step of Adam is large by itself: where only that is, a smaller rate has to be better, as soon as one can be tried.
     if soon or not (risen and (at_last > _LARGE or (ratio > _LARGE and len(x.learned) < LEAST_TRIED))):
         if not (max(at_first, at_last) > _HUGE or now > _UP * best + _ABOVE):
             return
         # A rate that was raised may do harm only to what was learned before that.
         if soon:
-            tried = _saves_before(x, last, _rates_for(x, max(at_first, at_last)))
+            saving = _saves_before(x, last, _rates_for(x, max(at_first, at_last)))
         else:
             rates = smaller_rates(x.moment.record.settings)[:3]
-            tried = _saves(x, rates, also_from_rise=True)
+            saving = _saves(x, rates, also_from_rise=True)
             rises_at = _leaves(finite, windows, best)
-            if tried is None and now > _UP * best + _ABOVE and len(x.learned) >= LEAST_TRIED:
+            if saving is None and now > _UP * best + _ABOVE and len(x.learned) >= LEAST_TRIED:
                 place = rises_at
-                tried = _saves_before(x, place, rates)
-            if tried is not None and max(at_first, at_last) <= _HUGE:
+                saving = _saves_before(x, place, rates)
+            if saving is not None and max(at_first, at_last) <= _HUGE:
                 start = int(np.searchsorted(x.learned, rises_at))
                 if _loss_unchanged(x, start) > float(x.losses[x.learned][start : start + _WINDOW].mean()) - _HARMFUL:
                     return  # a passage of the text that is as hard without these steps
-        if tried is None:
+        if saving is None:
             return
         batch, ratio = (last, at_last) if at_last > at_first else (first, at_first)
         if place >= 0:
@@ -444,20 +444,20 @@ def rate_too_large(x: RunFacts) -> Iterator[Finding]:
         "rate-too-large",
         f"the learning rate is too large: {step if place < 0 else f'from {x.at(place)} on the loss rises'}",
         "Such large steps overshoot the minimum" + (", and the loss rises." if risen else ", and the loss stays high."),
-        f"{Cure('learning_rate', settings['learning_rate'] / 10).typed} or less" if tried is None else tried.cure.typed,
+        f"{Cure('learning_rate', settings['learning_rate'] / 10).typed} or less" if saving is None else saving.cure.typed,
         (
             Evidence(f"the last {counted(last_few, 'batch')} lose {rounded(now)} on average; it has been {rounded(best)}")
             if math.isfinite(now)
             else Evidence(f"after {counted(len(finite), 'batch')} the loss is not finite; it was {rounded(began)}"),
             *([of_explosion(x.explosion, x)] if x.explosion else []),
-            *([tried.evidence(x)] if tried else []),
+            *([saving.evidence(x)] if saving else []),
             Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}{_usual(ratio)}"),
             *_grad_norm_beside(x.explosion, x, batch),
         ),
         x.end(batch),
-        tuple(dict.fromkeys((*((tried.cure,) if tried else ()), *smaller_rates(settings), Cure("clip", 1.0)))),
-        tried.since if tried else 0,
-        is_tried=tried is not None,
+        tuple(dict.fromkeys((*((saving.cure,) if saving else ()), *smaller_rates(settings), Cure("clip", 1.0)))),
+        saving.since if saving else 0,
+        is_tried=saving is not None,
     )
 
 
@@ -495,15 +495,15 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
     flat = windows[-1] > _DOWN * windows[0] and windows[-1] > _DOWN * x.losses[learned[0]]
     rate = settings["learning_rate"]
     still = rate == 0 or (bool(norm > 0) and flat and ratio < _SMALL)
-    tried = None
+    saving = None
     if not still:
         if not _hardly_begun(x):
             return
-        tried = _saves(x, larger_rates(settings)[:3])
-        if tried is None:
+        saving = _saves(x, larger_rates(settings)[:3])
+        if saving is None:
             return
     # With a rate in proportion, a step has the usual size.
-    first = tried.cure if tried else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, _LEAST):.1g}"))
+    first = saving.cure if saving else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, _LEAST):.1g}"))
     yield Finding(
         "rate-too-small",
         f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size"
@@ -520,12 +520,12 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
                 if rate
                 else f"{counted(len(learned), 'batch')} have been computed with the rate 0"
             ),
-            *([tried.evidence(x)] if tried else []),
+            *([saving.evidence(x)] if saving else []),
             _grad_norm(x, batch),
         ),
         x.end(int(learned[0])),
         (*((first,) if rate else ()), *(cure for cure in larger_rates(settings) if cure != first)),
-        is_tried=tried is not None,
+        is_tried=saving is not None,
     )
 
 
@@ -705,13 +705,13 @@ def loss_jumps(x: RunFacts) -> Iterator[Finding]:
         return
     batch, then, now = jump.batch, rounded(jump.before), rounded(jump.after)
     changes = [segment.action for segment in _changes(x, jump.place)]
-    what = f": {changes[-1].name or changes[-1].kind.replace('_', ' ')} was changed there" if changes else ""
+    change = f": {changes[-1].name or changes[-1].kind.replace('_', ' ')} was changed there" if changes else ""
     ratio = _step_ratio(x, [batch]) if x.program.update else math.nan
     losses = x.losses[x.learned][jump.place : jump.place + _WINDOW]
     few = f"{counted(len(losses), 'batch')} from there on"
     yield Finding(
         "loss-jumps",
-        f"the loss jumps from {then} to {now} at {x.at(batch)}{what}",
+        f"the loss jumps from {then} to {now} at {x.at(batch)}{change}",
         "What was learned before is lost there.",
         "go there, and look at what was changed and at what is read" if changes else f"go there; {of_steps(x)}",
         (
@@ -870,8 +870,8 @@ def never_predicted(x: RunFacts) -> Iterator[Finding]:
     predicted = np.concatenate([record.array(name).reshape(len(targets) // len(learned), -1) for _, record in learned])
     frequency = np.bincount(targets, minlength=x.config.vocab_size) / len(targets)
     mean, ever = predicted.mean(axis=0), np.bincount(predicted.argmax(axis=1), minlength=x.config.vocab_size) > 0
-    found = np.flatnonzero((frequency >= _FREQUENT) & (mean < _SHARE * frequency) & ~ever & _has_low_bias(x))
-    for char in found.tolist():
+    characters = np.flatnonzero((frequency >= _FREQUENT) & (mean < _SHARE * frequency) & ~ever & _has_low_bias(x))
+    for char in characters.tolist():
         batch, record = learned[-1]
         t, row = 0, 0
         value = float(record.array(name)[t, row, char])
@@ -915,13 +915,13 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
             if batch not in read:
                 read[batch] = held_out_loss(x.program, x.held_out, x.record(batch).after)
         places = sorted(read)
-        held = [read[batch] for batch in places]
-        best = int(np.argmin(held))
+        held_out_losses = [read[batch] for batch in places]
+        best = int(np.argmin(held_out_losses))
         low, high = (int(np.searchsorted(x.learned, places[k])) for k in (max(best - 1, 0), min(best + 1, len(places) - 1)))
-        if high - low < _PLACES or not held[-1] > held[best] + _RISEN:
+        if high - low < _PLACES or not held_out_losses[-1] > held_out_losses[best] + _RISEN:
             break
     span = x.losses[x.learned]
-    if best == len(held) - 1 or not held[-1] > held[best] + _RISEN:
+    if best == len(held_out_losses) - 1 or not held_out_losses[-1] > held_out_losses[best] + _RISEN:
         return
     then, now = (
         float(span[max(0, at - _WINDOW) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
@@ -935,7 +935,7 @@ def overfitting(x: RunFacts) -> Iterator[Finding]:
         "The model memorises this text: what it learns now does not apply to other texts.",
         f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
         (
-            Evidence(f"held out: {rounded(held[best])} at {x.at(places[best])}, {rounded(held[-1])} now"),
+            Evidence(f"held out: {rounded(held_out_losses[best])} at {x.at(places[best])}, {rounded(held_out_losses[-1])} now"),
             Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
             x.loss_of(batch),
         ),
@@ -951,8 +951,10 @@ def held_out_text(config: Config, text: str) -> Text:
     tokens, allowed = tokenized(text, config.vocabulary, "held_out"), frozenset(config.vocabulary)
     strange = next((token for token in tokens if token not in allowed), "")
     if strange:
-        known = config.shown_vocabulary
-        raise TuiGruError(f"the text that was held out has {strange!r}, which is not in the vocabulary {known}", option="held_out")
+        vocabulary = config.shown_vocabulary
+        raise TuiGruError(
+            f"the text that was held out has {strange!r}, which is not in the vocabulary {vocabulary}", option="held_out"
+        )
     return tokens[:HELD_OUT]
 
 

@@ -25,7 +25,7 @@ from tui_gru.equations import syntax as e
 from tui_gru.errors import TuiGruError
 
 _BLOCKS, _BLOCK = 8, 200  # parts of an epoch that are compared, at most; characters of each, at least
-_APART = 0.15  # nats between a part and the whole, more than by chance
+_DIVERGENCE = 0.15  # nats between a part and the whole, more than by chance
 _REACH = 12.0  # standard deviations of a count
 
 
@@ -49,7 +49,7 @@ def sampler_without_feedback(x: RunFacts) -> Iterator[Finding]:
     cure, texts = Cure("sampler", "fed-back"), list[str]()
     if (weights := _weights_of(x, drawn)) is not None:
         with suppress(TuiGruError):  # weights that are not finite
-            texts = [each.text for each in tried_samplers(x.config, weights, drawn, cure)]
+            texts = [option.text for option in tried_samplers(x.config, weights, drawn, cure)]
     again = bool(texts) and drawn.text.startswith(texts[0])  # otherwise it was drawn on another branch
     if again and texts[0] != texts[1]:
         evidence.append(Evidence(f"it says {x.quoted(texts[0])}; fed back, the same weights say {x.quoted(texts[1])}"))
@@ -112,12 +112,12 @@ def rows_do_not_continue(x: RunFacts) -> Iterator[Finding]:
         f"{state}, which ends at character {ended + T}"
     )
     following = min(x.count - 1, 1)
-    found = x.program.model.page.before(x.program.main_state) if following else x.program.main_state
+    carried_state = x.program.model.page.before(x.program.main_state) if following else x.program.main_state
     t = 0 if following else T - 1
-    values = x.record(following).array(found)[t, 0]
+    values = x.record(following).array(carried_state)[t, 0]
     unit = int(np.argmax(np.abs(values)))
-    number = x.entry(following, found, (0, unit), t)
-    carries = f"{x.written(found)}[row 1, unit {unit + 1}] = {rounded(values[unit])} is carried into batch 2"
+    number = x.entry(following, carried_state, (0, unit), t)
+    carries = f"{x.written(carried_state)}[row 1, unit {unit + 1}] = {rounded(values[unit])} is carried into batch 2"
     evidence = (Evidence(words), Evidence(carries, number, float(values[unit])))
     yield Finding(
         "rows-do-not-continue",
@@ -207,10 +207,10 @@ def rows_know_each_other(x: RunFacts) -> Iterator[Finding]:
         return
     batch, record = x.recent[-1]
     end = position_of(x.program, x.end(batch))
-    found = influence_of_rows(Moment(x.program, end, record, x.config.vocabulary), x.program.seq_length - 1, 0)
-    if not found.others > 0:
+    influences = influence_of_rows(Moment(x.program, end, record, x.config.vocabulary), x.program.seq_length - 1, 0)
+    if not influences.others > 0:
         return
-    other = 1 + int(np.argmax(np.maximum(np.abs(found.gradient), np.abs(found.occlusion))[1:]))
+    other = 1 + int(np.argmax(np.maximum(np.abs(influences.gradient), np.abs(influences.occlusion))[1:]))
     yield Finding(
         "rows-know-each-other",
         "rows of the batch influence each other",
@@ -218,8 +218,10 @@ def rows_know_each_other(x: RunFacts) -> Iterator[Finding]:
         "the batch it is in, and cannot be computed for one row alone.",
         "remove the sum over the rows from the cell",
         (
-            Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {rounded(found.gradient[other])}; it should be 0"),
-            Evidence(f"by occlusion: {rounded(found.occlusion[other])}; it should be 0"),
+            Evidence(
+                f"row {other + 1} on the prediction of row 1, by gradient: {rounded(influences.gradient[other])}; it should be 0"
+            ),
+            Evidence(f"by occlusion: {rounded(influences.occlusion[other])}; it should be 0"),
             _over_rows(x, batch, over_rows[0]),
         ),
         x.end(batch),
@@ -249,13 +251,13 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
     V = x.config.vocab_size
     counts = [np.bincount(corpus.targets[a:b].ravel(), minlength=V) for a, b in pairwise(edges)]
     total = np.sum(counts, axis=0)
-    whole, by_chance = total / total.sum(), {size: _by_chance(total, size) for size in {int(count.sum()) for count in counts}}
-    apart = [_apart(count, whole) - by_chance[int(count.sum())] for count in counts]
-    if not np.mean(apart) > _APART:
+    frequencies, by_chance = total / total.sum(), {size: _by_chance(total, size) for size in {int(count.sum()) for count in counts}}
+    differences = [_divergence(count, frequencies) - by_chance[int(count.sum())] for count in counts]
+    if not np.mean(differences) > _DIVERGENCE:
         return
-    worst = int(np.argmax(apart))
+    worst = int(np.argmax(differences))
     share, batch = counts[worst] / counts[worst].sum(), min(int(edges[worst]), x.count - 1)
-    char = int(np.argmax(share - whole))
+    char = int(np.argmax(share - frequencies))
     words = f"{x.quoted(x.config.vocabulary[char])} is {percent(share[char])} of batches {edges[worst] + 1} to {edges[worst + 1]}"
     yield Finding(
         "text-in-blocks",
@@ -263,10 +265,10 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
         "While one part is read, what was learned from the others is forgotten, and the loss jumps at each border.",
         "mix the parts of the text, or --layout contiguous with more rows (--batch-size), so that each batch reads all parts",
         (
-            Evidence(f"{words}, and {percent(whole[char])} of the whole text"),
+            Evidence(f"{words}, and {percent(frequencies[char])} of the whole text"),
             Evidence(
-                f"the characters of a part differ from the whole by {rounded(float(np.mean(apart)))} nats on average more than in "
-                "the shuffled text"
+                f"the characters of a part differ from the whole by {rounded(float(np.mean(differences)))} nats on average more "
+                "than in the shuffled text"
             ),
             x.loss_of(batch),
         ),
@@ -275,19 +277,19 @@ def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
     )
 
 
-def _apart(counts: NDArray[np.integer], whole: NDArray[np.floating]) -> float:
+def _divergence(counts: NDArray[np.integer], frequencies: NDArray[np.floating]) -> float:
     """Return the relative entropy of the frequencies of a part to those of the whole, in nats."""
     share = counts / counts.sum()
     occurs = share > 0
-    return float((share[occurs] * np.log(share[occurs] / whole[occurs])).sum())
+    return float((share[occurs] * np.log(share[occurs] / frequencies[occurs])).sum())
 
 
 def _by_chance(total: NDArray[np.integer], size: int) -> float:
-    """Return the mean of `_apart` over all parts of a size that are drawn from a shuffled text with these counts, in nats.
+    """Return the mean of `_divergence` over all parts of a size that are drawn from a shuffled text with these counts, in nats.
 
     How often a character occurs in such a part has a hypergeometric distribution; characters with equal counts have the same one.
     """
-    of_all, apart = int(total.sum()), 0.0
+    of_all, divergence = int(total.sum()), 0.0
     for count, alike in zip(*np.unique(total[total > 0], return_counts=True), strict=True):
         mean = size * count / of_all
         reach = _REACH * (1 + np.sqrt(mean))  # beyond it, a probability is less than rounding
@@ -295,8 +297,8 @@ def _by_chance(total: NDArray[np.integer], size: int) -> float:
         drawn = np.arange(int(np.ceil(low)), int(high) + 1)
         ways = _log_choose(count, drawn) + _log_choose(of_all - count, size - drawn) - _log_choose(of_all, np.array([size]))
         share = drawn / size
-        apart += float(alike * (np.exp(ways) * share * np.log(share * of_all / count)).sum())
-    return apart
+        divergence += float(alike * (np.exp(ways) * share * np.log(share * of_all / count)).sum())
+    return divergence
 
 
 def _log_choose(of: int, drawn: NDArray[np.integer]) -> Float64Array:

@@ -42,12 +42,12 @@ def _about(x: RunFacts, name: str, title: str, meaning: str, cure: str, variant:
     assert expected is not None
     number = x.position.number
     output = output_name(x.record(number))
-    apart = np.abs(expected.whole.ours - expected.whole.recorded)
-    t, row, unit = np.unravel_index(int(np.argmax(np.nan_to_num(apart, nan=np.inf))), apart.shape)
-    value, wanted = float(expected.whole.ours[t, row, unit]), rounded(float(expected.whole.recorded[t, row, unit]))
+    difference = np.abs(expected.whole.ours - expected.whole.recorded)
+    t, row, unit = np.unravel_index(int(np.argmax(np.nan_to_num(difference, nan=np.inf))), difference.shape)
+    value, recorded = float(expected.whole.ours[t, row, unit]), rounded(float(expected.whole.recorded[t, row, unit]))
     evidence = [
         Evidence(
-            f"{x.written(output)}[row {row + 1}, unit {unit + 1}] = {rounded(value)} at t {t + 1}; expected: {wanted}",
+            f"{x.written(output)}[row {row + 1}, unit {unit + 1}] = {rounded(value)} at t {t + 1}; expected: {recorded}",
             x.entry(number, output, (int(row), int(unit)), int(t)),
             value,
         ),
@@ -160,10 +160,10 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
         moved = np.where((lengths < T)[:, None], values[starts, rows], 0)
     else:
         moved = values[-1] - values[lengths - 1, rows]
-    found = largest_entry(moved)
-    if found is None or not abs(moved[found]) > _MOVED:
+    entry = largest_entry(moved)
+    if entry is None or not abs(moved[entry]) > _MOVED:
         return
-    row, unit = found
+    row, unit = entry
     length, written = int(lengths[row]), f"{x.written(state)}[row {row + 1}, unit {unit + 1}]"
 
     def at(t: int, before: str, after: str) -> Evidence:
@@ -199,9 +199,9 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
         orders = "torch stacks r z n; Keras and ONNX stack z r h."
         if fit.present.kind == "lstm":
             orders = "torch and Keras stack i f g o; ONNX stacks i o f g."
-        named, here = fit.variant.convention.order, fit.present.order
-        own = {is_: here[named.index(is_)] for is_ in KINDS[fit.present.kind].gates}
-        moved = [f"the {_PLACES[own[is_]]} here is the {_PLACES[is_]} there" for is_ in own if own[is_] != is_]
+        theirs, ours = fit.variant.convention.order, fit.present.order
+        places = {gate: ours[theirs.index(gate)] for gate in KINDS[fit.present.kind].gates}
+        moved = [f"the {_PLACES[place]} here is the {_PLACES[gate]} there" for gate, place in places.items() if place != gate]
         yield from _about(
             x,
             "gates-mixed-up",
@@ -211,13 +211,13 @@ def gates_mixed_up(x: RunFacts) -> Iterator[Finding]:
             "with the gates in the other order",
         )
     if fit is not None and fit.differs("gate"):
-        name, here = (
+        name, ours = (
             GATES[gate].written if gate in GATES else f"{gate}(a)" for gate in (fit.variant.convention.gate, fit.present.gate)
         )
         yield from _about(
             x,
             "gates-mixed-up",
-            f"the activation function of the {'state' if fit.present.kind == 'rnn' else 'gates'} is {name}, not {here}",
+            f"the activation function of the {'state' if fit.present.kind == 'rnn' else 'gates'} is {name}, not {ours}",
             "The two functions are similar near 0 and differ elsewhere, so every value of such a model is slightly wrong.",
             f"--gate {fit.variant.convention.gate}",
             f"with {name}",
@@ -319,15 +319,15 @@ def biases_counted_twice(x: RunFacts) -> Iterator[Finding]:
 
 def bias_left_out(x: RunFacts) -> Iterator[Finding]:
     """Find a bias that the other program leaves out, one of the two of a gate."""
-    kept = _changed_biases(x) & {"first", "second"}
-    if kept and x.fit is not None and not x.fit.equal:
-        left_out = "hₜ₋₁ U" if "first" in kept else "x W"
+    left_out_of = _changed_biases(x) & {"first", "second"}
+    if left_out_of and x.fit is not None and not x.fit.equal:
+        left_out = "hₜ₋₁ U" if "first" in left_out_of else "x W"
         yield from _about(
             x,
             "bias-left-out",
             f"the other program omits the bias{_whose(x)} that is added to {left_out}",
             "torch has two biases for each gate; a program with one bias needs their sum.",
-            f"add bias_{'hh' if 'first' in kept else 'ih'} to the other bias when you convert the weights",
+            f"add bias_{'hh' if 'first' in left_out_of else 'ih'} to the other bias when you convert the weights",
             "without this bias",
         )
 
@@ -337,15 +337,15 @@ def biases_merged(x: RunFacts) -> Iterator[Finding]:
     changed = _changed_biases(x) & {"merged", "separate"}
     if not changed:
         return
-    here = "separate" in changed
+    is_separate = "separate" in changed
     yield from _about(
         x,
         "biases-merged",
-        "the two biases of the candidate were merged" + ("" if here else " by the other program"),
+        "the two biases of the candidate were merged" + ("" if is_separate else " by the other program"),
         "With the reset gate after the product, r multiplies hₜ₋₁ U and its bias, but not the bias of x W. Their sum has the same "
         "effect only if r is 1. For z and r, the sum always has the same effect.",
         "keep the two biases apart: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
-        "with two biases that have the same sum" if here else "with the sum in place of the bias of x W",
+        "with two biases that have the same sum" if is_separate else "with the sum in place of the bias of x W",
     )
 
 

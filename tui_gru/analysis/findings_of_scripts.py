@@ -48,10 +48,10 @@ def _calls(x: RunFacts) -> list[tuple[int, GRUCall]]:
 
 def _of_calls(x: RunFacts, holds: Callable[[GRUCall], bool]) -> int | None:
     """Return the first batch with a call for which something holds, if it holds in each batch that learned."""
-    found = dict[int, bool]()
+    holds_in = dict[int, bool]()
     for batch, call in _calls(x):
-        found[batch] = found.get(batch, False) or holds(call)
-    return next(iter(found)) if found and all(found.values()) else None
+        holds_in[batch] = holds_in.get(batch, False) or holds(call)
+    return next(iter(holds_in)) if holds_in and all(holds_in.values()) else None
 
 
 def _name(x: RunFacts) -> str:
@@ -101,12 +101,12 @@ def gradient_not_cleared(x: RunFacts) -> Iterator[Finding]:
         if one.number + 1 == step.number and one.updated and Note.NOT_CLEARED in step.notes
     ]  # fmt: skip
     later = [(batch, step) for batch, step in steps if step.number > 0]
-    every = later and all(step.updated and Note.NOT_CLEARED in step.notes for _, step in later)
-    batch = after_update[0] if after_update else later[0][0] if every else None
+    never_cleared = later and all(step.updated and Note.NOT_CLEARED in step.notes for _, step in later)
+    batch = after_update[0] if after_update else later[0][0] if never_cleared else None
     if batch is None:
         return
     step = dict(steps)[batch]
-    own, before = (math.sqrt(sum(_square(array) for array in arrays.values())) for arrays in (step.gradients, step.before))
+    used, before = (math.sqrt(sum(_square(array) for array in arrays.values())) for arrays in (step.gradients, step.before))
     yield Finding(
         "gradient-not-cleared",
         "zero_grad() is missing: the gradients of earlier steps add up",
@@ -114,7 +114,7 @@ def gradient_not_cleared(x: RunFacts) -> Iterator[Finding]:
         "call optimizer.zero_grad() before each loss.backward()",
         (
             Evidence(f"before the backward pass of {x.at(batch)} the norm of p.grad was {rounded(before)}, not 0"),
-            Evidence(f"the optimizer then used gradients with the norm {rounded(own)}"),
+            Evidence(f"the optimizer then used gradients with the norm {rounded(used)}"),
         ),
         x.end(batch),
     )
@@ -244,10 +244,10 @@ def last_output_of_both_directions(x: RunFacts) -> Iterator[Finding]:
 
 def last_output_of_padded_rows(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that reads the output of rows after their end."""
-    found = [(batch, call) for batch, call in _calls(x) if reads_padding(call)]
-    if not found or any(call.lengths is not None and _is_ragged(call) and not reads_padding(call) for _, call in _calls(x)):
+    padded = [(batch, call) for batch, call in _calls(x) if reads_padding(call)]
+    if not padded or any(call.lengths is not None and _is_ragged(call) and not reads_padding(call) for _, call in _calls(x)):
         return
-    batch, call = found[0]
+    batch, call = padded[0]
     assert call.lengths is not None
     shorter = int((call.lengths < call.lengths.max()).sum())
     yield Finding(
@@ -294,13 +294,13 @@ def state_is_stale(x: RunFacts) -> Iterator[Finding]:
     calls = [(batch, call) for batch, captured in x.captured for call in captured.steps[0][1]]
     numbers = {batch: step.number for batch, step in _steps(x)}
     for batch in numbers:
-        own = [call for of, call in calls if of == batch]
-        for call in own:
+        calls_of_batch = [call for of, call in calls if of == batch]
+        for call in calls_of_batch:
             begins = call.h0.tobytes()
             moves = bool(np.isfinite(call.h0).all()) and begins != call.hn.tobytes()
             if call.h0_given and call.h0.any() and moves and ended.get(begins, batch) != batch:
                 began.append((batch, ended[begins]))
-        ended |= {call.hn.tobytes(): batch for call in own}
+        ended |= {call.hn.tobytes(): batch for call in calls_of_batch}
     stale = [(batch, of) for batch, of in began if numbers[of] < numbers[batch] - 1]
     if not stale:
         return
@@ -351,12 +351,12 @@ def gradient_grows(x: RunFacts) -> Iterator[Finding]:
     weights are a consequence of large steps as well."""
     if not x.captured:
         return
-    if (found := _growth(x, batch := x.captured[0][0])) is None:
+    if (fastest := _growth(x, batch := x.captured[0][0])) is None:
         return
-    state, growth, timesteps = found
+    state, growth, timesteps = fastest
     norms = norms_over_time(x.record(batch).array(f"d{state}"))
-    way = flow_names(x.program, state).way
-    begins, ends = (norms[-1], norms[0]) if way < 0 else (norms[0], norms[-1])
+    direction = flow_names(x.program, state).direction
+    begins, ends = (norms[-1], norms[0]) if direction < 0 else (norms[0], norms[-1])
     yield Finding(
         "exploding-gradient",
         f"the gradient explodes: the norm of {x.written(f'd{state}')} grows ×{growth:.3g} a timestep"
@@ -384,8 +384,8 @@ def _growth(x: RunFacts, batch: int) -> tuple[str, float, int] | None:
     for state in record.compiled.states:
         layers.setdefault(state[1:], []).append(state)
     rates = [(states[0], _rate(x, record, states)) for states in layers.values()]
-    found = [(state, *rate) for state, rate in rates if rate is not None]
-    best = max(found, key=lambda each: each[1], default=None)
+    growths = [(state, *rate) for state, rate in rates if rate is not None]
+    best = max(growths, key=lambda growth: growth[1], default=None)
     return best if best is not None and best[1] > _GROWTH and best[1] ** best[2] > _GROWN else None
 
 
@@ -395,7 +395,7 @@ def _rate(x: RunFacts, record: BatchRecord, states: list[str]) -> tuple[float, i
     for state in states:
         names = flow_names(x.program, state)
         delta, received = (np.square(norms_over_time(record.array(name))) for name in (names.delta, names.received))
-        squares.append((delta[1:], received[:-1]) if names.way < 0 else (delta[:-1], received[1:]))
+        squares.append((delta[1:], received[:-1]) if names.direction < 0 else (delta[:-1], received[1:]))
     with np.errstate(all="ignore"):
         delta, received = np.sqrt(np.sum(squares, axis=0))
         ratios = np.log(received / delta)
@@ -461,13 +461,13 @@ def _gradient_and_change(
 
     They are of all weights that are parameters, each (n).
     """
-    own = other.gradients if after else one.gradients
+    gradient_of = other.gradients if after else one.gradients
     gradients, weights, changes = list[Float64Array](), list[Float64Array](), list[Float64Array]()
     later = {(call.module.name, name): value for call in other.calls for name, value in call.weights.values.items()}
     for used in {id(call.weights): call.weights for call in one.calls}.values():
         for name, parameter in used.parameters.items():
-            if parameter in own and (used.module.name, name) in later:
-                gradients.append(own[parameter].astype(np.float64).ravel())
+            if parameter in gradient_of and (used.module.name, name) in later:
+                gradients.append(gradient_of[parameter].astype(np.float64).ravel())
                 weights.append(used.values[name].astype(np.float64).ravel())
                 changes.append(later[used.module.name, name].astype(np.float64).ravel() - weights[-1])
     if not gradients:
@@ -479,8 +479,8 @@ def _cosine(one: Float64Array, other: Float64Array) -> float:
     """Return the cosine of the angle of two vectors; NaN if it is not known."""
     with np.errstate(all="ignore"):
         size = float(np.linalg.norm(one) * np.linalg.norm(other))
-        found = float(one @ other) / size if size > 0 else math.nan
-    return found if math.isfinite(found) else math.nan
+        cosine = float(one @ other) / size if size > 0 else math.nan
+    return cosine if math.isfinite(cosine) else math.nan
 
 
 def _moved(x: RunFacts) -> float:
@@ -504,7 +504,7 @@ def _noise(losses: ScalarRows) -> float:
     return 2 * float(losses.std()) * math.sqrt(2 / _window(losses))
 
 
-def _known(x: RunFacts) -> tuple[NDArray[np.intp], ScalarRows]:
+def _finite_losses(x: RunFacts) -> tuple[NDArray[np.intp], ScalarRows]:
     """Return the steps with a finite loss, and these losses."""
     losses = x.losses_of_script if x.captured else np.empty(0)
     steps = np.flatnonzero(np.isfinite(losses))
@@ -540,18 +540,18 @@ def gradient_ascent(x: RunFacts) -> Iterator[Finding]:
         decay, rate = one.settings.get("weight_decay", 0.0), one.settings.get("lr", 0.0)
         both = _cosine(change, gradient + decay * weights), _cosine(change + rate * decay * weights, gradient)
         cosines[batch] = min(both) if all(map(math.isfinite, both)) else math.nan
-    known = {batch: cosine for batch, cosine in cosines.items() if math.isfinite(cosine)}
-    if len(known) < _FEWEST_PAIRS or min(known.values()) <= 0:
+    finite = {batch: cosine for batch, cosine in cosines.items() if math.isfinite(cosine)}
+    if len(finite) < _FEWEST_PAIRS or min(finite.values()) <= 0:
         return
-    batch = next(iter(known))
+    batch = next(iter(finite))
     yield Finding(
         "gradient-ascent",
         "the optimizer moves the weights along the gradient, not against it: the loss rises",
         "A step against the gradient lowers the loss; one along it raises the loss.",
         "maximize=False, the default of every optimizer; to raise something on purpose, give backward() its negative",
         (
-            Evidence(f"the update of {x.at(batch)} has the cosine {known[batch]:+.2f} with p.grad; against it, it is negative"),
-            Evidence(f"so have all {counted(len(known), 'update')} between recorded steps, at least {min(known.values()):+.2f}"),
+            Evidence(f"the update of {x.at(batch)} has the cosine {finite[batch]:+.2f} with p.grad; against it, it is negative"),
+            Evidence(f"so have all {counted(len(finite), 'update')} between recorded steps, at least {min(finite.values()):+.2f}"),
         ),
         x.end(batch),
     )
@@ -571,7 +571,7 @@ class _Rise(NamedTuple):
 
 
 def _rise(x: RunFacts) -> _Rise | None:
-    steps, losses = _known(x)
+    steps, losses = _finite_losses(x)
     rate = _rate_of(x)
     if len(losses) < 3 or not losses[0] > 0 or rate <= 0:
         return None
@@ -582,8 +582,8 @@ def _rise(x: RunFacts) -> _Rise | None:
     above = int(steps[int(np.argmax(losses > _FAR_ABOVE * start))])
     batch = _batch_near(x, above)
     words = f"the loss was {rounded(start)} in step {steps[0]:,}, and above {rounded(_FAR_ABOVE * start)} in step {above:,}"
-    there = () if batch in x.config.source.unknown_losses else (x.loss_of(batch),)
-    return _Rise(start, end, rate, _step_change(x), _largest_change(x, above), above, batch, (Evidence(words), *there))
+    loss_above = () if batch in x.config.source.unknown_losses else (x.loss_of(batch),)
+    return _Rise(start, end, rate, _step_change(x), _largest_change(x, above), above, batch, (Evidence(words), *loss_above))
 
 
 def rate_too_large(x: RunFacts) -> Iterator[Finding]:
@@ -684,7 +684,7 @@ class _TinySteps(NamedTuple):
 
 
 def _tiny_steps(x: RunFacts) -> _TinySteps | None:
-    _, losses = _known(x)
+    _, losses = _finite_losses(x)
     change, rate = _step_change(x), _rate_of(x)
     if len(losses) < _FEWEST or not losses[0] > 0 or not change < _TINY:
         return None
@@ -730,7 +730,11 @@ def mostly_clipped(x: RunFacts) -> Iterator[Finding]:
     if tiny is None or tiny.change == 0 or _divides_by_size(x):
         return
     factors = {batch: factor for batch, captured in x.captured if (factor := _factor_of(x, batch, captured)) is not None}
-    if not factors or max(factors.values()) > _CUT_DOWN or any(math.log2(each).is_integer() for each in factors.values()):
+    if (
+        not factors
+        or max(factors.values()) > _CUT_DOWN
+        or any(math.log2(clipped_to).is_integer() for clipped_to in factors.values())
+    ):
         return  # a power of 2 is the scale of a GradScaler, which it takes back
     batch = max(factors, key=factors.__getitem__)
     yield Finding(
@@ -759,8 +763,8 @@ def _factor_of(x: RunFacts, batch: int, captured: CapturedBatch) -> float | None
     if captured.recorded is None or not record.learned:
         return None
     recorded, derived = captured.recorded.flat.astype(np.float64), record.own_gradients.flat.astype(np.float64)
-    known = np.isfinite(recorded) & np.isfinite(derived)
-    recorded, derived = recorded[known], derived[known]
+    finite = np.isfinite(recorded) & np.isfinite(derived)
+    recorded, derived = recorded[finite], derived[finite]
     size = float(derived @ derived)
     if not size > 0:
         return None
@@ -821,7 +825,7 @@ def _moves_by_rate(x: RunFacts, tiny: _TinySteps) -> bool:
 
 def _is_staying(x: RunFacts) -> tuple[ScalarRows, float] | None:
     """Return the losses, and how far the weights, which were fresh, have moved, if the last losses are near the first ones."""
-    _, losses = _known(x)
+    _, losses = _finite_losses(x)
     moved = _moved(x)
     if len(losses) < _FEWEST_STAYING or not losses[0] > 0 or not moved > _MOVED or not _is_fresh(_steps(x)[0][1]):
         return None

@@ -81,12 +81,12 @@ def not_finite(x: RunFacts) -> Iterator[Finding]:
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     when = f"when {x.at(batch)} begins" if first.initial else f"in {x.at(batch)}"
-    what = "NaN" if np.isnan(value) else "infinite"
+    nan_or_infinite = "NaN" if np.isnan(value) else "infinite"
     yield Finding(
         "not-finite",
-        f"the gradient from your head and loss is {what} {when}: the GRU is not the cause"
+        f"the gradient from your head and loss is {nan_or_infinite} {when}: the GRU is not the cause"
         if first.from_upstream
-        else f"{x.written(name)} {'is' if read or first.initial else 'became'} {what} {when}",
+        else f"{x.written(name)} {'is' if read or first.initial else 'became'} {nan_or_infinite} {when}",
         "Every number computed from it is not finite either, and after the update neither are the weights.",
         cure,
         (
@@ -155,15 +155,15 @@ def _nothing_to_learn(x: RunFacts) -> Iterator[Finding]:
 
 def _root_of_zeros(x: RunFacts, name: str, record: BatchRecord) -> str:
     """Return the first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
-    seen: set[str] = set()
+    visited: set[str] = set()
     while True:
-        seen.add(name)
+        visited.add(name)
         formula = x.program.lines[name].formula if name in x.program.lines else x.program.parts.get(name)
         parts = [node.label for node in formula.walk() if node.label] if formula is not None else []
         reads = [*parts, *formula.names()] if formula is not None else []
         for read in reads:
-            known = x.program.names.get(read)
-            if read in seen or known is None or not (known.timed and known.kind.editable):
+            named = x.program.names.get(read)
+            if read in visited or named is None or not (named.timed and named.kind.editable):
                 continue
             if not record.array(read).any() and x.program.state_receiving(read) is None:  # it is always 0 after the last timestep
                 name = read
@@ -181,8 +181,12 @@ def vanishing_gradient(x: RunFacts) -> Iterator[Finding]:
         return  # what is predicted by heart has hardly any gradient
     flows = _flows(x) if x.config.hidden_size >= _FEW_UNITS else {}
     norms = [flow.norms for flow in flows.values()]
-    distances = [next((d for d, norm in enumerate(each) if norm * _THOUSAND < each[0]), None) for each in norms]
-    if not flows or any(d is None or d > _SOON for d in distances) or any(each[-1] * _THOUSAND >= each[0] for each in norms):
+    distances = [next((d for d, norm in enumerate(norms_back) if norm * _THOUSAND < norms_back[0]), None) for norms_back in norms]
+    if (
+        not flows
+        or any(d is None or d > _SOON for d in distances)
+        or any(norms_back[-1] * _THOUSAND >= norms_back[0] for norms_back in norms)
+    ):
         return
     state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
     longest = max(d for d in distances if d is not None)
@@ -438,7 +442,7 @@ def _saturated(
 
 def keep_gates(program: Program) -> Mapping[str, str]:
     """Return, for each state, the value that says how much of the old state is kept: z for h = z ⊙ h_prev + …."""
-    page, found = program.model.page, dict[str, str]()
+    page, gates = program.model.page, dict[str, str]()
     for state in page.states:
         formula = program.lines[state].formula
         for term in formula.terms if formula is not None else ():
@@ -446,17 +450,17 @@ def keep_gates(program: Program) -> Mapping[str, str]:
                 (other,) = [part for part in term.parts if part != e.Name(page.before(state))] or [term.parts[0]]
                 name = other.label or (other.name if isinstance(other, e.Name) else "")
                 if name in program.names:
-                    found[state] = name
-    return found
+                    gates[state] = name
+    return gates
 
 
 def _shut_units(x: RunFacts, state: str, gate: str) -> NDArray[np.intp]:
     """Return the units that keep their old state in the first batch and in the last ones. In a healthy run there are a few."""
-    kept, values = x.stacked(gate), x.stacked(state)
+    gate_values, values = x.stacked(gate), x.stacked(state)
     low, high = x.program.ranges[state]
     span = high - low if np.isfinite(high - low) else float(np.abs(values).max())
     first = x.record(0).array(gate)
-    shut = ((kept >= _SHUT).mean(axis=0) >= _NEARLY_ALL) & ((first >= _SHUT).mean(axis=(0, 1)) >= _NEARLY_ALL)
+    shut = ((gate_values >= _SHUT).mean(axis=0) >= _NEARLY_ALL) & ((first >= _SHUT).mean(axis=(0, 1)) >= _NEARLY_ALL)
     still = values.max(axis=0) - values.min(axis=0) <= _STILL * span
     return np.flatnonzero(shut & still)
 
@@ -469,9 +473,9 @@ def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
         shut = _shut_units(x, state, gate)
         if not len(shut):
             continue
-        unit, kept, values = int(shut[0]), x.stacked(gate), x.stacked(state)
+        unit, gate_values, values = int(shut[0]), x.stacked(gate), x.stacked(state)
         batch = x.count - 1
-        share = float((kept[:, unit] >= _SHUT).mean())
+        share = float((gate_values[:, unit] >= _SHUT).mean())
         least, largest = float(values[:, unit].min()), float(values[:, unit].max())
         written = x.written(gate)
         yield Finding(
@@ -482,7 +486,9 @@ def gate_never_opens(x: RunFacts) -> Iterator[Finding]:
             f"A unit whose {written} is always near 1 ignores its input: it is a constant and does not help any prediction.",
             of_steps(x),
             (
-                Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
+                Evidence(
+                    f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(gate_values):,} entries"
+                ),
                 Evidence(f"{x.written(state)} of it stays between {rounded(least)} and {rounded(largest)}"),
                 x.unit_of(batch, gate, unit),
             ),
@@ -505,8 +511,8 @@ def dead_unit(x: RunFacts) -> Iterator[Finding]:
         if len(np.setdiff1d(dead_units(values, scale, _DEAD), shut)) <= few:
             continue
         earlier = [x.record(x.about(x.count // 2)), *([x.record(0)] if x.count < _SHORT else [])]  # dead there as well?
-        whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
-        dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
+        with_earlier = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
+        dead = np.setdiff1d(dead_units(with_earlier, scale, _DEAD), shut)
         if len(dead) <= few:
             continue
         unit, batch = int(dead[0]), x.count - 1
@@ -572,13 +578,13 @@ def state_stays_small(x: RunFacts) -> Iterator[Finding]:
 def _with_equal_weights(x: RunFacts, state: str) -> NDArray[np.bool_]:
     """Return for each unit of a state whether it is computed with the weights of the one before it, (H); False for the first."""
     weights, suffix = x.record(x.count - 1).before, e.split(state)[1]
-    own = [name for name in x.program.parameters if e.split(name)[1] == suffix and x.program.names[name].axes[-1:] == ("H",)]
+    names = [name for name in x.program.parameters if e.split(name)[1] == suffix and x.program.names[name].axes[-1:] == ("H",)]
     alike = np.ones(x.config.hidden_size, bool)
-    for name in own:
+    for name in names:
         columns = np.asarray(weights[name]).reshape(-1, x.config.hidden_size)
         alike[1:] &= (columns[:, 1:] == columns[:, :-1]).all(axis=0)
     alike[0] = False
-    return alike & bool(own)
+    return alike & bool(names)
 
 
 def units_are_identical(x: RunFacts) -> Iterator[Finding]:

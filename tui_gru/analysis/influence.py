@@ -109,8 +109,10 @@ def last_prediction_gradient(program: Program, record: BatchRecord) -> dict[str,
         slope = np.zeros_like(output)
         for row, target in enumerate(record.ids(program.target)[-1].tolist()):
             slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
-        found = reader.backward(slope)
-        return {state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states}
+        gradients = reader.backward(slope)
+        return {
+            state: np.sqrt(np.square(gradients.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
+        }
 
 
 def inputs_of(program: Program, record: BatchRecord) -> NDArray[Any]:
@@ -211,12 +213,12 @@ class Influence:
             return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
         if of not in self.states:
             raise TuiGruError(f"{of!r} is neither gradient, nor occlusion, nor a state; the states are {', '.join(self.states)}")
-        return reach(self.states[of], self.at, way=1 if of in self.backwards else -1)
+        return reach(self.states[of], self.at, direction=1 if of in self.backwards else -1)
 
 
-def reach(values: Float64Array, at: int, way: int = -1) -> Reach:
-    """Return how far from input `at` an influence reaches, backwards (`way` −1) or forwards (1)."""
-    away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
+def reach(values: Float64Array, at: int, direction: int = -1) -> Reach:
+    """Return how far from input `at` an influence reaches, backwards (`direction` −1) or forwards (1)."""
+    away = np.nan_to_num(values[at::direction] if direction > 0 else values[at::-1])
     largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     last = int(np.flatnonzero(away >= TENTH * largest).max(initial=0))
     return Reach(last, last < len(away) - 1, float(away[last] / largest))
@@ -253,25 +255,25 @@ def influence(
     alone = not depends_on_rows
     batches = 0 if depends_on_timesteps else max(0, -(-(back - t) // program.seq_length))
     window = _Window.of_rows(timeline, moment, slice(row, row + 1) if alone else slice(None), batches)
-    at, here = len(window.x) - program.seq_length + t, 0 if alone else row
+    at, own_row = len(window.x) - program.seq_length + t, 0 if alone else row
     reader = Differentiable(program, moment.record.before, len(window.x), window.x.shape[1])
     reader.as_in(moment.record, slice(row, row + 1) if alone else slice(None))
     with NUMPY_SETTINGS:
-        value, chosen = reader.run(window.x, window.states, at, here, character)
+        value, chosen = reader.run(window.x, window.states, at, own_row, character)
         record = reader.record
         read = record.array(reader.reads)
-        slopes = record.array(f"d{reader.reads}")[:, here]
-        states = {state: _timestep_norms(record.array(f"d{state}")[:, here]) for state in record.compiled.states}
+        slopes = record.array(f"d{reader.reads}")[:, own_row]
+        states = {state: _timestep_norms(record.array(f"d{state}")[:, own_row]) for state in record.compiled.states}
         without = np.full(len(read), np.nan)
         if occlusion:
             last = len(read) if program.config.bidirectional else at + 1
-            without[:last] = value - _occluded(program, record, read, window.states, (at, here), chosen, last, stop)
+            without[:last] = value - _occluded(program, record, read, window.states, (at, own_row), chosen, last, stop)
     return Influence(
         row,
         at,
         chosen,
         value,
-        window.text(program, here),
+        window.text(program, own_row),
         window.batch,
         window.t,
         gradient=_timestep_norms(slopes),
@@ -325,7 +327,7 @@ class ContextMemory:
 
     def reach(self, of: str) -> Reach:
         """Return the reach of the mean influence by `gradient` or `occlusion`."""
-        return reach(self.gradient if of == "gradient" else self.occlusion, 0, way=1)
+        return reach(self.gradient if of == "gradient" else self.occlusion, 0, direction=1)
 
     @property
     def believed(self) -> str:
@@ -361,16 +363,16 @@ def memory(program: Program, weights: Weights, text: Text, *, stop: StopRequeste
     if not len(last):
         raise TuiGruError("the text has no character after the first one to predict")
     chosen = last[np.linspace(0, len(last) - 1, min(len(last), POSITIONS)).round().astype(np.intp)]
-    whole = loss_of_rows(program, values_after_characters(config, weights, text, [row], stop=stop)[row][chosen])
+    after_all = loss_of_rows(program, values_after_characters(config, weights, text, [row], stop=stop)[row][chosen])
     losses, errors = np.empty(len(contexts)), np.empty(len(contexts))
     for i, context in enumerate(contexts):
         windows = ids[chosen[:, None] + np.arange(1 - context, 2)]
-        found = loss_of_rows(program, read_windows(config, weights, windows, row, stop=stop))
-        losses[i], errors[i] = found.mean(), (found - whole).std() / math.sqrt(len(chosen))
+        after_context = loss_of_rows(program, read_windows(config, weights, windows, row, stop=stop))
+        losses[i], errors[i] = after_context.mean(), (after_context - after_all).std() / math.sqrt(len(chosen))
     some = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), PREDICTIONS)).round().astype(np.intp)]
     gradient, occlusion = _by_distance(program, weights, ids[some[:, None] + np.arange(1 - contexts[-1], 1)].T, stop)
     bigram = baselines(text, config.vocab_size).bigram
-    return ContextMemory(contexts, losses, errors, float(whole.mean()), bigram, gradient, occlusion)
+    return ContextMemory(contexts, losses, errors, float(after_all.mean()), bigram, gradient, occlusion)
 
 
 def _by_distance(
@@ -385,9 +387,9 @@ def _by_distance(
         reader = Differentiable(program, weights, T, R)
         states = {state: np.zeros_like(reader.record.border(state, end=False)) for state in reader.record.compiled.states}
         output = reader.forward(ids, states)
-        found = [prediction(program, output[-1, row], None) for row in range(R)]
+        predictions = [prediction(program, output[-1, row], None) for row in range(R)]
         slope = np.zeros_like(output)
-        for row, (_, character) in enumerate(found):
+        for row, (_, character) in enumerate(predictions):
             slope[-1, row] = prediction_slope(program, output[-1, row], character)
         reader.backward(slope)
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=2)).mean(axis=1)[::-1]
@@ -398,8 +400,8 @@ def _by_distance(
             x = read.copy()
             x[T - 1 - back] = 0
             outputs = plain.forward(x, states)[-1]
-            without = [prediction(program, outputs[row], character)[0] for row, (_, character) in enumerate(found)]
-            occlusion[back] = np.abs(np.array(without) - [value for value, _ in found]).mean()
+            without = [prediction(program, outputs[row], character)[0] for row, (_, character) in enumerate(predictions)]
+            occlusion[back] = np.abs(np.array(without) - [value for value, _ in predictions]).mean()
     return gradient, occlusion
 
 
@@ -432,8 +434,8 @@ class Jacobian:
 
         If each later timestep were like this one, n of them would leave the part |λ|ⁿ of a small change along its direction.
         """
-        found = np.linalg.eigvals(self.matrix).astype(np.complex128)
-        return found[np.argsort(-np.abs(found), kind="stable")]
+        eigenvalues = np.linalg.eigvals(self.matrix).astype(np.complex128)
+        return eigenvalues[np.argsort(-np.abs(eigenvalues), kind="stable")]
 
     @cached_property
     def timesteps(self) -> Float64Array:
@@ -472,18 +474,21 @@ def jacobian_of_row(moment: Moment, name: str, row: int, t: int, silent: SilentU
     program, record, page = moment.program, moment.record, moment.program.model.page
     row = arguments.integer("the row", row, least=0, most=program.config.batch_size - 1)
     t = arguments.integer("the timestep t", t, least=0, most=program.seq_length - 1)
-    if not all(moment.is_readable(each, t) for each in (*page.states, *map(page.before, page.states))):
+    if not all(moment.is_readable(name_read, t) for name_read in (*page.states, *map(page.before, page.states))):
         raise TuiGruError(f"timestep {t + 1} of this batch has not been computed yet; step on first")
-    inputs = {each: record.ids(each) if variable.one_hot else record.array(each) for each, variable in page.inputs.items()}
+    inputs = {
+        name_read: record.ids(name_read) if variable.one_hot else record.array(name_read)
+        for name_read, variable in page.inputs.items()
+    }
     before = {state: record.array(page.before(state))[t, row] for state in page.states}
-    return jacobian(program, record.before, name, {each: array[t, row] for each, array in inputs.items()}, before, silent)
+    return jacobian(program, record.before, name, {name_read: array[t, row] for name_read, array in inputs.items()}, before, silent)
 
 
 def states_before(program: Program, weights: Weights, text: Text, silent: SilentUnit | None = None) -> dict[str, Array]:
     """Return the states of all layers before each of n characters of a text, read with these weights, (n, ·) by state."""
     before = {state: program.model.page.before(state) for state in program.model.page.states}
-    found = read_with_silent(program.config, weights, text, [*before.values()], silent)
-    return {state: found[name] for state, name in before.items()}
+    values = read_with_silent(program.config, weights, text, [*before.values()], silent)
+    return {state: values[name] for state, name in before.items()}
 
 
 def jacobian(
@@ -509,13 +514,13 @@ def jacobian(
     with NUMPY_SETTINGS:
         reader = Differentiable(program, weights, 1, sum(sizes), silent=silent.name if silent else "")
         record = reader.record
-        for each, variable in reader.compiled.model.page.inputs.items():
-            if each == SILENT and silent is not None:
-                record.array(each)[...] = np.arange(record.array(each).shape[-1]) != silent.unit
+        for input_name, variable in reader.compiled.model.page.inputs.items():
+            if input_name == SILENT and silent is not None:
+                record.array(input_name)[...] = np.arange(record.array(input_name).shape[-1]) != silent.unit
             elif variable.one_hot:
-                record.set_one_hot(each, np.full((1, sum(sizes)), inputs[each]))
+                record.set_one_hot(input_name, np.full((1, sum(sizes)), inputs[input_name]))
             else:
-                record.array(each)[...] = inputs[each]
+                record.array(input_name)[...] = inputs[input_name]
         _begin(record, before)
         rows = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
         for state, flow in zip(record.compiled.states, record.flows_in, strict=True):
@@ -554,19 +559,22 @@ class RowInfluence:
         return float(max(both.max(initial=0.0), abs(self.together)))
 
 
-def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: StopRequested | None = None) -> RowInfluence:
+def influence_of_rows(
+    moment: Moment, t: int, row: int, *, one_by_one: bool = True, stop: StopRequested | None = None
+) -> RowInfluence:
     """Return the influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
 
-    Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
+    Without `one_by_one`, only all other rows together are omitted, which takes much less time. Raises `StoppedError` if `stop`
+    returns True.
     """
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.integer("the row", row, least=0, most=B - 1)
     t = arguments.integer("the timestep t", t, least=0, most=program.seq_length - 1)
-    given = inputs_of(program, moment.record)
+    inputs = inputs_of(program, moment.record)
     states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
     reader = Differentiable(program, moment.record.before, program.seq_length, B).as_in(moment.record)
     with NUMPY_SETTINGS:
-        value, chosen = reader.run(given, states, t, row, None)
+        value, chosen = reader.run(inputs, states, t, row, None)
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
         plain = Differentiable(program, moment.record.before, program.seq_length, B, read.shape[-1]).as_in(moment.record)
@@ -578,7 +586,7 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, st
             x[:, rows] = 0
             return value - prediction(program, plain.forward(x, states)[t, row], chosen)[0]
 
-        for other in range(B if each else 0):
+        for other in range(B if one_by_one else 0):
             occlusion[other] = without(np.array([other]))
         together = without(np.delete(np.arange(B), row))
     return RowInfluence(row, gradient, occlusion, together)
@@ -596,9 +604,9 @@ class _Window:
     @classmethod
     def of_rows(cls, timeline: Timeline, moment: Moment, rows: slice, batches: int) -> _Window:
         """Return the inputs of rows of this batch and of up to `batches` batches before it, as far as the state was carried."""
-        program, here = moment.program, moment.position
-        carried = 0 if program.config.bidirectional else program.config.carried_batches(here.batch)
-        number = here.number
+        program, position = moment.program, moment.position
+        carried = 0 if program.config.bidirectional else program.config.carried_batches(position.batch)
+        number = position.number
         numbers = range(number - min(batches, carried), number + 1)
         records = [moment.record if n == number else timeline.record(n) for n in numbers]
         first = records[0]
@@ -633,7 +641,7 @@ def _occluded(
     rows = group if alone else read.shape[1]
     plain = Differentiable(program, record.before, len(read), rows, read.shape[-1]).as_in(record)
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}  # of rows that are not alone, once
-    found = np.empty(count)
+    predictions = np.empty(count)
     for first in range(0, count, group):
         _check_stop(stop)
         x = np.repeat(read, group, axis=1)
@@ -642,14 +650,14 @@ def _occluded(
         x[inputs, omitted] = 0
         outputs = plain.forward(x, begin)[t]
         for s, i in zip(inputs, omitted, strict=True):
-            found[s] = prediction(program, outputs[i], chosen)[0]
-    return found
+            predictions[s] = prediction(program, outputs[i], chosen)[0]
+    return predictions
 
 
 def _timestep_norms(array: Array) -> Float64Array:
     """Return the norm of each timestep, (T, ·) to (T)."""
-    found: Float64Array = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
-    return found
+    norms: Float64Array = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
+    return norms
 
 
 def _check_stop(stop: StopRequested | None) -> None:
@@ -666,17 +674,17 @@ def _check_stop(stop: StopRequested | None) -> None:
 class FlowNames(NamedTuple):
     """The names along which the gradient of a state flows through time.
 
-    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `received` its part from the
-    timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. `way`
-    is the direction in which the gradient flows through the timesteps, 1 or −1.
+    `delta` is the gradient of the state, `local` its part from this timestep (empty if it has no name), `received` its part from
+    the timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. The
+    gradient flows through the timesteps in `direction`, 1 or −1.
     """
 
     delta: str
-    own: str
+    local: str
     received: str
     handed_on: str
     paths: tuple[str, ...]
-    way: int
+    direction: int
 
 
 @dataclass(frozen=True)
@@ -710,14 +718,14 @@ def flow_names(program: Program, state: str) -> FlowNames:
     received, handed_on = page.received(state), f"d{page.before(state)}"
     line = program.lines[f"d{state}"]
     assert line.formula is not None
-    own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == received)]
+    local_terms = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == received)]
     terms = program.lines[handed_on].formula
     assert terms is not None
     paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
     place = program.place_of(f"d{state}")
     assert place is not None
     named = paths if all(paths) else (handed_on,)
-    return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", received, handed_on, named, place[0].direction)
+    return FlowNames(f"d{state}", local_terms[0] if len(local_terms) == 1 else "", received, handed_on, named, place[0].direction)
 
 
 def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
@@ -725,16 +733,16 @@ def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
 
     They come from the label or target of the line that the path passes through.
     """
-    found: list[tuple[str, str]] = []
+    letters: list[tuple[str, str]] = []
     for path in flow_names(program, state).paths:
         reading = program.model.backward.paths.get(path)
         target = program.written_with.get(reading.step, reading.step) if reading is not None else ""
         line = next((line for line in program.model.page.lines if line.target == target), None)
         word = "all" if line is None else line.label or program.writer.name(split(target)[0])
         letter = word[0] if line is None or line.target in program.model.page.states else line.target[0]
-        taken = {other for other, _ in found}
-        found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))
-    return tuple(found)
+        letters_used = {other for other, _ in letters}
+        letters.append((next((sign for sign in (letter, *word) if sign not in letters_used), letter), word))
+    return tuple(letters)
 
 
 def gradient_flow(moment: Moment, state: str, row: int | None = None) -> tuple[Flow | None, ...]:
@@ -744,7 +752,7 @@ def gradient_flow(moment: Moment, state: str, row: int | None = None) -> tuple[F
     """
     names = flow_names(moment.program, state)
     steps = range(moment.program.seq_length)
-    if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
+    if not moment.learned or not moment.executed(names.delta, 0 if names.direction > 0 else steps[-1]):
         return (None,) * len(steps)
     norms = _delta_norms(moment.record, names, row)
 
@@ -760,19 +768,19 @@ def gradient_flow(moment: Moment, state: str, row: int | None = None) -> tuple[F
 
 
 _OWN = "own"  # the part of a gradient that comes from its own timestep
-_known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[str, list[float]]]] = WeakKeyDictionary()
+_norms_of_records: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[str, list[float]]]] = WeakKeyDictionary()
 
 
 def _delta_norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
     """Return the norm of each delta at each timestep; cached per record, since it is slow for large records."""
-    found = _known.setdefault(record, {})
-    if (names, row) not in found:
+    norms = _norms_of_records.setdefault(record, {})
+    if (names, row) not in norms:
         chosen = slice(None) if row is None else slice(row, row + 1)
         arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.received, names.handed_on, *names.paths)}
         with np.errstate(all="ignore"):
-            own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.received]
-            found[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, own))}
-    return found[names, row]
+            local = record.array(names.local)[:, chosen] if names.local else arrays[names.delta] - arrays[names.received]
+            norms[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, local))}
+    return norms[names, row]
 
 
 def norms_over_time(array: Array) -> list[float]:

@@ -46,10 +46,10 @@ class Standstill(NamedTuple):
     move: float
     before: float
 
-    def sentence(self, what: str) -> str:
-        """Return it in words; `what` is that of a token of the text."""
+    def sentence(self, token: str) -> str:
+        """Return it in words; `token` is what the text consists of, such as a character."""
         return (
-            f"from {what} {self.at + 1:,} on the state no longer moves: no {what} changes a unit by more than "
+            f"from {token} {self.at + 1:,} on the state no longer moves: no {token} changes a unit by more than "
             f"{rounded(self.move)}, before that by up to {rounded(self.before)}"
         )
 
@@ -98,7 +98,7 @@ class TextLosses:
 
     def by_class(self) -> list[Share]:
         """Return the loss by class of the target character. A character can be in several classes, or in none."""
-        return [self._share(each.name, each.values(self.text)[self.places]) for each in CLASSES.values()]
+        return [self._share(feature.name, feature.values(self.text)[self.places]) for feature in CLASSES.values()]
 
     def by_timestep(self) -> list[Share]:
         """Return the loss by timestep of the batch, `t 1` first."""
@@ -110,14 +110,14 @@ class TextLosses:
 
     def hardest(self, count: int = 10, *, apart: int = 1) -> list[TextPlace]:
         """Return the places in the text (0-based) with the largest losses, largest first, at least `apart` characters apart."""
-        found: list[TextPlace] = []
+        places: list[TextPlace] = []
         for i in np.argsort(-np.nan_to_num(self.values, nan=np.inf), kind="stable").tolist():
             at = int(self.places[i])
-            if len(found) == count:
+            if len(places) == count:
                 break
-            if all(abs(at - place.at) >= apart for place in found):
-                found.append(TextPlace(at, float(self.values[i]) + 0.0))  # of a certain prediction, 0 and not -0
-        return found
+            if all(abs(at - place.at) >= apart for place in places):
+                places.append(TextPlace(at, float(self.values[i]) + 0.0))  # of a certain prediction, 0 and not -0
+        return places
 
     def _by(self, groups: NDArray[np.intp] | None, word: str) -> list[Share]:
         if groups is None:
@@ -125,9 +125,9 @@ class TextLosses:
         return [self._share(f"{word} {k + 1}", groups == k) for k in range(int(groups.max()) + 1)]
 
     def _share(self, name: str, chosen: NDArray[np.bool_]) -> Share:
-        own, whole = self.values[chosen], float(self.values.sum())
-        mean = float(own.mean()) if len(own) else np.nan
-        return Share(name, len(own), mean, float(own.sum()) / whole if whole else 0.0)
+        chosen_losses, total = self.values[chosen], float(self.values.sum())
+        mean = float(chosen_losses.mean()) if len(chosen_losses) else np.nan
+        return Share(name, len(chosen_losses), mean, float(chosen_losses.sum()) / total if total else 0.0)
 
 
 def loss_of_rows(program: Program, values: Array) -> NDArray[np.float64]:
@@ -149,24 +149,24 @@ def of_batch(moment: Moment, corpus: Corpus) -> TextLosses:
     T, B = values.shape[:2]
     computed = [moment.is_readable(program.loss_names.row, t) for t in range(T)]
     t, row = np.meshgrid(np.arange(T)[computed], np.arange(B), indexing="ij")
-    starts = np.array([corpus.position_in_text(moment.position.batch, 0, each) for each in range(B)], np.intp)
+    starts = np.array([corpus.position_in_text(moment.position.batch, 0, b) for b in range(B)], np.intp)
     places = (starts[None, :] + np.arange(1, T + 1)[:, None])[computed].ravel()  # in the text, of the targets
     order = np.argsort(places, kind="stable")
     return TextLosses(values[computed].ravel()[order], places[order], corpus.text, t.ravel()[order], row.ravel()[order])
 
 
-def losses_of_text(found: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
+def losses_of_text(read: Mapping[str, Array], program: Program, text: Text) -> TextLosses:
     """Return the losses of a whole text, from the result of `read_text` for `program.loss_names.row` and perhaps for its states."""
-    values, states = loss_of_rows(program, found[program.loss_names.row]), program.model.page.states
-    still = standstill([found[state] for state in states], text) if all(state in found for state in states) else None
+    values, states = loss_of_rows(program, read[program.loss_names.row]), program.model.page.states
+    still = standstill([read[state] for state in states], text) if all(state in read for state in states) else None
     return TextLosses(values[:-1], np.arange(1, len(text)), text, standstill=still)
 
 
 def read_states(program: Program, text: Text) -> tuple[str, ...]:
     """Return the states that are read with the losses of a text: all, unless they take much memory or read it backwards."""
     states, config = program.model.page.states, program.config
-    needed = len(text) * sum(int(np.prod(config.compiled.shape(config.model.axes[name])[2:])) for name in states) * 8
-    return tuple(states) if needed <= _STATES_BYTES and not config.bidirectional else ()
+    size = len(text) * sum(int(np.prod(config.compiled.shape(config.model.axes[name])[2:])) for name in states) * 8
+    return tuple(states) if size <= _STATES_BYTES and not config.bidirectional else ()
 
 
 # ------------------------------------------------------------------------------
@@ -185,34 +185,34 @@ def without_each_unit(
     text: Text,
     name: str,
     *,
-    seen: Callable[[float, Float64Array], object] | None = None,
+    progress: Callable[[float, Float64Array], object] | None = None,
     stop: StopRequested | None = None,
 ) -> tuple[float, Float64Array]:
     """Return the mean loss of a text in nats, and for each unit of `name` that with the unit held at 0, (units).
 
-    `seen` receives both after some units each, NaN for those that have not been held at 0 yet. Raises `TuiGruError` for
+    `progress` receives both after every few units, NaN for those that have not been held at 0 yet. Raises `TuiGruError` for
     a model without a loss per character, a text without a second one or a name whose units cannot be held at 0, `StoppedError` if
     `stop` returns True.
     """
     config, row = program.config, program.loss_names.row
     units = config.compiled.shape(config.model.axes.get(name, ("H",)))[-1]
-    held = np.eye(units, dtype=bool)
+    silent = np.eye(units, dtype=bool)
 
-    def mean(held: NDArray[np.bool_]) -> Float64Array:
-        found = read_silenced(config, weights, text, [row], name, held, stop=stop)
-        means: Float64Array = loss_of_rows(program, found[row])[:, :-1].mean(axis=1)
+    def mean(is_silent: NDArray[np.bool_]) -> Float64Array:
+        values = read_silenced(config, weights, text, [row], name, is_silent, stop=stop)
+        means: Float64Array = loss_of_rows(program, values[row])[:, :-1].mean(axis=1)
         return means
 
     if not row:
         raise TuiGruError("this model has no loss per character, so there is none without a unit")
     if len(text) < 2:
         raise TuiGruError("the text has no character after the first one to predict", option="text")
-    whole, found = float(mean(np.zeros((1, units), bool))[0]), np.full(units, np.nan)
+    loss, without = float(mean(np.zeros((1, units), bool))[0]), np.full(units, np.nan)
     for first in range(0, units, _READINGS):
-        found[first : first + _READINGS] = mean(held[first : first + _READINGS])
-        if seen is not None:
-            seen(whole, found.copy())
-    return whole, found
+        without[first : first + _READINGS] = mean(silent[first : first + _READINGS])
+        if progress is not None:
+            progress(loss, without.copy())
+    return loss, without
 
 
 def estimate_without_units(program: Program, weights: Weights, text: Text, name: str) -> Float64Array:
@@ -221,23 +221,23 @@ def estimate_without_units(program: Program, weights: Weights, text: Text, name:
     It is −Σ dh ⊙ h over the timesteps, with gradients through at most 64 timesteps.
     """
     config = program.config
-    ids, found = indices_of(config, text), np.zeros(config.compiled.shape(config.model.axes[name])[-1])
+    ids, added = indices_of(config, text), np.zeros(config.compiled.shape(config.model.axes[name])[-1])
     states: Sequence[Array] = ()
     with NUMPY_SETTINGS:
         for first in range(0, len(ids) - 1, _CHUNK):
-            here, after = ids[first : first + _CHUNK][: len(ids) - 1 - first], ids[first + 1 : first + 1 + _CHUNK]
-            model = compiled(config.structure, config.sizes | {"B": 1, "T": len(here)}, config.dtype)
+            ids_read, after = ids[first : first + _CHUNK][: len(ids) - 1 - first], ids[first + 1 : first + 1 + _CHUNK]
+            model = compiled(config.structure, config.sizes | {"B": 1, "T": len(ids_read)}, config.dtype)
             record = BatchRecord(model)
             record.before = weights_for(config.structure, model.sizes, config.dtype, dict(weights.items()))
             for tokens in model.model.page.inputs:
-                record.set_one_hot(tokens, (after if tokens == program.target else here)[:, None])
+                record.set_one_hot(tokens, (after if tokens == program.target else ids_read)[:, None])
             for (begin, _), state in zip(record.borders, states, strict=False):
                 begin[...] = state
             compute(record, None, learn=True)
             states = [] if config.bidirectional else [end.copy() for _, end in record.borders]
             change = record.array(f"d{name}") * record.array(name)
-            found -= change.sum(axis=(0, 1), dtype=np.float64) * len(here) / (len(ids) - 1)
-    return found
+            added -= change.sum(axis=(0, 1), dtype=np.float64) * len(ids_read) / (len(ids) - 1)
+    return added
 
 
 # ------------------------------------------------------------------------------

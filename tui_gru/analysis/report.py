@@ -161,7 +161,7 @@ class RunComparison:
         """Both curves in one figure, with the baselines that both have."""
         mine, other = self.mine, self.other
         lines = tuple(FigureLine(name, report.curve) for name, report in zip(self.names, (mine, other), strict=True))
-        levels = tuple(each for each in mine.lines if each in other.lines)
+        levels = tuple(level for level in mine.lines if level in other.lines)
         of = mine.of if mine.of == other.of else "batches, or steps"
         return Figure("loss", mine.loss.title, lines, levels, True, of, mine.epoch if mine.epoch == other.epoch else 0)
 
@@ -190,14 +190,14 @@ def of_source(timeline: Timeline, moment: Moment, source: Imported, title: str, 
     """
     program, batch, batches = timeline.program, moment.position.batch, source.batches
     losses, norms = (timeline.column(name, 0, len(batches) - 1) for name in ("loss", "grad_norm"))
-    known = losses if source.can(Ability.LOSS) else losses[:0]
-    every = batches.recording.losses if len(known) and isinstance(batches, RecordedBatches) else known
+    losses_kept = losses if source.can(Ability.LOSS) else losses[:0]
+    script_losses = batches.recording.losses if len(losses_kept) and isinstance(batches, RecordedBatches) else losses_kept
     places, first, of = (source.steps, 0, "steps") if source.steps else (range(1, len(norms) + 1), 1, "batches")
     return RunReport(
         title=title,
         options=tuple(_imported_options(program.config, source)),
-        facts=(*_imported_facts(source, batch, known, every, norms), *_compared(moment, source)),
-        curve=tuple((at - 1 + first, loss) for at, loss in _curve(every)),
+        facts=(*_imported_facts(source, batch, losses_kept, script_losses, norms), *_compared(moment, source)),
+        curve=tuple((at - 1 + first, loss) for at, loss in _curve(script_losses)),
         findings=findings,
         name=program.writer.name(program.main_state),
         of=of,
@@ -230,16 +230,16 @@ def _imported_options(config: Config, source: Imported) -> Iterator[tuple[str, s
 
 
 def _imported_facts(
-    source: Imported, batch: int, losses: ScalarRows, every: ScalarRows, norms: ScalarRows
+    source: Imported, batch: int, losses: ScalarRows, script_losses: ScalarRows, norms: ScalarRows
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is known of imported batches: `losses` are theirs, `every` those of all steps of the script."""
+    """Yield the facts about imported batches: `losses` are theirs, `script_losses` those of all steps of the script."""
     yield "run", source.title
     if source.steps:
         first, last = source.steps[0], source.steps[-1]
-        missing = max(last + 1, len(every)) - len(source.steps)
+        missing = max(last + 1, len(script_losses)) - len(source.steps)
         yield "kept steps", f"{len(source.steps):,}, from step {first:,} to step {last:,}; {missing:,} others were not kept"
     yield "place", source.places[batch] if source.places else "its only batch"
-    finite = every[np.isfinite(every)]
+    finite = script_losses[np.isfinite(script_losses)]
     if len(finite):
         yield "first loss", rounded(finite[0])
         yield "last loss", rounded(finite[-1])
@@ -283,11 +283,11 @@ def gather(
     held_out: Text = "",
     monitor: Monitor | None = None,
     progress: ReportProgress | None = None,
-    whole: bool = True,
+    is_complete: bool = True,
 ) -> RunReport:
     """Return the contents of a report on a run up to a moment.
 
-    `held_out`, `monitor` and `progress` are as for `find`. Without `whole`, it has what runs are compared by: options, facts,
+    `held_out`, `monitor` and `progress` are as for `find`. Without `is_complete`, it has what runs are compared by: options, facts,
     curve, findings and samples. Raises `TuiGruError` if an argument is invalid or it is interrupted.
     """
     say = progress or (lambda words: None)
@@ -300,17 +300,17 @@ def gather(
     count = timeline.completed(moment.position)
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text if has_text else ""
     say("reading the text")
-    activity, read, accuracy = _read(timeline, moment, text[:TEXT], say) if has_text and whole else (None, None, math.nan)
+    activity, read, accuracy = _read(timeline, moment, text[:TEXT], say) if has_text and is_complete else (None, None, math.nan)
     notes = tuple(_notes(activity, config)) if activity is not None else ()
     compared = baselines(text, config.vocab_size).lines if program.model.is_cross_entropy else ()
     figures: tuple[Figure, ...] = ()
-    if whole and count:
+    if is_complete and count:
         say("following gates and weights")
         figures = tuple(
             _figures_of_story(tell(timeline, count, held_out=held_out, check=lambda: say("following gates and weights")))
         )
     remembered = None
-    if whole and has_text:
+    if is_complete and has_text:
         say("measuring how far back it remembers")
         with suppress(TuiGruError):  # a model that does not read forwards, or weights that are not finite, have no such memory
             remembered = memory(program, moment.weights, text[:TEXT])
@@ -372,13 +372,13 @@ def _changed_settings(timeline: Timeline, moment: Moment) -> Iterator[tuple[str,
     """Yield each setting of the update rule that was changed up to a moment, with its values and the places of the changes."""
     segments = [segment for segment in timeline.segments if segment.start <= moment.position.tick]
     for name in timeline.program.config.settings:
-        found = []
+        changes = []
         for before, segment in pairwise(segments):
             if segment.settings.rule[name] != before.settings.rule[name]:
                 at = timeline.position(segment.start)
-                found.append(f"to {rounded(segment.settings.rule[name])} at {in_words(at.epoch, at.batch)}")
-        if found:
-            yield f"{name} changed", "; ".join(found)
+                changes.append(f"to {rounded(segment.settings.rule[name])} at {in_words(at.epoch, at.batch)}")
+        if changes:
+            yield f"{name} changed", "; ".join(changes)
 
 
 def _made_by(config: Config) -> Iterator[tuple[str, str]]:
@@ -400,13 +400,13 @@ def _facts(moment: Moment, losses: ScalarRows, accuracy: float) -> Iterator[tupl
             yield "first loss", rounded(losses[0])
             yield "loss of the last epoch", rounded(last)
             return
-        what = token_word(moment.vocabulary) if moment.program.config.source.can(Ability.TEXT) else "prediction"
+        unit = token_word(moment.vocabulary) if moment.program.config.source.can(Ability.TEXT) else "prediction"
         yield "first loss", f"{rounded(losses[0])} nats"
-        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a {what}"
+        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a {unit}"
         if math.isfinite(choices := perplexity(last)):
             yield "perplexity", rounded(choices)
         if math.isfinite(accuracy):
-            yield "accuracy", f"{100 * accuracy:.1f} % of the next {what}s are the most likely ones, with the weights of this place"
+            yield "accuracy", f"{100 * accuracy:.1f} % of the next {unit}s are the most likely ones, with the weights of this place"
 
 
 def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
@@ -437,8 +437,8 @@ def _figures_of_story(story: Story) -> Iterator[Figure]:
         name: str, title: str, values: Mapping[str, ScalarRows], *, levels: Sequence[tuple[str, float]] = (), log: bool = False
     ) -> Iterator[Figure]:
         lines = tuple(
-            FigureLine(each, tuple(zip(batches.tolist(), numbers.tolist(), strict=True)), sampled=True)
-            for each, numbers in values.items()
+            FigureLine(label, tuple(zip(batches.tolist(), numbers.tolist(), strict=True)), sampled=True)
+            for label, numbers in values.items()
             if np.isfinite(numbers).any()
         )
         if lines:
@@ -449,8 +449,8 @@ def _figures_of_story(story: Story) -> Iterator[Figure]:
     limit = program.config.settings.get("limit", 0.0)
     columns = (("‖∇‖", "grad_norm"), ("largest weight", "max_weight"))
     yield from _figures_of_columns([(name, _curve(story.columns[of])) for name, of in columns], limit=limit, epoch=epoch)
-    every = np.array([moment.shares for moment in story.moments]).T
-    shares = {share.written(written(share.name)): values for share, values in zip(story.shares, every, strict=True)}
+    shares_over_time = np.array([moment.shares for moment in story.moments]).T
+    shares = {share.written(written(share.name)): values for share, values in zip(story.shares, shares_over_time, strict=True)}
     moving = {name: values for name, values in shares.items() if np.nan_to_num(values).any()} or shares
     rest = f"; {len(shares) - len(moving)} others are always 0" if len(moving) < len(shares) else ""
     yield from drawn("gates", f"shares of the entries of gates and states near their limits{rest}", moving)
@@ -459,7 +459,7 @@ def _figures_of_story(story: Story) -> Iterator[Figure]:
     yield from drawn("weights", "norms of the weights", norms, log=True)
     steps = {"all weights": story.of(lambda moment: moment.step)}
     yield from drawn("steps", "‖ΔW‖ / ‖W‖ of a step", steps, levels=[("usual", 0.001)], log=True)
-    back = story.of(lambda moment: reach(moment.reach, 0, way=1).steps if len(moment.reach) else math.nan)
+    back = story.of(lambda moment: reach(moment.reach, 0, direction=1).steps if len(moment.reach) else math.nan)
     title = "timesteps back to which the last prediction has a tenth of its largest gradient"
     yield from drawn("reach", title, {"timesteps": back})
 
@@ -472,8 +472,8 @@ def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -
     program, before = timeline.program, timeline.record(0).before
     state, loss = program.main_state, program.loss_names.row
     predicted = program.loss_names.prediction if program.model.is_cross_entropy else ""
-    found = values_after_characters(program.config, moment.weights, text, [name for name in (state, loss, predicted) if name])
-    activity = values_of_text(state, found, text)
+    read = values_after_characters(program.config, moment.weights, text, [name for name in (state, loss, predicted) if name])
+    activity = values_of_text(state, read, text)
     if moment.position.tick:
         activity = replace(
             activity, before=values_of_text(state, values_after_characters(program.config, before, text, [state]), text)
@@ -482,13 +482,15 @@ def _read(timeline: Timeline, moment: Moment, text: Text, say: ReportProgress) -
         return activity, None, math.nan
     accuracy = math.nan
     if predicted:
-        accuracy = float((found[predicted][:-1].argmax(axis=1) == indices_of(program.config, text)[1:]).mean())
+        accuracy = float((read[predicted][:-1].argmax(axis=1) == indices_of(program.config, text)[1:]).mean())
 
-    def seen(_: float, without: Float64Array) -> None:
+    def report_part(_: float, without: Float64Array) -> None:
         say(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
 
-    whole, without = loss_places.without_each_unit(program, moment.weights, text[: loss_places.ABLATED], state, seen=seen)
-    return replace(activity, loss=whole, without=without), loss_places.losses_of_text(found, program, text), accuracy
+    loss_of_all, without = loss_places.without_each_unit(
+        program, moment.weights, text[: loss_places.ABLATED], state, progress=report_part
+    )
+    return replace(activity, loss=loss_of_all, without=without), loss_places.losses_of_text(read, program, text), accuracy
 
 
 def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
@@ -499,13 +501,13 @@ def _context(text: Text, at: int, config: Config) -> tuple[str, str, str]:
 
 def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
     """Yield units, sorted by what their correlation with a feature has gained."""
-    found = activity.goes_with()
+    features = activity.goes_with()
     added = np.full(activity.units, np.nan) if activity.without is None else activity.without - activity.loss
-    order = sorted(range(activity.units), key=lambda unit: (-round(found[unit].gained, 2), -activity.deviations[unit]))
+    order = sorted(range(activity.units), key=lambda unit: (-round(features[unit].gained, 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
-        pick = activity.most if found[unit].r >= 0 else activity.least
+        pick = activity.most if features[unit].r >= 0 else activity.least
         places = tuple(_context(activity.text, place.at, config) for place in pick(unit, PLACES))
-        yield UnitNote(unit, str(found[unit].what), found[unit].r, places, found[unit].before, float(added[unit]))
+        yield UnitNote(unit, str(features[unit].what), features[unit].r, places, features[unit].before, float(added[unit]))
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
@@ -548,7 +550,7 @@ def svg_text(x: float, y: float, words: str, *, size: int = 12, ink: str = _INK,
 def chart(figure: Figure) -> list[str]:
     """Return a figure as lines over axes with ticks: values at the left, batches and epochs below, names with last values at the
     right. Lines end where a value is not finite, and samples are points."""
-    drawn = [(line, [each for each in line.finite if each[1] > 0 or not figure.logarithmic]) for line in figure.lines]
+    drawn = [(line, [point for point in line.finite if point[1] > 0 or not figure.logarithmic]) for line in figure.lines]
     lines = [(line, points) for line, points in drawn if points]
     if not lines:
         some = any(line.points for line in figure.lines)
@@ -573,35 +575,35 @@ def chart(figure: Figure) -> list[str]:
         return bottom - (bottom - top) * (scale(value) - scale(low)) / (scale(high) - scale(low))
 
     across = f'x1="{left}" x2="{right}"'
-    found = [svg_text(left, 14, f"{figure.title}{', logarithmic' if figure.logarithmic else ''}", ink=_INK)]
+    elements = [svg_text(left, 14, f"{figure.title}{', logarithmic' if figure.logarithmic else ''}", ink=_INK)]
     for value in value_ticks(low, high, logarithmic=figure.logarithmic):
-        found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-width="0.5"/>')
-        found.append(svg_text(left - 6, y(value) + 4, rounded(value), ink=_DIM, anchor="end"))
-    found.append(f'<polyline points="{left},{top} {left},{bottom} {right},{bottom}" fill="none" stroke="{_DIM}"/>')
+        elements.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_GRID}" stroke-width="0.5"/>')
+        elements.append(svg_text(left - 6, y(value) + 4, rounded(value), ink=_DIM, anchor="end"))
+    elements.append(f'<polyline points="{left},{top} {left},{bottom} {right},{bottom}" fill="none" stroke="{_DIM}"/>')
     for batch in batch_ticks(first, last):
-        found.append(f'<line x1="{x(batch):.1f}" y1="{bottom}" x2="{x(batch):.1f}" y2="{bottom + 4}" stroke="{_DIM}"/>')
-        found.append(svg_text(x(batch), bottom + 16, f"{batch:,}", ink=_DIM, anchor="middle"))
-    found.append(svg_text(left - 14, bottom + 16, figure.of, ink=_DIM, anchor="end"))
+        elements.append(f'<line x1="{x(batch):.1f}" y1="{bottom}" x2="{x(batch):.1f}" y2="{bottom + 4}" stroke="{_DIM}"/>')
+        elements.append(svg_text(x(batch), bottom + 16, f"{batch:,}", ink=_DIM, anchor="middle"))
+    elements.append(svg_text(left - 14, bottom + 16, figure.of, ink=_DIM, anchor="end"))
     epochs = math.ceil(last / figure.epoch) if figure.epoch else 0
     for epoch in batch_ticks(1, epochs) if epochs > 1 else ():
         at = (epoch - 1) * figure.epoch + 1
         if first <= at <= last:
-            found.append(svg_text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
-    found += [svg_text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
+            elements.append(svg_text(x(at), bottom + 32, f"e{epoch:,}", ink=_DIM, anchor="middle"))
+    elements += [svg_text(left - 14, bottom + 32, "epochs", ink=_DIM, anchor="end")] if epochs > 1 else []
     for _, value in levels:
-        found.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>')
+        elements.append(f'<line {across} y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="{_DIM}" stroke-dasharray="3 3"/>')
     for (of, points), ink in zip(lines, inks, strict=True):
         for piece in _pieces(of, points):
             if of.sampled or len(piece) == 1:
-                found += [f'<circle cx="{x(batch):.1f}" cy="{y(value):.1f}" r="2" fill="{ink}"/>' for batch, value in piece]
+                elements += [f'<circle cx="{x(batch):.1f}" cy="{y(value):.1f}" r="2" fill="{ink}"/>' for batch, value in piece]
             else:
                 path = " ".join(f"{x(batch):.1f},{y(value):.1f}" for batch, value in piece)
-                found.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
+                elements.append(f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="1.5"/>')
     gap, below = min(13.0, (bottom - 8) / len(names)), bottom + 4 + 13.0
     for value, words, ink in reversed(names):  # from the lowest up: no two overlap, and none is below the axis
         below = min(y(value) + 4, below - gap)
-        found.append(svg_text(right + 6, below, words, ink=ink))
-    return found
+        elements.append(svg_text(right + 6, below, words, ink=ink))
+    return elements
 
 
 def _pieces(of: FigureLine, points: Sequence[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:
@@ -613,8 +615,10 @@ def _pieces(of: FigureLine, points: Sequence[tuple[float, float]]) -> Iterator[l
 def figure_svg(figure: Figure) -> str:
     """Return a figure as a complete picture, labelled with what its lines end with."""
     ends = [(line.name, line.finite[-1][1]) for line in figure.lines if line.finite]
-    said = "; ".join(f"{name} {rounded(value)}" for name, value in (*ends, *figure.levels))
-    return svg(chart(figure), WIDTH, CURVE_HEIGHT, label=f"{figure.title}. At the end: {said}" if said else figure.title)
+    last_values = "; ".join(f"{name} {rounded(value)}" for name, value in (*ends, *figure.levels))
+    return svg(
+        chart(figure), WIDTH, CURVE_HEIGHT, label=f"{figure.title}. At the end: {last_values}" if last_values else figure.title
+    )
 
 
 def heat_map(report: RunReport) -> tuple[list[str], int, int]:
@@ -622,16 +626,18 @@ def heat_map(report: RunReport) -> tuple[list[str], int, int]:
     units, characters = report.values.shape
     left, top, cell = 80, 18, min(max(_MAPPED // max(characters, 1), _CELL), _WIDEST)
     names = [printable_text(char[:1]) for char in report.text]
-    found = [svg_text(left + (i + 0.5) * cell, top - 5, name, size=11, ink=_DIM, anchor="middle") for i, name in enumerate(names)]
+    elements = [
+        svg_text(left + (i + 0.5) * cell, top - 5, name, size=11, ink=_DIM, anchor="middle") for i, name in enumerate(names)
+    ]
     for row, note in enumerate(report.units):
         y = top + row * 14
-        found.append(svg_text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
+        elements.append(svg_text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
         for i in range(characters):
             ink = _coloured(float(report.values[row, i]))
-            found.append(f'<rect x="{left + i * cell}" y="{y}" width="{cell}" height="13" {ink}/>')
+            elements.append(f'<rect x="{left + i * cell}" y="{y}" width="{cell}" height="13" {ink}/>')
         words = f"{note.goes_with} {note.r:+.2f}" if abs(note.r) >= 0.1 else ""
-        found.append(svg_text(left + characters * cell + 6, y + 11, words, ink=_DIM))
-    return found, left + characters * cell + 220, top + units * 14 + 6
+        elements.append(svg_text(left + characters * cell + 6, y + 11, words, ink=_DIM))
+    return elements, left + characters * cell + 220, top + units * 14 + 6
 
 
 def _coloured(value: float) -> str:
@@ -644,18 +650,18 @@ def _coloured(value: float) -> str:
 def svg_bars(values: Sequence[tuple[str, float, str]]) -> tuple[list[str], int]:
     """Return horizontal bars with a name, a value and a text after it, and the height of the picture."""
     largest = max((value for _, value, _ in values), default=1.0) or 1.0
-    found = []
+    elements = []
     for row, (name, value, words) in enumerate(values):
         y, across = row * 18, max(value / largest, 0) * 200
-        found.append(svg_text(120, y + 12, name, ink=_DIM, anchor="end"))
-        found.append(f'<rect x="128" y="{y + 2}" width="{across:.1f}" height="12" fill="{_LINE}"/>')
-        found.append(svg_text(336, y + 12, words))
-    return found, 18 * len(values)
+        elements.append(svg_text(120, y + 12, name, ink=_DIM, anchor="end"))
+        elements.append(f'<rect x="128" y="{y + 2}" width="{across:.1f}" height="12" fill="{_LINE}"/>')
+        elements.append(svg_text(336, y + 12, words))
+    return elements, 18 * len(values)
 
 
 def classes(report: RunReport) -> list[tuple[str, float, str]]:
     """Return the mean loss of each class of characters as `bars` draws it, sorted by their share of the loss."""
-    return [(each.name, each.mean, f"{decimals(each.mean, 2)}  {100 * each.share:.0f} %") for each in report.classes]
+    return [(share.name, share.mean, f"{decimals(share.mean, 2)}  {100 * share.share:.0f} %") for share in report.classes]
 
 
 def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
@@ -718,7 +724,7 @@ def report_html(report: RunReport) -> str:
     if report.samples:
         parts.append(_section("Samples", _of_texts((words, printable_text(drawn)) for words, drawn in report.samples)))
     if report.equations:
-        parts.append(_section("Equations", "".join(_equations_html(*each) for each in report.equations)))
+        parts.append(_section("Equations", "".join(_equations_html(*phase) for phase in report.equations)))
     parts.append(_section("Configuration", _of_texts(report.options)))
     return _page(printable_text(report.title), parts)
 
@@ -741,18 +747,18 @@ def _bars(title: str, values: Sequence[tuple[str, float, str]]) -> str:
     return svg(drawn, 420, height, label=f"{title}: {'; '.join(f'{name} {words}' for name, _, words in values)}")
 
 
-def _contexts(found: ContextMemory) -> list[tuple[str, float, str]]:
+def _contexts(remembered: ContextMemory) -> list[tuple[str, float, str]]:
     """Return the loss by the number of characters read, with that of all and of pairs, as bars."""
-    named = [(f"{context:,} read", loss) for context, loss in zip(found.contexts, found.losses.tolist(), strict=True)]
-    named += [("all read", found.whole), ("bigram", found.bigram)]
+    named = [(f"{length:,} read", loss) for length, loss in zip(remembered.contexts, remembered.losses.tolist(), strict=True)]
+    named += [("all read", remembered.whole), ("bigram", remembered.bigram)]
     return [(name, loss, decimals(loss, 4)) for name, loss in named if math.isfinite(loss)]
 
 
-def _remembers(found: ContextMemory) -> str:
+def _remembers(remembered: ContextMemory) -> str:
     """Say how far back a model remembers, and how far the influence of a character reaches."""
-    far = " and ".join(f"{found.reach(of).steps} back by {of}" for of in ("gradient", "occlusion"))
-    enough = f"{'' if found.ends else 'more than '}{counted(found.characters, 'character')}"
-    believe = "" if found.agree else f" The loss by characters read agrees with {found.believed}."
+    far = " and ".join(f"{remembered.reach(of).steps} back by {of}" for of in ("gradient", "occlusion"))
+    enough = f"{'' if remembered.ends else 'more than '}{counted(remembered.characters, 'character')}"
+    believe = "" if remembered.agree else f" The loss by characters read agrees with {remembered.believed}."
     return f"Its predictions need {enough}. A character has a tenth of the largest influence, on average, up to {far}.{believe}"
 
 
@@ -823,7 +829,7 @@ def as_svg(report: RunReport) -> str:
         drawn.append(svg_text(0, y, f"{name}: {value}"))
         y += 16
     if has_curve(report):
-        for figure in (report.loss, *(each for each in report.figures if each.name != "held-out")):
+        for figure in (report.loss, *(other for other in report.figures if other.name != "held-out")):
             drawn.append(translated(chart(figure), 0, y))
             y += CURVE_HEIGHT + 20
 
@@ -844,12 +850,12 @@ def as_svg(report: RunReport) -> str:
             lines(printable_text(words), 16)
         y += 6
     heading(f"findings: {len(report.findings) or 'none'}")
-    for each in report.findings:
-        lines(f"{_SIGN} {each.title}")
-        lines(each.meaning, 16)
-        for evidence in each.evidence:
+    for finding in report.findings:
+        lines(f"{_SIGN} {finding.title}")
+        lines(finding.meaning, 16)
+        for evidence in finding.evidence:
             lines(f"· {evidence.words}", 16)
-        lines(f"{each.cure_label}: {each.cure}", 16)
+        lines(f"{finding.cure_label}: {finding.cure}", 16)
         y += 6
     for title, (elements, height) in (
         (f"units of {report.name} over the text", heat_map(report)[::2] if report.units else ([], 0)),
@@ -875,7 +881,7 @@ def as_markdown(report: RunReport) -> str:
     out = [f"# {printable_text(report.title)}", "", *_rows(("", ""), report.facts), ""]
     out += ["## Marks", ""] if report.chapters else []
     for heading, texts in report.chapters:
-        out += [f"### {printable_text(heading)}", "", *(line for each in texts for line in (printable_text(each), ""))]
+        out += [f"### {printable_text(heading)}", "", *(line for paragraph in texts for line in (printable_text(paragraph), ""))]
     out += ["## Loss", ""] if has_curve(report) else []
     if finite := [loss for _, loss in report.curve if math.isfinite(loss)]:
         compared = ", ".join(f"{name} {rounded(value)}" for name, value in report.lines)
@@ -884,11 +890,11 @@ def as_markdown(report: RunReport) -> str:
         out[-1] += f" For comparison: {compared}." if compared else ""
         out.append("")
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
-    for each in report.findings:
-        out += [f"### {each.title}", "", each.meaning, ""]
+    for finding in report.findings:
+        out += [f"### {finding.title}", "", finding.meaning, ""]
         out += [
-            *(f"- {evidence.words}" for evidence in each.evidence),
-            f"- {each.cure_label}: {cure_written(each.cure, str, '`{}`')}",
+            *(f"- {evidence.words}" for evidence in finding.evidence),
+            f"- {finding.cure_label}: {cure_written(finding.cure, str, '`{}`')}",
             "",
         ]
     if report.units:
@@ -898,7 +904,7 @@ def as_markdown(report: RunReport) -> str:
         out += ["## How far back it remembers", "", _remembers(report.memory), "", *_rows(("characters", "loss"), rows), ""]
     if report.classes:
         out += ["## Sources of the loss", ""]
-        shares = [(each.name, decimals(each.mean, 2), f"{100 * each.share:.0f} %") for each in report.classes]
+        shares = [(share.name, decimals(share.mean, 2), f"{100 * share.share:.0f} %") for share in report.classes]
         out += [*_rows(("class", report.unit or "mean", "share"), shares), ""]
     if report.samples:
         out += ["## Samples", "", *(f"- {words}: `{printable_text(sampled)}`" for words, sampled in report.samples), ""]
@@ -911,13 +917,13 @@ def as_markdown(report: RunReport) -> str:
 def _blocks_markdown(named: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
     """Yield the curves of reports as blocks on one scale, and what that and the way along them are."""
     curves = [(name, report, [loss for _, loss in report.curve if math.isfinite(loss)]) for name, report in named]
-    every = [loss for _, _, losses in curves for loss in losses]
+    all_losses = [loss for _, _, losses in curves for loss in losses]
     for name, report, losses in curves:
-        drawn = _blocks(losses[:: max(1, len(losses) // 80)], min(every), max(every)) if losses else ""
+        drawn = _blocks(losses[:: max(1, len(losses) // 80)], min(all_losses), max(all_losses)) if losses else ""
         first, last = (report.curve[i][0] for i in (0, -1)) if report.curve else (0, 0)
         yield f"    {drawn}  {f'{name}: ' if name else ''}{report.of} {first:,} to {last:,}"
-    if every:
-        yield f"    {_BLOCKS[0]} {rounded(min(every))} … {_BLOCKS[-1]} {rounded(max(every))}"
+    if all_losses:
+        yield f"    {_BLOCKS[0]} {rounded(min(all_losses))} … {_BLOCKS[-1]} {rounded(max(all_losses))}"
 
 
 def _units_markdown(report: RunReport) -> list[str]:
@@ -954,8 +960,8 @@ def comparison_html(compared: RunComparison) -> str:
     one, other = map(escape, compared.names)
     parts = [f"<h1>{one} and {other}</h1>", _section("Loss", figure_svg(compared.loss))]
     parts.append(_section("What differs", _of_texts(compared.differing, ("", *compared.names))))
-    for name, found in zip(compared.names, compared.findings, strict=True):
-        parts.append(_section(f"Findings of {name} alone: {len(found) or 'none'}", "".join(map(finding_html, found))))
+    for name, findings in zip(compared.names, compared.findings, strict=True):
+        parts.append(_section(f"Findings of {name} alone: {len(findings) or 'none'}", "".join(map(finding_html, findings))))
     rows = [(when, printable_text(mine), then, printable_text(theirs)) for (when, mine), (then, theirs) in compared.samples]
     parts.append(_section("Samples", _of_texts(rows, ("", compared.names[0], "", compared.names[1]))))
     return _page(f"{compared.names[0]} and {compared.names[1]}", parts)
@@ -977,9 +983,9 @@ def comparison_markdown(compared: RunComparison) -> str:
     one, other = compared.names
     out = [f"# {one} and {other}", "", "## What differs", "", *_rows(("", one, other), compared.differing), "", "## Loss", ""]
     out += _blocks_markdown([(one, compared.mine), (other, compared.other)])
-    for name, found in zip(compared.names, compared.findings, strict=True):
-        out += ["", f"## Findings of {name} alone: {len(found) or 'none'}"]
-        out += ["", *(f"- {finding.title}: {finding.meaning}" for finding in found)] if found else []
+    for name, findings in zip(compared.names, compared.findings, strict=True):
+        out += ["", f"## Findings of {name} alone: {len(findings) or 'none'}"]
+        out += ["", *(f"- {finding.title}: {finding.meaning}" for finding in findings)] if findings else []
     rows = [(when, printable_text(mine), then, printable_text(theirs)) for (when, mine), (then, theirs) in compared.samples]
     return "\n".join([*out, "", "## Samples", "", *_rows(("", one, "", other), rows)]) + "\n"
 

@@ -72,8 +72,8 @@ def course(
         if value is None:
             continue
         if isinstance(value, str) or np.ndim(value):
-            what = "a character" if isinstance(value, str) else f"{np.size(value)} numbers"
-            raise TuiGruError(f"{expression} is {what}; a curve needs one number, as in max(abs({expression}))")
+            kind = "a character" if isinstance(value, str) else f"{np.size(value)} numbers"
+            raise TuiGruError(f"{expression} is {kind}; a curve needs one number, as in max(abs({expression}))")
         values[i] = value
     return batches, values
 
@@ -121,15 +121,15 @@ def _jumps(losses: ScalarRows, recorded: NDArray[np.bool_]) -> list[int]:
 
 def _end_of(timeline: Timeline, batch: int) -> Moment:
     """Return the end of a batch, without the record of the batch before it, which `Timeline.moment` keeps for the screen."""
-    found: list[BatchRecord] = []
+    records: list[BatchRecord] = []
 
     def see(number: int, record: BatchRecord) -> bool:
-        found.append(record)
+        records.append(record)
         return True
 
     timeline.walk(batch, batch, see)
     program = timeline.program
-    return Moment(program, position_of(program, timeline.end_of(batch)), found[0], program.config.vocabulary)
+    return Moment(program, position_of(program, timeline.end_of(batch)), records[0], program.config.vocabulary)
 
 
 # ------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class Story:
     """The story of the first `count` batches of a run. `columns` has loss, grad_norm and max_weight of every batch, (count).
 
     In `recorded`, each column has True for the batches of which the run has the number; that of others is NaN: a loss that was not
-    recorded, the gradient of a batch that does not learn, the largest weight in a recording. `moments` are in order; `wanted` is
+    recorded, the gradient of a batch that does not learn, the largest weight in a recording. `moments` are in order; `planned` is
     the number that they will be. `held_out` is the text for which they have the loss.
     """
 
@@ -204,12 +204,12 @@ class Story:
     columns: Mapping[str, ScalarRows]
     recorded: Mapping[str, NDArray[np.bool_]]
     moments: tuple[StoryMoment, ...] = ()
-    wanted: int = 0
+    planned: int = 0
     held_out: Text = ""
     shares: tuple[LimitShare, ...] = field(default=())
 
     def __repr__(self) -> str:
-        return f"<story of {self.count:,} batches: {len(self.moments)} of {self.wanted} moments>"
+        return f"<story of {self.count:,} batches: {len(self.moments)} of {self.planned} moments>"
 
     @property
     def batches(self) -> NDArray[np.intp]:
@@ -224,20 +224,20 @@ class Story:
         """Return numbers of every moment, each (T) or empty -> (n, T), NaN where a moment has none; (n, 0) if none has any."""
         rows = [numbers(moment) for moment in self.moments]
         length = max(map(len, rows), default=0)
-        found = np.full((len(rows), length), np.nan)
-        for row, values in zip(found, rows, strict=True):
+        padded = np.full((len(rows), length), np.nan)
+        for row, values in zip(padded, rows, strict=True):
             row[: len(values)] = values
-        return found
+        return padded
 
     @property
     def epoch_means(self) -> tuple[NDArray[np.intp], ScalarRows]:
         """The last batch of each epoch so far, 0-based, and the mean of the recorded losses of the epoch, (epochs); NaN without
         one."""
-        losses, each, recorded = self.columns["loss"], self.timeline.program.num_batches, self.recorded["loss"]
-        begins = np.arange(0, len(losses), each)
+        losses, per_epoch, recorded = self.columns["loss"], self.timeline.program.num_batches, self.recorded["loss"]
+        begins = np.arange(0, len(losses), per_epoch)
         if not len(begins):
             return begins.astype(np.intp), np.empty(0)
-        ends = np.minimum(begins + each, len(losses))
+        ends = np.minimum(begins + per_epoch, len(losses))
         with np.errstate(all="ignore"):
             means = np.add.reduceat(np.where(recorded, losses, 0.0), begins) / np.add.reduceat(recorded, begins, dtype=np.intp)
         return (ends - 1).astype(np.intp), means
@@ -253,17 +253,17 @@ class Story:
 
 def shares_of(program: Program) -> tuple[LimitShare, ...]:
     """Return the shares that a story follows: of each gate near 0 and near 1, and of each state near its limits."""
-    found: list[LimitShare] = []
+    shares: list[LimitShare] = []
     for name in saturating(program):
         limits = limits_of(program, name)
         assert limits is not None
         edge = limits.edge * limits.span
         low, high = round(limits.low + edge, 12), round(limits.high - edge, 12)
         if name in program.model.page.states:
-            found.append(LimitShare(name, low, high))
+            shares.append(LimitShare(name, low, high))
         elif limits.low == 0:
-            found += [LimitShare(name, below=low), LimitShare(name, above=high)]
-    return tuple(found)
+            shares += [LimitShare(name, below=low), LimitShare(name, above=high)]
+    return tuple(shares)
 
 
 def tell(
@@ -273,16 +273,16 @@ def tell(
     points: int = POINTS,
     also: Iterable[int] = (),
     held_out: Text = "",
-    known: Story | None = None,
+    earlier: Story | None = None,
     check: Interruption | None = None,
     progress: Callable[[Story], object] | None = None,
 ) -> Story:
     """Return the story of the first `upto` batches of a run.
 
     It has the moments that `course` chooses, as many that are evenly spaced, those at which the loss jumps, and the batches
-    in `also`; they are computed in this order. `held_out` is a text that was not trained on. Moments of `known`, an earlier story,
-    are taken from there as long as the run has not changed since. `progress` receives the story before the first moment, and after
-    each one. Raises what `check` raises.
+    in `also`; they are computed in this order. `held_out` is a text that was not trained on. Moments of an `earlier`
+    story are taken from there as long as the run has not changed since. `progress` receives the story before the first moment,
+    and after each one. Raises what `check` raises.
     """
     columns = {name: timeline.column(name, 0, upto - 1) for name in COLUMNS}
     recorded = _recorded(timeline, columns)
@@ -294,7 +294,7 @@ def tell(
             *_even(timeline, upto, points).tolist(),
         )
     )
-    reused = {} if known is None else _still_true(known, timeline, held_out)
+    reused = {} if earlier is None else _still_true(earlier, timeline, held_out)
     shares, moments = shares_of(timeline.program), dict[int, StoryMoment]()
 
     def story() -> Story:
@@ -320,20 +320,20 @@ def _recorded(timeline: Timeline, columns: Mapping[str, ScalarRows]) -> dict[str
     if timeline.memory.numbers is not None:
         recorded = {name: ~np.isnan(values) for name, values in columns.items()}
         return {**recorded, "max_weight": np.zeros(count, bool)}
-    every = np.ones(count, bool)
+    all_batches = np.ones(count, bool)
     return {
         "loss": np.full(count, timeline.program.knows_loss),
         "grad_norm": timeline.learned(0, count - 1),
-        "max_weight": every,
+        "max_weight": all_batches,
     }
 
 
-def _still_true(known: Story, timeline: Timeline, held_out: Text) -> dict[int, StoryMoment]:
+def _still_true(earlier: Story, timeline: Timeline, held_out: Text) -> dict[int, StoryMoment]:
     """Return the moments of an earlier story that a timeline has as well."""
-    if known.held_out != held_out or known.timeline.program is not timeline.program:
+    if earlier.held_out != held_out or earlier.timeline.program is not timeline.program:
         return {}
-    parted = math.inf if known.timeline is timeline else timeline.parted(known.timeline)
-    return {moment.batch: moment for moment in known.moments if timeline.end_of(moment.batch) < parted}
+    parted = math.inf if earlier.timeline is timeline else timeline.parted(earlier.timeline)
+    return {moment.batch: moment for moment in earlier.moments if timeline.end_of(moment.batch) < parted}
 
 
 def story_moment(moment: Moment, shares: Sequence[LimitShare], held_out: Text) -> StoryMoment:
@@ -368,11 +368,11 @@ def _steps(program: Program, record: BatchRecord) -> dict[str, float]:
     if not record.learned or not program.update:
         return {}
     before, after = record.before, record.after
-    found = {"": _norm(np.subtract(after.parameters, before.parameters, dtype=np.float64)) / _norm(before.parameters)}
+    steps = {"": _norm(np.subtract(after.parameters, before.parameters, dtype=np.float64)) / _norm(before.parameters)}
     for name in program.parameters:
         if size := _norm(before[name]):
-            found[name] = _norm(np.subtract(after[name], before[name], dtype=np.float64)) / size
-    return found
+            steps[name] = _norm(np.subtract(after[name], before[name], dtype=np.float64)) / size
+    return steps
 
 
 def _norm(values: NDArray[np.floating]) -> float:

@@ -89,8 +89,8 @@ def next_saturated_unit(values: Array, limits: ValueRange, after: int = -1) -> i
 
     `values` is (…, units); None if no unit is.
     """
-    found = np.flatnonzero(unit_shares(values, limits) >= _MOSTLY)
-    return int(found[np.searchsorted(found, after, side="right") % len(found)]) if len(found) else None
+    saturated = np.flatnonzero(unit_shares(values, limits) >= _MOSTLY)
+    return int(saturated[np.searchsorted(saturated, after, side="right") % len(saturated)]) if len(saturated) else None
 
 
 # ------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def summary(values: Array, limits: ValueRange | None = None, *, bins: int = BINS
 
     Without `bins`, its histogram is empty.
     """
-    whole = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
-    good = None if whole else np.isfinite(values)
+    is_finite = not values.size or bool(np.isfinite(values.min()) and np.isfinite(values.max()))  # a NaN anywhere makes both NaN
+    good = None if is_finite else np.isfinite(values)
     numbers = values if good is None else values[good]
     smallest, largest = (float(numbers.min()), float(numbers.max())) if numbers.size else (np.nan, np.nan)
     sizes = np.abs(numbers)
@@ -179,7 +179,7 @@ def summary(values: Array, limits: ValueRange | None = None, *, bins: int = BINS
         smallest=smallest,
         largest=largest,
         mean=float(numbers.mean(dtype=np.float64)) if numbers.size else np.nan,
-        peak=_index(int(sizes.argmax()), values.shape) if whole and values.size else largest_entry(values),
+        peak=_index(int(sizes.argmax()), values.shape) if is_finite and values.size else largest_entry(values),
         first_bad=None if good is None else _index(int(np.argmin(good)), values.shape),
         counts=counts,
         edges=edges,
@@ -226,8 +226,8 @@ def largest_entries(values: Array, count: int) -> list[Index]:
     count = min(count, sizes.size - int(np.count_nonzero(bad)))
     if count <= 0:
         return []
-    found = np.array([np.argmax(sizes)]) if count == 1 else np.argpartition(sizes, -count)[-count:]
-    order = found[np.lexsort((found, -sizes[found]))]
+    candidates = np.array([np.argmax(sizes)]) if count == 1 else np.argpartition(sizes, -count)[-count:]
+    order = candidates[np.lexsort((candidates, -sizes[candidates]))]
     return [_index(int(at), values.shape) for at in order]
 
 

@@ -117,13 +117,13 @@ def loss_after(losses: Sequence[float] | ScalarRows) -> float:
     return float(last.mean()) if len(last) and np.isfinite(last).all() else math.inf
 
 
-def is_lower(losses: Sequence[float], own: Sequence[float], by: float) -> bool:
+def is_lower(losses: Sequence[float], losses_as_run: Sequence[float], by: float) -> bool:
     """Return True if a trial ends with a loss that is surely lower than that of another trial of the same batches, by some nats:
     the difference is `_SURE` times its standard error."""
-    without, loss = loss_after(own), loss_after(losses)
+    without, loss = loss_after(losses_as_run), loss_after(losses)
     if not (loss < without - by and math.isfinite(loss)):
         return False
-    differences = last_losses(own) - last_losses(losses) if math.isfinite(without) else np.zeros(1)
+    differences = last_losses(losses_as_run) - last_losses(losses) if math.isfinite(without) else np.zeros(1)
     return without - loss >= _SURE * float(differences.std()) / math.sqrt(len(differences))
 
 
@@ -137,11 +137,11 @@ def try_rates(timeline: Timeline, moment: Moment, *, check: Interruption | None 
     Each trial begins with the batch of the moment, or with the next one if that is complete, with the weights, the states of the
     update rule and the hidden states that the run has there. Raises `TuiGruError` for a run that cannot be trained.
     """
-    begin, own = _Beginning(timeline, moment), timeline.segment_at(moment.position.tick).settings.rule
-    if "learning_rate" not in own:
+    begin, rule = _Beginning(timeline, moment), timeline.segment_at(moment.position.tick).settings.rule
+    if "learning_rate" not in rule:
         raise TuiGruError("the update rule of this run has no learning rate to be tried")
-    for rate in sorted({*RATES, own["learning_rate"]}):
-        yield RateTrial(rate, loss_after(begin.losses({**own, "learning_rate": rate}, RATE_BATCHES, check)))
+    for rate in sorted({*RATES, rule["learning_rate"]}):
+        yield RateTrial(rate, loss_after(begin.losses({**rule, "learning_rate": rate}, RATE_BATCHES, check)))
 
 
 class _Beginning:
@@ -149,15 +149,15 @@ class _Beginning:
     the text is that before a change there, as the moment is."""
 
     def __init__(self, timeline: Timeline, moment: Moment, *, before: bool = False) -> None:
-        config, here = timeline.program.config, moment.position
+        config, position = timeline.program.config, moment.position
         config.source.check(Ability.TRAIN)
-        self.batch, record = timeline.completed(here), moment.record
-        complete = self.batch > here.number
+        self.batch, record = timeline.completed(position), moment.record
+        complete = self.batch > position.number
         # Records are recycled: what a trial begins with is copied.
         weights = record.after if complete else record.before
         self.weights = weights.copy()
         self.state = record.states(end=True).copy() if complete else record.states(end=False).copy()
-        segment = timeline.segment_at(here.tick)
+        segment = timeline.segment_at(position.tick)
         self.trainer = Trainer(config, ((before and segment.base) or segment).trainer.corpus)
         self.earlier = timeline.earlier(self.batch)
 
@@ -335,11 +335,11 @@ def tried_options(
 def own_losses(timeline: Timeline, moment: Moment, since: int, count: int, check: Interruption | None = None) -> list[float]:
     """Return the losses of `count` batches of the run from `since` on; it is continued as it is if it has fewer."""
     completed = timeline.completed(moment.position)
-    found: list[float] = timeline.column("loss", since, min(completed, since + count) - 1).tolist()
-    if len(found) < count and all(map(math.isfinite, found)):
+    losses: list[float] = timeline.column("loss", since, min(completed, since + count) - 1).tolist()
+    if len(losses) < count and all(map(math.isfinite, losses)):
         now = timeline.segment_at(moment.position.tick).settings
-        found += _Beginning(timeline, moment).losses(now.rule, count - len(found), check, learn=now.learning)
-    return found
+        losses += _Beginning(timeline, moment).losses(now.rule, count - len(losses), check, learn=now.learning)
+    return losses
 
 
 # ------------------------------------------------------------------------------
@@ -368,13 +368,14 @@ def changes(timeline: Timeline, tick: int) -> Iterator[list[HistorySegment]]:
 
 def put_back(timeline: Timeline, tick: int) -> list[JournalEntry]:
     """Return the changes that take back those at a tick: what was changed, with the value before it."""
-    here, segment, found = timeline.moment_before(tick), timeline.chain.beginning_at(tick), dict[tuple[str, Index], JournalEntry]()
+    moment, segment = timeline.moment_before(tick), timeline.chain.beginning_at(tick)
+    entries = dict[tuple[str, Index], JournalEntry]()
     while segment is not None and segment.start == tick:
         action, before = segment.action, segment.base
         if before is None:
             break
         if action.kind == "learning" and not action.value:
-            found["learning", ()] = JournalEntry("learning", value=True)
+            entries["learning", ()] = JournalEntry("learning", value=True)
         elif action.kind in ("edit", "learning_rate"):
             name = "learning_rate" if action.kind == "learning_rate" else action.name
             if name in before.settings.rule:
@@ -382,32 +383,32 @@ def put_back(timeline: Timeline, tick: int) -> list[JournalEntry]:
             elif name == "text":
                 value = before.trainer.corpus.text[action.index[0]]
             else:
-                value = float(np.asarray(here.value(name))[action.index])
-            found[name, action.index] = JournalEntry("edit", name, action.index, value)
+                value = float(np.asarray(moment.value(name))[action.index])
+            entries[name, action.index] = JournalEntry("edit", name, action.index, value)
         segment = segment.before
-    return list(found.values())[::-1]
+    return list(entries.values())[::-1]
 
 
 def undo_of(timeline: Timeline, together: Sequence[HistorySegment]) -> Cure:
     """Return the cure that takes some changes back."""
     tick = together[0].start
     first, *others = put_back(timeline, tick)
-    for start in dict.fromkeys(each.start for each in together if each.start > tick):
+    for start in dict.fromkeys(change.start for change in together if change.start > tick):
         others += put_back(timeline, start)
     begin = divmod(timeline.completed(timeline.position(tick)), timeline.program.num_batches)
     at = in_words(*begin)
     if first.kind == "learning":
         return Cure(UNDO, tick, f"turn learning on again at {at}")
-    what = first.name
+    subject = first.name
     if first.index:
         is_text = first.name == "text"
-        what = f"character {first.index[0] + 1} of the text" if is_text else spoken(timeline.program, first.name, first.index)
+        subject = f"character {first.index[0] + 1} of the text" if is_text else spoken(timeline.program, first.name, first.index)
     if others:
-        names = dict.fromkeys((what, *(each.name for each in others if each.name != first.name)))
-        words = ", ".join(names) if len(names) <= _MOST_NAMES else f"{what} and {len(names) - 1} others"
+        names = dict.fromkeys((subject, *(change.name for change in others if change.name != first.name)))
+        words = ", ".join(names) if len(names) <= _MOST_NAMES else f"{subject} and {len(names) - 1} others"
         return Cure(UNDO, tick, f"take {1 + len(others)} changes back at {at}: of {words}")
     value = first.value if isinstance(first.value, str) else significant(first.value)
-    return Cure(UNDO, tick, f"put {what} back to {value} at {at}")
+    return Cure(UNDO, tick, f"put {subject} back to {value} at {at}")
 
 
 def _losses_without(timeline: Timeline, tick: int, count: int, check: Interruption | None) -> list[float]:
@@ -429,8 +430,8 @@ _PLUS, _MINUS = "+", "−"
 def repairs(config: Config) -> Iterator[Cure]:
     """Yield the user's cell with one place of a line changed, for each place that may be a mistake; at most `_MOST_REPAIRS`."""
     page = page_of(config.structure, "cell") if config.cell_text else None
-    found = islice(_repairs(page, config.cell_text), _MOST_REPAIRS) if page is not None else ()
-    yield from (cure for cure in found if cured(config, cure) is not None)
+    cures = islice(_repairs(page, config.cell_text), _MOST_REPAIRS) if page is not None else ()
+    yield from (cure for cure in cures if cured(config, cure) is not None)
 
 
 def _repairs(page: Page, text: str) -> Iterator[Cure]:
@@ -455,22 +456,22 @@ def _repairs(page: Page, text: str) -> Iterator[Cure]:
                     plain = "0" if isinstance(node, e.Sum) else "1"
                     words = f"the line {line.target} with {plain} in the place of {written(number.span)}"
                     yield from cell(number.span, plain, words)
-            whole, ones = written(node.span), [part for part in node.children if isinstance(part, e.Number) and part.value == 1]
+            formula, ones = written(node.span), [part for part in node.children if isinstance(part, e.Number) and part.value == 1]
             plus = isinstance(node, e.Sum) and not any(isinstance(part, e.Negative) for part in node.parts)
-            if ones and plus and whole.count(_PLUS) == 1:
-                new = whole.replace(_PLUS, _MINUS)
-                yield from cell(node.span, new, f"the line {line.target} with {new} in the place of {whole}")
+            if ones and plus and formula.count(_PLUS) == 1:
+                new = formula.replace(_PLUS, _MINUS)
+                yield from cell(node.span, new, f"the line {line.target} with {new} in the place of {formula}")
             if isinstance(node, e.Apply) and len(node.parts) == 1 and isinstance(node.parts[0], e.Apply):
                 inner = written(node.parts[0].span)
                 yield from cell(node.span, inner, f"the line {line.target} without the outer {FUNCTIONS[node.function].text}")
     for line in page.lines:
-        whole = written(line.formula.span)
+        formula = written(line.formula.span)
         if line.target in page.states:
-            half = f"0.5 ⊙ {page.before(line.target)} + 0.5 ⊙ ({whole})"
+            half = f"0.5 ⊙ {page.before(line.target)} + 0.5 ⊙ ({formula})"
             yield from cell(line.formula.span, half, f"the line {line.target} that keeps half of {page.before(line.target)}")
         if not all(map(math.isfinite, ranges[line.target])):
             for function in ("tanh", "σ"):
-                yield from cell(line.formula.span, f"{function}({whole})", f"the line {line.target} within {function}")
+                yield from cell(line.formula.span, f"{function}({formula})", f"the line {line.target} within {function}")
 
 
 # ------------------------------------------------------------------------------
@@ -483,22 +484,24 @@ def tried_samplers(config: Config, weights: Weights, drawn: Sample, *cures: Cure
     Of a long text, the first `LONGEST_AGAIN` characters are sampled. Raises `TuiGruError` for weights that are not finite.
     """
     primer, length, name = config.as_string(drawn.primer), min(len(drawn.draws), LONGEST_AGAIN), config.model.prediction
-    for each in (None, *cures):
-        sampler = drawn.sampler if each is None else each.value
-        found = sample_text(config, weights, primer, length, sampler=sampler, temperature=drawn.temperature, seed=drawn.seed)
-        chances = values_after_characters(config, weights, text_of_tokens(found.tokens, config.vocabulary), [name])[name]
-        chosen = chances[np.arange(length) + len(found.primer) - 1, [draw.index for draw in found.draws]]
+    for cure in (None, *cures):
+        sampler = drawn.sampler if cure is None else cure.value
+        sample = sample_text(config, weights, primer, length, sampler=sampler, temperature=drawn.temperature, seed=drawn.seed)
+        chances = values_after_characters(config, weights, text_of_tokens(sample.tokens, config.vocabulary), [name])[name]
+        chosen = chances[np.arange(length) + len(sample.primer) - 1, [draw.index for draw in sample.draws]]
         losses = -np.log(np.maximum(chosen.astype(np.float64), np.finfo(np.float64).tiny))
-        yield TriedOption(each, tuple(losses.tolist()), text=found.text)
+        yield TriedOption(cure, tuple(losses.tolist()), text=sample.text)
 
 
-def better(tried: Sequence[TriedOption]) -> tuple[CureTrial, ...]:
-    """Return the options that have lowered the loss, the lowest first; the first of `tried` is the run as it is."""
-    if not tried:
+def better(options: Sequence[TriedOption]) -> tuple[CureTrial, ...]:
+    """Return the options that have lowered the loss, the lowest first; the first of `options` is the run as it is."""
+    if not options:
         return ()
-    without = tried[0].loss
-    found = (CureTrial(each.option, without, each.loss) for each in tried[1:] if not each.refused and each.loss < without)
-    return tuple(sorted(found, key=lambda trial: trial.loss))
+    without = options[0].loss
+    lower = (
+        CureTrial(option.option, without, option.loss) for option in options[1:] if not option.refused and option.loss < without
+    )
+    return tuple(sorted(lower, key=lambda trial: trial.loss))
 
 
 def command_line(config: Config, option: str = "") -> str:
@@ -531,7 +534,7 @@ def changed_line(config: Config, cure: Cure) -> str:
 
 def _with_layout(weights: Weights, config: Config) -> Weights:
     """Return weights with the same parameters in the layout and the type of a config, whose update rule may have other states."""
-    found = Weights.zeros(config.compiled.layout, config.dtype)
-    for name in found.names:
-        found[name][...] = weights[name]
-    return found
+    same = Weights.zeros(config.compiled.layout, config.dtype)
+    for name in same.names:
+        same[name][...] = weights[name]
+    return same

@@ -33,7 +33,7 @@ _WHAT = ("the loss", "the gradient's norm", "the largest weight")
 
 
 class GrowthWatch:
-    """Watches a run from `here` on for the first batch in which the loss, the gradient norm or the largest weight explodes: it
+    """Watches a run from `position` on for the first batch in which the loss, the gradient norm or the largest weight explodes: it
     grows a thousandfold.
 
     A weight is compared with its value before the batch. The loss and the norm are compared with those of the batch before and of
@@ -42,14 +42,14 @@ class GrowthWatch:
     timesteps.
     """
 
-    def __init__(self, timeline: Timeline, here: Position, monitor: Monitor | None = None) -> None:
-        self._timeline, self._program, self._here, self._monitor = timeline, timeline.program, here, monitor
+    def __init__(self, timeline: Timeline, position: Position, monitor: Monitor | None = None) -> None:
+        self._timeline, self._program, self._position, self._monitor = timeline, timeline.program, position, monitor
         self._last: tuple[int, Sequence[float]] = (-1, ())  # the last batch seen, and its numbers
         self._first: Sequence[float] = ()  # the numbers of the first batch
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
         """Return True if a computed batch should stop the run."""
-        if batch <= self._here.number:
+        if batch <= self._position.number:
             return False
         now = (record.loss, record.grad_norm, record.max_weight)
         (last, before), self._last = self._last, (batch, now)
@@ -57,22 +57,22 @@ class GrowthWatch:
         if last == batch - 1 and not any(map(_is_suspect, now, before, self._first)):
             return False
         suspected = self._suspected(batch, np.array([now]))
-        return any(self._confirmed(batch, record, which, known) for _, which, known in suspected)
+        return any(self._confirmed(batch, record, which, before_growth) for _, which, before_growth in suspected)
 
     def explosions(self, tick: int) -> Iterator[Explosion]:
         """Yield the places up to `tick` with such growth, in order."""
-        ticks, number = self._program.ticks, self._here.number
+        ticks, number = self._program.ticks, self._position.number
         places = number * ticks + self._program.loss_tick, self._timeline.end_of(number)
-        if tick <= (number + 1) * ticks and not any(self._here.tick < place <= tick for place in places):
+        if tick <= (number + 1) * ticks and not any(self._position.tick < place <= tick for place in places):
             return  # a step within a batch
-        for first, last in self._timeline.blocks(self._here.number, (tick - 1) // ticks):
+        for first, last in self._timeline.blocks(self._position.number, (tick - 1) // ticks):
             numbers = np.stack([self._timeline.column(name, first, last) for name in COLUMNS], axis=1)
-            for batch, which, known in self._suspected(first, numbers):
+            for batch, which, before in self._suspected(first, numbers):
                 place = batch * ticks + self._program.loss_tick if which == _LOSS else self._timeline.end_of(batch)
-                if self._here.tick < place <= tick:
+                if self._position.tick < place <= tick:
                     record = self._timeline.record(batch, self._monitor)
-                    if self._confirmed(batch, record, which, known):
-                        yield self._explosion(place, record, which, known)
+                    if self._confirmed(batch, record, which, before):
+                        yield self._explosion(place, record, which, before)
 
     def _suspected(self, first: int, numbers: ScalarRows) -> Iterator[tuple[int, int, float]]:
         """Yield the candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before.
@@ -81,34 +81,34 @@ class GrowthWatch:
         """
         before = np.full_like(numbers, math.nan)
         before[1:] = numbers[:-1]
-        known = before
+        largest_before = before
         if first:
             before[0] = self._numbers(first - 1)
-            known = np.fmax(before, self._numbers(0))
+            largest_before = np.fmax(before, self._numbers(0))
         else:
-            known[1:] = np.fmax(before[1:], numbers[0])
+            largest_before[1:] = np.fmax(before[1:], numbers[0])
         with np.errstate(invalid="ignore", over="ignore"):
-            grown = (numbers > GROWTH * known) | (np.isnan(known) & ~np.isnan(numbers))
+            grown = (numbers > GROWTH * largest_before) | (np.isnan(largest_before) & ~np.isnan(numbers))
         for i, which in np.argwhere(grown).tolist():
-            yield first + i, which, float(known[i, which])
+            yield first + i, which, float(largest_before[i, which])
 
     def _numbers(self, batch: int) -> Sequence[float]:
         return [float(self._timeline.column(name, batch, batch)[0]) for name in COLUMNS]
 
-    def _confirmed(self, batch: int, record: BatchRecord, which: int, known: float) -> bool:
+    def _confirmed(self, batch: int, record: BatchRecord, which: int, before: float) -> bool:
         if which == _WEIGHT:
             return (
                 record.learned and record.max_weight > GROWTH * _largest(record) > 0 and not is_edited_within(self._timeline, batch)
             )
-        if not math.isnan(known):
+        if not math.isnan(before):
             return True
         within = _states(self._program, record) if which == _LOSS else _deltas(self._program, record)
         return any(max(course.norms) > GROWTH * course.least for course in within)
 
-    def _explosion(self, place: int, record: BatchRecord, which: int, known: float) -> Explosion:
+    def _explosion(self, place: int, record: BatchRecord, which: int, size_before: float) -> Explosion:
         """Return what grew, from which size to which, and at which timestep the growth began."""
         now = (record.loss, record.grad_norm, record.max_weight)[which]
-        before = _largest(record) if which == _WEIGHT else known
+        before = _largest(record) if which == _WEIGHT else size_before
         courses = [*_states(self._program, record), *(_deltas(self._program, record) if which != _LOSS else ())]
         course = next((c for c in courses if c.growth >= GROWTH), None) or max(courses, key=lambda c: c.growth)
         if course.growth >= _NOTABLE:
@@ -158,17 +158,19 @@ class Explosion(NamedTuple):
         return f"stopped here: {self.growth} in this batch; {self.began}"
 
 
-def _is_suspect(number: float, known: float, first: float) -> bool:
-    return not number <= GROWTH * max(known, first) and number == number
+def _is_suspect(number: float, before: float, first: float) -> bool:
+    return not number <= GROWTH * max(before, first) and number == number
 
 
 class _Course(NamedTuple):
-    """The norms of a value at each timestep in the order of computation, in the direction `way`; `least` is the smallest size from
-    which growth counts."""
+    """The norms of a value at each timestep, in the order of computation, whose `direction` is 1 or −1.
+
+    `least` is the smallest size from which growth counts.
+    """
 
     name: str
     norms: Sequence[float]
-    way: int
+    direction: int
     least: float
 
     @property
@@ -191,7 +193,7 @@ class _Course(NamedTuple):
         return min(self.norms[: self.norms.index(max(self.norms)) + 1])
 
     def _timestep(self, i: int) -> int:
-        return i if self.way > 0 else len(self.norms) - 1 - i
+        return i if self.direction > 0 else len(self.norms) - 1 - i
 
 
 def _largest(record: BatchRecord) -> float:
@@ -201,15 +203,15 @@ def _largest(record: BatchRecord) -> float:
 
 def _states(program: Program, record: BatchRecord) -> list[_Course]:
     """Return the root mean square of each state over rows and units, through the batch."""
-    found = []
+    courses = []
     for name, state in program.model.page.states.items():
         border = record.border(name, end=False)
         size = math.sqrt(max(border.size, 1))
         norms = [norm / size for norm in _norms(record.array(name))]
-        way = -1 if state.backwards else 1
+        direction = -1 if state.backwards else 1
         least = max(1.0, _norms(border[None])[0] / size)
-        found.append(_Course(f"the size of {program.writer.name(name)}", norms[::way], way, least))
-    return found
+        courses.append(_Course(f"the size of {program.writer.name(name)}", norms[::direction], direction, least))
+    return courses
 
 
 def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
@@ -218,15 +220,15 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
         return []
     from tui_gru.analysis.influence import flow_names
 
-    found = []
+    courses = []
     for state in program.model.page.states:
         names = flow_names(program, state)
         delta, received = record.array(names.delta), record.array(names.received)
         with np.errstate(all="ignore"):
-            own = max(_norms(record.array(names.own) if names.own else delta - received))
-        norms = _norms(delta)[:: names.way]
-        found.append(_Course(f"‖{program.writer.name(names.delta)}‖", norms, names.way, own or math.inf))
-    return found
+            local = max(_norms(record.array(names.local) if names.local else delta - received))
+        norms = _norms(delta)[:: names.direction]
+        courses.append(_Course(f"‖{program.writer.name(names.delta)}‖", norms, names.direction, local or math.inf))
+    return courses
 
 
 def _norms(array: Array) -> list[float]:
@@ -267,20 +269,20 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
 
     None if there is none, or `monitor` stopped the search.
     """
-    found: NotFinite | None = None
+    first_bad: NotFinite | None = None
     stopped = False
 
     def visit(batch: int, record: BatchRecord) -> bool:
-        nonlocal found, stopped
-        found = not_finite_in(timeline.program, batch, record)
-        stopped = found is not None or monitor(batch, record)
+        nonlocal first_bad, stopped
+        first_bad = not_finite_in(timeline.program, batch, record)
+        stopped = first_bad is not None or monitor(batch, record)
         return stopped
 
     for first, upto in _suspected(timeline, last):
         timeline.walk(first, upto, visit)
         if stopped:
             break
-    return found
+    return first_bad
 
 
 def finite_answer(source: Source) -> str:
@@ -325,10 +327,10 @@ def not_finite_in(program: Program, batch: int, record: BatchRecord) -> NotFinit
     for name in program.parameters:
         if not (finite := np.isfinite(record.before[name])).all():
             return NotFinite(name, None, _first(finite), begin + 1, initial=True)
-    every = list(computed_in_order(program, learned=record.learned))
-    names = dict.fromkeys(name for name, _ in every)
+    steps = list(computed_in_order(program, learned=record.learned))
+    names = dict.fromkeys(name for name, _ in steps)
     broken = {name for name in names if not np.isfinite(program.names[name].complete(record)).all()}
-    for name, t in every if broken else ():
+    for name, t in steps if broken else ():
         if name in broken and not (finite := np.isfinite(program.names[name].complete(record, t))).all():
             upstream = program.names[name].kind.is_derivative and _is_upstream_broken(program, batch)
             return NotFinite(name, t, _first(finite), begin + _offset(program, name, t), from_upstream=upstream)
@@ -362,31 +364,31 @@ def _offset(program: Program, name: str, t: int | None) -> int:
 
 
 class FiniteWatch:
-    """Watches a run from `here` on for the first loss or update that is not finite. Inactive if one already is not finite."""
+    """Watches a run from `position` on for the first loss or update that is not finite. Inactive if one already is not finite."""
 
-    def __init__(self, timeline: Timeline, here: Position) -> None:
-        self._timeline, self._program, self._here = timeline, timeline.program, here
-        lost = here.number - (here.offset < self._program.loss_tick)  # the last batch with a loss
-        updated = here.number - (here.offset < self._program.ticks)
+    def __init__(self, timeline: Timeline, position: Position) -> None:
+        self._timeline, self._program, self._position = timeline, timeline.program, position
+        lost = position.number - (position.offset < self._program.loss_tick)  # the last batch with a loss
+        updated = position.number - (position.offset < self._program.ticks)
         self._awake = bool(self._finite("loss", lost, lost).all() and self._finite("max_weight", updated, updated).all())
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
         """Return True if a computed batch should stop the run."""
         loss_is_known = batch not in self._program.config.source.unknown_losses
         finite = record.finite if loss_is_known else math.isfinite(record.max_weight)
-        return self._awake and batch > self._here.number and not finite
+        return self._awake and batch > self._position.number and not finite
 
     def place(self, tick: int) -> int | None:
         """Return the tick of the first loss or update up to `tick` that is not finite; None if all computed so far are finite."""
         if not self._awake:
             return None
-        for first, last in self._timeline.blocks(self._here.number, (tick - 1) // self._program.ticks):
+        for first, last in self._timeline.blocks(self._position.number, (tick - 1) // self._program.ticks):
             losses = first + np.flatnonzero(~self._finite("loss", first, last))[:2]
             updates = first + np.flatnonzero(~self._finite("max_weight", first, last))[:2]
             places: list[int] = [batch * self._program.ticks + self._program.loss_tick for batch in losses.tolist()]
             places += [self._timeline.end_of(batch) for batch in updates.tolist()]
-            if there := [place for place in places if self._here.tick < place <= tick]:
-                return min(there)
+            if bad_places := [place for place in places if self._position.tick < place <= tick]:
+                return min(bad_places)
         return None
 
     def _finite(self, name: str, first: int, last: int) -> NDArray[np.bool_]:
@@ -410,10 +412,10 @@ _NOT_FINITE = "stopped here: the loss or a weight is not finite (NaN or infinite
 
 
 class TroubleWatch:
-    """Watches a run from `here` on for the first number that is not finite or explodes."""
+    """Watches a run from `position` on for the first number that is not finite or explodes."""
 
-    def __init__(self, timeline: Timeline, here: Position) -> None:
-        self._finite, self._growth = FiniteWatch(timeline, here), GrowthWatch(timeline, here)
+    def __init__(self, timeline: Timeline, position: Position) -> None:
+        self._finite, self._growth = FiniteWatch(timeline, position), GrowthWatch(timeline, position)
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
         """Return True if a computed batch should stop the run."""

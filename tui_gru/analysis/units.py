@@ -52,44 +52,44 @@ class Feature:
     values: Callable[[Text], NDArray[Any]]
 
 
-def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
+def _by_character(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
     """Return the mask of a class that depends only on the character itself; a longer token is in it if all its characters are."""
 
     def mask(text: Text) -> Mask:
         if not isinstance(text, str):
-            known = {token: all(map(belongs, token)) for token in frozenset(text)}
-            return np.array([known[token] for token in text], bool)
+            is_member = {token: all(map(belongs, token)) for token in frozenset(text)}
+            return np.array([is_member[token] for token in text], bool)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-        every, where = np.unique(codes, return_inverse=True)
-        found: Mask = np.array([belongs(chr(code)) for code in every.tolist()], bool)[where]
-        return found
+        codes_present, where = np.unique(codes, return_inverse=True)
+        is_in: Mask = np.array([belongs(chr(code)) for code in codes_present.tolist()], bool)[where]
+        return is_in
 
     return mask
 
 
-_is_letter = _each(str.isalpha)
-_is_blank = _each(str.isspace)
+_is_letter = _by_character(str.isalpha)
+_is_blank = _by_character(str.isspace)
 
 
 def _starting(text: Text) -> Mask:
     """Return the mask of the first characters of words: not blank, and after a blank or at the start of the text."""
-    found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
-    return found
+    is_start: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
+    return is_start
 
 
 def _indenting(text: Text) -> Mask:
     """Return the mask of spaces and tabs with nothing before them on their line."""
-    found = np.zeros(len(text), bool)
+    is_indent = np.zeros(len(text), bool)
     at = 0
     for line in text.split("\n") if isinstance(text, str) else ():
-        found[at : at + len(line) - len(line.lstrip(" \t"))] = True
+        is_indent[at : at + len(line) - len(line.lstrip(" \t"))] = True
         at += len(line) + 1
-    return found
+    return is_indent
 
 
 def _quoted(text: Text) -> Mask:
     """Return the mask of characters between double quotes. An empty line closes them, so a missing quote affects one paragraph."""
-    found = np.zeros(len(text), bool)
+    is_quoted = np.zeros(len(text), bool)
     inside = False
     for i, char in enumerate(text):
         if char in '"“”':
@@ -97,32 +97,32 @@ def _quoted(text: Text) -> Mask:
         elif char == "\n" and text[i + 1 : i + 2] == "\n":
             inside = False
         else:
-            found[i] = inside
-    return found
+            is_quoted[i] = inside
+    return is_quoted
 
 
 def _depths(text: Text) -> NDArray[np.intp]:
     """Return how many brackets of any kind each character is in; they end at an empty line."""
-    found = np.zeros(len(text), np.intp)
+    depths = np.zeros(len(text), np.intp)
     depth = 0
     for i, char in enumerate(text):
         if char in _OPENING:
-            found[i], depth = depth, depth + 1
+            depths[i], depth = depth, depth + 1
             continue
         if char in _CLOSING:
             depth = max(depth - 1, 0)
         elif char == "\n" and text[i + 1 : i + 2] == "\n":
             depth = 0
-        found[i] = depth
-    return found
+        depths[i] = depth
+    return depths
 
 
-def _since(own: Callable[[Text], Mask]) -> Callable[[Text], NDArray[np.intp]]:
+def _since(belongs: Callable[[Text], Mask]) -> Callable[[Text], NDArray[np.intp]]:
     """Return the feature of the characters since the last one of a class, or since the start of the text: at most `FARTHEST`."""
 
     def values(text: Text) -> NDArray[np.intp]:
         places = np.arange(len(text))
-        last = np.maximum.accumulate(np.where(own(text), places, -1)) if len(text) else places
+        last = np.maximum.accumulate(np.where(belongs(text), places, -1)) if len(text) else places
         return np.minimum(places - last, FARTHEST)
 
     return values
@@ -135,12 +135,12 @@ def _letters_in_word(text: Text) -> NDArray[np.intp]:
     return np.where(is_letter, np.minimum(places - last, FARTHEST), 0)
 
 
-def _shifted(own: Callable[[Text], Mask], by: int) -> Callable[[Text], Mask]:
+def _shifted(belongs: Callable[[Text], Mask], by: int) -> Callable[[Text], Mask]:
     """Return the mask of characters whose next (`by` 1) or previous (−1) one is in a class."""
 
     def mask(text: Text) -> Mask:
-        found = own(text)
-        parts = (found[1:], [False]) if by > 0 else ([False], found[:-1])
+        is_in = belongs(text)
+        parts = (is_in[1:], [False]) if by > 0 else ([False], is_in[:-1])
         return np.concatenate(parts).astype(bool)[: len(text)]
 
     return mask
@@ -151,17 +151,17 @@ FARTHEST = 100  # characters that a feature counts
 
 #: In the order in which they are listed.
 CLASSES = {
-    each.name: each
-    for each in (
-        Feature("spaces", "spaces", _each(" ".__eq__)),
-        Feature("newlines", "ends of lines", _each("\n".__eq__)),
+    feature.name: feature
+    for feature in (
+        Feature("spaces", "spaces", _by_character(" ".__eq__)),
+        Feature("newlines", "ends of lines", _by_character("\n".__eq__)),
         Feature("letters", "letters", _is_letter),
-        Feature("capitals", "capital letters", _each(str.isupper)),
-        Feature("vowels", "vowels", _each(lambda char: char.lower() in "aeiou")),
-        Feature("digits", "digits", _each(str.isdigit)),
-        Feature("quotes", "quotation marks", _each(lambda char: char in _QUOTES)),
-        Feature("brackets", "brackets", _each(lambda char: char in _OPENING + _CLOSING)),
-        Feature("punctuation", "punctuation marks", _each(lambda char: category(char)[0] == "P")),
+        Feature("capitals", "capital letters", _by_character(str.isupper)),
+        Feature("vowels", "vowels", _by_character(lambda char: char.lower() in "aeiou")),
+        Feature("digits", "digits", _by_character(str.isdigit)),
+        Feature("quotes", "quotation marks", _by_character(lambda char: char in _QUOTES)),
+        Feature("brackets", "brackets", _by_character(lambda char: char in _OPENING + _CLOSING)),
+        Feature("punctuation", "punctuation marks", _by_character(lambda char: category(char)[0] == "P")),
         Feature("first-letters", "characters that begin a word", _starting),
         Feature("in-words", "letters after a letter", lambda text: _is_letter(text) & _shifted(_is_letter, -1)(text)),
         Feature("indentation", "blanks that begin a line", _indenting),
@@ -172,8 +172,8 @@ CLASSES = {
 _NEXT = ("spaces", "newlines", "letters", "capitals", "vowels", "digits", "quotes", "punctuation")
 #: The classes, and what is no class: places, depths, the characters beside.
 FEATURES = CLASSES | {
-    each.name: each
-    for each in (
+    feature.name: feature
+    for feature in (
         Feature("line-position", "characters since the line began", _since(CLASSES["newlines"].values)),
         Feature("word-position", "letters into the word", _letters_in_word),
         Feature("since-space", "characters since a blank", _since(_is_blank)),
@@ -192,8 +192,8 @@ def feature_of(typed: str) -> Feature:
     `TuiGruError` for an empty text, and for text that looks like a mistyped name.
     """
     name = typed.strip().lower().replace("_", "-").replace(" ", "-")
-    if (known := FEATURES.get(name) or FEATURES.get(f"{name}s")) is not None:
-        return known
+    if (named := FEATURES.get(name) or FEATURES.get(f"{name}s")) is not None:
+        return named
     bracketed = len(typed) > 2 and typed[0] == "[" and typed[-1] == "]"
     if not bracketed and len(name) >= _LEAST and name.replace("-", "").isalpha():
         close = get_close_matches(name, FEATURES, n=2, cutoff=0.7)
@@ -205,7 +205,7 @@ def feature_of(typed: str) -> Feature:
     if not chars:
         raise TuiGruError(f"type the name of a feature, or characters; the features are {', '.join(FEATURES)}")
     chosen = frozenset(chars)
-    return Feature(f"[{''.join(map(shown_char, dict.fromkeys(chars)))}]", "these characters", _each(chosen.__contains__))
+    return Feature(f"[{''.join(map(shown_char, dict.fromkeys(chars)))}]", "these characters", _by_character(chosen.__contains__))
 
 
 def feature_of_numbers(name: str, words: str, numbers: Array, text: Text) -> Feature:
@@ -213,17 +213,17 @@ def feature_of_numbers(name: str, words: str, numbers: Array, text: Text) -> Fea
     others. Raises `TuiGruError` for another count of numbers, or if none is finite; so do its `values` for another text."""
     numbers = np.asarray(numbers)
     if numbers.ndim != 1 or numbers.dtype.kind not in "biuf" or len(numbers) != len(text):
-        given = "x".join(map(str, numbers.shape)) or "one"
-        raise TuiGruError(f"{name} gives {given} numbers; a feature has one for each of the {len(text):,} characters of the text")
+        shape = "x".join(map(str, numbers.shape)) or "one"
+        raise TuiGruError(f"{name} gives {shape} numbers; a feature has one for each of the {len(text):,} characters of the text")
     finite = np.isfinite(numbers)
     if not finite.any():
         raise TuiGruError(f"{name} has no finite number, so no unit can follow it")
-    known = np.where(finite, numbers, numbers[finite].astype(np.float64).mean())
+    filled = np.where(finite, numbers, numbers[finite].astype(np.float64).mean())
 
-    def values(asked: Text) -> NDArray[Any]:
-        if asked != text[: len(asked)]:
+    def values(read: Text) -> NDArray[Any]:
+        if read != text[: len(read)]:
             raise TuiGruError(f"{name} has numbers for the characters of another text")
-        return known[: len(asked)]
+        return filled[: len(read)]
 
     return Feature(name, words, values)
 
@@ -243,11 +243,11 @@ def feature_of_file(path: Path, text: Text) -> Feature:
 
 
 def _unescaped(typed: str) -> str:
-    found, signs = "", iter(typed)
+    chars, signs = "", iter(typed)
     for sign in signs:
         following = next(signs, "\\") if sign == "\\" else ""
-        found += _ESCAPES.get(following, following) if following else sign
-    return found
+        chars += _ESCAPES.get(following, following) if following else sign
+    return chars
 
 
 # ------------------------------------------------------------------------------
@@ -392,8 +392,8 @@ class Activity:
         if "pairs" in vars(self):
             pair: Float64Array = self.pairs[self._checked(unit)]
             return pair
-        found: Float64Array = self.with_each(self._computed_steps[:, self._checked(unit), None])[0]
-        return found
+        correlations: Float64Array = self.with_each(self._computed_steps[:, self._checked(unit), None])[0]
+        return correlations
 
     @cached_property
     def pairs(self) -> Float64Array:
@@ -405,17 +405,17 @@ class Activity:
 
     def like(self, unit: int, count: int = 5) -> list[Correlated]:
         """Return the units whose correlation with one is largest in magnitude."""
-        found = self.correlations(unit)
-        order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
-        return [Correlated(other, float(found[other])) for other in order[:count]]
+        correlations = self.correlations(unit)
+        order = [int(other) for other in np.argsort(-np.abs(correlations), kind="stable") if other != unit]
+        return [Correlated(other, float(correlations[other])) for other in order[:count]]
 
     def feature_correlations(self, chosen: Feature) -> Float64Array:
         """Return Pearson's correlation of every unit with a feature of the character read, (units).
 
         Raises `TuiGruError` for a model that reads no characters.
         """
-        found: Float64Array = self.with_each(self.where_computed(self._feature_values([chosen])))[0]
-        return found
+        correlations: Float64Array = self.with_each(self.where_computed(self._feature_values([chosen])))[0]
+        return correlations
 
     def goes_with(self, features: Sequence[Feature] | None = None) -> list[Correlated]:
         """Return, for each unit, the feature whose correlation has gained most in magnitude since before training.
@@ -424,10 +424,10 @@ class Activity:
         character follows the classes of that character, whatever its weights are.
         """
         names, values = self._features(features)
-        found = self.with_each(self.where_computed(values))
-        before = np.zeros_like(found) if self.before is None else self.before.with_each(self.before.where_computed(values))
-        best = (np.abs(found) - np.abs(before)).argmax(axis=0)
-        return [Correlated(names[k], float(found[k, unit]), float(before[k, unit])) for unit, k in enumerate(best.tolist())]
+        now = self.with_each(self.where_computed(values))
+        before = np.zeros_like(now) if self.before is None else self.before.with_each(self.before.where_computed(values))
+        best = (np.abs(now) - np.abs(before)).argmax(axis=0)
+        return [Correlated(names[k], float(now[k, unit]), float(before[k, unit])) for unit, k in enumerate(best.tolist())]
 
     def probes(self, features: Sequence[Feature] | None = None) -> list[Probe]:
         """Return how well all units together say each feature (by default all named ones) linearly, the best first.
@@ -438,8 +438,8 @@ class Activity:
         names, values = self._features(features)
         now = self.probed(self.where_computed(values))
         before = np.full(len(names), np.nan) if self.before is None else self.before.probed(self.before.where_computed(values))
-        found = [Probe(name, float(r2), float(was)) for name, r2, was in zip(names, now, before, strict=True)]
-        return sorted(found, key=lambda probe: -np.nan_to_num(probe.r2, nan=-np.inf))
+        probes = [Probe(name, float(r2), float(was)) for name, r2, was in zip(names, now, before, strict=True)]
+        return sorted(probes, key=lambda probe: -np.nan_to_num(probe.r2, nan=-np.inf))
 
     def probed(self, values: Array) -> Float64Array:
         """Return R² of the probe of each of k features on the last quarter, (k); `values` (n, k) are theirs where computed."""
@@ -453,9 +453,9 @@ class Activity:
         # units vary by no more than their rounding are left out.
         spread, directions = np.linalg.eigh(centred.T @ centred)
         rounding = max(np.finfo(self.values.dtype).eps ** 2, np.finfo(np.float64).eps)
-        along = directions[:, spread > spread[-1] * len(spread) * rounding]
-        kept = spread[spread > spread[-1] * len(spread) * rounding]
-        slopes = along @ ((along.T @ (centred.T @ (targets[:fitted] - mean))) / kept[:, None])
+        axes = directions[:, spread > spread[-1] * len(spread) * rounding]
+        variances = spread[spread > spread[-1] * len(spread) * rounding]
+        slopes = axes @ ((axes.T @ (centred.T @ (targets[:fitted] - mean))) / variances[:, None])
         rest = targets[fitted:] - mean - (units[fitted:] - means) @ slopes
         squares = np.square(targets[fitted:] - targets[fitted:].mean(axis=0)).sum(axis=0)
         unexplained = np.divide(np.square(rest).sum(axis=0), squares, out=np.full(len(squares), np.nan), where=squares > 0)
@@ -464,7 +464,7 @@ class Activity:
     def _features(self, features: Sequence[Feature] | None) -> tuple[list[str], Array]:
         """Return the names of features, all named ones and its own for None, and their values after every character, (n, k)."""
         chosen = self.known if features is None else features
-        return [each.name for each in chosen], self._named_values if features is None else self._feature_values(features)
+        return [feature.name for feature in chosen], self._named_values if features is None else self._feature_values(features)
 
     def over_text(self, chosen: Feature) -> Array:
         """Return the values of a feature after every character, (n); computed once."""
@@ -489,8 +489,8 @@ class Activity:
         if not self.text:
             raise TuiGruError("this model reads numbers, not characters, so it has no features of a text")
         values = np.zeros((len(self.text), len(features)), np.float32)  # whole numbers up to `FARTHEST`
-        for k, each in enumerate(features):
-            values[:, k] = each.values(self.text)
+        for k, feature in enumerate(features):
+            values[:, k] = feature.values(self.text)
         return values
 
     def with_each(self, others: Array) -> Float64Array:
@@ -511,11 +511,13 @@ class Activity:
             with NUMPY_SETTINGS:
                 products += narrow.T @ self._computed_steps[i : i + _ROWS]
         products -= np.outer(sums, self.means)
-        own = np.sqrt(squares / len(others))
-        varies = self._vary(own, mean)[:, None] & self._vary(self.deviations, self.means)
-        scales = own[:, None] * self.deviations * len(others)
-        found: Float64Array = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1)
-        return found
+        deviations = np.sqrt(squares / len(others))
+        varies = self._vary(deviations, mean)[:, None] & self._vary(self.deviations, self.means)
+        scales = deviations[:, None] * self.deviations * len(others)
+        correlations: Float64Array = np.clip(
+            np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1
+        )
+        return correlations
 
     def _vary(self, deviations: Float64Array, means: Float64Array) -> NDArray[np.bool_]:
         """Return True for each column that varies by more than the rounding of its mean."""
@@ -529,25 +531,26 @@ class Activity:
 
         A unit is on where it is at least `threshold` in magnitude with the same sign. None if it is not on at `at`.
         """
-        own = self.unit(unit)
-        sign = 1 if own[at] >= 0 else -1
-        if not sign * own[at] >= threshold:
+        values = self.unit(unit)
+        sign = 1 if values[at] >= 0 else -1
+        if not sign * values[at] >= threshold:
             return None
-        off = np.flatnonzero(~(sign * own >= threshold))
+        off = np.flatnonzero(~(sign * values >= threshold))
         place = int(np.searchsorted(off, at))
         first = int(off[place - 1]) + 1 if place else 0
-        last = int(off[place]) - 1 if place < len(off) else len(own) - 1
-        there = self.values[first : last + 1]
-        least, most = there.min(axis=0), there.max(axis=0)
+        last = int(off[place]) - 1 if place < len(off) else len(values) - 1
+        span = self.values[first : last + 1]
+        least, most = span.min(axis=0), span.max(axis=0)
         on = (
-            OnUnit(int(each), 1 if least[each] > 0 else -1) for each in np.flatnonzero((least >= threshold) | (most <= -threshold))
+            OnUnit(int(other), 1 if least[other] > 0 else -1)
+            for other in np.flatnonzero((least >= threshold) | (most <= -threshold))
         )
         return TextSpan(first, last, tuple(on))
 
     def spans_of(self, on: Sequence[OnUnit], threshold: float) -> list[TextSpan]:
         """Return all places of the text through which all of these units are on, in order."""
-        signs = np.array([each.sign for each in on], self.values.dtype)
-        together = (self.values[:, [each.unit for each in on]] * signs >= threshold).all(axis=1)
+        signs = np.array([unit.sign for unit in on], self.values.dtype)
+        together = (self.values[:, [unit.unit for unit in on]] * signs >= threshold).all(axis=1)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], together, [False]]).astype(np.int8)))
         return [TextSpan(first, after - 1, tuple(on)) for first, after in edges.reshape(-1, 2).tolist()]
 
@@ -559,12 +562,12 @@ class Activity:
             variances, directions = np.linalg.eigh(centred.T @ centred)
         chosen = directions[:, ::-1][:, :2].T
         chosen = chosen * np.sign(chosen[np.arange(len(chosen)), np.abs(chosen).argmax(axis=1)])[:, None]
-        found, shares = np.zeros((2, self.units)), np.zeros(2)
-        found[: len(chosen)] = chosen
+        axes, shares = np.zeros((2, self.units)), np.zeros(2)
+        axes[: len(chosen)] = chosen
         if (total := variances.sum()) > 0:
             shares[: len(chosen)] = np.maximum(variances[::-1][:2], 0) / total
         with NUMPY_SETTINGS:
-            return Plane(found, (self.values - self.means) @ found.T, shares)
+            return Plane(axes, (self.values - self.means) @ axes.T, shares)
 
     # Extremes
 
@@ -580,15 +583,15 @@ class Activity:
         return self._extremes(unit, count, -1)
 
     def _extremes(self, unit: int, count: int, sign: int) -> list[TextPlace]:
-        values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
+        values = np.where(np.isfinite(unit_values := self.unit(unit)), sign * unit_values, -np.inf)
         enough = min(len(values), count * (2 * APART + 1))  # each place excludes its neighbours
-        found: list[TextPlace] = []
+        places: list[TextPlace] = []
         least = np.partition(values, -enough)[-enough] if enough else np.inf  # ten times faster than sorting a long text
         candidates = np.flatnonzero(values >= least)
         for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
-            if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= APART for place in found):
-                found.append(TextPlace(at, float(own[at])))
-        return found
+            if len(places) < count and np.isfinite(unit_values[at]) and all(abs(at - place.at) >= APART for place in places):
+                places.append(TextPlace(at, float(unit_values[at])))
+        return places
 
 
 def _means(values: Array) -> Float64Array:
@@ -599,8 +602,8 @@ def _means(values: Array) -> Float64Array:
     first, total = values[0].astype(np.float64), np.zeros(values.shape[1])
     for i in range(0, len(values), _ROWS):
         total += (values[i : i + _ROWS] - first).sum(axis=0)
-    found: Float64Array = first + total / len(values)
-    return found
+    means: Float64Array = first + total / len(values)
+    return means
 
 
 def over_row(moment: Moment, name: str, row: int) -> Activity:
@@ -612,7 +615,7 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
     row = arguments.integer("the row", row, least=0, most=program.config.batch_size - 1)
     named = program.names.get(name)
     if named is None or not named.timed or named.axes[:1] != ("B",):
-        timed = [each for each, n in program.names.items() if n.timed and n.axes[:1] == ("B",)]
+        timed = [timed_name for timed_name, n in program.names.items() if n.timed and n.axes[:1] == ("B",)]
         raise TuiGruError(unknown_name(name, timed).replace("no value named", "no value of every timestep and row named"))
     values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
     values[[not moment.is_readable(name, t) for t in range(program.seq_length)]] = np.nan
@@ -625,9 +628,9 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
     return Activity(name, values, text, row)
 
 
-def values_of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
+def values_of_text(name: str, values: Mapping[str, Array], text: Text) -> Activity:
     """Return a value after every character of a text, as returned by `read_text`."""
-    return Activity(name, found[name].reshape(len(text), -1), text)
+    return Activity(name, values[name].reshape(len(text), -1), text)
 
 
 def context(text: Text, at: int) -> tuple[Text, str, Text]:
@@ -702,11 +705,11 @@ def values_after_characters(
     reader = _TextReader(config, weights, ids, names, progress or _ignore, stop or _never)
     with NUMPY_SETTINGS:
         if config.bidirectional:
-            found = reader.windows(config.seq_length)
+            read = reader.windows(config.seq_length)
         else:
             count = max(1, min(PIECES, len(ids) // SHORTEST)) if reader.in_parallel and not reader.in_windows else 1
-            found = (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
-    return {name: values[0] for name, values in found.items()}
+            read = (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
+    return {name: values[0] for name, values in read.items()}
 
 
 def read_silenced(
@@ -715,26 +718,27 @@ def read_silenced(
     text: Text,
     names: Sequence[str],
     silent: str,
-    held: NDArray[np.bool_],
+    is_silent: NDArray[np.bool_],
     *,
     stop: StopRequested | None = None,
 ) -> dict[str, Array]:
     """Return the values of `names` after each of n characters, as `read_text`, from R readings of the text: (R, n, …) by name.
 
-    In reading r, the units of the value `silent` for which `held` (R, units) is True are 0 after every character, and everything
-    that depends on them is computed from that. Raises `TuiGruError` for a name that no line of the model computes for each unit.
+    In reading r, the units of the value `silent` for which `is_silent` (R, units) is True are 0 after every character, and
+    everything that depends on them is computed from that. Raises `TuiGruError` for a name that no line of the model computes for
+    each unit.
     """
     ids = indices_of(config, text)
     _check_names(config, [*names, silent])
     if not can_be_silent(config.model, silent):
         raise TuiGruError(f"{silent} has no units of the network that can be held at 0; h has")
     with NUMPY_SETTINGS:
-        reader = _TextReader(config, weights, ids, names, _ignore, stop or _never, silent, held)
+        reader = _TextReader(config, weights, ids, names, _ignore, stop or _never, silent, is_silent)
         if reader.in_parallel:
             return reader.windows(config.seq_length) if config.bidirectional else reader.one_row()
-        readers = [_TextReader(config, weights, ids, names, _ignore, stop or _never, silent, each) for each in held[:, None]]
-        found = [each.windows(config.seq_length) if config.bidirectional else each.one_row() for each in readers]
-        return {name: np.concatenate([each[name] for each in found]) for name in names}
+        readers = [_TextReader(config, weights, ids, names, _ignore, stop or _never, silent, mask) for mask in is_silent[:, None]]
+        readings = [silenced.windows(config.seq_length) if config.bidirectional else silenced.one_row() for silenced in readers]
+        return {name: np.concatenate([reading[name] for reading in readings]) for name in names}
 
 
 def read_windows(
@@ -744,13 +748,13 @@ def read_windows(
 
     `windows` (R, k + 1) are indices into the vocabulary; the last one is only the target of the one before it.
     """
-    found = []
+    values = []
     with NUMPY_SETTINGS:
         reader = _TextReader(config, weights, windows[0], [name], _ignore, stop or _never)
         for first in range(0, len(windows), _WINDOWS):
             ids = windows[first : first + _WINDOWS]
-            found.append(reader.last_of_windows(ids[:, :-1], ids[:, 1:], name))
-    return np.concatenate(found)
+            values.append(reader.last_of_windows(ids[:, :-1], ids[:, 1:], name))
+    return np.concatenate(values)
 
 
 def can_be_silent(model: Model, name: str) -> bool:
@@ -770,18 +774,18 @@ def _never() -> bool:
 
 
 def _check_names(config: Config, names: Sequence[str]) -> None:
-    known = [name for name, axes in config.model.axes.items() if axes[:2] == ("T", "B")]
+    per_character = [name for name, axes in config.model.axes.items() if axes[:2] == ("T", "B")]
     for name in names:
-        if name not in known:
-            raise TuiGruError(f"{name!r} is not a value of every character; {did_you_mean(name, known)}")
+        if name not in per_character:
+            raise TuiGruError(f"{name!r} is not a value of every character; {did_you_mean(name, per_character)}")
 
 
 def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
     shapes = [config.compiled.shape(config.model.axes[name])[2:] for name in names]
-    needed = count * sum(int(np.prod(shape)) for shape in shapes) * np.dtype(config.dtype).itemsize
-    if needed > machine_memory() // 4:
+    size = count * sum(int(np.prod(shape)) for shape in shapes) * np.dtype(config.dtype).itemsize
+    if size > machine_memory() // 4:
         raise TuiGruError(
-            f"{', '.join(names)} after each of {count:,} characters would take {gib(needed)}; give a part of the text",
+            f"{', '.join(names)} after each of {count:,} characters would take {gib(size)}; give a part of the text",
             option="text",
         )
 
@@ -801,10 +805,10 @@ class _TextReader:
         progress: ReadingProgress,
         stop: StopRequested,
         silent: str = "",
-        held: NDArray[np.bool_] | None = None,
+        is_silent: NDArray[np.bool_] | None = None,
     ) -> None:
-        self._on = None if held is None else ~held
-        self._readings = 1 if held is None else len(held)
+        self._on = None if is_silent is None else ~is_silent
+        self._readings = 1 if is_silent is None else len(is_silent)
         self._config, self._weights, self._ids, self._names = config, weights, ids, names
         self._progress, self._stop = progress, stop
         self._page, self._axes = config.model.page, config.model.axes
@@ -834,8 +838,8 @@ class _TextReader:
         for state in states:
             state[1] = 0.5
         for first in range(0, int(PATIENCE * len(self._ids) / pieces) - CHUNK, CHUNK):
-            here = slice(first, first + CHUNK)
-            states = self._chunk(record, states, np.tile(inputs[here], (2, 1)), np.tile(targets[here], (2, 1)))
+            chunk = slice(first, first + CHUNK)
+            states = self._chunk(record, states, np.tile(inputs[chunk], (2, 1)), np.tile(targets[chunk], (2, 1)))
             if all(_is_same(state[0], state[1]) for state in states):
                 return True
         return False
@@ -852,13 +856,13 @@ class _TextReader:
         for again in (False, True):
             states = _from_the_piece_before(ends[-1]) if again else [np.zeros_like(begin) for begin, _ in record.borders]
             for j in range(chunks):
-                here = slice(j * CHUNK, (j + 1) * CHUNK)
-                states = self._chunk(record, states, inputs[:, here], targets[:, here])
-                for name, taken in values.items():
-                    taken[:, here] = record.array(name).swapaxes(0, 1)
+                chunk = slice(j * CHUNK, (j + 1) * CHUNK)
+                states = self._chunk(record, states, inputs[:, chunk], targets[:, chunk])
+                for name, array in values.items():
+                    array[:, chunk] = record.array(name).swapaxes(0, 1)
                 self._advance(0 if again else rows * CHUNK)
                 if again and all(map(_is_same, states, ends[j])):
-                    return self._whole(values)
+                    return self._complete(values)
                 if again and (j + 1) >= PATIENCE * chunks:
                     self._total += len(self._ids)
                     return None
@@ -875,12 +879,12 @@ class _TextReader:
         for first in range(0, len(self._ids), length := self._length(record)):
             if len(self._ids) - first < length:  # the rest, without padding
                 record = self._record(rows, len(self._ids) - first)
-            here = slice(first, first + self._length(record))
-            states = self._chunk(record, states, *(np.tile(each[here], (rows, 1)) for each in (inputs, targets)))
-            for name, taken in values.items():
-                taken[:, here] = record.array(name).swapaxes(0, 1)
+            chunk = slice(first, first + self._length(record))
+            states = self._chunk(record, states, *(np.tile(ids[chunk], (rows, 1)) for ids in (inputs, targets)))
+            for name, array in values.items():
+                array[:, chunk] = record.array(name).swapaxes(0, 1)
             self._advance(self._length(record))
-        return self._whole(values)
+        return self._complete(values)
 
     def windows(self, length: int) -> dict[str, Array]:
         """Read window by window, each from zero states at both ends: values (R, n, units) by name."""
@@ -889,23 +893,23 @@ class _TextReader:
         rows = self._readings
         values = self._values(rows, len(self._ids))
         pieces = max(PIECES // rows, 1) if self.in_parallel else 1
-        whole = [(first, min(first + pieces, count), length) for first in range(0, count, pieces)]
-        for first, last, size in [*whole, *([(count, count + 1, rest)] if rest else [])]:
+        spans = [(first, min(first + pieces, count), length) for first in range(0, count, pieces)]
+        for first, last, size in [*spans, *([(count, count + 1, rest)] if rest else [])]:
             record, at = self._record(rows * (last - first), size), slice(first * length, first * length + (last - first) * size)
             states = [np.zeros_like(begin) for begin, _ in record.borders]
-            self._chunk(record, states, *(np.tile(each[at].reshape(-1, size), (rows, 1)) for each in (inputs, targets)))
-            for name, taken in values.items():
-                found = record.array(name).swapaxes(0, 1)
-                taken[:, at] = found.reshape(rows, -1, *found.shape[2:])
+            self._chunk(record, states, *(np.tile(ids[at].reshape(-1, size), (rows, 1)) for ids in (inputs, targets)))
+            for name, array in values.items():
+                computed = record.array(name).swapaxes(0, 1)
+                array[:, at] = computed.reshape(rows, -1, *computed.shape[2:])
             self._advance((last - first) * size)
-        return self._whole(values)
+        return self._complete(values)
 
     def last_of_windows(self, inputs: NDArray[np.intp], targets: NDArray[np.intp], name: str) -> Array:
         """Return a value after the last character of each row of (rows, timesteps) characters, read from zero states: (rows, …)."""
         record = self._record(*inputs.shape)
         self._chunk(record, [np.zeros_like(begin) for begin, _ in record.borders], inputs, targets)
-        found: Array = record.array(name)[-1].copy()
-        return found
+        values: Array = record.array(name)[-1].copy()
+        return values
 
     def _record(self, rows: int, timesteps: int) -> BatchRecord:
         config = self._config
@@ -953,22 +957,22 @@ class _TextReader:
         self._done = min(self._done + characters, self._total)
         self._progress(self._done, self._total)
 
-    def _whole(self, values: dict[str, Array]) -> dict[str, Array]:
+    def _complete(self, values: dict[str, Array]) -> dict[str, Array]:
         shape = self._readings, -1
-        found = {name: taken.reshape(*shape, *taken.shape[2:])[:, : len(self._ids)] for name, taken in values.items()}
-        for name in set(found) & self._target_readers:
-            found[name][:, -1] = np.nan
-        return found
+        complete = {name: pieces.reshape(*shape, *pieces.shape[2:])[:, : len(self._ids)] for name, pieces in values.items()}
+        for name in set(complete) & self._target_readers:
+            complete[name][:, -1] = np.nan
+        return complete
 
     @property
     def _target_readers(self) -> set[str]:
         """The values that depend on the target."""
-        found = {name for name, variable in self._page.inputs.items() if variable.target}
+        readers = {name for name, variable in self._page.inputs.items() if variable.target}
         for line in self._page.lines:
             for node in line.formula.walk():
-                if found.intersection(node.names()):
-                    found |= {node.label or line.target, line.target}
-        return found
+                if readers.intersection(node.names()):
+                    readers |= {node.label or line.target, line.target}
+        return readers
 
 
 def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:

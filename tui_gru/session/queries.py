@@ -444,7 +444,7 @@ class Queries:
             points=arguments.integer("points", points, least=1, most=MOST_POINTS),
             also=arguments.integers("also", also),
             held_out=unseen,
-            known=self._story,
+            earlier=self._story,
             check=partial(run.interrupts.check, "stopped before the story was complete"),
             progress=report,
         )
@@ -536,7 +536,7 @@ class Queries:
             held_out=unseen,
             monitor=monitor,
             progress=between,
-            whole=arguments.boolean("whole", whole),
+            is_complete=arguments.boolean("whole", whole),
         )
 
     def units(
@@ -580,7 +580,7 @@ class Queries:
                 progress(f"the loss without {np.isfinite(without).sum():,} of {activity.units:,} units")
 
         weights, part, stop = self._run.moment.weights, read[: analysis.losses.ABLATED], self._run.interrupts.is_requested
-        loss, losses = analysis.losses.without_each_unit(self.program, weights, part, name, seen=report, stop=stop)
+        loss, losses = analysis.losses.without_each_unit(self.program, weights, part, name, progress=report, stop=stop)
         return replace(activity, loss=loss, without=losses)
 
     def feature(self, typed: str, *, progress: SearchProgress | None = None) -> Feature:
@@ -670,7 +670,9 @@ class Queries:
         """
         self._check_unsilenced("influence is")
         t = self.position.t if t is None else t
-        return analysis.influence.influence_of_rows(self._run.moment, t, row, each=False, stop=self._run.interrupts.is_requested)
+        return analysis.influence.influence_of_rows(
+            self._run.moment, t, row, one_by_one=False, stop=self._run.interrupts.is_requested
+        )
 
     def jacobian(self, name: str = "", *, row: int = 0, t: int | None = None) -> Jacobian:
         """Return the derivative of the state of the layer that computes `name` by that before timestep `t` (0-based; default: the

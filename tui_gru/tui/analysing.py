@@ -252,7 +252,7 @@ def _ablate(screen: MainScreen, panel: UnitsMap, program: Program, weights: Weig
         if activity.units > analysis.losses.AT_ONCE:
             tell(0.0, analysis.losses.estimate_without_units(program, weights, text, activity.name), exact=False)
         stop = partial(_is_closed, screen, panel)
-        tell(*analysis.losses.without_each_unit(program, weights, text, activity.name, seen=tell, stop=stop), done=True)
+        tell(*analysis.losses.without_each_unit(program, weights, text, activity.name, progress=tell, stop=stop), done=True)
     except analysis.units.StoppedError:
         pass
 
@@ -424,7 +424,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
 
         def seen(story: Story) -> None:
             if progress is not None:
-                progress(f"{len(story.moments)} of {story.wanted} moments")
+                progress(f"{len(story.moments)} of {story.planned} moments")
             screen.show_on(panel, partial(panel.tell, story, plotted))
 
         also = [position_of(session.program, tick).number for tick in marks]

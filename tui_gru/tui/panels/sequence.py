@@ -605,7 +605,7 @@ def flow_table(
     stack = rest - rest // 2 - 1 if paths else 0
     bar_length = rest - 2 - stack
     scale = _SCALE if len(_SCALE) < bar_length else ""
-    on_to, from_side = ("t−1", "future") if names.way < 0 else ("t+1", "past")
+    on_to, from_side = ("t−1", "future") if names.direction < 0 else ("t+1", "past")
     head = f"{'':{label}}{_name(snapshot, names.delta):>7} {scale:<{bar_length}}"
     source = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
     head += f"{source:>8}{from_side:>8}{f'on to {on_to}':>11} {'':{stack}}"
@@ -614,7 +614,7 @@ def flow_table(
         word = "" if word == letter or len(word) > wide - 3 else word  # the border has all of them
         heading += [Segment(" "), Segment(letter, ink), Segment(f" {word}".ljust(wide - 2), palette.dim)]
     rows: list[SegmentRow] = [tuple(heading)]
-    for t in steps[:: names.way]:
+    for t in steps[:: names.direction]:
         flow, current = flows[t], t == snapshot.timestep
         name = Segment(f"t {t + 1}".ljust(label), palette.accent if current else palette.dim)
         if flow is None:
@@ -631,7 +631,7 @@ def flow_table(
             for share in (flow.shares or ()) if paths else ():
                 row.append(Segment(f" {share * 100:5.1f} %".ljust(wide), palette.plain))
         rows.append(tuple(row))
-    if (0 if names.way < 0 else len(flows) - 1) in steps:
+    if (0 if names.direction < 0 else len(flows) - 1) in steps:
         rows.append(_end(palette, snapshot, state, flows, label, width))
     return rows
 

@@ -303,7 +303,7 @@ class StoryPanel(SnapshotPanel):
         if story is None or not story.count:
             return Titles("story of the run", with_keys(self, "<stop> closes"))
         at = "" if moment is None else f" · {self.place(moment.batch)}"
-        progress = "" if len(story.moments) == story.wanted else f" · {len(story.moments)} of {story.wanted} moments"
+        progress = "" if len(story.moments) == story.planned else f" · {len(story.moments)} of {story.planned} moments"
         hints = [
             "← → cursor",
             "enter goes there",
