@@ -103,9 +103,9 @@ async def test_the_search_in_the_help_finds_sections_below_the_keys() -> None:
         panel = d.pilot.app.screen.query_one(HelpPanel)
         shown = help_text(d)
         assert shown.index(":break h if any(h > 0.9) hits %5") < shown.index("Breakpoints and watches: stop where it matters")
-        assert panel.found is not None
+        assert panel.chosen_verb is not None
         await d.type("down")
-        assert panel.found is None
+        assert panel.chosen_verb is None
         assert panel.found_section == panel.sections[0]
         await d.type("enter")
         assert panel.section == panel.sections[0]

@@ -28,7 +28,7 @@ def curve(*what, **how):
 )
 def test_a_plot_keeps_to_its_room(ys, width, height, second, here):
     for palette in (P, PLAIN):
-        box = curve(palette, ys, width, height, second=second, here=here, placeholder="")
+        box = curve(palette, ys, width, height, second=second, current=here, placeholder="")
         assert box.height <= max(height, 1)
         assert {cell_len(line) for line in box.text.splitlines()} <= {box.width}
         if height >= 3 and width >= 25:
@@ -63,7 +63,7 @@ def test_the_name_of_a_level_can_be_read(palette, series, pointed):
     for width in range(26, 60, 3):
         for name, y in (("log V", 1.386), ("unigram", 1.33)):
             if min(series) <= y <= max(series):
-                assert f" {name} " in curve(palette, series, width, 9, levels=((name, y),), pointed=pointed, every=6).text
+                assert f" {name} " in curve(palette, series, width, 9, levels=((name, y),), pointed=pointed, per_epoch=6).text
 
 
 def test_the_name_of_a_level_is_beside_the_curve_where_there_is_room():
@@ -78,7 +78,7 @@ def test_an_empty_plot_says_what_the_caller_says():
 
 
 def test_where_one_is_and_what_is_not_a_number():
-    axis = curve(P, [1, 2, math.nan, 4, 5], 30, 8, here=5).text.splitlines()[-2]
+    axis = curve(P, [1, 2, math.nan, 4, 5], 30, 8, current=5).text.splitlines()[-2]
     assert axis.endswith("▲")
     assert axis.count("✗") == 1
 
@@ -101,7 +101,7 @@ def test_a_series_that_covers_part_of_the_axis():
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(1, 10), st.booleans())
 def test_ticks_are_few_round_and_inside(low, span, count, whole):
     high = low + span
-    marks = ticks(low, high, count, whole=whole)
+    marks = ticks(low, high, count, integers=whole)
     assert len(marks) <= max(count, 1)
     assert all(low - 1e-6 * span <= mark <= high + 1e-6 * span for mark in marks)
     if whole and high > low:
@@ -191,7 +191,7 @@ def test_few_points_are_points_and_more_are_joined():
 def test_points_have_the_mean_of_each_whole_epoch_over_them():
     means = np.array([1.5, 1.25, 1.0, 0.75])
     series = np.append((means[:, None] + [0.2, 0.0, -0.2]).ravel(), 0.9)  # the last epoch has begun
-    drawn = plot(P, series, 80, 12, every=3)
+    drawn = plot(P, series, 80, 12, per_epoch=3)
     dots = dots_of(drawn)
     line = {x: y for (y, x), ink in dots.items() if ink == P.gate and (y, x + 1) in dots and (y, x - 1) in dots}
     heights = [{y for x, y in line.items() if drawn.column(first) <= x // 2 <= drawn.column(first + 2)} for first in (0, 3, 6, 9)]
@@ -205,7 +205,7 @@ def test_points_have_the_mean_of_each_whole_epoch_over_them():
 def test_of_few_long_epochs_the_line_is_a_moving_average():
     def level(every):
         """Return whether the line is level within the second epoch."""
-        drawn = plot(P, np.linspace(3, 1, 600), 60, 12, every=every)
+        drawn = plot(P, np.linspace(3, 1, 600), 60, 12, per_epoch=every)
         inside = range(2 * drawn.column(every) + 4, 2 * drawn.column(2 * every) - 4)
         rows = [{y for (y, x), ink in dots_of(drawn).items() if x == at and ink == P.gate} for at in inside]
         return len({*map(frozenset, rows)}) == 1
@@ -215,19 +215,19 @@ def test_of_few_long_epochs_the_line_is_a_moving_average():
 
 
 def test_of_two_series_with_epochs_only_the_means_are_drawn():
-    inks = set(dots_of(plot(P, [1.0, 2.0, 3.0] * 4, 60, 10, second=[2.0, 3.0, 4.0] * 4, every=3)).values())
+    inks = set(dots_of(plot(P, [1.0, 2.0, 3.0] * 4, 60, 10, second=[2.0, 3.0, 4.0] * 4, per_epoch=3)).values())
     assert inks == {P.gate, P.second}
-    assert len({y for y, _ in dots_of(plot(P, [1.0, 2.0, 3.0] * 4, 60, 10, second=[2.0, 3.0, 4.0] * 4, every=3))}) == 2
+    assert len({y for y, _ in dots_of(plot(P, [1.0, 2.0, 3.0] * 4, 60, 10, second=[2.0, 3.0, 4.0] * 4, per_epoch=3))}) == 2
 
 
 def test_epochs_are_named_on_the_axis():
-    names = plot(P, np.linspace(2, 1, 39), 60, 9, every=3).box.text.splitlines()[-1].split()
+    names = plot(P, np.linspace(2, 1, 39), 60, 9, per_epoch=3).box.text.splitlines()[-1].split()
     assert names == ["e2", "e4", "e6", "e8", "e10", "e12"]
     assert plot(P, np.linspace(2, 1, 39), 60, 9).box.text.splitlines()[-1].split()[0] == "5"
 
 
 def test_the_labels_of_a_low_plot_are_on_its_axis():
-    low, high = (plot(P, np.linspace(2, 1, 3), 40, height, here=1).box.text.splitlines() for height in (6, 8))
+    low, high = (plot(P, np.linspace(2, 1, 3), 40, height, current=1).box.text.splitlines() for height in (6, 8))
     assert [sum(P.glyphs.axis_vertical in row or P.glyphs.tick_vertical in row for row in each) for each in (low, high)] == [5, 6]
     assert re.fullmatch(r" *└▲1─+2─+3", low[-1])  # the marker hides no label
     assert high[-1].split() == ["1", "2", "3"]

@@ -75,11 +75,11 @@ async def test_the_arrows_choose_among_what_the_help_has_found() -> None:
     async with driving((80, 24)) as d:
         await d.type("ctrl+p", *"timestep")
         panel = d.pilot.app.screen.query_one(HelpPanel)
-        assert panel.found is BY_ID["step.timestep"]
-        found = [panel.found]
+        assert panel.chosen_verb is BY_ID["step.timestep"]
+        found = [panel.chosen_verb]
         for _ in range(40):
             await d.type("down")
-            found.append(panel.found)
+            found.append(panel.chosen_verb)
             cursor = [strip for strip in panel.drawn if any(piece.style == panel.palette.cursor for piece in strip)]
             assert len(cursor) >= 1
             top = panel.drawn.index(cursor[0])
@@ -88,7 +88,7 @@ async def test_the_arrows_choose_among_what_the_help_has_found() -> None:
         assert found[-1] is None  # below the verbs are the sections of the manual
         assert panel.found_section == panel.sections[-1]  # the last
         await d.type("space")  # another text begins with its first row
-        assert panel.found is BY_ID["step.timestep"]
+        assert panel.chosen_verb is BY_ID["step.timestep"]
         await d.type("down", "enter")
         assert d.pilot.app.screen is d.screen
         assert d.says == "before the first line"  # a timestep back was chosen

@@ -106,8 +106,8 @@ class MomentNumbers:
         """Return the axes of an expression's value at one timestep."""
 
         def named(name: str) -> Axes:
-            known = self.program.names.get(name)
-            return ("P",) if name == GRADIENTS else () if known is None else known.axes
+            program_name = self.program.names.get(name)
+            return ("P",) if name == GRADIENTS else () if program_name is None else program_name.axes
 
         return tuple(axis for axis in axes_of(node, named) if axis != "T")
 
@@ -121,8 +121,8 @@ class MomentNumbers:
 
     def index_of(self, child: Expression, node: Expression, index: AnyIndex) -> AnyIndex:
         """Return the index of an operand of an elementwise operation, which can lack axes: a bias has no rows, a mask no units."""
-        own, every = self.axes(child), self.axes(node)
-        return index if own == every else tuple(index[every.index(axis)] for axis in own)
+        child_axes, node_axes = self.axes(child), self.axes(node)
+        return index if child_axes == node_axes else tuple(index[node_axes.index(axis)] for axis in child_axes)
 
     def value(self, node: Expression, index: AnyIndex) -> Any:
         """Return the value of an expression at `index`, in float64: recorded, or else computed from its parts.
@@ -147,12 +147,12 @@ class MomentNumbers:
             case e.Reduce():
                 return self._reduced(node, index)
             case e.Join(parts=parts):
-                every = np.concatenate([self.value(part, (*index[:-1], EVERY)) for part in parts], axis=-1)
-                return every[..., index[-1]]
+                joined = np.concatenate([self.value(part, (*index[:-1], EVERY)) for part in parts], axis=-1)
+                return joined[..., index[-1]]
             case e.Slice(argument=argument, before=before, axes=axes):
                 start = sum(map(self.size, before))
-                whole = self.value(argument, (*index[:-1], EVERY))
-                return whole[..., start : start + sum(map(self.size, axes))][..., index[-1]]
+                argument_value = self.value(argument, (*index[:-1], EVERY))
+                return argument_value[..., start : start + sum(map(self.size, axes))][..., index[-1]]
             case e.Activation(argument=argument):
                 return self.value(argument, index) if argument.label else self._at(self._activation(argument), index)
             case e.Apply(function="softmax", parts=(argument,)):  # of each row
@@ -169,14 +169,14 @@ class MomentNumbers:
 
     def _aligned(self, node: Expression, values: list[Any], index: AnyIndex) -> list[Any]:
         """Return values of operands with axes of length 1 inserted for the axes of the result that they lack."""
-        every = self.axes(node)
-        sliced = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
-        found = []
+        node_axes = self.axes(node)
+        sliced = [axis for axis, i in zip(node_axes, index, strict=True) if isinstance(i, slice)]
+        aligned = []
         for child, value in zip(node.children, values, strict=True):
-            own = self.axes(child)
-            form = tuple(slice(None) if axis in own else np.newaxis for axis in sliced)
-            found.append(np.asarray(value)[form] if np.ndim(value) else value)
-        return found
+            child_axes = self.axes(child)
+            form = tuple(slice(None) if axis in child_axes else np.newaxis for axis in sliced)
+            aligned.append(np.asarray(value)[form] if np.ndim(value) else value)
+        return aligned
 
     def _at(self, value: Any, index: AnyIndex) -> Any:
         return np.asarray(np.asarray(value)[index], np.float64)[()]
@@ -379,20 +379,20 @@ class TermBuilder:
         timed, once = list[Expression](), list[Expression]()
         for term in (formula,) if formula.label else formula.terms:
             (timed if of_each_timestep(term, lambda name: named[name].axes) else once).append(term)
-        each = e.Sum(tuple(timed)) if len(timed) > 1 else next(iter(timed), formula)
+        summed = e.Sum(tuple(timed)) if len(timed) > 1 else next(iter(timed), formula)
 
         def share(t: int) -> Node:
             numbers = self.numbers(tick, t)
-            at = numbers.index_of(each, formula, index)
-            latex = rf"\left({self._writer.latex(each)}\right)_{{t={t + 1}}}"
-            value = float(numbers.value(each, at))
-            return Node(f"t {t + 1}", value, lambda: expanded(self.formula(each, at, tick, t), t), latex=latex)
+            at = numbers.index_of(summed, formula, index)
+            latex = rf"\left({self._writer.latex(summed)}\right)_{{t={t + 1}}}"
+            value = float(numbers.value(summed, at))
+            return Node(f"t {t + 1}", value, lambda: expanded(self.formula(summed, at, tick, t), t), latex=latex)
 
         last = self._program.seq_length - 1
-        whole = [signed(term, formula, index, self.numbers(tick, last)) for term in once]
+        constant = [signed(term, formula, index, self.numbers(tick, last)) for term in once]
         return [
             *(share(t) for t in (timesteps if timed else ())),
-            *(self.entry(part.formula, part.at, tick, last, part.sign) for part in whole),
+            *(self.entry(part.formula, part.at, tick, last, part.sign) for part in constant),
         ]
 
     def _term(self, node: Expression, term: FactorTerm, k: int, numbers: MomentNumbers, tick: int) -> Node:
@@ -400,7 +400,7 @@ class TermBuilder:
         if len(nodes) == 2:
             while not isinstance(node, e.Product):  # a transposed product
                 (node,) = node.children
-            return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._said(node.left, k, numbers)}")
+            return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._index_words(node.left, k, numbers)}")
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
     def _noted(self, node: Expression, index: AnyIndex, made: Derivation, numbers: MomentNumbers) -> Derivation:
@@ -460,7 +460,7 @@ class TermBuilder:
         classes = isinstance(self._vocabulary, Classes)  # instead of characters
         return " and ".join("classes" if word == "character" and classes else f"{word}s" for word in words)
 
-    def _said(self, left: Expression, k: int, numbers: MomentNumbers) -> str:
+    def _index_words(self, left: Expression, k: int, numbers: MomentNumbers) -> str:
         return axis_index_in_words(self._program, numbers.axes(left)[-1], k)
 
     def _softmax_of(self, name: str) -> e.Apply | None:

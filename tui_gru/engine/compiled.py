@@ -72,7 +72,7 @@ class Emission:
         self._zero = zero
         self.constants: dict[str, float] = {}
         self._locals: dict[tuple[str, ArrayView, int], str] = {}
-        self._taken: dict[str, int] = {}  # local names in use, with the number of numbered copies of each
+        self._used_names: dict[str, int] = {}  # local names in use, with the number of numbered copies of each
         self.code = Code(name)
         body: list[str] = []
         loop = -1
@@ -99,12 +99,12 @@ class Emission:
         unpacked = defaultdict[int, list[str]](list)
         for (_, _, at), local in self._locals.items():
             unpacked[at].append(local)
-        text = re.sub(r"for %(\d+)% in", lambda found: f"for {', '.join(unpacked[int(found[1])])}, in", text)
+        text = re.sub(r"for %(\d+)% in", lambda match: f"for {', '.join(unpacked[int(match[1])])}, in", text)
         head = []
         for source in self.code.views:
-            whole = [local for (own, _, at), local in self._locals.items() if own == source and at < 0]
+            in_views = [local for (view_source, _, at), local in self._locals.items() if view_source == source and at < 0]
             key = name if source == "R" else f"{name} {source}"
-            head += [f"    {', '.join(whole)}, = {source}.views[{key!r}]"] if whole else []
+            head += [f"    {', '.join(in_views)}, = {source}.views[{key!r}]"] if in_views else []
         arguments = "R, P, G, start, keep" if guarded else "R, P, G"
         self.code.source = "\n".join((f"def {name}({arguments}):", *head, text or "    pass"))
 
@@ -129,10 +129,10 @@ class Emission:
         if name in FUNCTIONS or name in _RESERVED or iskeyword(name) or _CONSTANT.match(name) or not name.isidentifier():
             name = f"v_{name}"
         free = name
-        while free in self._taken:
-            self._taken[name] += 1
-            free = f"{name}__{self._taken[name]}"
-        self._taken[free] = 1
+        while free in self._used_names:
+            self._used_names[name] += 1
+            free = f"{name}__{self._used_names[name]}"
+        self._used_names[free] = 1
         return free
 
     def _constant(self, number: float) -> str:
@@ -147,7 +147,7 @@ class Emission:
             only = next(arg for arg in args if arg not in self._zero)
             return f"{'negative' if kind == 'sub' and only is args[1] else 'positive'}({self._view(only, loop=loop)}, {out})"
         if kind in ELEMENTWISE or kind == "copy":
-            operands = [self._view(arg, self._beside(arg, operation), loop) for arg in args]
+            operands = [self._view(arg, self._operand_form(arg, operation), loop) for arg in args]
             return f"{ELEMENTWISE.get(kind, 'positive')}({', '.join(operands)}, {OUT.get(kind, '')}{out})"
         x = args[0]
         match kind:
@@ -171,19 +171,19 @@ class Emission:
         return f"dot({self._view(x, form, loop)}, {right}, {self._view(operation, form, loop)})"
 
     @staticmethod
-    def _beside(arg: Operation, operation: Operation) -> str:
+    def _operand_form(arg: Operation, operation: Operation) -> str:
         """Return the form of an operand whose axes are not the last axes of the result: `along 110` for (T, B) in (T, B, H).
 
         The view is cut from an array with all timesteps, unless the operand's memory holds a single timestep.
         """
-        own, result = arg.axes, operation.axes
+        operand_axes, result = arg.axes, operation.axes
         if arg.timed and not arg.memory.for_all_timesteps:
-            own, result = own[1:], result[1:]
+            operand_axes, result = operand_axes[1:], result[1:]
         elif not arg.timed and operation.timed and operation.loop >= 0:
             result = result[1:]
-        if own == result[len(result) - len(own) :]:
+        if operand_axes == result[len(result) - len(operand_axes) :]:
             return ""
-        return "along " + "".join("1" if axis in own else "0" for axis in result)
+        return "along " + "".join("1" if axis in operand_axes else "0" for axis in result)
 
 
 def view_of(form: str, array: np.ndarray) -> np.ndarray:
@@ -358,8 +358,8 @@ class Compiled:
         zero: set[Operation] = set()
         for operation in operations:
             are_zero = [arg in zero for arg in operation.args]
-            given = all(are_zero) if operation.kind in ("add", "sub") else any(are_zero)
-            if (operation not in fed and operation.name in lines) or (operation.args and given):
+            is_zero = all(are_zero) if operation.kind in ("add", "sub") else any(are_zero)
+            if (operation not in fed and operation.name in lines) or (operation.args and is_zero):
                 zero.add(operation)
         return frozenset(zero)
 
@@ -393,9 +393,11 @@ class Compiled:
     @cached_property
     def record_bytes(self) -> int:
         """The size of the arrays of one record, in bytes."""
-        own = sum(math.prod(shape) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot, shape in self.slot_shapes.items())
+        slot_bytes = sum(
+            math.prod(shape) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot, shape in self.slot_shapes.items()
+        )
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
-        return own + vectors * self.dtype.itemsize
+        return slot_bytes + vectors * self.dtype.itemsize
 
 
 @lru_cache(maxsize=64)

@@ -124,17 +124,17 @@ def _number(number: float) -> Value:
 
 def _elementwise(function: Callable[..., Tensor], values: Sequence[Value]) -> Value:
     """Return an elementwise function of operands, each aligned with its axes in the result."""
-    own = union([tuple(axis for axis in value.axes if axis != COPIES) for value in values])
-    axes = (COPIES, *own) if any(value.has_copies for value in values) else own
-    return Value(function(*(_along(value, axes) for value in values)), axes)
+    operand_axes = union([tuple(axis for axis in value.axes if axis != COPIES) for value in values])
+    axes = (COPIES, *operand_axes) if any(value.has_copies for value in values) else operand_axes
+    return Value(function(*(_expanded(value, axes) for value in values)), axes)
 
 
-def _along(value: Value, axes: Axes) -> Tensor:
-    tensor, own = value
-    if own == axes[len(axes) - len(own) :]:
+def _expanded(value: Value, axes: Axes) -> Tensor:
+    tensor, own_axes = value
+    if own_axes == axes[len(axes) - len(own_axes) :]:
         return tensor
-    assert own == tuple(axis for axis in axes if axis in own), f"{own} does not lie along {axes}"
-    return tensor[tuple(slice(None) if axis in own else None for axis in axes)]
+    assert own_axes == tuple(axis for axis in axes if axis in own_axes), f"{own_axes} does not lie along {axes}"
+    return tensor[tuple(slice(None) if axis in own_axes else None for axis in axes)]
 
 
 def _product(left: Value, right: Value) -> Value:
@@ -239,13 +239,13 @@ class Plan:
 
 def _dependencies(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str]:
     """Return the names and everything that they depend on."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(names)
     while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
+        if (name := waiting.pop()) not in reached:
+            reached.add(name)
             waiting += reads.get(name, ())
-    return found
+    return reached
 
 
 def tensor_of(array: NDArray) -> Tensor:  # type: ignore[type-arg]
@@ -311,7 +311,7 @@ class Forward:
             return self._weights[name]
         if (name, t) not in self._values:
             base = None if self._base is None or self._differs(name, t) else self._base.value(name, t)
-            self._values[name, t] = self._found(name, t) if base is None else base
+            self._values[name, t] = self._computed(name, t) if base is None else base
         return self._values[name, t]
 
     def differs(self, name: str, t: int | None = None) -> bool:
@@ -333,7 +333,7 @@ class Forward:
             return at_start or any(self.differs(state, source) for source in sources if source is not None)
         return any(self.differs(read, t) for read in plan.reads.get(name, ()))
 
-    def _found(self, name: str, t: int | None) -> Value:
+    def _computed(self, name: str, t: int | None) -> Value:
         plan = self._plan
         if name not in plan.reads:
             return self._stored.value(name, t)
@@ -369,9 +369,9 @@ class Forward:
             return _plus(evaluated(plan.formulas[name], read, plan.softmaxes, keep), next(missing))
         parts: list[Tensor | None] = []
         keep = None if self._stored.old_weights is None else self._to_old_weights(name, t, parts)
-        found = evaluated(plan.formulas[name], read, plan.softmaxes, keep)
-        self.missing[name, t] = [*parts, (self._stored.value(name, t).tensor - found.tensor).detach()]
-        return _plus(found, self.missing[name, t][-1])
+        result = evaluated(plan.formulas[name], read, plan.softmaxes, keep)
+        self.missing[name, t] = [*parts, (self._stored.value(name, t).tensor - result.tensor).detach()]
+        return _plus(result, self.missing[name, t][-1])
 
     def _to_old_weights(self, name: str, t: int | None, missing: list[Tensor | None]) -> KeepValue:
         """Return what corrects each operation of a formula to its value with the weights of that batch, and notes the differences.
@@ -426,8 +426,8 @@ class Slopes:
         model = record.compiled.model
         self._page = model.page
         self._plan = Plan.of(self._page, record.compiled.sizes["T"])
-        self._chain = [Stored(each, is_earlier=each is not record) for each in (*reversed(earlier), record)]
-        self._given = {name: tensor_of(record.array(with_word(f"d{name}", "given"))) for name in self._page.outputs}
+        self._chain = [Stored(one_record, is_earlier=one_record is not record) for one_record in (*reversed(earlier), record)]
+        self._outer_gradients = {name: tensor_of(record.array(with_word(f"d{name}", "given"))) for name in self._page.outputs}
         self._flows = dict(zip(self._page.states, map(tensor_of, record.flows_in), strict=True))
         self._axes = {name: operation.axes for name, operation in record.compiled.schedule.named.items()}
         received = {self._page.received(state): PassedState(state) for state in self._page.states}
@@ -445,10 +445,10 @@ class Slopes:
         """Return the gradients by autograd, by name; zero if the loss does not depend on a place."""
         import torch
 
-        tensors = {(name, None): weight.tensor for name, weight in self._weights.items()} | self._zeros.found
-        found = torch.autograd.grad(self._loss.tensor, list(tensors.values()), allow_unused=True, materialize_grads=True)
+        tensors = {(name, None): weight.tensor for name, weight in self._weights.items()} | self._zeros.tensors
+        slopes = torch.autograd.grad(self._loss.tensor, list(tensors.values()), allow_unused=True, materialize_grads=True)
         # Of a place without influence, older versions return zeros that require a gradient themselves.
-        arrays = {at: gradient.detach().numpy() for at, gradient in zip(tensors, found, strict=True)}
+        arrays = {at: gradient.detach().numpy() for at, gradient in zip(tensors, slopes, strict=True)}
         gradients = {}
         for name, place in self._places.items():
             gradients[name] = np.zeros(self.slopes[name].shape)
@@ -490,9 +490,9 @@ class Slopes:
         ]
         down, up, far = self._losses(nudges).reshape(-1, 3).T
         third = far - 3 * up + 3 * float(self._loss.tensor.detach()) - down  # step³ times the third derivative
-        found = np.stack([(up - down) / (2 * step), 4 * np.abs(third) / step + 100 * change**2 * steepest], 1)
+        slopes = np.stack([(up - down) / (2 * step), 4 * np.abs(third) / step + 100 * change**2 * steepest], 1)
         ends = np.cumsum([len(indices) for indices in where.values()])
-        return dict(zip(where, np.split(found, ends[:-1]), strict=True))
+        return dict(zip(where, np.split(slopes, ends[:-1]), strict=True))
 
     def _losses(self, nudges: Sequence[Nudge]) -> NDArray[np.float64]:
         """Return the loss of each copy of the batch; each copy has one changed number."""
@@ -500,7 +500,7 @@ class Slopes:
 
         tasks = [nudge.tasks(self._plan) for nudge in nudges]
         position: dict[tuple[str, int | None], int] = {task: i for i, task in enumerate(self._plan.steps)}
-        begin = [min((position.get(task, len(position)) for task in own), default=-1) for own in tasks]
+        begin = [min((position.get(task, len(position)) for task in own_tasks), default=-1) for own_tasks in tasks]
         entries = max(self._base[-1].value(name, 0).tensor.numel() for name in self._plan.formulas)
         losses = np.empty(len(nudges))
         order = sorted(range(len(nudges)), key=begin.__getitem__)  # the later a change, the less there is to compute
@@ -529,13 +529,13 @@ class Slopes:
             self._base += [] if bases else [run]
         run = Forward(self._chain[-1], self._plan, weights, starts, tap, bases[-1] if bases else None).run()
         self._base += [] if bases else [run]
-        if not self._given:
+        if not self._outer_gradients:
             return run.value(self._page.output)
-        terms = [(run.value(name), given) for name, given in self._given.items()]
+        terms = [(run.value(name), seed) for name, seed in self._outer_gradients.items()]
         for state, flow in self._flows.items():
             t = self._plan.last(state)
             terms.append((tap.add(PassedState(state), t, run.value(state, t)), flow))
-        totals = [(value.tensor * given).flatten(int(value.has_copies)).sum(-1) for value, given in terms]
+        totals = [(value.tensor * seed).flatten(int(value.has_copies)).sum(-1) for value, seed in terms]
         return Value(sum(totals[1:], totals[0]), ())
 
 
@@ -544,16 +544,16 @@ class _Zeros(Tap):
 
     def __init__(self, places: Collection[Place]) -> None:
         self._places = places
-        self.found: dict[tuple[Place, int | None], Tensor] = {}
+        self.tensors: dict[tuple[Place, int | None], Tensor] = {}
 
     def add(self, place: Place, t: int | None, value: Value) -> Value:
         import torch
 
         if place not in self._places:
             return value
-        if (place, t) not in self.found:
-            self.found[place, t] = torch.zeros_like(value.tensor, requires_grad=True)
-        return Value(value.tensor + self.found[place, t], value.axes)
+        if (place, t) not in self.tensors:
+            self.tensors[place, t] = torch.zeros_like(value.tensor, requires_grad=True)
+        return Value(value.tensor + self.tensors[place, t], value.axes)
 
 
 class Nudge(NamedTuple):
@@ -664,10 +664,10 @@ class LineByLine:
         bounds = {name: self._analysis.bounded(formula, self._read) for name, formula in terms.items()}
         self._results |= bounds
         bounds |= {name: self._analysis.bounded(formula, self._read) for name, formula in lines.items()}
-        found = {}
+        compared = {}
         for name, array in self._slopes.items():
             if name in states:
-                found[name] = self._received(states[name], array)
+                compared[name] = self._received(states[name], array)
                 continue
             theirs = of_place.get(paths.get(name, name[1:]), np.zeros(array.shape))
             if name[1:] in page.states:
@@ -675,8 +675,8 @@ class LineByLine:
             if name[1:] in page.outputs:
                 theirs = theirs + self._record.array(with_word(name, "given"))
             of_reference = sum(readings.get(name, [])) * self._analysis.gamma_of_reference(len(self._formulas))
-            found[name] = theirs.reshape(array.shape), np.broadcast_to(bounds[name].error + of_reference, array.shape)
-        return found
+            compared[name] = theirs.reshape(array.shape), np.broadcast_to(bounds[name].error + of_reference, array.shape)
+        return compared
 
     def _received(self, state: str, array: Array) -> tuple[Float64Array, Float64Array]:
         """Return the gradient that a state receives from the timestep that reads it, a copy; at the end, the one that is given."""
@@ -698,8 +698,8 @@ class LineByLine:
             return self._leaves[name]
         if name not in self._formulas:
             return self._stored_value(name)
-        found = self._by_formula(name)
-        self._leaves[name] = Value(found.tensor + (self._stored.value(name).tensor - found.tensor).detach(), found.axes)
+        computed = self._by_formula(name)
+        self._leaves[name] = Value(computed.tensor + (self._stored.value(name).tensor - computed.tensor).detach(), computed.axes)
         return self._leaves[name]
 
     def _by_formula(self, name: str) -> Value:
@@ -725,8 +725,8 @@ class LineByLine:
 
     def _read(self, name: str) -> Bounded:
         """Return a number that a derived line reads. Autograd reads the result of a line without its rounding instead."""
-        found = self._exact(name)
-        return found._replace(error=self._results[name].error) if name in self._results else found
+        exact = self._exact(name)
+        return exact._replace(error=self._results[name].error) if name in self._results else exact
 
 
 def _from_earlier(
@@ -748,11 +748,11 @@ def _from_earlier(
         state: record.array(f"d{page.before(state)}")[-1 if variable.backwards else 0] for state, variable in page.states.items()
     }
     flow = max(float(np.abs(array).max()) for array in flows.values())
-    found = {}
+    gradients = {}
     for name, added in slopes.of_earlier(flows).items():
         largest = float(np.abs(added).max()) + flow * sizes["T"] * sizes["B"] * len(earlier) if added.any() else 0.0
-        found[name] = added, np.full(added.shape, relative * largest)
-    return found
+        gradients[name] = added, np.full(added.shape, relative * largest)
+    return gradients
 
 
 # ------------------------------------------------------------------------------
@@ -812,17 +812,17 @@ def check_batch(
         raise TuiGruError(f"{silent} has NaN or Inf in units that are held at 0, so nothing can be checked; step back to before it")
     load_torch()
     lines, slopes = LineByLine(record), slopes_of(record)
-    found = [_compare(name, "forward pass", record.array(name), *value) for name, value in lines.values.items()]
+    comparisons = [_compare(name, "forward pass", record.array(name), *value) for name, value in lines.values.items()]
     reference = Slopes(record, earlier) if entries or earlier else None
     of_lines, of_earlier = lines.gradients(), {} if reference is None else _from_earlier(record, earlier, reference)
     for name, array in slopes.items():
         theirs, allowed = of_lines[name]
         if name in of_earlier:
             theirs, allowed = theirs + of_earlier[name][0], allowed + of_earlier[name][1]
-        found.append(_compare(name, "autograd", array, theirs, allowed))
+        comparisons.append(_compare(name, "autograd", array, theirs, allowed))
     if entries and reference is not None:
         gradients = reference.gradients()
-        explained = all(comparison.agrees for comparison in found if comparison.against == "autograd")
+        explained = all(comparison.agrees for comparison in comparisons if comparison.against == "autograd")
         generator = np.random.Generator(np.random.PCG64(seed))
         where = {name: _sample(array, entries, generator) for name, array in slopes.items()}
         steepest = max(1.0, *(float(np.abs(gradient).max()) for gradient in gradients.values()))
@@ -831,25 +831,27 @@ def check_batch(
                 np.array([array[index] for index in where[name]]) for array in (slopes[name], gradients[name], of_lines[name][1])
             )
             built_up = np.abs(mine - exact) if explained else 0.0  # from line to line
-            found.append(_compare(name, "finite differences", mine, measured[:, 0], bound + built_up + measured[:, 1], where[name]))
+            comparisons.append(
+                _compare(name, "finite differences", mine, measured[:, 0], bound + built_up + measured[:, 1], where[name])
+            )
     if record.settings:  # otherwise there was no update
-        found += [_compare(name, "update", ours, theirs, allowed) for name, ours, theirs, allowed in updated(record)]
-    return tuple(found)
+        comparisons += [_compare(name, "update", ours, theirs, allowed) for name, ours, theirs, allowed in updated(record)]
+    return tuple(comparisons)
 
 
 def slopes_of(record: BatchRecord) -> dict[str, Array]:
     """Return every delta and its labelled terms, and the gradient of every parameter, in the order of the listing."""
     model, gradients = record.compiled.model, record.gradients
     assert gradients is not None
-    found: dict[str, Array] = {}
+    slopes: dict[str, Array] = {}
     received = {model.page.received(state) for state in model.page.states}
     for line in (*model.backward.deltas, *model.backward.gradients):
         terms = [node.label for node in line.formula.walk() if node.label in model.backward.paths]
         for name in (*terms, *(name for name in line.formula.names() if name in received)):
-            found[name] = record.array(name)
+            slopes[name] = record.array(name)
         parameter = line.target[1:]
-        found[line.target] = gradients[parameter] if parameter in gradients.names else record.array(line.target)
-    return found
+        slopes[line.target] = gradients[parameter] if parameter in gradients.names else record.array(line.target)
+    return slopes
 
 
 def updated(record: BatchRecord) -> Iterator[tuple[str, Array, Float64Array, Float64Array]]:
@@ -872,8 +874,8 @@ def updated(record: BatchRecord) -> Iterator[tuple[str, Array, Float64Array, Flo
             ours = record.update_vector(line.target)
             for name in names:
                 start, shape = record.compiled.layout.places[name]
-                own = slice(start, start + int(np.prod(shape)))
-                arrays = (array[own].reshape(shape) for array in np.broadcast_arrays(ours, theirs, allowed))
+                place = slice(start, start + int(np.prod(shape)))
+                arrays = (array[place].reshape(shape) for array in np.broadcast_arrays(ours, theirs, allowed))
                 results[rule.name_for(line.target, name)] = tuple(arrays)  # type: ignore[assignment]
         else:
             ours = np.array(record.numbers[line.target])

@@ -83,10 +83,10 @@ class Analysis:
     def bounded(self, node: Expression, read: ReadBounded) -> Bounded:
         """Return the value of a formula with the bound of its error. `read` is called for every name, and every label, in it."""
         with np.errstate(all="ignore"):
-            found = self._inner(node, read)
-            error = np.where(np.isnan(found.error), np.inf, found.error)
+            result = self._inner(node, read)
+            error = np.where(np.isnan(result.error), np.inf, result.error)
             # The value itself is computed in float64, with an error that is as much smaller as the type is finer.
-            return found._replace(error=error * (1 + FLOAT64 / self._unit))
+            return result._replace(error=error * (1 + FLOAT64 / self._unit))
 
     def _value(self, node: Expression, read: ReadBounded) -> Bounded:
         return read(node.label) if node.label else self._inner(node, read)
@@ -102,8 +102,8 @@ class Analysis:
             case e.Sum(parts=parts):
                 return self._sum([self._value(part, read) for part in parts])
             case e.Negative(argument=argument):
-                found = self._value(argument, read)
-                return found._replace(value=-found.value)
+                operand = self._value(argument, read)
+                return operand._replace(value=-operand.value)
             case e.Times(parts=parts):
                 return self._times([self._value(part, read) for part in parts])
             case e.Quotient(left=left, right=right):
@@ -113,21 +113,21 @@ class Analysis:
             case e.Product(left=left, right=right):
                 return self._product(self._value(left, read), self._value(right, read))
             case e.Transpose(argument=argument):
-                value, error, axes = found = self._value(argument, read)
+                value, error, axes = operand = self._value(argument, read)
                 if len(axes) == 1:  # a vector, of which an outer product is made
-                    return found
+                    return operand
                 return Bounded(value.swapaxes(-1, -2), error.swapaxes(-1, -2), (*axes[:-2], axes[-1], axes[-2]))
             case e.Reduce(argument=argument, kind=kind, over=over, all_timesteps=all_timesteps):
                 return self._reduced(self._value(argument, read), kind, ("T", "B") if all_timesteps and over == "B" else (over,))
             case e.Join(parts=parts):
                 values = [self._value(part, read) for part in parts]
-                value, error = (np.concatenate([each[i] for each in values], -1) for i in (0, 1))
-                return Bounded(value, error, (*values[0].axes[:-1], "+".join(each.axes[-1] for each in values)))
+                value, error = (np.concatenate([operand_value[i] for operand_value in values], -1) for i in (0, 1))
+                return Bounded(value, error, (*values[0].axes[:-1], "+".join(operand_value.axes[-1] for operand_value in values)))
             case e.Slice(argument=argument, before=before, axes=axes):
-                whole = self._value(argument, read)
+                joined = self._value(argument, read)
                 start = sum(self._sizes[axis] for axis in before)
                 stop = start + sum(self._sizes[axis] for axis in axes)
-                return Bounded(whole.value[..., start:stop], whole.error[..., start:stop], (*whole.axes[:-1], "+".join(axes)))
+                return Bounded(joined.value[..., start:stop], joined.error[..., start:stop], (*joined.axes[:-1], "+".join(axes)))
             case e.Activation(argument=argument):
                 return self._value(argument, read)
             case e.Spread(argument=argument, axes=axes):
@@ -139,29 +139,37 @@ class Analysis:
     def _rounded(self, number: float) -> Bounded:
         return Bounded(np.array(number), np.array(abs(float(self._number_type(number)) - number)), ())
 
-    def _spread(self, each: Bounded, axes: Axes) -> Bounded:
+    def _spread(self, operand: Bounded, axes: Axes) -> Bounded:
         shape = tuple(self._sizes[axis] for axis in axes)
-        value, error = (np.broadcast_to(_along(array, each.axes, axes), shape) for array in (each.value, each.error))
+        value, error = (np.broadcast_to(_expanded(array, operand.axes, axes), shape) for array in (operand.value, operand.error))
         return Bounded(value, error, axes)
 
     def _aligned(self, values: Sequence[Bounded]) -> tuple[list[Bounded], Axes]:
-        axes = union([each.axes for each in values])
+        axes = union([operand.axes for operand in values])
         if axes and self._unit_of_number < self._unit:  # a number is rounded to the type of the arrays
-            values = [each if each.axes else each._replace(error=each.error + self._unit * each.largest) for each in values]
-        return [Bounded(_along(each.value, each.axes, axes), _along(each.error, each.axes, axes), axes) for each in values], axes
+            values = [
+                operand if operand.axes else operand._replace(error=operand.error + self._unit * operand.largest)
+                for operand in values
+            ]
+        return [
+            Bounded(_expanded(operand.value, operand.axes, axes), _expanded(operand.error, operand.axes, axes), axes)
+            for operand in values
+        ], axes
 
     def _sum(self, values: Sequence[Bounded]) -> Bounded:
         values, axes = self._aligned(values)
-        sizes = reduce(np.add, [each.largest for each in values])
-        errors = reduce(np.add, [each.error for each in values])
+        sizes = reduce(np.add, [operand.largest for operand in values])
+        errors = reduce(np.add, [operand.error for operand in values])
         return Bounded(
-            reduce(np.add, [each.value for each in values]), errors + self.gamma(len(values) - 1, of_number=not axes) * sizes, axes
+            reduce(np.add, [operand.value for operand in values]),
+            errors + self.gamma(len(values) - 1, of_number=not axes) * sizes,
+            axes,
         )
 
     def _times(self, values: Sequence[Bounded]) -> Bounded:
         values, axes = self._aligned(values)
-        value = reduce(np.multiply, [each.value for each in values])
-        largest = reduce(np.multiply, [each.largest for each in values])
+        value = reduce(np.multiply, [operand.value for operand in values])
+        largest = reduce(np.multiply, [operand.largest for operand in values])
         return Bounded(value, largest - np.abs(value) + self.gamma(len(values), of_number=not axes) * largest + self._tiny, axes)
 
     def _quotient(self, left: Bounded, right: Bounded) -> Bounded:
@@ -176,8 +184,8 @@ class Analysis:
         away = [np.abs((np.abs(left.value) + sign * left.error) ** right.value - np.abs(value)) for sign in (1, -1)]
         exponent = np.abs(value * LOG(np.abs(left.value))) * right.error
         error = np.maximum(*away) + np.where(right.error == 0, 0, exponent)
-        own = self.gamma(FUNCTION_ERROR, of_number=not axes) * np.abs(value)
-        return Bounded(value, error + own + self._tiny, axes)
+        rounding = self.gamma(FUNCTION_ERROR, of_number=not axes) * np.abs(value)
+        return Bounded(value, error + rounding + self._tiny, axes)
 
     def _product(self, left: Bounded, right: Bounded) -> Bounded:
         axes = (*left.axes[:-1], right.axes[-1])
@@ -196,12 +204,12 @@ class Analysis:
         error = a_error @ b_largest + np.abs(a) @ b_error + self.gamma(count) * (a_largest @ b_largest) + count * self._tiny
         return Bounded(a @ b, error, axes)
 
-    def _reduced(self, each: Bounded, kind: str, over: Sequence[str]) -> Bounded:
-        at = tuple(each.axes.index(axis) for axis in over if axis in each.axes)
-        count = math.prod(each.value.shape[axis] for axis in at)
-        value, error, sizes = (array.sum(at) for array in (each.value, each.error, each.largest))
+    def _reduced(self, operand: Bounded, kind: str, over: Sequence[str]) -> Bounded:
+        at = tuple(operand.axes.index(axis) for axis in over if axis in operand.axes)
+        count = math.prod(operand.value.shape[axis] for axis in at)
+        value, error, sizes = (array.sum(at) for array in (operand.value, operand.error, operand.largest))
         error = error + self.gamma(count) * sizes
-        axes = tuple(axis for axis in each.axes if axis not in over)
+        axes = tuple(axis for axis in operand.axes if axis not in over)
         return Bounded(value / count, error / count, axes) if kind == "mean" else Bounded(value, error, axes)
 
     def _applied(self, node: e.Apply, read: ReadBounded) -> Bounded:
@@ -231,27 +239,27 @@ class Analysis:
         # Twice the error, since the sum itself is rounded. Near an extremum a change could be hidden: the slope is at most 1 there.
         changes = [np.abs(compute(x.value + sign * x.error, *others) - value) for sign in (2, -2)]
         error = x.error if function in ("sin", "cos", "abs") else np.fmax(*changes)
-        own = self.gamma(FUNCTION_ERROR, of_number=not x.axes) * np.abs(value)
-        return Bounded(value, np.where(x.error == 0, 0, error) + own + self._tiny, x.axes)
+        rounding = self.gamma(FUNCTION_ERROR, of_number=not x.axes) * np.abs(value)
+        return Bounded(value, np.where(x.error == 0, 0, error) + rounding + self._tiny, x.axes)
 
     def _softmax(self, x: Bounded, *, of_log: bool) -> Bounded:
         """Return the bound of exp(x − max) / Σ exp(x − max), or of its log."""
         shifted = x.value - x.value.max(-1, keepdims=True)
         powers = EXP(shifted)
         total = powers.sum(-1, keepdims=True)
-        each = x.error + x.error.max(-1, keepdims=True) + self._unit * np.abs(shifted)  # of the shifted numbers
-        of_power = np.expm1(each) + self.gamma(FUNCTION_ERROR)
+        of_shifted = x.error + x.error.max(-1, keepdims=True) + self._unit * np.abs(shifted)  # of the shifted numbers
+        of_power = np.expm1(of_shifted) + self.gamma(FUNCTION_ERROR)
         of_total = (powers * of_power).sum(-1, keepdims=True) / total + self.gamma(x.value.shape[-1])
         if of_log:
             log = LOG(total)
-            error = each + of_total + self.gamma(FUNCTION_ERROR) * np.abs(log) + self.gamma(2) * (np.abs(shifted) + log)
+            error = of_shifted + of_total + self.gamma(FUNCTION_ERROR) * np.abs(log) + self.gamma(2) * (np.abs(shifted) + log)
             return Bounded(shifted - log, error, x.axes)
         value = powers / total
         return Bounded(value, value * ((1 + of_power) * (1 + of_total) - 1 + self.gamma(2)) + self._tiny, x.axes)
 
 
-def _along(array: Float64Array, own: Axes, axes: Axes) -> Float64Array:
+def _expanded(array: Float64Array, own_axes: Axes, axes: Axes) -> Float64Array:
     """Return an array with axes of length 1 for the axes that it lacks."""
-    if own == axes[len(axes) - len(own) :]:
+    if own_axes == axes[len(axes) - len(own_axes) :]:
         return array
-    return array[tuple(slice(None) if axis in own else None for axis in axes)]
+    return array[tuple(slice(None) if axis in own_axes else None for axis in axes)]

@@ -131,9 +131,9 @@ def _by_role(program: Program, name: str, kind: ValueKind) -> Iterator[str]:
     shown, page = program.writer.name, program.model.page
     match kind:
         case ValueKind.INPUT:
-            own, reads_series = page.inputs[name], program.model.reads_series
-            kind_of_target = ("class" if own.one_hot else "number") if reads_series else "wanted"
-            yield ROLES[kind_of_target if own.target else "read" if own.one_hot else "given"]
+            source, reads_series = page.inputs[name], program.model.reads_series
+            kind_of_target = ("class" if source.one_hot else "number") if reads_series else "wanted"
+            yield ROLES[kind_of_target if source.target else "read" if source.one_hot else "given"]
         case ValueKind.STATE:
             state = next((state for state in page.states if page.before(state) == name), name)
             yield ROLES["before"].format(shown(state))

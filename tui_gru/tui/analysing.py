@@ -54,8 +54,8 @@ FEW_CHARACTERS = 1000  # up to this length, a text is read in the UI thread
 def findings(screen: MainScreen, rest: Arguments) -> None:
     """List what is wrong with the run up to the current position."""
 
-    def show(found: Sequence[Finding]) -> None:
-        panel = panels.lists.FindingsList(found)
+    def show(problems: Sequence[Finding]) -> None:
+        panel = panels.lists.FindingsList(problems)
         panel.waiting = screen.snapshot.config.source.can(Ability.TRAIN)
 
         def look_back(progress: SearchProgress | None) -> Sequence[Finding]:
@@ -64,7 +64,7 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
             except TuiGruError:
                 screen.show_on(panel, partial(panel.show_gone, ()))
                 raise
-            return found
+            return problems
 
         def tell(_: object) -> None:
             panel.show_gone(getattr(screen.session.found, "gone", ()))
@@ -98,12 +98,12 @@ def cures_asked(screen: MainScreen, finding: Finding) -> None:
         return
 
     def attempt(progress: SearchProgress | None) -> None:
-        def seen(tried: tuple[TriedOption, ...]) -> None:
+        def report(trials: tuple[TriedOption, ...]) -> None:
             if progress is not None:
-                progress(f"trying cures: {len(tried) - 1} of {len(finding.cures)}")
-            screen.show_on(panel, partial(panel.show_trials, finding, tried))
+                progress(f"trying cures: {len(trials) - 1} of {len(finding.cures)}")
+            screen.show_on(panel, partial(panel.show_trials, finding, trials))
 
-        screen.session.tried_options(finding, progress=seen)
+        screen.session.tried_options(finding, progress=report)
 
     screen.do(attempt, batches=None)
 
@@ -160,7 +160,7 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
         session.step("batch", count - timeline.completed(session.position), progress=progress)
 
     def say(_: object) -> None:
-        now, was = (each.losses[-1] if len(each.losses) else math.nan for each in (screen.snapshot, before))
+        now, was = (snapshot.losses[-1] if len(snapshot.losses) else math.nan for snapshot in (screen.snapshot, before))
         branch = answers.branched(before, screen.snapshot)
         screen.answer(f"with {cure.typed} the last loss is {decimals(now, 4)} instead of {decimals(was, 4)}{branch}")
 
@@ -170,23 +170,23 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
 
 def show_rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
-    own = screen.snapshot.settings.rule.get("learning_rate")
-    if own is None or not screen.snapshot.config.source.can(Ability.TRAIN):
+    current = screen.snapshot.settings.rule.get("learning_rate")
+    if current is None or not screen.snapshot.config.source.can(Ability.TRAIN):
         raise TuiGruError("this run has no learning rate to be tried")
-    panel = panels.story.RatesPanel(own)
+    panel = panels.story.RatesPanel(current)
 
     def attempt(progress: SearchProgress | None) -> tuple[RateTrial, ...]:
-        found: list[RateTrial] = []
+        trials: list[RateTrial] = []
 
-        def seen(trial: RateTrial) -> None:
-            found.append(trial)
+        def report(trial: RateTrial) -> None:
+            trials.append(trial)
             if progress is not None:
-                progress(f"{len(found)} learning rates tried")
-            screen.show_on(panel, partial(panel.tell, tuple(found), done=False))
+                progress(f"{len(trials)} learning rates tried")
+            screen.show_on(panel, partial(panel.tell, tuple(trials), done=False))
 
-        screen.session.rates(progress=seen)
-        screen.show_on(panel, partial(panel.tell, tuple(found), done=True))
-        return tuple(found)
+        screen.session.rates(progress=report)
+        screen.show_on(panel, partial(panel.tell, tuple(trials), done=True))
+        return tuple(trials)
 
     screen.overlays.cover(panel, of_this_moment=True, then=partial(screen.do, attempt, batches=None))
 
@@ -221,7 +221,7 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
         return activity, activity.goes_with(), activity.probes()
 
     few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
-    screen.do(read, batches=1 if few else None, then=lambda found: _cover_units(screen, *found), opens=True)
+    screen.do(read, batches=1 if few else None, then=lambda read_units: _cover_units(screen, *read_units), opens=True)
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated], probes: Sequence[Probe] = ()) -> None:
@@ -306,8 +306,8 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
     def say(_: object) -> None:
         loss = session.loss
         changed = f": the loss is {decimals(loss, 4)}, not {decimals(before, 4)}" if loss is not None and before is not None else ""
-        held = session.silent.written(program) if session.silent is not None else name
-        screen.answer(with_keys(screen, f"{held} is held at 0 in all panels{changed} · <stop> shows the run again"))
+        silenced_unit = session.silent.written(program) if session.silent is not None else name
+        screen.answer(with_keys(screen, f"{silenced_unit} is held at 0 in all panels{changed} · <stop> shows the run again"))
 
     if screen.overlay is not None:
         screen.overlays.lift()
@@ -342,7 +342,7 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
     def compute(progress: object) -> tuple[Influence, RowInfluence]:
         return screen.session.influence(row, t, character=character), screen.session.influence_of_rows(row, t)
 
-    screen.do(compute, batches=None, then=lambda found: _cover_influence(screen, *found), opens=True)
+    screen.do(compute, batches=None, then=lambda influences: _cover_influence(screen, *influences), opens=True)
 
 
 def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
@@ -362,13 +362,13 @@ def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluenc
 
 def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights: Weights, text: Text) -> None:
     """Compute how far back the model remembers, in a thread, and tell the panel; end when the panel has been closed."""
-    found: ContextMemory | None = None
+    memory: ContextMemory | None = None
     with suppress(TuiGruError):  # the panel was closed, or the model has none
-        found = analysis.influence.memory(program, weights, text[: analysis.units.PROBED], stop=partial(_is_closed, screen, panel))
+        memory = analysis.influence.memory(program, weights, text[: analysis.units.PROBED], stop=partial(_is_closed, screen, panel))
 
     def show() -> None:
-        panel.tell(found)
-        screen.runner.result = panel.influence, panel.rows, found
+        panel.tell(memory)
+        screen.runner.result = panel.influence, panel.rows, memory
 
     screen.show_on(panel, show)
 
@@ -407,7 +407,7 @@ def plot_expression(screen: MainScreen, rest: Arguments) -> None:
     """Add a chart of an expression to the story, or remove it if it is there."""
     plotted = list(screen.session.kept(PLOTTED, []))
     expression = str(rest)
-    _tell(screen, [each for each in plotted if each != expression] if expression in plotted else [*plotted, expression])
+    _tell(screen, [shown for shown in plotted if shown != expression] if expression in plotted else [*plotted, expression])
 
 
 def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
@@ -422,24 +422,24 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     def tell(progress: SearchProgress | None) -> ToldStory:
         plotted: tuple[panels.story.PlottedExpression, ...] = ()
 
-        def seen(story: Story) -> None:
+        def report(story: Story) -> None:
             if progress is not None:
                 progress(f"{len(story.moments)} of {story.planned} moments")
             screen.show_on(panel, partial(panel.tell, story, plotted))
 
         also = [position_of(session.program, tick).number for tick in marks]
-        told = session.story(_MOMENTS, also=also, progress=seen)
-        found = session.found or (session.findings(progress=progress) if told.count else ())
+        final = session.story(_MOMENTS, also=also, progress=report)
+        problems = session.found or (session.findings(progress=progress) if final.count else ())
         session.gone(progress=progress)
-        also += [min(each.first_seen.number, told.count - 1) for each in found if each.first_seen is not None]
-        told = session.story(_MOMENTS, also=also)
+        also += [min(finding.first_seen.number, final.count - 1) for finding in problems if finding.first_seen is not None]
+        final = session.story(_MOMENTS, also=also)
         for expression in expressions:
-            batches, values = session.history(expression, at=told.batches.tolist())
+            batches, values = session.history(expression, at=final.batches.tolist())
             plotted = (*plotted, panels.story.PlottedExpression(expression, batches, values))
-            seen(told)
+            report(final)
         session.keep(PLOTTED, list(expressions), begin=False)
-        seen(told)
-        return ToldStory(told, {each.expression: each.values for each in plotted})
+        report(final)
+        return ToldStory(final, {curve.expression: curve.values for curve in plotted})
 
     start = partial(screen.do, tell, batches=None)
     if panel is overlay:
@@ -467,14 +467,14 @@ def _when(screen: MainScreen) -> str:
 
 def go_to_character(screen: MainScreen, at: int) -> None:
     """Go to where this epoch reads the character at this index of the text, 0-based, and single out its row."""
-    corpus, program, here = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
+    corpus, program, position = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
     cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
     if cell is None:
         screen.say("no batch reads this character: it comes after the last full batch", warning=True)
         return
     batch, t, row = cell
     screen.set_view(replace(screen.view, row=row))
-    go_to(screen, (here.epoch * program.num_batches + batch) * program.ticks + program.end_of_timestep(t))
+    go_to(screen, (position.epoch * program.num_batches + batch) * program.ticks + program.end_of_timestep(t))
 
 
 # ------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class _Waiting(NamedTuple):
     """A key or a paste, with whether it was held down, and the total time that keys had waited for runs when it was typed."""
 
     event: events.Key | events.Paste
-    held: bool
+    is_repeat: bool
     waited: float
 
 
@@ -127,17 +127,17 @@ class Keyboard:
     def put(self, event: events.Key | events.Paste | TypedText) -> None:
         """Add keys or a paste to the queue. A key that stops a run does that at once, and discards the keys before it."""
         screen, stopping = self._app.screen, self._stopping()
-        for each in map(key_event, event.text) if isinstance(event, TypedText) else (event,):
-            if isinstance(each, events.Key) and each.key in stopping and isinstance(screen, MainScreen):
+        for key in map(key_event, event.text) if isinstance(event, TypedText) else (event,):
+            if isinstance(key, events.Key) and key.key in stopping and isinstance(screen, MainScreen):
                 self._typed.clear()
                 screen.session.interrupt()
                 continue
-            held = False
-            if isinstance(each, events.Key):
+            is_repeat = False
+            if isinstance(key, events.Key):
                 now = time.monotonic()
-                held = self._newest[0] == each.key and now - self._newest[1] < REPEAT
-                self._newest = each.key, now
-            self._typed.append(_Waiting(each, held, self._waited))
+                is_repeat = self._newest[0] == key.key and now - self._newest[1] < REPEAT
+                self._newest = key.key, now
+            self._typed.append(_Waiting(key, is_repeat, self._waited))
         if self._typed and not self.busy:
             self._task = asyncio.create_task(self._handle_all(), name="keyboard")
 
@@ -158,7 +158,7 @@ class Keyboard:
                     continue
                 await self._take_together()
                 typed = self._typed.popleft()
-                if typed.held and self._waited - typed.waited > LAG:
+                if typed.is_repeat and self._waited - typed.waited > LAG:
                     continue
                 event = self._together(typed.event)
                 try:
@@ -215,7 +215,7 @@ class Keyboard:
         line = self._app.focused
         if not (isinstance(line, Input) and isinstance(event, events.Key) and event.is_printable):
             return event
-        bound = {key for key, each in self._app.screen.active_bindings.items() if each.node is line or each.binding.priority}
+        bound = {key for key, active in self._app.screen.active_bindings.items() if active.node is line or active.binding.priority}
         text = []
         following: events.Key | events.Paste | None = event
         while isinstance(following, events.Key) and following.is_printable and following.key not in bound:
@@ -231,12 +231,12 @@ class Keyboard:
         if len(self._typed) <= MANY or screen is None or screen.running:
             return False
         bound = screen.active_bindings
-        steps = {key: STEPS[str(each.binding.id)] for key, each in bound.items() if each.binding.id in STEPS}
-        waiting = [steps[each.key] for each in takewhile(lambda key: key.key in steps, self._keys())]
+        steps = {key: STEPS[str(active.binding.id)] for key, active in bound.items() if active.binding.id in STEPS}
+        waiting = [steps[active.key] for active in takewhile(lambda key: key.key in steps, self._keys())]
         if len(waiting) <= MANY or not all(screen.play.is_quick(step) for step in set(waiting)):
             return False
         self._drop(len(waiting) - 1)
-        self._typed[0] = self._typed[0]._replace(held=False)
+        self._typed[0] = self._typed[0]._replace(is_repeat=False)
         self._walking = True
         screen.play.walk_each(waiting[:-1])
         return True
@@ -283,10 +283,10 @@ class Keyboard:
 
     def _keys(self) -> Iterator[events.Key]:
         """Yield the waiting keys up to a paste."""
-        for each in self._typed:
-            if not isinstance(each.event, events.Key):
+        for waiting in self._typed:
+            if not isinstance(waiting.event, events.Key):
                 return
-            yield each.event
+            yield waiting.event
 
     async def _handle(self, event: events.Key | events.Paste) -> None:
         """Pass a key to Textual, and wait until the key and the messages that it caused have been handled."""
@@ -535,8 +535,8 @@ class TuiGruApp(GuardedApp):
 def _check_environment() -> None:
     """Raise `TuiGruError` for a value of an environment variable on which Textual would fail."""
     if COLOR_SYSTEM and COLOR_SYSTEM != "auto" and COLOR_SYSTEM not in COLOR_SYSTEMS:
-        known = ", ".join(("auto", *COLOR_SYSTEMS))
-        raise TuiGruError(f"TEXTUAL_COLOR_SYSTEM is {COLOR_SYSTEM!r}, which is not one of {known}; unset it, or set one of these")
+        choices = ", ".join(("auto", *COLOR_SYSTEMS))
+        raise TuiGruError(f"TEXTUAL_COLOR_SYSTEM is {COLOR_SYSTEM!r}, which is not one of {choices}; unset it, or set one of these")
     if LOG_FILE:
         try:
             with open(LOG_FILE, "a", encoding="utf-8"):

@@ -122,13 +122,13 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
             words = f"{'undid' if name == 'undo' else 'redid'} {answers.change(change, before.program)}"
             words += answers.setting(change, screen.snapshot)
             if name == "undo":
-                words += f" · {sign_of_key(screen, 'redo')} restores it{_kept(screen)}"
+                words += f" · {sign_of_key(screen, 'redo')} restores it{_batches_redone(screen)}"
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.new_place(before, screen.snapshot))
 
     screen.do(lambda progress: verb(), batches=screen.session.batches_to(), then=say)
 
 
-def _kept(screen: MainScreen) -> str:
+def _batches_redone(screen: MainScreen) -> str:
     """Say how many batches, run after the change that was just undone, redo brings back with it; empty if there are none."""
     undone = screen.session.state.branches.undone
     if not undone or undone[-1].other is None:
@@ -138,8 +138,8 @@ def _kept(screen: MainScreen) -> str:
     if after <= 0:
         return ""
     epochs, rest = divmod(after, program.num_batches)
-    count, what = (epochs, "epoch") if epochs and not rest else (after, "batch")
-    return f" with the {counted(count, what)} after it"
+    count, unit = (epochs, "epoch") if epochs and not rest else (after, "batch")
+    return f" with the {counted(count, unit)} after it"
 
 
 # Samples
@@ -159,15 +159,15 @@ def show_sample(screen: MainScreen, rest: Arguments) -> None:
     primer, sampler, length, temperature = None, None, None, None
     while reader.left:
         word = reader.next_word
-        known = next((each for each in SAMPLERS if each == word), None)
+        named = next((candidate for candidate in SAMPLERS if candidate == word), None)
         number = is_number(word) and (word[0] in "0123456789." or primer is not None)  # a text may contain -1 and nan
         if number and length is None and word.isdecimal():
             length = reader.whole("a length")
         elif number and temperature is None:
             temperature = reader.number("a temperature")
-        elif sampler is None and known is not None:
+        elif sampler is None and named is not None:
             reader.word()
-            sampler = known
+            sampler = named
         elif primer is None:
             primer = reader.word()
         else:
@@ -217,8 +217,8 @@ def _say_sample(screen: MainScreen) -> None:
     """Show the new samples in the message line, and turn to the page of their panel."""
     samples = screen.snapshot.state.samples
     newest = samples[-1]
-    drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
-    words = [f"{each.sampler} “{''.join(map(in_line, each.text))}”" for each in drawn]
+    drawn = [sample for sample in samples[-len(SAMPLERS) :] if (sample.seed, sample.tick) == (newest.seed, newest.tick)]
+    words = [f"{sample.sampler} “{''.join(map(in_line, sample.text))}”" for sample in drawn]
     screen.show_page_of("Samples")
     screen.answer(" · ".join(words))
 
@@ -232,7 +232,7 @@ def branches(screen: MainScreen, rest: Arguments) -> None:
     screen.overlays.toggle(panels.lists.BranchList)
 
 
-def known(screen: MainScreen, name: str) -> str:
+def branch_named(screen: MainScreen, name: str) -> str:
     """Return the name of a branch. Raises `TuiGruError`, with similar names, if there is no such branch."""
     if name not in screen.snapshot.state.branches.names:
         raise TuiGruError(f"there is no branch {name!r}; {did_you_mean(name, screen.snapshot.state.branches.names)}")
@@ -241,7 +241,7 @@ def known(screen: MainScreen, name: str) -> str:
 
 def switch(screen: MainScreen, rest: Arguments) -> None:
     """Go to another branch."""
-    name = known(screen, rest)
+    name = branch_named(screen, rest)
 
     def say(_: object) -> None:
         screen.answer(f"on branch {screen.snapshot.state.branch} · {place_in_words(screen.snapshot)}")
@@ -254,7 +254,7 @@ def rename(screen: MainScreen, rest: Arguments) -> None:
     names = rest.split()
     if len(names) != 2:
         raise TuiGruError(f"rename takes two words, a branch and its new name, not {str(rest)!r}; for example rename main~1 warmer")
-    known(screen, names[0])
+    branch_named(screen, names[0])
     old, new = names
     screen.do(lambda progress: screen.session.rename_branch(old, new), then=lambda _: screen.answer(f"renamed {old} to {new}"))
 
@@ -263,7 +263,7 @@ def delete_branch(screen: MainScreen, rest: Arguments) -> None:
     """Ask whether to delete a branch; the next key is the answer. Raises `TuiGruError` if the branch cannot be deleted."""
     if screen.running:
         return
-    name, snapshot = known(screen, rest), screen.snapshot
+    name, snapshot = branch_named(screen, rest), screen.snapshot
     fork = next(fork for fork in snapshot.forks if fork.name == name)
     if name == snapshot.state.branch:
         raise TuiGruError(f"{name} is the current branch and cannot be deleted; switch to another branch first")
@@ -283,8 +283,8 @@ def _own_batches(program: Program, fork: BranchInfo) -> str:
         return "nothing run on it"
     first, last = position_of(program, fork.tick + 1), position_of(program, fork.newest)
     batches = last.number - first.number + 1
-    whole = first.offset == 1 and last.offset == program.ticks
-    return f"its {batches:,} batches" if batches > 1 else "its batch" if whole else "its part of a batch"
+    is_complete = first.offset == 1 and last.offset == program.ticks
+    return f"its {batches:,} batches" if batches > 1 else "its batch" if is_complete else "its part of a batch"
 
 
 async def branch_chosen(screen: MainScreen, verb: str, name: str) -> None:
@@ -310,7 +310,7 @@ def compare_runs(screen: MainScreen, rest: Arguments) -> None:
     if rest and rest != "off" and rest not in screen.snapshot.state.branches.names and (path := _run_at(rest)) is not None:
         compare_with_run(screen, path)
     else:
-        compare_with(screen, None if rest == "off" else known(screen, rest) if rest else "")
+        compare_with(screen, None if rest == "off" else branch_named(screen, rest) if rest else "")
 
 
 def _run_at(name: Arguments) -> Path | None:
@@ -322,8 +322,8 @@ def _run_at(name: Arguments) -> Path | None:
         path = permitted(name) if is_permitted(name) else None
         if path is not None and path.is_dir():
             return path if holds_a_recording(path) else None
-        found = library.find_session(str(name))
-        return found if found.exists() else None
+        session_file = library.find_session(str(name))
+        return session_file if session_file.exists() else None
     return None
 
 
@@ -387,9 +387,9 @@ def press_compare(screen: MainScreen) -> None:
         compare_with(screen, None)
 
 
-def apart(screen: MainScreen, rest: Arguments) -> None:
+def branches_apart(screen: MainScreen, rest: Arguments) -> None:
     """Show how this branch and another differ, by default the one it is compared with or the nearest."""
-    show_apart(screen, known(screen, rest) if rest else "")
+    show_apart(screen, branch_named(screen, rest) if rest else "")
 
 
 def show_apart(screen: MainScreen, name: str) -> None:
@@ -422,8 +422,8 @@ def save_session(screen: MainScreen, rest: Arguments, *, overwrite: bool = False
         if not overwrite and os.path.exists(path) and not session.recorder.owns(path):
             raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with save! {name}")
         session.save(path)
-        here = screen.session.recorder.records_to(path)
-        screen.note(f"saved to {path}" if here else f"saved to {path}; `open {name}` opens it")
+        is_recorded = screen.session.recorder.records_to(path)
+        screen.note(f"saved to {path}" if is_recorded else f"saved to {path}; `open {name}` opens it")
 
     screen.do(save, batches=None)
 
@@ -557,8 +557,8 @@ def toggle_breakpoint(screen: MainScreen, target: str) -> None:
         delete_stop(screen, bare.id)
     else:
         list_stops(screen, at=stops[0].id)
-        what, verb = described(stops[0], screen.session.program), "disables" if stops[0].enabled else "enables"
-        screen.say(f"{what} · d deletes it, e edits it, space {verb} it")
+        stop, verb = described(stops[0], screen.session.program), "disables" if stops[0].enabled else "enables"
+        screen.say(f"{stop} · d deletes it, e edits it, space {verb} it")
 
 
 def gutter_chosen(screen: MainScreen, target: str) -> None:
@@ -572,7 +572,7 @@ def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", h
     screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'continues and writes its lines' if log else 'runs to it'}")
 
 
-def watch(screen: MainScreen, rest: Arguments) -> None:
+def watch_typed(screen: MainScreen, rest: Arguments) -> None:
     """Add or change a watch: `[#ID] EXPRESSION [stop]`."""
 
     id, expression, stops = watch_of(screen.session, rest)
@@ -654,7 +654,7 @@ def _why_not_stopped(screen: MainScreen) -> str:
 # Marks
 
 
-def mark(screen: MainScreen, rest: Arguments) -> None:
+def mark_typed(screen: MainScreen, rest: Arguments) -> None:
     """Mark this place: `LETTER [TEXT]`; in the text, `\\n` begins a new line."""
 
     split_names(rest, "mark a, mark a what to see here")
@@ -720,7 +720,7 @@ def delete_mark(screen: MainScreen, letter: str) -> None:
 # The list
 
 
-def marks(screen: MainScreen, rest: Arguments) -> None:
+def list_marks(screen: MainScreen, rest: Arguments) -> None:
     list_stops(screen, at=next((mark.letter for mark in screen.snapshot.state.marks.sorted), None))
 
 
@@ -824,14 +824,14 @@ def _line(program: Program, typed: str, column: int) -> str:
     """Return the target of a line, typed as in code, as on screen, or as in ASCII. Raises `TypedError` if no line has it."""
     if not typed:
         return ""
-    known = program.code_name(typed)
-    if known not in program.targets:
+    target = program.code_name(typed)
+    if target not in program.targets:
         from difflib import get_close_matches
 
         close = get_close_matches(typed.split()[0], program.targets, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else example(program, "name a line by its value: break $z")
         raise TypedError(f"no line computes {typed!r}; {hint}", column + 1)
-    return known
+    return target
 
 
 def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) -> None:

@@ -110,7 +110,7 @@ def _name_begins(typed: str) -> int:
 
 
 def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:
-    fitting = {each.text: each for each in candidates if each.text.startswith(word)}
+    fitting = {candidate.text: candidate for candidate in candidates if candidate.text.startswith(word)}
     return Completion(begins, tuple(fitting.values()))
 
 
@@ -159,7 +159,7 @@ def _branches(screen: SessionScreen) -> Iterator[Candidate]:
 
 
 def _other_branches(screen: SessionScreen) -> Iterator[Candidate]:
-    yield from (each for each in _branches(screen) if each.text != screen.snapshot.state.branch)
+    yield from (candidate for candidate in _branches(screen) if candidate.text != screen.snapshot.state.branch)
 
 
 def _sessions(screen: SessionScreen) -> Iterator[Candidate]:
@@ -175,10 +175,10 @@ def _files(word: str) -> Iterator[Candidate]:
     try:
         with os.scandir(permitted(typed or ".")) as entries:
             some = (entry for entry, _ in zip(entries, range(MOST_FILES), strict=False) if is_permitted(entry.path))
-            found = sorted((entry.name, entry.is_dir()) for entry in some)
+            listed = sorted((entry.name, entry.is_dir()) for entry in some)
     except (OSError, ValueError):  # the error of `permitted` is a ValueError as well
         return
-    for name, is_folder in found:
+    for name, is_folder in listed:
         if name.isprintable() and not name.startswith("."):
             yield Candidate(f"{typed}{name}{'/' if is_folder else ''}", "folder" if is_folder else "file")
 
@@ -192,7 +192,7 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
         _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING)),
         [Candidate("text", "a character of the text, by its index")],
     ),
-    "class": lambda screen: (Candidate(name, each.words) for name, each in analysis.units.FEATURES.items()),
+    "class": lambda screen: (Candidate(name, feature.words) for name, feature in analysis.units.FEATURES.items()),
     "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows; runs do not stop")),
     "copy": _words(("copy", "open a copy of it")),
     "entry": _named,
@@ -292,13 +292,13 @@ class CompletionList(Widget):
             return Strip(segments).adjust_cell_length(width, Style()).apply_style(self.rich_style)
         if row >= len(rows):
             return Strip.blank(width, self.rich_style)
-        here = self._chosen >= 0 and rows[row] == self._completion.candidates[self._chosen]
-        column = min(max(cell_len(each.text) for each in rows) + 2, max(width // 2, 1))
+        is_chosen = self._chosen >= 0 and rows[row] == self._completion.candidates[self._chosen]
+        column = min(max(cell_len(candidate.text) for candidate in rows) + 2, max(width // 2, 1))
         text = truncated(transliterate(rows[row].text, palette.glyphs), column - 1, palette.glyphs)
         words = truncated(transliterate(rows[row].words, palette.glyphs), max(width - column - 2, 0), palette.glyphs)
         segments = [
             Segment(" "),
-            Segment(text, palette.cursor if here else palette.keyword),
+            Segment(text, palette.cursor if is_chosen else palette.keyword),
             Segment(" " * (column - cell_len(text))),
             Segment(words, palette.plain),
         ]
@@ -360,11 +360,11 @@ class CommandLine(Input):
     async def on_key(self, event: Key) -> None:
         """Run the actions of this line at once, such that keys typed after enter do not become part of the command."""
         bound = self.screen.active_bindings.get(event.key)
-        own = bound is not None and bound.node is self
-        if own or not self.display:
+        is_bound_here = bound is not None and bound.node is self
+        if is_bound_here or not self.display:
             event.stop()
             event.prevent_default()
-        if bound is not None and own and self.display:
+        if bound is not None and is_bound_here and self.display:
             await self.run_action(bound.binding.action)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -387,22 +387,26 @@ class CommandLine(Input):
         if value == self._completed:
             return
         self._completed = None
-        found = self._found() if self.display and value else Completion(0)
-        typed = value[found.begins : self.cursor_position]
-        self._list(found if typed and [each.text for each in found.candidates] != [typed] else Completion(0, verb=found.verb))
+        completion = self._completions() if self.display and value else Completion(0)
+        typed = value[completion.begins : self.cursor_position]
+        self._list(
+            completion
+            if typed and [candidate.text for candidate in completion.candidates] != [typed]
+            else Completion(0, verb=completion.verb)
+        )
 
     def action_complete(self, step: int) -> None:
         """Complete the common beginning of all candidates; at the next call, cycle through the candidates."""
         if self._completed != self.value:
-            self._list(self._found())
+            self._list(self._completions())
         begins, candidates = self._completion.begins, self._completion.candidates
         typed = self.value[begins : self.cursor_position]
         if not candidates:
             return
-        common = common_beginning([each.text for each in candidates])
+        common = common_beginning([candidate.text for candidate in candidates])
         if len(candidates) == 1:
             self._put(f"{common} " if not self.value[:begins].strip(": ") else common)
-            self._list(Completion(0, verb=self._found().verb))
+            self._list(Completion(0, verb=self._completions().verb))
         elif len(common) > len(typed) and self._chosen < 0:
             self._put(common)
         elif self._completed == self.value:  # a further tab
@@ -411,7 +415,7 @@ class CommandLine(Input):
         self._completed = self.value
         self._listed.show(self._completion, self._chosen)
 
-    def _found(self) -> Completion:
+    def _completions(self) -> Completion:
         return self._complete(self.value[: self.cursor_position])
 
     def _list(self, completion: Completion) -> None:

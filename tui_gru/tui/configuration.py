@@ -34,32 +34,32 @@ class Display:
 def load_keys(path: Path) -> dict[str, str]:
     """Return the keys by verb id. Raises `TuiGruError` if the file cannot be read or is no valid key file."""
     file = _File(path, "keymap")
-    keys, known = file.table("keys"), {verb.id: verb for verb in VERBS if verb.keys}
+    keys, verbs = file.table("keys"), {verb.id: verb for verb in VERBS if verb.keys}
     for verb, value in keys.items():
-        if verb not in known:
-            raise file.problem(f"there is no verb {verb!r}; there are: {', '.join(known)}", verb)
+        if verb not in verbs:
+            raise file.problem(f"there is no verb {verb!r}; there are: {', '.join(verbs)}", verb)
         if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
             raise file.problem(f"{shown(value)} is not a valid key for {verb}; write it as x, X, ctrl+x, f5, right or space", verb)
-    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in known.values()}, file, keys)
+    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in verbs.values()}, file, keys)
     return {verb: str(value) for verb, value in keys.items()}
 
 
 def load_display(path: Path) -> Display:
     """Return the table `[display]`. Raises `TuiGruError` if the file cannot be read or has other contents."""
     file = _File(path)
-    found: dict[str, Any] = file.table("display")
-    known = [field.name for field in fields(Display)]
+    values: dict[str, Any] = file.table("display")
+    names = [field.name for field in fields(Display)]
     for name in file.content.keys() - {"display"}:
-        raise file.problem(f"there is no table [{name}]; write [display], with {' and '.join(known)} in it", name)
-    for name, value in found.items():
-        if name not in known:
-            raise file.problem(f"there is no {name!r} in [display]; {did_you_mean(name, known)}", name)
+        raise file.problem(f"there is no table [{name}]; write [display], with {' and '.join(names)} in it", name)
+    for name, value in values.items():
+        if name not in names:
+            raise file.problem(f"there is no {name!r} in [display]; {did_you_mean(name, names)}", name)
         themes = (*OWN_THEMES, *BUILTIN_THEMES)
         if name == "theme" and value not in themes:
             raise file.problem(f"there is no theme {shown(value)}; {did_you_mean(str(value), OWN_THEMES, themes)}", name)
         if name == "ascii" and not isinstance(value, bool):
             raise file.problem(f"ascii is true or false, not {shown(value)}", name)
-    return Display(**found)
+    return Display(**values)
 
 
 class _File:
@@ -83,27 +83,27 @@ class _File:
             raise self.problem("a number in it has too many digits, or brackets are too deep") from None
 
     def table(self, name: str) -> dict[str, object]:
-        found = self.content.get(name, {})
-        if not isinstance(found, dict):
+        values = self.content.get(name, {})
+        if not isinstance(values, dict):
             raise self.problem(f'[{name}] must be a table of name = "value"', name)
-        return found
+        return values
 
-    def problem(self, what: str, name: str = "") -> TuiGruError:
+    def problem(self, words: str, name: str = "") -> TuiGruError:
         """Return an error about the line that sets `name`; about the file if there is no such line."""
         sets = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}["']?\s*[]=]""")
         lines = self._text.splitlines() if name else []
         line = next((f":{number}" for number, line in enumerate(lines, 1) if sets.match(line)), "")
-        return TuiGruError(f"{self.path}{line}: {what}", option=self._option)
+        return TuiGruError(f"{self.path}{line}: {words}", option=self._option)
 
 
-def _check_collisions(keys: dict[str, str], file: _File, own: dict[str, object]) -> None:
-    taken: dict[str, str] = {}
+def _check_collisions(keys: dict[str, str], file: _File, set_keys: dict[str, object]) -> None:
+    verb_of: dict[str, str] = {}
     for verb, value in keys.items():
         for key in value.split(","):
-            if key in taken:
-                named = verb if verb in own else taken[key]
-                raise file.problem(f"the key {key!r} is both {taken[key]} and {verb}; give one of them another", named)
-            taken[key] = verb
+            if key in verb_of:
+                named = verb if verb in set_keys else verb_of[key]
+                raise file.problem(f"the key {key!r} is both {verb_of[key]} and {verb}; give one of them another", named)
+            verb_of[key] = verb
 
 
 def _is_key(key: str) -> bool:

@@ -156,9 +156,9 @@ class Console(Desk):
                 from tui_gru.tui.headless import UnseenScreen
 
                 self._screen = UnseenScreen(self.session, self.view, SIZE)
-        before, found = self.snapshot.position, self._screen.execute(*typed)
+        before, answer = self.snapshot.position, self._screen.execute(*typed)
         self.session, self.snapshot = self._screen.session, self._screen.session.snapshot()
-        return self._answered(*found, moved=self.snapshot.position != before)
+        return self._answered(*answer, moved=self.snapshot.position != before)
 
     def close(self) -> None:
         """End the screen that nobody sees, if there is one."""
@@ -201,9 +201,11 @@ class Console(Desk):
         place, loss = place_in_words(snapshot), snapshot.value("loss")
         line = None if snapshot.line is None else snapshot.line.text
         if not text and (moved or not panel):
-            known = moved and loss is not None and snapshot.position.offset >= snapshot.program.loss_tick
-            text = " · ".join(filter(None, (place, (line or "") * moved, f"loss {plain(loss)}" if known else "")))
-        text = " · ".join(filter(None, (text, *(each for each in snapshot.texts_here if safe_text(each) not in text))))
+            is_computed = moved and loss is not None and snapshot.position.offset >= snapshot.program.loss_tick
+            text = " · ".join(filter(None, (place, (line or "") * moved, f"loss {plain(loss)}" if is_computed else "")))
+        text = " · ".join(
+            filter(None, (text, *(mark_text for mark_text in snapshot.texts_here if safe_text(mark_text) not in text)))
+        )
         words = "\n".join(map(safe_text, filter(None, (text, *panel.rstrip("\n").split("\n")))))
         result = getattr(result, "root", result)  # of a derivation with its view, the derivation
         data = PlainResults(snapshot.program).plain(result)
@@ -244,8 +246,8 @@ class Console(Desk):
             if self._progress is not None:
                 self._progress(place)
             done = 0 if isinstance(place, str) else abs(place.number - first)
-            if waits and done and (taken := time.monotonic() - begun) >= MEASURED:
-                waits, seconds = False, taken * total / done
+            if waits and done and (elapsed := time.monotonic() - begun) >= MEASURED:
+                waits, seconds = False, elapsed * total / done
                 if seconds > LONG:
                     announce(f"about {total:,} batches, {duration(seconds)} at this speed; ctrl+c ends with what is reached")
 
@@ -278,7 +280,7 @@ class Console(Desk):
 
     def ask(self, number: ValueRef) -> None:
         """Write the derivation of a number."""
-        asked = replace(number, name=self.session.program.code_name(number.name))
+        renamed = replace(number, name=self.session.program.code_name(number.name))
 
         def write(root: Node) -> None:
             assert root.number is not None
@@ -286,4 +288,4 @@ class Console(Desk):
             place = position_facts(position_of(self.session.program, tick))["words"]
             self.panel = derivation_text(root, first_opened(root), place)
 
-        self.do(partial(self.session.derive, asked), then=write)
+        self.do(partial(self.session.derive, renamed), then=write)

@@ -304,7 +304,9 @@ def quieted(palette: Palette, box: Box) -> Box:
     """Return the box in a quiet style, for boxes beside the one that is singled out."""
     quiet = palette.quiet
     rows = (
-        tuple(Cell.of(each.text, quiet(each.style) if each.style else None, getattr(each, "ref", None)) for each in row)
+        tuple(
+            Cell.of(segment.text, quiet(segment.style) if segment.style else None, getattr(segment, "ref", None)) for segment in row
+        )
         for row in box.rows
     )
     return replace(box, rows=tuple(rows))
@@ -334,10 +336,10 @@ class TableColumn(NamedTuple):
 def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Sequence[TableColumn], width: int) -> list[SegmentRow]:
     """Return rows with their cells in aligned columns, below the headings if there are any; each row has a cell per column."""
     heads = [styled_row(palette, (column.heading, palette.dim)) for column in columns]
-    every = [heads, *rows] if any(column.heading for column in columns) else rows
-    cells = list(zip(*every, strict=True)) or [()] * len(columns)
-    widths = [list(map(row_width, each)) for each in cells]
-    sizes = [max((column.size, *each)) for column, each in zip(columns, widths, strict=True)]
+    all_rows = [heads, *rows] if any(column.heading for column in columns) else rows
+    cells = list(zip(*all_rows, strict=True)) or [()] * len(columns)
+    widths = [list(map(row_width, column_widths)) for column_widths in cells]
+    sizes = [max((column.size, *column_widths)) for column, column_widths in zip(columns, widths, strict=True)]
 
     # Columns that are always shown come first, then those of the same need together, as long as they fit.
     shown: list[int] = []
@@ -363,30 +365,30 @@ def table(palette: Palette, rows: Sequence[Sequence[SegmentRow]], columns: Seque
             else:
                 yield from (*_space(before), *cell, *_space(after))
 
-    return [tuple(placed(y, row)) for y, row in enumerate(every)]
+    return [tuple(placed(y, row)) for y, row in enumerate(all_rows)]
 
 
 def shortened_row(palette: Palette, row: SegmentRow, width: int) -> SegmentRow:
     """Return the row cut to `width` cells, with an ellipsis in the style of its last piece if it is longer."""
-    found, used = list[Segment](), 0
+    pieces, used = list[Segment](), 0
     if row_width(row) <= width:
         return row
     for segment in row:
         if used + segment.cell_length >= width:  # what follows is cut off too
-            return (*found, Segment(truncated(f"{segment.text}  ", width - used, palette.glyphs), segment.style))
-        found.append(segment)
+            return (*pieces, Segment(truncated(f"{segment.text}  ", width - used, palette.glyphs), segment.style))
+        pieces.append(segment)
         used += segment.cell_length
-    return tuple(found)
+    return tuple(pieces)
 
 
-def explained(palette: Palette, what: str, ink: Style, words: str, width: int, *, column: int = 0) -> list[SegmentRow]:
+def explained(palette: Palette, term: str, ink: Style, words: str, width: int, *, column: int = 0) -> list[SegmentRow]:
     """Return what is explained, in the style `ink`, and its explanation: beside it from `column` on, or below it if that is 0."""
-    what, words = (transliterate(part, palette.glyphs) for part in (what, words))
+    term, words = (transliterate(part, palette.glyphs) for part in (term, words))
     indent = column or 2
     parts = folded(words, max(width - indent, 1))
-    rows: list[SegmentRow] = [(Segment(part, ink),) for part in ([what] if column else folded(what, width))]
+    rows: list[SegmentRow] = [(Segment(part, ink),) for part in ([term] if column else folded(term, width))]
     if column:
-        rows = [(*rows[0], Segment(" " * (column - cell_len(what))), Segment(parts.pop(0), palette.plain))]
+        rows = [(*rows[0], Segment(" " * (column - cell_len(term))), Segment(parts.pop(0), palette.plain))]
     return [*rows, *((Segment(" " * indent), Segment(part, palette.plain)) for part in parts)]
 
 
@@ -415,18 +417,18 @@ class CellRow:
         self.width = width
         self._signs = [" "] * width
         self._inks: list[Style | None] = [None] * width
-        self._taken = [False] * width
+        self._occupied = [False] * width
 
     @classmethod
     def of(cls, signs: list[str], inks: list[Style | None]) -> CellRow:
         """Return a row of signs of one cell each. Cells without a style are free."""
         row = cls(len(signs))
-        row._signs, row._inks, row._taken = signs, inks, [ink is not None for ink in inks]
+        row._signs, row._inks, row._occupied = signs, inks, [ink is not None for ink in inks]
         return row
 
     def copy(self) -> CellRow:
         twin = CellRow(self.width)
-        twin._signs, twin._inks, twin._taken = self._signs.copy(), self._inks.copy(), self._taken.copy()
+        twin._signs, twin._inks, twin._occupied = self._signs.copy(), self._inks.copy(), self._occupied.copy()
         return twin
 
     def at(self, x: int) -> str:
@@ -435,7 +437,7 @@ class CellRow:
 
     def free(self, x: int, width: int) -> bool:
         """Return True if these cells are all in the row and nothing has been written to them, not even a blank."""
-        return x >= 0 and x + width <= self.width and not any(self._taken[x : x + width])
+        return x >= 0 and x + width <= self.width and not any(self._occupied[x : x + width])
 
     def put(self, x: int, text: str, ink: Style) -> None:
         """Write a text from column x on. A character two cells wide is either written or covered as a whole."""
@@ -452,14 +454,14 @@ class CellRow:
                 self._uncover(x, width)
                 self._signs[x : x + width] = [sign, *[""] * (width - 1)]
                 self._inks[x : x + width] = [ink] * width
-                self._taken[x : x + width] = [True] * width
+                self._occupied[x : x + width] = [True] * width
             x += width
 
     def fill(self, x: int, signs: Sequence[str], ink: Style) -> None:
         """Write signs of one cell each, from column x on."""
         self._signs[x : x + len(signs)] = signs
         self._inks[x : x + len(signs)] = [ink] * len(signs)
-        self._taken[x : x + len(signs)] = [True] * len(signs)
+        self._occupied[x : x + len(signs)] = [True] * len(signs)
 
     def strip(self) -> Strip:
         return Strip(merged_segments(self._signs, self._inks), self.width)
@@ -549,5 +551,5 @@ def bar(palette: Palette, part: float, length: int) -> str:
     filled = round(min(max(part, 0.0), 1.0) * length * steps) if math.isfinite(part) else 0
     if filled == 0 and part > 0 and length:
         filled = 1  # a part that is not 0 is drawn with at least one step
-    whole, rest = divmod(filled, steps)
-    return (palette.glyphs.bar[-1] * whole + (palette.glyphs.bar[rest] if rest else "")).ljust(length)
+    full, rest = divmod(filled, steps)
+    return (palette.glyphs.bar[-1] * full + (palette.glyphs.bar[rest] if rest else "")).ljust(length)

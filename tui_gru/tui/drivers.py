@@ -63,7 +63,7 @@ class PromptDriver(LinuxDriver):
     def __init__(self, app: GuardedApp, *args: Any, **options: Any) -> None:
         super().__init__(app, *args, **options)
         self._ending = app.ending
-        self._file: TextIO = _Terminal(self._file, self._gone)  # type: ignore[assignment]
+        self._file: TextIO = _Terminal(self._file, self._report_gone)  # type: ignore[assignment]
         self._gone_posted = False
         self._has_terminal = False  # True while the terminal is in the modes of the program
         self._stopped = False  # True from SIGTSTP to SIGCONT
@@ -131,7 +131,7 @@ class PromptDriver(LinuxDriver):
                 if ready:
                     data = self._read()
                     if not data:
-                        self._gone()
+                        self._report_gone()
                         break
                     self._process(parser.feed(data))
                     if data.endswith(b"\x1b"):
@@ -149,7 +149,7 @@ class PromptDriver(LinuxDriver):
         for message in messages:
             self.process_message(message)
 
-    def _gone(self) -> None:
+    def _report_gone(self) -> None:
         if not self._gone_posted:
             self._gone_posted = True
             self.process_message(TerminalGone())
@@ -158,8 +158,8 @@ class PromptDriver(LinuxDriver):
 class _Terminal:
     """The output file of a terminal. If it cannot be written any more, output is discarded."""
 
-    def __init__(self, file: TextIO, gone: Callable[[], None]) -> None:
-        self._file, self._gone = file, gone
+    def __init__(self, file: TextIO, report: Callable[[], None]) -> None:
+        self._file, self._report_gone = file, report
 
     def write(self, text: str) -> None:
         self._try(lambda: self._file.write(text))
@@ -173,13 +173,13 @@ class _Terminal:
     def isatty(self) -> bool:
         return self._file.isatty()
 
-    def _try(self, what: Callable[[], object]) -> None:
+    def _try(self, action: Callable[[], object]) -> None:
         try:
-            what()
+            action()
         except OSError:
             with suppress(OSError):  # such that flushing the buffer does not fail again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
-            self._gone()
+            self._report_gone()
 
 
 # ------------------------------------------------------------------------------

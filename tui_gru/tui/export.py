@@ -75,8 +75,8 @@ def _pieces(text: re.Match[str]) -> Iterator[str]:
         clipped = clip if clip and sign not in _LOW and cells == len(sign) else ""
         x = float(left) + cell * cell_len(written[: piece.start()])
         fitted = ' lengthAdjust="spacingAndGlyphs"' if cells == 1 and not sign.isascii() else ""  # some, as ①, are wider
-        shown = html.escape(sign).replace("\xa0", "&#160;")
-        yield f'<text {attributes}x="{x:g}" y="{y}" textLength="{cell * cells:g}"{fitted}{clipped}>{shown}</text>'
+        escaped = html.escape(sign).replace("\xa0", "&#160;")
+        yield f'<text {attributes}x="{x:g}" y="{y}" textLength="{cell * cells:g}"{fitted}{clipped}>{escaped}</text>'
 
 
 # ------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def write_export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> 
     if path.suffix not in SUFFIXES:
         raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, not {path.name!r}; type, for example, {path.stem}.txt")
     screen.lay_out()  # without the `:` line, which has just been closed
-    what, content = _content(screen, path.suffix)
+    written, content = _content(screen, path.suffix)
     try:
         save_bytes(path, content.encode("utf-8", "backslashreplace"), overwrite=overwrite)
     except FileExistsError:
@@ -105,7 +105,7 @@ def write_export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> 
         raise TuiGruError(f"{path} cannot be written: {error.strerror}; write it elsewhere") from None
     except ValueError:  # a zero byte, or a character that cannot be encoded
         raise TuiGruError(f"{shown(str(path))} is not a valid file name; type, for example, export here.txt") from None
-    return what
+    return written
 
 
 def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
@@ -118,7 +118,7 @@ def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
         if suffix == ".csv" and not isinstance(screen.overlay, StoryPanel):
             continue
         formats.setdefault(subject(screen, suffix)[0], []).append(f"{word} ({suffix})")
-    return "writes " + ", ".join(f"{what} as {' or '.join(words)}" for what, words in formats.items())
+    return "writes " + ", ".join(f"{exported} as {' or '.join(words)}" for exported, words in formats.items())
 
 
 def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
@@ -135,27 +135,27 @@ def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
 
 
 def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
-    what, panel = subject(screen, suffix)
+    noun, panel = subject(screen, suffix)
     if suffix == ".csv" and isinstance(screen.overlay, StoryPanel):
-        return what, screen.overlay.csv()
+        return noun, screen.overlay.csv()
     if suffix == ".csv":
         raise TuiGruError(with_keys(screen, "only the story of the run is exported as .csv; <story> shows it"))
     derivation = panel if isinstance(panel, DerivationPanel) else None
     match suffix:
         case ".svg":
-            return what, _picture(screen.app, panel)
+            return noun, _picture(screen.app, panel)
         case ".txt":
-            return what, derivation.text() if derivation else panel.plain_text() if panel else _text(drawn_lines(screen))
+            return noun, derivation.text() if derivation else panel.plain_text() if panel else _text(drawn_lines(screen))
     if derivation:
-        return what, derivation.text(latex=True)
+        return noun, derivation.text(latex=True)
     if panel:
-        minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.panels.seen_by(each)).minus), "")
+        minus = next((region.minus for widget in panel.ancestors_with_self if (region := screen.panels.seen_by(widget)).minus), "")
         values = [(_named(screen.snapshot.program.writer, ref, minus), value) for ref, value in panel.shown()]
-        return what, values_latex(screen.snapshot, values)
+        return noun, values_latex(screen.snapshot, values)
     line = line_latex(screen.snapshot)
     if line is None:
         raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
-    return what, line
+    return noun, line
 
 
 def _named(writer: Writer, ref: Ref, minus: str) -> str:

@@ -79,16 +79,16 @@ class HelpScreen(ModalScreen[Verb[Any]]):
         self,
         verbs: Sequence[Verb[Any]],
         program: Program,
-        here: Sequence[Explanation],
+        of_focus: Sequence[Explanation],
         explained: Callable[[], Iterable[Explanation]],
         sought: str = "",
     ) -> None:
-        """Create the help. `here` explains what has the focus; `explained` returns all explanations, for a search.
+        """Create the help. `of_focus` explains what has the focus; `explained` returns all explanations, for a search.
 
         With a search text it shows the section of the manual that is found first.
         """
         super().__init__()
-        self._panel = HelpPanel(verbs, program, here, explained)
+        self._panel = HelpPanel(verbs, program, of_focus, explained)
         if sought:
             self._panel.sought = sought
             self._panel.section = next(iter(self._panel.sections), None)
@@ -111,8 +111,8 @@ class HelpScreen(ModalScreen[Verb[Any]]):
                 self.dismiss()
             else:
                 return
-        elif event.key == "enter" and self._panel.found is not None:
-            self.dismiss(self._panel.found)
+        elif event.key == "enter" and self._panel.chosen_verb is not None:
+            self.dismiss(self._panel.chosen_verb)
         elif event.key == "enter" and self._panel.found_section is not None:
             self._panel.open(self._panel.found_section)
         elif event.key in ("up", "down") and sought:
@@ -141,12 +141,12 @@ class HelpPanel(Panel):
         self,
         verbs: Sequence[Verb[Any]],
         program: Program,
-        here: Sequence[Explanation],
+        of_focus: Sequence[Explanation],
         explained: Callable[[], Iterable[Explanation]],
     ) -> None:
         super().__init__()
         self._verbs = verbs
-        self._program, self._here, self._explanations = program, here, cache(lambda: tuple(explained()))
+        self._program, self._of_focus, self._explanations = program, of_focus, cache(lambda: tuple(explained()))
         self.sought, self._at = "", 0
         self.section: manual.Section | None = None
         self._matches: dict[tuple[str, str], list[HelpEntry]] = {}  # by group and search text
@@ -165,8 +165,8 @@ class HelpPanel(Panel):
     def open_next(self) -> None:
         """Show the section that was found after the open one; after the last, the first."""
         assert self.section is not None
-        found = self.sections
-        self.open(found[(found.index(self.section) + 1) % len(found)])
+        sections = self.sections
+        self.open(sections[(sections.index(self.section) + 1) % len(sections)])
 
     def _show_anew(self) -> None:
         self.caption()
@@ -181,7 +181,7 @@ class HelpPanel(Panel):
         self.refresh_content()
         cursor = self.palette.cursor
         chosen = [y for y, row in enumerate(self.drawn) if any(piece.style == cursor for piece in row)]
-        if chosen and (self._at or self.found is not None):  # at first, from the top
+        if chosen and (self._at or self.chosen_verb is not None):  # at first, from the top
             self.scroll_to_rows(chosen[0], chosen[-1])
 
     @property
@@ -191,7 +191,7 @@ class HelpPanel(Panel):
         return self.plain_text() + "".join(f"\nalso: {heading}" for heading in others)
 
     @property
-    def found(self) -> Verb[Any] | None:
+    def chosen_verb(self) -> Verb[Any] | None:
         """The verb of the chosen row; None without a search text, or if no row contains it."""
         return None if self._chosen is None else self._chosen.verb
 
@@ -215,7 +215,7 @@ class HelpPanel(Panel):
         return tuple(dict.fromkeys(verb.group for verb in self._verbs))
 
     @cached_property
-    def _every_entry(self) -> Mapping[str, Sequence[HelpEntry]]:
+    def _all_entries(self) -> Mapping[str, Sequence[HelpEntry]]:
         """All keys by their group, and all commands, with placeholders replaced by names of the model."""
         rows = {
             group: [(self._key(v), v.help, v) for v in self._verbs if v.group == group and v.keys and v.help]
@@ -224,7 +224,8 @@ class HelpPanel(Panel):
         rows[COMMANDS] = [(f":{verb.usage}", verb.typed_help, verb) for verb in self._verbs if verb.names]
         spelled = partial(example, self._program)
         return {
-            group: [HelpEntry(spelled(typed), spelled(words), verb) for typed, words, verb in own] for group, own in rows.items()
+            group: [HelpEntry(spelled(typed), spelled(words), verb) for typed, words, verb in entries]
+            for group, entries in rows.items()
         }
 
     @property
@@ -233,14 +234,14 @@ class HelpPanel(Panel):
 
     def caption(self) -> None:
         if self.section is not None:
-            found = self.sections
-            others = [f"enter: the next of {len(found)}"] if len(found) > 1 else []
+            sections = self.sections
+            others = [f"enter: the next of {len(sections)}"] if len(sections) > 1 else []
             heading = self.section.heading
             title = heading if cell_len(heading) <= self.border_room else self.section.title
             self.set_titles(title, ["esc closes", *others, "backspace: what was found"])
         elif self.sought:
             hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
-            if (verb := self.found) is not None:
+            if (verb := self.chosen_verb) is not None:
                 hints.insert(0, f"enter: {f':{verb.names[0]}' if verb.names else self._key(verb)}")
             elif self.found_section is not None:
                 hints.insert(0, "enter: read it")
@@ -259,15 +260,15 @@ class HelpPanel(Panel):
         """Return the open section, or what contains the search text."""
         if self.section is not None:
             return manual.drawn_section(self.palette, self.section, width)
-        explained = [row for row in self._here if self._fits(row)]
+        of_focus = [row for row in self._of_focus if self._fits(row)]
         groups = [(group, rows) for group in self._groups if (rows := self._matching(group))]
         commands = self._matching(COMMANDS)
-        others = [row for row in self._explanations() if row not in self._here and self._fits(row)] if self.sought else []
+        others = [row for row in self._explanations() if row not in self._of_focus and self._fits(row)] if self.sought else []
         sections = self.sections
-        if not (explained or groups or commands or others or sections):
+        if not (of_focus or groups or commands or others or sections):
             words = "no key, command, explanation or section of the manual contains these words"
             return from_rows([Segment(part, self.palette.plain)] for part in folded(words, width))
-        box = self._content(explained, groups, commands, width)
+        box = self._content(of_focus, groups, commands, width)
         if others:
             box = vstack(*([box] if box.height else []), self._explained("Explanations", others, width), gap=1)
         if sections:
@@ -293,7 +294,7 @@ class HelpPanel(Panel):
         """Return the entries of a group that match the search text."""
         key = group, self.sought
         if key not in self._matches:
-            self._matches[key] = [entry for entry in self._every_entry[group] if self._fits(entry[:2])]
+            self._matches[key] = [entry for entry in self._all_entries[group] if self._fits(entry[:2])]
         return self._matches[key]
 
     def _fits(self, row: Explanation) -> bool:
@@ -303,12 +304,15 @@ class HelpPanel(Panel):
     def _explained(self, title: str, rows: Sequence[Explanation], width: int) -> Box:
         """Return a box with explanations, each below what it explains."""
         p = self.palette
-        return titled_rows(p, title, (explained(p, what, p.keyword, sentence, width) for what, sentence in rows))
+        return titled_rows(p, title, (explained(p, typed, p.keyword, sentence, width) for typed, sentence in rows))
 
-    def _manual(self, found: Sequence[manual.Section], width: int) -> Box:
+    def _manual(self, sections: Sequence[manual.Section], width: int) -> Box:
         """Return a box with the sections that were found, each above a sentence with the words."""
         p, chosen = self.palette, self.found_section
-        rows = ((p.cursor if each == chosen else p.keyword, each.heading, manual.excerpt(each, self.sought)) for each in found)
+        rows = (
+            (p.cursor if section == chosen else p.keyword, section.heading, manual.excerpt(section, self.sought))
+            for section in sections
+        )
         return titled_rows(p, "Manual", (explained(p, heading, ink, words, width) for ink, heading, words in rows))
 
     def _table(self, title: str, entries: list[HelpEntry], width: int, *, least: int = 0) -> Box:
@@ -317,7 +321,7 @@ class HelpPanel(Panel):
         column = max(least, *(cell_len(transliterate(entry.typed, p.glyphs)) for entry in entries)) + 2
         column = column if width - column >= LEAST else 0
         inks = (p.cursor if entry == chosen else p.keyword for entry in entries)
-        rows = (explained(p, each.typed, ink, each.words, width, column=column) for each, ink in zip(entries, inks, strict=True))
+        rows = (explained(p, row.typed, ink, row.words, width, column=column) for row, ink in zip(entries, inks, strict=True))
         return titled_rows(p, title, rows)
 
 
@@ -331,28 +335,28 @@ class LegendSign(NamedTuple):
     """A sign or a sample of a colour with its meaning.
 
     `panels` has the names of the classes of panels in which it is drawn, separated by blanks; it is empty if the sign is drawn in
-    many. `ink` is its style in a palette: `dim`, or `signed -0.8` for a number on a scale. `seen` is a regular expression for what
-    is drawn where the sign itself, or a symbol in it, is only an example.
+    many. `ink` is its style in a palette: `dim`, or `signed -0.8` for a number on a scale. `pattern` is a regular expression
+    for what is drawn where the sign itself, or a symbol in it, is only an example.
     """
 
     sign: str
     meaning: str
     panels: str = ""
     ink: str = "plain"
-    seen: str = ""
+    pattern: str = ""
 
     def is_in(self, drawn: str) -> bool:
         """Return True if a text that a panel draws has the sign."""
-        if self.seen:
-            return re.search(self.seen, drawn) is not None
+        if self.pattern:
+            return re.search(self.pattern, drawn) is not None
         symbols = {char for char in self.sign if not (char.isalnum() or char.isascii() or char in "“”…")}
         words = re.findall(r"\w+", self.sign)
         return not symbols.isdisjoint(drawn) if symbols else all(re.search(rf"\b{re.escape(word)}\b", drawn) for word in words)
 
     def style(self, palette: Palette) -> Style:
         name, _, number = self.ink.partition(" ")
-        found: Any = getattr(palette, name)
-        style: Style = found(float(number)) if number else found
+        attribute: Any = getattr(palette, name)
+        style: Style = attribute(float(number)) if number else attribute
         return style
 
 
@@ -379,7 +383,7 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("◇", "a disabled log point", "Listing", "dim"),
     ),
     "Equations": (
-        LegendSign("x W", "the matrix product", "Listing CurrentLine", seen=r"(?<!\w)x W"),
+        LegendSign("x W", "the matrix product", "Listing CurrentLine", pattern=r"(?<!\w)x W"),
         LegendSign("⊙", "the product entry by entry", "Listing CurrentLine"),
         *(LegendSign(row.text, row.words, "Listing CurrentLine") for row in FUNCTIONS.values()),
         LegendSign("Σ", "the sum; “over” says along which direction", "Listing CurrentLine"),
@@ -389,12 +393,13 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("H", "the number of hidden units"),
         LegendSign("V", "the number of characters in the vocabulary"),
         LegendSign("n", "the number of updates so far, including this one", "Listing CurrentLine"),
-        LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine", seen="ᵀ"),
+        LegendSign("Wᵀ", "a matrix with rows and columns exchanged", "Listing CurrentLine", pattern="ᵀ"),
         LegendSign("hₜ₋₁", "h after the previous timestep", "Listing CurrentLine Gates"),
         LegendSign("dh", "the gradient of the loss with respect to h", "Listing CurrentLine"),
         LegendSign("dh←", "the part of dh that comes from the next timestep", "Listing CurrentLine"),
-        LegendSign("① ② ③", "the terms of the loss: for each character, each row, the timestep", "Listing LossTerms", seen="[①②③]"),
-        LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing", seen="[+−]="),
+        LegendSign("① ② ③", "the terms of the loss: for each character, each row, the timestep", "Listing LossTerms",
+                   pattern="[①②③]"),
+        LegendSign("+= −=", "added to the previous value: gradients; subtracted from it: updates", "Listing", pattern="[+−]="),
         LegendSign("⋯ ⋮", "entries that do not fit; <zoom> zooms the panel", ink="dim"),
     ),
     "Batch and predictions": (
@@ -409,18 +414,18 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("c h z r",
                    "the paths of the gradient to the previous timestep, with their shares of it in percent, or each letter a "
                    "fifth of it: the line of the carry, the candidate, the update gate, the reset gate, as the border says",
-                   "Sequence", seen="paths|share"),
+                   "Sequence", pattern="paths|share"),
         LegendSign("‖dW‖", "the norm of the gradients of a gate: the root of the sum of squares; ‖ΔW‖ of changes", "Overview"),
         LegendSign("┃", "a wall: the gradient is cut here and does not reach the previous batch", "Sequence"),
         LegendSign("read", "what the model read before it said this: the primer again, or its own last character", "Samples"),
-        LegendSign("p", "the probability that the sampled character had", "Samples", "gate", seen=r"(?m)^p +[\d.]"),
+        LegendSign("p", "the probability that the sampled character had", "Samples", "gate", pattern=r"(?m)^p +[\d.]"),
         LegendSign("u", "the random number from 0 to 1 that chose the character; none if the likeliest was chosen", "Samples",
-                   seen=r"(?m)^u +[\d.]"),
-        LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap", seen=r"\d"),
+                   pattern=r"(?m)^u +[\d.]"),
+        LegendSign("7", "under a character: its influence in tenths of the largest", "InfluenceMap", pattern=r"\d"),
         LegendSign("+7", "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
-                   "ParameterMatrix ValueMatrix", "signed 0.7", seen=r"[+-]\d(?![\d.])"),
+                   "ParameterMatrix ValueMatrix", "signed 0.7", pattern=r"[+-]\d(?![\d.])"),
         LegendSign("tenths of 0.7", "the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49",
-                   "ParameterMatrix ValueMatrix", "dim", seen="tenths of|×0"),
+                   "ParameterMatrix ValueMatrix", "dim", pattern="tenths of|×0"),
         LegendSign("≈0 ≈1 ≈±1",
                    "shares of the entries: near 0, near 1, and saturated, near −1 or 1: within a tenth of the range from its limit",
                    "ValueMatrix"),
@@ -429,7 +434,7 @@ SIGNS: Mapping[str, Sequence[LegendSign]] = {
         LegendSign("▲", "the current position in the run", "TimeLine LossCurve", "accent"),
         LegendSign("▲ 2 findings", "something is wrong with the run: <findings> lists it", "Header", "warning"),
         LegendSign("past, 5 lines back", "you are 5 executed lines before the newest moment reached", "Header", "strong"),
-        LegendSign("a", "a mark that you have set", "TimeLine", "strong", seen=r"(?<!\w)[a-zA-Z](?!\w)"),
+        LegendSign("a", "a mark that you have set", "TimeLine", "strong", pattern=r"(?<!\w)[a-zA-Z](?!\w)"),
         LegendSign("●", "a run stopped here", "TimeLine", "warning"),
         LegendSign("╰", "another branch leaves here", "TimeLine", "second"),
         LegendSign("↑ ↓", "an outlier of the loss, or a loss off the axis", "TimeLine LossCurve", "warning"),
@@ -454,17 +459,17 @@ def meanings(written: str) -> list[str]:
 
 def _spellings(sign: LegendSign) -> set[str]:
     """Return a sign as the legend has it, and its parts; words are parts only together: `log V`."""
-    whole = sign.sign.strip()
-    has_words = re.search(r"[^\W\d_]{3}", whole) is not None
-    return {whole, re.sub(r"^\W+", "", whole), *(part for part in whole.split() if not (has_words and part[0].isalnum()))}
+    text = sign.sign.strip()
+    has_words = re.search(r"[^\W\d_]{3}", text) is not None
+    return {text, re.sub(r"^\W+", "", text), *(part for part in text.split() if not (has_words and part[0].isalnum()))}
 
 
 def signs_with(written: str) -> list[str]:
     """Return the signs, with their meanings, that contain a word."""
     word = re.compile(rf"(?<!\w){re.escape(written)}(?!\w)", re.IGNORECASE)
-    every = [sign for signs in SIGNS.values() for sign in signs]
-    found = [sign for sign in every if word.search(sign.sign)] + [sign for sign in every if word.search(sign.meaning)]
-    return [f"{sign.sign.strip()}: {sign.meaning}" for sign in found]
+    all_signs = [sign for signs in SIGNS.values() for sign in signs]
+    matches = [sign for sign in all_signs if word.search(sign.sign)] + [sign for sign in all_signs if word.search(sign.meaning)]
+    return [f"{sign.sign.strip()}: {sign.meaning}" for sign in matches]
 
 
 # ------------------------------------------------------------------------------
@@ -540,8 +545,8 @@ def explain_named(program: Program, words: str, keys: Keys) -> str:
     name = program.code_name(words.strip())
     if name in program.names:
         return f"{program.writer.name(name)}: {about(program, name)}"
-    if found := meanings(words.strip()):
-        return f"{words.strip()}: {keys('; or '.join(found))}"
+    if senses := meanings(words.strip()):
+        return f"{words.strip()}: {keys('; or '.join(senses))}"
     panel = WORDS.get(words.strip().lower(), words.replace(" ", "")).lower()
     of_panel = next((keys(sentence) for name, sentence in explanations().items() if name.lower() == panel), "")
     return of_panel or term(words)
@@ -578,12 +583,12 @@ def about_panel(panel: object) -> str:
 @cache
 def explanations() -> dict[str, str]:
     """Return the explanation of every class of a panel by its name."""
-    found = {}
+    by_name = {}
     for module in (*(info.name for info in walk_packages(panels.__path__, f"{panels.__name__}.")), "tui_gru.tui.command", __name__):
         for kind in vars(import_module(module)).values():
             if isclass(kind) and kind.__module__ == module and "ABOUT" in vars(kind):
-                found[kind.__name__] = about_panel(kind)
-    return found
+                by_name[kind.__name__] = about_panel(kind)
+    return by_name
 
 
 # ------------------------------------------------------------------------------
@@ -607,9 +612,9 @@ class Legend(SnapshotPanel):
         palette = self.palette
 
         def rows(sign: LegendSign) -> list[SegmentRow]:
-            beside = cell_len(transliterate(sign.sign, palette.glyphs)) <= _SIGN and width >= 3 * _SIGN
+            fits_beside = cell_len(transliterate(sign.sign, palette.glyphs)) <= _SIGN and width >= 3 * _SIGN
             meaning = with_keys(self, sign.meaning)
-            return explained(palette, sign.sign, sign.style(palette), meaning, width, column=_SIGN + 2 if beside else 0)
+            return explained(palette, sign.sign, sign.style(palette), meaning, width, column=_SIGN + 2 if fits_beside else 0)
 
         groups = (titled_rows(palette, title, map(rows, signs)) for title, signs in SIGNS.items())
         return clip(palette, vstack(*groups, gap=1), width, 10**6)

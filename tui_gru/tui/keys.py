@@ -252,9 +252,9 @@ def example(program: Program, words: str) -> str:
     matrices = (name for group in program.matrices_by_gate for name in group)
     names = {"W": next(matrices, program.parameters[0]), "h": program.main_state, "z": program.main_layer.lines[0]}
 
-    def entry(found: re.Match[str]) -> str:
-        name = names[found[1]]
-        index = [min(int(i), size - 1) for i, size in zip(found.group(2, 3), program.shapes[name], strict=False)]
+    def entry(match: re.Match[str]) -> str:
+        name = names[match[1]]
+        index = [min(int(i), size - 1) for i, size in zip(match.group(2, 3), program.shapes[name], strict=False)]
         return typed_entry(program, name, index)
 
     return Template(_ENTRY.sub(entry, words)).substitute(names)
@@ -313,10 +313,10 @@ class Pending:
 
     def withdraw(self) -> bool:
         """Withdraw the question. Return True if there was one."""
-        asked, self._yes = self._yes is not None, None
-        if asked:
+        has_question, self._yes = self._yes is not None, None
+        if has_question:
             self._say(self._no)
-        return asked
+        return has_question
 
     def take_key(self, key: str, character: str | None) -> bool:
         """Handle a key, or the character that it types, as the awaited letter or answer. Return True if it has no other meaning."""
@@ -391,19 +391,19 @@ def by_name(verbs: Mapping[str, Verb[Any]]) -> dict[str, Verb[Any]]:
     return {name: verb for verb in verbs.values() for name in verb.names}
 
 
-def abbreviated(name: str, known: Mapping[str, Verb[Any]]) -> Verb[Any] | None:
+def abbreviated(name: str, verbs: Mapping[str, Verb[Any]]) -> Verb[Any] | None:
     """Return the verb of a name, or of the beginning of names of one verb only, as in gdb; None if there is no such verb."""
-    if name in known:
-        return known[name]
-    begun = {verb.id: verb for each, verb in known.items() if name and each.startswith(name)}
+    if name in verbs:
+        return verbs[name]
+    begun = {verb.id: verb for full, verb in verbs.items() if name and full.startswith(name)}
     return next(iter(begun.values())) if len(begun) == 1 else None
 
 
 def _verb(screen: HasVerbs, name: str) -> Verb[Any]:
-    known = by_name(screen.verbs)
-    if (verb := abbreviated(name, known)) is not None:
+    verbs = by_name(screen.verbs)
+    if (verb := abbreviated(name, verbs)) is not None:
         return verb
-    longer = sorted(each for each in known if name and each.startswith(name))
+    longer = sorted(full for full in verbs if name and full.startswith(name))
     if longer:
         raise TuiGruError(f":{name} is short for {', '.join(longer[:-1])} or {longer[-1]}; type more of it")
     from difflib import get_close_matches

@@ -76,9 +76,10 @@ class PanelSlot(NamedTuple):
     `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels, which a `wide` one has room
     for. Each has the numbers of the pages that show the panel; or, for the first page only while the current line is about that,
     v (values), p (the prediction) or w (the weights). Without a text for a size, the panel is on every page, with an empty one on
-    none. `name` is its word in the description of a page, or returns it. A panel that is `needed` only sometimes is made when it
-    is `expected`, or needed for the first time, on a screen that has a place for it. While it has nothing to show, others have its
-    room: it comes with what the user asks for, as a sample or a watch, and a step moves nothing.
+    none. `name` is its word in the description of a page, or returns it. `has_content` returns True if the panel has something to
+    show; without it, a panel always has. Otherwise, it is made when it is `expected`, or has content for the first time, on a
+    screen that has a place for it. While it has nothing to show, others have its room: it comes with what the user asks for, as a
+    sample or a watch, and a step moves nothing.
     """
 
     panel: type[Shown]
@@ -89,7 +90,7 @@ class PanelSlot(NamedTuple):
     medium: str | None = None
     middle: str | None = None
     wide: str | None = None
-    needed: Callable[[Snapshot], bool] | None = None
+    has_content: Callable[[Snapshot], bool] | None = None
     expected: Callable[[Snapshot], bool] | None = None
 
     def named(self, snapshot: Snapshot) -> str:
@@ -98,13 +99,13 @@ class PanelSlot(NamedTuple):
 
     def is_needed(self, snapshot: Snapshot) -> bool:
         """Return True if the panel has something to show."""
-        return self.needed is None or self.needed(snapshot)
+        return self.has_content is None or self.has_content(snapshot)
 
     def is_made(self, snapshot: Snapshot, size: str) -> bool:
         """Return True if there is a panel, which may have nothing to show yet, on a screen of a size."""
-        if self.needed is None:
+        if self.has_content is None:
             return True
-        return self.on(size) != "" and (self.needed(snapshot) or (self.expected is not None and self.expected(snapshot)))
+        return self.on(size) != "" and (self.has_content(snapshot) or (self.expected is not None and self.expected(snapshot)))
 
     def is_shown(self, size: str, page: int, at: Following) -> bool:
         """Return True if the panel is on a page, from 1, of a screen of a size."""
@@ -117,7 +118,7 @@ class PanelSlot(NamedTuple):
         return text
 
 
-_SAMPLES = partial(PanelSlot, Samples, needed=lambda snapshot: bool(snapshot.state.samples), expected=_can(Ability.TEXT))
+_SAMPLES = partial(PanelSlot, Samples, has_content=lambda snapshot: bool(snapshot.state.samples), expected=_can(Ability.TEXT))
 _HAS_TERMS = _can(Ability.LOSS, Ability.BACKWARD)  # the gradient of a loss may be elsewhere
 _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
 
@@ -125,15 +126,17 @@ _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS:
 PLACES = (
     PanelSlot(Header, "head"),
     PanelSlot(Listing, "program", tiny="1 2 3 4"),
-    PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", medium="4", needed=_watches),
-    PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", needed=_logs),
+    PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", medium="4", has_content=_watches),
+    PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", has_content=_logs),
     _SAMPLES("program", tiny="", narrow="", medium="", middle=""),  # where there is room below the listing
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
-    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", needed=_HAS_TERMS),
+    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", has_content=_HAS_TERMS),
     PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1"),
     PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1"),
-    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", needed=_has_prediction),
-    PanelSlot(LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", needed=_can(Ability.LOSS)),
+    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", has_content=_has_prediction),
+    PanelSlot(
+        LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", has_content=_can(Ability.LOSS)
+    ),
     PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
     _SAMPLES("bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", wide=""),
     PanelSlot(TimeLine, "foot"),
@@ -150,12 +153,12 @@ def size_class(classes: Iterable[str]) -> str:
     A wide screen that is too low for the listing beside all others is laid out as a narrow one, so that the current line has all
     its width.
     """
-    found = set(classes)
-    if "-tiny" in found:
+    names = set(classes)
+    if "-tiny" in names:
         return "-tiny"
-    if "-narrow" in found or {"-wide", "-short"} <= found:
-        return "-narrow" if "-short" in found else "-medium"
-    return "-middle" if "-middle" in found else ""
+    if "-narrow" in names or {"-wide", "-short"} <= names:
+        return "-narrow" if "-short" in names else "-medium"
+    return "-middle" if "-middle" in names else ""
 
 
 #: The rows of the batch above the blackboard at each size, as in screen.tcss, and the width of the listing beside it.
@@ -169,25 +172,25 @@ _WRITTEN = {"line": 2}  # of what it wants, the rows that only write out more of
 _LEAST_SAMPLES = 9  # below the listing: of two samplers, the text, what was said and what was read, and a border
 
 
-def shared(room: int, wanted: Mapping[str, int], first: Iterable[str], told: Iterable[str] = ()) -> dict[str, int]:
-    """Share the rows of the blackboard: to each its least, then to each what it wants, in order, with `first` before the others.
+def shared(room: int, desired: Mapping[str, int], first: Iterable[str], highlighted: Iterable[str] = ()) -> dict[str, int]:
+    """Share the rows of the blackboard: to each its least, then to each its `desired` height, in order, `first` before the others.
 
     The rows of the line that only write out more entries come after the weights, which would scroll. A frame for which there is no
-    room, as below a card, is left out: it has 0 rows. Those of which the card has `told` are shown in full. What is left goes to
-    the last frame, so that a panel ends where its content ends.
+    room, as below a card, is left out: it has 0 rows. `highlighted` are those that the card refers to, which are shown in
+    full. What is left goes to the last frame, so that a panel ends where its content ends.
     """
-    shortest = {name: rows if name in told else min(_SHORTEST[name], rows) for name, rows in wanted.items() if rows}
+    shortest = {name: rows if name in highlighted else min(_SHORTEST[name], rows) for name, rows in desired.items() if rows}
     order: list[str] = []
-    for name in dict.fromkeys((*(name for name in wanted if name in told), *first, *wanted)):
-        if name in shortest and (not order or sum(shortest[each] for each in (*order, name)) <= room):
+    for name in dict.fromkeys((*(name for name in desired if name in highlighted), *first, *desired)):
+        if name in shortest and (not order or sum(shortest[other] for other in (*order, name)) <= room):
             order.append(name)
-    heights = {name: min(_LEAST[name], wanted[name]) if name in order else 0 for name in wanted}
+    heights = {name: min(_LEAST[name], desired[name]) if name in order else 0 for name in desired}
     spare = room - sum(heights.values())
     early = [name for name in order if name != "middle" or name in first] if "bottom" in order else []
-    more = [(name, wanted[name] - _WRITTEN.get(name, 0)) for name in early] + [(name, wanted[name]) for name in order]
+    more = [(name, desired[name] - _WRITTEN.get(name, 0)) for name in early] + [(name, desired[name]) for name in order]
     for name, rows in more:
-        given = max(min(rows - heights[name], spare), 0)
-        heights[name], spare = heights[name] + given, spare - given
+        added = max(min(rows - heights[name], spare), 0)
+        heights[name], spare = heights[name] + added, spare - added
     for name in reversed(order):
         less = max(min(-spare, heights[name] - shortest[name]), 0)
         heights[name], spare = heights[name] - less, spare + less
@@ -236,8 +239,8 @@ def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
     """Describe the shown page (from 1) with its panels, then the other pages with the panels that are not on this one."""
     shown = pages[page - 1]
     others = (
-        f"{number}: {', '.join(panel for panel in panels if panel not in shown)}"
-        for number, panels in enumerate(pages, 1)
+        f"{number}: {', '.join(panel for panel in page_panels if panel not in shown)}"
+        for number, page_panels in enumerate(pages, 1)
         if number != page
     )
     return " · ".join((f"page {page} of {len(pages)}: {', '.join(shown)}", *others))
@@ -361,23 +364,23 @@ class PanelHost:
         """
         screen, snapshot, size = self._screen, self._screen.snapshot, self._size
         at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
-        needed = tuple(place.is_needed(snapshot) for place in self._panels)
-        beside = [place for place in PLACES if place.frame in FRAMES["blackboard"] and place.panel in _LACKS]
-        lacks = [_LACKS[place.panel] for place in beside if place.on(size) == "" or not place.is_needed(snapshot)]
+        with_content = tuple(place.is_needed(snapshot) for place in self._panels)
+        in_blackboard = [place for place in PLACES if place.frame in FRAMES["blackboard"] and place.panel in _LACKS]
+        lacks = [_LACKS[place.panel] for place in in_blackboard if place.on(size) == "" or not place.is_needed(snapshot)]
         more = self._more(size, at) if self.page == 1 else frozenset()
         heights = self._shares(size, at, more)
         if heights != self._heights:
             self._heights = heights
             self._set_heights(update=update)
-        if (size, self.page, at, needed, more) == self._arranged:
+        if (size, self.page, at, with_content, more) == self._arranged:
             return
-        self._arranged = size, self.page, at, needed, more
+        self._arranged = size, self.page, at, with_content, more
         before = screen.classes
         screen.remove_class(*before & LAID_OUT_BY, update=False)
         screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), *lacks, update=False)
         stale: list[Widget] = [*self._frames.values()]
-        for (place, panel), wanted in zip(self._panels.items(), needed, strict=True):
-            shown = wanted and (place.is_shown(size, self.page, at) or _row_of(place) in more)
+        for (place, panel), is_useful in zip(self._panels.items(), with_content, strict=True):
+            shown = is_useful and (place.is_shown(size, self.page, at) or _row_of(place) in more)
             if shown is panel.has_class("-off") or (shown and screen.classes != before):
                 stale.append(panel)
             panel.set_class(not shown, "-off", update=False)
@@ -393,7 +396,7 @@ class PanelHost:
         rows = height - 1 - self._screen.card_rows - _TOP[size] - (1 if height < LOW else 2) - (1 if flat else 2)
         return Size(width if flat else width - _LISTING, rows)
 
-    def _own(self, size: str, at: Following, page: int) -> set[str]:
+    def _rows_of_page(self, size: str, at: Following, page: int) -> set[str]:
         """Return the rows of the blackboard that a page is there for."""
         return {_row_of(place) for place in self._panels if place.name and place.is_shown(size, page, at)}
 
@@ -401,15 +404,15 @@ class PanelHost:
         """Return the rows of the blackboard for which the first page has room besides its own."""
         if size in ("", "-tiny"):
             return frozenset()
-        room, own, more = self._room(size), self._own(size, at, 1), set[str]()
-        used = sum(self._wanted(name, room.width, size, at, 1) for name in _LEAST if name in own)
+        room, page_rows, more = self._room(size), self._rows_of_page(size, at, 1), set[str]()
+        used = sum(self._height_of(name, room.width, size, at, 1) for name in _LEAST if name in page_rows)
         for name in _LEAST:
-            wanted = self._wanted(name, room.width, size, at, 1)
-            if name not in own and 0 < wanted <= room.height - used:
+            height = self._height_of(name, room.width, size, at, 1)
+            if name not in page_rows and 0 < height <= room.height - used:
                 more.add(name)
-                used += wanted
-        if "middle" not in own | more and room.height - used > _SHORTEST["middle"]:  # of use with fewer rows than it wants
-            more |= {"middle"} if self._wanted("middle", room.width, size, at, 1) else set()
+                used += height
+        if "middle" not in page_rows | more and room.height - used > _SHORTEST["middle"]:  # of use with fewer rows than it wants
+            more |= {"middle"} if self._height_of("middle", room.width, size, at, 1) else set()
         return frozenset(more)
 
     def _shares(self, size: str, at: Following, more: frozenset[str]) -> dict[str, int]:
@@ -417,24 +420,24 @@ class PanelHost:
         screen, which shows one at a time."""
         if size == "-tiny":
             return {}
-        room, shown = self._room(size), self._own(size, at, self.page) | more
+        room, shown = self._room(size), self._rows_of_page(size, at, self.page) | more
         rows = [name for name in _LEAST if name in shown and self._in_row(name)]
-        wanted = {name: self._wanted(name, room.width, size, at, self.page) for name in rows}
-        for gates in self._in_row("gates") if "gates" in wanted else ():
-            digits = "line" not in wanted  # a page without the line shows the digits of the gates
+        desired = {name: self._height_of(name, room.width, size, at, self.page) for name in rows}
+        for gates in self._in_row("gates") if "gates" in desired else ():
+            digits = "line" not in desired  # a page without the line shows the digits of the gates
             if isinstance(gates, Gates) and not self._in_row(
                 "middle"
             ):  # a model without losses gives their room to gates and weights
-                others = sum(_LEAST[name] if name == "bottom" else rows for name, rows in wanted.items() if name != "gates")
+                others = sum(_LEAST[name] if name == "bottom" else rows for name, rows in desired.items() if name != "gates")
                 left = room.height - others
-                wanted["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=digits, height=left)
+                desired["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=digits, height=left)
             elif isinstance(gates, Gates) and digits:
-                wanted["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=True)
-        told = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
+                desired["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=True)
+        highlighted = {_row_of(place) for place in self._panels if self._screen.tells_of(place.panel)} & set(rows)
         first: tuple[str, ...] = ("line", "gates", "bottom")  # the curve takes what it gets
         if at is not Following.VALUES or self.page > 1:
             first = ("line", "middle") if at is Following.PREDICTION and self.page == 1 else ("bottom",)
-        heights = shared(room.height, wanted, first, told)
+        heights = shared(room.height, desired, first, highlighted)
         for below in self._in_row("samples"):
             if not size and isinstance(below, Samples):
                 fewest, most = (room.height + _TOP[size] - 2 - rows for rows in fewest_and_most(self._screen.snapshot.program))
@@ -442,14 +445,14 @@ class PanelHost:
                 heights["samples"] = below.within(self._screen.snapshot, _LISTING, spare)
         return heights
 
-    def _wanted(self, name: str, width: int, size: str, at: Following, page: int) -> int:
+    def _height_of(self, name: str, width: int, size: str, at: Following, page: int) -> int:
         """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is."""
         snapshot = self._screen.snapshot
         places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot)]
-        here = [place for place in places if place.is_shown(size, page, at)] or places
-        alone = name in ("line", "gates") or (name == "bottom" and len(here) == 1)
+        on_page = [place for place in places if place.is_shown(size, page, at)] or places
+        alone = name in ("line", "gates") or (name == "bottom" and len(on_page) == 1)
         across = width if alone else _WEIGHTS if name == "bottom" and size in ("", "-middle") else width // 2
-        return max((self._panels[place].wanted_height(snapshot, across) for place in here), default=0)
+        return max((self._panels[place].wanted_height(snapshot, across) for place in on_page), default=0)
 
     def _set_heights(self, *, update: bool) -> None:
         """Give the rows of the blackboard their heights. That of a panel that can be zoomed is `auto`, which the zoom replaces."""
@@ -471,8 +474,8 @@ class PanelHost:
 
     def _has_panels(self, frame: str) -> bool:
         """Return True if a panel in a frame is on screen."""
-        own = any(place.frame == frame and not panel.has_class("-off") for place, panel in self._panels.items())
-        return own or any(map(self._has_panels, FRAMES.get(frame, ())))
+        has_panel = any(place.frame == frame and not panel.has_class("-off") for place, panel in self._panels.items())
+        return has_panel or any(map(self._has_panels, FRAMES.get(frame, ())))
 
     def _remark_on(self, panel: object) -> None:
         """Set the remark in the border of a panel that shows no differences while others do."""
@@ -496,7 +499,7 @@ class PanelHost:
         """Set the size classes that Textual sets after a resize, such that rows are shared, and panels styled, only once."""
         screen = self._screen
         sides = screen.HORIZONTAL_BREAKPOINTS or (), screen.VERTICAL_BREAKPOINTS or ()
-        chosen = {max(each for each in side if each[0] <= cells)[1] for side, cells in zip(sides, screen.app.size, strict=True)}
+        chosen = {max(limit for limit in side if limit[0] <= cells)[1] for side, cells in zip(sides, screen.app.size, strict=True)}
         screen.remove_class(*({name for side in sides for _, name in side} - chosen), update=False)
         screen.add_class(*chosen)
         self.resized()
@@ -595,7 +598,7 @@ class OverlayHost:
 
     def __init__(self, screen: SessionScreen, panels: PanelHost) -> None:
         self._screen, self._panels = screen, panels
-        self._wanted: SnapshotPanel | None = None  # the overlay that covers the blackboard, or that is about to
+        self._chosen: SnapshotPanel | None = None  # the overlay that covers the blackboard, or that is about to
         self._mounted: SnapshotPanel | None = None  # the overlay that was mounted last
         self._then: Callable[[], object] | None = None  # called once the wanted overlay is mounted
         self._mounting = False  # True while a worker mounts overlays
@@ -604,13 +607,13 @@ class OverlayHost:
     @property
     def overlay(self) -> SnapshotPanel | None:
         """The overlay that covers the blackboard, None if there is none."""
-        is_mounted = self._wanted is not None and self._wanted is self._mounted and self._wanted.is_attached
-        return self._wanted if is_mounted else None
+        is_mounted = self._chosen is not None and self._chosen is self._mounted and self._chosen.is_attached
+        return self._chosen if is_mounted else None
 
     @property
     def expecting(self) -> bool:
         """True while an overlay is being mounted, which the next key may be meant for."""
-        return self._wanted is not None and self._wanted is not self._mounted
+        return self._chosen is not None and self._chosen is not self._mounted
 
     @property
     def _on_board(self) -> list[SnapshotPanel]:
@@ -620,7 +623,7 @@ class OverlayHost:
 
     def toggle(self, kind: type[SnapshotPanel]) -> None:
         """Cover the blackboard with a panel of this class, or close it if it covers the blackboard or is about to."""
-        if isinstance(self._wanted, kind):
+        if isinstance(self._chosen, kind):
             self.lift()
         else:
             self.cover(kind())
@@ -635,10 +638,10 @@ class OverlayHost:
             overlay.read_at = self._screen.session.anchor()
         if self._screen.maximized is not None:  # the blackboard is not on screen
             self._screen.minimize()
-        if self._wanted is None:
+        if self._chosen is None:
             self._came_from = self._screen.in_use
         overlay.add_class(COVERING)
-        self._wanted, self._then = overlay, then
+        self._chosen, self._then = overlay, then
         if not self._mounting:
             self._mounting = True
             work: Callable[[], Awaitable[None]] = self._mount_wanted  # not a coroutine, which warns if never awaited
@@ -651,10 +654,10 @@ class OverlayHost:
         """
         try:
             while self.expecting:
-                await self._mount(self._wanted)
+                await self._mount(self._chosen)
         except Exception:
             if self.expecting:
-                self._wanted = None  # otherwise the keys would wait for it for ever
+                self._chosen = None  # otherwise the keys would wait for it for ever
             raise
         finally:
             self._mounting = False
@@ -665,9 +668,9 @@ class OverlayHost:
         assert overlay is not None
         for earlier in self._on_board:
             await earlier.remove()
-        if overlay is self._wanted:
+        if overlay is self._chosen:
             await board.mount(overlay)
-        if overlay is not self._wanted:  # closed or replaced meanwhile: then it must not get the focus
+        if overlay is not self._chosen:  # closed or replaced meanwhile: then it must not get the focus
             return
         self._mounted = overlay
         board.add_class("-covered", update=False)
@@ -682,7 +685,7 @@ class OverlayHost:
 
     def lift(self) -> None:
         """Close the overlay, and return the focus to where it was."""
-        self._wanted = self._mounted = self._then = None
+        self._chosen = self._mounted = self._then = None
         for overlay in self._on_board:
             overlay.remove()
         if (board := self._panels.board) is not None:
@@ -701,7 +704,7 @@ class OverlayHost:
 
     def lift_what_is_gone(self) -> str:
         """Close an overlay whose moment is no longer in the timeline. Return a message, empty if none was closed."""
-        overlay = self._wanted
+        overlay = self._chosen
         if overlay is None or overlay.read_at is None or self._screen.session.holds(overlay.read_at):
             return ""
         self.lift()

@@ -54,10 +54,10 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
 def page(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.tui.layout import page_words
 
-    panels = screen.panels
-    panels.turn_to(panels.page + 1)
+    pages = screen.panels
+    pages.turn_to(pages.page + 1)
     one = "all panels are on this page"
-    screen.say(page_words(panels.on_pages, panels.page) if panels.pages > 1 else one)
+    screen.say(page_words(pages.on_pages, pages.page) if pages.pages > 1 else one)
 
 
 def theme(screen: MainScreen, rest: Arguments) -> None:
@@ -79,17 +79,17 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
 
     focused = screen.overlay if screen.focused is None else screen.focused
     keys, program = partial(with_keys, screen), screen.session.program
-    here = list(rows_here(screen.snapshot, focused, under_cursor(screen), keys))
+    of_focus = list(rows_here(screen.snapshot, focused, under_cursor(screen), keys))
     if focused is None:
         words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
-        here.append(("more", with_keys(screen, words)))
+        of_focus.append(("more", with_keys(screen, words)))
 
-    async def execute(found: Verb[Any] | None) -> None:
-        if found is not None:
-            await screen.run_action(found.action)
+    async def execute(verb: Verb[Any] | None) -> None:
+        if verb is not None:
+            await screen.run_action(verb.action)
 
     explained = partial(every_row, program, keys)
-    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, here, explained, str(rest)), execute)
+    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, of_focus, explained, str(rest)), execute)
 
 
 def _explain_words(screen: MainScreen, words: str) -> bool:
@@ -102,16 +102,16 @@ def _explain_words(screen: MainScreen, words: str) -> bool:
     from tui_gru.tui.help import WORDS, explain_named, explanation_of
 
     program, keys = screen.session.program, partial(with_keys, screen)
-    found, sections = explain_named(program, words, keys), manual.search(words)
-    if not found and not (sections and manual.is_about(sections[0], words)):
-        found = explanation_of(program, words, keys)
-    if found:
-        screen.say(found)
+    explanation, sections = explain_named(program, words, keys), manual.search(words)
+    if not explanation and not (sections and manual.is_about(sections[0], words)):
+        explanation = explanation_of(program, words, keys)
+    if explanation:
+        screen.say(explanation)
     elif not sections:
         cure = manual.suggestion(words, (*program.names, *WORDS, *TERMS))
         cure = cure or keys("type the name of a value, a sign or a panel; <help> explains what has the focus")
         raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
-    return bool(found)
+    return bool(explanation)
 
 
 def legend(screen: MainScreen, rest: Arguments) -> None:
@@ -275,10 +275,10 @@ def _result_of_line(screen: MainScreen) -> Ref | None:
     """Return the result of the line just executed, in the selected row; None if it has none."""
     from tui_gru.tui.draw import Ref
 
-    line, row = screen.snapshot.line, screen.view.row or 0
+    line, selected = screen.snapshot.line, screen.view.row or 0
     if line is None or line.formula is None:
         return None
-    return Ref(line.target, tuple(row if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted))
+    return Ref(line.target, tuple(selected if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted))
 
 
 def _paths_of(snapshot: Snapshot, target: str) -> str:
@@ -286,8 +286,8 @@ def _paths_of(snapshot: Snapshot, target: str) -> str:
     program, t = snapshot.program, snapshot.timestep
     if not snapshot.flowing:
         return ""
-    names = ((each, analysis.influence.flow_names(program, each)) for each in program.model.page.states)
-    state = next((each for each, flow in names if flow.handed_on == target), None)
+    names = ((candidate, analysis.influence.flow_names(program, candidate)) for candidate in program.model.page.states)
+    state = next((candidate for candidate, flow in names if flow.handed_on == target), None)
     flow = None if state is None or t is None else snapshot.flow(state=state)[t]
     shares = None if flow is None else flow.shares
     if state is None or shares is None or len(shares) < 2:
@@ -365,8 +365,8 @@ async def suppose(screen: MainScreen) -> None:
         return
     value = snapshot.value(ref.name, ref.t)
     if value is None:
-        why = snapshot.moment.why_missing(ref.name)
-        screen.say(why or f"{ref.name} has not been computed yet; step to the line that computes it", warning=True)
+        reason = snapshot.moment.why_missing(ref.name)
+        screen.say(reason or f"{ref.name} has not been computed yet; step to the line that computes it", warning=True)
         return
     t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
     number = value[ref.index] if ref.index else value

@@ -86,19 +86,19 @@ def _sections_of(page: str) -> Iterator[Section]:
 
 def search(words: str) -> list[Section]:
     """Return the sections that contain all of these words, those with the words in their titles first."""
-    return list(_found(words))
+    return list(_matching(words))
 
 
 @lru_cache(maxsize=64)  # the help asks several times for each letter that is typed
-def _found(words: str) -> tuple[Section, ...]:
+def _matching(words: str) -> tuple[Section, ...]:
     sought = _sought(words)
-    found = [section for section in sections() if all(word in _letters(section) for word in sought)]
-    return tuple(sorted(found, key=lambda section: _rank(section, sought), reverse=True)) if sought else ()
+    matches = [section for section in sections() if all(word in _letters(section) for word in sought)]
+    return tuple(sorted(matches, key=lambda section: _rank(section, sought), reverse=True)) if sought else ()
 
 
 def _sought(words: str) -> list[str]:
-    every = words.lower().split()
-    return [word for word in every if word not in LITTLE] or every
+    typed = words.lower().split()
+    return [word for word in typed if word not in LITTLE] or typed
 
 
 @cache
@@ -133,12 +133,12 @@ def suggestion(words: str, names: Iterable[str]) -> str:
     """Return what to search for in the place of words that no section has: `did you mean breakpoint?`, or the empty text."""
     from difflib import get_close_matches
 
-    every = "\n".join(map(_letters, sections()))
-    unknown = [word for word in _sought(words) if word not in every]
+    text = "\n".join(map(_letters, sections()))
+    unknown = [word for word in _sought(words) if word not in text]
     if not unknown:
         return "no section of the manual has all of these words; leave one out"
-    known = dict.fromkeys([*names, *re.findall(r"[^\W\d_]{3,}", every)])
-    close = get_close_matches(unknown[0], known, n=3, cutoff=0.7)
+    vocabulary = dict.fromkeys([*names, *re.findall(r"[^\W\d_]{3,}", text)])
+    close = get_close_matches(unknown[0], vocabulary, n=3, cutoff=0.7)
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -163,7 +163,7 @@ def _blocks(p: Palette, lines: Sequence[str], width: int) -> Iterator[Box]:
             case "item":
                 items = re.split(r"(?:^|\n)- ", "\n".join(block))[1:]
                 written = (_paragraph(p, words, max(width - 2, 1)) for words in items)
-                yield vstack(*(in_columns(text_box(p, "–", p.dim), each, gap=1) for each in written))
+                yield vstack(*(in_columns(text_box(p, "–", p.dim), paragraph, gap=1) for paragraph in written))
             case "words":
                 yield _paragraph(p, " ".join(block), width)
 
@@ -254,7 +254,7 @@ def _table(p: Palette, rows: Sequence[Sequence[str]], width: int) -> Box:
         return max((_paragraph(p, line[column], 10**6).width for line in lines), default=0)
 
     left = [natural(column) for column in range(count - 1)]
-    room = width - sum(each + 2 for each in left)
+    room = width - sum(column_width + 2 for column_width in left)
     if room < min(LEAST, natural(count - 1)):
         named = [_paragraph(p, " · ".join(filter(None, head)), width, p.dim)] if any(head) else []
         return vstack(*named, *(_stacked(p, row, width) for row in body))

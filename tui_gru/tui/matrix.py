@@ -88,8 +88,8 @@ def heat_row(
     Entries with a magnitude below `least` are hidden.
     """
     table = _segments(palette, kind)
-    numbers = [_BLANK] * count if values is None else _codes(values, kind, scale, least).tolist()
-    row = [table[number] for number in numbers]
+    codes = [_BLANK] * count if values is None else _codes(values, kind, scale, least).tolist()
+    row = [table[number] for number in codes]
     if quiet:
         row = [Segment(segment.text, _quiet(palette, segment.style)) for segment in row]
     if cursor is not None and 0 <= cursor < len(row):
@@ -343,14 +343,14 @@ class MatrixView(Panel):
         if form == "numbers":
             return super()._built()
         (count, columns), (width, height) = self.shape, self.content_size
-        wanted = Size(0, 0)
+        virtual_size = Size(0, 0)
         if form == "map":
             room = width - (self.styles.scrollbar_size_vertical if count + self._head > height else 0)
             wide = self._gutter + CELL * columns
             # Half an entry is never shown, so the last one may need one more cell of scrolling.
-            wanted = Size(wide + CELL - 1 if wide > room else wide, count + self._head)
-        if wanted != self.virtual_size:  # not during drawing, since it causes a layout
-            self.call_next(self._set_virtual_size, wanted)
+            virtual_size = Size(wide + CELL - 1 if wide > room else wide, count + self._head)
+        if virtual_size != self.virtual_size:  # not during drawing, since it causes a layout
+            self.call_next(self._set_virtual_size, virtual_size)
         if form == "strips":
             return Box([tuple(strip) for strip in self._summary_rows(width, height)], width)
         if form == "cells":
@@ -395,8 +395,8 @@ class MatrixView(Panel):
                 inks[at] = palette.cursor
             drawn.append((below if drawn else lead, *merged_segments([sign * size for sign in signs], inks)))
         room = width - NAME - len(columns) * size - 2
-        if (what := self.summary) is not None and room + 2 >= _SHARES:
-            words = list(_words(what, self.kind, self._where, short=room < _SPELLED))
+        if (summary := self.summary) is not None and room + 2 >= _SHARES:
+            words = list(_words(summary, self.kind, self._where, short=room < _SPELLED))
             both = "  ".join((words[0].ljust(len("0 % near ±1") if room >= _SPELLED else 0), *words[1:2]))
             for y, word in enumerate(words[: len(drawn)] if len(drawn) > 1 or cell_len(both) > room else [both]):
                 drawn[y] = (
@@ -474,10 +474,10 @@ class MatrixView(Panel):
     @property
     def _least(self) -> float:
         """The magnitude below which the summary counts an entry as near zero."""
-        what = self.summary
-        if what is None or not what.finite:
+        summary = self.summary
+        if summary is None or not summary.finite:
             return 0.0
-        ends = (self.limits.low, self.limits.high) if self.limits is not None else (what.smallest, what.largest)
+        ends = (self.limits.low, self.limits.high) if self.limits is not None else (summary.smallest, summary.largest)
         return analysis.summaries.NEAR_ZERO * max(map(abs, ends))
 
     def _where(self, index: tuple[int, ...]) -> str:
@@ -665,9 +665,9 @@ def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
     """Draw the histogram of a summary, `width` cells wide. A bin that is not empty has at least the lowest column."""
     counts = [int(part.sum()) for part in np.array_split(summary.counts, max(min(width, len(summary.counts)), 1))]
     signs, tallest = palette.glyphs.column, max(counts, default=0) or 1
-    levels = [min(-(-n * (len(signs) - 1) // tallest), len(signs) - 1) for n in counts]
-    each, more = divmod(max(width, 0), len(levels))
-    return Segment("".join(signs[level] * (each + (i < more)) for i, level in enumerate(levels)), palette.gate)
+    heights = [min(-(-n * (len(signs) - 1) // tallest), len(signs) - 1) for n in counts]
+    cells, more = divmod(max(width, 0), len(heights))
+    return Segment("".join(signs[level] * (cells + (i < more)) for i, level in enumerate(heights)), palette.gate)
 
 
 def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, where: Where, width: int) -> Strip:
@@ -690,18 +690,18 @@ def strips(palette: Palette, summary: Summary | None, kind: NumberScale, where: 
     """Draw the summary of a matrix for a panel without room for its rows: the histogram, and the shares below it."""
     if summary is None:
         return [Strip([Segment(palette.glyphs.blank * width, palette.blank)], width)] * min(height, 1)
-    found = [Strip([histogram(palette, summary, width)], width)]
+    strip_rows = [Strip([histogram(palette, summary, width)], width)]
     bad = summary.entries - summary.finite
     line = ""
     for word in _words(summary, kind, where, short=True):
         word = word if cell_len(word) <= width else word.partition(" at ")[0]  # rather without its place than cut
         longer = f"{line}  {word}" if line else word
         if line and cell_len(longer) > width:
-            found.append(_line(palette, line, width, bad=bad > 0 and len(found) == 1))
+            strip_rows.append(_line(palette, line, width, bad=bad > 0 and len(strip_rows) == 1))
             longer = word
         line = longer
-    found.append(_line(palette, line, width, bad=bad > 0 and len(found) == 1))
-    return found[:height]
+    strip_rows.append(_line(palette, line, width, bad=bad > 0 and len(strip_rows) == 1))
+    return strip_rows[:height]
 
 
 def _line(palette: Palette, words: str, width: int, *, bad: bool) -> Strip:
@@ -754,9 +754,9 @@ def column_strip(
     if marked is not None and 0 <= marked < len(names):
         _put(row, gutter + CELL * marked, names[marked], palette.strong, palette)
     in_order = all(name.isdecimal() and int(name) == first + i + 1 for i, name in enumerate(names))
-    apart = -(-(max(map(cell_len, names), default=1) + 1) // CELL)  # columns from one name to the next
+    spacing = -(-(max(map(cell_len, names), default=1) + 1) // CELL)  # columns from one name to the next
     for i, name in enumerate(names):
-        if int(name) % _EVERY == 0 or int(name) == 1 if in_order else i % apart == 0:
+        if int(name) % _EVERY == 0 or int(name) == 1 if in_order else i % spacing == 0:
             _put(row, gutter + CELL * i, name, palette.dim, palette)
     return row.strip()
 

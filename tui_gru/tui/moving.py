@@ -53,7 +53,7 @@ def _level(reader: Reader, default: Level) -> Level:
 # Places
 
 
-def go_to(screen: MainScreen, place: str | int, along: bool = False) -> None:
+def go_to(screen: MainScreen, place: str | int, continues: bool = False) -> None:
     """Go to a place in time and show which it is. `along` is True if this continues the previous jump."""
 
     def say(_: object) -> None:
@@ -61,7 +61,7 @@ def go_to(screen: MainScreen, place: str | int, along: bool = False) -> None:
             screen.answer(place_in_words(screen.snapshot))
 
     batches = screen.session.batches_to(place) if isinstance(place, int) else None
-    screen.do(partial(screen.session.seek, place, along=along), batches=batches, then=say)
+    screen.do(partial(screen.session.seek, place, along=continues), batches=batches, then=say)
 
 
 def go(screen: MainScreen, rest: Arguments) -> None:
@@ -96,23 +96,23 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
 
     def run(progress: Any) -> None:
         try:
-            held = verb(rest, progress=progress)
+            is_met = verb(rest, progress=progress)
         except TypedError as error:
             raise error.moved(rest.begins) from None
-        if not held:
-            screen.note_if_not_stopped(_not_held(screen, rest, "on the way", forwards))
+        if not is_met:
+            screen.note_if_not_stopped(_not_met(screen, rest, "on the way", forwards))
 
-    screen.do(run, batches=None, then=lambda _: _say_held(screen, rest))
+    screen.do(run, batches=None, then=lambda _: _say_met(screen, rest))
 
 
-def _say_held(screen: MainScreen, condition: str) -> None:
+def _say_met(screen: MainScreen, condition: str) -> None:
     """Show where a condition holds, unless a notice says why the run ended elsewhere."""
     if screen.notice is None:
         shown = in_screen_spelling(condition, screen.session.program.spellings)
         screen.answer(f"{shown} holds {place_in_words(screen.snapshot)}")
 
 
-def _not_held(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:
+def _not_met(screen: MainScreen, condition: str, where: str, forwards: bool) -> str:
     """Say that a condition did not hold `where`, or before; and that learning is off, if a run forwards has no end."""
     return f"{str(condition)!r} did not hold {where + without_learning(screen) if forwards else 'before'}"
 
@@ -128,8 +128,8 @@ def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
     run_on(
         screen,
         partial(screen.session.next_match, direction > 0),
-        lambda: _not_held(screen, screen.session.state.last_condition, "further on", direction > 0),
-        then=lambda _: _say_held(screen, screen.session.state.last_condition),
+        lambda: _not_met(screen, screen.session.state.last_condition, "further on", direction > 0),
+        then=lambda _: _say_met(screen, screen.session.state.last_condition),
     )
 
 
@@ -174,13 +174,13 @@ def _matrix(screen: MainScreen, again: Callable[[], None] | None = None) -> Matr
     if again is not None and not isinstance(focused, MatrixView) and screen.panels.show_page_of(panels.weights.WeightsPanel):
         screen.call_after_refresh(again)
         return None
-    found = focused if isinstance(focused, MatrixView) else screen.query_one(panels.weights.WeightsPanel).matrix
-    if found is None or not found.region:
+    view = focused if isinstance(focused, MatrixView) else screen.query_one(panels.weights.WeightsPanel).matrix
+    if view is None or not view.region:
         screen.say(with_keys(screen, "no matrix is in focus; <panel.next> goes from panel to panel"))
         return None
-    if found is not focused:
-        screen.set_focus(found)
-    return found
+    if view is not focused:
+        screen.set_focus(view)
+    return view
 
 
 def largest(screen: MainScreen, rest: Arguments) -> None:
@@ -189,8 +189,8 @@ def largest(screen: MainScreen, rest: Arguments) -> None:
     if matrix is not None:
         rank = matrix.go_to_largest()
         which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
-        found = f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}"
-        screen.say(found if rank is not None else "it is not computed yet")
+        words = f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}"
+        screen.say(words if rank is not None else "it is not computed yet")
 
 
 def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
@@ -198,9 +198,9 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
 
     def find() -> None:
         panel = screen.query_one(panels.weights.WeightsPanel)
-        said = panel.go_to_largest(sheet)
+        words = panel.go_to_largest(sheet)
         screen.say(
-            " · ".join(filter(None, (said, "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest))))
+            " · ".join(filter(None, (words, "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest))))
         )
 
     if screen.panels.show_page_of(panels.weights.WeightsPanel):
@@ -217,26 +217,26 @@ def _most_of(screen: MainScreen, name: str, index: tuple[int, ...]) -> str:
     if not snapshot.config.source.can(Ability.TEXT) or snapshot.gradient(name) is None:
         return ""
     try:
-        whole = screen.session.derive(ValueRef(f"d{name}", index, None, snapshot.position.tick))
-        steps = {int(found[1]): term for term in whole.terms if (found := re.fullmatch(r"t (\d+)", term.label))}
-        t, step = max(steps.items(), key=lambda item: _towards(whole, item[1]), default=(0, None))
-        parts = () if step is None else step.terms
-        rows = {int(found[1]): term for term in parts if (found := re.search(r"at row (\d+)$", term.label))}
+        total = screen.session.derive(ValueRef(f"d{name}", index, None, snapshot.position.tick))
+        steps = {int(label_match[1]): term for term in total.terms if (label_match := re.fullmatch(r"t (\d+)", term.label))}
+        t, term_of_step = max(steps.items(), key=lambda item: _towards(total, item[1]), default=(0, None))
+        parts = () if term_of_step is None else term_of_step.terms
+        rows = {int(label_match[1]): term for term in parts if (label_match := re.search(r"at row (\d+)$", term.label))}
     except TuiGruError:  # a batch that cannot be read, or that was changed
         return ""
     if not steps:
         return ""
-    row = max(rows, key=lambda row: _towards(whole, rows[row]), default=1)
-    read, wanted = (snapshot.value(kind, t - 1) for kind in ("char", "target"))
-    if read is None or wanted is None or len(read) < row:
+    row = max(rows, key=lambda row: _towards(total, rows[row]), default=1)
+    read, target = (snapshot.value(kind, t - 1) for kind in ("char", "target"))
+    if read is None or target is None or len(read) < row:
         return ""
-    one, other = (in_line(each[row - 1]) for each in (read, wanted))
+    one, other = (in_line(letters[row - 1]) for letters in (read, target))
     return f"most of its gradient from t {t}, row {row}, which reads “{one}” and wants “{other}”"
 
 
-def _towards(whole: Node, part: Node) -> float:
+def _towards(total: Node, part: Node) -> float:
     """Return how much a part of a sum moves it in the direction that the sum has."""
-    return float(part.value) * (1 if float(whole.value) > 0 else -1)
+    return float(part.value) * (1 if float(total.value) > 0 else -1)
 
 
 def saturated(screen: MainScreen, rest: Arguments) -> None:

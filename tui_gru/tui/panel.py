@@ -158,8 +158,8 @@ class Panel(ScrollView, can_focus=True):
         """Return the size to draw for: that of the panel; zoomed, at least that of the whole content, which then scrolls."""
         if not self.zoomed:
             return Size(width, height)
-        wanted = content()
-        return Size(max(width, wanted.width), max(height, wanted.height))
+        whole_size = content()
+        return Size(max(width, whole_size.width), max(height, whole_size.height))
 
     def build(self, width: int, height: int) -> Box:
         """Return the content for a panel of this inner size, in cells. It may be larger (scrolled) or smaller (padded)."""
@@ -364,19 +364,19 @@ class Panel(ScrollView, can_focus=True):
         """Return a row of the content in its frame."""
         assert self._around is not None
         (left, right, background), inks = self._around, self._inks
-        inside = [Segment(text, inks.get(style) or self._filtered(style), each) for text, style, each in self.render_line(y)]
+        inside = [Segment(text, inks.get(style) or self._filtered(style), control) for text, style, control in self.render_line(y)]
         strip = Strip([*left, *inside, *right], self.outer_size.width)
-        for each in self.get_line_filters():
-            if isinstance(each, TextFilter):
-                strip = strip.apply_filter(each, background)
+        for line_filter in self.get_line_filters():
+            if isinstance(line_filter, TextFilter):
+                strip = strip.apply_filter(line_filter, background)
         return strip
 
     def _filtered(self, style: Style | None) -> Style | None:
         """Return what the filters make of a style, each of which a panel has in many cells."""
         assert self._around is not None
         drawn = [Segment(" ", style)]
-        for each in self.get_line_filters():
-            drawn = each.apply(drawn, self._around[2])
+        for line_filter in self.get_line_filters():
+            drawn = line_filter.apply(drawn, self._around[2])
         self._inks[style] = drawn[0].style
         return drawn[0].style
 
@@ -391,7 +391,8 @@ class Panel(ScrollView, can_focus=True):
             return Strip(cells).crop_extend(x, x + width, None).apply_style(ground)
         # the same in one step, since each strip has a number of caches
         drawn = [
-            Segment(text, grounded.get(style) or grounded.setdefault(style, ground + style), each) for text, style, each in cells
+            Segment(text, grounded.get(style) or grounded.setdefault(style, ground + style), control)
+            for text, style, control in cells
         ]
         return Strip([*drawn, Segment(" " * spare, ground)] if spare else drawn, width)
 
@@ -433,12 +434,12 @@ class Panel(ScrollView, can_focus=True):
         wide = box.width > room.width - (across if tall else 0)
         # Content that fits has virtual size 0, whatever its own size: a new virtual size causes a layout of the whole screen,
         # so it is set only if scrolling changes, and not during drawing.
-        wanted = Size(box.width if wide else 0, box.height if tall else 0)
+        virtual_size = Size(box.width if wide else 0, box.height if tall else 0)
         now = self.virtual_size
         scrolls = self._scrolls or now.width > room.width or now.height > room.height
-        self._scrolls = wanted != Size(0, 0)
-        if wanted != now and (scrolls or self._scrolls):
-            self.call_next(self._set_virtual_size, wanted)
+        self._scrolls = virtual_size != Size(0, 0)
+        if virtual_size != now and (scrolls or self._scrolls):
+            self.call_next(self._set_virtual_size, virtual_size)
         return box
 
     def watch_show_vertical_scrollbar(self) -> None:
@@ -674,13 +675,13 @@ class CellPanel(SnapshotPanel):
         return self._spots
 
     def _find_spots(self) -> Iterator[Spot]:
-        seen = Counter[Ref]()
+        counts = Counter[Ref]()
         for y, row in enumerate(self._box.rows):
             x = 0
             for segment in row:
                 if isinstance(segment, Cell):
-                    yield Spot(segment.ref, x, y, segment.cell_length, seen[segment.ref])
-                    seen[segment.ref] += 1
+                    yield Spot(segment.ref, x, y, segment.cell_length, counts[segment.ref])
+                    counts[segment.ref] += 1
                 x += segment.cell_length
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
@@ -746,13 +747,13 @@ class CellPanel(SnapshotPanel):
 
     def action_point(self, across: int, down: int) -> None:
         """Move the cursor so many times to the nearest cell in a direction, as long as there is one."""
-        here, times = self.spot, max(abs(across), abs(down))
-        while here is not None and times:
-            ahead = [spot for spot in self.spots if _is_ahead(here, spot, across, down)]
-            here, times = min(ahead, key=partial(_distance, here, across=across), default=None), times - 1
-            if here is not None:
-                self.put_cursor(here)
-                self.scroll_to_region(Region(here.x, here.y, here.width, 1), animate=False, immediate=True, force=True)
+        current, times = self.spot, max(abs(across), abs(down))
+        while current is not None and times:
+            ahead = [spot for spot in self.spots if _is_ahead(current, spot, across, down)]
+            current, times = min(ahead, key=partial(_distance, current, across=across), default=None), times - 1
+            if current is not None:
+                self.put_cursor(current)
+                self.scroll_to_region(Region(current.x, current.y, current.width, 1), animate=False, immediate=True, force=True)
 
     def choose(self) -> None:
         """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
@@ -767,16 +768,16 @@ class CellPanel(SnapshotPanel):
         return hit is not None
 
 
-def _is_ahead(here: Spot, spot: Spot, across: int, down: int) -> bool:
+def _is_ahead(current: Spot, spot: Spot, across: int, down: int) -> bool:
     if across:
-        return spot.y == here.y and (spot.x - here.x) * across > 0
-    return (spot.y - here.y) * down > 0
+        return spot.y == current.y and (spot.x - current.x) * across > 0
+    return (spot.y - current.y) * down > 0
 
 
-def _distance(here: Spot, spot: Spot, *, across: int) -> int:
+def _distance(current: Spot, spot: Spot, *, across: int) -> int:
     """Return the distance: within a row in cells, between rows such that a row counts as four cells."""
-    aside = abs((2 * spot.x + spot.width) - (2 * here.x + here.width)) // 2
-    return aside if across else aside + 4 * abs(spot.y - here.y)
+    aside = abs((2 * spot.x + spot.width) - (2 * current.x + current.width)) // 2
+    return aside if across else aside + 4 * abs(spot.y - current.y)
 
 
 # ------------------------------------------------------------------------------
@@ -847,7 +848,7 @@ class ListOverlay(SnapshotPanel):
         palette = self.palette
         self._lines = self.lines(max(width - len(self.MARK), 1))
         self.cursor = min(self.cursor, max(self.entries - 1, 0))
-        marked = next((i for i, each in enumerate(self._lines) if each.entry == self.cursor), None)
+        marked = next((i for i, line in enumerate(self._lines) if line.entry == self.cursor), None)
         sign = transliterate(self.MARK.rstrip(), palette.glyphs)
         mark, blank = (Segment(sign, palette.cursor), Segment(" " * (len(self.MARK) - len(sign)))), (Segment(" " * len(self.MARK)),)
         return from_rows((*(mark if i == marked else blank), *row) for i, (row, _) in enumerate(self._lines))

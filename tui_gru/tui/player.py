@@ -97,27 +97,29 @@ class Walk:
 
         Raises `TuiGruError` for an unknown level, or if the file would be too large.
         """
-        level, here = check_level(by), session.position.tick
+        level, current = check_level(by), session.position.tick
         index = session.state.timeline.step_index(level)
-        steps = index.count(here)
-        jumped = [range(index.count(begins) + 1, index.count(ends)) for begins, ends in jumps if begins < ends <= here]
-        marks = {mark.tick for mark in session.marks if mark.branch == session.branch and mark.tick <= here}
-        apart = {
-            tick for tick in (*marks, here) if index.tick(index.count(tick)) != tick or any(index.count(tick) in j for j in jumped)
+        steps = index.count(current)
+        jumped = [range(index.count(begins) + 1, index.count(ends)) for begins, ends in jumps if begins < ends <= current]
+        marks = {mark.tick for mark in session.marks if mark.branch == session.branch and mark.tick <= current}
+        extra = {
+            tick
+            for tick in (*marks, current)
+            if index.tick(index.count(tick)) != tick or any(index.count(tick) in j for j in jumped)
         }
-        total = 1 + steps - sum(map(len, jumped)) + len(apart)
-        wanted = total if last is None else min(integer("last", last, least=1, option="last"), total)
+        total = 1 + steps - sum(map(len, jumped)) + len(extra)
+        count = total if last is None else min(integer("last", last, least=1, option="last"), total)
         most = min(MOST_MOMENTS, MOST_CELLS // (size[0] * size[1]))
-        if wanted > most:
+        if count > most:
             raise TuiGruError(
-                f"the walk has {wanted:,} moments by {by}, and a file holds {most:,} of this size; step by a larger level"
+                f"the walk has {count:,} moments by {by}, and a file holds {most:,} of this size; step by a larger level"
                 f"{_by_a_larger_level(session, level)}, or keep the newest, {most:,}",
                 option="last",
             )
-        newest = islice((n for n in range(steps, -1, -1) if not any(n in jump for jump in jumped)), wanted)
-        ticks = sorted({*apart, *map(index.tick, newest)})[-wanted:]
-        every = 1 + steps + sum(index.tick(index.count(tick)) != tick for tick in apart)
-        return cls(session, level, tuple(ticks), every - len(ticks))
+        newest = islice((n for n in range(steps, -1, -1) if not any(n in jump for jump in jumped)), count)
+        ticks = sorted({*extra, *map(index.tick, newest)})[-count:]
+        all_moments = 1 + steps + sum(index.tick(index.count(tick)) != tick for tick in extra)
+        return cls(session, level, tuple(ticks), all_moments - len(ticks))
 
     @property
     def chapters(self) -> list[tuple[int, str, str]]:
@@ -150,15 +152,17 @@ def room_for_terms(moments: int) -> int:
 def as_of(state: State, tick: int) -> State:
     """Return a state at an earlier moment of its branch, as it was when the run had just come there."""
     branches = state.branches
-    here = Branch(branches.timeline, tick)
+    moment = Branch(branches.timeline, tick)
     samples = tuple(sample for sample in state.samples if (sample.tick or 0) <= tick)
-    return replace(state, tick=tick, branches=replace(branches, named={**branches.named, branches.current: here}), samples=samples)
+    return replace(
+        state, tick=tick, branches=replace(branches, named={**branches.named, branches.current: moment}), samples=samples
+    )
 
 
 def _by_a_larger_level(session: Session, level: Level) -> str:
     order: list[Level] = ["op", "timestep", "batch", "epoch"]
     larger = order[order.index(level) + 1 :] if level in order else []
-    counts = [f"{each} has {session.state.timeline.step_index(each).count(session.position.tick) + 1:,}" for each in larger]
+    counts = [f"{unit} has {session.state.timeline.step_index(unit).count(session.position.tick) + 1:,}" for unit in larger]
     return f" ({', '.join(counts)})" if counts else ""
 
 
@@ -264,8 +268,8 @@ class ExplainedNumbers:
         number, derivation = node.number, node.derivation
         assert number is not None
         tick = number.tick if derivation.tick is None else derivation.tick
-        given = derivation.kind == "given"
-        return number.name, number.index, derivation.note if given else tick, number.before, node.value if given else None
+        is_given = derivation.kind == "given"
+        return number.name, number.index, derivation.note if is_given else tick, number.before, node.value if is_given else None
 
     def rows(self) -> list[Any]:
         """Return each derivation: name, value, line, the place in words, its moment (None: not in the file), how it is computed,
@@ -289,15 +293,15 @@ class ExplainedNumbers:
         return [safe_text(node.label), root.written, safe_text(derivation.formula), place, moment, safe_text(root.made), terms]
 
     def _term(self, row: DerivationRow, opened: bool) -> list[Any]:
-        node, own, name, written, made = row.node, None, safe_text(row.label), row.written, safe_text(row.made)
+        node, entry, name, written, made = row.node, None, safe_text(row.label), row.written, safe_text(row.made)
         if node is not None and node.number is not None and node.derivation.near:
-            own = self._by_place.get(self._place(node))
-        if own is not None:
-            its, made = self._laid_out[own][0], ""
+            entry = self._by_place.get(self._place(node))
+        if entry is not None:
+            its, made = self._laid_out[entry][0], ""
             name = "" if its.label == row.label else name
             written = "" if its.written == written else written
         share = "" if row.share is None else short_percent(row.share)
-        return [len(row.path), row.sign, name, written, share, made, int(opened), own]
+        return [len(row.path), row.sign, name, written, share, made, int(opened), entry]
 
 
 def _parts(node: Node, path: TermPath = ()) -> Iterator[TermPath]:
@@ -317,7 +321,7 @@ def _parts(node: Node, path: TermPath = ()) -> Iterator[TermPath]:
 SAID = 16  # numbers of a line that are said; of more, how many they are, and the largest
 
 
-def said(snapshot: Snapshot) -> str:
+def line_in_words(snapshot: Snapshot) -> str:
     """Return the line just executed and the numbers that it has computed, in words."""
     line = snapshot.line
     if line is None:
@@ -332,7 +336,9 @@ def said(snapshot: Snapshot) -> str:
         return f"{line.text}: {'×'.join(map(str, array.shape))} numbers, the largest {short(float(array[peak]))} at {where}"
     rows = np.atleast_2d(array) if array.ndim else array.reshape(1, 1)
     written = [" ".join(short(float(x)) for x in row) for row in rows]
-    return f"{line.text}: {'; '.join(written if len(written) == 1 else (f'row {i + 1}: {each}' for i, each in enumerate(written)))}"
+    return (
+        f"{line.text}: {'; '.join(written if len(written) == 1 else (f'row {i + 1}: {words}' for i, words in enumerate(written)))}"
+    )
 
 
 # ------------------------------------------------------------------------------
@@ -352,7 +358,7 @@ class DrawnMoments:
 
     async def draw(self, app: TuiGruApp, pilot: PromptPilot[None], drawn: Drawn) -> None:
         """Draw all moments on the screen of an app, in each theme in turn."""
-        screen, own = app.screen, app.theme
+        screen, own_theme = app.screen, app.theme
         assert isinstance(screen, MainScreen)
         session = screen.session
         screen.say("")
@@ -373,7 +379,7 @@ class DrawnMoments:
                         self._look(screen)
                     drawn(number * total + i + 1, total * len(self.themes))
         finally:
-            screen.session, app.theme = session, own
+            screen.session, app.theme = session, own_theme
 
     def _look(self, screen: MainScreen) -> None:
         """Note the numbers of this moment and what is said of it."""
@@ -388,23 +394,25 @@ class DrawnMoments:
                 named = snapshot.program.names.get(ref.name)
                 t = at.t if ref.t is None and named is not None and named.timed else ref.t
                 number = ValueRef(ref.name, ref.index, t, at.tick - ref.before)
-                known = self.derivations.number_of(number)
-                if known is not None:
-                    rows[y].append((x, spot.width, known))
+                entry = self.derivations.number_of(number)
+                if entry is not None:
+                    rows[y].append((x, spot.width, entry))
         self._spots.append([tuple(sorted(row)) for row in rows])
         place = in_words(at.epoch, at.batch, None if snapshot.timestep is None else at.t, at.phase, step=at.step, between=" · ")
-        self._words.append((place if at.tick else "start", safe_text(said(snapshot))))
+        self._words.append((place if at.tick else "start", safe_text(line_in_words(snapshot))))
 
     def data(self) -> dict[str, Any]:
         """Return what the page reads. A row lists the number of a style and the text in it, and where that has not as many cells as
         characters, the negative number of its cells."""
         styles, rows, spot_rows = RowStyles(self._grounds), Numbering[tuple[Any, ...]](), Numbering[tuple[Any, ...]]()
-        known: dict[tuple[Parts, Parts], int] = {}
+        row_numbers: dict[tuple[Parts, Parts], int] = {}
         for pair in chain.from_iterable(map(zip, self._frames[0], self._frames[-1])):
-            if pair not in known:
-                known[pair] = rows[styles.row(*pair)]
+            if pair not in row_numbers:
+                row_numbers[pair] = rows[styles.row(*pair)]
         spots = [[spot_rows[row] for row in moment] for moment in self._spots]
-        frames = [[known[pair] for pair in zip(*both, strict=True)] for both in zip(self._frames[0], self._frames[-1], strict=True)]
+        frames = [
+            [row_numbers[pair] for pair in zip(*both, strict=True)] for both in zip(self._frames[0], self._frames[-1], strict=True)
+        ]
         return {
             "version": 1,
             "size": self.size,
@@ -449,7 +457,7 @@ class RowStyles:
     def _of(self, dark: Style, light: Style) -> tuple[Any, ...]:
         if (dark, light) not in self._numbered:
             four = (*style_colours(dark, self._grounds[0]), *style_colours(light, self._grounds[-1]))
-            self._numbered[dark, light] = (*(self.colours[each] for each in four), decoration(dark))
+            self._numbered[dark, light] = (*(self.colours[colour] for colour in four), decoration(dark))
         return self._numbered[dark, light]
 
     def _flat(self, part: tuple[tuple[Any, ...], str]) -> tuple[Any, ...]:
@@ -474,11 +482,11 @@ def _in_view(screen: MainScreen, panel: CellPanel) -> Iterator[tuple[Spot, int, 
 
 def _differences(frames: list[list[int]]) -> list[list[int]]:
     """Return each frame as the rows that differ from the frame before: row, entry, row, entry, …"""
-    found, before = [], [-1] * len(frames[0])
+    changes, before = [], [-1] * len(frames[0])
     for frame in frames:
-        found.append([*chain.from_iterable((i, now) for i, now in enumerate(frame) if now != before[i])])
+        changes.append([*chain.from_iterable((i, now) for i, now in enumerate(frame) if now != before[i])])
         before = frame
-    return found
+    return changes
 
 
 # ------------------------------------------------------------------------------
@@ -599,7 +607,7 @@ def write(player: Player, path: FilePath, *, force: bool = False) -> int:
     try:
         save_bytes(Path(os.path.expanduser(path)), content, overwrite=force)
     except FileExistsError:
-        raise _taken(path) from None
+        raise _not_free(path) from None
     except OSError as error:
         words = f"{safe_text(os.fspath(path))} cannot be written: {error.strerror}; write it elsewhere"
         raise TuiGruError(words, option="o") from None
@@ -614,12 +622,12 @@ def check_free(path: FilePath) -> None:
         raise TuiGruError(f"expected the path of a file, not {shown(path)}", option="o")
     place = os.path.expanduser(os.fspath(path))
     if "\0" not in place and os.path.lexists(place):
-        raise _taken(path)
+        raise _not_free(path)
     if not os.path.isdir(os.path.dirname(place) or "."):
         raise TuiGruError(f"there is no folder {safe_text(os.path.dirname(place))}; create it first", option="o")
 
 
-def _taken(path: FilePath) -> TuiGruError:
+def _not_free(path: FilePath) -> TuiGruError:
     words = f"{safe_text(os.fspath(path))} exists and is left as it is; name another file, or add --force (in Python, force=True)"
     return TuiGruError(words, option="o")
 

@@ -129,9 +129,9 @@ class Envelope:
             inner = np.append(inner[0], window[left_out]), np.append(inner[1], window[len(window) - 1 - left_out])
         return ValueSpan(low, high, float(np.nanmin(inner[0])), float(np.nanmax(inner[1])))
 
-    def furthest(self, first: int, after: int, way: int) -> int:
-        """Return the index of the highest (`way` 1) or lowest (−1) finite value in [first, after); `first` if there is none."""
-        values = way * np.asarray(self.values[first:after], np.float64)
+    def furthest(self, first: int, after: int, sign: int) -> int:
+        """Return the index of the highest (`sign` 1) or lowest (−1) finite value in [first, after); `first` if there is none."""
+        values = sign * np.asarray(self.values[first:after], np.float64)
         return first + int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
     def means(self, edges: AnyArray, of: Callable[[AnyArray], AnyArray]) -> AnyArray:
@@ -149,8 +149,8 @@ class Envelope:
             chosen = _spread(int(edges[-1] - edges[0]), step)
             part = of(self._between(edges)[chosen])
             at = np.searchsorted(chosen, edges - edges[0])
-        known = np.isfinite(part)
-        sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, part, 0.0), known))
+        finite = np.isfinite(part)
+        sums, counts = (np.concatenate([[0.0], np.cumsum(array)]) for array in (np.where(finite, part, 0.0), finite))
         with np.errstate(invalid="ignore"):
             means: AnyArray = (sums[at[1:]] - sums[at[:-1]]) / (counts[at[1:]] - counts[at[:-1]])
         return means
@@ -267,9 +267,9 @@ class LossSeries:
         """
         shown = len(self.envelope)
         shared = min(len(losses), shown)
-        known = self.envelope.values
+        earlier = self.envelope.values
         parts = slice(max(near - _NEAR, 0), min(near + _NEAR, shared)), slice(max(shared - 1, 0), shared)
-        same = all(np.array_equal(losses[part], known[part], equal_nan=True) for part in parts)
+        same = all(np.array_equal(losses[part], earlier[part], equal_nan=True) for part in parts)
         if not same or branch != self._branch:
             self.envelope, self._branch = Envelope(losses), branch
             return True
@@ -326,8 +326,8 @@ class Axis(NamedTuple):
 
     def ticks(self, count: int) -> list[tuple[float, str]]:
         """Return at most `count` round values on the axis with their labels."""
-        if self.log and (found := self._log_ticks(count)):
-            return [(value, label(value, value)) for value in found]
+        if self.log and (powers := self._log_ticks(count)):
+            return [(value, label(value, value)) for value in powers]
         marks = ticks(self.low, self.high, count)
         step = marks[1] - marks[0] if len(marks) > 1 else self.high - self.low
         return [(mark, label(mark, step)) for mark in marks]
@@ -335,8 +335,8 @@ class Axis(NamedTuple):
     def _log_ticks(self, count: int) -> list[float]:
         """Return powers of ten, with 2 and 5 times those if there is room; an empty list if fewer than two fit."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        for digits, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
-            marks = [digit * 10.0**power for power in range(first, last + 1) if power % every == 0 for digit in digits]
+        for digits, stride in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
+            marks = [digit * 10.0**power for power in range(first, last + 1) if power % stride == 0 for digit in digits]
             marks = [mark for mark in marks if self.low <= mark <= self.high]
             if len(marks) <= count:
                 return marks if len(marks) > 1 else []
@@ -352,8 +352,8 @@ def evened(axis: Axis, rows: int, per_row: int) -> tuple[Axis, list[tuple[float,
     spare, last = (axis.high - axis.low) * _SPARE / (1 + 2 * _SPARE), rows * per_row - 1
     low, high = axis.low + spare, axis.high - spare
     best: tuple[float, float, int, int, int, float] | None = None
-    for apart in range(1 if rows < 4 else 2, min(rows - 1, 5) + 1) if 0 < high - low < math.inf else ():
-        between = apart * per_row  # dots from one tick to the next
+    for spacing in range(1 if rows < 4 else 2, min(rows - 1, 5) + 1) if 0 < high - low < math.inf else ():
+        between = spacing * per_row  # dots from one tick to the next
         least = (high - low) / last * between  # with this step, the range is as long as that of the axis
         power = 10.0 ** math.floor(math.log10(least))
         for step in (m * power for m in (1, 2, 5, 10, 20) if m * power >= least * (1 - 1e-9)):
@@ -408,20 +408,20 @@ def _log(low: float, high: float) -> Axis:
     return Axis(low / factor, high * factor, log=True)
 
 
-def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """Return at most `count` round numbers from low to high, in steps of 1, 2 or 5 times a power of ten; integers if `whole`."""
+def ticks(low: float, high: float, count: int, *, integers: bool = False) -> list[float]:
+    """Return at most `count` round numbers from low to high, in steps of 1, 2 or 5, times a power of ten; or `integers`."""
     span = high - low
     if count < 1 or not (math.isfinite(span) and span > 0):
         return [low] if count >= 1 and math.isfinite(low) else []
     power = 10.0 ** math.floor(math.log10(span / count))
     for step in (m * power for m in (1, 2, 5, 10, 20, 50, 100)):
-        if whole and step < 1:
+        if integers and step < 1:
             continue
-        slack = 0 if whole else 1e-9
+        slack = 0 if integers else 1e-9
         first, last = math.ceil(low / step - slack), math.floor(high / step + slack)
         if last - first + 1 <= count:
             marks = [index * step for index in range(first, last + 1)]
-            return marks if whole else [min(max(mark, low), high) for mark in marks]  # rounding must not leave the range
+            return marks if integers else [min(max(mark, low), high) for mark in marks]  # rounding must not leave the range
     return []
 
 
@@ -460,16 +460,16 @@ class Dots:
         self._beyond: dict[tuple[int, int], float] = {}  # furthest value off the axis by column and side (±1)
         self.standing_out: dict[int, int] = {}
 
-    def draw(self, low: AnyArray, high: AnyArray, ink: Style, every: int) -> None:
+    def draw(self, low: AnyArray, high: AnyArray, ink: Style, stride: int) -> None:
         """Draw vertical runs of dots from low to high, both (n,) and parts of the axis, joined to their neighbours.
 
-        Only every `every`-th column of dots is drawn.
+        Only every `stride`-th column of dots is drawn.
         """
-        self._write(self._runs(low, high, every), ink)
+        self._write(self._runs(low, high, stride), ink)
 
-    def draw_thin(self, parts: AnyArray, ink: Style, every: int = 1, *, instead: bool = True) -> None:
+    def draw_thin(self, parts: AnyArray, ink: Style, stride: int = 1, *, instead: bool = True) -> None:
         """Draw a line of single dots through parts of the axis (n), over faint dots, or with `instead` in their place."""
-        self._write(self._runs(parts, parts, every, overlap=-1), ink, instead=instead)
+        self._write(self._runs(parts, parts, stride, overlap=-1), ink, instead=instead)
 
     def draw_points(self, parts: AnyArray, columns: AnyArray, ink: Style | None) -> None:
         """Draw each of the points (n,), parts of the axis, on its own, in columns of dots (n,), ascending.
@@ -479,16 +479,16 @@ class Dots:
         finite = np.isfinite(parts)
         y = np.rint((1 - np.clip(parts[finite], 0, 1)) * (self._down - 1)).astype(np.intp)
         x = np.clip(np.rint(columns[finite]), 0, self.across - 1).astype(np.intp)
-        apart = len(columns) < 2 or (columns[-1] - columns[0]) / (len(columns) - 1) >= _APART
+        sparse = len(columns) < 2 or (columns[-1] - columns[0]) / (len(columns) - 1) >= _APART
         dots = np.zeros_like(self._dots)
-        if apart and self.per_column > 1:
+        if sparse and self.per_column > 1:
             y = np.minimum(y, self._down - 2)
             dots[y + 1, x] = dots[y, x ^ 1] = dots[y + 1, x ^ 1] = True
         dots[y, x] = True
-        self._write(dots, ink or (self._palette.plain if apart else self._palette.dim), faint=ink is None)
+        self._write(dots, ink or (self._palette.plain if sparse else self._palette.dim), faint=ink is None)
 
     def draw_long(
-        self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, every: int, *, faint: bool
+        self, low: AnyArray, high: AnyArray, middle: AnyArray, out: AnyArray, ink: Style, stride: int, *, faint: bool
     ) -> None:
         """Draw the smooth line `middle`; with `faint`, also faint runs from low to high, outliers (`out` = ±1) in full colour."""
         for dot in np.flatnonzero(out).tolist():
@@ -498,21 +498,21 @@ class Dots:
             self._write(runs, self._palette.faint, faint=True)
             runs[:, out == 0] = False
             self._write(runs, ink, instead=True)
-        self.draw_thin(middle, ink, every)
+        self.draw_thin(middle, ink, stride)
 
     def beyond(self, lowest: AnyArray, highest: AnyArray, low: AnyArray, high: AnyArray) -> None:
         """Register the values that are off the axis. All arrays are (n,); `low` and `high` are parts of the axis."""
-        for way, values, outside in ((1, highest, high > 1), (-1, lowest, low < 0)):
+        for side, values, outside in ((1, highest, high > 1), (-1, lowest, low < 0)):
             for dot in np.flatnonzero(outside).tolist():
-                key = dot // self.per_column, way
-                self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: way * value)
-                self.standing_out[key[0]] = way
+                key = dot // self.per_column, side
+                self._beyond[key] = max(self._beyond.get(key, values[dot]), values[dot], key=lambda value: side * value)
+                self.standing_out[key[0]] = side
 
     def row_of(self, part: float) -> int:
         """Return the row of cells, from the top, in which a part of the axis is drawn."""
         return int(np.rint((1 - np.clip(part, 0, 1)) * (self._down - 1))) // self._per_row
 
-    def _runs(self, low: AnyArray, high: AnyArray, every: int, overlap: int = 1) -> AnyArray:
+    def _runs(self, low: AnyArray, high: AnyArray, stride: int, overlap: int = 1) -> AnyArray:
         """Return the dots of vertical runs, each extended to its neighbour on the left, over so many of its dots."""
         down = self._down - 1
         upper, lower = ((1 - np.clip(part, 0, 1)) * down for part in (high, low))
@@ -523,7 +523,7 @@ class Dots:
         rows = np.arange(self._down)[:, None]
         with np.errstate(invalid="ignore"):
             dots: AnyArray = (rows >= np.rint(upper)) & (rows <= np.rint(lower))
-        dots[:, np.arange(self.across) % every != 0] = False
+        dots[:, np.arange(self.across) % stride != 0] = False
         return dots
 
     def _write(self, dots: AnyArray, ink: Style, *, faint: bool = False, instead: bool = False) -> None:
@@ -545,16 +545,16 @@ class Dots:
         else:
             signs = np.where(self._dots, np.where(self.faint, ".", "*"), " ").tolist()
         inks = [*self._inks, None]  # the last for cells without dots, whose ink is −1
-        return [CellRow.of(row, [inks[i] for i in each]) for row, each in zip(signs, self.ink.tolist(), strict=True)]
+        return [CellRow.of(row, [inks[i] for i in indices]) for row, indices in zip(signs, self.ink.tolist(), strict=True)]
 
     def put_arrows(self, rows: Sequence[CellRow]) -> None:
         """Write arrows at the edges for the values off the axis, and the value beside the furthest."""
-        for way, row, arrow in ((1, rows[0], "↑"), (-1, rows[-1], "↓")):
-            values = {column: value for (column, side), value in self._beyond.items() if side == way}
+        for edge, row, arrow in ((1, rows[0], "↑"), (-1, rows[-1], "↓")):
+            values = {column: value for (column, side), value in self._beyond.items() if side == edge}
             for column in values:
                 row.put(column, transliterate(arrow, self._palette.glyphs), self._palette.warning)
             if values:
-                furthest = max(values, key=lambda column: way * values[column])
+                furthest = max(values, key=lambda column: edge * values[column])
                 words = label(values[furthest], 0.01 if abs(values[furthest]) < 100 else 1)
                 start = furthest + 1 if furthest + 1 + len(words) <= self._columns else furthest - len(words)
                 if start >= 0:
@@ -570,8 +570,8 @@ def _put_level(row: CellRow, palette: Palette, name: str) -> range:
     named = range(0)
     forms = [words for words in dict.fromkeys((f" {name} ", f" {name.rpartition(', ')[2]} ")) if len(words) < row.width // 2]
     if forms:
-        ends = ((at + len(each), each) for each in forms for at in range(row.width - len(each) + 1) if row.free(at, len(each)))
-        end, words = max(ends, key=lambda found: (found[0], len(found[1])), default=(len(forms[-1]), forms[-1]))
+        ends = ((at + len(text), text) for text in forms for at in range(row.width - len(text) + 1) if row.free(at, len(text)))
+        end, words = max(ends, key=lambda candidate: (candidate[0], len(candidate[1])), default=(len(forms[-1]), forms[-1]))
         start = end - len(words)
         named = range(start, end)
         row.put(start, words, palette.dim)
@@ -603,24 +603,24 @@ def mean_parts(line: Envelope, axis: Axis, edges: AnyArray) -> AnyArray:
 def smooth(means: AnyArray) -> AnyArray:
     """Return the moving average, ignoring missing columns: (n,) -> (n,), NaN if there are none in the window."""
     reach = min(max(round(len(means) * _SMOOTHED / 2), 1), (len(means) - 1) // 2)
-    known = np.isfinite(means)
+    finite = np.isfinite(means)
     window = np.ones(2 * reach + 1)
-    sums, counts = (np.convolve(each, window, "same") for each in (np.where(known, means, 0.0), known.astype(float)))
+    sums, counts = (np.convolve(array, window, "same") for array in (np.where(finite, means, 0.0), finite.astype(float)))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(known, sums / counts, np.nan)
+        return np.where(finite, sums / counts, np.nan)
 
 
-def epoch_means(line: Envelope, axis: Axis, edges: AnyArray, every: int | None) -> AnyArray | None:
-    """Return the mean over its epoch of `every` points for each column between edges (n+1,), as parts of the axis (n,).
+def epoch_means(line: Envelope, axis: Axis, edges: AnyArray, per_epoch: int | None) -> AnyArray | None:
+    """Return the mean over its epoch of `per_epoch` points for each column between edges (n+1,), as parts of the axis (n,).
 
     A column after the last whole epoch has none, NaN. Return None where the moving average says as much, in columns that are wider
     than an epoch, and where epochs are too long and too few to say how the series goes.
     """
-    epochs = 0 if every is None else len(line) // every
-    if every is None or every < max(2, edges[1] - edges[0]) or epochs < (1 if every < POINTS else _EPOCHS):
+    epochs = 0 if per_epoch is None else len(line) // per_epoch
+    if per_epoch is None or per_epoch < max(2, edges[1] - edges[0]) or epochs < (1 if per_epoch < POINTS else _EPOCHS):
         return None
-    means = axis.parts(line.means(np.arange(epochs + 1) * every, lambda values: values))
-    epoch = np.floor(((edges[:-1] + edges[1:] + 1) / 2) / every).astype(np.intp)
+    means = axis.parts(line.means(np.arange(epochs + 1) * per_epoch, lambda values: values))
+    epoch = np.floor(((edges[:-1] + edges[1:] + 1) / 2) / per_epoch).astype(np.intp)
     return np.where(epoch < epochs, means[np.clip(epoch, 0, epochs - 1)], np.nan)
 
 
@@ -630,22 +630,22 @@ def standing_out(low: AnyArray, high: AnyArray, means: AnyArray) -> AnyArray:
     `low`, `high` and `means` (n,) are the extremes and the mean of each column as parts of an axis. Each column is compared with
     the levels on both sides, so that a step from one level to another is no outlier.
     """
-    known = np.isfinite(means)
-    if not known.any():
+    finite = np.isfinite(means)
+    if not finite.any():
         return np.zeros(len(means), int)
-    filled = np.interp(np.arange(len(means)), np.flatnonzero(known), means[known])
+    filled = np.interp(np.arange(len(means)), np.flatnonzero(finite), means[finite])
     levels = np.sort(sliding_window_view(np.pad(filled, _BESIDE, "edge"), 2 * _BESIDE + 1), axis=1)[:, _BESIDE]  # the medians
     around = sliding_window_view(np.pad(levels, 1, "edge"), 3)
     up, down = high - around.max(axis=1), around.min(axis=1) - low
-    far = max(_FAR * _median(np.maximum(high - levels, levels - low)[known]), _FAR_AT_LEAST)
+    far = max(_FAR * _median(np.maximum(high - levels, levels - low)[finite]), _FAR_AT_LEAST)
     with np.errstate(invalid="ignore"):
         return np.where(up > far, 1, np.where(down > far, -1, 0))
 
 
 def _median(values: AnyArray) -> float:
     """Return the median without NaN, as `np.nanmedian`, which takes 20 ms to load a module that is not needed."""
-    known = np.sort(values[~np.isnan(values)])
-    return float((known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2) if len(known) else np.nan
+    ordered = np.sort(values[~np.isnan(values)])
+    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2) if len(ordered) else np.nan
 
 
 # ------------------------------------------------------------------------------
@@ -696,17 +696,17 @@ def plot(
     height: int,
     *,
     scale: Scale = Scale.AUTO,
-    here: float | None = None,
+    current: float | None = None,
     pointed: float | None = None,
     second: PlotSeries | None = None,
-    every: int | None = None,
+    per_epoch: int | None = None,
     levels: Sequence[tuple[str, float]] = (),
     placeholder: str = "nothing yet",
 ) -> Plot:
     """Plot a series at x = 1, 2, 3 … in width × height cells, including the axes.
 
-    `here` is an x marked on the axis, `pointed` an x at which a line is drawn. `second` is drawn dotted and in another colour
-    behind the first. An epoch has `every` points: the line is then that of the means of epochs, over the points (`epoch_means`),
+    `current` is an x marked on the axis, `pointed` an x at which a line is drawn. `second` is drawn dotted and in another colour
+    behind the first. An epoch has `per_epoch` points: the line then shows the means of epochs, over the points (`epoch_means`),
     and a faint rule follows each epoch, unless that is too dense. `levels` are names and values: those in the range of the axis
     are drawn as dashed lines behind the series. Crosses on the axis mark values that are not finite. Few points have no line.
 
@@ -733,7 +733,7 @@ def plot(
 
     dots = Dots(palette, rows, columns)
     per_dot = (last - 1) / max(dots.across - 1, 1)
-    broken = _draw(dots, palette, lines, axis, per_dot, every)
+    broken = _draw(dots, palette, lines, axis, per_dot, per_epoch)
     cells, glyphs, dim = dots.rows(), palette.glyphs, palette.dim
 
     def row_of(y: float) -> int:
@@ -743,8 +743,8 @@ def plot(
     for name, y in levels:
         if axis.low <= y <= axis.high and row_of(y) not in named:
             named[row_of(y)] = _put_level(cells[row_of(y)], palette, name)
-    if every is not None and every / per_dot >= _RULES * dots.per_column:
-        for x in range(every, math.ceil(last), every):
+    if per_epoch is not None and per_epoch / per_dot >= _RULES * dots.per_column:
+        for x in range(per_epoch, math.ceil(last), per_epoch):
             column = math.floor((x - 0.5) / per_dot) // dots.per_column
             for row in cells if x > 1 else ():
                 if row.free(column, 1):
@@ -763,11 +763,11 @@ def plot(
     ]
     curve = [(Segment(name, dim), Segment(tick, dim), *row.strip()) for (name, tick), row in zip(upright, cells, strict=True)]
     crosses = np.flatnonzero(np.add.reduceat(broken, np.arange(0, len(broken), dots.per_column)))
-    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, here, crosses, every, low=low)])
+    box = from_rows([*curve, *_x_axis(palette, margin, columns, last, current, crosses, per_epoch, low=low)])
     return Plot(box, margin, columns, last, dots.standing_out)
 
 
-def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float, every: int | None) -> AnyArray:
+def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, per_dot: float, per_epoch: int | None) -> AnyArray:
     """Draw the series, the first over the second. Return which columns of dots have a value that is not finite.
 
     Of two series with means of epochs, only these are drawn.
@@ -777,7 +777,7 @@ def _draw(dots: Dots, palette: Palette, lines: Sequence[Envelope], axis: Axis, p
     for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
         drawn = line.columns(edges)
         low, high = (axis.parts(values) for values in drawn[:2])
-        means, alone = epoch_means(line, axis, edges, every), len(lines) == 1
+        means, alone = epoch_means(line, axis, edges, per_epoch), len(lines) == 1
         if per_dot >= (1 if means is None and len(line) >= POINTS else LONG):
             parts = mean_parts(line, axis, edges)
             out = standing_out(low, high, parts) if per_dot >= LONG else np.zeros(len(parts), int)
@@ -812,7 +812,15 @@ def _column(x: float, last: float, columns: int) -> int:
 
 
 def _x_axis(
-    palette: Palette, margin: int, columns: int, last: float, here: float | None, crosses: AnyArray, every: int | None, *, low: bool
+    palette: Palette,
+    margin: int,
+    columns: int,
+    last: float,
+    current: float | None,
+    crosses: AnyArray,
+    per_epoch: int | None,
+    *,
+    low: bool,
 ) -> list[SegmentRow]:
     """Draw the axis with its ticks, and their labels below it, if it is `low` on it: epochs if there are at least two, otherwise
     points."""
@@ -820,12 +828,12 @@ def _x_axis(
     widest = max(cell_len(label(last, 1)) + 2, 4)
     line, names = CellRow(columns), CellRow(columns)
     line.fill(0, [glyphs.axis_horizontal] * columns, dim)
-    most, epochs = max(columns // (2 * widest), 2), 0 if every is None else math.ceil(last / every)
-    if every is None or every < 2 or epochs < 3:
-        marks = [(mark, label(mark, 1)) for mark in ticks(1, last, most, whole=True)]
+    most, epochs = max(columns // (2 * widest), 2), 0 if per_epoch is None else math.ceil(last / per_epoch)
+    if per_epoch is None or per_epoch < 2 or epochs < 3:
+        marks = [(mark, label(mark, 1)) for mark in ticks(1, last, most, integers=True)]
     else:
-        marks = [((epoch - 1) * every + 1, f"e{label(epoch, 1)}") for epoch in ticks(1, epochs, most, whole=True)]
-    marker = _column(here, last, columns) if here is not None and 1 <= here <= last else None
+        marks = [((epoch - 1) * per_epoch + 1, f"e{label(epoch, 1)}") for epoch in ticks(1, epochs, most, integers=True)]
+    marker = _column(current, last, columns) if current is not None and 1 <= current <= last else None
     for mark, name in marks:
         column = _column(mark, last, columns)
         start = min(max(column - len(name) // 2, 0), columns - len(name))
@@ -887,7 +895,9 @@ def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
     epochs, batches = -(-scale.span // epoch), -(-scale.span // batch)
     if steps := program.config.source.steps:
         shown = (
-            range(batches) if batches <= most else at_steps(steps[:batches], ticks(steps[0], steps[batches - 1], most, whole=True))
+            range(batches)
+            if batches <= most
+            else at_steps(steps[:batches], ticks(steps[0], steps[batches - 1], most, integers=True))
         )
         for number in shown:
             yield number * batch, program.config.source.step(number)
@@ -901,7 +911,7 @@ def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
             yield number * batch, f"b{b + 1}" if b else f"e{e + 1}"
         yield from _timesteps(scale, program, batches)
     elif epochs > 2:
-        for n in ticks(1, epochs, most, whole=True):
+        for n in ticks(1, epochs, most, integers=True):
             yield round(n - 1) * epoch, f"e{round(n)}"
         if epochs <= most:
             yield from ((n * batch, "") for n in range(batches) if n % program.num_batches)
@@ -909,8 +919,8 @@ def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
             yield from ((n * epoch, "") for n in range(epochs))
     else:
         yield from ((n * epoch, f"e{n + 1}") for n in range(1, epochs))
-        whole = min(batches, program.num_batches)
-        for n in ticks(1, whole, max(most // epochs, 1), whole=True):
+        complete = min(batches, program.num_batches)
+        for n in ticks(1, complete, max(most // epochs, 1), integers=True):
             yield from ((e * epoch + round(n - 1) * batch, f"b{round(n)}") for e in range(epochs))
 
 

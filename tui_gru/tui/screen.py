@@ -79,13 +79,15 @@ class ScreenLayout(NamedTuple):
         )
 
     @classmethod
-    def read(cls, kept: Any) -> Self:
+    def read(cls, stored: Any) -> Self:
         """Return a layout that was saved with a session. Invalid parts are replaced by defaults."""
         layout = cls()
-        if not isinstance(kept, dict):
+        if not isinstance(stored, dict):
             return layout
-        pairs = [(name, kept[name], usual) for name, usual in layout._asdict().items() if name in kept]
-        return cls(**{name: own for name, own, usual in pairs if type(own) is type(usual) or (usual is None and type(own) is int)})
+        pairs = [(name, stored[name], usual) for name, usual in layout._asdict().items() if name in stored]
+        return cls(
+            **{name: value for name, value, usual in pairs if type(value) is type(usual) or (usual is None and type(value) is int)}
+        )
 
     def apply(self, screen: MainScreen) -> None:
         """Apply the layout to the screen, as far as the session allows."""
@@ -100,8 +102,8 @@ class ScreenLayout(NamedTuple):
         row = self.row if self.row in rows else None
         layer = self.layer if self.layer in layers else None
         screen.set_view(replace(screen.view, row=row, layer=layer))
-        panels = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
-        if (zoomed := next(panels, None)) is not None:
+        zoomable = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
+        if (zoomed := next(zoomable, None)) is not None:
             screen.maximize(zoomed)
         elif screen.maximized is not None:
             screen.minimize()
@@ -125,9 +127,9 @@ class KeptWithSession:
     def lay_out(self) -> None:
         """Restore the layout and the commands that are saved in the session."""
         self._laid_out = self._screen.session
-        kept = self._laid_out.kept("layout")
-        if kept is not None:
-            self._layout = ScreenLayout.read(kept)
+        stored = self._laid_out.kept("layout")
+        if stored is not None:
+            self._layout = ScreenLayout.read(stored)
             self._layout.apply(self._screen)
         self.recall_commands()
         offer_marks(self._screen)
@@ -146,8 +148,8 @@ class KeptWithSession:
     def keep_layout_of_mark(self, letter: str) -> None:
         """Keep with a mark how the screen looks: page, zoom, focus."""
         screen, mark = self._screen, self._screen.session.state.marks.get(letter)
-        panels = [panel for panel in screen.query(Panel) if type(panel) is type(screen.in_use)]
-        focus = [type(screen.in_use).__name__, panels.index(screen.in_use)] if screen.in_use in panels else None
+        same_type = [panel for panel in screen.query(Panel) if type(panel) is type(screen.in_use)]
+        focus = [type(screen.in_use).__name__, same_type.index(screen.in_use)] if screen.in_use in same_type else None
         layout = {**ScreenLayout.of(screen)._asdict(), "focus": focus, "place": [mark.branch, mark.tick]}
         self._keep("looks", {**self._layouts, letter: layout})
 
@@ -163,23 +165,25 @@ class KeptWithSession:
             return  # a list in which the mark was chosen
         match layout.get("focus"):
             case [str(kind), int(nth)]:
-                panels = [panel for panel in screen.query(Panel) if type(panel).__name__ == kind]
-                screen.set_focus(panels[nth] if 0 <= nth < len(panels) else None)
+                same_type = [panel for panel in screen.query(Panel) if type(panel).__name__ == kind]
+                screen.set_focus(same_type[nth] if 0 <= nth < len(same_type) else None)
             case _:
                 screen.set_focus(None)
 
     @property
     def _layouts(self) -> dict[str, Any]:
-        kept = self._screen.session.kept("looks", {})
-        return kept if isinstance(kept, dict) else {}
+        stored = self._screen.session.kept("looks", {})
+        return stored if isinstance(stored, dict) else {}
 
     # Commands
 
     @property
     def commands(self) -> list[str]:
         """The commands typed in this session, newest last."""
-        kept = self._screen.session.kept("commands", [])
-        return [each for each in kept if isinstance(each, str) and each.isprintable()] if isinstance(kept, list) else []
+        stored = self._screen.session.kept("commands", [])
+        if not isinstance(stored, list):
+            return []
+        return [command for command in stored if isinstance(command, str) and command.isprintable()]
 
     def keep_command(self, command: str) -> None:
         if command:
@@ -232,12 +236,12 @@ class KeptWithSession:
 
     def decline(self) -> bool:
         """Continue in memory if `question` is asked. Return True if it was."""
-        asked = bool(self.question)
-        if asked:
+        has_question = bool(self.question)
+        if has_question:
             self._screen.forget_notice()
             self._screen.session.recorder.stay_in_memory()
             self._screen.show_now()
-        return asked
+        return has_question
 
 
 # ------------------------------------------------------------------------------
@@ -299,8 +303,8 @@ class Derivations:
             self._screen.session = session
             self._screen.show_now()
 
-    def _turn_to(self, before: Session, found: tuple[Session, Leaf]) -> None:
-        session, leaf = found
+    def _turn_to(self, before: Session, session_and_leaf: tuple[Session, Leaf]) -> None:
+        session, leaf = session_and_leaf
         self._screen.runner.result = leaf
         self._show_session(session)
         panel = self._panel
@@ -474,23 +478,23 @@ class Tour:
         card = self.card
         if card is None or self._at is None:
             return ""
-        said = [card.lines[0]] if self._paused or not card.press else [card.head, card.press]
-        return " · ".join((f"tour {min(self._at + 1, len(self._steps))}/{len(self._steps)}", *said))
+        parts = [card.lines[0]] if self._paused or not card.press else [card.head, card.press]
+        return " · ".join((f"tour {min(self._at + 1, len(self._steps))}/{len(self._steps)}", *parts))
 
     def _filled(self, words: str) -> str:
         """Replace what depends on the run: its losses, and the newest samples."""
         screen = self._screen
         losses, samples = screen.snapshot.losses, screen.snapshot.state.samples[-2:]
-        said = {sample.sampler: safe_text(sample.text) for sample in samples}
-        filled = {"{samples}": f"It says {said.get('fed-back', '')}"}
-        if "tutorial" in said:
+        texts = {sample.sampler: safe_text(sample.text) for sample in samples}
+        filled = {"{samples}": f"It says {texts.get('fed-back', '')}"}
+        if "tutorial" in texts:
             again = (
-                f"The tutorial’s reads “{safe_text(''.join(samples[-1].primer))}” again before every letter: {said['tutorial']}."
+                f"The tutorial’s reads “{safe_text(''.join(samples[-1].primer))}” again before every letter: {texts['tutorial']}."
             )
-            filled["{samples}"] = f"{again}\nThe other reads what it has just said: {said.get('fed-back', '')}."
+            filled["{samples}"] = f"{again}\nThe other reads what it has just said: {texts.get('fed-back', '')}."
         if len(losses):
             filled |= {"{loss}": plain(losses[-1]), "{first}": plain(losses[0])}
-        return with_keys(screen, re.sub(r"\{\w+\}", lambda found: filled.get(found[0], found[0]), words))
+        return with_keys(screen, re.sub(r"\{\w+\}", lambda match: filled.get(match[0], match[0]), words))
 
     def begin(self) -> None:
         self._steps, self._places = tour_steps(self._screen.session), {}
@@ -544,8 +548,8 @@ class Tour:
         self._go(None if leaves else self._at, paused=not leaves)
         return leaves
 
-    def _explain(self, found: Sequence[Finding]) -> None:
-        panel = panels.lists.FindingsList(found, at=EXPLAINED)
+    def _explain(self, findings: Sequence[Finding]) -> None:
+        panel = panels.lists.FindingsList(findings, at=EXPLAINED)
         self._screen.overlays.cover(panel, then=lambda: panel.call_after_refresh(panel.move_to, panel.cursor))
 
     def _return_to(self, at: int) -> None:
@@ -599,11 +603,11 @@ class NewerSteps:
     def _read_newer(self, session: Session, newer: Callable[[], tuple[Imported, str] | None]) -> None:
         begun, problem = time.monotonic(), ""
         try:
-            found = newer()
+            newest = newer()
         except TuiGruError as error:
-            found, problem = None, str(error)
+            newest, problem = None, str(error)
         self._next = begun + max(FOLLOWED, PATIENT * (time.monotonic() - begun))
-        self._read, self._reading = None if found is None else (session, *found), False
+        self._read, self._reading = None if newest is None else (session, *newest), False
         if problem and problem != self._refused:
             self._refused = problem
             self._screen.app.call_from_thread(self._screen.say, problem, warning=True)
@@ -830,16 +834,16 @@ class MainScreen(SessionScreen):
         """
         above = [] if self.focused is None else self.focused.ancestors_with_self
         nodes = [node for node in above if node is not self and isinstance(node, Widget)]  # from the one in focus up
-        own = [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in nodes]
+        bindings = [(binding, enabled) for node, binding, enabled, _ in self.active_bindings.values() if node in nodes]
         hints = [
             Hint(binding.key_display or key_sign(binding.key), binding.description.lower(), enabled)
-            for binding, enabled in own
+            for binding, enabled in bindings
             if binding.show
         ]
-        taken = {key_sign(binding.key) for binding, _ in own}
+        signs = {key_sign(binding.key) for binding, _ in bindings}
         for verb in self.verbs.values():
             sign = sign_of_key(self, verb.id) if verb.label else ""
-            if verb.label and sign not in taken and verb.offered(self):
+            if verb.label and sign not in signs and verb.offered(self):
                 applies = verb.while_running if self.running else verb.applies(self)
                 number = f" {self.panels.page}/{self.panels.pages}" if verb.id == "page" and self.panels.pages > 1 else ""
                 hints.append(Hint(sign, f"{verb.label}{number}", applies, verb.rank))

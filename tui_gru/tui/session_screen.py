@@ -253,11 +253,11 @@ def texts_here(screen: SessionScreen) -> str:
 def offer_marks(screen: SessionScreen) -> None:
     """Add to the notice of a reopened session that its marks have texts, and how to go through them."""
     count = sum(bool(mark.text) for mark in screen.snapshot.state.marks.sorted)
-    here = texts_here(screen)
-    if screen.notice is None or count <= bool(here):
+    card = texts_here(screen)
+    if screen.notice is None or count <= bool(card):
         return
     (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
-    keys = ["<mark.next> goes to the next"] if on and not here else []
+    keys = ["<mark.next> goes to the next"] if on and not card else []
     keys += ["<mark.back> goes to the one before"] if back else []
     screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
     screen.say_notice()
@@ -267,9 +267,9 @@ def _marks_beyond(screen: SessionScreen) -> tuple[bool, bool]:
     """Return whether there are marks before this place, and after it."""
     state = screen.snapshot.state
     names = state.branches.names
-    here = names.index(state.branch), state.tick
+    current = names.index(state.branch), state.tick
     places = [(names.index(mark.branch), mark.tick) for mark in state.marks.sorted if mark.branch in names]
-    return any(place < here for place in places), any(place > here for place in places)
+    return any(place < current for place in places), any(place > current for place in places)
 
 
 # ------------------------------------------------------------------------------
@@ -333,12 +333,12 @@ class Card(Panel, can_focus=False):
         sign = transliterate(text.key, palette.glyphs)
         block = cell_len(sign) + 4 if sign else 0
         room = max(width - block - 3 * bool(block), 1)
-        rows: list[SegmentRow] = [(Segment(each, palette.strong),) for each in self._folded(text.head, room)]
-        rows += [(Segment(each, palette.plain),) for line in text.lines for each in self._folded(line, room) or ("",)]
+        rows: list[SegmentRow] = [(Segment(piece, palette.strong),) for piece in self._folded(text.head, room)]
+        rows += [(Segment(piece, palette.plain),) for line in text.lines for piece in self._folded(line, room) or ("",)]
         press = self._folded(text.press, room)
         if press and press[0].startswith(sign):
             rows.append((Segment(sign, palette.keyword), Segment(press.pop(0).removeprefix(sign), palette.plain)))
-        rows += [(Segment(each, palette.plain),) for each in press]
+        rows += [(Segment(piece, palette.plain),) for piece in press]
         if not block:
             return from_rows(rows)
         ink = palette.keyword + Style(reverse=True, bold=True)
@@ -354,12 +354,12 @@ def marked_here(screen: SessionScreen) -> CardText | None:
     marks = [mark for mark in screen.snapshot.marks_here if mark.text]
     if not marks:
         return None
-    (back, on), every = _marks_beyond(screen), [mark for mark in screen.snapshot.state.marks.sorted if mark.text]
+    (back, on), texts = _marks_beyond(screen), [mark for mark in screen.snapshot.state.marks.sorted if mark.text]
     keys = "  ".join(
-        f"<{verb}> {words}" for verb, words, there in (("mark.next", "next", on), ("mark.back", "back", back)) if there
+        f"<{verb}> {words}" for verb, words, exists in (("mark.next", "next", on), ("mark.back", "back", back)) if exists
     )
     many, letters = len(marks) > 1, [mark.letter for mark in marks]
     lines = [safe_text(line) for mark in marks for line in f"{f'{mark.letter}: ' if many else ''}{mark.text}".split("\n")]
     title = f"mark{'s' if many else ''} {', '.join(letters)}"
-    number = f"{' and '.join(str(every.index(mark) + 1) for mark in marks)} of {len(every)}"
+    number = f"{' and '.join(str(texts.index(mark) + 1) for mark in marks)} of {len(texts)}"
     return CardText(title, tuple(lines), place=place_in_words(screen.snapshot), keys=with_keys(screen, keys), data=number)

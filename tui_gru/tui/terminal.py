@@ -278,9 +278,9 @@ class InputParser:
                 messages.append(TypedText(text[at:end]))
                 at = end
                 continue
-            found = self._of(text[at])
-            messages += found
-            same = len(found) == 1 and isinstance(found[0], events.Key) and found[0].character == text[at]
+            parsed = self._of(text[at])
+            messages += parsed
+            same = len(parsed) == 1 and isinstance(parsed[0], events.Key) and parsed[0].character == text[at]
             self._plain = same and text[at] != "\x1b"  # the key may be the escape before this one, which begins another sequence
             at += 1
         return messages

@@ -135,8 +135,8 @@ def transliterate(text: str, glyphs: Glyphs) -> str:
     """
     if glyphs is not ASCII or text.isascii():
         return text
-    known = symbols()
-    return flattened(_formula().sub(lambda sign: known.get(sign[0]) or _OPERATORS.get(sign[0]) or code_name(sign[0]), text))
+    substitutes = symbols()
+    return flattened(_formula().sub(lambda sign: substitutes.get(sign[0]) or _OPERATORS.get(sign[0]) or code_name(sign[0]), text))
 
 
 @lru_cache(maxsize=1)
@@ -162,8 +162,8 @@ def flattened(text: str) -> str:
 
 def glyphs_for(encoding: str | None) -> Glyphs:
     """Return the glyphs for a terminal with this encoding: ASCII unless it is a Unicode encoding."""
-    known = (encoding or "").lower().replace("-", "").replace("_", "")
-    return UNICODE if known.startswith("utf") else ASCII
+    name = (encoding or "").lower().replace("-", "").replace("_", "")
+    return UNICODE if name.startswith("utf") else ASCII
 
 
 # ------------------------------------------------------------------------------
@@ -534,7 +534,7 @@ def legible(theme: Theme, variables: Mapping[str, str], ink: Color) -> Color:
     grounds = [Color.parse(variables[name]) for name in ("background", "surface")]
     solid, end = grounds[0] + ink, Color.parse("white" if theme.dark else "black")
     mixed = (solid.blend(end, part / 20) for part in range(20))
-    return next((each for each in mixed if all(contrast(each, ground) >= LEGIBLE for ground in grounds)), end)
+    return next((colour for colour in mixed if all(contrast(colour, ground) >= LEGIBLE for ground in grounds)), end)
 
 
 def with_legible_text(theme: Theme, variables: Mapping[str, str]) -> dict[str, str]:
@@ -565,7 +565,11 @@ def _made_legible(palette: Palette, theme: Theme) -> Palette:
             return style
         return style + Style(color=legible(theme, variables, Color.from_rich_color(style.color)).rich_color)
 
-    inks = {each.name: mixed(style) for each in fields(Palette) if isinstance(style := getattr(palette, each.name), Style)}
+    inks = {
+        attribute.name: mixed(style)
+        for attribute in fields(Palette)
+        if isinstance(style := getattr(palette, attribute.name), Style)
+    }
     return replace(palette, **inks, paths=tuple(map(mixed, palette.paths)))  # type: ignore[arg-type]
 
 

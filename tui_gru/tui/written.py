@@ -132,7 +132,7 @@ def window(count: int, limit: int, focus: int | None = None) -> range:
 def named_rows(shown: range, count: int, mark: str, word: str = "row ") -> list[str]:
     """Return the names of the rows of the batch that are `shown` of `count`, with a mark after those beside which rows are left
     out: `row 3⋮`."""
-    cut = [row for row, beside in ((shown.start, shown.start - 1), (shown.stop - 1, shown.stop)) if 0 <= beside < count]
+    cut = [row for row, neighbour in ((shown.start, shown.start - 1), (shown.stop - 1, shown.stop)) if 0 <= neighbour < count]
     return [f"{word}{i + 1}{mark if i in cut else ''}" for i in shown]
 
 
@@ -218,8 +218,8 @@ def bracketed_matrix(
 
 def kind_of(program: Program, name: str) -> NumberScale:
     """Return the kind of a value, which decides its format: one-hot rows, numbers from 0 to 1, or signed numbers."""
-    given = program.model.page.inputs.get(name)
-    if given is not None and given.one_hot:
+    source = program.model.page.inputs.get(name)
+    if source is not None and source.one_hot:
         return "onehot"
     low, high = program.ranges.get(name, (-1, 1))
     return "unit" if low >= 0 and high <= 1 else "signed"
@@ -231,7 +231,7 @@ class Operand:
 
     `rows` and `columns` are the names of the axes: row, unit, character or timestep. `picks` has, for one-hot rows, the index of
     the 1 in each. `setting` is True for a number that was given instead of computed; it is written with the digits that were
-    given. `refs` maps row and column to a reference to that number of the run. `whole` is the shape of the matrix of which
+    given. `refs` maps row and column to a reference to that number of the run. `full_shape` is the shape of the matrix of which
     `values` are one row.
     """
 
@@ -243,12 +243,12 @@ class Operand:
     picks: tuple[int, ...] = ()
     setting: bool = False
     refs: Refs | None = None
-    whole: tuple[int, int] | None = None
+    full_shape: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """The shape of the matrix, also where `values` are only one row of it."""
-        rows, columns = self.whole or self.values.shape
+        rows, columns = self.full_shape or self.values.shape
         return rows, columns
 
     @property
@@ -257,17 +257,23 @@ class Operand:
 
     @property
     def T(self) -> Operand:
-        refs = None if self.refs is None else lambda i, j, given=self.refs: given(j, i)
-        whole = None if self.whole is None else self.whole[::-1]
+        refs = None if self.refs is None else lambda i, j, ref_of=self.refs: ref_of(j, i)
+        full_shape = None if self.full_shape is None else self.full_shape[::-1]
         return replace(
-            self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs, whole=whole
+            self,
+            label=f"{self.label}ᵀ",
+            values=self.values.T,
+            rows=self.columns,
+            columns=self.rows,
+            refs=refs,
+            full_shape=full_shape,
         )
 
     def only_row(self, row: int) -> Operand:
         """Return the operand with only this row."""
-        refs = None if self.refs is None else lambda i, j, given=self.refs: given(i + row, j)
+        refs = None if self.refs is None else lambda i, j, ref_of=self.refs: ref_of(i + row, j)
         picks = self.picks[row : row + 1]
-        return replace(self, values=self.values[row : row + 1], picks=picks, refs=refs, whole=self.shape)
+        return replace(self, values=self.values[row : row + 1], picks=picks, refs=refs, full_shape=self.shape)
 
 
 #: A number in the place of one that is not computed yet.
@@ -310,9 +316,9 @@ class Operands:
         if named is None:  # the number of updates
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
         if named.timed and not named.axes and not program.blocks[self.line.block].direction:  # the values of all timesteps
-            every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
-            every = [_STAND_IN if value is None else value for value in every]
-            return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
+            values = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
+            values = [_STAND_IN if value is None else value for value in values]
+            return Operand(program.writer.name(name), np.array([values]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
         operand = self._operand(name, self.numbers.read(name))
         if name != self.line.target or operand.refs is None:
             return operand
@@ -391,13 +397,13 @@ class Operands:
 
     def _norm(self, part: Expression, body: Expression, row: int | None) -> float:
         """Return the Euclidean norm of a term, which counts once for each entry of the sum along an axis that the term lacks."""
-        axes, every = self.numbers.axes(part), self.numbers.axes(body)
+        axes, all_axes = self.numbers.axes(part), self.numbers.axes(body)
         with np.errstate(all="ignore"):
             values = self.numbers.value(part, (EVERY,) * len(axes))
             if row is not None and "B" in axes:
                 values = np.take(values, [row], axes.index("B"))
             norm = math.sqrt(float(np.square(values, dtype=np.float64).sum()))
-        copies = math.prod(self.numbers.size(axis) for axis in every if axis not in axes and (row is None or axis != "B"))
+        copies = math.prod(self.numbers.size(axis) for axis in all_axes if axis not in axes and (row is None or axis != "B"))
         return norm * math.sqrt(copies)
 
     @property
@@ -434,7 +440,7 @@ class Operands:
         target = self.line.target
         return self._operand(target, self.snapshot.value(target))
 
-    def given(self, row: int) -> int:
+    def input_index(self, row: int) -> int:
         """Return the index of the input character of this batch row; 0 if the input is no character."""
         return self._index(self.snapshot.program.input, row)
 
@@ -495,9 +501,9 @@ def _word(program: Program, term: Expression, letters: bool) -> str:
         case Name(name=name) if name in page.inputs:
             return "letter" if page.inputs[name].one_hot and letters else "input"
         case Name(name=name):
-            for state, it in page.states.items():
+            for state, declared in page.states.items():
                 if name == page.before(state):
-                    return "state after" if it.backwards else "state before"
+                    return "state after" if declared.backwards else "state before"
                 if name == page.received(state):
                     return "from later"
             if name in page.states:
@@ -538,8 +544,8 @@ class ExampleEntry:
         if self.operands.result.is_number:
             return
         values = self.operands.result.values
-        own, columns = self.place[0] * values.shape[1] + self.place[1], values.shape[1]
-        others = [k % values.size for k in range(own + 1, own + values.size) if values.flat[k % values.size] != 0]
+        position, columns = self.place[0] * values.shape[1] + self.place[1], values.shape[1]
+        others = [k % values.size for k in range(position + 1, position + values.size) if values.flat[k % values.size] != 0]
         for k in others[: max(count, 0)]:
             place = divmod(k, columns)
             entry = replace(self, row=place[0] if self.operands.result.rows == "row" else self.row, at=place)
@@ -604,21 +610,21 @@ class ExampleEntry:
         """The row and the column of the entry in the result as it is drawn."""
         if self.at is not None:
             return self.at
-        result, given, target = self.operands.result, self.operands.given(self.row), self.operands.target(self.row)
-        place = {"row": self.row, "character": given}.get(result.rows, 0), target if result.columns == "character" else 0
-        return place if self.pointed is None else self._beside(self.pointed, place)
+        result, input_index, target = self.operands.result, self.operands.input_index(self.row), self.operands.target(self.row)
+        place = {"row": self.row, "character": input_index}.get(result.rows, 0), target if result.columns == "character" else 0
+        return place if self.pointed is None else self._place_of(self.pointed, place)
 
-    def _beside(self, ref: Ref, place: tuple[int, int]) -> tuple[int, int]:
+    def _place_of(self, ref: Ref, place: tuple[int, int]) -> tuple[int, int]:
         """Return the place of the entry that has the row or unit of a number; `place` where the number has none."""
         line, result, program = self.operands.line, self.operands.result, self.operands.snapshot.program
         if ref.name not in (*line.reads, line.target) or ref.name not in program.names:
             return place  # the cursor was moved to it in another line
-        along = list(zip(program.names[ref.name].counted, ref.index, strict=False))
+        by_axis = list(zip(program.names[ref.name].counted, ref.index, strict=False))
         formula = () if line.formula is None else line.formula.walk()
         turned = any(isinstance(node, e.Transpose) and node.argument == Name(ref.name) for node in formula)
         if result.rows == result.columns and ref.name == line.target:
             return ref.index[0], ref.index[-1]
-        at = dict(reversed(along) if turned else along)  # of two axes of units, the one that the result has too
+        at = dict(reversed(by_axis) if turned else by_axis)  # of two axes of units, the one that the result has too
         rows, columns = (at.get(axis, place[i]) for i, axis in enumerate((result.rows, result.columns)))
         return rows, columns
 
@@ -638,7 +644,7 @@ class ExampleEntry:
                     picked = picked or matrix
         if not picked:
             return ""
-        pick = self.operands.given(self.row)
+        pick = self.operands.input_index(self.row)
         if not self.operands.vocabulary:
             return f"token {pick} picks row {pick + 1} of {program.writer.name(picked)}"
         char = self.operands.vocabulary[pick]
@@ -658,8 +664,8 @@ class ExampleEntry:
         if isinstance(formula, e.Sum) and (of_terms := operands.heads(self.single)):
             made = terms_of(formula, self.index, self._numbers)
             summands = [self.summands(made.term(k)[0]) for k in range(len(of_terms))]
-            terms = [term for each in summands for term in each]
-            heads = [head for head, each in zip(of_terms, summands, strict=True) for _ in each]
+            terms = [term for group in summands for term in group]
+            heads = [head for head, group in zip(of_terms, summands, strict=True) for _ in group]
         else:
             terms = self.summands(Factor(formula, self.index))
             heads = [None] * len(terms)
@@ -687,15 +693,15 @@ class ExampleEntry:
             case "min" | "max":
                 terms = [f"{made.kind}({', '.join(self._factor(made.term(k)[0]) for k in range(2))})"]
             case "softmax":
-                terms = [f"e^{self._factor(made.term(part.at[-1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
+                terms = [f"e^{self._factor(made.term(part.at[-1])[0])} / ({' + '.join(self._sum_terms(made, 'e^'))})"]
             case "sum" if made.over:
-                terms = self._each(made) or ["0"]
+                terms = self._sum_terms(made) or ["0"]
             case "sum":
-                terms = [each for k in range(made.size) for each in self.summands(made.term(k)[0])]
+                terms = [summand for k in range(made.size) for summand in self.summands(made.term(k)[0])]
             case "copy":
                 terms = [self._factor(made.term(0)[0])]
             case function:
-                inside = " ".join(signed_sum([each for k in range(made.size) for each in self.summands(made.term(k)[0])]))
+                inside = " ".join(signed_sum([summand for k in range(made.size) for summand in self.summands(made.term(k)[0])]))
                 terms = [f"{FUNCTIONS[function].text} {inside}" if _is_number(inside) else f"{FUNCTIONS[function].text}({inside})"]
         if abs(made.scale) not in (0.0, 1.0):
             terms = [f"{'−' if made.scale < 0 else ''}({' '.join(signed_sum(terms))}) / {made.size}"]
@@ -706,7 +712,7 @@ class ExampleEntry:
     def _signed(self, part: Factor, terms: list[str]) -> list[str]:
         return terms if part.sign > 0 else [_negated(term) for term in terms]
 
-    def _each(self, made: Terms, before: str = "") -> list[str]:
+    def _sum_terms(self, made: Terms, before: str = "") -> list[str]:
         """Return the terms of a sum over an axis, abbreviated if there are many; over the vocabulary only those that are not 0."""
         chosen: Sequence[int] = range(made.size)
         if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
@@ -796,8 +802,8 @@ class Waterfall:
             return []
         heads = operands.heads(self._entry.single)
         words = [head.word for head in heads] if heads else [""] * len(parts)
-        found = [self._summand(signed(part, body, index, self._numbers), word) for part, word in zip(parts, words, strict=True)]
-        return found if max(len(each.values) for each in found) > _MANY else []
+        sums = [self._summand(signed(part, body, index, self._numbers), word) for part, word in zip(parts, words, strict=True)]
+        return sums if max(len(summand.values) for summand in sums) > _MANY else []
 
     def _summand(self, part: Factor, word: str) -> Summand:
         palette, numbers_of, (i, j) = self._palette, self._numbers, self._entry.index
@@ -855,29 +861,31 @@ class Waterfall:
     def box(self, width: int, height: int) -> Box | None:
         """Draw the waterfall in this size; None if the line has no long sum, or there is no room."""
         palette, operands, entry = self._palette, self.operands, self._entry
-        long = [each for each in self.summands if len(each.values) > 1]
+        long = [summand for summand in self.summands if len(summand.values) > 1]
         activation, fixed = operands.activation, len(self.summands) + (1 if operands.activation is None else 2)
         count = height - fixed
         if not long or count < _FEWEST:
             return None
         i, j = entry.index
-        every = np.concatenate([each.values for each in long])
-        sizes = np.where(np.isfinite(every), np.abs(every), np.inf)
+        values = np.concatenate([summand.values for summand in long])
+        sizes = np.where(np.isfinite(values), np.abs(values), np.inf)
         chosen = set(np.argsort(-sizes, kind="stable")[:count].tolist())
         terms, first = list[tuple[str, SegmentRow, float]](), 0
-        for each in self.summands:
-            if len(each.values) == 1:
-                terms.append((each.word, each.factors(0), float(each.values[0])))
+        for summand in self.summands:
+            if len(summand.values) == 1:
+                terms.append((summand.word, summand.factors(0), float(summand.values[0])))
                 continue
-            own = sorted((k for k in range(len(each.values)) if first + k in chosen), key=lambda k: -sizes[first + k])
-            words = (index_in_words(each.counted, k, operands.vocabulary) for k in own)
-            terms += [(f"{name} {each.word}", each.factors(k), float(each.values[k])) for name, k in zip(words, own, strict=True)]
-            if rest := len(each.values) - len(own):
-                name = (
-                    f"{rest} {'other ' if own else ''}{each.counted}{'' if rest == 1 else 's'} {each.word if len(long) > 1 else ''}"
-                )
-                terms.append((name, (Segment("their sum", palette.dim),), float(np.delete(each.values, own).sum())))
-            first += len(each.values)
+            largest = sorted((k for k in range(len(summand.values)) if first + k in chosen), key=lambda k: -sizes[first + k])
+            words = (index_in_words(summand.counted, k, operands.vocabulary) for k in largest)
+            terms += [
+                (f"{name} {summand.word}", summand.factors(k), float(summand.values[k]))
+                for name, k in zip(words, largest, strict=True)
+            ]
+            if rest := len(summand.values) - len(largest):
+                word = summand.word if len(long) > 1 else ""
+                name = f"{rest} {'other ' if largest else ''}{summand.counted}{'' if rest == 1 else 's'} {word}"
+                terms.append((name, (Segment("their sum", palette.dim),), float(np.delete(summand.values, largest).sum())))
+            first += len(summand.values)
         scale = scale_of(np.array([value for *_, value in terms]))
 
         total = float(activation.values[i, j]) if activation is not None else float(operands.result.values[i, j])
@@ -905,11 +913,11 @@ class Waterfall:
         drawn = from_rows(table(palette, rows, columns, width))
         if drawn.width > width:
             return None
-        beside = self.every_row(width - drawn.width - 2 - _BAR, height)
-        room = width - drawn.width - 2 - (0 if beside is None else _BESIDE)
+        siblings = self.every_row(width - drawn.width - 2 - _BAR, height)
+        room = width - drawn.width - 2 - (0 if siblings is None else _BESIDE)
         if room >= _BAR:
             drawn = hstack(drawn, from_rows(self._steps(ends, room, len(rows))), gap=2)
-        return drawn if beside is None else hstack(drawn, beside, gap=2)
+        return drawn if siblings is None else hstack(drawn, siblings, gap=2)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -963,7 +971,7 @@ class Waterfall:
                 yield (Segment(palette.glyphs.vertical_ellipsis, palette.dim),)
                 continue
             value, ink = float(column[k]), palette.strong if k == i else palette.plain
-            char = written_char(vocabulary[operands.given(k)], palette.glyphs) if letters else ""
+            char = written_char(vocabulary[operands.input_index(k)], palette.glyphs) if letters else ""
             style = entry_style(palette, result.kind, value, scale)
             tone = palette.gate if result.kind == "unit" else palette.positive if value >= 0 else palette.negative
             yield (

@@ -326,7 +326,7 @@ class LineWriter:
         return OperatorToken(operator(sign, self._glyphs), breaks)
 
     def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
-        character, target = self._operands.given(self._row), self._operands.target(self._row)
+        character, target = self._operands.input_index(self._row), self._operands.target(self._row)
         row = {"row": self._row, "character": character}.get(operand.rows)
         column = {"row": self._row, "character": target}.get(operand.columns)
         if self._alone and (picked or operand.rows == "row"):

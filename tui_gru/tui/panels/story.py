@@ -545,16 +545,16 @@ class StoryPanel(SnapshotPanel):
         row, epochs = CellRow(scale.width), -(-scale.batches // epoch_batches)
         batches = [digit * 10**power for power in range(9) for digit in (1, 2, 5)] if scale.logarithmic else []
         if epochs == 1 and not scale.logarithmic:
-            batches = [round(tick) for tick in ticks(1, scale.batches, max(scale.width // 12, 2), whole=True)]
+            batches = [round(tick) for tick in ticks(1, scale.batches, max(scale.width // 12, 2), integers=True)]
         places = [(batch - 1, f"{batch:,}") for batch in batches if batch <= min(epoch_batches, scale.batches)]
         if scale.logarithmic:
             places += [(n * epoch_batches, f"e{n + 1}") for n in (d * 10**p for p in range(9) for d in (1, 2, 5)) if n < epochs]
         elif epochs > 1:
             places += [
-                (round(n - 1) * epoch_batches, f"e{round(n)}") for n in ticks(1, epochs, max(scale.width // 12, 2), whole=True)
+                (round(n - 1) * epoch_batches, f"e{round(n)}") for n in ticks(1, epochs, max(scale.width // 12, 2), integers=True)
             ]
         if steps := self.snapshot.config.source.steps[: scale.batches]:
-            rounds = batches if scale.logarithmic else ticks(steps[0], steps[-1], max(scale.width // 12, 2), whole=True)
+            rounds = batches if scale.logarithmic else ticks(steps[0], steps[-1], max(scale.width // 12, 2), integers=True)
             places = [(batch, f"{steps[batch]:,}") for batch in at_steps(steps, rounds)]
         last = scale.batches - 1
         for batch, words in [(last, self.place(last)), *places]:
@@ -908,5 +908,5 @@ class RunsCompared(SnapshotPanel):
         axis = axis_of([Envelope(points[:, 1]) for points, _ in positive], Scale.LOG)
         curves = [Curve(points[:, 1], ink, points[:, 0] - 1) for points, ink in positive]
         rows = line_chart(palette, scale, "loss", _CURVES, axis, curves, self.compared.loss.levels)
-        names = ((round(batch) - 1, f"{batch:,.0f}") for batch in ticks(1, last, 6, whole=True))
+        names = ((round(batch) - 1, f"{batch:,.0f}") for batch in ticks(1, last, 6, integers=True))
         yield from _framed(palette, scale, rows, names, margin)

@@ -765,9 +765,9 @@ class LossCurve(SnapshotPanel):
         self._plot = plot(
             self.palette, self._series.envelope, width, height,
             scale=self.scale,
-            here=snapshot.position.number + 1,
+            current=snapshot.position.number + 1,
             pointed=None if self.pointed is None else self.pointed + 1,
-            every=_batches_of_epoch(snapshot),
+            per_epoch=_batches_of_epoch(snapshot),
             second=self._other.envelope if snapshot.other is not None else None,
             levels=[(_SPELLED.get(name, "") + name, value) for name, value in levels],
             placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
