@@ -331,8 +331,8 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     ),
     "a mask beside the wrong axis": (
         emission,
-        '"1" if axis in own else "0" for axis in result',
-        '"1" if axis in own else "0" for axis in result[::-1]',
+        '"1" if axis in operand_axes else "0" for axis in result',
+        '"1" if axis in operand_axes else "0" for axis in result[::-1]',
     ),
     "columns from the beginning": (emission, "return array[..., start:stop]", "return array[..., : stop - start]"),
     "not transposed": (emission, '"turned" if kind == "dot-turned" else ""', '""'),

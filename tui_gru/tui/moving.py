@@ -200,7 +200,9 @@ def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
         panel = screen.query_one(panels.weights.WeightsPanel)
         words = panel.go_to_largest(sheet)
         screen.say(
-            " · ".join(filter(None, (words, "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest))))
+            " · ".join(
+                filter(None, (words, "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest)))
+            )
         )
 
     if screen.panels.show_page_of(panels.weights.WeightsPanel):
