@@ -208,7 +208,7 @@ def damage(kind, path):
 FAULTS = {
     "truncated": "is damaged",
     "flipped": "is damaged at",
-    "future": f"format version {VERSION + 1}; this tui-gru knows those up to {VERSION}",
+    "future": f"format version {VERSION + 1}; this tui-gru reads version {VERSION}: use a newer one",
     "foreign": "is not a tui-gru session; name another file",
     "empty": "is empty",
 }
