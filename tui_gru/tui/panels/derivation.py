@@ -178,7 +178,7 @@ class DerivationPanel(ListOverlay):
 
     @property
     def number(self) -> ValueRef | None:
-        """The number under the cursor; that of the root if the cursor is at a part of a line."""
+        """The number under the cursor; the root's number if the cursor is at a part of a line."""
         node = self.rows[self.cursor].node
         return self.leaf.root.number if node is None or node.number is None else node.number
 

@@ -494,7 +494,7 @@ class FindingsList(ListOverlay):
         return [*entries, *((finding, None) for finding in self.earlier)]
 
     def _ranked(self, finding: Finding) -> list[TriedOption]:
-        """The trials of a finding, with that of the run as it is, the lowest loss first; without what could not be tried."""
+        """The trials of a finding, the run as it is among them, the lowest loss first; without what could not be tried."""
         return sorted(
             (trial for trial in self._trials_by_id.get(id(finding), ()) if not trial.refused), key=lambda trial: trial.loss
         )
@@ -551,7 +551,7 @@ class FindingsList(ListOverlay):
         return [*rows, *self._earlier_rows(entry, width)]
 
     def _earlier_rows(self, entry: int, width: int) -> Iterator[ListRow]:
-        """Yield what earlier moments show and this one does not, with when it was seen; `entry` is that of the first."""
+        """Yield the findings that earlier moments show and this one does not, with when each was seen; the first is at `entry`."""
         palette = self.palette
         if self.earlier:
             yield ListRow(())
@@ -593,7 +593,7 @@ class FindingsList(ListOverlay):
 
     def _trials(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
         """Yield the options that were tried and the run without them, the best first: the loss of each, a bar, and what it sampled;
-        `entry` is that of the first. Then what could not be tried, and the curves of the run and of the option under the cursor."""
+        the first is at `entry`. Then what could not be tried, and the curves of the run and of the option under the cursor."""
         ranked, palette = self._ranked(finding), self.palette
         if not ranked:
             return

@@ -709,8 +709,8 @@ _WIDE = 30  # cells of the border; with less room, the temperature is named shor
 
 
 class Samples(SnapshotPanel):
-    """The samples drawn so far: the newest, and that of the other sampler with the same dice, with what was read before each
-    character and, if there is room, its probability and the random number. Of older ones, the texts."""
+    """The samples drawn so far: the newest, and the one that the other sampler drew with the same dice, with what was read before
+    each character and, if there is room, its probability and the random number. Of older ones, the texts."""
 
     ABOUT = (
         "Texts drawn from the model. Under each character what the model had read just before; p, the probability that the "

@@ -46,7 +46,7 @@ class BatchScale(NamedTuple):
     logarithmic: bool
 
     def at(self, batches: AnyArray) -> AnyArray:
-        """Return the places of batches (n) between the middle of the first column, 0, and that of the last, 1."""
+        """Return the places of batches (n) between the middle of the first column, 0, and the middle of the last, 1."""
         if self.batches < 2:
             return np.zeros(len(batches))
         places: AnyArray = (
@@ -68,7 +68,7 @@ class BatchScale(NamedTuple):
         return batches
 
     def between(self, batches: AnyArray, values: AnyArray, columns: int) -> AnyArray:
-        """Return the values at so many columns, (columns), on straight lines between those of batches; NaN outside of them."""
+        """Return the values at so many columns, (columns), on straight lines between the values of batches; NaN outside of them."""
         if not len(batches):
             return np.full(columns, np.nan)
         return np.interp(np.linspace(0, 1, columns), self.at(batches), values, left=np.nan, right=np.nan)
@@ -101,7 +101,7 @@ class BatchScale(NamedTuple):
 # The charts: rows of cells with a name and a number at the left, and the values at the cursor at the right.
 
 
-class Said(NamedTuple):
+class CursorValue(NamedTuple):
     """A value at the cursor, and what it is."""
 
     value: str
@@ -114,7 +114,7 @@ class ChartRow(NamedTuple):
     name: str
     number: str
     cells: CellRow
-    reading: Said = Said("")
+    reading: CursorValue = CursorValue("")
     is_title: bool = False
 
 
@@ -193,7 +193,9 @@ def line_chart(
     return [ChartRow(*names.get(y, ("", "")), row, is_title=y == 0) for y, row in enumerate(cells)]
 
 
-def bar_row(palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, reading: Said) -> ChartRow:
+def bar_row(
+    palette: Palette, scale: BatchScale, name: str, values: AnyArray, at: AnyArray, full: float, reading: CursorValue
+) -> ChartRow:
     """Draw the value of the moment of each cell, −1 for none, as a column; what is not 0 fills an eighth at least."""
     signs, row = palette.glyphs.column, CellRow(scale.width)
     parts = np.where(at < 0, 0.0, np.nan_to_num(values / full if full else values, posinf=1)[at]) * (len(signs) - 1)
@@ -337,7 +339,7 @@ class StoryPanel(SnapshotPanel):
             words = f" {self.place(moment.batch)} "
             column = self.scale.column(moment.batch) - len(words) // 2
             row.put(min(max(column, 0), max(row.width - len(words), 0)), words, self.palette.cursor)
-        return ChartRow("", "", row, Said("", "at the cursor" if moment is not None else ""))
+        return ChartRow("", "", row, CursorValue("", "at the cursor" if moment is not None else ""))
 
     def _drawn(self, row: ChartRow, margin: int, reading_width: int, y: int) -> SegmentRow:
         """Return a row as segments, with the cursor through its cells."""
@@ -403,12 +405,12 @@ class StoryPanel(SnapshotPanel):
         epoch = moment.batch // snapshot.program.num_batches
         values = [_value(story.number("loss", moment.batch), "this batch")]
         if story.recorded["loss"][epoch * snapshot.program.num_batches : ends[epoch] + 1].any():
-            values.append(Said(numbers.plain(means[epoch]), f"mean of epoch {epoch + 1}"))
+            values.append(CursorValue(numbers.plain(means[epoch]), f"mean of epoch {epoch + 1}"))
         if math.isfinite(moment.held_out):
-            values.append(Said(numbers.plain(moment.held_out), "held-out text"))
+            values.append(CursorValue(numbers.plain(moment.held_out), "held-out text"))
             best = story.moments[int(np.nanargmin(held_out))]
-            values.append(Said("", f"lowest at {self.place(best.batch)}"))
-        return _saying(rows, values)
+            values.append(CursorValue("", f"lowest at {self.place(best.batch)}"))
+        return _with_readings(rows, values)
 
     def _gradient(self, snapshot: Snapshot, story: Story, height: int) -> list[ChartRow]:
         norms, limit = story.columns["grad_norm"], snapshot.settings.rule.get("limit", 0.0)
@@ -418,9 +420,9 @@ class StoryPanel(SnapshotPanel):
         readings = [rows[0].reading]
         if limit:
             count = int((norms[: moment.batch + 1] > limit).sum())
-            readings.append(Said(f"{count:,}", "clipped so far"))
+            readings.append(CursorValue(f"{count:,}", "clipped so far"))
         most = int(np.nanargmax(np.where(np.isfinite(norms), norms, -np.inf)))
-        return _saying(rows, [*readings, Said(numbers.plain(norms[most]), f"largest, {self.place(most)}")])
+        return _with_readings(rows, [*readings, CursorValue(numbers.plain(norms[most]), f"largest, {self.place(most)}")])
 
     def _of_every_batch(
         self, story: Story, column: str, title: str, height: int, levels: Sequence[tuple[str, float]] = ()
@@ -430,7 +432,7 @@ class StoryPanel(SnapshotPanel):
             self.palette, self.scale, title, height, axis_of([envelope]), [Curve(envelope, self.palette.gate)], levels
         )  # fmt: skip
         moment = self.moment
-        return rows if moment is None else _saying(rows, [_value(story.number(column, moment.batch), "this batch")])
+        return rows if moment is None else _with_readings(rows, [_value(story.number(column, moment.batch), "this batch")])
 
     def _largest_weight(self, story: Story, height: int) -> list[ChartRow]:
         """Draw the largest weight at the moments, of a run that does not have it for every batch."""
@@ -438,7 +440,7 @@ class StoryPanel(SnapshotPanel):
         curve = Curve(values, self.palette.gate, story.batches, sampled=True)
         rows = line_chart(self.palette, self.scale, "max |W|", height, axis_of([Envelope(values)]), [curve])
         moment = self.moment
-        return rows if moment is None else _saying(rows, [Said(numbers.plain(moment.max_weight), "this batch")])
+        return rows if moment is None else _with_readings(rows, [CursorValue(numbers.plain(moment.max_weight), "this batch")])
 
     def _plotted(self, plotted: PlottedExpression, height: int) -> list[ChartRow]:
         axis = axis_of([Envelope(plotted.values)])
@@ -446,10 +448,10 @@ class StoryPanel(SnapshotPanel):
         rows = line_chart(self.palette, self.scale, plotted.expression, height, axis, [curve])
         moment = self.moment
         at = np.flatnonzero(plotted.batches == moment.batch) if moment is not None else np.empty(0, int)
-        return _saying(rows, [_value(plotted.values[at[0]], plotted.expression)]) if len(at) else rows
+        return _with_readings(rows, [_value(plotted.values[at[0]], plotted.expression)]) if len(at) else rows
 
     def _head(self, title: str, full: str) -> ChartRow:
-        return ChartRow(title, "", CellRow(self.scale.width), Said("", f"a full cell is {full}"), is_title=True)
+        return ChartRow(title, "", CellRow(self.scale.width), CursorValue("", f"a full cell is {full}"), is_title=True)
 
     def _shares(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         all_shares = np.array([other.shares for other in story.moments])
@@ -458,7 +460,9 @@ class StoryPanel(SnapshotPanel):
         return [self._head("gates and states", numbers.percent(full))] + [
             bar_row(
                 self.palette, self.scale, share.written(written(share.name)), all_shares[:, i], at, full,
-                Said("" if math.isnan(moment.shares[i]) else numbers.percent(moment.shares[i]), share.written(written(share.name))),
+                CursorValue(
+                    "" if math.isnan(moment.shares[i]) else numbers.percent(moment.shares[i]), share.written(written(share.name))
+                ),
             )
             for i, share in enumerate(story.shares)
         ]  # fmt: skip
@@ -471,7 +475,7 @@ class StoryPanel(SnapshotPanel):
         rows = [
             bar_row(
                 self.palette, self.scale, f"‖{written(name)}‖", values, at, full,
-                Said(numbers.short(moment.norms[name]), f"{written(name)}, first {numbers.short(values[0])}"),
+                CursorValue(numbers.short(moment.norms[name]), f"{written(name)}, first {numbers.short(values[0])}"),
             )
             for name, values in norms.items()
         ]  # fmt: skip
@@ -483,12 +487,12 @@ class StoryPanel(SnapshotPanel):
         rows = line_chart(self.palette, self.scale, "‖ΔW‖/‖W‖ a step", height, axis_of([Envelope(steps)]), [curve])
         if not moment.steps:
             return rows
-        values = [Said(numbers.significant(moment.step, 3), "all weights")]
+        values = [CursorValue(numbers.significant(moment.step, 3), "all weights")]
         most = max(moment.steps, key=lambda name: moment.steps[name])
         if moment.steps[most] > 0:  # not NaN
             moves = f"{self.snapshot.program.writer.name(most)} moves most"
-            values.append(Said(numbers.significant(moment.steps[most], 3), moves))
-        return _saying(rows, values)
+            values.append(CursorValue(numbers.significant(moment.steps[most], 3), moves))
+        return _with_readings(rows, values)
 
     def _reach(self, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         """Draw the gradient of the last prediction by distance, as a share of its largest."""
@@ -509,7 +513,7 @@ class StoryPanel(SnapshotPanel):
         felt = np.flatnonzero(shares_now >= _TENTH)
         last = int(felt[-1]) if len(felt) else 0
         more = "or more" if last + 1 == len(shares_now) else "back: a tenth"
-        return _saying(rows, [Said(str(last), more), Said("", "of the last prediction")])
+        return _with_readings(rows, [CursorValue(str(last), more), CursorValue("", "of the last prediction")])
 
     def _deltas(self, snapshot: Snapshot, story: Story, moment: StoryMoment, at: AnyArray) -> list[ChartRow]:
         """Draw the norm of the gradient of the state by timestep, as a share of its largest."""
@@ -527,9 +531,12 @@ class StoryPanel(SnapshotPanel):
         readings = (
             []
             if not len(deltas)
-            else [Said(numbers.short(float(deltas[0])), f"{name} at t 1"), Said(numbers.short(deltas.max()), "the largest")]
+            else [
+                CursorValue(numbers.short(float(deltas[0])), f"{name} at t 1"),
+                CursorValue(numbers.short(deltas.max()), "the largest"),
+            ]
         )
-        return _saying(rows, readings)
+        return _with_readings(rows, readings)
 
     def _grouped(self, shares: AnyArray, groups: Sequence[range], at: AnyArray) -> AnyArray:
         """Return the mean share of each group at each column, (columns, groups); NaN where the moment is not known yet."""
@@ -582,7 +589,7 @@ class StoryPanel(SnapshotPanel):
                     row.put(start, words, palette.plain)
                     break
         letters = [letter for letter, finding in pairs if self.moment is not None and self._batch_of(finding) == self.moment.batch]
-        yield ChartRow("findings", "", row, Said("".join(letters), "first seen here" if letters else ""), True)
+        yield ChartRow("findings", "", row, CursorValue("".join(letters), "first seen here" if letters else ""), True)
 
     def _gone_findings(self, findings: Sequence[Finding]) -> Iterator[ChartRow]:
         """Draw a line over the batches in which each finding was seen that has gone again, with its title."""
@@ -616,7 +623,7 @@ class StoryPanel(SnapshotPanel):
         yield ChartRow("marks", "", row, is_title=True)
 
     def _samples(self, snapshot: Snapshot, story: Story) -> Iterator[ChartRow]:
-        """Write the sample of the moment under the cursor, and that of the newest."""
+        """Write the sample of the moment under the cursor, and the newest sample."""
         if (moment := self.moment) is None or not story.moments[-1].sample:
             return
         shown = dict.fromkeys((moment, story.moments[-1]))
@@ -707,12 +714,12 @@ _COLUMNS = ((130, 28, 34), (100, 28, 10), (60, 21, 10), (0, 0, 0))  # least widt
 _VALUE, _MAP_ROWS = 9, 4
 
 
-def _value(value: float | None, words: str) -> Said:
+def _value(value: float | None, words: str) -> CursorValue:
     """Return a value at the cursor; blank if the run does not have it."""
-    return Said("" if value is None else numbers.plain(value), words)
+    return CursorValue("" if value is None else numbers.plain(value), words)
 
 
-def _saying(rows: list[ChartRow], readings: Sequence[Said]) -> list[ChartRow]:
+def _with_readings(rows: list[ChartRow], readings: Sequence[CursorValue]) -> list[ChartRow]:
     """Return the rows with values beside the first of them, as many as there are rows."""
     return [row._replace(reading=readings[i]) if i < len(readings) else row for i, row in enumerate(rows)]
 
@@ -769,10 +776,10 @@ class RatesPanel(SnapshotPanel):
     )
     STAYS = True
 
-    def __init__(self, current: float) -> None:
-        """Create a panel; `current` is the learning rate of the run."""
+    def __init__(self, run_rate: float) -> None:
+        """Create a panel; `run_rate` is the learning rate of the run."""
         super().__init__()
-        self.current, self.trials, self.done = current, tuple[RateTrial, ...](), False
+        self.run_rate, self.trials, self.done = run_rate, tuple[RateTrial, ...](), False
 
     def tell(self, trials: Sequence[RateTrial], *, done: bool) -> None:
         """Show the trials so far, in ascending order of their rates."""
@@ -787,20 +794,20 @@ class RatesPanel(SnapshotPanel):
 
     @property
     def sentence(self) -> str:
-        """Which rate is best, and how that of the run compares."""
-        best, run_trial = self.best, next((trial for trial in self.trials if trial.rate == self.current), None)
+        """Which rate is best, and how the rate of the run compares."""
+        best, run_trial = self.best, next((trial for trial in self.trials if trial.rate == self.run_rate), None)
         if not self.done:
             return "each rate is tried from this moment on"
         if best is None:
             return "with none of these rates the loss stays finite"
-        times = self.current / best.rate
+        times = self.run_rate / best.rate
         if run_trial is not None and (run_trial.loss == best.loss or 1 / _CLOSE < times < _CLOSE):
-            return f"yours, {numbers.significant(self.current)}, is as good as any"
+            return f"yours, {numbers.significant(self.run_rate)}, is as good as any"
         much = "larger" if times > 1 else "smaller"
         ratio = max(times, 1 / times) if times else math.inf
         written = f"{ratio:.1f}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
         size = f"{written} times {much}" if times else "0, so nothing is learned"
-        return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.current)}, is {size}"
+        return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.run_rate)}, is {size}"
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = f"{len(self.trials)} rates" + ("" if self.done else " so far")
@@ -821,9 +828,9 @@ class RatesPanel(SnapshotPanel):
         palette, best = self.palette, self.best
         yield styled_row(palette, ("    rate       loss", palette.dim))
         for trial in self.trials:
-            ink = palette.warning if trial.rate == self.current else palette.strong if trial is best else palette.plain
+            ink = palette.warning if trial.rate == self.run_rate else palette.strong if trial is best else palette.plain
             loss = numbers.plain(trial.loss) if math.isfinite(trial.loss) else "not finite"
-            words = " yours" if trial.rate == self.current else " best" if trial is best and self.done else ""
+            words = " yours" if trial.rate == self.run_rate else " best" if trial is best and self.done else ""
             yield styled_row(palette, (f"{numbers.significant(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
 
     def _chart(self, width: int, height: int) -> Iterator[SegmentRow]:
@@ -844,7 +851,7 @@ class RatesPanel(SnapshotPanel):
         rows = line_chart(palette, scale, "loss", height, axis, [curve], baselines_of(self.snapshot))
         dots = Dots(palette, height, scale.width)  # the grid of the curve, on which the mark stands as well
         for trial in self.trials:
-            if trial.rate == self.current and RATES[0] <= trial.rate <= RATES[-1]:
+            if trial.rate == self.run_rate and RATES[0] <= trial.rate <= RATES[-1]:
                 row = dots.row_of(float(axis.parts(np.array(trial.loss)))) if math.isfinite(trial.loss) else 0
                 rows[row].cells.put(scale.column(round(at(trial.rate))), "●", palette.warning)
             elif not math.isfinite(trial.loss):

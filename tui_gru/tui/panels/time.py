@@ -237,7 +237,7 @@ def _loss_words(palette: Palette, snapshot: Snapshot, width: int) -> SegmentRow:
 
 
 def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
-    """Return the newest loss and its label: that of this batch, of the previous one, or in the first of a timestep."""
+    """Return the newest loss and its label: the loss of this batch, of the previous one, or, in the first batch, of a timestep."""
     loss = snapshot.value("loss")
     if loss is not None:
         return "loss", loss
@@ -256,7 +256,7 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
 # The two rows of the time line: the losses of a run of any length, and under them the signs of marks, stops and forks.
 
 
-#: The sign of a fork and that of a division, which connect to the row above.
+#: The signs of a fork and of a division, which connect to the row above.
 _FORK, _TICK = "╰", "╵"
 #: Signs with their styles by column.
 Signs = Mapping[int, tuple[str, Style]]
@@ -615,7 +615,7 @@ class TimeLine(SnapshotPanel):
         return self.tick_of(event.get_content_offset_capture(self).x)
 
     def tick_of(self, column: int) -> int:
-        """Return the tick that a column stands for: that of its sign, otherwise of its outlier, otherwise in its middle."""
+        """Return the tick that a column stands for: the tick of its sign, otherwise of its outlier, otherwise in its middle."""
         scale = self.scale
         signs = (sign.tick for sign in self._signs if scale.column(sign.tick) == column)
         sign = next(signs, None)
@@ -805,7 +805,7 @@ class LossCurve(SnapshotPanel):
         self.show_again()
 
     def _batch_in(self, column: int) -> int:
-        """Return the batch that represents those of a column of the plot: the outlier, otherwise the middle one."""
+        """Return the batch that stands for all batches of a column of the plot: the outlier, otherwise the middle one."""
         points = self._plot.points(column)
         first, after = max(points.start, 0), min(points.stop, len(self._series))
         if after <= first:

@@ -41,7 +41,7 @@ _PICKED = 4  # the most units whose curves are pinned
 _HALF = 0.5  # of the scale; from this part on, a cell has a sign where there are no colours
 _WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
-_TRAIL = 12  # states before that of the cursor that are marked in the plane
+_TRAIL = 12  # states before the one at the cursor that are marked in the plane
 _SCALES = 36  # cells of the time scales beside the plane
 _LETTERS = "aeiou"  # vowels, which have a colour of their own in the plane
 _COLUMNS = (("r untrained", 13), ("r now", 9), ("loss without", 14))  # at the right of a wide map
@@ -457,7 +457,7 @@ class UnitsMap(SnapshotPanel):
         """Return the rows beside the plane: the modulus of each eigenvalue, the slowest first, and what is left when."""
         if self._scales is None or isinstance(matrix := self._scales[1], str):
             return []
-        ink = palette.plain if self._scales[0] == self._state else palette.dim  # those of the last state until it is known
+        ink = palette.plain if self._scales[0] == self._state else palette.dim  # dim: still of the last state
         writer = self.snapshot.program.writer
         names = ", ".join(map(writer.name, matrix.states))
         names = f"({names})" if len(matrix.states) > 1 else names

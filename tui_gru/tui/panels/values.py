@@ -122,7 +122,7 @@ class ValueMatrix(MatrixView):
         self.narrowest = 10**6  # the width of the narrowest value beside it: all are shown in the same form
 
     def show(self, snapshot: Snapshot, view: View, order: tuple[int, ...] | None = None) -> None:
-        """Show the value; `order` is that of its units if it is mapped."""
+        """Show the value; `order` is the order of its units if it is mapped."""
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
         self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
         self.refs = refs_of(program, name)
@@ -368,7 +368,7 @@ class Gates(PanelGroup):
     def _order(self, snapshot: Snapshot, view: View) -> tuple[int, ...] | None:
         """Return the units in the order of the gate that keeps the old state, on average over the rows, the largest first.
 
-        Before it is computed, that of the timestep before decides. None if there is no gate.
+        Before it is computed, the gate of the timestep before decides. None if there is no gate.
         """
         program, layer = snapshot.program, view.layer_of(snapshot)
         gates = [name for name in layer.lines if kind_of(program, name) == "unit"]
@@ -687,7 +687,7 @@ def read_char(snapshot: Snapshot, row: int, palette: Palette) -> str:
 
 #: Cells for a timestep and before the first, as many as the name of a row needs, and the least for words beside the table.
 _TERM, _NAMES, _WORDS = 8, 6, 14
-#: Rows of the table besides those of the batch: its heads and ③.
+#: Rows of the table besides the rows of the batch: its heads and ③.
 _FIXED = 2
 
 
@@ -820,7 +820,7 @@ class TermWriter(NamedTuple):
 
     @property
     def _scale(self) -> float:
-        """The size of the strongest colour: twice the loss of a guess, or that of a value where there is no guess."""
+        """The size of the strongest colour: twice the loss of a guess, or the scale of the values where there is no guess."""
         if self._log and not self.snapshot.minus:
             return 2 * math.log(max(self.snapshot.config.sizes["V"], 2))
         return scale_of(self.snapshot.value(self.names.row))

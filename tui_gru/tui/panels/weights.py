@@ -131,7 +131,7 @@ class _Entry(NamedTuple):
 
 
 def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, spacing: Spacing) -> Box:
-    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases.
+    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then the matrices of the head, and the biases.
 
     The names that the line just executed reads are highlighted.
     """
@@ -278,7 +278,7 @@ def _largest(entries: Sequence[_Entry], arrays: Sequence[AnyArray | None]) -> tu
 
 
 def _named(palette: Palette, program: Program, entry: _Entry, title: Box, box: Box, *, compact: bool, rows: bool) -> Box:
-    """Put the title of a matrix and the names of its columns above it, and with `rows` those of its rows before it."""
+    """Put the title of a matrix and the names of its columns above it, and with `rows` the names of its rows before it."""
 
     def short(axis: str, i: int) -> str:
         vocabulary, (counted, at) = program.config.vocabulary, along(program, axis, i)
@@ -423,7 +423,7 @@ class Overview(CellPanel):
         return shown
 
     def _groups(self, snapshot: Snapshot) -> list[tuple[str, ...]]:
-        """Return the weights of each gate, those of the head, and the biases; nothing of a model that is not trained here."""
+        """Return the weights of each gate, the weights of the head, and the biases; nothing of a model that is not trained here."""
         if snapshot.minus or not snapshot.config.source.can(Ability.TRAIN):
             return []
         program, names = snapshot.program, self._names(snapshot)
@@ -536,7 +536,7 @@ class ParameterMatrix(MatrixView):
 
 @lru_cache(maxsize=512)
 def parameter_of(program: Program, target: str) -> str:
-    """Return the parameter that a line computes or reads, or, if it has none, that of the nearest line before it that has one."""
+    """Return the parameter that a line computes or reads, or, if it has none, the one of the nearest line above it that has one."""
     parameter = ""
     for line in program.lines.values():
         names = (line.target, line.target.removeprefix("d"), *line.reads)
@@ -652,7 +652,7 @@ class WeightsPanel(PanelGroup):
 
     @property
     def _one(self) -> str:
-        """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
+        """The parameter that is shown if there is room for only one: the chosen one, otherwise the one of the current line."""
         snapshot = self.snapshot
         names, line = snapshot.program.parameters, snapshot.line
         candidates = (self.chosen, "" if line is None else parameter_of(snapshot.program, line.target))
