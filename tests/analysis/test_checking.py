@@ -115,7 +115,7 @@ def test_the_summary_and_the_worst_say_where_it_is(monkeypatch):
     assert report.worst.name == "dUh"
     assert report.place(report.worst.worst) == "dUh[unit 2, unit 3]"
     assert report.summary == (
-        f"1 of {len(report.rows)} arrays do not agree, least of all dUh: autograd differs by 5.0e-1 at dUh[unit 2, unit 3]"
+        f"1 of {len(report.rows)} arrays do not agree, the first computed is dUh: autograd differs by 5.0e-1 at dUh[unit 2, unit 3]"
     )
     assert [row.name for row in report.rows if row.wrong] == ["dUh"]
     assert float(report.written(report.worst.whole.ours)) == session.gradient("Uh")[1, 2]

@@ -377,7 +377,7 @@ async def test_a_finding_without_an_option_says_so() -> None:
         await press(pilot, "t")
         assert "no option to try" in app.screen.query_one(BottomLine).message
         await press(pilot, "y")
-        assert "no cure of this finding has been tried yet" in app.screen.query_one(BottomLine).message
+        assert "no cure of this finding can be tried" in app.screen.query_one(BottomLine).message
 
 
 async def test_the_cursor_goes_to_each_option_that_was_tried_with_its_curve_and_command() -> None:

@@ -97,11 +97,16 @@ class CheckResult:
 
     @cached_property
     def worst(self) -> CheckRow:
-        """The row for the summary: the one furthest beyond rounding, or, if all agree, the one with the largest difference."""
-        compared = [row for row in self.rows if not row.excuse]
+        """The row for the summary: if all agree, the one with the largest difference; otherwise the wrong one that is computed
+        first, since those that read it may differ only because of it. Rows that only finite differences show come last."""
         if self.agrees:
-            return max(compared, key=lambda row: row.whole.absolute)
-        return max(compared, key=lambda row: (row.wrong, severity(row.worst)))
+            return max((row for row in self.rows if not row.excuse), key=lambda row: row.whole.absolute)
+        lines = (line.target for block in self.program.blocks for line in block.lines)
+        order = {target: i for i, target in enumerate(lines)}
+        return min(
+            (row for row in self.rows if row.wrong),
+            key=lambda row: (row.whole.agrees, order.get(row.name, len(order)), -severity(row.worst)),
+        )
 
     @cached_property
     def summary(self) -> str:
@@ -110,7 +115,9 @@ class CheckResult:
         if wrong:
             at = self.worst.worst
             differ = "differ" if at.against == DIFFERENCES else "differs"
-            words = f"{len(wrong)} of {len(compared)} arrays do not agree, least of all {self.program.writer.name(at.name)}: "
+            words = (
+                f"{len(wrong)} of {len(compared)} arrays do not agree, the first computed is {self.program.writer.name(at.name)}: "
+            )
             words += f"{at.against} {differ} by {scientific(at.absolute)} at {self.place(at)}"
         else:
             at = self.worst.whole

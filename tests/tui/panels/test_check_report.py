@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -30,6 +31,13 @@ def checked(make=tutorial, wrong=None, learning=True, **options):
     return check.run(), session.snapshot()
 
 
+def name_on_screen(program, name):
+    """Return the formula of a part of a line, which has no name on screen, unless it is long; of anything else its name."""
+    formula = None if name in program.preactivations else program.parts.get(name)
+    written = None if formula is None else program.writer.text(formula)
+    return written if written is not None and len(written) <= 20 else program.writer.name(name)
+
+
 def drawn(report, width=108, height=46, cursor=None, top=0, totals=None, palette=P):
     """Return the lines of the table, with the cursor at the largest difference."""
     shown = Table(report)
@@ -43,9 +51,9 @@ def test_a_row_for_every_array_with_all_its_numbers():
     assert lines[0].startswith("✓ all 47 arrays agree: the largest difference is ")
     assert "finite differences on 2 entries of each, chosen with seed 0" in " ".join(" ".join(lines[:3]).split())
     for row in report.rows:
-        (line,) = [line for line in lines if line[2:].startswith(f"{snapshot.program.writer.name(row.name)} ") and "✓" in line]
-        words = line.removeprefix("▸ ").split()
-        assert words[1:2] == ["✓"]
+        name = name_on_screen(snapshot.program, row.name)
+        (line,) = [line for line in lines if re.match(rf"{re.escape(name)} +✓ ", line[2:])]
+        words = line.split()
         assert report.written(row.whole.ours) in words
         assert f"{row.whole.theirs:.10g}" in words
         assert line.count("✓") == (1 if row.slopes is None else 2)
@@ -64,14 +72,16 @@ def test_the_row_under_the_cursor_is_told_in_full():
     assert "explain" in text
 
 
-@pytest.mark.parametrize("wrong", ["dUr", "dah", "dby"])
-def test_what_does_not_agree_comes_first_and_is_named(wrong):
+@pytest.mark.parametrize(("wrong", "readers"), [("dUr", 1), ("dah", 5), ("dby", 1)])
+def test_what_does_not_agree_comes_first_and_is_named(wrong, readers):
+    """Lines that read a wrong array differ as well, since each line is checked by itself; the wrong one is computed first."""
     report, _ = checked(wrong=wrong)
     lines = drawn(report)
-    assert lines[0].startswith(f"✗ 1 of 47 arrays do not agree, least of all {wrong}: ")
+    assert lines[0].startswith(f"✗ {1 + readers} of 47 arrays do not agree, the first computed is {wrong}: ")
     table = [line for line in lines if "e-" in line and line.lstrip("▸ ").startswith("d")]
-    assert next(line for line in lines if line.startswith("▸ ")).startswith(f"▸ {wrong}")
-    assert lines.index(next(line for line in lines if line.startswith("▸ "))) == lines.index("") + 2
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("▸ ")]
+    assert lines[at].startswith(f"▸ {wrong}")
+    assert lines.index("") + 2 <= at <= lines.index("") + 2 + readers
     assert "✗" in next(line for line in lines if line.startswith("▸ "))
     assert "this does not agree" in " ".join(lines)
     assert len(table) > 10
@@ -157,7 +167,7 @@ def test_a_click_finds_the_row():
     for y, line in enumerate(lines):
         row = shown.row_at(y)
         if row is not None:
-            assert line[2:].startswith(f"{snapshot.program.writer.name(report.rows[row].name)} ")
+            assert line[2:].startswith(f"{name_on_screen(snapshot.program, report.rows[row].name)} ")
     assert [shown.row_at(y) for y in (-1, 0, 999)] == [None] * 3
     assert shown.row_at(lines.index(next(line for line in lines if line[2:].startswith("dz ")))) is not None
 
