@@ -805,7 +805,7 @@ class RatesPanel(SnapshotPanel):
             return f"yours, {numbers.significant(self.run_rate)}, is as good as any"
         much = "larger" if times > 1 else "smaller"
         ratio = max(times, 1 / times) if times else math.inf
-        written = f"{ratio:.1f}" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f}"
+        written = f"{ratio:.1f}" if ratio < 10 else numbers.rounded(float(f"{ratio:.2g}"))
         size = f"{written} times {much}" if times else "0, so nothing is learned"
         return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.run_rate)}, is {size}"
 
