@@ -148,7 +148,9 @@ class NumPySettings:
         with self._lock:
             self._threads -= 1
             if self._threads == 0 and self._limit is not None:
+                self._release_pools()
                 self._limit.restore_original_limits()
+                self._release_pools()
                 self._limit = None
 
     def _limited(self) -> Any:
@@ -158,7 +160,14 @@ class NumPySettings:
             from threadpoolctl import ThreadpoolController  # imported late: the command line does not need it
 
             self._pools = ThreadpoolController().select(user_api="blas")
+        self._release_pools()
         return self._pools.limit(limits=1)
+
+    def _release_pools(self) -> None:
+        """Let any thread set the limits next. threadpoolctl 3.8 ignores all threads but the one that has set them last."""
+        for pool in self._pools.lib_controllers:
+            if hasattr(pool, "clear_controlling_thread"):
+                pool.clear_controlling_thread(force=True)
 
 
 NUMPY_SETTINGS = NumPySettings()
