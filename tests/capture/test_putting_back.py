@@ -142,7 +142,7 @@ def test_a_module_saved_whole_is_loaded_without_this_package_and_as_weights_only
     assert done.stdout.strip() == f"torch.Size([2, 1, {H}])", done.stderr
 
 
-@pytest.mark.parametrize("where", ["begun", "PendingCall.add", "Parameters.all_gradients", "PendingCall.frozen"])
+@pytest.mark.parametrize("where", ["pending_call", "PendingCall.add", "Parameters.all_gradients", "PendingCall.frozen"])
 def test_a_failure_of_the_capture_is_a_warning_and_the_training_goes_on(monkeypatch, where):
     def fail(*args, **options):
         raise MemoryError(f"no memory in {where}")
