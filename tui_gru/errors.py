@@ -65,8 +65,8 @@ class RecordingError(TuiGruError):
 def printable(text: object, limit: int = 120) -> str:
     """Return a text from a file for a message or a name, with escapes such as `\\x1b` for characters that move the cursor or hide
     text."""
-    escaped = safe_text(str(text)[: limit + 1])
-    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+    safe = safe_text(str(text)[: limit + 1])
+    return safe if len(safe) <= limit else safe[: limit - 1] + "…"
 
 
 _SHOWN = 60  # characters of a value that a message quotes

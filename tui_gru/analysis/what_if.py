@@ -229,9 +229,9 @@ def _with_mask(record: BatchRecord, held: BatchRecord, at: Point) -> Point:
     if the line that it follows has, and its gradient has not been passed on before a line that comes after it."""
     if at.phase == "update":
         return at
-    own, masked = (each.compiled.schedule.phases[at.phase].segments[at.segment].lines for each in (record, held))
+    own, masked_lines = (each.compiled.schedule.phases[at.phase].segments[at.segment].lines for each in (record, held))
     executed = {line.target for line in own[: at.done]}
-    return at._replace(done=max((i + 1 for i, line in enumerate(masked) if line.target in executed), default=0))
+    return at._replace(done=max((i + 1 for i, line in enumerate(masked_lines) if line.target in executed), default=0))
 
 
 def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:

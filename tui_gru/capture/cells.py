@@ -256,8 +256,8 @@ def _read_off(call: ModuleCall, name: str, absent: str, passed: Passed | None) -
             H = int(states[0].shape[-1])
             if H not in readers:
                 reader = OperationReader(seen.copied, seen.numbers, leaves, H)
-                in_float64 = torch.autocast("cpu", enabled=False)
-                with own_generators(), torch.inference_mode(False), torch.no_grad(), in_float64, reader.mode:
+                without_autocast = torch.autocast("cpu", enabled=False)
+                with own_generators(), torch.inference_mode(False), torch.no_grad(), without_autocast, reader.mode:
                     readers[H] = reader, tensors_in(call_of(seen.copied, seen.called))
             reader, ends = readers[H]
             try:

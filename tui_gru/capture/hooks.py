@@ -115,9 +115,9 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
             for name, part in module.named_modules()
             if is_scripted(part)
         ]
-        seen = f": {printable(others[0], 200)}" if others else ""
+        names = f": {printable(others[0], 200)}" if others else ""
         raise CaptureError(
-            f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{seen}; give a module that has one, "
+            f"there is no torch.nn.GRU, LSTM, RNN or cell of them in {type(module).__name__}{names}; give a module that has one, "
             "or one that computes a timestep from x and h",
             option="module",
         )
@@ -1119,9 +1119,9 @@ def optimizers_in(given: Optimizers) -> list[Optimizer]:
         return []
     found = list[Any]()
     for each in given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]:
-        inner, seen = each, set[int]()
-        while (deeper := getattr(inner, "optimizer", None)) is not None and hasattr(deeper, "step") and id(deeper) not in seen:
-            seen.add(id(inner := deeper))
+        inner, wrappers = each, set[int]()
+        while (deeper := getattr(inner, "optimizer", None)) is not None and hasattr(deeper, "step") and id(deeper) not in wrappers:
+            wrappers.add(id(inner := deeper))
         if hasattr(inner, "_optimizer_step_pre_hooks"):  # a wrapper can have inherited the methods, but not this
             found += [] if any(inner is one for one in found) else [inner]
         elif hasattr(each, "step") and hasattr(each, "param_groups"):

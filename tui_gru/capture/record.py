@@ -497,8 +497,8 @@ class Recorder:
                         lines = GrowingFile(folder / lines_name(self.rank))
                         break
         except ModelFileError as error:
-            shown = printable(given, 250)
-            raise CaptureError(f"cannot record into {shown}: {error}; name another folder", option="folder") from None
+            folder_name = printable(given, 250)
+            raise CaptureError(f"cannot record into {folder_name}: {error}; name another folder", option="folder") from None
         except (OSError, ValueError) as error:  # ValueError: a null byte
             reason = getattr(error, "strerror", None) or str(error)
             raise CaptureError(

@@ -161,8 +161,8 @@ class ExpressionText:
         tokens, at = re.compile(_TOKENS, re.VERBOSE), 0
         while at < len(self._text):
             if self._text[at] == "[" and (index := self._index_in_words(at + 1)) is not None:
-                end, numbers = index
-                yield at + 1, end, numbers
+                end, index_numbers = index
+                yield at + 1, end, index_numbers
                 at = end
                 continue
             name = named.match(self._text, at) if named is not None else None

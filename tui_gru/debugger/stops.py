@@ -173,7 +173,7 @@ def described(stop: Breakpoint, program: Program) -> str:
 
 def changed(stop: S, changes: Mapping[str, Any]) -> S:
     """Return a stop with other fields. Raises `TuiGruError` if a field does not exist, has another type, or is the id."""
-    can = {field.name: type(getattr(stop, field.name)) for field in fields(stop) if field.name != "id"}
+    can = {stop_field.name: type(getattr(stop, stop_field.name)) for stop_field in fields(stop) if stop_field.name != "id"}
     kind_name = type(stop).__name__.lower()
     for name, value in changes.items():
         if name not in can:
@@ -465,9 +465,9 @@ def resolve(stop: Stop, program: Program) -> ResolvedStop:
     """
     names = program.spellings
     if isinstance(stop, Watch):
-        watched = compile_expression(stop.expression, names)
-        ticks = _tested(program, watched.names) if watched.names else _NOWHERE  # a constant never changes
-        return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
+        compiled_watch = compile_expression(stop.expression, names)
+        ticks = _tested(program, compiled_watch.names) if compiled_watch.names else _NOWHERE  # a constant never changes
+        return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=compiled_watch)
     condition = compile_expression(stop.condition, names, test=True) if stop.condition else None
     if stop.line:
         ticks = _executed(program, stop.line)

@@ -128,9 +128,14 @@ def mib(size: float) -> str:
 def duration(seconds: float) -> str:
     """Return a time in the unit that suits it: `42 s`, `3 min`, `1.5 h`, `12 days`, `3,170 years`."""
     day = 86400
-    for unit, size, upto, places in (("s", 1, 90, 0), ("min", 60, 5400, 0), ("h", 3600, 2 * day, 1), ("days", day, 730 * day, 0)):
+    for unit_name, size, upto, places in (
+        ("s", 1, 90, 0),
+        ("min", 60, 5400, 0),
+        ("h", 3600, 2 * day, 1),
+        ("days", day, 730 * day, 0),
+    ):
         if seconds < upto:
-            return f"{seconds / size:.{places}f} {unit}"
+            return f"{seconds / size:.{places}f} {unit_name}"
     return f"{seconds / (365.25 * day):,.0f} years"
 
 
@@ -177,10 +182,10 @@ def _fitted(x: float, width: int, *, signed: bool) -> str:
     lead = 1 if signed else 0
     if x == 0 or (x == 1 and not signed):
         return (" " * lead + f"{x:.0f}".lstrip("-")).ljust(width)  # exact, so without decimals
-    decimals = width - 2 - (1 if signed or x < 0 else 0)
-    if abs(x) >= 0.5 * 10**-decimals:  # otherwise a number that is not 0 would be rounded to 0
+    most_places = width - 2 - (1 if signed or x < 0 else 0)
+    if abs(x) >= 0.5 * 10**-most_places:  # otherwise a number that is not 0 would be rounded to 0
         # A wide column shows at least one decimal, because a whole number would look exact; a compact one has no room for it.
-        for places in range(decimals, 0 if width > COMPACT else -1, -1):
+        for places in range(most_places, 0 if width > COMPACT else -1, -1):
             text = f"{x:{sign}.{places}f}"
             if len(text) <= width:
                 return text.rjust(width)

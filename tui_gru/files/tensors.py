@@ -120,8 +120,8 @@ def _tensor(path: Path, name: str, entry: Any, start: int, checksum: int | None)
     except (TypeError, KeyError, ValueError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
     dtype = DTYPES.get(kind, kind)  # an unknown type is refused when the tensor is read
-    is_safetensors = type(begin) is type(end) is int and 0 <= begin <= end
-    if not is_safetensors or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
+    is_span = type(begin) is type(end) is int and 0 <= begin <= end
+    if not is_span or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
         raise ModelFileError(f"the size of {printable(name)} in it does not fit its shape; get the file again")
 
     def read() -> AnyArray:
