@@ -472,7 +472,7 @@ class Slopes:
             materialize_grads=True,
             retain_graph=True,
         )
-        return {f"d{name}": gradient.numpy() for name, gradient in zip(self._weights, added, strict=True)}
+        return {f"d{name}": gradient.detach().numpy() for name, gradient in zip(self._weights, added, strict=True)}
 
     def measured(self, where: Mapping[str, Sequence[tuple[int, ...]]], steepest: float) -> dict[str, NDArray[np.float64]]:
         """Return entries of gradients by central finite differences, (entries, 2) by name: for each entry the slope and its error.
