@@ -281,7 +281,7 @@ def test_the_story_of_a_run_is_as_it_is_told() -> None:
     assert finding.first_seen.epoch + 1 == told(r"where it was lowest, in epoch (\d+)\.")[0]
     reach = story.of(lambda moment: float(np.flatnonzero(moment.reach >= moment.reach.max() / 10).max()))
     assert reach[story.batches + 1 == 21] == 2
-    assert np.median(reach[story.batches >= 14 * 203]) >= 10
+    assert np.mean(reach[story.batches >= 14 * 203] >= 10) >= 0.9  # the manual says mostly
     for feature, now, before in (
         ("first-letters", *told(r"begins a word with R² ([\d.]+), where it was ([\d.]+) before")),
         ("next-spaces", *told(r"whether a space comes next, ([\d.]+), was ([\d.]+);")),
