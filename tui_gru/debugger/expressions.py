@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from keyword import iskeyword
 from math import prod
 from string import ascii_letters
@@ -17,6 +18,7 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
+from tui_gru.debugger.evaluate import function_in_float64
 from tui_gru.debugger.position import TypedError, character_of, end_of_index, index_in_words_of
 from tui_gru.debugger.program import CHARACTERS, Spellings, spoken_index
 from tui_gru.equations.syntax import did_you_mean
@@ -410,7 +412,13 @@ def even_slice(bounds: Sequence[AnyArray | None], place: SourcePart) -> slice:
     return slice(start, stop, step)
 
 
-ELEMENTWISE: Mapping[str, Callable[[AnyArray], AnyArray]] = {"abs": np.abs, "isnan": np.isnan, "isfinite": np.isfinite}
+ELEMENTWISE: Mapping[str, Callable[[AnyArray], AnyArray]] = {
+    "abs": np.abs,
+    "isfinite": np.isfinite,
+    "isnan": np.isnan,
+    **{name: partial(function_in_float64, name) for name in ("exp", "log", "sqrt", "sigmoid", "tanh")},
+    "σ": partial(function_in_float64, "sigmoid"),
+}
 """Elementwise functions."""
 
 REDUCTIONS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
