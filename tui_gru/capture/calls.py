@@ -115,21 +115,21 @@ class CellEquations:
         """Read the equations. Raises `CaptureError` if they are invalid, or cannot be those of a captured cell."""
         try:
             cell = equations.read_page(text, name)
-            whole = equations.compose(equations.shipped("input", "dense"), cell).page
-            axes = infer_axes(whole)
+            page_with_input = equations.compose(equations.shipped("input", "dense"), cell).page
+            axes = infer_axes(page_with_input)
         except EquationError as error:
             raise CaptureError(str(error), option="cell") from None
         sizes, shapes = {"I": input_size, "H": hidden_size, **_inner_sizes(text)}, list[tuple[str, tuple[int, ...]]]()
-        for parameter in whole.parameters:
+        for parameter in page_with_input.parameters:
             parts = [axis.split("+") for axis in axes[parameter]]
-            unknown = [each for part in parts for each in part if each not in sizes]
+            unknown = [axis_name for part in parts for axis_name in part if axis_name not in sizes]
             if unknown:
                 raise CaptureError(
                     f"{parameter} of {name} has the axis {unknown[0]}; those of a captured cell are I and H, and K with its size, "
                     "as in K10",
                     option="cell",
                 )
-            shapes.append((parameter, tuple(sum(sizes[each] for each in part) for part in parts)))
+            shapes.append((parameter, tuple(sum(sizes[axis_name] for axis_name in part) for part in parts)))
         first, *others = cell.states
         if first != cell.output or len(others) > 1:
             raise CaptureError(
@@ -181,57 +181,61 @@ class WrittenCell:
         text, name = equations.read_file(file, "cell"), printable(os.path.basename(file), 60)
         try:
             page = equations.read_page(text, name)
-            whole = equations.compose(equations.shipped("input", "dense"), page).page
-            derive(whole, infer_axes(whole))  # before the training, which an error in its backward pass must not end
+            page_with_input = equations.compose(equations.shipped("input", "dense"), page).page
+            derive(
+                page_with_input, infer_axes(page_with_input)
+            )  # before the training, which an error in its backward pass must not end
         except EquationError as error:
             raise CaptureError(str(error), option="cell") from None
-        given = {str(key): str(value) for key, value in names.items()}
-        return cls(name, text, tuple(page.parameters), given, len(page.states))
+        names_given = {str(key): str(value) for key, value in names.items()}
+        return cls(name, text, tuple(page.parameters), names_given, len(page.states))
 
     def candidates(self, root: Module, others: Mapping[Module, GRUModule]) -> dict[Module, str]:
         """Return the modules whose parameters fit, without those that have one of them inside. Raises `CaptureError` if there is
         none."""
         fitting: dict[Module, str] = {}
         nearest: tuple[int, str, list[str], list[str]] | None = None
-        for own, part in root.named_modules():
+        for name, part in root.named_modules():
             _, missing = self.names_in(part)
             if not missing:
-                for outer in [each for each in fitting if any(inner is part for inner in each.modules())]:
+                for outer in [module for module in fitting if any(inner is part for inner in module.modules())]:
                     del fitting[outer]
-                fitting[part] = own or "cell"
+                fitting[part] = name or "cell"
             elif nearest is None or len(missing) < nearest[0]:
-                nearest = len(missing), own or type(root).__name__, missing, list(dict(part.named_parameters()))
+                nearest = len(missing), name or type(root).__name__, missing, list(dict(part.named_parameters()))
         if not fitting:
             assert nearest is not None
-            _, own, missing, parameters = nearest
+            _, name, missing, parameters = nearest
             raise CaptureError(
-                f"no module has parameters for all of {self.name}: {own} has none for {', '.join(missing)}, but "
+                f"no module has parameters for all of {self.name}: {name} has none for {', '.join(missing)}, but "
                 f"{printable(', '.join(parameters), 200) or 'no parameters'}; give the names, as in "
                 f'cell=("{self.name}", {{"{missing[0]}": "…"}})',
                 option="cell",
             )
-        return {part: own for part, own in fitting.items() if part not in others}
+        return {part: name for part, name in fitting.items() if part not in others}
 
     def names_in(self, part: Module) -> tuple[dict[str, str], list[str]]:
         """Return the names of the parameters of a module by those in the file, and those in the file that none fits."""
-        own = dict(part.named_parameters())
+        parameters = dict(part.named_parameters())
         plain = dict[str, list[str]]()
-        for name in own:
+        for name in parameters:
             *path, last = name.split(".")
             layer = re.sub(r"[^0-9A-Za-z]", "", path[-1]) if path else ""
-            known = {"weight": layer, "bias": f"b{layer[1:]}"}.get(last) if layer else None
-            plain.setdefault(known or re.sub(r"[^0-9A-Za-z]", "", last), []).append(name)
-        found, missing = dict[str, str](), list[str]()
-        for wanted in self.parameters:
-            if wanted in self.given:
-                fits = [self.given[wanted]] if self.given[wanted] in own else []
+            plain_name = {"weight": layer, "bias": f"b{layer[1:]}"}.get(last) if layer else None
+            plain.setdefault(plain_name or re.sub(r"[^0-9A-Za-z]", "", last), []).append(name)
+        matches, missing = dict[str, str](), list[str]()
+        for name_in_file in self.parameters:
+            if name_in_file in self.given:
+                fits = [self.given[name_in_file]] if self.given[name_in_file] in parameters else []
             else:
-                fits = plain.get(wanted, []) or [name for key in plain if key.lower() == wanted.lower() for name in plain[key]]
+                fits = plain.get(name_in_file, []) or [
+                    name for key in plain if key.lower() == name_in_file.lower() for name in plain[key]
+                ]
             if len(fits) == 1:
-                found[wanted] = fits[0]
+                matches[name_in_file] = fits[0]
             else:
-                missing.append(wanted)
-        return found, missing
+                missing.append(name_in_file)
+        return matches, missing
 
 
 @dataclass(frozen=True)
@@ -292,7 +296,7 @@ class GRUModule:
         """The endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a cell."""
         if self.is_cell:
             return ("",)
-        return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
+        return tuple(f"_l{layer}{direction}" for layer in range(self.layers) for direction in ("", "_reverse")[: self.directions])
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,10 +382,10 @@ class GRUCall:
     without_graph: States = NO_STATES  # until the calls of a loop are joined
 
     @classmethod
-    def of(cls, **known: Any) -> GRUCall:
+    def of(cls, **values: Any) -> GRUCall:
         """Return what the constructor does, without setting each field by itself: a step of a loop has hundreds of calls."""
         call = object.__new__(cls)
-        vars(call).update(_DEFAULTS, **known)
+        vars(call).update(_DEFAULTS, **values)
         return call
 
     @property
@@ -471,12 +475,12 @@ def fresh(shape: Sequence[int], dtype: DTypeLike) -> AnyArray:
     return np.empty(tuple(shape), dtype)
 
 
-def _references(held: Sequence[AnyArray], i: int) -> int:
+def _references(buffers: Sequence[AnyArray], i: int) -> int:
     """Return the reference count of an entry: that of `held`, those of all other holders, and what the call adds.
 
     How many a local variable or a call adds depends on the version of Python, so only counts that come from here are compared.
     """
-    return sys.getrefcount(held[i])
+    return sys.getrefcount(buffers[i])
 
 
 _UNHELD = _references([np.empty(0)], 0)
@@ -508,12 +512,13 @@ class Buffers:
     def _drop_unheld(self, size: int) -> None:
         """Release free arrays if they use more memory than those in use, which means that the sizes have changed."""
         unheld = {
-            each: [i for i in range(len(buffers)) if _references(buffers, i) == _UNHELD] for each, buffers in self._buffers.items()
+            size_of_list: [i for i in range(len(buffers)) if _references(buffers, i) == _UNHELD]
+            for size_of_list, buffers in self._buffers.items()
         }
-        free = sum(each * len(places) for each, places in unheld.items())
+        free = sum(size_of_list * len(places) for size_of_list, places in unheld.items())
         if 2 * free > self.nbytes + size:
-            for each, places in unheld.items():
-                self._buffers[each] = [buffer for i, buffer in enumerate(self._buffers[each]) if i not in places]
+            for size_of_list, places in unheld.items():
+                self._buffers[size_of_list] = [buffer for i, buffer in enumerate(self._buffers[size_of_list]) if i not in places]
 
     @property
     def nbytes(self) -> int:
@@ -639,7 +644,7 @@ def _one_call(loop: CallLoop, take: Take) -> GRUCall:
     if not keep.all():
         begun = _stack((call.h0 for call in run), first.h0, len(run), take)
         states_set = np.where(keep[:, None, :, None], np.zeros((), begun.dtype), begun)
-    whole = replace(
+    joined = replace(
         first,
         x=_stack((call.x[0] for call in run), first.x[0], len(run), take),
         out=_stack((call.out[0] for call in run), first.out[0], len(run), take),
@@ -653,13 +658,13 @@ def _one_call(loop: CallLoop, take: Take) -> GRUCall:
         cut=tuple(sorted(cut)),
         without_graph=NO_STATES,
     )
-    states = whole.out[:, None] if len(first.hn) == 1 else _stack((call.hn for call in run), first.hn, len(run), take)
+    states = joined.out[:, None] if len(first.hn) == 1 else _stack((call.hn for call in run), first.hn, len(run), take)
     if not learned:
-        return replace(whole, states=states)
+        return replace(joined, states=states)
     zeros = np.zeros_like(first.hn)
     flows = _stack((zeros if call.dhn is None else call.dhn for call in run), first.hn, len(run), take)
     dout = _stack((zeros[-1] if call.dout is None else call.dout[0] for call in run), first.out[0], len(run), take)
-    return replace(whole, states=states, flows=flows, dout=dout, dhn=last.dhn)
+    return replace(joined, states=states, flows=flows, dout=dout, dhn=last.dhn)
 
 
 def _stack(arrays: Iterable[AnyArray], like: AnyArray, count: int, take: Take) -> AnyArray:
@@ -840,8 +845,8 @@ def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
     from torch.nn.utils.rnn import PackedSequence
 
     x = args[0] if args else kwargs.get("input")
-    given = args[1] if len(args) > 1 else kwargs.get("hx")
-    h0, c0 = given if module.states == 2 and given is not None else (given, None)
+    states = args[1] if len(args) > 1 else kwargs.get("hx")
+    h0, c0 = states if module.states == 2 and states is not None else (states, None)
     if module.is_cell:
         last = output
         out = last[0] if module.states == 2 and type(last) is tuple else last

@@ -93,23 +93,23 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
 
     if not isinstance(module, torch.nn.Module):
         raise CaptureError(f"module must be a torch.nn.Module, not {type(module).__name__}", option="module")
-    found, others = dict[torch.nn.Module, GRUModule](), list[str]()
+    modules, others = dict[torch.nn.Module, GRUModule](), list[str]()
     for name, part in module.named_modules():
         kind = _kind_of(part)
         if isinstance(part, torch.nn.LSTM) and part.proj_size:
             others.append(f"{name or 'it'} has a projection (proj_size {part.proj_size}), which cannot be shown")
         elif kind is not None:
-            found[part] = _described(part, name, kind)
+            modules[part] = _described(part, name, kind)
         elif _is_recurrent(part) and is_scripted(part):
-            what = f"{name or 'it'} is {part.original_name}, compiled by TorchScript"
-            others.append(f"{what}; run the script with PYTORCH_JIT=0, so that it is computed in Python")
+            reason = f"{name or 'it'} is {part.original_name}, compiled by TorchScript"
+            others.append(f"{reason}; run the script with PYTORCH_JIT=0, so that it is computed in Python")
         elif _is_recurrent(part) and any(isinstance(inner, torch.nn.modules.conv._ConvNd) for inner in part.modules()):
             others.append(f"the gates of {name or 'it'} ({type(part).__name__}) are convolutions, which cannot be shown")
         elif _is_recurrent(part):
             others.append(f"{name or 'it'} is {type(part).__module__}.{type(part).__name__}")
     written = WrittenCell.of(module, cell)
-    possible = candidates(module, found, cell) if written is None else written.candidates(module, found)
-    if not found and not possible:
+    possible = candidates(module, modules, cell) if written is None else written.candidates(module, modules)
+    if not modules and not possible:
         others += [
             f"{name} is compiled by TorchScript; run the script with PYTORCH_JIT=0"
             for name, part in module.named_modules()
@@ -121,7 +121,7 @@ def find_modules(module: Module, cell: GivenCell | None) -> tuple[dict[Module, G
             "or one that computes a timestep from x and h",
             option="module",
         )
-    return found, possible, written
+    return modules, possible, written
 
 
 KINDS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell")
@@ -134,8 +134,8 @@ def _kind_of(part: Module) -> str | None:
     return next((kind for kind in KINDS if isinstance(part, getattr(torch.nn, kind))), None)
 
 
-def _warn(what: str) -> None:
-    warnings.warn(f"tui_gru: {what}; training continues", stacklevel=3)
+def _warn(problem: str) -> None:
+    warnings.warn(f"tui_gru: {problem}; training continues", stacklevel=3)
 
 
 def _described(part: Any, name: str, kind: str) -> GRUModule:
@@ -164,8 +164,8 @@ def _seen_in(
 
 
 def _seen_by(cells: Sequence[HandwrittenCell], *call: Any) -> list[Seen]:
-    whole = ModuleCall(*call)
-    return [each for cell in cells for each in cell.calls(whole)]
+    module_call = ModuleCall(*call)
+    return [tensors for cell in cells for tensors in cell.calls(module_call)]
 
 
 def _computes_as_torchs(part: Module, module: GRUModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> bool:
@@ -180,11 +180,11 @@ def _computes_as_torchs(part: Module, module: GRUModule, args: tuple[Any, ...], 
         return True
     try:
         with torch.no_grad():
-            wanted = torchs(part, *args, **kwargs)
+            torch_output = torchs(part, *args, **kwargs)
     except Exception:  # as where it takes more than torch's
         return False
-    pairs = list(zip(tensors_in(output), tensors_in(wanted), strict=False))
-    return all(own.shape == other.shape and torch.allclose(own, other, rtol=1e-2, atol=1e-3) for own, other in pairs)
+    pairs = list(zip(tensors_in(output), tensors_in(torch_output), strict=False))
+    return all(tensor.shape == other.shape and torch.allclose(tensor, other, rtol=1e-2, atol=1e-3) for tensor, other in pairs)
 
 
 def _is_recurrent(part: Module) -> bool:
@@ -368,8 +368,8 @@ class OpenStep:
         """Return the call that ended with the very states with which a call begins, also detached."""
         if call.h0 is None or call.h0.is_inference():
             return None
-        found = self.ends.get(call.h0.data_ptr())
-        before = None if found is None else found()
+        reference = self.ends.get(call.h0.data_ptr())
+        before = None if reference is None else reference()
         return before if before is not None and before.ends_with(call.h0, call.c0) else None
 
     def hold(self, call: PendingCall) -> None:
@@ -382,8 +382,8 @@ class OpenStep:
         if not next(iter(self.held.values()), call).can_learn:
             if self.reported:
                 return
-            self.held = {key: held for key, held in self.held.items() if held.can_learn}
-            self.held_bytes = sum(held.nbytes for held in self.held.values())
+            self.held = {key: held_call for key, held_call in self.held.items() if held_call.can_learn}
+            self.held_bytes = sum(held_call.nbytes for held_call in self.held.values())
         if self.held_bytes < MOST_HELD:
             self.held[id(call)] = call
             self.held_bytes += call.nbytes
@@ -425,8 +425,8 @@ class OpenStep:
         stopped inside of the step."""
         for call in (*self.late.values(), *self.discarded.values()):
             call.notes[Note.UNUSED] = None
-        kept, cut = self.learned.keys() | set(map(id, self.latest)), Note.CUT in self.notes
-        calls = self._calls(kept | self.held.keys() if cut else kept)
+        stored, cut = self.learned.keys() | set(map(id, self.latest)), Note.CUT in self.notes
+        calls = self._calls(stored | self.held.keys() if cut else stored)
         counting = {part: None if cut else self.counting(part) for part in {call.part: None for call in calls}}
         return self._frozen([call.frozen(i, counting[call.part]) for i, call in enumerate(calls)], take, rank, ranks)
 
@@ -438,14 +438,14 @@ class OpenStep:
     def sources(self) -> list[tuple[SourceCall, AbstractSet[int] | None]] | None:
         """Return the calls of modules whose gradients an optimizer has used, with the backward passes that count; None if one of
         them cannot be made again."""
-        found = dict[int, tuple[SourceCall, AbstractSet[int] | None]]()
+        sources = dict[int, tuple[SourceCall, AbstractSet[int] | None]]()
         for call in self.learned.values():
             if Note.UNUSED in call.notes:
                 continue
             if call.source is None:
                 return None
-            found.setdefault(id(call.source), (call.source, self.counting(call.part)))
-        return list(found.values())
+            sources.setdefault(id(call.source), (call.source, self.counting(call.part)))
+        return list(sources.values())
 
     def so_far(self, take: Take, rank: int, ranks: int) -> CapturedStep:
         """Return what has been collected of the step, which goes on."""
@@ -454,8 +454,8 @@ class OpenStep:
         step = self._frozen([call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)], take, rank, ranks)
         return replace(step, before=dict(self.before), notes=(*self.notes, Note.CUT), not_kept=0)
 
-    def _calls(self, kept: AbstractSet[int]) -> list[PendingCall]:
-        return [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
+    def _calls(self, stored: AbstractSet[int]) -> list[PendingCall]:
+        return [call for entry in self.entries if (call := entry.call) is not None and id(call) in stored]
 
     def _frozen(self, calls: Sequence[GRUCall], take: Take, rank: int, ranks: int) -> CapturedStep:
         return CapturedStep(
@@ -549,7 +549,7 @@ class Capture:
         self._explicit = False  # True if the script calls `step`
         self._updating = self._checked = False
         self._calls_before_update = 0
-        self._seen: set[Module] = set()
+        self._called: set[Module] = set()
         self._generators: dict[Module, Tensor] = {}
         self._gathered: dict[Module, UsedWeights] = {}
         self._once: dict[Module, ExitStack] = {}
@@ -715,11 +715,13 @@ class Capture:
 
     def _handed(self, step: OpenStep, gradients: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
         """Return what autograd has handed to the parameters in a step, by name; the array of p.grad itself if it is the same."""
-        found = {name: to_array(value, self._take) for name, value in self._parameters.named_values(step.sums.sums).items()}
-        for name, value in found.items():
+        gradients_handed = {
+            name: to_array(value, self._take) for name, value in self._parameters.named_values(step.sums.sums).items()
+        }
+        for name, value in gradients_handed.items():
             if name in gradients and np.array_equal(gradients[name], value, equal_nan=True):
-                found[name] = gradients[name]
-        return found
+                gradients_handed[name] = gradients[name]
+        return gradients_handed
 
     def _wait(self, ended: OpenStep) -> None:
         """Hold back a step that ended implicitly, because the script can still report its loss."""
@@ -745,8 +747,8 @@ class Capture:
         handles = []
         self._sharded = {part for part in self._parts if is_sharded(part)}
         for part, module in self._parts.items():
-            needed = module.dropout or part in self._sharded or (module.is_cell and is_parametrized(part))
-            handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
+            with_before = module.dropout or part in self._sharded or (module.is_cell and is_parametrized(part))
+            handles += hook_calls(part, self._before_gru if with_before else None, self._after_gru)
         self._of_candidates = {part: hook_calls(part, self._before_cell, self._after_cell) for part in self._candidates}
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
@@ -778,7 +780,7 @@ class Capture:
         module, once = self._parts.get(part), self._once.pop(part, None)
         generator, gathered = self._generators.pop(part, None), self._gathered.pop(part, None)
         try:
-            if module is not None and part not in self._seen and not _computes_as_torchs(part, module, args, kwargs, output):
+            if module is not None and part not in self._called and not _computes_as_torchs(part, module, args, kwargs, output):
                 self._candidates[part], self._of_candidates[part] = self._parts.pop(part).name, []
                 self._torchs -= 1
                 self._on_cell()
@@ -808,30 +810,30 @@ class Capture:
             operations.end()
         if output is None:
             return
-        whole = ModuleCall(part, args, kwargs, output, operations)
+        call = ModuleCall(part, args, kwargs, output, operations)
         earlier = list[ModuleCall]()
         if part in self._candidates and (self._open.wanted or not self._explicit):
-            earlier = self._recognize(whole)
-        for each in (*earlier, whole) if part in self._kinds else ():
-            self._take_calls(each)
+            earlier = self._recognize(call)
+        for earlier_call in (*earlier, call) if part in self._kinds else ():
+            self._take_calls(earlier_call)
 
-    def _take_calls(self, whole: ModuleCall) -> None:
+    def _take_calls(self, module_call: ModuleCall) -> None:
         """Take a call of a hand-written cell, or of a module that has several."""
-        part, operations = whole.part, whole.operations
-        kinds, kind, calls = self._kinds[part].setdefault(part.training, []), list[HandwrittenCell](), list[list[Seen]]()
+        part, operations = module_call.part, module_call.operations
+        kinds, kind, tensors_by_cell = self._kinds[part].setdefault(part.training, []), list[HandwrittenCell](), list[list[Seen]]()
         for kind in kinds:
-            calls = [cell.calls(whole) for cell in kind]
-            if calls and all(calls):
+            tensors_by_cell = [cell.calls(module_call) for cell in kind]
+            if tensors_by_cell and all(tensors_by_cell):
                 break
-        if not kinds or (not (calls and all(calls)) and operations is not None and len(kinds) < MOST_KINDS):
-            kinds.append(kind := self._other_kind(whole))
-            calls = [cell.calls(whole) for cell in kind]
+        if not kinds or (not (tensors_by_cell and all(tensors_by_cell)) and operations is not None and len(kinds) < MOST_KINDS):
+            kinds.append(kind := self._other_kind(module_call))
+            tensors_by_cell = [cell.calls(module_call) for cell in kind]
         inside = any(isinstance(cell.form, InsideForm) for cell in kind)
-        source = self._source(part, whole.args, whole.kwargs, partial(_seen_by, kind), with_operations=inside)
-        for key, cell, own in zip(self._layers[part], kind, calls, strict=False):
-            pending = [self._take_call(key, self._cells[key].module, call, None, None, source) for call in own]
+        source = self._source(part, module_call.args, module_call.kwargs, partial(_seen_by, kind), with_operations=inside)
+        for key, cell, tensors_of_cell in zip(self._layers[part], kind, tensors_by_cell, strict=False):
+            pending = [self._take_call(key, self._cells[key].module, call, None, None, source) for call in tensors_of_cell]
             hook = partial(self._read_beside, [call for call in pending if call is not None])
-            for tensor in cell.tensors_beside(whole, own):
+            for tensor in cell.tensors_beside(module_call, tensors_of_cell):
                 if tensor.requires_grad:
                     tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
@@ -862,19 +864,19 @@ class Capture:
         first, mode = self._cells[self._layers[part][0]], "training" if part.training else "evaluation"
         name = first.module.name if len(self._layers[part]) == 1 else first.module.name.removesuffix("_l0")
         try:
-            found = recognized(call, name, given=True, written=self._written, passed=self._passed.get(part, ()))
-            same = [cell.module for cell in found] == [self._cells[key].module for key in self._layers[part]]
+            cells = recognized(call, name, given=True, written=self._written, passed=self._passed.get(part, ()))
+            same = [cell.module for cell in cells] == [self._cells[key].module for key in self._layers[part]]
             why = "" if same else "it computes something else"
         except Exception as error:
             why = str(error)
         if why:
             _warn(f"{name} ({printable(type(part).__name__, 60)}) is not captured in {mode} mode: {why}")
-        return [] if why else found
+        return [] if why else cells
 
     def _warn_of_refused(self) -> None:
         """Warn, if nothing is captured, why the module is not that is most like a cell."""
         if self._refused and not self._cells and (self._given_cell or not self._parts):
-            _warn(min(self._refused, key=lambda known: known[0])[1])
+            _warn(min(self._refused, key=lambda refusal: refusal[0])[1])
             self._refused = []
 
     def _recognize(self, call: ModuleCall) -> list[ModuleCall]:
@@ -901,12 +903,12 @@ class Capture:
             return []
         except Exception as error:
             why = str(error) if isinstance(error, CaptureError) else f"{type(error).__name__}: {printable(error, 200)}"
-            what = self.left_out[name] = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
+            refusal = self.left_out[name] = f"{name} ({printable(type(part).__name__, 60)}) is not captured: {why}"
             unhook([part], self._of_candidates.pop(part))
             if _kind_of(part) is not None:  # not in doubt: it is a recurrent module
-                _warn(what)
+                _warn(refusal)
             else:
-                self._refused.append((not isinstance(error, NoCellError), what))
+                self._refused.append((not isinstance(error, NoCellError), refusal))
             if self._given_cell:
                 self._warn_of_refused()
             return []
@@ -941,17 +943,17 @@ class Capture:
         """Take a call, and return it if the step wants it."""
         import torch
 
-        self._seen.add(part)
+        self._called.add(part)
         again = torch._C._current_graph_task_id() != -1  # True in a backward pass; torch.utils.checkpoint uses the same test
         if call.has_graph and not again and self._open.complete and not self._explicit:
             self._wait(self._take_open())
         if not self._open.wanted:
             return None
         tensors = tensors_used(part, module) if part not in self._cells else self._cells[part].tensors(part)
-        known = None if gathered else self._open.weights.get(part)
-        before = self._open.previous(call) if known is not None and known.are_still(tensors) and not again else None
-        before = before if before is not None and before.goes_on_in(part, call, known) else None
-        used = gathered or (known if before is not None or (known is not None and known.are(tensors)) else None)
+        latest = None if gathered else self._open.weights.get(part)
+        before = self._open.previous(call) if latest is not None and latest.are_still(tensors) and not again else None
+        before = before if before is not None and before.goes_on_in(part, call, latest) else None
+        used = gathered or (latest if before is not None or (latest is not None and latest.are(tensors)) else None)
         if before is None and not all(map(can_be_copied, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return None
@@ -983,12 +985,12 @@ class Capture:
         return pending
 
     def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
-        known = self._open.weights.get(part)
-        if known is None or not known.are(tensors):
+        weights = self._open.weights.get(part)
+        if weights is None or not weights.are(tensors):
             names = None if part in self._sharded else partial(self._parameters.name, module)
-            known = UsedWeights(module, tensors, names, self._take, self._cells.get(part))
-            self._open.weights[part] = known
-        return known
+            weights = UsedWeights(module, tensors, names, self._take, self._cells.get(part))
+            self._open.weights[part] = weights
+        return weights
 
     @harmless
     def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor | None) -> None:
@@ -1061,15 +1063,15 @@ class Capture:
         self._updating, self._calls_before_update = True, len(self._open.entries)
         if self._open.wanted:
             step = self._open
-            held = step.gradients if step.updated else {}  # of the optimizers that ran before this one
-            own = self._parameters.held_by(optimizer.param_groups)
+            earlier = step.gradients if step.updated else {}  # of the optimizers that ran before this one
+            names = self._parameters.held_by(optimizer.param_groups)
             new = self._parameters.all_gradients(self._take)
             if step.handed is not None:
                 handed = self._handed(step, new)
-                step.handed |= {name: value for name, value in handed.items() if name in own or name not in step.handed}
-            for name in own & new.keys() if (scale := _scale_of(optimizer)) != 1 else ():
+                step.handed |= {name: value for name, value in handed.items() if name in names or name not in step.handed}
+            for name in names & new.keys() if (scale := _scale_of(optimizer)) != 1 else ():
                 new[name] = new[name] / scale
-            step.gradients = held | {name: value for name, value in new.items() if name in own or name not in held}
+            step.gradients = earlier | {name: value for name, value in new.items() if name in names or name not in earlier}
 
     @harmless
     def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -1080,33 +1082,35 @@ class Capture:
             ended.gradients = self._parameters.all_gradients(self._take)
         if ended.wanted and not self._checked:
             self._checked = True
-            held = self._parameters.held_by(group for each in self._optimizers for group in each.param_groups)
-            if not held.issuperset(self._parameters.named(ended.gradients)):
+            optimized = self._parameters.held_by(
+                group for optimizer_left in self._optimizers for group in optimizer_left.param_groups
+            )
+            if not optimized.issuperset(self._parameters.named(ended.gradients)):
                 ended.notes[Note.NOT_IN_OPTIMIZER] = None
-            unseen = [part for part in self._parts if part not in self._seen]
+            unseen = [part for part in self._parts if part not in self._called]
             if unseen and not self._parameters.cleared(unseen):
                 ended.notes[Note.UNSEEN] = None
-                names = ", ".join(printable(self._parts[part].name, 60) for part in unseen[:4])
-                _warn(f"{names} received a gradient, but was not called; {CALL_IT}")
-        own = self._parameters.held_by(optimizer.param_groups)
-        if not ended.settings or bool(own) > ended.settings_hold:
-            ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), bool(own)
+                unseen_names = ", ".join(printable(self._parts[part].name, 60) for part in unseen[:4])
+                _warn(f"{unseen_names} received a gradient, but was not called; {CALL_IT}")
+        owned = self._parameters.held_by(optimizer.param_groups)
+        if not ended.settings or bool(owned) > ended.settings_hold:
+            ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), bool(owned)
         for part in self._parts:
-            if own.intersection(self._parameters.of([part])):
+            if owned.intersection(self._parameters.of([part])):
                 ended.use(part)
         ended.updated = True
         ended.ran.append(optimizer)
-        waiting = (each for each in self._optimizers if not any(each is one for one in ended.ran))
-        ended.complete = not any(self._parameters.held_by(each.param_groups) for each in waiting)
+        waiting = (optimizer_left for optimizer_left in self._optimizers if not any(optimizer_left is one for one in ended.ran))
+        ended.complete = not any(self._parameters.held_by(optimizer_left.param_groups) for optimizer_left in waiting)
 
 
 def _made_again(
     capture: weakref.ref[Capture], sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool
 ) -> Mapping[str, AnyArray] | None:
     """Return the gradients of the parameters by autograd through the modules themselves, by name."""
-    if (own := capture()) is None:
+    if (living := capture()) is None:
         raise RuntimeError("the script has given up the module")
-    return own.gradients_again(sources, exact)
+    return living.gradients_again(sources, exact)
 
 
 def optimizers_in(given: Optimizers) -> list[Optimizer]:
@@ -1117,20 +1121,20 @@ def optimizers_in(given: Optimizers) -> list[Optimizer]:
     """
     if given is None:
         return []
-    found = list[Any]()
-    for each in given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]:
-        inner, wrappers = each, set[int]()
+    optimizers = list[Any]()
+    for entry in given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]:
+        inner, wrappers = entry, set[int]()
         while (deeper := getattr(inner, "optimizer", None)) is not None and hasattr(deeper, "step") and id(deeper) not in wrappers:
             wrappers.add(id(inner := deeper))
         if hasattr(inner, "_optimizer_step_pre_hooks"):  # a wrapper can have inherited the methods, but not this
-            found += [] if any(inner is one for one in found) else [inner]
-        elif hasattr(each, "step") and hasattr(each, "param_groups"):
-            what = f"the updates by {printable(type(each).__name__, 60)} cannot be seen, since it has no torch.optim.Optimizer"
-            warnings.warn(f"{what} as .optimizer; training continues, and a step ends at rec.step(loss)", stacklevel=2)
+            optimizers += [] if any(inner is one for one in optimizers) else [inner]
+        elif hasattr(entry, "step") and hasattr(entry, "param_groups"):
+            problem = f"the updates by {printable(type(entry).__name__, 60)} cannot be seen, since it has no torch.optim.Optimizer"
+            warnings.warn(f"{problem} as .optimizer; training continues, and a step ends at rec.step(loss)", stacklevel=2)
         else:
-            kind = printable(type(each).__name__, 60)
+            kind = printable(type(entry).__name__, 60)
             raise CaptureError(f"optimizer must be a torch.optim.Optimizer, or a list of them, not {kind}", option="optimizer")
-    return found
+    return optimizers
 
 
 def _check_head(head: object) -> None:
@@ -1154,11 +1158,11 @@ def _number(loss: float | Tensor) -> float:
 
 def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
     """Return the numeric settings of an optimizer: lr, betas_0 …"""
-    found: dict[str, float] = {}
+    settings: dict[str, float] = {}
     for name, value in group.items():
         values = {f"{name}_{i}": v for i, v in enumerate(value)} if isinstance(value, tuple) else {name: value}
-        found |= {key: float(v) for key, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return found
+        settings |= {key: float(v) for key, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return settings
 
 
 def _scale_of(optimizer: Optimizer) -> float:

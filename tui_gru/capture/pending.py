@@ -76,8 +76,8 @@ def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
     A GRU stores them; a cell has them as attributes, for which `computed_once` must have been in effect during the call.
     """
     if not module.is_cell:
-        kept: list[Tensor] = part._flat_weights  # type: ignore[assignment]
-        return kept
+        flat_weights: list[Tensor] = part._flat_weights  # type: ignore[assignment]
+        return flat_weights
     return [getattr(part, name) for name in module.weight_names]
 
 
@@ -185,17 +185,17 @@ class UsedWeights:
         It is quicker than `are`, which sees changes of p.data as well; within a loop nobody makes these.
         """
         pairs = zip(self._seen, tensors, strict=True)
-        return all(seen() is tensor and version == tensor._version for (seen, version, _), tensor in pairs)
+        return all(reference() is tensor and version == tensor._version for (reference, version, _), tensor in pairs)
 
     def are(self, tensors: Sequence[Tensor]) -> bool:
         """Return True if these are the same tensors with the same numbers."""
         import torch
 
         return all(
-            seen() is tensor
+            reference() is tensor
             and version == tensor._version
             and torch.equal(view[1] if view is not None and view[0] == tensor.data_ptr() else _sample(tensor), sample)
-            for (seen, version, sample), view, tensor in zip(self._seen, self._views, tensors, strict=True)
+            for (reference, version, sample), view, tensor in zip(self._seen, self._views, tensors, strict=True)
         )
 
     def _adder(self, name: str) -> Callable[[Tensor], None]:
@@ -203,17 +203,17 @@ class UsedWeights:
 
         def add(gradient: Tensor) -> None:
             if self.frozen is None:
-                own = self._gradients.setdefault(torch._C._current_graph_task_id(), {})
+                gradients = self._gradients.setdefault(torch._C._current_graph_task_id(), {})
                 more = to_array(gradient, self._take)
-                own[name] = own[name] + more if name in own else more
+                gradients[name] = gradients[name] + more if name in gradients else more
 
         return add
 
     def so_far(self, passes: AbstractSet[int] | None = None) -> WeightSet:
         """Return the weights, and the gradients collected so far in some backward passes, by default all."""
         gradients = dict[str, AnyArray]()
-        for key, own in self._gradients.items():
-            for name, more in own.items() if passes is None or key in passes else ():
+        for key, of_pass in self._gradients.items():
+            for name, more in of_pass.items() if passes is None or key in passes else ():
                 gradients[name] = gradients[name] + more if name in gradients else more
         return self.frozen or WeightSet(self.module, self._values, self._parameters, gradients)
 
@@ -230,9 +230,9 @@ class Parameters:
     """The parameters of the captured modules by name, and their p.grad."""
 
     def __init__(self, root: Module, parts: Mapping[Module, GRUModule]) -> None:
-        own = {id(parameter): part for part in parts for parameter in part.parameters()}
+        parts_by_id = {id(parameter): part for part in parts for parameter in part.parameters()}
         self._named: dict[str, Tensor | TogetherParameter]
-        self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
+        self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in parts_by_id}
         self._names = {id(parameter): name for name, parameter in self._named.items()}
         self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
         self._root = weakref.ref(root)
@@ -249,28 +249,28 @@ class Parameters:
     def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
         """Return the name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0
         (given)`."""
-        if (known := self._names.get(id(tensor))) is not None:
-            return known
+        if (name_of_parameter := self._names.get(id(tensor))) is not None:
+            return name_of_parameter
         name = f"{module.name}.{weight} (given)"
         self._given[name] = tensor
         return name
 
     def of(self, parts: Sequence[Module]) -> list[str]:
         """Return the names of the parameters of these modules that require gradients."""
-        found = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
-        return [*found, *self._given]
+        names = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
+        return [*names, *self._given]
 
     def forget_given(self) -> None:
         self._given = {}
 
     def gradients(self, names: Sequence[str], take: Take) -> dict[str, AnyArray]:
         """Return copies of every p.grad that exists and is not 0, by name."""
-        found = {}
+        copies = {}
         for name in names:
             gradient = self._gradient(name)
             if gradient is not None and bool(gradient.any()):
-                found[name] = to_array(gradient, take)
-        return found
+                copies[name] = to_array(gradient, take)
+        return copies
 
     def all_gradients(self, take: Take) -> dict[str, AnyArray]:
         """Return copies of every p.grad that exists, by name."""
@@ -279,33 +279,37 @@ class Parameters:
 
     def tensors(self, names: Iterable[str]) -> list[Tensor]:
         """Return the parameters themselves of these names, also those of which a weight is put together."""
-        own = [self._named[name] for name in names if name in self._named]
-        return [tensor for each in own for tensor in (each.parameters.values() if isinstance(each, TogetherParameter) else [each])]
+        named = [self._named[name] for name in names if name in self._named]
+        return [
+            tensor
+            for parameter in named
+            for tensor in (parameter.parameters.values() if isinstance(parameter, TogetherParameter) else [parameter])
+        ]
 
     def named_values(self, values: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """Return values in the shapes of parameters, by the ids of these, as values by name; without those that are not known."""
-        found: dict[str, Tensor] = {}
-        for name, own in self._named.items():
-            value = own.put_together(values) if isinstance(own, TogetherParameter) else values.get(id(own))
+        values_by_name: dict[str, Tensor] = {}
+        for name, parameter in self._named.items():
+            value = parameter.put_together(values) if isinstance(parameter, TogetherParameter) else values.get(id(parameter))
             if value is not None:
-                found[name] = value
-        return found
+                values_by_name[name] = value
+        return values_by_name
 
     def shared(self) -> dict[str, tuple[str, ...]]:
         """Return the names by which other modules have the same parameters, by name."""
         if self._shared is not None:
             return self._shared
-        every, root = dict[int, list[str]](), self._root()
+        names_by_id, root = dict[int, list[str]](), self._root()
         for name, tensor in root.named_parameters(remove_duplicate=False) if root is not None else ():
-            every.setdefault(id(tensor), []).append(name)
-        found = dict[str, tuple[str, ...]]()
+            names_by_id.setdefault(id(tensor), []).append(name)
+        shared_names = dict[str, tuple[str, ...]]()
         for name in self._named:
-            names = [each for tensor in self.tensors([name]) for each in every.get(id(tensor), ())]
+            names = [other for tensor in self.tensors([name]) for other in names_by_id.get(id(tensor), ())]
             if len(names) > len(self.tensors([name])):
-                own = f"{name.rpartition('.')[0]}."
-                found[name] = tuple(each for each in names if own == "." or not each.startswith(own))
-        self._shared = found
-        return found
+                prefix = f"{name.rpartition('.')[0]}."
+                shared_names[name] = tuple(other for other in names if prefix == "." or not other.startswith(prefix))
+        self._shared = shared_names
+        return shared_names
 
     def names_of(self, holds: Callable[[Tensor], bool]) -> tuple[str, ...]:
         """Return the names of the parameters, or of the weights with a parameter, for which something holds."""
@@ -336,10 +340,14 @@ class Parameters:
 
     def held_by(self, groups: Iterable[Mapping[str, Any]]) -> set[str]:
         """Return the names of the parameters that are in the groups of an optimizer."""
-        held = {id(parameter) for group in groups for parameter in group["params"]}
-        together = {name: own for name, own in self._named.items() if hasattr(own, "parameters")}
-        parts = {name for name, own in together.items() if all(id(parameter) in held for parameter in own.parameters.values())}
-        return parts | {name for key, name in self._names.items() if key in held}
+        in_groups = {id(parameter) for group in groups for parameter in group["params"]}
+        together = {name: put_together for name, put_together in self._named.items() if hasattr(put_together, "parameters")}
+        parts = {
+            name
+            for name, put_together in together.items()
+            if all(id(parameter) in in_groups for parameter in put_together.parameters.values())
+        }
+        return parts | {name for key, name in self._names.items() if key in in_groups}
 
     def named(self, names: Iterable[str]) -> set[str]:
         """Return those names that are names of parameters, not of other leaf tensors."""
@@ -429,15 +437,15 @@ class PendingCall:
     def add(self, name: str, gradient: Tensor, this_pass: int, take: Take) -> AnyArray:
         """Store a gradient, `dout`, `dhn` or `dcn`, of a backward pass, and return it as an array."""
         more = self.layout.array(gradient, take) if name == "dout" else self.layout.state(gradient, take)
-        own = self.by_pass.setdefault(this_pass, {})
-        own[name] = own[name] + more if name in own else more
+        of_pass = self.by_pass.setdefault(this_pass, {})
+        of_pass[name] = of_pass[name] + more if name in of_pass else more
         if self.source is not None:
             self.source.add(self.place, name, gradient, this_pass)
         return more
 
     def gradient(self, name: str, passes: AbstractSet[int] | None) -> AnyArray | None:
         """Return the sum of a gradient over some backward passes, by default all; None if none of them had it."""
-        arrays = [own[name] for key, own in self.by_pass.items() if name in own and (passes is None or key in passes)]
+        arrays = [of_pass[name] for key, of_pass in self.by_pass.items() if name in of_pass and (passes is None or key in passes)]
         return sum(arrays[1:], arrays[0]) if arrays else None
 
     def check_in_place(self) -> None:
@@ -451,11 +459,11 @@ class PendingCall:
         """Return True if these are the states with which the call ended, detached or not, and nothing has changed them since."""
         begins = (h0,) if c0 is None else (h0, c0)
         return len(begins) == len(self.last) and all(
-            own.data_ptr() == state.data_ptr()
+            last.data_ptr() == state.data_ptr()
             and version == state._version
-            and own.shape == state.shape
-            and own.dtype == state.dtype
-            for (own, version), state in zip(self.last, begins, strict=True)
+            and last.shape == state.shape
+            and last.dtype == state.dtype
+            for (last, version), state in zip(self.last, begins, strict=True)
         )
 
     def goes_on_in(self, part: Module, call: Seen, weights: UsedWeights | None) -> bool:
@@ -482,9 +490,9 @@ class PendingCall:
         assert call.h0 is not None
         hn = self.layout.state(call.hn, take)
         facts = self.facts
-        own = {"h0_given": True, "h0_attached": call.is_attached, "without_graph": _of_layers(call)}
-        if any(facts[name] != value for name, value in own.items()):
-            facts = facts | own
+        new_facts = {"h0_given": True, "h0_attached": call.is_attached, "without_graph": _of_layers(call)}
+        if any(facts[name] != value for name, value in new_facts.items()):
+            facts = facts | new_facts
         # A copy of this call takes a fifth of the time of a new one, of which a step of a loop makes hundreds.
         following = PendingCall.__new__(PendingCall)
         fields = vars(following)
@@ -531,9 +539,9 @@ class PendingCall:
             if not at_end:
                 return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
             last = to_array(tensor.reshape(*self.out[-1].shape[:-1], -1), np.empty)
-            every = np.zeros((len(self.out), *last.shape), last.dtype)
-            every[-1] = last
-            return every
+            logits_in_time = np.zeros((len(self.out), *last.shape), last.dtype)
+            logits_in_time[-1] = last
+            return logits_in_time
 
         def add_gradient(gradient: Tensor) -> None:
             more = array(gradient)
@@ -628,8 +636,8 @@ def type_of_products(part: Module, output: Tensor) -> str:
     if output.device.type != "cuda" or output.dtype != torch.float32 or torch.cuda.get_device_capability(output.device) < (8, 0):
         return ""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    own, before = (getattr(cudnn, "rnn", None), cudnn) if isinstance(part, torch.nn.RNNBase) else (matmul, matmul)
-    precision = getattr(own, "fp32_precision", None)
+    backend, before = (getattr(cudnn, "rnn", None), cudnn) if isinstance(part, torch.nn.RNNBase) else (matmul, matmul)
+    precision = getattr(backend, "fp32_precision", None)
     # Where a script has set it, allow_tf32, the name before PyTorch 2.9, raises.
     return "tf32" if (precision == "tf32" if isinstance(precision, str) else before.allow_tf32) else ""
 
