@@ -31,10 +31,10 @@ class ModuleState:
     """The parameters and buffers of a module at a call, copied, and the mode of each module in it."""
 
     def __init__(self, part: Module) -> None:
-        own = _tensors_of(part)
+        tensors = _tensors_of(part)
         # A captured step may live longer than the module in the script.
-        self._sources = [(weakref.ref(tensor), tensor._version) for tensor in own.values() if not tensor.is_inference()]
-        self._values = {name: tensor.detach().clone() for name, tensor in own.items()}
+        self._sources = [(weakref.ref(tensor), tensor._version) for tensor in tensors.values() if not tensor.is_inference()]
+        self._values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         self._modes = [inner.training for inner in part.modules()]
         self._copies: dict[bool, Module] = {}
         self.ids = {name: id(parameter) for name, parameter in part.named_parameters()}
@@ -43,7 +43,7 @@ class ModuleState:
         """Return True if no operation has changed a tensor of the module, and its mode is the same."""
         if part.training is not self._modes[0]:
             return False
-        return all((own := tensor()) is not None and own._version == version for tensor, version in self._sources)
+        return all((tensors := tensor()) is not None and tensors._version == version for tensor, version in self._sources)
 
     def copied(self, part: Module, *, exact: bool) -> Module:
         """Return a copy of the module in this state, without hooks, the same each time; in float64 if `exact`."""
@@ -102,14 +102,14 @@ class SourceCall:
         """Return a call with its arguments, not copied and without their graph; None if they are of other types than tensors,
         numbers, and nested lists and the like of them."""
         try:
-            taken = _without_graph(args), _without_graph(dict(kwargs))
+            copied = _without_graph(args), _without_graph(dict(kwargs))
         except TypeError:
             return None
-        device = _device(taken)
+        device = _device(copied)
         if device.type not in ("cpu", "cuda", "xpu"):  # whose generators torch can put back
             return None
-        call = cls(weakref.ref(part), state, *taken, find, autocast=autocast_type(device.type), **more)
-        tensors = tensors_in(taken, whole_numbers=True)
+        call = cls(weakref.ref(part), state, *copied, find, autocast=autocast_type(device.type), **more)
+        tensors = tensors_in(copied, whole_numbers=True)
         call.versions = [(tensor, tensor._version) for tensor in tensors if not tensor.is_inference()]
         return call
 
@@ -120,8 +120,8 @@ class SourceCall:
 
     def add(self, place: int, name: str, gradient: Tensor, this_pass: int) -> None:
         """Add a gradient of an output of a captured call."""
-        own, more = self._totals.setdefault(this_pass, {}), gradient.detach().clone()
-        own[place, name] = own[place, name] + more if (place, name) in own else more
+        of_pass, more = self._totals.setdefault(this_pass, {}), gradient.detach().clone()
+        of_pass[place, name] = of_pass[place, name] + more if (place, name) in of_pass else more
 
     def gradients(self, passes: AbstractSet[int] | None, *, exact: bool) -> dict[int, Tensor] | None:
         """Return the gradients of the parameters for the gradients of the outputs in some backward passes, by the ids of the
@@ -148,46 +148,46 @@ class SourceCall:
             finally:
                 if operations is not None:
                     operations.end()
-            found = self.find(other, args, kwargs, output, operations)
-        if len(found) != len(self.outputs) or not all(map(_repeats, found, self.outputs)):
+            calls = self.find(other, args, kwargs, output, operations)
+        if len(calls) != len(self.outputs) or not all(map(_repeats, calls, self.outputs)):
             return None
-        return self._through(other, found, passes)
+        return self._through(other, calls, passes)
 
-    def _through(self, other: Module, found: Sequence[Seen], passes: AbstractSet[int] | None) -> dict[int, Tensor]:
+    def _through(self, other: Module, calls: Sequence[Seen], passes: AbstractSet[int] | None) -> dict[int, Tensor]:
         """Return the gradients of the parameters of a copy, of whose outputs each gets the captured gradient in place of what flows
         into it: that has all that flows into it, whichever output is computed from which."""
         import torch
 
         ends: list[Tensor] = []
-        for place, call in enumerate(found):
+        for place, call in enumerate(calls):
             for name, tensor in (("dout", call.out), ("dhn", call.hn), ("dcn", call.cn)):
                 if tensor is not None and tensor.requires_grad and (name == "dout" or tensor is not call.out):
                     total = self._total((place, name), passes, tensor)
                     tensor.register_hook(lambda gradient, total=total: total)  # type: ignore[no-untyped-call]
                     ends.append(tensor)
-        own = {name: parameter for name, parameter in other.named_parameters() if parameter.requires_grad}
-        if not ends or not own:
+        parameters = {name: parameter for name, parameter in other.named_parameters() if parameter.requires_grad}
+        if not ends or not parameters:
             return {}
         root = torch.stack([(end * 0).sum() for end in ends]).sum()
-        gradients = torch.autograd.grad(root, list(own.values()), allow_unused=True)
-        return {self.state.ids[name]: each for name, each in zip(own, gradients, strict=True) if each is not None}
+        gradients = torch.autograd.grad(root, list(parameters.values()), allow_unused=True)
+        return {self.state.ids[name]: one for name, one in zip(parameters, gradients, strict=True) if one is not None}
 
     def _total(self, which: tuple[int, str], passes: AbstractSet[int] | None, like: Tensor) -> Tensor:
         """Return the sum of a gradient over backward passes; zeros if there was none."""
         total = like.new_zeros(like.shape)
-        for key, own in self._totals.items():
-            if which in own and (passes is None or key in passes):
-                total = total + own[which].to(like.dtype)
+        for key, of_pass in self._totals.items():
+            if which in of_pass and (passes is None or key in passes):
+                total = total + of_pass[which].to(like.dtype)
         return total
 
 
-def _repeats(found: Seen, before: tuple[Any, AnyArray]) -> bool:
+def _repeats(call: Seen, before: tuple[Any, AnyArray]) -> bool:
     """Return True if an output has the same numbers again, up to rounding: to more than half of the digits of its type."""
     layout, out = before
-    again = layout.array(found.out, fresh)
-    eps = float(np.finfo(out.dtype).eps) if str(found.out.dtype)[6:] in ("float32", "float64") else 2.0**-7
-    apart = np.abs(again - out).max(initial=0, where=np.isfinite(out))
-    return bool(apart <= math.sqrt(eps) * np.abs(out).max(initial=1, where=np.isfinite(out)))
+    again = layout.array(call.out, fresh)
+    eps = float(np.finfo(out.dtype).eps) if str(call.out.dtype)[6:] in ("float32", "float64") else 2.0**-7
+    difference = np.abs(again - out).max(initial=0, where=np.isfinite(out))
+    return bool(difference <= math.sqrt(eps) * np.abs(out).max(initial=1, where=np.isfinite(out)))
 
 
 def _device(arguments: Any) -> torch.device:
@@ -207,7 +207,7 @@ def _without_graph(value: Any) -> Any:
         return value.detach()
     if isinstance(value, PackedSequence):
         return PackedSequence(value.data.detach(), value.batch_sizes, value.sorted_indices, value.unsorted_indices)
-    return _each(value, _without_graph)
+    return _for_entries(value, _without_graph)
 
 
 def _in_float64(value: Any) -> Any:
@@ -219,16 +219,16 @@ def _in_float64(value: Any) -> Any:
         return value.double() if value.is_floating_point() else value
     if isinstance(value, PackedSequence):
         return PackedSequence(value.data.double(), value.batch_sizes, value.sorted_indices, value.unsorted_indices)
-    return _each(value, _in_float64) if isinstance(value, tuple | list | Mapping) else value
+    return _for_entries(value, _in_float64) if isinstance(value, tuple | list | Mapping) else value
 
 
-def _each(value: Any, of: Callable[[Any], Any]) -> Any:
+def _for_entries(value: Any, of: Callable[[Any], Any]) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(of, value))
     if type(value) in (tuple, list):
         return type(value)(map(of, value))
     if type(value) is dict:
-        return {key: of(each) for key, each in value.items()}
+        return {key: of(entry) for key, entry in value.items()}
     raise TypeError(type(value).__name__)
 
 
@@ -238,9 +238,9 @@ def summed(calls: Iterable[tuple[SourceCall, AbstractSet[int] | None]], *, exact
     total, pairs = dict[int, Any](), list(calls)
     try:
         for call, passes in pairs:
-            if (own := call.gradients(passes, exact=exact)) is None:
+            if (gradients := call.gradients(passes, exact=exact)) is None:
                 return None
-            for key, gradient in own.items():
+            for key, gradient in gradients.items():
                 total[key] = total[key] + gradient if key in total else gradient
     finally:
         for call, _ in pairs:

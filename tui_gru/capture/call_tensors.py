@@ -64,8 +64,8 @@ def candidates(root: Module, others: Mapping[Module, GRUModule], name: GivenCell
         return {part: name or "cell"}
     used = {inner for other in others for inner in other.modules()}
     return {
-        part: own or "cell"
-        for own, part in modules.items()
+        part: part_name or "cell"
+        for part_name, part in modules.items()
         if _is_own(part)
         and part not in used
         and not any(inner in others for inner in part.modules())
@@ -111,8 +111,8 @@ class Block:
 
     def of(self, parameter: Tensor) -> Tensor:
         """Return the part of a parameter, or of its gradient."""
-        whole = parameter.detach().contiguous()
-        return whole.as_strided(self.shape, self.stride, whole.storage_offset() + self.offset)
+        contiguous = parameter.detach().contiguous()
+        return contiguous.as_strided(self.shape, self.stride, contiguous.storage_offset() + self.offset)
 
     def cut(self, axis: int, begin: int, size: int) -> Block:
         shape = tuple(size if k == axis else length for k, length in enumerate(self.shape))
@@ -170,8 +170,8 @@ def gates_of(
             reads[product] = None, 0
     biases = {product: dict(product.biases) for product in reads}
     for bias, terms in added:
-        known = sorted(((p, at) for p, at in terms if p in reads), key=lambda term: reads[term[0]][0] is None)
-        free = next(((p, at) for p, at in known if not _covering(biases[p], at, H)), None)
+        products_known = sorted(((p, at) for p, at in terms if p in reads), key=lambda term: reads[term[0]][0] is None)
+        free = next(((p, at) for p, at in products_known if not _covering(biases[p], at, H)), None)
         if free is None:
             return None
         biases[free[0]][free[1]] = bias
@@ -210,44 +210,47 @@ def torch_weights(
     if module.bias:
         candidate = KINDS[module.convention.kind].candidate if module.convention.reset == "after" else ""
         pairs = [(w.bias, u.bias) for w, u in zip(W, U, strict=True)]
-        apart = [gate == candidate for gate in module.gates]  # r is between the two biases
-        pairs = [(u, None) if w is None and not own else (w, u) for (w, u), own in zip(pairs, apart, strict=True)]
+        is_candidate = [gate == candidate for gate in module.gates]  # r is between the two biases
+        pairs = [
+            (u, None) if w is None and not of_candidate else (w, u)
+            for (w, u), of_candidate in zip(pairs, is_candidate, strict=True)
+        ]
         values["bias_ih"], values["bias_hh"] = (tuple(side) for side in zip(*pairs, strict=True))
-        filled = [(w, u) if own else (w or u, u or w) for (w, u), own in zip(pairs, apart, strict=True)]
+        filled = [(w, u) if of_candidate else (w or u, u or w) for (w, u), of_candidate in zip(pairs, is_candidate, strict=True)]
         gradients["bias_ih"], gradients["bias_hh"] = (tuple(side) for side in zip(*filled, strict=True))
-    known = {role: blocks for role, blocks in gradients.items() if any(values[role])}
-    return values, {role: tuple(filter(None, blocks)) for role, blocks in known.items() if all(blocks)}
+    complete = {role: blocks for role, blocks in gradients.items() if any(values[role])}
+    return values, {role: tuple(filter(None, blocks)) for role, blocks in complete.items() if all(blocks)}
 
 
 @dataclass(frozen=True)
 class OneTimestepForm:
     """How a module that computes one timestep is called: `takes` has the positions of x, h (and c) among the tensors of its
-    arguments, `gives` those of h (and c) among its results. `beside` is "xh" or "hx" if x and h are one argument, side by side."""
+    arguments, `gives` those of h (and c) among its results. `joined` is "xh" or "hx" if x and h are one argument, side by side."""
 
     takes: tuple[int, ...]
     gives: tuple[int, ...]
-    beside: str = ""
+    joined: str = ""
 
-    def calls(self, module: GRUModule, given: Sequence[Tensor], results: Sequence[Tensor]) -> list[Seen]:
+    def calls(self, module: GRUModule, arguments: Sequence[Tensor], results: Sequence[Tensor]) -> list[Seen]:
         """Return the call as a list; an empty one if it is a call of another kind, as with other arguments."""
-        states = self._states(module, given)
+        states = self._states(module, arguments)
         if states is None or max(self.gives) >= len(results):
             return []
         x, *begins = states
         ends = [results[i] for i in self.gives]
-        sized = all(each.shape[-1] == module.hidden_size for each in (*ends, *(state for state in begins if state is not None)))
+        sized = all(end.shape[-1] == module.hidden_size for end in (*ends, *(state for state in begins if state is not None)))
         if not sized or x.shape[-1] != module.input_size or ends[0].dim() > 2:
             return []
         layout = OneTimestep(no_batch=ends[0].dim() == 1)
         return [Seen(x, begins[0], ends[0], ends[0], layout, *((begins[1], ends[1]) if len(ends) > 1 else ()))]
 
-    def _states(self, module: GRUModule, given: Sequence[Tensor]) -> tuple[Tensor, *tuple[Tensor | None, ...]] | None:
+    def _states(self, module: GRUModule, arguments: Sequence[Tensor]) -> tuple[Tensor, *tuple[Tensor | None, ...]] | None:
         """Return x, and the states that a call begins with; None where it was given none."""
-        if self.beside:
-            if len(given) <= self.takes[0]:
+        if self.joined:
+            if len(arguments) <= self.takes[0]:
                 return None
-            return set_apart(given[self.takes[0]], self.beside, module.hidden_size)
-        x, *states = (given[i] if i < len(given) else None for i in self.takes)
+            return set_apart(arguments[self.takes[0]], self.joined, module.hidden_size)
+        x, *states = (arguments[i] if i < len(arguments) else None for i in self.takes)
         return None if x is None else (x, *states)
 
 
@@ -277,11 +280,11 @@ class LoopForm:
     out_is_list: bool
     last: LastState
 
-    def calls(self, module: GRUModule, given: Sequence[Tensor], results: Sequence[Tensor]) -> list[Seen]:
+    def calls(self, module: GRUModule, arguments: Sequence[Tensor], results: Sequence[Tensor]) -> list[Seen]:
         """Return the call as a list, of each timestep where the output is a list; an empty one if it is a call of another kind."""
-        tensors = [given[i] if i < len(given) else None for i in self.takes]
+        tensors = [arguments[i] if i < len(arguments) else None for i in self.takes]
         x, begins = tensors[0], tensors[1:] + [None] * (module.states + 1 - len(tensors))
-        if x is None or x.dim() != 3 or len(given) > len(self.takes) or x.shape[-1] != module.input_size or not x.numel():
+        if x is None or x.dim() != 3 or len(arguments) > len(self.takes) or x.shape[-1] != module.input_size or not x.numel():
             return []
         in_time = x.detach().transpose(0, 1) if self.batch_first else x.detach()
         T, B, _ = in_time.shape
@@ -290,7 +293,7 @@ class LoopForm:
         if any(i >= len(results) for i in self.gives):
             return []
         ends = [None if i == ABSENT or self.out_is_list else results[i] for i in end_at]
-        if any(each is not None and each.numel() != math.prod(state) for each in (*begins, *ends)):
+        if any(end is not None and end.numel() != math.prod(state) for end in (*begins, *ends)):
             return []
         if self.out_is_list:
             outs = list(results[:T])
@@ -328,15 +331,15 @@ class Operations:
         self.names: list[str] = []
         self.takes: list[list[Tensor]] = []
         self._ended = False
-        own = self
+        log = self
 
         class Mode(TorchFunctionMode):
             def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 result = function(*args, **(kwargs or {}))
-                if not own._ended and (given := tensors_in(result)):
-                    own.results += given
-                    own.names += [getattr(function, "__name__", "")] * len(given)
-                    own.takes += [tensors_in([args, kwargs], whole_numbers=True)] * len(given)
+                if not log._ended and (outputs := tensors_in(result)):
+                    log.results += outputs
+                    log.names += [getattr(function, "__name__", "")] * len(outputs)
+                    log.takes += [tensors_in([args, kwargs], whole_numbers=True)] * len(outputs)
                 return result
 
         self.mode: Any = Mode()
@@ -358,11 +361,11 @@ class ResultPlace:
     longer: int = 0
     step: int = 0
 
-    def of(self, T: int, t: int, given: Sequence[Tensor], operations: Operations) -> Tensor | None:
+    def of(self, T: int, t: int, arguments: Sequence[Tensor], operations: Operations) -> Tensor | None:
         """Return the tensor; None if there is another one, in a call of another kind."""
         place = self.first + self.longer * T + self.step * t
         if not self.name:
-            return given[place] if place < len(given) else None
+            return arguments[place] if place < len(arguments) else None
         fits = 0 <= place < len(operations.names) and operations.names[place] == self.name
         return operations.results[place] if fits else None
 
@@ -383,7 +386,7 @@ class InsideForm:
     states: tuple[ResultPlace, ...]
     begins: tuple[ResultPlace | None, ...]
 
-    def calls(self, module: GRUModule, given: Sequence[Tensor], operations: Operations | None) -> list[Seen]:
+    def calls(self, module: GRUModule, arguments: Sequence[Tensor], operations: Operations | None) -> list[Seen]:
         """Return a call for each timestep; an empty list if it is a call of another kind."""
         if operations is None:
             return []
@@ -392,27 +395,27 @@ class InsideForm:
             return []
         befores: list[Tensor | None] = []
         for begin in self.begins:
-            befores.append(None if begin is None else begin.of(T, 0, given, operations))
+            befores.append(None if begin is None else begin.of(T, 0, arguments, operations))
             if begin is not None and befores[-1] is None:
                 return []
-        found = list[Seen]()
+        calls = list[Seen]()
         for t in range(T):
-            x = self.x.of(T, t, given, operations)
-            states = [place.of(T, t, given, operations) for place in self.states]
-            known = [state for state in states if state is not None]
-            if x is None or len(known) < len(states) or (self.axis is not None and x.shape[self.axis : self.axis + 1] != (T,)):
+            x = self.x.of(T, t, arguments, operations)
+            states = [place.of(T, t, arguments, operations) for place in self.states]
+            values = [state for state in states if state is not None]
+            if x is None or len(values) < len(states) or (self.axis is not None and x.shape[self.axis : self.axis + 1] != (T,)):
                 return []
             x = x.detach() if self.axis is None else x.detach().select(self.axis, t)
-            end = known[0]
-            if any(each.shape != end.shape for each in known) or x.numel() * end.shape[-1] != end.numel() * x.shape[-1]:
+            end = values[0]
+            if any(value.shape != end.shape for value in values) or x.numel() * end.shape[-1] != end.numel() * x.shape[-1]:
                 return []
             if end.shape[-1] != module.hidden_size or x.shape[-1] != module.input_size or math.prod(end.shape[:-2]) != 1:
                 return []
             layout = OneTimestep() if end.dim() == 2 else Looped()
-            memory = (befores[1], known[1]) if len(known) > 1 else ()
-            found.append(Seen(x.reshape(*end.shape[:-1], -1), befores[0], end, end, layout, *memory))
-            befores = [*known]
-        return found
+            memory = (befores[1], values[1]) if len(values) > 1 else ()
+            calls.append(Seen(x.reshape(*end.shape[:-1], -1), befores[0], end, end, layout, *memory))
+            befores = [*values]
+        return calls
 
 
 @dataclass(frozen=True, eq=False)
@@ -456,7 +459,9 @@ def passed_on(before: ModuleCall, call: ModuleCall) -> tuple[tuple[int, int], ..
     ends = {(result.grad_fn, result.output_nr): i for i, result in enumerate(results) if result.grad_fn is not None}
     leaves, others = call.leaves, list[int]()
     for at, leaf in enumerate(leaves):
-        alike = [i for i, each in enumerate(results) if each.data_ptr() == leaf.data_ptr() and each.shape == leaf.shape]
+        alike = [
+            i for i, candidate in enumerate(results) if candidate.data_ptr() == leaf.data_ptr() and candidate.shape == leaf.shape
+        ]
         if alike:
             matches[at] = alike[0]
         else:
@@ -493,26 +498,26 @@ class HandwrittenCell:
     `values` has the blocks of each weight of torch's cells, gate by gate in torch's order, None for zeros: matrices (I, H) or
     (H, H) that multiply from the right, and biases (H). `gradients` has, for each weight whose gradient is known, the blocks whose
     gradients make it up: two biases that are added have the same gradient, so that of an absent one is the gradient of the other.
-    Of a cell with equations, both have one block a weight, in the shape of the equations. `beside` has the positions of the results
-    besides its states that these weights compute in another way than from the states, among as many `results`.
+    Of a cell with equations, both have one block a weight, in the shape of the equations. `other_results` has the positions of the
+    results besides its states that these weights compute in another way than from the states, among as many `results`.
     """
 
     module: GRUModule
     form: OneTimestepForm | LoopForm | InsideForm
     values: Mapping[str, tuple[Block | None, ...]]
     gradients: Mapping[str, tuple[Block, ...]]
-    beside: tuple[int, ...] = ()
+    other_results: tuple[int, ...] = ()
     results: int = 0
 
     def tensors_beside(self, call: ModuleCall, states: Sequence[Seen]) -> list[Tensor]:
         """Return the results of a call besides its states that its weights compute as well; of a call with another number of
         results, all that are no states."""
-        if not self.beside:
+        if not self.other_results:
             return []
         results = call.results
         if len(results) == self.results:
-            return [results[i] for i in self.beside]
-        ends = [end for each in states for end in (each.out, each.hn, each.cn)]
+            return [results[i] for i in self.other_results]
+        ends = [end for timestep in states for end in (timestep.out, timestep.hn, timestep.cn)]
         return [result for result in results if not any(result is end for end in ends)]
 
     @property
@@ -522,14 +527,14 @@ class HandwrittenCell:
 
     def tensors(self, part: Module) -> list[Tensor]:
         """Return its parameters, in the order of their names."""
-        found = []
+        tensors = []
         for name in self.parameters:
             *path, last = name.split(".")
             owner = part
-            for each in path:
-                owner = owner._modules[each]  # type: ignore[assignment]
-            found.append(getattr(owner, last))
-        return found
+            for block in path:
+                owner = owner._modules[block]  # type: ignore[assignment]
+            tensors.append(getattr(owner, last))
+        return tensors
 
     def weights(self, tensors: Sequence[Tensor], take: Take) -> dict[str, AnyArray]:
         """Return its weights under the names and in the shapes of torch's cells, (G · H, I), or of its equations."""
@@ -539,8 +544,8 @@ class HandwrittenCell:
     def gradient(self, role: str, gradients: Mapping[str, Tensor | None]) -> Tensor | None:
         """Return the gradient of a weight from those of the parameters, by name; None if one of them has none."""
         blocks = self.gradients[role]
-        known = {block.name: gradient for block in blocks if (gradient := gradients[block.name]) is not None}
-        return self._together(blocks, known) if len(known) == len({block.name for block in blocks}) else None
+        parts = {block.name: gradient for block in blocks if (gradient := gradients[block.name]) is not None}
+        return self._together(blocks, parts) if len(parts) == len({block.name for block in blocks}) else None
 
     def _together(self, blocks: Sequence[Block | None], tensors: Mapping[str, Tensor]) -> Tensor:
         import torch
@@ -549,8 +554,8 @@ class HandwrittenCell:
         zero = like.new_zeros(self.module.hidden_size)
         parts = (zero if block is None else block.of(tensors[block.name]) for block in blocks)
         if self.module.equations is not None:
-            (own,) = parts
-            return own
+            (weight,) = parts
+            return weight
         return torch.cat([part.t() for part in parts])  # t() of a vector is the vector
 
     def calls(self, call: ModuleCall) -> list[Seen]:
@@ -568,29 +573,29 @@ class HandwrittenCell:
         h, c = (
             np.zeros(first.out.shape) if s is None else to_array(s, fresh).reshape(first.out.shape) for s in (first.h0, first.c0)
         )
-        found, begin = list[Seen](), first.c0
+        with_memory, begin = list[Seen](), first.c0
         for call in calls:
             _, c = cell_step(to_array(call.x, fresh).astype(np.float64), (h, c), cell, convention)
             h = to_array(call.out, fresh)
             end = call.out.detach().new_tensor(c) if call.cn is None else call.cn
-            found.append(replace(call, c0=begin, cn=end))
+            with_memory.append(replace(call, c0=begin, cn=end))
             begin = end
-        return found
+        return with_memory
 
     def formula_weights(self, part: Module) -> Cell:
         """Return its weights in float64 for `files.kinds.step`."""
-        found, H, G = self.weights(self.tensors(part), fresh), self.module.hidden_size, len(self.module.gates)
-        W, U = (found[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
-        b, b_h = (np.asarray(found.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
+        values, H, G = self.weights(self.tensors(part), fresh), self.module.hidden_size, len(self.module.gates)
+        W, U = (values[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
+        b, b_h = (np.asarray(values.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
         assert self.module.convention is not None
         return canonical(Blocks(W, U, b, b_h), self.module.convention)
 
 
-def set_apart(both: Tensor, beside: str, hidden_size: int) -> tuple[Tensor, Tensor]:
+def set_apart(both: Tensor, joined: str, hidden_size: int) -> tuple[Tensor, Tensor]:
     """Return x and h, which are side by side."""
-    at = hidden_size if beside == "hx" else both.shape[-1] - hidden_size
+    at = hidden_size if joined == "hx" else both.shape[-1] - hidden_size
     first, second = both[..., :at], both[..., at:]
-    return (first, second) if beside == "xh" else (second, first)
+    return (first, second) if joined == "xh" else (second, first)
 
 
 class LayerPart:

@@ -91,7 +91,7 @@ Passed: TypeAlias = Sequence[tuple[int, int]]
 
 
 def recognized(
-    call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None = None, passed: Passed | None = None
+    call: ModuleCall, name: str, *, is_named: bool, written: WrittenCell | None = None, passed: Passed | None = None
 ) -> list[HandwrittenCell]:
     """Return how a module computes one timestep, from a call; several cells if it has layers or directions. `given`: the script
     says that this module is a cell; `written`: it gives its equations; `passed`: what the call has of the one before, None if that
@@ -104,7 +104,7 @@ def recognized(
     # Checkpointing counts the tensors that autograd saves in a call, of which those of copies are none.
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         try:
-            return [_recognized(call, name, given=given, written=written, passed=passed)]
+            return [_recognized(call, name, is_named=is_named, written=written, passed=passed)]
         except WaitingError:
             raise
         except CaptureError as refused:
@@ -115,46 +115,52 @@ def recognized(
             if call.operations is None:
                 raise NoCellError(f"{refused}; within torch.compile the states of a loop are not seen: debug it without") from None
             try:
-                return _recognized_inside(call, name, reads_off=given or sounds_recurrent(call.part))
+                return _recognized_inside(call, name, reads_off=is_named or sounds_recurrent(call.part))
             except UnreadableError as why:
                 raise NoCellError(f"{refused}; as a loop of a cell it cannot be read either: {why}") from None
 
 
-def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCell | None, passed: Passed | None) -> HandwrittenCell:
+def _recognized(
+    call: ModuleCall, name: str, *, is_named: bool, written: WrittenCell | None, passed: Passed | None
+) -> HandwrittenCell:
     """Return a module as a cell, or as a loop that returns its states. Raises `CaptureError`."""
     part, results = call.part, call.results
     if is_sharded(part):
         raise CaptureError("its parameters are shared among ranks")
     inputs = tensors_in(call.arguments)
     if inputs and inputs[0].dim() == 3:
-        return _recognized_loop(call, name, written, reads_off=written is None and (given or sounds_recurrent(part)))
+        return _recognized_loop(call, name, written, reads_off=written is None and (is_named or sounds_recurrent(part)))
     absent = len(inputs) == 1 and bool(results) and _absent_state(call)
-    if (not absent and next(_roles(inputs, results, given=given), None) is None) or any(tensor.dim() > 2 for tensor in inputs[:1]):
+    if (not absent and next(_roles(inputs, results, is_named=is_named), None) is None) or any(
+        tensor.dim() > 2 for tensor in inputs[:1]
+    ):
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "no tensor of floats"
         raise CaptureError(
             f"a cell computes one timestep, from x (rows, numbers) and h (rows, units), and was called with {shapes}; move what it "
             "does in a timestep into a module of its own"
         )
     attempts = list[_Attempt]()
-    for seen in observations(part, call.arguments, results, absent or ""):
-        if len(seen.products) > MOST_PRODUCTS and written is None:
+    for observation in observations(part, call.arguments, results, absent or ""):
+        if len(observation.products) > MOST_PRODUCTS and written is None:
             break
-        for x, states, ends, takes, gives, beside in _roles(tensors_in(seen.called), tensors_in(seen.result), given=given):
+        for x, states, ends, takes, gives, joined in _roles(
+            tensors_in(observation.called), tensors_in(observation.result), is_named=is_named
+        ):
             if written is not None:
-                if found := _read_as_written(part, name, written, seen.products, x, ends, seen.parameters):
-                    return _with_results(replace(found, form=OneTimestepForm(takes, gives, beside)), seen, gives)
+                if cell_as_written := _read_as_written(part, name, written, observation.products, x, ends, observation.parameters):
+                    return _with_results(replace(cell_as_written, form=OneTimestepForm(takes, gives, joined)), observation, gives)
                 continue
-            gates = gates_of(seen.products, seen.added, x, states[0], ends[0])
-            cell, attempt = _read(part, name, gates, _Timesteps.of([x], states, [ends]), seen.parameters)
+            gates = gates_of(observation.products, observation.added, x, states[0], ends[0])
+            cell, attempt = _read(part, name, gates, _Timesteps.of([x], states, [ends]), observation.parameters)
             attempts.append(attempt)
-            if cell is not None and (given or cell.module.family != "RNN" or sounds_recurrent(part)):
-                seen.check_derivative(gives)
-                found = replace(cell, form=OneTimestepForm(takes, gives, beside))
-                _check(found, call)
-                return _with_results(found, seen, gives)
+            if cell is not None and (is_named or cell.module.family != "RNN" or sounds_recurrent(part)):
+                observation.check_derivative(gives)
+                cell_as_written = replace(cell, form=OneTimestepForm(takes, gives, joined))
+                _check(cell_as_written, call)
+                return _with_results(cell_as_written, observation, gives)
     if written is not None:
         raise NoCellError(f"it does not return as many states as {written.name} has")
-    if not given and not sounds_recurrent(part):
+    if not is_named and not sounds_recurrent(part):
         raise _refused(attempts, "; or name it with cell= to have its equations read off its operations")
     try:
         return _read_off(call, name, absent or "", passed)
@@ -164,13 +170,13 @@ def _recognized(call: ModuleCall, name: str, *, given: bool, written: WrittenCel
 
 def _refused(attempts: Sequence[_Attempt], more: str = "") -> NoCellError:
     """Return the reason why none of the attempts to read a module found a cell; `more` is about equations of its own."""
-    tried = [attempt for attempt in attempts if attempt.error < np.inf]
-    if not tried:
+    finite = [attempt for attempt in attempts if attempt.error < np.inf]
+    if not finite:
         return NoCellError(
             "its products with x and with h are not those of a cell: of each there are 3 in a GRU, 4 in an LSTM, 1 in a plain RNN, "
             f"as wide as h{more}"
         )
-    best = min(tried, key=lambda attempt: attempt.error)
+    best = min(finite, key=lambda attempt: attempt.error)
     if best.error <= TOLERANCE and best.following < APART:
         return NoCellError("it uses one part of a parameter for several gates, whose gradients cannot be told apart")
     if best.error <= TOLERANCE:
@@ -234,20 +240,23 @@ def _read_off(call: ModuleCall, name: str, absent: str, passed: Passed | None) -
     is not known."""
     import torch
 
-    found, in_place, why = dict[str, HandwrittenCell](), dict[str, HandwrittenCell](), list[tuple[int, str]]()
-    for seen in observations(call.part, call.arguments, call.results, absent):
-        if len(seen.products) > MOST_PRODUCTS:
+    cells, in_place, why = dict[str, HandwrittenCell](), dict[str, HandwrittenCell](), list[tuple[int, str]]()
+    for observation in observations(call.part, call.arguments, call.results, absent):
+        if len(observation.products) > MOST_PRODUCTS:
             raise UnreadableError(f"it takes more than {MOST_PRODUCTS} products, as for many timesteps")
-        leaves, results = ModuleCall(seen.copied, (), seen.called, seen.result).leaves, tensors_in(seen.result)
+        leaves, results = (
+            ModuleCall(observation.copied, (), observation.called, observation.result).leaves,
+            tensors_in(observation.result),
+        )
         if passed is None and _several_can_be_states(leaves, results):
             raise WaitingError(
                 "it returns several tensors that can be its states, and which of them are is seen once it is called again with them"
             )
-        states_passed = {(at, i) for at, i in passed or () if at in seen.leaves_read(leaves)}
+        states_passed = {(at, i) for at, i in passed or () if at in observation.leaves_read(leaves)}
         if len(states_passed) > 2:
             raise UnreadableError(f"it goes on with {len(states_passed)} states, and at most two can be shown")
         readers: dict[int, tuple[OperationReader, list[Tensor]]] = {}
-        roles: Iterable[tuple[Any, ...]] = _roles(leaves, results, given=False)
+        roles: Iterable[tuple[Any, ...]] = _roles(leaves, results, is_named=False)
         if states_passed:  # h before c, as the module takes them
             roles = sorted((role for role in roles if {*zip(role[3][1:], role[4], strict=True)} == states_passed), key=_takes)
         for x, states, _, takes, gives, _ in roles:
@@ -255,37 +264,37 @@ def _read_off(call: ModuleCall, name: str, absent: str, passed: Passed | None) -
                 continue  # a state is returned in the place in which it is taken
             H = int(states[0].shape[-1])
             if H not in readers:
-                reader = OperationReader(seen.copied, seen.numbers, leaves, H)
+                reader = OperationReader(observation.copied, observation.numbers, leaves, H)
                 without_autocast = torch.autocast("cpu", enabled=False)
                 with own_generators(), torch.inference_mode(False), torch.no_grad(), without_autocast, reader.mode:
-                    readers[H] = reader, tensors_in(call_of(seen.copied, seen.called))
+                    readers[H] = reader, tensors_in(call_of(observation.copied, observation.called))
             reader, ends = readers[H]
             try:
-                cell = _cell_of(reader, call.part, name, seen, [x, *states], takes, [ends[i] for i in gives], gives)
+                cell = _cell_of(reader, call.part, name, observation, [x, *states], takes, [ends[i] for i in gives], gives)
             except (CaptureError, EquationError) as error:
                 why.append((-len(states), str(error)))
                 continue
             line = reader.line_of(ends[gives[0]])
             if len(states) == 2:  # a state of one alone is that of a memory, which the other one reads
-                found = {line: cell}
+                cells = {line: cell}
                 break
-            found.setdefault(line, cell)
-            together = any(isinstance(each, tuple | list) and len(each) == len(ends) for each in seen.called.values())
+            cells.setdefault(line, cell)
+            together = any(isinstance(reason, tuple | list) and len(reason) == len(ends) for reason in observation.called.values())
             if together and takes[1] - (takes[0] < takes[1]) == gives[0]:
                 in_place.setdefault(line, cell)
-        if found:
+        if cells:
             break
-    if not found:
-        raise UnreadableError(min(why, key=lambda each: each[0])[1] if why else "it takes no x and h, or returns no new h")
-    if len(found) > 1 and len(in_place) == 1:
-        found = in_place
-    if len(found) > 1:
+    if not cells:
+        raise UnreadableError(min(why, key=lambda reason: reason[0])[1] if why else "it takes no x and h, or returns no new h")
+    if len(cells) > 1 and len(in_place) == 1:
+        cells = in_place
+    if len(cells) > 1:
         raise UnreadableError("it returns several tensors that can be its new state; let it return h alone")
-    (cell,) = found.values()
+    (cell,) = cells.values()
     assert isinstance(cell.form, OneTimestepForm)
-    seen.check_derivative(cell.form.gives)
+    observation.check_derivative(cell.form.gives)
     _check_equations(cell, call)
-    return _with_results(cell, seen, cell.form.gives)
+    return _with_results(cell, observation, cell.form.gives)
 
 
 def _takes(role: tuple[Any, ...]) -> tuple[int, ...]:
@@ -296,21 +305,23 @@ def _takes(role: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _several_can_be_states(leaves: Sequence[Tensor], results: Sequence[Tensor]) -> bool:
     """Return True if unlike results have the shape of one argument."""
-    unlike = [each.shape for i, each in enumerate(results) if not any(same_numbers(each, results[other]) for other in range(i))]
+    unlike = [
+        result.shape for i, result in enumerate(results) if not any(same_numbers(result, results[other]) for other in range(i))
+    ]
     return any(unlike.count(leaf.shape) > 1 for leaf in leaves)
 
 
-def _with_results(cell: HandwrittenCell, seen: Observation, states: Sequence[int]) -> HandwrittenCell:
+def _with_results(cell: HandwrittenCell, observation: Observation, states: Sequence[int]) -> HandwrittenCell:
     """Return a cell with what is known of its results besides its states, which are at some positions of the tensors."""
-    beside = seen.results_beside(states, (block for blocks in cell.values.values() for block in blocks))
-    return replace(cell, beside=beside, results=len(tensors_in(seen.result)))
+    other_results = observation.results_beside(states, (block for blocks in cell.values.values() for block in blocks))
+    return replace(cell, other_results=other_results, results=len(tensors_in(observation.result)))
 
 
 def _cell_of(
     reader: OperationReader,
     part: Module,
     name: str,
-    seen: Observation,
+    observation: Observation,
     begins: Sequence[Tensor],
     takes: tuple[int, ...],
     ends: Sequence[Tensor],
@@ -322,17 +333,19 @@ def _cell_of(
     roles.
     """
     I, H = int(begins[0].shape[-1]), int(begins[1].shape[-1])  # noqa: E741
-    own, lines = [f"leaf{i}" for i in takes], list(map(reader.line_of, ends))
+    names_before, lines = [f"leaf{i}" for i in takes], list(map(reader.line_of, ends))
     multiplied = {node.left for formula in reader.lines.values() for node in formula.walk() if isinstance(node, e.Product)}
-    if len(ends) == 2 and e.Name(own[2]) in multiplied and e.Name(own[1]) not in multiplied:
+    if len(ends) == 2 and e.Name(names_before[2]) in multiplied and e.Name(names_before[1]) not in multiplied:
         raise UnreadableError("its first state is its memory c")
     letters, title = ("h", "c")[: len(ends)], printable(type(part).__name__, 60)
-    before, after = dict(zip(letters, own[1:], strict=True)), dict(zip(letters, lines, strict=True))
+    before, after = dict(zip(letters, names_before[1:], strict=True)), dict(zip(letters, lines, strict=True))
     shapes = {name: block.shape for name, block in reader.blocks.items()}
     # A variable may have a name that equations cannot have; sizes that cannot be inferred are given.
     for variables, sized in combined((reader.variables, {}), (False, True)):
         try:
-            text, names = equations_of(reader.lines, shapes, own[0], before, after, variables, sizes={"I": I, "H": H}, sized=sized)
+            text, names = equations_of(
+                reader.lines, shapes, names_before[0], before, after, variables, sizes={"I": I, "H": H}, sized=sized
+            )
             equations = _derivable(title, text, I, H)
             break
         except (CaptureError, EquationError):
@@ -343,19 +356,23 @@ def _cell_of(
     module = GRUModule(name, "Cell", I, H, written_as=title, equations=equations)
     values = {weight: (blocks[weight],) for weight, _ in equations.shapes}
     # The gradient of a number that all units read is the sum of those of the units.
-    known = {weight: own for weight, own in values.items() if own[0].name in seen.parameters and 0 not in own[0].stride}
-    weights = {weight: block.of(seen.numbers[block.name]) for weight, block in blocks.items()}
+    gradients = {
+        weight: names_before
+        for weight, names_before in values.items()
+        if names_before[0].name in observation.parameters and 0 not in names_before[0].stride
+    }
+    weights = {weight: block.of(observation.numbers[block.name]) for weight, block in blocks.items()}
     error = error_of(equations, weights, begins, ends)
     if not error <= TOLERANCE:
         raise UnreadableError(f"what is read off is off by {error:.1g} on random numbers")
-    return HandwrittenCell(module, OneTimestepForm(takes, gives), values, known)
+    return HandwrittenCell(module, OneTimestepForm(takes, gives), values, gradients)
 
 
 def _derivable(name: str, text: str, input_size: int, hidden_size: int) -> CellEquations:
     """Return the equations of a text. Raises `CaptureError` or `EquationError` if they, or their backward pass, are invalid."""
     equations = CellEquations.of(name, text, input_size, hidden_size)
-    whole = compose(shipped("input", "dense"), read_page(text, name)).page
-    derive(whole, infer_axes(whole))
+    page = compose(shipped("input", "dense"), read_page(text, name)).page
+    derive(page, infer_axes(page))
     return equations
 
 
@@ -394,7 +411,7 @@ def _check(cell: HandwrittenCell, first_call: ModuleCall) -> None:
     ends: list[tuple[AnyArray, ...]] = [(out,) for out in outs]
     if last.cn is not None:
         ends[-1] = outs[-1], _rows(last.cn)
-    largest = max([1.0, *(float(np.abs(end).max(initial=0)) for each in ends for end in each)])
+    largest = max([1.0, *(float(np.abs(end).max(initial=0)) for states in ends for end in states)])
     checked = _Timesteps(tuple(xs[:MOST_CHECKED]), tuple(begins), tuple(ends[:MOST_CHECKED]))
     error = max(checked.errors(cell.formula_weights(first_call.part), module.convention)) / largest
     half = first.out.element_size() < 4 or bool(autocast_type(first.out.device.type))
@@ -412,11 +429,11 @@ def _absent_state(call: ModuleCall) -> str:
     return next((name for name in names if name[0] in "hH" or any(word in name.lower() for word in words)), "")
 
 
-def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) -> Iterator[tuple[Any, ...]]:
+def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, is_named: bool) -> Iterator[tuple[Any, ...]]:
     """Yield the ways to take the tensors of a call as x, states before and states after, with their positions."""
-    tried = [i for i in range(len(results)) if min(i, len(results) - 1 - i) < MOST_RESULTS // 2]
+    positions = [i for i in range(len(results)) if min(i, len(results) - 1 - i) < MOST_RESULTS // 2]
     for count in (1, 2):
-        for gives in [tuple(tried[-count:]), *permutations(tried, count)]:
+        for gives in [tuple(positions[-count:]), *permutations(positions, count)]:
             ends = [results[i] for i in gives]
             if len(ends) < count or any(end.shape != ends[0].shape for end in ends):
                 continue
@@ -424,13 +441,13 @@ def _roles(inputs: Sequence[Tensor], results: Sequence[Tensor], *, given: bool) 
                 x, *states = (inputs[i] for i in takes)
                 if all(state.shape == ends[0].shape for state in states) and x.shape[:-1] == ends[0].shape[:-1]:
                     yield x, states, ends, takes, gives, ""
-    if given and len(inputs) == 1:
-        for i, end in ((i, results[i]) for i in tried):
+    if is_named and len(inputs) == 1:
+        for i, end in ((i, results[i]) for i in positions):
             H = end.shape[-1] if end.dim() else 0
             if H and inputs[0].dim() and inputs[0].shape[-1] > H:
-                for beside in ("xh", "hx"):
-                    x, h = set_apart(inputs[0], beside, H)
-                    yield x, [h], [end], (0,), (i,), beside
+                for joined in ("xh", "hx"):
+                    x, h = set_apart(inputs[0], joined, H)
+                    yield x, [h], [end], (0,), (i,), joined
 
 
 @dataclass(frozen=True)
@@ -444,7 +461,7 @@ class _Timesteps:
 
     @classmethod
     def of(cls, xs: Sequence[Tensor], begins: Sequence[Tensor], ends: Sequence[Sequence[Tensor]]) -> _Timesteps:
-        return cls(tuple(map(_rows, xs)), tuple(map(_rows, begins)), tuple(tuple(map(_rows, each)) for each in ends))
+        return cls(tuple(map(_rows, xs)), tuple(map(_rows, begins)), tuple(tuple(map(_rows, states)) for states in ends))
 
     def errors(self, cell: Cell, convention: Convention) -> Iterator[float]:
         """Yield the largest difference of each known state from that which a cell computes; infinite if one is not finite."""
@@ -452,8 +469,8 @@ class _Timesteps:
         with np.errstate(all="ignore"):
             for x, ends in zip(self.xs, self.ends, strict=True):
                 states = cell_step(x, states, cell, convention)
-                for own, end in zip(states, ends):  # noqa: B905 - c is not known at every timestep
-                    yield float(np.nan_to_num(np.abs(own - end), nan=np.inf).max(initial=0))
+                for state, end in zip(states, ends):  # noqa: B905 - c is not known at every timestep
+                    yield float(np.nan_to_num(np.abs(state - end), nan=np.inf).max(initial=0))
 
 
 def _read(
@@ -485,11 +502,11 @@ def _read(
     parts = [part for side in gates for gate in side for part in (gate.matrix, gate.bias) if part is not None]
     if len(set(parts)) < len(parts):
         return None, replace(attempt, following=0)
-    found = module.gates  # torch's order
-    order = [attempt.convention.order.index(gate) for gate in found]
+    torch_order = module.gates  # torch's order
+    order = [attempt.convention.order.index(gate) for gate in torch_order]
     W, U = [gates[0][k] for k in order], [gates[1][attempt.order[k]] for k in order]
     values, gradients = torch_weights(module, W, U)
-    convention = replace(attempt.convention, order=found)
+    convention = replace(attempt.convention, order=torch_order)
     return HandwrittenCell(replace(module, convention=convention), OneTimestepForm((), ()), values, gradients), attempt
 
 
@@ -513,7 +530,7 @@ def _attempt(
     # All gates in one product with x and one with h, or in the same ones, are in one order.
     together = all(len({place for place, _ in (gate.place for gate in side)}) == 1 for side in gates)
     together |= [gate.place for gate in gates[0]] == [gate.place for gate in gates[1]]
-    found, following = _Attempt(np.inf, kind.conventions[0]), np.inf
+    best, following = _Attempt(np.inf, kind.conventions[0]), np.inf
     for order in [identity] if together else permutations(identity):
         blocks = Blocks(W, U[list(order)], b, b_h[list(order)])
         for convention in kind.conventions:
@@ -522,13 +539,13 @@ def _attempt(
                 error = max(error, of_state)
                 if error > following:
                     break
-            if error < found.error:
-                following, found = found.error, _Attempt(error, convention, order)
+            if error < best.error:
+                following, best = best.error, _Attempt(error, convention, order)
             else:
                 following = min(following, error)
-        if found.error <= TOLERANCE and len(W) > 3:
+        if best.error <= TOLERANCE and len(W) > 3:
             break  # other orders of an LSTM are thousands of readings
-    return replace(found, following=following)
+    return replace(best, following=following)
 
 
 def _rows(tensor: Tensor) -> AnyArray:
@@ -563,8 +580,8 @@ def _recognized_loop(
                 continue
             called = arguments | {x_name: x.new_zeros((T, rows, x.shape[2]) if axis == 0 else (rows, T, x.shape[2]))}
             try:
-                for seen in observations(part, called, results, ""):
-                    cell = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
+                for observation in observations(part, called, results, ""):
+                    cell = _loop_in(observation, part, name, x_name, written, attempts, batch_first=axis == 1)
             except CaptureError:
                 raise
             except Exception as error:  # in the module itself, which can know its number of timesteps
@@ -572,27 +589,29 @@ def _recognized_loop(
                 continue
             if cell is None and reads_off:
                 try:
-                    found = _loop_read_off(seen, part, name, x_name, batch_first=axis == 1)
-                    return _recognized_loop(call, name, found, reads_off=False, axes=(axis,))
+                    equations = _loop_read_off(observation, part, name, x_name, batch_first=axis == 1)
+                    return _recognized_loop(call, name, equations, reads_off=False, axes=(axis,))
                 except (CaptureError, EquationError) as error:
                     more = more or f"; its equations cannot be read off its operations: {error}"
             if cell is None:
                 break
             with suppress(Exception):  # where given states go is seen only if it takes some
                 ends = [result[..., :rows, :] for result in results]
-                for seen in observations(part, called, ends, absent) if absent else ():
-                    given = _loop_in(seen, part, name, x_name, written, attempts, batch_first=axis == 1)
-                    cell = given or cell
+                for observation in observations(part, called, ends, absent) if absent else ():
+                    with_states = _loop_in(observation, part, name, x_name, written, attempts, batch_first=axis == 1)
+                    cell = with_states or cell
             if written is None or written.read_off is not None:
                 assert isinstance(cell.form, LoopForm)
-                seen.check_derivative(range(seen.called[x_name].shape[axis]) if cell.form.out_is_list else cell.form.gives[:1])
+                observation.check_derivative(
+                    range(observation.called[x_name].shape[axis]) if cell.form.out_is_list else cell.form.gives[:1]
+                )
             if written is None:
                 _check(cell, call)
             assert isinstance(cell.form, LoopForm)
-            length, (out, *last) = int(seen.called[x_name].shape[axis]), cell.form.gives
+            length, (out, *last) = int(observation.called[x_name].shape[axis]), cell.form.gives
             last = [at for at in last if at != ABSENT]
             return _with_results(
-                cell, seen, [*range(length), *(length + at for at in last)] if cell.form.out_is_list else [out, *last]
+                cell, observation, [*range(length), *(length + at for at in last)] if cell.form.out_is_list else [out, *last]
             )
     if failure and not attempts:
         raise NoCellError(
@@ -606,7 +625,7 @@ def _recognized_loop(
 
 
 def _loop_in(
-    seen: Observation,
+    observation: Observation,
     part: Module,
     name: str,
     x_name: str,
@@ -620,33 +639,37 @@ def _loop_in(
 
     Raises `NoCellError` for a loop of which not all states are known.
     """
-    (x, *states), results = tensors_in(seen.called), tensors_in(seen.result)
+    (x, *states), results = tensors_in(observation.called), tensors_in(observation.result)
     xs = x.unbind(1 if batch_first else 0)
     T, B = len(xs), len(xs[0])
     for at, outs in _outputs(results, T, B, batch_first=batch_first):
         H = outs[0].shape[-1]
         if any(state.numel() != B * H for state in states):
             continue
-        products, added = _of_timestep(seen.products, seen.added, xs, 1)
+        products, added = _of_timestep(observation.products, observation.added, xs, 1)
         gates = gates_of(products, added, xs[1], outs[0], outs[1])
         if written is not None:
             count = written.states if any(_has_columns(product.operand, xs[1]) for product in products) else 0
         else:
             count = 0 if gates is None or len(gates[0]) not in BY_BLOCKS else len(BY_BLOCKS[len(gates[0])].states)
-        ends = [i for i, each in enumerate(results) if i not in at and each.numel() == B * H]
+        ends = [i for i, result in enumerate(results) if i not in at and result.numel() == B * H]
         h_end = next((i for i in reversed(ends) if same_numbers(results[i].reshape(B, H), outs[-1])), ABSENT)
         c_ends = [i for i in ends if i != h_end] if count == 2 else []
         for takes, c_end in combined(permutations(range(len(states))), [*c_ends, ABSENT]):
-            known: list[tuple[Tensor, ...]] = [(out,) for out in outs]
+            state_values: list[tuple[Tensor, ...]] = [(out,) for out in outs]
             if c_end != ABSENT:
-                known[-1] = outs[-1], results[c_end].reshape(B, H)
+                state_values[-1] = outs[-1], results[c_end].reshape(B, H)
             begins = [states[i].reshape(B, H) for i in takes] or [outs[0].new_zeros(B, H)] * count
             if written is None:
-                cell, attempt = _read(part, name, gates, _Timesteps.of(xs, begins, known), seen.parameters)
+                cell, attempt = _read(part, name, gates, _Timesteps.of(xs, begins, state_values), observation.parameters)
                 attempts.append(attempt)
             else:
                 fits = 0 < count == len(begins)
-                cell = _read_as_written(part, name, written, products, xs[1], [outs[1]] * count, seen.parameters) if fits else None
+                cell = (
+                    _read_as_written(part, name, written, products, xs[1], [outs[1]] * count, observation.parameters)
+                    if fits
+                    else None
+                )
             if cell is None:
                 continue
             if count == 2 and c_end == ABSENT:
@@ -655,7 +678,7 @@ def _loop_in(
                 raise NoCellError(
                     "it has two states, and returns a list; let it return the output as one tensor, torch.stack(outputs)"
                 )
-            last = LastState.APART if h_end == ABSENT or len(at) > 1 else _last_state(seen, x_name, at[0], h_end)
+            last = LastState.APART if h_end == ABSENT or len(at) > 1 else _last_state(observation, x_name, at[0], h_end)
             gives = (at[0], h_end, c_end)[: 1 + count]
             if len(at) > 1:  # the others are after the list
                 gives = (0, ABSENT, c_end - T)[: 1 + count]
@@ -663,34 +686,36 @@ def _loop_in(
     return None
 
 
-def _loop_read_off(seen: Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
+def _loop_read_off(observation: Observation, part: Module, name: str, x_name: str, *, batch_first: bool) -> WrittenCell:
     """Return the equations of the timesteps of a loop. Those of a memory c are what calls with fewer timesteps return. Raises
     `UnreadableError` or another `CaptureError` with the reason if there are none."""
-    x, axis = seen.called[x_name], int(batch_first)
-    xs, results, why = x.unbind(axis), tensors_in(seen.result), list[str]()
+    x, axis = observation.called[x_name], int(batch_first)
+    xs, results, why = x.unbind(axis), tensors_in(observation.result), list[str]()
     for at, outs in _outputs(results, len(xs), len(xs[0]), batch_first=batch_first):
-        shape, ends = outs[0].shape, [i for i, each in enumerate(results) if i not in at and each.numel() == outs[0].numel()]
-        known = [list(outs)]  # of each state, the values after the timesteps
+        shape, ends = outs[0].shape, [i for i, result in enumerate(results) if i not in at and result.numel() == outs[0].numel()]
+        values_of_states = [list(outs)]  # of each state, the values after the timesteps
         for i in [i for i in ends if not same_numbers(results[i].reshape(shape), outs[-1])][:1] if len(at) == 1 else ():
-            shorter = (seen.again(seen.called | {x_name: x.narrow(axis, 0, count)}) for count in range(1, len(xs) + 1))
-            known.append([each[i].detach().reshape(shape) for each in shorter])
+            shorter = (
+                observation.again(observation.called | {x_name: x.narrow(axis, 0, count)}) for count in range(1, len(xs) + 1)
+            )
+            values_of_states.append([result[i].detach().reshape(shape) for result in shorter])
         try:
-            cell = _timestep_read_off(seen, part, name, xs, known, [x], [])
+            cell = _timestep_read_off(observation, part, name, xs, values_of_states, [x], [])
         except (CaptureError, EquationError) as refused:
             why.append(str(refused))
             continue
         equations = cell.module.equations
         assert equations is not None
-        return WrittenCell(equations.name, equations.text, tuple(cell.values), {}, len(known), cell)
+        return WrittenCell(equations.name, equations.text, tuple(cell.values), {}, len(values_of_states), cell)
     raise UnreadableError(why[0] if why else "it does not return the states of all timesteps")
 
 
 def _timestep_read_off(
-    seen: Observation,
+    observation: Observation,
     part: Module,
     name: str,
     xs: Sequence[Tensor],
-    known: Sequence[Sequence[Tensor]],
+    values_of_states: Sequence[Sequence[Tensor]],
     leaves: Sequence[Tensor],
     begins: Sequence[Tensor],
 ) -> HandwrittenCell:
@@ -701,19 +726,21 @@ def _timestep_read_off(
     """
     import torch
 
-    before, after = ([values[t] for values in known] for t in (0, 1))
-    reader = OperationReader(seen.copied, seen.numbers, leaves, int(before[0].shape[-1]), [*begins, *before], after)
+    before, after = ([values[t] for values in values_of_states] for t in (0, 1))
+    reader = OperationReader(observation.copied, observation.numbers, leaves, int(before[0].shape[-1]), [*begins, *before], after)
     with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), reader.mode:
-        call_of(seen.copied, seen.called)
-    roles = tuple(range(1 + len(known)))
-    if len(reader.ends) < len(known):
+        call_of(observation.copied, observation.called)
+    roles = tuple(range(1 + len(values_of_states)))
+    if len(reader.ends) < len(values_of_states):
         raise UnreadableError("a state is not computed in one operation")
-    cell = _cell_of(reader, part, name, seen, [xs[1], *before], roles, [reader.ends[k] for k in range(len(known))], roles[:-1])
-    equations, weights = cell.module.equations, {key: b.of(seen.numbers[b.name]) for key, (b,) in cell.values.items() if b}
+    cell = _cell_of(
+        reader, part, name, observation, [xs[1], *before], roles, [reader.ends[k] for k in range(len(values_of_states))], roles[:-1]
+    )
+    equations, weights = cell.module.equations, {key: b.of(observation.numbers[b.name]) for key, (b,) in cell.values.items() if b}
     assert equations is not None
     for t in range(2, len(xs)):
-        states = [xs[t], *(values[t - 1] for values in known)]
-        if (error := error_of(equations, weights, states, [values[t] for values in known])) > TOLERANCE:
+        states = [xs[t], *(values[t - 1] for values in values_of_states)]
+        if (error := error_of(equations, weights, states, [values[t] for values in values_of_states])) > TOLERANCE:
             raise UnreadableError(f"its timestep {t + 1} is off by {error:.1g} from its second; it depends on more than x and h")
     return cell
 
@@ -741,35 +768,39 @@ def _of_timestep(
     import torch
 
     by_matrix = dict[Block, list[ParameterProduct]]()
-    for each in products:
-        by_matrix.setdefault(each.matrix, []).append(each)
-    own = [each[t] for each in by_matrix.values() if len(each) == len(xs)]
+    for product in products:
+        by_matrix.setdefault(product.matrix, []).append(product)
+    of_t = [product[t] for product in by_matrix.values() if len(product) == len(xs)]
     in_time, in_rows = (torch.stack(list(xs), k).flatten(0, 1) for k in (0, 1))
     at_once = [
-        each for each, *more in by_matrix.values() if not more and any(same_numbers(each.operand, x) for x in (in_time, in_rows))
+        product
+        for product, *more in by_matrix.values()
+        if not more and any(same_numbers(product.operand, x) for x in (in_time, in_rows))
     ]
-    for each in at_once:
-        each.operand = xs[t]
-    return own + at_once, _added_to(own, at_once, added)
+    for product in at_once:
+        product.operand = xs[t]
+    return of_t + at_once, _added_to(of_t, at_once, added)
 
 
 def _added_to(
-    own: Sequence[ParameterProduct], at_once: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]]
+    of_timestep: Sequence[ParameterProduct], at_once: Sequence[ParameterProduct], added: Sequence[tuple[Block, SumTerms]]
 ) -> list[tuple[Block, SumTerms]]:
     """Return what was added to the products of a timestep, and to those of all."""
     of_t = [
-        (bias, terms) for bias, terms in added if any(term in own for term, _ in terms) or all(term in at_once for term, _ in terms)
+        (bias, terms)
+        for bias, terms in added
+        if any(term in of_timestep for term, _ in terms) or all(term in at_once for term, _ in terms)
     ]
     # A bias that is added to the product of all timesteps in each of them is the same every time.
     return list({(bias, tuple((id(term), at) for term, at in terms)): (bias, terms) for bias, terms in of_t}.values())
 
 
-def _last_state(seen: Observation, x_name: str, out: int, h_end: int) -> LastState:
+def _last_state(observation: Observation, x_name: str, out: int, h_end: int) -> LastState:
     """Return how the last state hangs together with the output, by the graph of autograd."""
     import torch
 
-    called = seen.called | {x_name: seen.called[x_name].clone().requires_grad_()}
-    results = seen.again(called)
+    called = observation.called | {x_name: observation.called[x_name].clone().requires_grad_()}
+    results = observation.again(called)
 
     def leads(one: Tensor, to: Tensor) -> bool:
         with torch.enable_grad():
@@ -797,7 +828,11 @@ def _recognized_inside(call: ModuleCall, name: str, *, reads_off: bool) -> list[
     if x is None:
         raise UnreadableError("it is called without a sequence, (T, B, …) or (B, T, …)")
     for axis in (0, 1):
-        rows = OBSERVED_ROWS - 1 if sum(isinstance(each, torch.Tensor) for each in arguments.values()) == 1 else x.shape[1 - axis]
+        rows = (
+            OBSERVED_ROWS - 1
+            if sum(isinstance(argument, torch.Tensor) for argument in arguments.values()) == 1
+            else x.shape[1 - axis]
+        )
         lengths = [T for T in (4, 5, 6) if rows != T][:2]
         for Ts in (lengths, [x.shape[axis]] * 2):
             if not 3 < Ts[0] <= MOST_OBSERVED:
@@ -816,7 +851,7 @@ def _recognized_inside(call: ModuleCall, name: str, *, reads_off: bool) -> list[
                 check = _check if cell.module.equations is None else _check_equations
                 check(cell, call)
             return cells
-    raise UnreadableError(next((each for each in why if each != NO_LOOP), fixed or NO_LOOP))
+    raise UnreadableError(next((argument for argument in why if argument != NO_LOOP), fixed or NO_LOOP))
 
 
 NO_LOOP = "no matrix multiplies a state once in each timestep"
@@ -833,13 +868,13 @@ def _loops_seen(call: ModuleCall, x: Tensor, axis: int, rows: int, T: int) -> tu
             tensor = tensor.index_select(dim, torch.arange(size, device=tensor.device) % tensor.shape[dim])
         return tensor
 
-    called = {key: sized(each) if isinstance(each, torch.Tensor) else each for key, each in call.arguments.items()}
-    (seen,) = observations(call.part, called, call.results, "")
-    reader = LoopReader(seen, T)
+    called = {key: sized(argument) if isinstance(argument, torch.Tensor) else argument for key, argument in call.arguments.items()}
+    (observation,) = observations(call.part, called, call.results, "")
+    reader = LoopReader(observation, T)
     loops = reader.loops()
     if not loops:
         raise UnreadableError(NO_LOOP)
-    return seen, reader, loops
+    return observation, reader, loops
 
 
 def _cells_inside(
@@ -852,7 +887,7 @@ def _cells_inside(
     reads_off: bool,
 ) -> list[HandwrittenCell]:
     """Return the cells of loops, from calls with two numbers of timesteps."""
-    (seen, reader, loops), (other_seen, _, other_loops) = pairs
+    (observation, reader, loops), (other_seen, _, other_loops) = pairs
     if len(loops) != len(other_loops):
         raise UnreadableError("it has other loops in other calls")
     T, more = Ts[0], Ts[1] - Ts[0]
@@ -863,29 +898,31 @@ def _cells_inside(
             raise UnreadableError("its timesteps are not alike")
         return count - longer * T, longer
 
-    def place(own: int, of_other: int, step: int = 0) -> ResultPlace:
-        if own >= 0 and of_other >= 0:
-            return ResultPlace(seen.operations.names[own], *linear(own, of_other), step)
-        given = next((i for i, tensor in enumerate(tensors_in(seen.called)) if tensor is reader.tensor(own)), None)
-        if given is None:
+    def place(index: int, of_other: int, step: int = 0) -> ResultPlace:
+        if index >= 0 and of_other >= 0:
+            return ResultPlace(observation.operations.names[index], *linear(index, of_other), step)
+        argument_index = next(
+            (i for i, tensor in enumerate(tensors_in(observation.called)) if tensor is reader.tensor(index)), None
+        )
+        if argument_index is None:
             raise UnreadableError("it begins with numbers that are none of its arguments")
-        return ResultPlace("", given)
+        return ResultPlace("", argument_index)
 
-    count, found = linear(len(seen.operations.results), len(other_seen.operations.results)), list[HandwrittenCell]()
+    count, cells = linear(len(observation.operations.results), len(other_seen.operations.results)), list[HandwrittenCell]()
     read = dict[str, Sequence[Any]]()  # the x of the loops before, by torch's suffixes
     for loop, twin in zip(loops, other_loops, strict=True):
         first, second, third = loop.x
         step = third - second
-        whole = None if step else reader.tensor(first)
-        if first != second - 2 * step or (whole is not None and whole.shape[axis : axis + 1] != (T,)):
+        sequence = None if step else reader.tensor(first)
+        if first != second - 2 * step or (sequence is not None and sequence.shape[axis : axis + 1] != (T,)):
             raise UnreadableError("its first timestep is another than the following ones")
-        xs = whole.unbind(axis) if whole is not None else [reader.tensor(first + t * step) for t in range(T)]
-        leaves = [whole] if whole is not None and first < 0 else []
-        forward = next((suffix for suffix, known in read.items() if all(map(same_numbers, xs, reversed(known)))), "")
-        suffix = f"{forward}_reverse" if forward else f"_l{sum('reverse' not in each for each in read)}"
+        xs = sequence.unbind(axis) if sequence is not None else [reader.tensor(first + t * step) for t in range(T)]
+        leaves = [sequence] if sequence is not None and first < 0 else []
+        forward = next((suffix for suffix, earlier_xs in read.items() if all(map(same_numbers, xs, reversed(earlier_xs)))), "")
+        suffix = f"{forward}_reverse" if forward else f"_l{sum('reverse' not in earlier_suffix for earlier_suffix in read)}"
         read[suffix] = xs
-        own = f"{name}{suffix}" if len(loops) > 1 else name
-        cell, order = _read_inside(seen, reader, part, own, loop, xs, whole, leaves, reads_off=reads_off)
+        cell_name = f"{name}{suffix}" if len(loops) > 1 else name
+        cell, order = _read_inside(observation, reader, part, cell_name, loop, xs, sequence, leaves, reads_off=reads_off)
         states = [(loop.states[i], twin.states[i]) for i in order]
         if any(one.step != two.step for one, two in states):
             raise UnreadableError("its timesteps are not alike")
@@ -893,25 +930,25 @@ def _cells_inside(
             *count,
             T,
             place(first, twin.x[0], step),
-            None if whole is None else axis,
+            None if sequence is None else axis,
             tuple(place(one.first, two.first, one.step) for one, two in states),
             tuple(place(one.begin, two.begin) if reader.tensor(one.begin).any() else None for one, two in states),
         )
-        seen.check_derivative([len(tensors_in(seen.result)) + state.at(T - 1) for state, _ in states])
+        observation.check_derivative([len(tensors_in(observation.result)) + state.at(T - 1) for state, _ in states])
         reader.check_apart(loop, [block for blocks in cell.values.values() for block in blocks if block is not None])
-        found.append(replace(cell, form=form))
-    at = [len(tensors_in(seen.result)) + int(state.at(t)) for loop in loops for state in loop.states for t in range(T)]
-    return [_with_results(cell, seen, at) for cell in found]
+        cells.append(replace(cell, form=form))
+    at = [len(tensors_in(observation.result)) + int(state.at(t)) for loop in loops for state in loop.states for t in range(T)]
+    return [_with_results(cell, observation, at) for cell in cells]
 
 
 def _read_inside(
-    seen: Observation,
+    observation: Observation,
     reader: LoopReader,
     part: Module,
     name: str,
     loop: LoopInside,
     xs: Sequence[Tensor],
-    whole: Tensor | None,
+    sequence: Tensor | None,
     leaves: Sequence[Tensor],
     *,
     reads_off: bool,
@@ -920,32 +957,32 @@ def _read_inside(
     if len(loop.states) > 2:
         raise UnreadableError(f"a timestep passes on {len(loop.states)} states that depend on each other")
     T, xs = len(xs), [x.reshape(-1, x.shape[-1]) for x in xs]
-    known = [[_flat(reader.tensor(state.at(t))) for t in range(T)] for state in loop.states]
+    values_of_states = [[_flat(reader.tensor(state.at(t))) for t in range(T)] for state in loop.states]
     begins = [_flat(reader.tensor(state.begin)) for state in loop.states]
-    shape = known[0][0].shape
-    if any(each.shape != shape for states in known for each in states) or len(xs[0]) != len(known[0][0]):
+    shape = values_of_states[0][0].shape
+    if any(value.shape != shape for states in values_of_states for value in states) or len(xs[0]) != len(values_of_states[0][0]):
         raise UnreadableError("its states are not all (rows, units), with the same number of units")
     begins = [begin if begin.any() else begin.new_zeros(shape) for begin in begins]
     if any(begin.shape != shape for begin in begins):
         raise UnreadableError("it begins with states of other shapes")
-    products = [product for product in seen.products if product.at in loop.operations]
+    products = [product for product in observation.products if product.at in loop.operations]
     at_once = [product for product in products if len(product.operand) == T * shape[0]]
     for product in at_once:
         product.operand = xs[2]
-    added = _added_to([product for product in products if product not in at_once], at_once, seen.added)
-    orders = list(permutations(range(len(known))))
+    added = _added_to([product for product in products if product not in at_once], at_once, observation.added)
+    orders = list(permutations(range(len(values_of_states))))
     for order in orders:
-        states = [known[i] for i in order]
+        states = [values_of_states[i] for i in order]
         gates = gates_of(products, added, xs[2], states[0][1], states[0][2])
         timesteps = _Timesteps.of(xs, [begins[i] for i in order], list(zip(*states, strict=True)))
-        cell = _read(part, name, gates, timesteps, seen.parameters)[0]
+        cell = _read(part, name, gates, timesteps, observation.parameters)[0]
         if cell is not None and (reads_off or cell.module.family != "RNN"):
             return cell, order
     why = ["it is no GRU or LSTM; name it with cell= to have its equations read off its operations"][reads_off:]
     for order in orders if reads_off else ():
         try:
-            first = [] if leaves else [xs[1] if whole is None else whole]
-            return _timestep_read_off(seen, part, name, xs, [known[i] for i in order], leaves, first), order
+            first = [] if leaves else [xs[1] if sequence is None else sequence]
+            return _timestep_read_off(observation, part, name, xs, [values_of_states[i] for i in order], leaves, first), order
         except (CaptureError, EquationError) as refused:
             why.append(str(refused))
     raise UnreadableError(why[0])

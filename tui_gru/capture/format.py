@@ -41,7 +41,7 @@ def encoded_step(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any
     for i, call in enumerate(step.calls):
         if call.module not in modules:
             modules.append(call.module)
-        if not any(call.weights is known for known in sets):
+        if not any(call.weights is numbers for numbers in sets):
             sets.append(call.weights)
         parts = {name: getattr(call, name) for name in ("x", "h0", "out", "hn", "dout", "dhn", "lengths", *_LOOP)}
         if len(call.hn) == 1:
@@ -51,7 +51,7 @@ def encoded_step(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any
             parts |= {f"head.{name}": getattr(head, name) for name in ("logits", "dlogits", "weight", "bias")}
         arrays |= {f"calls.{i}.{name}": array for name, array in parts.items() if array is not None}
         about = {name: getattr(call, name) for name in _CALL}
-        at = next(k for k, known in enumerate(sets) if known is call.weights)
+        at = next(k for k, numbers in enumerate(sets) if numbers is call.weights)
         about |= {
             "loop": call.states is not None,
             "module": modules.index(call.module),
@@ -112,16 +112,16 @@ class _Decoder:
             changed = self._named("handed.")
             handed = {str(name): changed[name] if name in changed else gradients[name] for name in _list(about["handed"])}
         return CapturedStep(
-            _whole(about["number"]),
+            _count_of(about["number"]),
             tuple(self._call(i, entry) for i, entry in enumerate(_list(about["calls"]))),
             gradients,
             self._named("before."),
             decoded_number(about["loss"]),
             bool(about["updated"]),
             {str(name): decoded_number(value) or 0.0 for name, value in about["settings"].items()},
-            _whole(about["rank"]),
-            _whole(about["ranks"]),
-            _whole(about["not_kept"]),
+            _count_of(about["rank"]),
+            _count_of(about["ranks"]),
+            _count_of(about["not_kept"]),
             _notes(about["notes"]),
             handed,
             shared={str(name): tuple(map(str, _list(others))) for name, others in about.get("shared", {}).items()},
@@ -146,8 +146,8 @@ class _Decoder:
         masks = tuple(mask for mask in drawn if mask is not None)
         if len(masks) not in (0, len(drawn)):
             raise ModelFileError(f"call {i} has masks for some of its layers only; the file is damaged")
-        x, h0 = _there(read("x", (T, B, module.input_size))), _there(read("h0", (states, B, module.hidden_size)))
-        out, timed = _there(read("out", (T, B, width))), (T, states, B, module.hidden_size)
+        x, h0 = _required(read("x", (T, B, module.input_size))), _required(read("h0", (states, B, module.hidden_size)))
+        out, timed = _required(read("out", (T, B, width))), (T, states, B, module.hidden_size)
         is_loop = bool(about.get("loop", False))  # which earlier versions did not write
         keep, states_set = read("keep", (T, B), True), read("states_set", timed, True)
         if (keep is None) != (states_set is None) or (is_loop and (module.bidirectional or lengths is not None)):
@@ -158,7 +158,7 @@ class _Decoder:
             x,
             h0,
             out,
-            _there(read("hn", (states, B, module.hidden_size))),
+            _required(read("hn", (states, B, module.hidden_size))),
             weights,
             read("dout", (T, B, width), True),
             read("dhn", (states, B, module.hidden_size), True),
@@ -171,13 +171,13 @@ class _Decoder:
             bool(about["h0_attached"]),
             bool(about["training"]),
             bool(about.get("dc_through_h", False)),  # which earlier versions did not write
-            _whole(about["backward_passes"]),
+            _count_of(about["backward_passes"]),
             _notes(about["notes"]),
             keep,
             states_set,
-            None if not is_loop else out[:, None] if states == 1 else _there(read("states", timed)),
+            None if not is_loop else out[:, None] if states == 1 else _required(read("states", timed)),
             read("flows", timed, True),
-            cut=None if (cut := about.get("cut")) is None else tuple(state for state in map(_whole, cut) if state < states),
+            cut=None if (cut := about.get("cut")) is None else tuple(state for state in map(_count_of, cut) if state < states),
         )
 
     def _head(self, prefix: str, name: Any, shape: tuple[int, int, int]) -> HeadCall | None:
@@ -185,9 +185,13 @@ class _Decoder:
             return None
         read, classes = self._reader(prefix), self._tensors[f"{prefix}weight"].shape[0]
         logits = (*shape[:2], classes)
-        weight = _there(read("weight", (classes, shape[2])))
+        weight = _required(read("weight", (classes, shape[2])))
         return HeadCall(
-            printable(name), _there(read("logits", logits)), read("dlogits", logits, True), weight, read("bias", (classes,), True)
+            printable(name),
+            _required(read("logits", logits)),
+            read("dlogits", logits, True),
+            weight,
+            read("bias", (classes,), True),
         )
 
     def _weights(self, i: int, about: Mapping[str, Any]) -> WeightSet:
@@ -195,7 +199,7 @@ class _Decoder:
         prefix = f"weights.{i}."
         shapes = weight_shapes(module)
         read, gradient = self._reader(prefix), self._reader(f"{prefix}gradients.")
-        values = {name: _there(read(name, shape)) for name, shape in shapes.items()}
+        values = {name: _required(read(name, shape)) for name, shape in shapes.items()}
         gradients = {name: array for name, shape in shapes.items() if (array := gradient(name, shape, True)) is not None}
         parameters = {str(name): str(parameter) for name, parameter in about["parameters"].items() if name in shapes}
         for weight, parameter in parameters.items():
@@ -214,8 +218,8 @@ class _Decoder:
             if tensor is None and optional:
                 return None
             if tensor is None or tensor.shape != shape:
-                found = "is missing" if tensor is None else f"has the shape {tensor.shape}, not {shape}"
-                raise ModelFileError(f"{printable(prefix + name)} {found}; the file is damaged")
+                fields_read = "is missing" if tensor is None else f"has the shape {tensor.shape}, not {shape}"
+                raise ModelFileError(f"{printable(prefix + name)} {fields_read}; the file is damaged")
             return tensor.read()
 
         return read
@@ -228,13 +232,13 @@ def described_module(module: GRUModule) -> dict[str, Any]:
 
 def module_of(entry: Mapping[str, Any]) -> GRUModule:
     """Return a module as JSON describes it. Raises `ModelFileError` if the description is invalid."""
-    sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
+    sizes = {name: _count_of(entry[name]) for name in ("input_size", "hidden_size", "layers")}
     flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
     kind, nonlinearity = entry["kind"], entry.get("nonlinearity", "tanh")  # which earlier versions did not write
-    own = entry.get("equations")
+    module_sizes = entry.get("equations")
     is_cell = kind in ("GRUCell", "LSTMCell", "RNNCell", "Cell")
     fits = (is_cell or kind in ("GRU", "LSTM", "RNN")) and nonlinearity in ("tanh", "relu")
-    fits &= (own is not None) == (kind == "Cell")
+    fits &= (module_sizes is not None) == (kind == "Cell")
     fits &= sizes["layers"] <= (1 if is_cell else 1000) and not (is_cell and flags["bidirectional"])
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
         raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
@@ -243,8 +247,8 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
         decoded_number(entry["dropout"]) or 0.0,
         printable(entry.get("written_as", "")),
     )
-    convention = None if (given := entry.get("convention")) is None else Convention(**given)
-    conventions = KINDS[kind.removesuffix("Cell").lower()].conventions if is_cell and own is None else ()
+    convention = None if (convention_fields := entry.get("convention")) is None else Convention(**convention_fields)
+    conventions = KINDS[kind.removesuffix("Cell").lower()].conventions if is_cell and module_sizes is None else ()
     if convention is not None and convention not in conventions:
         raise ModelFileError(f"{name} has an impossible convention; the file is damaged")
     return GRUModule(
@@ -254,15 +258,15 @@ def module_of(entry: Mapping[str, Any]) -> GRUModule:
         nonlinearity=nonlinearity,
         convention=convention,
         written_as=written_as,
-        equations=None if own is None else _equations(own, sizes["input_size"], sizes["hidden_size"]),
+        equations=None if module_sizes is None else _equations(module_sizes, sizes["input_size"], sizes["hidden_size"]),
         **sizes,  # type: ignore[arg-type]
         **flags,
     )
 
 
-def _equations(own: Mapping[str, Any], input_size: int, hidden_size: int) -> CellEquations:
+def _equations(stored: Mapping[str, Any], input_size: int, hidden_size: int) -> CellEquations:
     try:
-        return CellEquations.of(printable(own["name"]), str(own["text"]), input_size, hidden_size)
+        return CellEquations.of(printable(stored["name"]), str(stored["text"]), input_size, hidden_size)
     except TuiGruError as error:
         raise ModelFileError(f"the equations of its cell cannot be used: {error}") from None
 
@@ -280,7 +284,7 @@ def weight_shapes(module: GRUModule) -> dict[str, tuple[int, ...]]:
     return {name: shapes[name] for name in module.weight_names}
 
 
-def _there(array: AnyArray | None) -> AnyArray:
+def _required(array: AnyArray | None) -> AnyArray:
     assert array is not None
     return array
 
@@ -292,18 +296,18 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _item(items: Sequence[Any], at: Any) -> Any:
-    return items[_whole(at)]
+    return items[_count_of(at)]
 
 
-def _whole(value: Any) -> int:
+def _count_of(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
         raise ModelFileError(f"{printable(value, 40)} is not a whole number; the file is damaged")
     return value
 
 
 def _notes(value: Any) -> tuple[Note, ...]:
-    known = {str(note) for note in Note}
-    return tuple(Note(note) for note in _list(value) if note in known)  # a later version may have more notes
+    names = {str(note) for note in Note}
+    return tuple(Note(note) for note in _list(value) if note in names)  # a later version may have more notes
 
 
 # ------------------------------------------------------------------------------
@@ -399,8 +403,8 @@ def checked_header(text: bytes) -> tuple[int, ...]:
     words = written[1].split(b" ") if written[1] else []
     if any(len(word) != 8 for word in words):  # a flipped bit can turn a 0 into a space
         raise ModelFileError(DAMAGED)
-    own, *others = (int(word, 16) for word in words) if words else (-1,)
-    if zlib.crc32((text[: written.start()] + _NONE + text[written.end() :]).rstrip(b" ")) != own:
+    version, *others = (int(word, 16) for word in words) if words else (-1,)
+    if zlib.crc32((text[: written.start()] + _NONE + text[written.end() :]).rstrip(b" ")) != version:
         raise ModelFileError(DAMAGED)
     return tuple(others)
 
@@ -408,14 +412,14 @@ def checked_header(text: bytes) -> tuple[int, ...]:
 def _about(header: Mapping[str, Any]) -> dict[str, Any]:
     about = header.get("__metadata__")
     try:
-        found = json.loads(about[KEY]) if isinstance(about, dict) else None
+        facts = json.loads(about[KEY]) if isinstance(about, dict) else None
     except (KeyError, TypeError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        facts = None
+    if not isinstance(facts, dict):
         raise ModelFileError("it is not a step of a recording; give the folder that tui_gru.record wrote")
     if about is not None and not about.keys() <= {KEY, CHECKSUMS}:
         raise ModelFileError(DAMAGED)  # a flipped bit in the name must not make it a file without checksums
-    return found
+    return facts
 
 
 # ------------------------------------------------------------------------------
@@ -588,13 +592,13 @@ def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgr
             raise ModelFileError("a line does not match its checksum")
         if not entry.keys() <= _ENTRIES:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
-        found = tuple(map(decoded_number, entry["losses"])) if losses else ()
+        line = tuple(map(decoded_number, entry["losses"])) if losses else ()
         if "step" not in entry:
             missed, why_missed = _count(entry.get("missed", 0)), printable(str(entry.get("why_missed", "")), 200)
             end = _end_of(entry.get("end"))
-            return RecordingProgress(_count(entry["steps"]), found, entry["closed"] is True, missed, why_missed, end)
+            return RecordingProgress(_count(entry["steps"]), line, entry["closed"] is True, missed, why_missed, end)
         return StepRecord(
-            _count(entry["step"]), str(entry["why"]), decoded_number(entry["loss"]), decoded_number(entry["norm"]), found
+            _count(entry["step"]), str(entry["why"]), decoded_number(entry["loss"]), decoded_number(entry["norm"]), line
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None

@@ -77,7 +77,7 @@ class HandedGradients:
     def has_others(self, tensor: Tensor) -> bool:
         """Return True if a parameter has other hooks on its gradient than those of captures: a script can have several of these."""
         hooks = tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)
-        return any(not isinstance(hook, _Watcher) for each in hooks for hook in (each or {}).values())
+        return any(not isinstance(hook, _Watcher) for hooks_of_kind in hooks for hook in (hooks_of_kind or {}).values())
 
     def release(self) -> None:
         """Remove the hooks."""

@@ -531,7 +531,7 @@ class Capture:
         self.left_out: dict[str, str] = {}  # why modules that could have been cells are not captured, by name
         self.undecided = ""  # why a module that was called is not captured yet
         self._refused = list[tuple[bool, str]]()  # why modules are no cells; False first, for those that are called as cells are
-        self._given_cell, self._on_cell = cell is not None, on_cell
+        self._is_cell_named, self._on_cell = cell is not None, on_cell
         self._torchs = len(self._parts)  # the number of modules of torch
         _check_head(head)
         self._optimizers = optimizers_in(optimizer)
@@ -864,7 +864,7 @@ class Capture:
         first, mode = self._cells[self._layers[part][0]], "training" if part.training else "evaluation"
         name = first.module.name if len(self._layers[part]) == 1 else first.module.name.removesuffix("_l0")
         try:
-            cells = recognized(call, name, given=True, written=self._written, passed=self._passed.get(part, ()))
+            cells = recognized(call, name, is_named=True, written=self._written, passed=self._passed.get(part, ()))
             same = [cell.module for cell in cells] == [self._cells[key].module for key in self._layers[part]]
             why = "" if same else "it computes something else"
         except Exception as error:
@@ -875,7 +875,7 @@ class Capture:
 
     def _warn_of_refused(self) -> None:
         """Warn, if nothing is captured, why the module is not that is most like a cell."""
-        if self._refused and not self._cells and (self._given_cell or not self._parts):
+        if self._refused and not self._cells and (self._is_cell_named or not self._parts):
             _warn(min(self._refused, key=lambda refusal: refusal[0])[1])
             self._refused = []
 
@@ -895,7 +895,7 @@ class Capture:
         if passed is None and waiting and (token != step or len(waiting) >= MOST_WAITING):
             passed = ()  # it is not called again with its results
         try:
-            cells = recognized(call, name, given=self._given_cell, written=self._written, passed=passed)
+            cells = recognized(call, name, is_named=self._is_cell_named, written=self._written, passed=passed)
         except WaitingError as unseen:
             self._candidates[part] = name
             self._undecided[part] = step, [*waiting, call]
@@ -909,7 +909,7 @@ class Capture:
                 _warn(refusal)
             else:
                 self._refused.append((not isinstance(error, NoCellError), refusal))
-            if self._given_cell:
+            if self._is_cell_named:
                 self._warn_of_refused()
             return []
         keys = [part] if len(cells) == 1 else [cast("Module", LayerPart(part)) for _ in cells]

@@ -44,26 +44,26 @@ def observed(
     sums = dict[int, tuple[int, SumTerms]]()  # by the memory of a tensor, its width and what was added up in it
 
     def block(tensor: Tensor) -> Block | None:
-        name, whole = owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
-        offset = tensor.storage_offset() - whole.storage_offset()
+        name, parameter = owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - parameter.storage_offset()
         return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
 
     def bias(tensor: Any) -> Block | None:
         if not hasattr(tensor, "untyped_storage"):
             return None
         leading = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
-        found = block(tensor) if all(size == 1 or not stride for size, stride in leading) else None  # also expanded to all rows
-        return None if found is None else replace(found, shape=found.shape[-1:], stride=found.stride[-1:])
+        row = block(tensor) if all(size == 1 or not stride for size, stride in leading) else None  # also expanded to all rows
+        return None if row is None else replace(row, shape=row.shape[-1:], stride=row.stride[-1:])
 
     def terms(tensor: Any) -> SumTerms:
         if not hasattr(tensor, "untyped_storage") or not tensor.dim():
             return []
-        width, found = sums.get(tensor.untyped_storage().data_ptr(), (1, []))
-        return [(product, column + tensor.storage_offset() % width) for product, column in found]
+        width, products_added = sums.get(tensor.untyped_storage().data_ptr(), (1, []))
+        return [(product, column + tensor.storage_offset() % width) for product, column in products_added]
 
-    def note(result: Tensor, found: SumTerms) -> None:
-        if found:
-            sums[result.untyped_storage().data_ptr()] = result.shape[-1], found
+    def note(result: Tensor, products_added: SumTerms) -> None:
+        if products_added:
+            sums[result.untyped_storage().data_ptr()] = result.shape[-1], products_added
 
     def multiplied(operand: Tensor, matrix: Tensor, result: Tensor, plus: Tensor | None = None) -> None:
         if matrix.dim() == 3 and len(matrix) == 1:  # as einsum multiplies
@@ -71,15 +71,15 @@ def observed(
         weight = block(matrix) if matrix.dim() == 2 else None
         if weight is not None:
             products.append(product := ParameterProduct(operand, weight, at=len(operations.results)))
-            own = None if plus is None else bias(plus)
-            if own is not None:
-                product.biases[0] = own
-            note(result, [(product, 0), *(terms(plus) if own is None else [])])
+            bias_block = None if plus is None else bias(plus)
+            if bias_block is not None:
+                product.biases[0] = bias_block
+            note(result, [(product, 0), *(terms(plus) if bias_block is None else [])])
 
     def plus(first: Any, second: Any, result: Tensor) -> None:
         for one, other in ((first, second), (second, first)):
-            if (own := bias(one)) is not None and (to := terms(other)):
-                added.append((own, to))
+            if (bias_block := bias(one)) is not None and (to := terms(other)):
+                added.append((bias_block, to))
         note(result, [*terms(first), *terms(second)])
 
     class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -171,30 +171,34 @@ class Observation:
         generator = torch.Generator().manual_seed(1)
 
         def drawn(like: Sequence[Tensor]) -> list[Tensor]:
-            return [torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in like]
+            return [torch.randn(tensor.shape, generator=generator, dtype=torch.float64) for tensor in like]
 
-        leaves, own = tensors_in(self.called), list(self.parameters.values())
-        starts = [tensor.detach().clone() for tensor in (*leaves, *own)]
+        leaves, parameters = tensors_in(self.called), list(self.parameters.values())
+        starts = [tensor.detach().clone() for tensor in (*leaves, *parameters)]
         weights = drawn([self.tensors[i] for i in gives])
 
         def total(moved: Sequence[Tensor]) -> Tensor:
-            for parameter, value in zip(own, moved[len(leaves) :], strict=True):
+            for parameter, value in zip(parameters, moved[len(leaves) :], strict=True):
                 parameter.data.copy_(value)
             following = iter(moved)
             called = each_tensor(self.called, lambda tensor: next(following) if tensor.is_floating_point() else tensor)
             results = self.again(called)
             return sum(((results[i] * w).sum() for i, w in zip(gives, weights, strict=True)), start=torch.zeros(()))
 
-        for parameter in own:
+        for parameter in parameters:
             parameter.requires_grad_()
-        given = [start.clone().requires_grad_() for start in starts[: len(leaves)]]
-        whole = total([*given, *starts[len(leaves) :]])
-        slopes = torch.autograd.grad(whole, [*given, *own], allow_unused=True) if whole.requires_grad else ()
+        arguments = [start.clone().requires_grad_() for start in starts[: len(leaves)]]
+        weighted_sum = total([*arguments, *starts[len(leaves) :]])
+        slopes = (
+            torch.autograd.grad(weighted_sum, [*arguments, *parameters], allow_unused=True) if weighted_sum.requires_grad else ()
+        )
         for near in STEPS:
-            along = drawn(starts)
-            before, after = (total([s + way * size for s, way in zip(starts, along, strict=True)]) for size in (-near, near))
+            directions = drawn(starts)
+            before, after = (
+                total([s + direction * size for s, direction in zip(starts, directions, strict=True)]) for size in (-near, near)
+            )
             difference = float((after - before).detach()) / (2 * near)
-            derived = sum(float((s * way).sum()) for s, way in zip(slopes, along, strict=False) if s is not None)
+            derived = sum(float((s * direction).sum()) for s, direction in zip(slopes, directions, strict=False) if s is not None)
             if abs(derived - difference) <= NEARLY * (abs(derived) + abs(difference)) + ALIKE:
                 break
         else:
@@ -211,8 +215,12 @@ class Observation:
             copies = {i: leaf.clone().requires_grad_() for i, leaf in enumerate(leaves)}
             called = each_tensor(self.called, lambda tensor: copies[ids[id(tensor)]] if id(tensor) in ids else tensor)
             results = self.again(called)[: len(tensors_in(self.result))]
-            whole = sum((result.sum() for result in results if result.requires_grad), start=torch.zeros(()))
-            slopes = torch.autograd.grad(whole, list(copies.values()), allow_unused=True) if whole.requires_grad else ()
+            sum_of_results = sum((result.sum() for result in results if result.requires_grad), start=torch.zeros(()))
+            slopes = (
+                torch.autograd.grad(sum_of_results, list(copies.values()), allow_unused=True)
+                if sum_of_results.requires_grad
+                else ()
+            )
         return {i for i, slope in zip(copies, slopes, strict=False) if slope is not None}
 
     def results_beside(self, gives: Sequence[int], blocks: Iterable[Block | None]) -> tuple[int, ...]:
@@ -228,7 +236,7 @@ class Observation:
             for state in states:
                 if state.requires_grad:
                     state.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
-            used, beside = [block for block in blocks if block is not None and block.name in names], list[int]()
+            used, positions = [block for block in blocks if block is not None and block.name in names], list[int]()
             for i, result in enumerate(tensors[: len(tensors_in(self.result))]):
                 if not result.requires_grad or any(result is state for state in states):
                     continue
@@ -236,8 +244,8 @@ class Observation:
                 slopes = torch.autograd.grad(result.sum(), parameters, retain_graph=True, allow_unused=True)
                 by_name = dict(zip(names, slopes, strict=True))
                 if any((slope := by_name[block.name]) is not None and bool(block.of(slope).any()) for block in used):
-                    beside.append(i)
-        return tuple(beside)
+                    positions.append(i)
+        return tuple(positions)
 
 
 def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tensor], absent: str) -> Iterator[Observation]:
@@ -256,7 +264,7 @@ def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tens
         starts = [results[-1], tuple(sized[-2:])][: min(2, len(sized))]
     failure: Exception | None = None
     for start in list(starts):
-        whole = arguments | {absent: start} if absent else arguments
+        complete = arguments | {absent: start} if absent else arguments
         # In inference mode, an operation such as linear would not be seen as the products and sums in it.
         with own_generators(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             # torch does not copy a tensor with a graph, such as a state that the module stores.
@@ -270,12 +278,12 @@ def observations(part: Module, arguments: dict[str, Any], results: Sequence[Tens
                 parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
             buffers = {key: buffer for key, buffer in other.named_buffers() if buffer.is_floating_point()}
             values = {key: buffer.clone() for key, buffer in buffers.items()}
-            called = each_tensor(whole, drawn)
+            called = each_tensor(complete, drawn)
             operations = Operations()
             try:
                 products, added, result = observed(partial(call_of, other, called), parameters, operations)
             except Exception as error:
-                failure, starts = error, [each for each in starts if each is not start]
+                failure, starts = error, [other_start for other_start in starts if other_start is not start]
                 continue
         after = dict(other.named_buffers())
         constants = {key: buffer for key, buffer in buffers.items() if torch.equal(after[key], values[key])}
@@ -291,9 +299,9 @@ def each_tensor(value: Any, of: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         return of(value)
     if isinstance(value, tuple | list):
-        parts = [each_tensor(each, of) for each in value]
+        parts = [each_tensor(part, of) for part in value]
         return parts if isinstance(value, list) else tuple(parts)
-    return {key: each_tensor(each, of) for key, each in value.items()} if isinstance(value, Mapping) else value
+    return {key: each_tensor(part, of) for key, part in value.items()} if isinstance(value, Mapping) else value
 
 
 def call_of(part: Module, arguments: Mapping[str, Any]) -> Any:
@@ -400,7 +408,7 @@ class OperationReader:
         self.variables: dict[str, str] = {}  # the line that a variable of the script had last
         self._part, self._size = part, size
         self._owners = {tensor.untyped_storage().data_ptr(): (name, tensor) for name, tensor in parameters.items()}
-        self._known: dict[tuple[Any, ...], _Columns] = {}
+        self._by_memory: dict[tuple[Any, ...], _Columns] = {}
         self._why: dict[tuple[Any, ...], str] = {}  # why a tensor is not known
         self._alive = list[Any]()  # so that no memory is used again
         self._names: dict[Expression, Name] = {}
@@ -419,27 +427,27 @@ class OperationReader:
 
     def line_of(self, tensor: Tensor) -> str:
         """Return the name of a tensor with one group of columns. Raises `UnreadableError`."""
-        found = self._columns(tensor)
-        if len(found.groups) != 1 or not isinstance(found.groups[0], Name):
+        columns = self._columns(tensor)
+        if len(columns.groups) != 1 or not isinstance(columns.groups[0], Name):
             raise UnreadableError("a new state is put together from several parts")
-        return found.groups[0].name
+        return columns.groups[0].name
 
     def check_apart(self, blocks: Iterable[Block]) -> None:
         """Raise `UnreadableError` if a number of a parameter is in several weights, whose gradients cannot be told apart."""
         used: dict[str, Tensor] = {}
-        whole = dict(self._owners.values())
+        parameters = dict(self._owners.values())
         for block in blocks:
             if 0 in block.stride:
                 continue
-            used.setdefault(block.name, whole[block.name].new_zeros(whole[block.name].shape))
+            used.setdefault(block.name, parameters[block.name].new_zeros(parameters[block.name].shape))
             block.of(used[block.name]).add_(1)
         if twice := next((name for name, times in used.items() if (times > 1).any()), None):
             raise UnreadableError(f"it uses a part of {twice} in several ways, whose gradients cannot be told apart")
 
     def block_of(self, tensor: Tensor) -> Block | None:
         """Return the part of a parameter that a tensor is; None for any other tensor."""
-        name, whole = self._owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
-        offset = tensor.storage_offset() - whole.storage_offset()
+        name, parameter = self._owners.get(tensor.untyped_storage().data_ptr(), ("", tensor))
+        offset = tensor.storage_offset() - parameter.storage_offset()
         return Block(name, tuple(tensor.shape), tensor.stride(), int(offset)) if name else None
 
     def _operation(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -454,18 +462,18 @@ class OperationReader:
         name = function.name().removeprefix("aten::").partition(".")[0].rstrip("_")
         is_changed = function.name().partition(".")[0].endswith("_")
         try:
-            found = self._read(name, function, args, kwargs, result)
+            columns_of_results = self._read(name, function, args, kwargs, result)
         except (UnreadableError, LookupError, AttributeError, TypeError, ValueError) as error:
             why = str(error) if isinstance(error, UnreadableError) else f"torch.{name} has no equation"
-            found = []
+            columns_of_results = []
             for tensor in tensors_in(result):
-                self._known.pop(_memory(tensor), None)
+                self._by_memory.pop(_memory(tensor), None)
                 self._why[_memory(tensor)] = why
         results = result if isinstance(result, tuple | list) else (result,)
-        for tensor, columns in zip((each for each in results if isinstance(each, torch.Tensor)), found, strict=False):
+        for tensor, columns in zip((r for r in results if isinstance(r, torch.Tensor)), columns_of_results, strict=False):
             if is_changed:
                 storage = tensor.untyped_storage().data_ptr()
-                self._known = {key: value for key, value in self._known.items() if key[0] != storage}
+                self._by_memory = {key: value for key, value in self._by_memory.items() if key[0] != storage}
             self._keep(tensor, columns)
         for tensor in tensors_in(result) if self._begins else ():
             for name, state in self._begins.items():
@@ -478,14 +486,14 @@ class OperationReader:
         return result
 
     def _keep(self, tensor: Tensor, columns: _Columns) -> None:
-        self._known[_memory(tensor)] = columns
+        self._by_memory[_memory(tensor)] = columns
 
     def _note_variables(self) -> None:
         frame: Any = sys._getframe()
         while frame is not None:
             if frame.f_locals.get("self") is self._part:
                 for variable, value in frame.f_locals.items():
-                    columns = self._known.get(_memory(value)) if hasattr(value, "untyped_storage") else None
+                    columns = self._by_memory.get(_memory(value)) if hasattr(value, "untyped_storage") else None
                     named = columns.groups[0] if columns is not None and len(columns.groups) == 1 else None
                     if isinstance(named, Name) and variable not in NAMES_OF_RUNS:
                         self.variables[variable] = named.name
@@ -499,8 +507,8 @@ class OperationReader:
             if not math.isfinite(value):
                 raise UnreadableError("an operation has a number that is not finite")
             return _Columns((e.number(repr(value)) if value >= 0 else e.Negative(e.number(repr(-value))),), (0,))
-        if (found := self._known.get(_memory(value))) is not None:
-            return found
+        if (columns := self._by_memory.get(_memory(value))) is not None:
+            return columns
         block = self.block_of(value)
         if block is None and not value.dim() and _memory(value) not in self._why:
             return self._columns(value.item())
@@ -522,7 +530,7 @@ class OperationReader:
         return self._size if columns % self._size == 0 else columns
 
     def _parameter(self, block: Block) -> Name:
-        name = next((name for name, known in self.blocks.items() if known == block), f"parameter{len(self.blocks)}")
+        name = next((name for name, earlier_block in self.blocks.items() if earlier_block == block), f"parameter{len(self.blocks)}")
         self.blocks[name] = block
         return Name(name)
 
@@ -535,14 +543,16 @@ class OperationReader:
             self.lines[self._names[formula].name] = formula
         return self._names[formula]
 
-    def _each(self, text: str, **operands: _Columns) -> _Columns:
+    def _by_groups(self, text: str, **operands: _Columns) -> _Columns:
         """Return a formula of operands, group by group."""
         wide = {columns.widths for columns in operands.values() if columns.widths != (0,)}
         if len(wide) > 1:
             raise UnreadableError("an operation joins tensors of other columns than those of x and of the units")
         widths = next(iter(wide), (0,))
         groups = [
-            self._line(e.filled(text, {name: each.groups[k if each.widths != (0,) else 0] for name, each in operands.items()}))
+            self._line(
+                e.filled(text, {name: operand.groups[k if operand.widths != (0,) else 0] for name, operand in operands.items()})
+            )
             for k in range(len(widths))
         ]
         return _Columns(tuple(groups), widths)
@@ -559,11 +569,11 @@ class OperationReader:
         if name in _FORMULAS:
             return [self._elementwise(name, function, args, kwargs)]
         if _SAME.fullmatch(name):
-            found = self._columns(args[0])
+            columns = self._columns(args[0])
             tensors = tensors_in(result)
-            if found.widths != (0,) and tensors[0].shape[-1] != sum(found.widths):
+            if columns.widths != (0,) and tensors[0].shape[-1] != sum(columns.widths):
                 raise UnreadableError("it gives the columns of a tensor another shape")
-            return [found for _ in tensors]
+            return [columns for _ in tensors]
         if name == "copy":
             return [self._columns(args[1])]
         if name in ("mm", "bmm", "addmm", "mv", "addmv"):
@@ -571,7 +581,7 @@ class OperationReader:
         if name == "cat":
             parts = list(map(self._columns, args[0]))
             self._need_columns(result, args[1] if len(args) > 1 else kwargs.get("dim", 0))
-            return [_Columns(tuple(g for each in parts for g in each.groups), tuple(w for each in parts for w in each.widths))]
+            return [_Columns(tuple(g for group in parts for g in group.groups), tuple(w for group in parts for w in group.widths))]
         if name in ("split", "split_with_sizes", "slice"):
             return self._cut(name, args, result)
         if name in ("mean", "sum", "var", "std", "var_mean", "std_mean"):
@@ -586,35 +596,35 @@ class OperationReader:
             return [self._batch_norm(*args)]
         if name == "_softmax":
             self._need_columns(args[0], args[1])
-            found = self._columns(args[0])
-            if len(found.groups) > 1:
+            columns = self._columns(args[0])
+            if len(columns.groups) > 1:
                 raise UnreadableError("it takes a softmax of several groups of units")
-            return [self._each("softmax(x)", x=found)]
+            return [self._by_groups("softmax(x)", x=columns)]
         raise UnreadableError(f"torch.{name} has no equation")
 
     def _elementwise(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Columns:
         more = function._schema.arguments[len(args) :]  # with the values that are usual, torch leaves arguments out
-        given = dict(zip("xyzw", (*args, *(kwargs.get(each.name, each.default_value) for each in more)), strict=False))
+        operands = dict(zip("xyzw", (*args, *(kwargs.get(letter.name, letter.default_value) for letter in more)), strict=False))
         if name == "gelu" and kwargs.get("approximate") == "tanh":
             name = "gelu tanh"
-        elif name == "elu" and any(given[each] != 1 for each in "yzw"):
+        elif name == "elu" and any(operands[letter] != 1 for letter in "yzw"):
             name = "elu scaled"
-        elif name == "clamp" and given["y"] is None:
-            name, given = "clamp_max", {"x": given["x"], "y": given["z"]}
-        elif name == "clamp" and given["z"] is None:
+        elif name == "clamp" and operands["y"] is None:
+            name, operands = "clamp_max", {"x": operands["x"], "y": operands["z"]}
+        elif name == "clamp" and operands["z"] is None:
             name = "clamp_min"
         text = _FORMULAS[name]
-        if name == "pow" and isinstance(given["y"], int | float) and given["y"] < 0:
-            text, given["y"] = "1 / x ^ y", -given["y"]
-        for each, value in given.items():
+        if name == "pow" and isinstance(operands["y"], int | float) and operands["y"] < 0:
+            text, operands["y"] = "1 / x ^ y", -operands["y"]
+        for letter, value in operands.items():
             if isinstance(value, int | float) and value == 1:
-                text = text.replace(f"{each} ⊙ ", "").replace(f" / {each}", "")
+                text = text.replace(f"{letter} ⊙ ", "").replace(f" / {letter}", "")
         read = set(re.findall(r"\b[xyzw]\b", text))
-        return self._each(text, **{each: self._columns(value) for each, value in given.items() if each in read})
+        return self._by_groups(text, **{letter: self._columns(value) for letter, value in operands.items() if letter in read})
 
     def _need_columns(self, tensor: Tensor, dim: Any) -> None:
         dims = [dim] if isinstance(dim, int) else list(dim)
-        if [each % tensor.dim() for each in dims] != [tensor.dim() - 1]:
+        if [axis % tensor.dim() for axis in dims] != [tensor.dim() - 1]:
             raise UnreadableError("an operation is taken along the rows")
 
     def _product(self, name: str, args: tuple[Any, ...], result: Any) -> _Columns:
@@ -622,10 +632,10 @@ class OperationReader:
         left, right = args[-2:] if name not in ("mv", "addmv") else (args[-1], args[-2].T)
         if name == "mm" and self.block_of(left) is not None and self.block_of(right) is not None:
             self._factors[_memory(result)], self._factors[_memory(result.T)] = (left, right), (right.T, left.T)
-        found = self._columns(left)
+        columns = self._columns(left)
         for matrix in self._factors.get(_memory(right), (right,)):
-            found = self._times(found, self.block_of(matrix), several=name == "bmm")
-        return found if plus is None else self._each("x + y", x=found, y=self._columns(plus))
+            columns = self._times(columns, self.block_of(matrix), several=name == "bmm")
+        return columns if plus is None else self._by_groups("x + y", x=columns, y=self._columns(plus))
 
     def _times(self, columns: _Columns, matrix: Block | None, *, several: bool) -> _Columns:
         if matrix is None:
@@ -648,18 +658,18 @@ class OperationReader:
         return _Columns(tuple(groups), (size,) * len(groups))
 
     def _cut(self, name: str, args: tuple[Any, ...], result: Any) -> list[_Columns]:
-        found, tensors = self._columns(args[0]), tensors_in(result)
+        columns, tensors = self._columns(args[0]), tensors_in(result)
         if name == "slice" and tensors[0].shape == args[0].shape:
-            return [found]
+            return [columns]
         dim = args[1] if name == "slice" else args[2] if len(args) > 2 else 0
         self._need_columns(args[0], dim)
         cuts, at = list[_Columns](), (args[2] or 0) if name == "slice" else 0
-        ends = dict(zip(accumulate(found.widths, initial=0), range(len(found.widths) + 1), strict=True))
+        ends = dict(zip(accumulate(columns.widths, initial=0), range(len(columns.widths) + 1), strict=True))
         for tensor in tensors:
             begin, end = at % args[0].shape[-1] if at else 0, at % args[0].shape[-1] + tensor.shape[-1]
             if begin not in ends or end not in ends:
                 raise UnreadableError("it cuts a tensor within x or within the units")
-            cuts.append(_Columns(found.groups[ends[begin] : ends[end]], found.widths[ends[begin] : ends[end]]))
+            cuts.append(_Columns(columns.groups[ends[begin] : ends[end]], columns.widths[ends[begin] : ends[end]]))
             at += tensor.shape[-1]
         return cuts
 
@@ -667,26 +677,26 @@ class OperationReader:
         """Return the sum or the mean over all columns."""
         if len(set(columns.widths)) > 1 or columns.widths[0] != self._size:
             raise UnreadableError("it takes a sum or a mean of other columns than those of the units")
-        each = [self._line(e.Reduce(group, kind, "H"), "m") for group in columns.groups]
-        total = each[0] if len(each) == 1 else e.Sum(tuple(each))
-        return self._line(total if kind == "sum" or len(each) == 1 else e.Quotient(total, e.number(len(each))), "m")
+        reduced = [self._line(e.Reduce(group, kind, "H"), "m") for group in columns.groups]
+        total = reduced[0] if len(reduced) == 1 else e.Sum(tuple(reduced))
+        return self._line(total if kind == "sum" or len(reduced) == 1 else e.Quotient(total, e.number(len(reduced))), "m")
 
     def _statistics(self, name: str, columns: _Columns, correction: float) -> list[_Columns]:
         kind, _, and_mean = name.partition("_")
         if kind in ("mean", "sum"):
             return [_Columns((self._total(columns, kind),), (0,))]
         mean = _Columns((self._total(columns, "mean"),), (0,))
-        squares = self._each("x ^ 2", x=self._centred(columns, mean))
+        squares = self._by_groups("x ^ 2", x=self._centred(columns, mean))
         count = e.number(repr(sum(columns.widths) - correction))
         variance = (
             self._total(squares, "mean") if not correction else self._line(e.Quotient(self._total(squares, "sum"), count), "v")
         )
-        found = variance if kind == "var" else self._line(e.Apply((variance,), "sqrt"), "s")
-        return [_Columns((found,), (0,)), mean][: 2 if and_mean else 1]
+        spread = variance if kind == "var" else self._line(e.Apply((variance,), "sqrt"), "s")
+        return [_Columns((spread,), (0,)), mean][: 2 if and_mean else 1]
 
     def _centred(self, columns: _Columns, mean: _Columns) -> _Columns:
-        found = [self._line(e.Sum((group, e.Negative(mean.groups[0]))), "e") for group in columns.groups]
-        return _Columns(tuple(found), columns.widths)
+        centred = [self._line(e.Sum((group, e.Negative(mean.groups[0]))), "e") for group in columns.groups]
+        return _Columns(tuple(centred), columns.widths)
 
     def _layer_norm(self, x: Any, shape: Any, weight: Any, bias: Any, epsilon: float) -> _Columns:
         columns = self._columns(x)
@@ -707,18 +717,18 @@ class OperationReader:
         if training:
             raise UnreadableError("a batch norm computes over the rows in training mode; in evaluation mode it can be read")
         x, y, z, w = map(self._columns, (x, mean, variance, epsilon))
-        return self._scaled(self._each("(x − y) / sqrt(z + w)", x=x, y=y, z=z, w=w), weight, bias)
+        return self._scaled(self._by_groups("(x − y) / sqrt(z + w)", x=x, y=y, z=z, w=w), weight, bias)
 
     def _normed(self, columns: _Columns, epsilon: float) -> _Columns:
         mean = _Columns((self._total(columns, "mean"),), (0,))
         centred = self._centred(columns, mean)
-        variance = self._total(self._each("x ^ 2", x=centred), "mean")
+        variance = self._total(self._by_groups("x ^ 2", x=centred), "mean")
         size = self._line(e.filled("sqrt(x + y)", {"x": variance, "y": e.number(repr(epsilon))}), "s")
-        return self._each("x / y", x=centred, y=_Columns((size,), (0,)))
+        return self._by_groups("x / y", x=centred, y=_Columns((size,), (0,)))
 
     def _scaled(self, x: _Columns, weight: Any, bias: Any) -> _Columns:
-        found = x if weight is None else self._each("x ⊙ y", x=x, y=self._columns(weight))
-        return found if bias is None else self._each("x + y", x=found, y=self._columns(bias))
+        scaled = x if weight is None else self._by_groups("x ⊙ y", x=x, y=self._columns(weight))
+        return scaled if bias is None else self._by_groups("x + y", x=scaled, y=self._columns(bias))
 
 
 def _is_alike(tensor: Tensor, state: Tensor) -> bool:
@@ -800,16 +810,16 @@ SEEN_TIMESTEPS = 0, 2, 3  # those of which a loop is read
 class LoopReader:
     """Finds the loops of a call with `T` timesteps, 4 or more."""
 
-    def __init__(self, seen: Observation, T: int) -> None:
-        self._seen, self._results, self._names = seen, seen.operations.results, seen.operations.names
-        self._products = {product.at: product for product in seen.products}
-        self._own = {tensor.untyped_storage().data_ptr() for tensor in seen.numbers.values()}
-        self._T, self._parents, places, self._given = T, list[list[int]](), dict[int, int](), list[Any]()
-        for i, takes in enumerate(seen.operations.takes):
+    def __init__(self, observation: Observation, T: int) -> None:
+        self._observation, self._results, self._names = observation, observation.operations.results, observation.operations.names
+        self._products = {product.at: product for product in observation.products}
+        self._storages = {tensor.untyped_storage().data_ptr() for tensor in observation.numbers.values()}
+        self._T, self._parents, places, self._arguments = T, list[list[int]](), dict[int, int](), list[Any]()
+        for i, takes in enumerate(observation.operations.takes):
             for tensor in takes:
                 if id(tensor) not in places:
-                    self._given.append(tensor)
-                    places[id(tensor)] = -len(self._given)
+                    self._arguments.append(tensor)
+                    places[id(tensor)] = -len(self._arguments)
             self._parents.append([places[id(tensor)] for tensor in takes])
             places[id(self._results[i])] = i
         self._states = list[StateInside]()
@@ -830,79 +840,81 @@ class LoopReader:
         for state in self._states:
             mutual = [other for other in self._states if other in reach[state] and state in reach[other]]
             if mutual:
-                groups.setdefault(min(mutual, key=lambda each: each.first), mutual)
+                groups.setdefault(min(mutual, key=lambda member: member.first), mutual)
         return [self._loop(groups[first]) for first in sorted(groups, key=lambda state: state.first)]
 
     def tensor(self, place: int) -> Tensor:
-        return self._results[place] if place >= 0 else self._given[-1 - place]
+        return self._results[place] if place >= 0 else self._arguments[-1 - place]
 
     def check_apart(self, loop: LoopInside, blocks: Sequence[Block]) -> None:
         """Raise `UnreadableError` if parts of parameters are used outside of a loop as well."""
         step = loop.states[0].step
-        own = loop.operations | {place + step * k for place in loop.operations for k in range(-2, self._T - 2)}
-        others = [(each.at, part) for each in self._products.values() for part in (each.matrix, *each.biases.values())]
-        others += [(terms[0][0].at, bias) for bias, terms in self._seen.added if not any(term.at in own for term, _ in terms)]
+        inside = loop.operations | {place + step * k for place in loop.operations for k in range(-2, self._T - 2)}
+        others = [(entry.at, part) for entry in self._products.values() for part in (entry.matrix, *entry.biases.values())]
+        others += [
+            (terms[0][0].at, bias) for bias, terms in self._observation.added if not any(term.at in inside for term, _ in terms)
+        ]
         for place, parents in enumerate(self._parents):
-            for tensor in (self._given[-1 - parent] for parent in parents if self._is_in(parent, self._own)):
-                name = next(n for n, each in self._seen.numbers.items() if _is_of(each, tensor))
+            for tensor in (self._arguments[-1 - parent] for parent in parents if self._is_in(parent, self._storages)):
+                name = next(n for n, entry in self._observation.numbers.items() if _is_of(entry, tensor))
                 if max(tensor.shape, default=1) == tensor.numel() and not _shares(self._results[place], tensor):
                     others.append((place, Block(name, tuple(tensor.shape), tensor.stride(), 0)))
         for place, part in others:
-            if place not in own and any(part.overlaps(block, self._seen.numbers[part.name]) for block in blocks):
+            if place not in inside and any(part.overlaps(block, self._observation.numbers[part.name]) for block in blocks):
                 raise UnreadableError(f"it uses {part.name} outside of this loop as well, where gradients cannot be told apart")
 
-    def _is_in(self, place: int, own: set[int]) -> bool:
-        return place < 0 and self.tensor(place).untyped_storage().data_ptr() in own
+    def _is_in(self, place: int, storages: set[int]) -> bool:
+        return place < 0 and self.tensor(place).untyped_storage().data_ptr() in storages
 
     def _after(self, state: StateInside) -> Nodes:
         first, second, third = (state.at(t) for t in SEEN_TIMESTEPS)
         return first, second, third
 
     def _reached(self, state: StateInside) -> set[StateInside]:
-        found, new = set[StateInside](), [state]
+        reached, new = set[StateInside](), [state]
         while new:
-            more = [each for each in self._reads[new.pop()] if each not in found]
-            found.update(more)
+            more = [state_read for state_read in self._reads[new.pop()] if state_read not in reached]
+            reached.update(more)
             new += more
-        return found
+        return reached
 
     def _note_operands(self, places: Sequence[int]) -> None:
         """Note what a matrix multiplies in each timestep as a state, if it comes from the timestep before."""
         step = places[2] - places[1]
-        for each in zip(*(self._parts(place) for place in places), strict=False):
-            first, second, *more = each
+        for places_in_time in zip(*(self._parts(place) for place in places), strict=False):
+            first, second, *more = places_in_time
             is_same = first >= 0 and first == second - step and self._names[first] == self._names[second]
             if second >= 0 and not is_same and all(place == second + step * k for k, place in enumerate(more, 1)):
                 self._note_state(StateInside(second, step, first))
 
     def _note_state(self, state: StateInside) -> StateInside:
         last = state.at(self._T - 1)
-        known = next((each for each in self._states if (each.first, each.step) == (state.first, state.step)), None)
-        if known is None and not (state.first >= 0 < state.step and last < len(self._names)):
+        same_state = next((other for other in self._states if (other.first, other.step) == (state.first, state.step)), None)
+        if same_state is None and not (state.first >= 0 < state.step and last < len(self._names)):
             raise UnreadableError("its timesteps are not alike")
-        if known is None and len({self._names[state.at(t)] for t in range(self._T)}) > 1:
+        if same_state is None and len({self._names[state.at(t)] for t in range(self._T)}) > 1:
             raise UnreadableError("its timesteps are not alike")
-        if known is None:
-            self._states.append(known := state)
-        return known
+        if same_state is None:
+            self._states.append(same_state := state)
+        return same_state
 
     def _parts(self, place: int) -> list[int]:
         """Return what a product multiplies with a matrix: the parts that are side by side in it."""
         operand, parents = self._products[place].operand, self._parents[place]
         same = [parent for parent in parents if _is_of(operand, self.tensor(parent))]  # unless it was copied before
-        found, left = list[int](), (same or [parent for parent in parents if not self._is_parameter(parent)])[:1]
+        parts, left = list[int](), (same or [parent for parent in parents if not self._is_parameter(parent)])[:1]
         while left:
-            part = self._whole(left.pop(0))
+            part = self._origin(left.pop(0))
             if part >= 0 and self._names[part] in ("cat", "concat", "hstack"):
                 left = self._parents[part] + left
             else:
-                found.append(part)
-        return found
+                parts.append(part)
+        return parts
 
-    def _whole(self, place: int) -> int:
+    def _origin(self, place: int) -> int:
         """Return the place of the tensor of which this one is a view of all numbers, or its own."""
         while place >= 0:
-            same = [each for each in self._parents[place] if _shares(self._results[place], self.tensor(each))]
+            same = [parent for parent in self._parents[place] if _shares(self._results[place], self.tensor(parent))]
             if not same:
                 break
             place = same[0]
@@ -912,7 +924,7 @@ class LoopReader:
         """Return True for parameters and what is computed of them alone."""
         if place >= 0:
             return bool(self._parents[place]) and all(map(self._is_parameter, self._parents[place]))
-        return self._is_in(place, self._own)
+        return self._is_in(place, self._storages)
 
     def _carried(self, nodes: Nodes) -> StateInside | None:
         """Return the state that these nodes are, from the timestep before."""
@@ -921,11 +933,11 @@ class LoopReader:
                 return state
         return None
 
-    def _walk(self, nodes: Nodes, of: StateInside, known: set[Nodes]) -> None:
+    def _walk(self, nodes: Nodes, of: StateInside, visited: set[Nodes]) -> None:
         """Note the states of the timestep before that a state reads."""
-        if nodes in known:
+        if nodes in visited:
             return
-        known.add(nodes)
+        visited.add(nodes)
         first, second, third = nodes
         if second < 0:
             return
@@ -936,7 +948,7 @@ class LoopReader:
             self._reads[of][state] = None
         elif third - second == of.step:
             for parents in self._before(nodes):
-                self._walk(parents, of, known)
+                self._walk(parents, of, visited)
 
     def _before(self, nodes: Nodes) -> list[Nodes]:
         first, second, third = (self._parents[place] if place >= 0 else [] for place in nodes)
@@ -953,7 +965,7 @@ class LoopReader:
             """Return True if nodes are computed of the states."""
             if nodes not in depends:
                 state, moves = self._carried(nodes), nodes[1] >= 0 and nodes[2] - nodes[1] == step
-                before = [reads(each) for each in self._before(nodes)] if state is None and moves else []
+                before = [reads(border) for border in self._before(nodes)] if state is None and moves else []
                 depends[nodes] = state in states if state is not None else any(before)
             return depends[nodes]
 
@@ -966,40 +978,40 @@ class LoopReader:
             if place in self._products:
                 xs.update(dict.fromkeys(zip(*map(self._parts, nodes), strict=True)))
                 return True
-            found = [multiplied(each) for each in self._before(nodes)]
-            return any(found)
+            is_multiplied = [multiplied(border) for border in self._before(nodes)]
+            return any(is_multiplied)
 
         def collect(nodes: Nodes) -> None:
             """Note what the states are computed of, up to what does not depend on them, the `borders`."""
             if nodes[1] < 0 or nodes[1] in inside or self._carried(nodes) is not None:
                 return
             inside.add(nodes[1])
-            for each in self._before(nodes):
-                if reads(each):
-                    collect(each)
+            for border in self._before(nodes):
+                if reads(border):
+                    collect(border)
                 else:
-                    borders[each] = None
+                    borders[border] = None
 
         borders = dict[Nodes, None]()
         for state in states:
             collect(self._after(state))
-        for nodes in sorted(borders, key=lambda each: each[1] not in self._products):
-            first, second, third = map(self._whole, nodes)
+        for nodes in sorted(borders, key=lambda border: border[1] not in self._products):
+            first, second, third = map(self._origin, nodes)
             varies = second != third and (second < 0 or bool(self._parents[second]))
             if (first, second, third) not in xs and not multiplied(nodes) and varies:
                 xs[first, second, third] = None
         # Each time that a script writes x[t], it makes another view.
-        apart = {tuple(_memory(self.tensor(place)) for place in nodes): nodes for nodes in reversed(xs)}
-        if len(apart) != 1:
+        distinct = {tuple(_memory(self.tensor(place)) for place in nodes): nodes for nodes in reversed(xs)}
+        if len(distinct) != 1:
             raise UnreadableError(
-                f"a timestep reads {len(apart)} tensors besides its states, not x alone" if xs else "it reads no x"
+                f"a timestep reads {len(distinct)} tensors besides its states, not x alone" if xs else "it reads no x"
             )
-        (x,) = apart.values()
+        (x,) = distinct.values()
         return LoopInside(states, x, inside)
 
 
-def _is_of(whole: Tensor, part: Tensor) -> bool:
-    return whole.untyped_storage().data_ptr() == part.untyped_storage().data_ptr()
+def _is_of(storage_owner: Tensor, part: Tensor) -> bool:
+    return storage_owner.untyped_storage().data_ptr() == part.untyped_storage().data_ptr()
 
 
 def _shares(tensor: Tensor, other: Tensor) -> bool:

@@ -170,7 +170,7 @@ class _ConditionCompiler:
                 number = self._float(node, value)
                 return lambda values: number
             case ast.Name(id=name):
-                return operator.itemgetter(self._known(node, name))
+                return operator.itemgetter(self._checked_name(node, name))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 inverted = self.number(operand, depth + 1)
                 return lambda values: float(not _true(inverted(values)))
@@ -199,10 +199,10 @@ class _ConditionCompiler:
             raise self._error(node, f"there is no function {function}; there are {', '.join((*_OVER_STEPS, *_OF_A_NUMBER))}")
         if not isinstance(argument, ast.Name):
             raise self._error(node, f"{function} takes a name, as in {function}(loss)")
-        steps, reduce = self.earlier[self._known(argument, argument.id)], _OVER_STEPS[function]
+        steps, reduce = self.earlier[self._checked_name(argument, argument.id)], _OVER_STEPS[function]
         return lambda values: reduce(list(steps)) if steps else math.nan
 
-    def _known(self, node: ast.expr, name: str) -> str:
+    def _checked_name(self, node: ast.expr, name: str) -> str:
         if name not in NAMES:
             near = get_close_matches(name, NAMES)
             hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(NAMES)}"
@@ -406,9 +406,9 @@ class Recorder:
             self._flusher.now()
 
     def _write_ring(self) -> None:
-        for held in self._ring:
-            if held is not None:
-                self._keep(held[0], "before", held[1])
+        for entry in self._ring:
+            if entry is not None:
+                self._keep(entry[0], "before", entry[1])
         self._ring.clear()
 
     def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
@@ -448,10 +448,10 @@ class Recorder:
         """Return False in a copy (fork) of the process that records, such as a worker that loads data: both have the same files."""
         return os.getpid() == self._process
 
-    def _warn(self, what: str, text: str) -> None:
+    def _warn(self, kind: str, text: str) -> None:
         """Warn once of each thing that goes wrong. The training continues."""
-        if what not in self._warned:
-            self._warned.add(what)
+        if kind not in self._warned:
+            self._warned.add(kind)
             warnings.warn(f"{printable(self.folder, 1000)}: {text}", stacklevel=3)
 
     def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
@@ -470,46 +470,46 @@ class Recorder:
         """
         import torch
 
-        given = self.folder
+        named = self.folder
         run = {
             "modules": [described_module(module) for module in self._capture.torchs_modules],
             "cells": [],  # those written by hand, when they are found
             "optimizer": self._capture.optimizer,
             "ranks": self._capture.ranks,
-            "run": _run_of_all_ranks(given) if self._capture.ranks > 1 else "",
+            "run": _run_of_all_ranks(named) if self._capture.ranks > 1 else "",
             "every": self._every,
             "last": self._last,
             "on": self._trigger.source,
             "torch": torch.__version__,
         }
         try:
-            if os.path.lexists(given) and not given.is_dir():
-                raise NotADirectoryError(ENOTDIR, "it is a file" if given.is_file() else "it is no folder")
+            if os.path.lexists(named) and not named.is_dir():
+                raise NotADirectoryError(ENOTDIR, "it is a file" if named.is_file() else "it is no folder")
             for other in list(_open):  # whose cell of a notebook runs again: nobody ends its steps, and its hooks would go on
                 if other.rank == self.rank and other._asked == self._asked:
                     other._close(stopped=False, keeps_last=True)
             if overwrite:
                 self._remove_earlier(run)
-            for folder in itertools.chain([given], _next_names(given)):
+            for folder in itertools.chain([named], _next_names(named)):
                 with contextlib.suppress(FileExistsError):  # a file, or another process has just begun to record into it
                     folder.mkdir(parents=True, exist_ok=True)
                     if self._is_free(folder, run):
                         lines = GrowingFile(folder / lines_name(self.rank))
                         break
         except ModelFileError as error:
-            folder_name = printable(given, 250)
+            folder_name = printable(named, 250)
             raise CaptureError(f"cannot record into {folder_name}: {error}; name another folder", option="folder") from None
         except (OSError, ValueError) as error:  # ValueError: a null byte
             reason = getattr(error, "strerror", None) or str(error)
             raise CaptureError(
-                f"{printable(given, 250)} cannot be written: {reason}; name another folder", option="folder"
+                f"{printable(named, 250)} cannot be written: {reason}; name another folder", option="folder"
             ) from None
         self.folder, self._place = folder, folder.absolute()  # a script may change its working directory later
         for changed in (self._place, self._place.parent):
             synchronise_folder(changed)
-        if folder != given:
-            what = f"{printable(given, 250)} has a recording already, so this one is {printable(folder, 250)}"
-            print(f"tui_gru.record: {what}; overwrite=True replaces it", file=sys.stderr)
+        if folder != named:
+            notice = f"{printable(named, 250)} has a recording already, so this one is {printable(folder, 250)}"
+            print(f"tui_gru.record: {notice}; overwrite=True replaces it", file=sys.stderr)
         return lines
 
     def _write_cells(self) -> None:
@@ -585,16 +585,16 @@ def _run_of_all_ranks(folder: Path) -> str:
         return ""
     try:
         store = distributed.distributed_c10d._get_default_store()
-        found = store.compare_set(f"tui_gru {folder} {_recorders[str(folder)]}", "", secrets.token_hex(8))
+        stored = store.compare_set(f"tui_gru {folder} {_recorders[str(folder)]}", "", secrets.token_hex(8))
     except (RuntimeError, AttributeError, NotImplementedError):  # a store of another kind
         return ""
-    return str(found.decode() if isinstance(found, bytes) else found)
+    return str(stored.decode() if isinstance(stored, bytes) else stored)
 
 
 def _next_names(folder: Path) -> Iterator[Path]:
     """Yield `run-2.gru`, `run-3.gru` … for the folder `run.gru`."""
-    whole = folder if folder.name not in ("", "..") else folder.resolve()
-    yield from (whole.with_name(f"{whole.stem}-{number}{whole.suffix}") for number in itertools.count(2))
+    resolved = folder if folder.name not in ("", "..") else folder.resolve()
+    yield from (resolved.with_name(f"{resolved.stem}-{number}{resolved.suffix}") for number in itertools.count(2))
 
 
 # The open recorders. They are closed where the process ends without doing so: at the end of the interpreter, after an error or not,
@@ -671,10 +671,10 @@ def _in_one_line(error: BaseException) -> str:
 
 def _place_in_script(frames: traceback.StackSummary) -> tuple[str, str]:
     """Return the innermost place in the user's own files, `train.py:31`, and the text of that line; of any file if none is."""
-    own = [frame for frame in frames if not _is_of_a_library(frame.filename)] or list(frames)[-1:]
-    if not own:
+    user_frames = [frame for frame in frames if not _is_of_a_library(frame.filename)] or list(frames)[-1:]
+    if not user_frames:
         return "", ""
-    frame = own[-1]
+    frame = user_frames[-1]
     return f"{printable(os.path.basename(frame.filename), 100)}:{frame.lineno}", printable(frame.line or "", MOST_OF_ERROR)
 
 
@@ -691,8 +691,8 @@ MOST_HELD = 100_000  # steps in memory
 
 def _count(name: str, value: Any, most: int) -> int:
     if type(value) is not int or value < 0:
-        what = "a negative one" if type(value) is int and value < -most else shown(value)
-        raise CaptureError(f"{name} must be a whole number, 0 or more, not {what}", option=name)
+        amount = "a negative one" if type(value) is int and value < -most else shown(value)
+        raise CaptureError(f"{name} must be a whole number, 0 or more, not {amount}", option=name)
     if value > most:
         reason = "; these steps are held in memory" if name == "last" else ""
         raise CaptureError(f"{name} must be at most {most}{reason}", option=name)
