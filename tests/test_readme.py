@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import io
 import itertools
+import json
 import math
 import re
 import shlex
@@ -51,7 +52,7 @@ ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", EVERYTHING))
 OF_ITS_TOPICS = pytest.mark.skipif(not TOPICS_OF_THE_MANUAL, reason="the figures are of the help topics of Python 3.11")
-LANGUAGES = {"text", "", "sh", "toml", "python", "cell", "update", "loss", "head"}
+LANGUAGES = {"text", "json", "", "sh", "toml", "python", "cell", "update", "loss", "head"}
 
 
 def blocks(language: str) -> list[str]:
@@ -69,7 +70,8 @@ DEVELOPING = [line for line in SHELL if line in BUILT]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
 ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open" or words[0].endswith(".tui-gru")]
 SERVED = [words for words in PROGRAM if words[0] == "serve"]
-WITHOUT = [words for words in PROGRAM if words not in (*ON_SCREEN, *SERVED)]
+TOOLS = [words for words in PROGRAM if words[0] == "mcp"]  # tests/cli/test_tools.py drives it
+WITHOUT = [words for words in PROGRAM if words not in (*ON_SCREEN, *SERVED, *TOOLS)]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
 
@@ -198,6 +200,12 @@ def test_a_shell_command_serves(folder: Path) -> None:
         site = Site(*words[1:])
         assert site.token
         assert site.close() == 0
+
+
+def test_the_configuration_of_a_client_starts_the_tools() -> None:
+    (block,) = blocks("json")
+    server = json.loads(block)["mcpServers"]["tui-gru"]
+    assert [server["command"], *server["args"]] in [["tui-gru", *words] for words in TOOLS]
 
 
 async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:

@@ -365,19 +365,22 @@ def open_command(path: str, follow: bool, theme: str | None, ascii_only: bool | 
     Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches. A
     FILE that ends with .tui-gru is a saved session, as for --session.
     """
+    session = session_on_file(path, follow=follow, **options)
+    open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
+
+
+def session_on_file(path: str, *, follow: bool = False, **options: Any) -> Session:
+    """Return the session that `open` opens, on a model file, a recording or a saved session. Raises `TuiGruError`."""
     if follow and not os.path.isdir(path):
         raise TuiGruError(f"{path} does not grow: it is no folder of a recording; leave the option out", option="follow")
     if path.endswith(SESSION_FILE) and not os.path.isdir(path):
-        session = _reopened(path, options)
-        open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
-        return
+        return _reopened(path, options)
     if options["text"] is not None and options["file"] is not None:
         raise TuiGruError("--text and --file are both given; keep one of them")
     if (file := options.pop("file")) is not None:
         options["text"] = read_text_file(file)
     with _options_of_the_command():
-        session = _opened(path, {name: value for name, value in options.items() if value is not None}, follow=follow)
-    open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
+        return _opened(path, {name: value for name, value in options.items() if value is not None}, follow=follow)
 
 
 @click.command(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 STANDARD_OUTPUT = "-"
+#: Exit codes: done, an error of the program, bad usage or bad input (with one line), stopped by ctrl+c.
+DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 @contextmanager

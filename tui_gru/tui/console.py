@@ -153,12 +153,23 @@ class Console(Desk):
             try:
                 return self._execute(typed)
             except ScreenNeededError:
-                from tui_gru.tui.headless import UnseenScreen
-
-                self._screen = UnseenScreen(self.session, self.view, SIZE)
-        before, answer = self.snapshot.position, self._screen.execute(*typed)
-        self.session, self.snapshot = self._screen.session, self._screen.session.snapshot()
+                pass
+        screen = self._unseen_screen()
+        before, answer = self.snapshot.position, screen.execute(*typed)
+        self.session, self.snapshot = screen.session, screen.session.snapshot()
         return self._answered(*answer, moved=self.snapshot.position != before)
+
+    def rows(self, size: tuple[int, int] = SIZE) -> list[str]:
+        """Return the screen at this moment as text, a string a row, at a size (columns, rows)."""
+        return self._unseen_screen().rows(size)
+
+    def _unseen_screen(self) -> UnseenScreen:
+        """Return the screen that nobody sees. From its start, commands are executed on it."""
+        if self._screen is None:
+            from tui_gru.tui.headless import UnseenScreen
+
+            self._screen = UnseenScreen(self.session, self.view, SIZE)
+        return self._screen
 
     def close(self) -> None:
         """End the screen that nobody sees, if there is one."""

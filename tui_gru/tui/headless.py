@@ -7,10 +7,11 @@ import asyncio
 import itertools
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, TypeVar
 
 from textual.app import App
@@ -31,7 +32,7 @@ from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.screen import MainScreen
-from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_once
+from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_lines, drawn_once
 from tui_gru.tui.theme import UNICODE
 
 # ------------------------------------------------------------------------------
@@ -232,16 +233,16 @@ async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
 # The main screen, run by a thread, on which another thread executes commands.
 
 
-UnseenCommand = tuple[int, str, str]  # a count, a key, a line
+Job = Callable[[PromptPilot[None], MainScreen], Awaitable[Any]]
 NO_RESULT = object()  # of a verb that executes nothing on the session
 
 
 class UnseenScreen:
-    """Executes commands on the main screen. `execute` and `close` are called by another thread."""
+    """Executes commands on the main screen. `execute`, `rows` and `close` are called by another thread."""
 
     def __init__(self, session: Session, view: View, size: tuple[int, int]) -> None:
         self.session = session
-        self._commands: asyncio.Queue[tuple[UnseenCommand, Future[tuple[str, str, Any]]] | None] = asyncio.Queue()
+        self._jobs: asyncio.Queue[tuple[Job, Future[Any]] | None] = asyncio.Queue()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=self._run, args=(view, size), name="screen", daemon=True)
         self._thread.start()
@@ -253,13 +254,23 @@ class UnseenScreen:
         Returns the words of the last row, the panel that was opened or changed as text, and the result of the verb. Raises
         `TuiGruError` if the command is refused.
         """
-        done: Future[tuple[str, str, Any]] = Future()
-        self._loop.call_soon_threadsafe(self._commands.put_nowait, ((times, key, line), done))
-        return done.result()
+        answer: tuple[str, str, Any] = self._done(partial(self._carry_out, times, key, line))
+        return answer
+
+    def rows(self, size: tuple[int, int]) -> list[str]:
+        """Return the rows of the screen as text, at a size (columns, rows), which it keeps."""
+        rows: list[str] = self._done(partial(self._read_rows, size))
+        return rows
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._commands.put_nowait, None)
+        self._loop.call_soon_threadsafe(self._jobs.put_nowait, None)
         self._thread.join()
+
+    def _done(self, job: Job) -> Any:
+        """Have the thread of the screen do a job, and return its result."""
+        done: Future[Any] = Future()
+        self._loop.call_soon_threadsafe(self._jobs.put_nowait, (job, done))
+        return done.result()
 
     def _run(self, view: View, size: tuple[int, int]) -> None:
         try:
@@ -276,15 +287,20 @@ class UnseenScreen:
             app.main.set_view(view)
             self._ready.set_result(asyncio.get_running_loop())
             with drawn_later(app):  # panels are built where they are read; nobody sees the screen
-                while (command := await self._commands.get()) is not None:
-                    typed, done = command
+                while (next_job := await self._jobs.get()) is not None:
+                    job, done = next_job
                     try:
-                        done.set_result(await self._carry_out(pilot, app.main, typed))
+                        done.set_result(await job(pilot, app.main))
                     except Exception as error:
                         done.set_exception(error)
 
-    async def _carry_out(self, pilot: Pilot[None], main: MainScreen, typed: UnseenCommand) -> tuple[str, str, Any]:
-        times, key, line = typed
+    async def _read_rows(self, size: tuple[int, int], pilot: PromptPilot[None], main: MainScreen) -> list[str]:
+        if pilot.app.size != size:
+            await pilot.resize_terminal(*size)
+        await pilot.pause()
+        return [strip.text for strip in drawn_lines(main)]
+
+    async def _carry_out(self, times: int, key: str, line: str, pilot: PromptPilot[None], main: MainScreen) -> tuple[str, str, Any]:
         main.say("")
         main.runner.result = NO_RESULT
         before, focused = _content(main), main.focused
