@@ -15,7 +15,7 @@ import pytest
 from textual import events
 
 from tests.extent import examples
-from tests.tui.test_main_screen import Driver, driving
+from tests.tui.test_main_screen import Driver, driving, waiting_after
 from tui_gru.session.session import Session
 from tui_gru.tui import app as keyboard
 from tui_gru.tui import command as line
@@ -312,8 +312,6 @@ async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: 
 
 async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The origin of a gradient of carry notebook requires another run from the beginning of the epoch."""
-    monkeypatch.setattr("tui_gru.tui.running.SHOW_EVERY", 0.0)
-    monkeypatch.setattr("tui_gru.tui.running.LOOK_EVERY", 0.0)
     text = "the cat sat on the mat, and then " * 12
     async with driving(text=text, vocabulary=None, carry="notebook") as d:
         d.session.learning = True
@@ -321,12 +319,14 @@ async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.M
         d.session.seek(d.session.position.number * d.session.program.ticks + d.session.program.backward_end)
         d.screen.show_now()
         here = d.session.position
+        waiting_after(d, monkeypatch, "derive", 1)
         burst(d, ":", *"why dWz[0,0]", "enter")
         async with asyncio.timeout(60):
             while "esc stops" not in d.says:
                 await asyncio.sleep(0.005)
         burst(d, "escape")
         await settled(d)
+        monkeypatch.undo()
         assert d.says == "stopped before the derivation was complete"
         assert d.screen.overlay is None
         assert d.session.position == here

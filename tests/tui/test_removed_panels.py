@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 import pytest
@@ -87,8 +88,9 @@ async def test_the_help_has_no_room() -> None:
     async with driving((100, 30)) as d:
         for steps, size in enumerate([(10, 3), (1, 1), (6, 2)], 1):
             await d.type("ctrl+p", *"step")
-            await d.pilot.pause(0.3)
-            assert isinstance(d.pilot.app.screen, HelpScreen)
+            async with asyncio.timeout(60):
+                while not isinstance(d.pilot.app.screen, HelpScreen):
+                    await d.pilot.pause(0.01)
             await d.pilot.resize_terminal(*size)
             await d.type("down", "pagedown", "up", "pageup", "end", "home", "pagedown")
             await d.pilot.resize_terminal(100, 30)
