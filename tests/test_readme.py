@@ -337,11 +337,18 @@ def test_the_conditions_can_be_run_until() -> None:
         compile_condition(condition if condition != "prev(x)" else "any(prev(x) > 0)", program_of(Config.of()).spellings)
 
 
+#: What is done with the session of the first example.
+CONTINUED = [block for block in blocks("python") if "tui_gru" not in block]
+
+
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"path": "walk.tui-gru"}
     (block,) = [block for block in blocks("python") if "tui_gru.Session()" in block]
     exec(block, names)
+    for further in CONTINUED:
+        exec(further, names)
+    assert list(tmp_path.glob("tensorboard-log/events.*"))
     calls = dict.fromkeys(code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code))
     assert len(calls) == 15
     names |= {"tui_gru": tui_gru, "other": tui_gru.Session(hidden_size=3)}
@@ -362,7 +369,7 @@ def test_the_python_on_findings_runs() -> None:
 
 
 CALLBACKS = [block for block in blocks("python") if "Callback)" in block]
-OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block and block not in CALLBACKS]
+OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block and block not in (*CALLBACKS, *CONTINUED)]
 
 
 @pytest.mark.parametrize("block", OWN, ids=[re.findall(r"tui_gru\.(\w+)", block)[0] for block in OWN])

@@ -22,13 +22,13 @@ every_run = pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
 
 def as_json(config, **options):
     out = io.BytesIO()
-    Trace(config, **options).write_json(out)
+    Trace.of_new_run(config, **options).write_json(out)
     return json.loads(out.getvalue(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 def as_npz(config, **options):
     out = io.BytesIO()
-    Trace(config, **options).write_npz(out)
+    Trace.of_new_run(config, **options).write_npz(out)
     out.seek(0)
     with np.load(out, allow_pickle=False) as npz:
         return dict(npz)
@@ -156,17 +156,17 @@ def test_no_epochs_is_an_empty_trace():
 def test_the_same_run_is_the_same_bytes():
     first, second = io.BytesIO(), io.BytesIO()
     for out in (first, second):
-        Trace(Config.of()).write_npz(out)
+        Trace.of_new_run(Config.of()).write_npz(out)
     assert first.getvalue() == second.getvalue()
 
 
 @pytest.mark.parametrize(("epochs", "from_epoch", "option"), [(-1, 0, "epochs"), (3, 3, "from_epoch"), (3, -1, "from_epoch")])
 def test_epochs_that_make_no_sense(epochs, from_epoch, option):
     with pytest.raises(TuiGruError) as caught:
-        Trace(Config.of(), epochs=epochs, from_epoch=from_epoch)
+        Trace.of_new_run(Config.of(), epochs=epochs, from_epoch=from_epoch)
     assert caught.value.option == option
 
 
 def test_npz_is_weighed_before_it_is_begun():
     with pytest.raises(TuiGruError, match="GiB"):
-        Trace(Config.of(), epochs=10**9).write_npz(io.BytesIO())
+        Trace.of_new_run(Config.of(), epochs=10**9).write_npz(io.BytesIO())

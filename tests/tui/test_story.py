@@ -17,6 +17,7 @@ import tui_gru
 from tests.session.test_imported_derivations import of_a_recording
 from tests.tui.pressing import press
 from tests.tui.test_analysing import LARGE, TEXT, opened, started
+from tui_gru.analysis.tables import csv_text
 from tui_gru.analysis.trials import Cure, RateTrial, command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
@@ -133,7 +134,7 @@ async def test_an_expression_becomes_a_chart_until_it_is_plotted_again() -> None
 async def test_the_numbers_of_the_story_are_exported(tmp_path: Path) -> None:
     path = tmp_path / "story.csv"
     async with started(LARGE, f":export {path}", epochs=2) as (app, pilot):
-        assert "only the story of the run" in app.screen.query_one(BottomLine).message
+        assert "open one of them first" in app.screen.query_one(BottomLine).message
         await press(pilot, ":plot norm(Uz)", f":export {path}", f":export {tmp_path / 'story.svg'}")
         story = panel_of(app).story
         assert story is not None
@@ -231,7 +232,7 @@ async def test_the_axis_of_a_recording_counts_its_steps(tmp_path: Path) -> None:
         assert "story of the run · step 0 · 3 steps" in panel.heading
         (axis,) = (line.split() for line in panel.plain_text().splitlines() if line.startswith("step "))
         assert [word for word in axis if word != "│"] == ["step", "0", "2", "step", "4"]
-        assert [row[0] for row in csv.reader(panel.csv().splitlines())] == ["recorded_step", "0", "2", "4"]
+        assert [row[0] for row in csv.reader(csv_text(panel.columns() or {}).splitlines())] == ["recorded_step", "0", "2", "4"]
         session = app.screen.session
     scale = TimeScale(session.end.tick, 78)
     assert [label for _, label in divisions(scale, session.program) if label.startswith(("step", "b", "e"))] == [

@@ -296,7 +296,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
         raise TuiGruError("it applies to a model file; name the file with --model", option=typed)
     from tui_gru.storage.trace import Trace
 
-    traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
+    traced = Trace.of_new_run(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
     if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
         raise TuiGruError("npz is binary and standard output is a terminal; name a file with -o", option="format")
     with open_output(output, option="o") as out:

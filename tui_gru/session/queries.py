@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,13 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
+from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
 from tui_gru.session.travel import Run, SearchProgress
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from tui_gru.analysis.check import Check, Expected
     from tui_gru.analysis.check import CheckResult as CheckReport
     from tui_gru.analysis.examined import Finding
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.summaries import Summary
+    from tui_gru.analysis.tables import Columns
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
     from tui_gru.analysis.units import Activity, Feature
     from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
@@ -229,11 +233,11 @@ class Queries:
 
     # Values
 
-    def value(self, name: str, t: int | None = None) -> Any:
+    def value(self, name: str, t: int | None = None) -> Array | Any:
         """Return the value of a name, in code or as on screen, at the position, or at timestep `t` (0-based) of this batch.
 
-        It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
-        an unknown name.
+        It is an array (B, H) or (B, V), read-only, or None if it has not been computed yet; of a name without entries, such as
+        `loss`, a number. Raises `TuiGruError` for an unknown name.
         """
         value = self._moment.value(self._code_name(name), self._timestep(t))
         return read_only(value.copy()) if isinstance(value, np.ndarray) else value
@@ -694,6 +698,54 @@ class Queries:
         self._check_unsilenced("the memory is")
         read = self._corpus.text[: analysis.units.PROBED] if text is None else self._tokens(text)
         return analysis.influence.memory(self.program, self._run.moment.weights, read, stop=self._run.interrupts.is_requested)
+
+    def to_frame(self, what: str, *values: Any, **options: Any) -> DataFrame:
+        """Return an answer as a pandas DataFrame: `history`, `story`, `losses`, `units` or `findings`.
+
+        The other arguments are those of the method of this name: `s.to_frame("history", "norm(dUh)")`, whose expression is the
+        loss by default, or `s.to_frame("units", "z", row=0)`. A row is a batch, a moment, a predicted character, a character that
+        was read, a finding. Epochs, batches, rows, units and timesteps count from 1 in it. Raises `TuiGruError` if pandas is not
+        installed, or as the method does.
+        """
+        tables = self._tables()
+        what = arguments.string("what", what)
+        if what not in tables:
+            raise TuiGruError(f"there is no table {what!r}; {did_you_mean(what, tables)}", option="what")
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise TuiGruError("a data frame needs pandas, which is not installed: pip install pandas") from None
+        return DataFrame(dict(tables[what](*values, **options)))
+
+    def _tables(self) -> Mapping[str, Callable[..., Columns]]:
+        steps, per_epoch = self.config.source.steps, self.program.num_batches
+
+        def history(expression: str = "loss", *values: Any, **options: Any) -> Columns:
+            return analysis.tables.of_history(*self.history(expression, *values, **options), expression, per_epoch, steps)
+
+        return {
+            "history": history,
+            "story": lambda *values, **options: analysis.tables.of_story(self.story(*values, **options), steps),
+            "losses": lambda **options: analysis.tables.of_losses(self.losses(**options)),
+            "units": lambda *values, **options: analysis.tables.of_units(self.units(*values, **options)),
+            "findings": lambda **options: analysis.tables.of_findings(self.findings(**options)),
+        }
+
+    def trace(self, first: int = 0) -> dict[str, Array]:
+        """Return every number of the finished batches up to the position, from batch `first` on, named as by `tui-gru trace`.
+
+        Batches are counted through all epochs, 0-based, and are the first axis of the arrays: `timesteps/z` (batches, T, B, H),
+        `gradients/Wz` (batches, V, H) if all of them learned, `loss` (batches). `numpy.savez(path, **s.trace())` writes them.
+        Raises `TuiGruError` if there is no such batch or they do not fit into memory.
+        """
+        from tui_gru.storage.trace import Trace
+
+        run = self._run
+        count = run.timeline.completed(run.position)
+        if not count:
+            raise TuiGruError("no batch is finished yet; step to the end of one")
+        first = arguments.integer("first", first, least=0, most=count - 1, option="first")
+        return Trace.of_timeline(run.timeline, range(first, count)).arrays()
 
     def losses(self, *, text: Text | None = None, progress: SearchProgress | None = None) -> TextLosses:
         """Return the loss of each character in nats, `losses.values` (n): of this batch, as far as computed, or of `text` with the

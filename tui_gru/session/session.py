@@ -46,6 +46,12 @@ ALIASES = {"lr": "learning_rate", "clip": "limit"}
 
 HISTORY_MEMORY = 256 * 2**20
 RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because any step can be recomputed from the recording
+#: Public names that screens, pages and the files of sessions use, and nobody types.
+OF_SCREENS = {
+    "add_notice", "anchor", "batch_check", "batches_to", "by_module", "carry_over", "checked", "counts_first", "derive", "found",
+    "gone", "held_out", "holds", "interrupts", "keep", "kept", "left_at", "memory_notice", "on", "outcome", "passing", "prefetch",
+    "recorder", "remarks", "silent", "snapshot", "state", "step_each", "tick_after", "tried_options",
+}  # fmt: skip
 REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
 
 
@@ -85,6 +91,10 @@ class Session(Queries):
         with suppress(TuiGruError):  # a recording that cannot be read any more
             loss = "" if self.loss is None else f", loss {self.loss:.6g}"
         return f"<Session on {config.cell} ({sizes}): {place}, on {self.branch}{loss}>"
+
+    def __dir__(self) -> list[str]:
+        """The names that a user of Python looks for; those that only screens and pages read are left out."""
+        return sorted(name for name in super().__dir__() if name not in OF_SCREENS)
 
     def __reduce__(self) -> NoReturn:
         raise TuiGruError("a session has threads and files, so it cannot be copied or pickled; save it, and open the file")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from tui_gru import arguments
 from tui_gru.debugger.program import program_of
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.source import Imported
 from tui_gru.engine.training import initial_weights, train
-from tui_gru.engine.weights import Array
+from tui_gru.engine.weights import Array, Weights
 from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
@@ -72,10 +73,10 @@ def write_json(out: BinaryIO, head: Mapping[str, Any], name: str, items: Iterabl
     out.write(b"\n]}\n")
 
 
-def write_npz(out: BinaryIO, head: Mapping[str, Any], items: Iterable[Mapping[str, Any]], count: int) -> None:
-    """Write `head` and `count` items as npz; items of equal shapes are stacked along a new first axis.
+def stacked(head: Mapping[str, Any], items: Iterable[Mapping[str, Any]], count: int) -> dict[str, Array]:
+    """Return `head` and `count` items as arrays; items of equal shapes are stacked along a new first axis.
 
-    Nested names are joined by slashes, `timesteps/z`. Strings become string arrays, so that the file can be read without pickle.
+    Nested names are joined by slashes, `timesteps/z`. Strings become string arrays.
     """
     arrays = {path: np.asarray(value) for path, value in _leaves(head)}
     for i, item in enumerate(items):
@@ -84,6 +85,11 @@ def write_npz(out: BinaryIO, head: Mapping[str, Any], items: Iterable[Mapping[st
                 first = np.asarray(value)
                 arrays[path] = np.empty((count, *first.shape), first.dtype)
             arrays[path][i] = value
+    return arrays
+
+
+def write_arrays(out: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write arrays as npz, which has no pickle in it."""
     with zipfile.ZipFile(out, "w") as archive:
         for path, array in arrays.items():
             member = zipfile.ZipInfo(f"{path}.npy")  # dated 1980, so that equal runs give equal bytes
@@ -100,52 +106,82 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 # ------------------------------------------------------------------------------
-# Writes a run to a file without a screen: all values, batch by batch, as JSON or npz.
+# All values of a run, batch by batch, as arrays, and written as JSON or npz.
 
 
 FORMAT, VERSION = "tui-gru-trace", 2
+Records = Callable[[], Iterator[tuple[int, int, BatchRecord]]]
 
 
 class Trace:
-    """A run of `epochs` epochs from fresh weights, written from epoch `from_epoch` (0-based) on.
+    """Batches of a run, each with every value of its forward pass.
 
     With `learn`, each batch also has every delta of its backward pass, its gradients and their norm, and the parameters after its
-    update. Raises `TuiGruError` if the epochs are invalid.
+    update. `head` says which run it is, `records` yields the epoch, the batch and the record of each, both counted from 0, and
+    `count` is their number; the weights are those before the first batch of the run.
     """
 
-    def __init__(self, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> None:
-        arguments.integer("epochs", epochs, least=0, option="epochs")
-        if not 0 <= from_epoch < max(epochs, 1):
-            raise TuiGruError(
-                f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: epochs count from 0, and epochs is {epochs}",
-                option="from_epoch",
-            )
-        self.config, self.epochs, self.from_epoch, self.learn = config, epochs, from_epoch, learn
-        self._weights = initial_weights(config)
+    def __init__(
+        self, config: Config, weights: Weights, head: Mapping[str, Any], records: Records, count: int, *, learn: bool
+    ) -> None:
+        self.config, self.learn, self.batch_count = config, learn, count
+        self._weights, self._run, self._records = weights, head, records
         program = program_of(config)
         self._knows_loss = program.knows_loss
         names = (*program.values, *(program.deltas if learn else ()))
         self._timed = [name for name in names if program.names[name].timed]
         self._once = [name for name in names if not program.names[name].timed]
 
-    @property
-    def batch_count(self) -> int:
-        """The number of batches that are written."""
-        return (self.epochs - self.from_epoch) * self.config.num_batches
+    @classmethod
+    def of_new_run(cls, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> Trace:
+        """Return the trace of `epochs` epochs from fresh weights, from epoch `from_epoch` (0-based) on.
+
+        Raises `TuiGruError` if the epochs are invalid.
+        """
+        arguments.integer("epochs", epochs, least=0, option="epochs")
+        if not 0 <= from_epoch < max(epochs, 1):
+            raise TuiGruError(
+                f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: epochs count from 0, and epochs is {epochs}",
+                option="from_epoch",
+            )
+        weights = initial_weights(config)
+
+        def records() -> Iterator[tuple[int, int, BatchRecord]]:
+            run = train(config, epochs=epochs, learn=learn, weights=weights)
+            return (batch for batch in run if batch[0] >= from_epoch)
+
+        count = (epochs - from_epoch) * config.num_batches
+        return cls(config, weights, {"epochs": epochs, "from_epoch": from_epoch, "learn": learn}, records, count, learn=learn)
+
+    @classmethod
+    def of_timeline(cls, timeline: Timeline, batches: range) -> Trace:
+        """Return the trace of finished batches of a run, counted through all epochs, 0-based; with gradients if all of them
+        learned."""
+        program = timeline.program
+        learn = bool(timeline.learned(batches[0], batches[-1]).all())
+
+        def records() -> Iterator[tuple[int, int, BatchRecord]]:
+            for batch in batches:
+                yield *divmod(batch, program.num_batches), timeline.record(batch)
+
+        head = {"first_batch": batches[0], "batches": len(batches), "learn": learn}
+        return cls(program.config, timeline.record(0).before, head, records, len(batches), learn=learn)
 
     def write_json(self, out: BinaryIO) -> None:
         """Write the trace as JSON, one batch a line, while it is computed; a long run needs no more memory than a short one."""
         write_json(out, self._head(), "batches", map(_by_timestep, self._batches()))
 
     def write_npz(self, out: BinaryIO) -> None:
-        """Write the trace as npz, with the same names. Arrays have the batch as their first axis and the timestep as their second.
+        """Write `arrays` as npz, without pickle. Raises `TuiGruError` if they do not fit into memory."""
+        write_arrays(out, self.arrays())
 
-        `config` and `run` are JSON text. Raises `TuiGruError` if the arrays do not fit into memory.
-        """
+    def arrays(self) -> dict[str, Array]:
+        """Return the trace as arrays, with the batch as their first axis and the timestep as their second, by the names of the JSON
+        joined by slashes, `timesteps/z`. `config` and `run` are JSON text. Raises `TuiGruError` if they do not fit into memory."""
         self._check_memory()
         head = self._head()
         texts = {name: json_text(head[name]) for name in ("config", "run")}
-        write_npz(out, head | texts, self._batches(), self.batch_count)
+        return stacked(head | texts, self._batches(), self.batch_count)
 
     def _head(self) -> dict[str, Any]:
         config, source = self.config, self.config.source
@@ -155,22 +191,21 @@ class Trace:
             "config": {"model": source.title, "dtype": source.dtype, **source.sizes}
             if isinstance(source, Imported)
             else config.options,
-            "run": {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn},
+            "run": self._run,
             "vocabulary": config.vocabulary,
             "initial_parameters": dict(self._weights.items()),
         }
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        for epoch, batch, record in train(self.config, epochs=self.epochs, learn=self.learn, weights=self._weights):
-            if epoch >= self.from_epoch:
-                loss = {"loss": record.loss} if self._knows_loss else {}
-                yield {"epoch": epoch, "batch": batch, **loss, **self._arrays(record)}
+        for epoch, batch, record in self._records():
+            loss = {"loss": record.loss} if self._knows_loss else {}
+            yield {"epoch": epoch, "batch": batch, **loss, **self._arrays(record)}
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
         """Return the arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
         arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in self._timed}}
         arrays |= {name: record.array(name) for name in self._once}
-        if record.gradients is not None:
+        if self.learn and record.gradients is not None:
             arrays["grad_norm"] = record.grad_norm
             arrays |= {name: number for name, number in record.numbers.items() if name != "grad_norm"}
             arrays["gradients"] = dict(record.gradients.items())

@@ -15,6 +15,7 @@ from rich.console import Console
 from textual.app import App
 from textual.strip import Strip, StripRenderable
 
+from tui_gru.analysis.tables import Columns, csv_text
 from tui_gru.disk import save_bytes
 from tui_gru.equations.writing import Writer, latex_text
 from tui_gru.errors import TuiGruError, shown
@@ -23,7 +24,6 @@ from tui_gru.tui.draw import Ref
 from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import DerivationPanel
-from tui_gru.tui.panels.story import StoryPanel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import drawn_lines
 
@@ -90,8 +90,9 @@ def write_export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> 
     """Write to `path` in the format of its suffix, and return the name of what was written.
 
     That is the first that exists of the derivation, the panel in focus and the screen; for `.tex`, of the derivation, the values
-    of the panel in focus and the current line; for `.csv`, the story of the run that is shown. Raises `TuiGruError` if the suffix
-    is unknown, there is nothing to write, the file exists and `overwrite` is False, or it cannot be written.
+    of the panel in focus and the current line; for `.csv`, the numbers of the story, units, losses or findings that are shown.
+    Raises `TuiGruError` if the suffix is unknown, there is nothing to write, the file exists and `overwrite` is False, or it
+    cannot be written.
     """
     if path.suffix not in SUFFIXES:
         raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, not {path.name!r}; type, for example, {path.stem}.txt")
@@ -115,7 +116,7 @@ def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
         return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{again if os.path.exists(path) else ''}"
     formats: dict[str, list[str]] = {}
     for suffix, word in SUFFIXES.items():
-        if suffix == ".csv" and not isinstance(screen.overlay, StoryPanel):
+        if suffix == ".csv" and _table(screen) is None:
             continue
         formats.setdefault(subject(screen, suffix)[0], []).append(f"{word} ({suffix})")
     return "writes " + ", ".join(f"{exported} as {' or '.join(words)}" for exported, words in formats.items())
@@ -124,8 +125,8 @@ def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
 def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
     """Return what an export writes, in words, and the panel that has it; None for the screen and the current line."""
     overlay, used = screen.overlay, screen.in_use
-    if suffix == ".csv":
-        return "the numbers of the story", None
+    if suffix == ".csv" and isinstance(overlay, Panel):
+        return f"the numbers of {overlay.heading}", overlay
     if isinstance(overlay, DerivationPanel):
         return "the derivation", overlay
     panel = used if isinstance(used, Panel) and used.heading else None
@@ -136,10 +137,11 @@ def subject(screen: MainScreen, suffix: str) -> tuple[str, Panel | None]:
 
 def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
     noun, panel = subject(screen, suffix)
-    if suffix == ".csv" and isinstance(screen.overlay, StoryPanel):
-        return noun, screen.overlay.csv()
     if suffix == ".csv":
-        raise TuiGruError(with_keys(screen, "only the story of the run is exported as .csv; <story> shows it"))
+        if (numbers := _table(screen)) is None:
+            opened = "the story (<story>), the units (<units>), the losses (<losses>) and the findings (<findings>)"
+            raise TuiGruError(with_keys(screen, f"{opened} are exported as .csv; open one of them first"))
+        return noun, csv_text(numbers)
     derivation = panel if isinstance(panel, DerivationPanel) else None
     match suffix:
         case ".svg":
@@ -156,6 +158,10 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
     if line is None:
         raise TuiGruError("there is no formula to export as LaTeX; step to a line, or open a derivation with enter")
     return noun, line
+
+
+def _table(screen: MainScreen) -> Columns | None:
+    return screen.overlay.columns() if isinstance(screen.overlay, Panel) else None
 
 
 def _named(writer: Writer, ref: Ref, minus: str) -> str:

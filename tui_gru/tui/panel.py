@@ -37,6 +37,7 @@ from tui_gru.tui.terminal import guarded
 from tui_gru.tui.theme import ASCII, Palette, TextFilter, fitting, folded, palette_of, transliterate
 
 if TYPE_CHECKING:
+    from tui_gru.analysis.tables import Columns
     from tui_gru.debugger.timeline import Anchor
 
 #: The least cells between two texts in a row of the border, and more than any terminal has.
@@ -280,6 +281,10 @@ class Panel(ScrollView, can_focus=True):
     def shown(self) -> Sequence[tuple[Ref, Any]]:
         """Return the values whose numbers are shown, each once with a reference to one of its entries; empty if there are none."""
         return ()
+
+    def columns(self) -> Columns | None:
+        """Return what the panel shows as columns of numbers and words, for a file; None for a panel without such a table."""
+        return None
 
     def caption(self) -> None:
         """Set the texts of the border, which may depend on its width. By default they stay."""

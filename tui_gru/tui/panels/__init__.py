@@ -5,7 +5,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a type checker knows the modules that are imported somewhere
-    import tui_gru.tui.panels.imported  # noqa: F401
+    import tui_gru.tui.panels.imported
+    import tui_gru.tui.panels.story  # noqa: F401
 else:
 
     def __getattr__(name: str) -> ModuleType:

@@ -12,8 +12,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 
+from tui_gru.analysis import tables
 from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence, takes_softmax
 from tui_gru.analysis.losses import Baselines, Share, TextLosses, bits, of_batch, perplexity
+from tui_gru.analysis.tables import Columns
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.config import token_word
 from tui_gru.engine.data import Corpus
@@ -296,6 +298,9 @@ class LossPlaces(ListOverlay):
                 classes.setdefault((share.count, share.share), share)
         self._by_class = sorted(classes.values(), key=lambda share: -share.share)
         self._group = _GROUPS[0]
+
+    def columns(self) -> Columns | None:
+        return tables.of_losses(self._losses)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]

@@ -13,8 +13,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 
+from tui_gru.analysis import tables
 from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
+from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.trials import Cure, TriedOption
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.position import as_typed, batch_in_words, place_name, position_of
@@ -498,6 +500,9 @@ class FindingsList(ListOverlay):
         return sorted(
             (trial for trial in self._trials_by_id.get(id(finding), ()) if not trial.refused), key=lambda trial: trial.loss
         )
+
+    def columns(self) -> Columns | None:
+        return tables.of_findings(self.findings)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(self.findings)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from io import StringIO
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -16,8 +14,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 
+from tui_gru.analysis import tables
 from tui_gru.analysis.examined import Finding, lettered
 from tui_gru.analysis.story import Story, StoryMoment, matrices_of
+from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.trials import RATES, RateTrial
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import in_line
@@ -679,35 +679,12 @@ class StoryPanel(SnapshotPanel):
 
     # Exporting
 
-    def csv(self) -> str:
-        """Return the numbers of all moments as CSV: a row a moment, with epoch and batch counted from 1, or the step of a
-        recording."""
-        story = self.story
-        if story is None:
-            return ""
-        names = matrices_of(self.snapshot.program)
-        written, epoch_batches = StringIO(), self.snapshot.program.num_batches
-        writer = csv.writer(written, lineterminator="\n")
-        lengths = [story.map_of(lambda moment: moment.deltas).shape[1], story.map_of(lambda moment: moment.reach).shape[1]]
-        state = f"d{self.snapshot.program.main_state}"
-        steps = self.snapshot.config.source.steps
-        heads = [*(["recorded_step"] if steps else ["epoch", "batch"]), *story.columns, "held_out", "step"]
-        heads += [share.written(share.name) for share in story.shares] + [f"norm({name})" for name in names]
-        heads += [f"norm({state}) t {t + 1}" for t in range(lengths[0])] + [f"reach {back}" for back in range(lengths[1])]
-        writer.writerow([*heads, *(plotted.expression for plotted in self.plotted)])
-        for moment in story.moments:
-            values: list[float] = (
-                [steps[moment.batch]] if steps else [moment.batch // epoch_batches + 1, moment.batch % epoch_batches + 1]
-            )
-            values += [*(float(column[moment.batch]) for column in story.columns.values())]
-            values += [moment.held_out, moment.step, *moment.shares, *(moment.norms[name] for name in names)]
-            for numbers_of, length in ((moment.deltas, lengths[0]), (moment.reach, lengths[1])):
-                values += [*numbers_of.tolist(), *[math.nan] * (length - len(numbers_of))]
-            for plotted in self.plotted:
-                matches = np.flatnonzero(plotted.batches == moment.batch)
-                values.append(float(plotted.values[matches[0]]) if len(matches) else math.nan)
-            writer.writerow(["" if value != value else repr(value) for value in values])
-        return written.getvalue()
+    def columns(self) -> Columns | None:
+        """Return the numbers of all moments, with epoch and batch counted from 1, or the step of a recording."""
+        if self.story is None:
+            return None
+        plotted = [(curve.expression, curve.batches, curve.values) for curve in self.plotted]
+        return tables.of_story(self.story, self.snapshot.config.source.steps, plotted)
 
 
 _COLUMNS = ((130, 28, 34), (100, 28, 10), (60, 21, 10), (0, 0, 0))  # least width, cells of the names and of the values

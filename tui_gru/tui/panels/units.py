@@ -16,7 +16,9 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
 
+from tui_gru.analysis import tables
 from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, states_before
+from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
 from tui_gru.debugger.program import shown_char
 from tui_gru.engine.numbers import counted, decimals
@@ -537,6 +539,9 @@ class UnitsMap(SnapshotPanel):
         heading = place and isinstance(self._lines[place - 1], str) and down > 1
         self._top = max(min(self._top, len(self._lines) - down), 0)
         self._top = min(max(self._top, place + 1 - down), place - bool(heading))
+
+    def columns(self) -> Columns | None:
+        return tables.of_units(self.activity)
 
     def titles(self, snapshot: Snapshot) -> Titles:
         activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
