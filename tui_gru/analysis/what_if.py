@@ -151,16 +151,16 @@ class WhatIf:
         assert self.t is not None
         readers = [program.writer.name(name) for name in self.also_read_by]
         listed = readers[0] if len(readers) == 1 else f"{', '.join(readers[:-1])} and {readers[-1]}"
-        here, there = (f"{program.writer.name(name)} at t {t + 1}" for name, t in ((self.name, self.t), computed))
+        where_shown, where_computed = (f"{program.writer.name(name)} at t {t + 1}" for name, t in ((self.name, self.t), computed))
         verb = "reads" if len(readers) == 1 else "read"
-        return f"{here} and {there} are one number: {listed} at t {computed[1] + 1} {verb} it too"
+        return f"{where_shown} and {where_computed} are one number: {listed} at t {computed[1] + 1} {verb} it too"
 
     @property
     def most_changed(self) -> tuple[LargestDifference, ...]:
         """The largest difference of each name, in descending order of size; numbers that become NaN first."""
         largest: dict[str, LargestDifference] = {}
-        for each in sorted(self.differences, key=lambda each: -each.size):
-            largest.setdefault(each.name, each)
+        for difference in sorted(self.differences, key=lambda difference: -difference.size):
+            largest.setdefault(difference.name, difference)
         return tuple(largest.values())
 
     def nudged(self, steps: int) -> float:
@@ -189,81 +189,83 @@ class WhatIf:
             return float(sum(np.sum(gradient.astype(np.float64) * change) for gradient, change in pairs))
 
 
-def what_if(timeline: Timeline, here: Moment, edit: JournalEntry, t: int | None = None, silent: SilentUnit | None = None) -> WhatIf:
+def what_if(
+    timeline: Timeline, moment: Moment, edit: JournalEntry, t: int | None = None, silent: SilentUnit | None = None
+) -> WhatIf:
     """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
     A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. With `silent`,
-    `here` is the moment without that unit. Raises `TuiGruError` if the number cannot be changed, has not been computed yet, or was
+    `moment` is the one without that unit. Raises `TuiGruError` if the number cannot be changed, has not been computed yet, or was
     computed before another edit of this batch.
     """
-    program, name = here.program, edit.name
+    program, name = moment.program, edit.name
     _check_name(program, name)
-    t = None if program.names[name].kind.per_batch else _timestep(here.position.t if t is None else t, program)
-    array = _array(here, name, t)
+    t = None if program.names[name].kind.per_batch else _timestep(moment.position.t if t is None else t, program)
+    array = _array(moment, name, t)
     check_index(program, edit, array)
     value, was = checked_number(edit, program.config), float(array[edit.index])
-    begin = here.position.number * program.ticks
+    begin = moment.position.number * program.ticks
     tick = begin + offset_of(program, name, t)
-    _check_place(timeline, here, tick)
+    _check_place(timeline, moment, tick)
 
-    trainer = timeline.segment_at(here.position.tick).trainer
+    trainer = timeline.segment_at(moment.position.tick).trainer
     if silent is None:
-        record = here.record.copy()
+        record = moment.record.copy()
         at = replace_number(record, program, name, t, edit.index, value)
-        trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
+        trainer.resume(record, at, learn=moment.learned, earlier=timeline.earlier(moment.position.number))
     else:  # in the model with the mask, whose lines are those of the model and two more
-        held = masked(timeline, here, silent)
-        at = _with_mask(here.record, held, replace_number(held, program, name, t, edit.index, value))
+        masked_record = masked(timeline, moment, silent)
+        at = _with_mask(moment.record, masked_record, replace_number(masked_record, program, name, t, edit.index, value))
         with NUMPY_SETTINGS:
-            compute_from(held, at, held.settings if trainer.trains else None, learn=here.learned)
-        record = _without_mask(held, here.record)
+            compute_from(masked_record, at, masked_record.settings if trainer.trains else None, learn=moment.learned)
+        record = _without_mask(masked_record, moment.record)
 
-    end = position_of(program, begin + (program.ticks if here.learned else program.loss_tick))
-    now = replace(here, position=end, record=here.record.as_computed())  # not with the loss and the weights of another machine
-    found = tuple(_differences(program, now.record, record))
-    return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), found, silent)
+    end = position_of(program, begin + (program.ticks if moment.learned else program.loss_tick))
+    now = replace(moment, position=end, record=moment.record.as_computed())  # not with the loss and the weights of another machine
+    differences = tuple(_differences(program, now.record, record))
+    return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), differences, silent)
 
 
-def _with_mask(record: BatchRecord, held: BatchRecord, at: Point) -> Point:
+def _with_mask(record: BatchRecord, masked_record: BatchRecord, at: Point) -> Point:
     """Return the point of the model with the mask at which the same lines of `record` have been executed: the mask has been applied
     if the line that it follows has, and its gradient has not been passed on before a line that comes after it."""
     if at.phase == "update":
         return at
-    own, masked_lines = (each.compiled.schedule.phases[at.phase].segments[at.segment].lines for each in (record, held))
-    executed = {line.target for line in own[: at.done]}
+    lines, masked_lines = (batch.compiled.schedule.phases[at.phase].segments[at.segment].lines for batch in (record, masked_record))
+    executed = {line.target for line in lines[: at.done]}
     return at._replace(done=max((i + 1 for i, line in enumerate(masked_lines) if line.target in executed), default=0))
 
 
-def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
+def place_of_edit(program: Program, effect: WhatIf) -> tuple[str, int]:
     """Return the name to edit and the tick of the edit that make the run equal to a what-if.
 
     A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
     page = program.model.page
-    if what.name in page.inputs:
-        raise TuiGruError(f"{what.name} is a given input and cannot be edited; what-if only shows the effect of another value")
-    state = next((state for state in page.states if what.name in (page.before(state), page.received(state))), None)
+    if effect.name in page.inputs:
+        raise TuiGruError(f"{effect.name} is a given input and cannot be edited; what-if only shows the effect of another value")
+    state = next((state for state in page.states if effect.name in (page.before(state), page.received(state))), None)
     if state is None:
-        return what.name, what.tick
-    assert what.t is not None
-    begin, way = what.now.position.number * program.ticks, program.direction_of(state)
-    if what.name == page.received(state):
+        return effect.name, effect.tick
+    assert effect.t is not None
+    begin, direction = effect.now.position.number * program.ticks, program.direction_of(state)
+    if effect.name == page.received(state):
         handed_on = f"d{page.before(state)}"
-        if what.tick - begin == program.readable_from(what.name, what.t):
-            return what.name, what.tick
-        return handed_on, begin + (program.tick_of(handed_on, what.t + way) or 0)
-    if 0 <= what.t - way < program.seq_length:
-        return state, what.tick
-    at, shown = position_of(program, what.tick), program.writer.name(state)
-    if at.t == what.t and (what.tick == 0 or what.tick > begin):  # at the beginning of its loop over t
-        return what.name, what.tick
-    if not program.config.carried_batches(what.now.position.batch):
+        if effect.tick - begin == program.readable_from(effect.name, effect.t):
+            return effect.name, effect.tick
+        return handed_on, begin + (program.tick_of(handed_on, effect.t + direction) or 0)
+    if 0 <= effect.t - direction < program.seq_length:
+        return state, effect.tick
+    at, shown = position_of(program, effect.tick), program.writer.name(state)
+    if at.t == effect.t and (effect.tick == 0 or effect.tick > begin):  # at the beginning of its loop over t
+        return effect.name, effect.tick
+    if not program.config.carried_batches(effect.now.position.batch):
         raise TuiGruError(
             f"this batch begins with {shown} = 0, which the run does not compute; change {shown} after a timestep instead"
         )
-    if at.t != (program.seq_length - 1 if way > 0 else 0):
+    if at.t != (program.seq_length - 1 if direction > 0 else 0):
         raise TuiGruError(f"this batch begins with {shown} of the batch before; change {shown} after a timestep instead")
-    return state, what.tick
+    return state, effect.tick
 
 
 def _computed_at(program: Program, name: str, t: int | None) -> tuple[str, int] | None:
@@ -271,8 +273,11 @@ def _computed_at(program: Program, name: str, t: int | None) -> tuple[str, int] 
     None for any other name, and if no timestep of the batch does."""
     page = program.model.page
     for state, variable in page.states.items():
-        way = -1 if variable.backwards else 1
-        for read, computed, of in ((page.before(state), state, way), (page.received(state), f"d{page.before(state)}", -way)):
+        direction = -1 if variable.backwards else 1
+        for read, computed, of in (
+            (page.before(state), state, direction),
+            (page.received(state), f"d{page.before(state)}", -direction),
+        ):
             if name == read and t is not None and 0 <= t - of < program.seq_length:
                 return computed, t - of
     return None
@@ -300,30 +305,32 @@ def _timestep(t: int, program: Program) -> int:
 def _check_name(program: Program, name: str) -> None:
     if name in program.names and program.names[name].kind.store is Store.SETTINGS:
         raise TuiGruError(f"{name} is a setting of the update rule and changes nothing before the update; use set or edit")
-    known = changeable(program)
-    if name not in known:
-        what = "is an input and cannot be changed" if name in program.model.page.inputs else "is not a number that can be changed"
-        raise TuiGruError(f"{name!r} {what}; {unknown_name(name, known).split('; ')[-1]}")
+    names = changeable(program)
+    if name not in names:
+        problem = (
+            "is an input and cannot be changed" if name in program.model.page.inputs else "is not a number that can be changed"
+        )
+        raise TuiGruError(f"{name!r} {problem}; {unknown_name(name, names).split('; ')[-1]}")
 
 
-def _array(here: Moment, name: str, t: int | None) -> Array:
+def _array(moment: Moment, name: str, t: int | None) -> Array:
     """Return the array with the number to change, as shown on screen."""
-    kind = here.program.names[name].kind
+    kind = moment.program.names[name].kind
     if kind.is_weight:
-        return here.record.before[name]
-    value = here.value(name, t)
+        return moment.record.before[name]
+    value = moment.value(name, t)
     if value is None:
         raise TuiGruError(f"{name} has not been computed here yet; step over its line first")
-    if kind.store is Store.GRADIENTS and here.position.offset < here.program.backward_end:
+    if kind.store is Store.GRADIENTS and moment.position.offset < moment.program.backward_end:
         raise TuiGruError(f"{name} is not complete yet; step to the end of the backward pass first")
     return np.asarray(value)
 
 
-def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
+def _check_place(timeline: Timeline, moment: Moment, tick: int) -> None:
     """Raise `TuiGruError` for a number computed before an edit of this batch, whose later values do not follow from it."""
-    begin = here.position.number * here.program.ticks
+    begin = moment.position.number * moment.program.ticks
     for segment in timeline.segments:
-        if max(begin, tick) < segment.start <= here.position.tick and segment.edited:
+        if max(begin, tick) < segment.start <= moment.position.tick and segment.edited:
             raise TuiGruError("a number was edited in this batch after that line; undo the edit, or choose a later number")
 
 
@@ -331,9 +338,9 @@ def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Itera
     """Yield every array that would differ, in the order in which the batch computes them."""
     for name, t in computed_in_order(program, learned=now.learned and then.learned):
         before, after = (program.names[name].complete(record, t) for record in (now, then))
-        found = largest_difference(before, after)
-        if found is not None:
-            index, entries = found
+        largest = largest_difference(before, after)
+        if largest is not None:
+            index, entries = largest
             yield LargestDifference(name, t, index, float(before[index]), float(after[index]), entries)
 
 
@@ -361,7 +368,7 @@ def checked_silent(program: Program, name: str, unit: int) -> SilentUnit:
     if name not in program.names:
         raise TuiGruError(unknown_name(name, program.readable))
     if not can_be_silent(program.model, name):
-        silent = [each for each in program.names if can_be_silent(program.model, each)]
+        silent = [candidate for candidate in program.names if can_be_silent(program.model, candidate)]
         raise TuiGruError(f"{name} has no units of the network that can be held at 0; {', '.join(silent)} have")
     formula = next(line.formula for line in program.model.page.lines if line.target == name)
     if isinstance(formula, Apply) and formula.function in NEED_RESULT:
@@ -375,42 +382,42 @@ def checked_silent(program: Program, name: str, unit: int) -> SilentUnit:
     return SilentUnit(name, arguments.integer("the unit", unit, least=0, most=units - 1))
 
 
-def without_unit(timeline: Timeline, here: Moment, silent: SilentUnit) -> Moment:
+def without_unit(timeline: Timeline, moment: Moment, silent: SilentUnit) -> Moment:
     """Return the moment with a unit at 0: the batch as the model computes it from the same weights, inputs and other first states.
 
     Raises `TuiGruError` as `masked`.
     """
-    return replace(here, record=_without_mask(masked(timeline, here, silent), here.record))
+    return replace(moment, record=_without_mask(masked(timeline, moment, silent), moment.record))
 
 
-def masked(timeline: Timeline, here: Moment, silent: SilentUnit) -> BatchRecord:
+def masked(timeline: Timeline, moment: Moment, silent: SilentUnit) -> BatchRecord:
     """Return the batch of a moment with a unit at 0, in the model that has the mask as a factor of the line that computes the unit.
 
     A state is 0 before the first timestep as well. Raises `TuiGruError` in a batch that has been edited after its beginning, and
     if the gradient continues into earlier batches, whose values were computed with the unit.
     """
-    program, record, name = here.program, here.record, silent.name
-    if program.earlier and here.learned:
+    program, record, name = moment.program, moment.record, silent.name
+    if program.earlier and moment.learned:
         raise TuiGruError("with carry notebook the gradient goes into earlier batches, which were computed with all units")
-    begin = here.position.number * program.ticks
-    if any(begin < segment.start <= here.position.tick and segment.edited for segment in timeline.segments):
+    begin = moment.position.number * program.ticks
+    if any(begin < segment.start <= moment.position.tick and segment.edited for segment in timeline.segments):
         raise TuiGruError("a number was edited in this batch after its beginning, and a unit is held at 0 in whole batches")
     model = compiled(replace(program.model.structure, silent=name), record.compiled.sizes, program.config.dtype)
-    found = BatchRecord(model)
-    for given in program.model.page.inputs:
-        if given in record.one_hot:
-            found.set_one_hot(given, record.ids(given))
+    masked_record = BatchRecord(model)
+    for input_name in program.model.page.inputs:
+        if input_name in record.one_hot:
+            masked_record.set_one_hot(input_name, record.ids(input_name))
         else:
-            found.array(given)[...] = record.array(given)
-    found.begin_with(record.states(end=False))
-    found.array(SILENT)[...] = np.arange(found.array(SILENT).shape[-1]) != silent.unit
+            masked_record.array(input_name)[...] = record.array(input_name)
+    masked_record.begin_with(record.states(end=False))
+    masked_record.array(SILENT)[...] = np.arange(masked_record.array(SILENT).shape[-1]) != silent.unit
     if name in program.model.page.states:
-        found.border(name, end=False)[..., silent.unit] = 0
-    found.before = Weights(model.layout, record.before.flat, record.before.updates)
-    trains = timeline.segment_at(here.position.tick).trainer.trains
+        masked_record.border(name, end=False)[..., silent.unit] = 0
+    masked_record.before = Weights(model.layout, record.before.flat, record.before.updates)
+    trains = timeline.segment_at(moment.position.tick).trainer.trains
     with NUMPY_SETTINGS:
-        compute(found, record.settings if trains else None, learn=here.learned)
-    return found
+        compute(masked_record, record.settings if trains else None, learn=moment.learned)
+    return masked_record
 
 
 def read_with_silent(
@@ -426,31 +433,31 @@ def read_with_silent(
     """Return the values of `names` after each character, as `read_text`, with a unit held at 0 or, for None, with all."""
     if silent is None:
         return values_after_characters(config, weights, text, names, progress=progress, stop=stop)
-    held = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
-    found = read_silenced(config, weights, text, names, silent.name, held[None], stop=stop)
-    return {name: values[0] for name, values in found.items()}
+    kept_units = np.arange(config.compiled.shape(config.model.axes[silent.name])[-1]) == silent.unit
+    values_of_batch = read_silenced(config, weights, text, names, silent.name, kept_units[None], stop=stop)
+    return {name: values[0] for name, values in values_of_batch.items()}
 
 
-def _without_mask(found: BatchRecord, record: BatchRecord) -> BatchRecord:
+def _without_mask(masked_record: BatchRecord, record: BatchRecord) -> BatchRecord:
     """Return a batch of the model with the mask as a record of the model of `record`, without it."""
     twin = BatchRecord(record.compiled)
-    for given in twin.one_hot:
-        twin.set_one_hot(given, found.ids(given))
+    for input_name in twin.one_hot:
+        twin.set_one_hot(input_name, masked_record.ids(input_name))
     for name, operation in twin.compiled.schedule.named.items():
         if operation.memory.kind not in ("ids", "parameter"):
-            twin.array(name)[...] = found.array(name)
+            twin.array(name)[...] = masked_record.array(name)
     for line in (*twin.compiled.model.backward.deltas, *twin.compiled.model.backward.gradients):
         for node in line.formula.walk():  # parts of forward lines without a name, which derivations of gradients read
             if isinstance(node, Activation) and not node.argument.label:
-                to, of = (record.compiled.schedule.activation(node.argument) for record in (twin, found))
-                twin.slot(to.memory, to.half)[...] = found.slot(of.memory, of.half)
-    for name, vector in found.vectors.items():
+                to, of = (record.compiled.schedule.activation(node.argument) for record in (twin, masked_record))
+                twin.slot(to.memory, to.half)[...] = masked_record.slot(of.memory, of.half)
+    for name, vector in masked_record.vectors.items():
         twin.vectors[name][...] = vector
-    twin.begin_with(found.states(end=False))
-    twin.before = Weights(twin.compiled.layout, found.before.flat, found.before.updates)
-    twin.learned, twin.settings, twin.numbers = found.learned, found.settings, found.numbers
-    twin.loss, twin.grad_norm, twin.max_weight = found.loss, found.grad_norm, found.max_weight
-    twin.own_after.updates = found.own_after.updates
+    twin.begin_with(masked_record.states(end=False))
+    twin.before = Weights(twin.compiled.layout, masked_record.before.flat, masked_record.before.updates)
+    twin.learned, twin.settings, twin.numbers = masked_record.learned, masked_record.settings, masked_record.numbers
+    twin.loss, twin.grad_norm, twin.max_weight = masked_record.loss, masked_record.grad_norm, masked_record.max_weight
+    twin.own_after.updates = masked_record.own_after.updates
     return twin
 
 
@@ -553,12 +560,12 @@ class BranchComparison:
         return f"<{self.name} and {self.other}, equal up to tick {self.parted}{'' if self.first else ' and after it'}>"
 
 
-def compare_branches(branches: Branches, other: str, here: Moment, monitor: Monitor) -> BranchComparison:
-    """Compare the current branch with `other` at the moment `here` of the current one.
+def compare_branches(branches: Branches, other: str, moment: Moment, monitor: Monitor) -> BranchComparison:
+    """Compare the current branch with `other` at a moment of the current one.
 
     `monitor` sees batches that are replayed, and may raise an error.
     """
-    branch, tick, program = branches.named[other], here.position.tick, here.program
+    branch, tick, program = branches.named[other], moment.position.tick, moment.program
     mine, theirs, upto = branches.timeline, branch.timeline, min(branches.newest, branch.newest)
     last, at = program.last_loss(upto), program.last_loss(tick)
     return BranchComparison(
@@ -568,7 +575,7 @@ def compare_branches(branches: Branches, other: str, here: Moment, monitor: Moni
         first_difference(mine, theirs, upto, monitor),
         None if at < 0 or at > last else BatchLosses(at, mine.loss(at), theirs.loss(at)),
         loss_difference(mine, theirs, 0, last),
-        None if tick > branch.newest else sample_difference(here, theirs.moment(theirs.place(tick))),
+        None if tick > branch.newest else sample_difference(moment, theirs.moment(theirs.place(tick))),
         tick <= branch.newest,
     )
 
@@ -584,9 +591,9 @@ def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monit
     program, last = mine.program, max(upto - 1, 0) // mine.program.ticks
     for batch in _batches(mine, theirs, min(parted // program.ticks, last), last):
         records = (timeline.record(batch, monitor) for timeline in (mine, theirs))
-        found = _in_batch(program, batch, *records)
-        if found is not None:
-            return found if found.entry is None or found.entry.tick <= upto else None
+        first = _in_batch(program, batch, *records)
+        if first is not None:
+            return first if first.entry is None or first.entry.tick <= upto else None
     return None
 
 
@@ -628,7 +635,7 @@ def sample_difference(mine: Moment, theirs: Moment) -> BranchSamples | None:
         )
     except TuiGruError:
         return None
-    return BranchSamples(primer, *(text_of_tokens((draw.char for draw in each.draws), primer) for each in (one, other)))
+    return BranchSamples(primer, *(text_of_tokens((draw.char for draw in sample.draws), primer) for sample in (one, other)))
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
@@ -641,30 +648,30 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
             differs = np.flatnonzero(~same(one[:count], other[:count]))
             if len(differs):
                 batch = low + int(differs[0])
-                yield from (each for each in (batch - 1, batch) if each > first)
+                yield from (candidate for candidate in (batch - 1, batch) if candidate > first)
                 return
 
 
 def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
     """Return the first differences in a batch: in its initial values or inputs, and in its computed values."""
     begin = batch * program.ticks
-    found: DifferingEntry | None = None
+    in_inputs: DifferingEntry | None = None
     for name in program.weights:
         entry = _entry(name, None, mine.before[name], theirs.before[name], begin)
-        found = found or entry
+        in_inputs = in_inputs or entry
     for name, t in computed_in_order(program, learned=mine.learned and theirs.learned):
-        given = name in program.model.page.inputs or name not in {*program.lines, *program.parts}
-        if given and found is not None:
+        is_input = name in program.model.page.inputs or name not in {*program.lines, *program.parts}
+        if is_input and in_inputs is not None:
             continue
         one, other = (program.names[name].complete(record, t) for record in (mine, theirs))
         entry = _entry(name, t, np.asarray(one), np.asarray(other), begin + _offset(program, name, t))
         if entry is None:
             continue
-        if not given:
-            return First(batch, found, entry)
-        found = entry
+        if not is_input:
+            return First(batch, in_inputs, entry)
+        in_inputs = entry
     learns = "" if mine.learned == theirs.learned else "mine" if mine.learned else "theirs"
-    return First(batch, found, None, learns) if found is not None or learns else None
+    return First(batch, in_inputs, None, learns) if in_inputs is not None or learns else None
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
@@ -675,8 +682,8 @@ def _offset(program: Program, name: str, t: int | None) -> int:
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> DifferingEntry | None:
-    found = largest_difference(mine, theirs)
-    if found is None:
+    largest = largest_difference(mine, theirs)
+    if largest is None:
         return None
-    index, entries = found
+    index, entries = largest
     return DifferingEntry(name, t, index, float(mine[index]), float(theirs[index]), entries, tick)

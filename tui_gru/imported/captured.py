@@ -104,18 +104,18 @@ class CapturedModel:
     def around(cls, steps: Sequence[Sequence[CallShape]], classes: int | None = None) -> CapturedModel:
         """Return the frame of several steps, each with one or more calls of the same module; `classes` is the width of all heads if
         it is known. Raises `CaptureError` for an empty call."""
-        every = [call for calls in steps for call in calls]
-        module = every[0].module
-        T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
-        alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
-        widths = {call.classes for call in every} if classes is None else {classes}
+        shapes = [call for calls in steps for call in calls]
+        module = shapes[0].module
+        T, B = max(call.timesteps for call in shapes), max(sum(call.rows for call in calls) for calls in steps)
+        alike = all(call.timesteps == T for call in shapes) and all(sum(call.rows for call in calls) == B for calls in steps)
+        widths = {call.classes for call in shapes} if classes is None else {classes}
         V = widths.pop() if len(widths) == 1 else 0
-        lengths, dropout = not alike or any(call.lengths for call in every), any(call.masks for call in every)
-        resets = any(call.resets for call in every)
-        inner = any(call.inner for call in every)
+        lengths, dropout = not alike or any(call.lengths for call in shapes), any(call.masks for call in shapes)
+        resets = any(call.resets for call in shapes)
+        inner = any(call.inner for call in shapes)
         structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout, resets=resets, inner=inner)
-        dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
-        return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in every))
+        dtype = "float64" if any(call.dtype == "float64" for call in shapes) else "float32"
+        return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in shapes))
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
@@ -131,13 +131,13 @@ def _same(one: WeightSet, other: WeightSet) -> bool:
 
 
 def batch_of(
-    frame: CapturedModel, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], scratch: Scratch | None = None
+    frame: CapturedModel, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], reused: ReusedRecord | None = None
 ) -> CapturedBatch:
     """Return the batch of one step, from the calls of the module in one process or in several ranks.
 
-    `scratch` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
+    `reused` is shared by the steps of a recording. Raises `CaptureError` for calls whose inner values cannot be computed.
     """
-    calls = [call for _, own in steps for call in own]
+    calls = [call for _, calls in steps for call in calls]
     first = calls[0]
     for call in calls:
         check_masks(call)
@@ -168,7 +168,7 @@ def batch_of(
     expected = join.timed(lambda call: call.out, width)
     weights = model_weights(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
-    about = _About(steps, model, scratch or Scratch())
+    step_remarks = _StepRemarks(steps, model, reused or ReusedRecord())
     return CapturedBatch(
         weights=weights,
         inputs=inputs,
@@ -181,11 +181,11 @@ def batch_of(
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
         settings=steps[0][0].settings,
-        remarks=about.remarks,
-        derived=about.derived,
+        remarks=step_remarks.remarks,
+        derived=step_remarks.derived,
         links=partial(_links, steps),
         steps=steps,
-        is_misread=about.is_misread,
+        is_misread=step_remarks.is_misread,
     )
 
 
@@ -194,22 +194,22 @@ def _links(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> dict[str,
     as rows."""
     if len(steps) > 1 or len(steps[0][1]) > 1:
         return {}
-    (step, (own,)), found = steps[0], dict[str, ModuleLink]()
+    (step, (call,)), links = steps[0], dict[str, ModuleLink]()
     for other in step.calls:
-        if other.number == own.number or other.module == own.module:
+        if other.number == call.number or other.module == call.module:
             continue
-        first, then = (other, own) if other.number < own.number else (own, other)
+        first, then = (other, call) if other.number < call.number else (call, other)
         for i, j in _passed_on(first, then):
             ends, begins = compiled_for(first), compiled_for(then)
-            if then is own:
+            if then is call:
                 back = ends.model.page.states[ends.states[i]].backwards
-                found[begins.states[j]] = ModuleLink(first.module.name, ends.states[i], 0 if back else first.timesteps - 1)
+                links[begins.states[j]] = ModuleLink(first.module.name, ends.states[i], 0 if back else first.timesteps - 1)
             else:
                 page = begins.model.page
                 back, before = page.states[begins.states[j]].backwards, page.before(begins.states[j])
                 link = ModuleLink(then.module.name, f"d{before}", then.timesteps - 1 if back else 0)
-                found.setdefault(f"d{ends.states[i]}", link)
-    return found
+                links.setdefault(f"d{ends.states[i]}", link)
+    return links
 
 
 def _passed_on(first: GRUCall, then: GRUCall) -> Iterator[tuple[int, int]]:
@@ -247,8 +247,8 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     if not step.gradients and not any(used.gradients for used in sets):
         return None
     summed = {
-        name: own if len(sets) == 1 else np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0)
-        for name, own in sets[0].gradients.items()
+        name: gradient if len(sets) == 1 else np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0)
+        for name, gradient in sets[0].gradients.items()
     }
     recorded = recorded_gradients(step, replace(calls[0], weights=replace(sets[0], gradients=summed)), model)
     for name, gradient in recorded.items() if not calls[0].module.bias else ():
@@ -260,7 +260,7 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
 _NAMES = ("p.", "h0 ", "torch.", "tui_gru ")  # a sentence that begins with one of these does not get a capital
 
 
-class Scratch:
+class ReusedRecord:
     """One record in which the calls of several steps are computed again, in turn; fresh memory takes as long as the computation."""
 
     def __init__(self) -> None:
@@ -275,11 +275,11 @@ class Scratch:
         return torch_gradients(call, recompute(call, record=self._record).own_gradients, model)
 
 
-class _About:
+class _StepRemarks:
     """The remarks on a step. The gradients of its only call are those of the batch, if that is computed by the same model."""
 
-    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled, scratch: Scratch) -> None:
-        self._steps, self._model, self._scratch = steps, model, scratch
+    def __init__(self, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled, reused: ReusedRecord) -> None:
+        self._steps, self._model, self._reused = steps, model, reused
         self._gradients: Weights | None = None
         self._text: str | None = None
         self._misread = False
@@ -291,7 +291,7 @@ class _About:
 
     def remarks(self) -> str:
         """Return the sentences, created once."""
-        with self._scratch.lock:
+        with self._reused.lock:
             if self._text is None:
                 compared = compared_with_recorded(self._steps, self._of)
                 self._misread = compared is not None and compared.is_misread
@@ -304,10 +304,10 @@ class _About:
 
     def _of(self, call: GRUCall) -> Mapping[str, AnyArray]:
         """Return the gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
-        model, own = compiled_for(call), [own for _, calls in self._steps for own in calls]
-        if own == [call] and model is self._model and self._gradients is not None:
+        model, calls = compiled_for(call), [other for _, others in self._steps for other in others]
+        if calls == [call] and model is self._model and self._gradients is not None:
             return torch_gradients(call, self._gradients, model)
-        return self._scratch.gradients(call, model)
+        return self._reused.gradients(call, model)
 
 
 def compared_with_recorded(
@@ -326,24 +326,24 @@ def compared_with_recorded(
 
 def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], compared: GradientComparison | None) -> str:
     """Return the sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
-    calls = [call for _, own in steps for call in own]
-    found = [] if compared is None else [f"{compared.sentence}."]
+    calls = [call for _, calls in steps for call in calls]
+    lines = [] if compared is None else [f"{compared.sentence}."]
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
-    found += [f"{note.sentence}." for note in notes]
-    found += remarks(calls)
+    lines += [f"{note.sentence}." for note in notes]
+    lines += remarks(calls)
     for name, link in _links(steps).items():
         if name.startswith("d"):
-            found.append(f"The last {name[1:]} is the first state of {link.module}.")
+            lines.append(f"The last {name[1:]} is the first state of {link.module}.")
         else:
             on = ", and its gradient goes on there" if calls[-1].h0_attached else ""
-            found.append(f"The first {name} is the last state of {link.module}{on}.")
+            lines.append(f"The first {name} is the last state of {link.module}{on}.")
     if len(calls) > len(steps):
-        found.append(f"The rows are those of {len(calls) // len(steps)} calls of {calls[0].module.name} in this step.")
+        lines.append(f"The rows are those of {len(calls) // len(steps)} calls of {calls[0].module.name} in this step.")
         if any(call.h0_attached for call in calls[1:]):
-            found.append("The script computes the first state of some of them, so a loop can be in parts, which stand as rows.")
+            lines.append("The script computes the first state of some of them, so a loop can be in parts, which stand as rows.")
     if len(steps) > 1:
-        found.append(f"The rows are those of {len(steps)} ranks.")
-    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in found)
+        lines.append(f"The rows are those of {len(steps)} ranks.")
+    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in lines)
 
 
 class _Joined:
@@ -448,13 +448,15 @@ def _of_equations(module: GRUModule, call: GRUCall) -> str:
     """Say whether the equations of a cell, given by the script or read off, compute what the cell computed."""
     assert module.equations is not None
     record = recompute(replace(call, dout=None, dhn=None, head=None))
-    found = array_difference("out", record.array(output_name(record)), call.out)
+    difference = array_difference("out", record.array(output_name(record)), call.out)
     is_read_off = module.equations.name == module.written_as  # the name of a file ends in .cell
     read = "its equations are read off its operations" if is_read_off else f"read as {module.equations.name}"
-    given = f"{module.written_as} is hand-written, and {read}"
-    if found.error <= tolerance_of(call):
-        return f"{given}: the output is the same to {scientific(found.error)}."
-    return f"{given}, which compute{'' if is_read_off else 's'} something else: its output is off by {scientific(found.error)}."
+    subject = f"{module.written_as} is hand-written, and {read}"
+    if difference.error <= tolerance_of(call):
+        return f"{subject}: the output is the same to {scientific(difference.error)}."
+    return (
+        f"{subject}, which compute{'' if is_read_off else 's'} something else: its output is off by {scientific(difference.error)}."
+    )
 
 
 def _read_between(call: GRUCall) -> Iterator[str]:
@@ -609,21 +611,21 @@ class _NewerSteps:
 
     def __init__(self, recording: Recording, source: Imported, stamp: object) -> None:
         self._folder, self._module, self._stamp, self.closed = recording.folder, source.module, stamp, recording.closed
-        self.known = {step.number: repr(step) for step in recording.steps}  # repr, in which NaN equals itself
+        self.steps = {step.number: repr(step) for step in recording.steps}  # repr, in which NaN equals itself
 
     def __call__(self) -> tuple[Imported, str] | None:
         """Raises `RecordingError`, one line, if the recording cannot be read any more."""
         if self.closed or (stamp := stamp_of(self._folder)) == self._stamp:
             return None
-        found, _ = followed_run(self._folder, self._module)
-        self._stamp, newest = stamp, found.newer
+        newer_run, _ = followed_run(self._folder, self._module)
+        self._stamp, newest = stamp, newer_run.newer
         assert isinstance(newest, _NewerSteps)
-        changed = [number for number, step in newest.known.items() if self.known.get(number) != step]
-        self.known, self.closed = newest.known, newest.closed
+        changed = [number for number, step in newest.steps.items() if self.steps.get(number) != step]
+        self.steps, self.closed = newest.steps, newest.closed
         if not changed:
             return None
         complete = "; the recording is complete" if self.closed else ""
-        return found, f"{counted(len(changed), 'new step')}, up to step {max(changed):,}{complete}"
+        return newer_run, f"{counted(len(changed), 'new step')}, up to step {max(changed):,}{complete}"
 
 
 def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, ...]:
@@ -638,28 +640,28 @@ def _in_order(recording: Recording, modules: Sequence[GRUModule]) -> tuple[str, 
 
 def _summary(recording: Recording, *, followed: bool) -> list[str]:
     """Return sentences on the number of kept steps, and on what is missing or incomplete."""
-    kept, gaps = len(recording.steps), len(recording.gaps())
-    found = [] if recording.end is None else [recording.end.sentence(recording.total)]
-    found.append(f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else ""))
+    steps, gaps = len(recording.steps), len(recording.gaps())
+    lines = [] if recording.end is None else [recording.end.sentence(recording.total)]
+    lines.append(f"{steps:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else ""))
     if others := [module.name for module in recording.modules[1:]]:
-        found.append(f"recorded besides: {', '.join(others)}")
+        lines.append(f"recorded besides: {', '.join(others)}")
     if not recording.closed:
         by_itself = (
             "it is still being written, or its process ended without closing it: open it again, or with --follow, for newer steps"
         )
-        found.append("it is followed: newer steps appear when they are written" if followed else by_itself)
+        lines.append("it is followed: newer steps appear when they are written" if followed else by_itself)
     if recording.missing_ranks:
         ranks = ", ".join(map(str, recording.missing_ranks))
-        found.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
-    return [*found, *recording.damaged]
+        lines.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
+    return [*lines, *recording.damaged]
 
 
-def recognised_run(identity: Mapping[str, Any], beside: Path | None = None) -> Imported:
-    """Return the run of a recording by its identity; `beside` is another folder that may hold it.
+def recognised_run(identity: Mapping[str, Any], folder: Path | None = None) -> Imported:
+    """Return the run of a recording by its identity; `folder` is another one that may hold it.
 
     Raises `RecordingError` if the recording has moved or changed.
     """
-    return recorded_run(recognised(identity, beside), identity["name"])[0]
+    return recorded_run(recognised(identity, folder), identity["name"])[0]
 
 
 def _chosen_module(recording: Recording, name: str | None, folder: str) -> GRUModule:
@@ -679,7 +681,7 @@ def _places(recording: Recording) -> tuple[str, ...]:
     return tuple(places)
 
 
-_Known = dict[int, tuple[CapturedStep, list[CallShape]]]  # by the id of an outline, which steps share
+_ShapesOfOutlines = dict[int, tuple[CapturedStep, list[CallShape]]]  # by the id of an outline, which steps share
 
 
 def _first_of(damaged: Sequence[str]) -> str:
@@ -698,21 +700,21 @@ class RecordedBatches(Sequence[ImportedBatch]):
         self.recording, self._module = recording, module
         self._read: OrderedDict[int, ImportedBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead, self._lock = 0, Prefetch[ImportedBatch](), Lock()
-        self._scratch = Scratch()
+        self._reused = ReusedRecord()
         self._heads = set[int]()  # the widths of the heads that got a gradient; 0 for calls without one
         self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
         shapes, usable, without = list[list[CallShape]](), list[KeptStep](), 0
         unreadable, incomplete = list[str](), list[str]()  # what is wrong with a whole step, or with the files of some ranks
-        known: _Known = {}
+        shapes_of_outlines: _ShapesOfOutlines = {}
         self._to_check = CHECKED
         for step in recording.steps:
-            found, damaged = self._shapes(step, known)
+            step_shapes, damaged = self._shapes(step, shapes_of_outlines)
             intact = tuple(rank for rank in step.ranks if rank not in damaged)
             (incomplete if intact else unreadable).extend(list(damaged.values())[:1])
-            is_empty = not sum(shape.rows * shape.timesteps for shape in found)
+            is_empty = not sum(shape.rows * shape.timesteps for shape in step_shapes)
             without += bool(intact) and is_empty
             if not is_empty:
-                shapes.append(found)
+                shapes.append(step_shapes)
                 usable.append(replace(step, ranks=intact) if damaged else step)
         self.left_out = []
         if unreadable:
@@ -724,7 +726,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
             why = "; a frozen module (requires_grad) gets none, and none under torch.no_grad()" if without else ""
-            if any(Note.UNSEEN in outline.notes for outline, _ in known.values()):
+            if any(Note.UNSEEN in outline.notes for outline, _ in shapes_of_outlines.values()):
                 why = f"; {Note.UNSEEN.sentence}"
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}{why}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
@@ -763,31 +765,31 @@ class RecordedBatches(Sequence[ImportedBatch]):
         return step.ranks if len(step.ranks) == self.recording.ranks else step.ranks[:1]
 
     def _load(self, at: int) -> ImportedBatch:
-        kept = self.recording.steps[at]
-        number, steps = kept.number, [self.recording.load(kept.number, rank) for rank in self._ranks(kept)]
+        step = self.recording.steps[at]
+        number, steps = step.number, [self.recording.load(step.number, rank) for rank in self._ranks(step)]
         steps = [replace(step, calls=sequences(step)) for step in steps]
         pairs = [(step, self._calls(step)) for step in steps]
         T, B = self.frame.sizes["T"], self.frame.sizes["B"]
-        if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
+        if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, calls in pairs for c in calls):
             raise RecordingError(f"step {number:,} is longer than the others: its loop over {self._module.name} has more timesteps")
         self._check(number, [call for _, calls in pairs for call in calls])
-        return batch_of(self.frame, pairs, self._scratch)
+        return batch_of(self.frame, pairs, self._reused)
 
-    def _check(self, number: int, every: Sequence[GRUCall]) -> None:
+    def _check(self, number: int, calls: Sequence[GRUCall]) -> None:
         """Raise `RecordingError` if the model cannot compute the calls of a step, of which only the headers were read before."""
         structure, sizes = self.frame.structure, self.frame.sizes
-        whole = sum(call.rows for call in every) == sizes["B"]
-        whole = whole and all(call.timesteps == sizes["T"] and call.lengths is None for call in every)
-        unlike = not (whole or structure.lengths) or (not structure.dropout and any(call.masks for call in every))
-        if not structure.resets and any(call.keep is not None for call in every):
+        is_uniform = sum(call.rows for call in calls) == sizes["B"]
+        is_uniform = is_uniform and all(call.timesteps == sizes["T"] and call.lengths is None for call in calls)
+        unlike = not (is_uniform or structure.lengths) or (not structure.dropout and any(call.masks for call in calls))
+        if not structure.resets and any(call.keep is not None for call in calls):
             raise RecordingError(f"step {number:,}: the script set or detached states between timesteps, unlike in the first steps")
-        if not structure.inner and any(call.inner is not None for call in every):
+        if not structure.inner and any(call.inner is not None for call in calls):
             raise RecordingError(
                 f"step {number:,}: the script reads a state that is no output between timesteps, unlike in the first steps"
             )
-        if unlike or (structure.head and {_width_of_head(call) for call in every} != {sizes["V"]}):
+        if unlike or (structure.head and {_width_of_head(call) for call in calls} != {sizes["V"]}):
             raise RecordingError(f"step {number:,} has changed since the recording was opened; open it again")
-        if structure.head and any(map(_has_more_than_its_head, every)):
+        if structure.head and any(map(_has_more_than_its_head, calls)):
             raise RecordingError(
                 f"step {number:,}: its output received a gradient besides that of the head, unlike in the first step; "
                 "record without head to see such steps"
@@ -800,27 +802,27 @@ class RecordedBatches(Sequence[ImportedBatch]):
             raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
         return calls_of(calls)
 
-    def _shapes(self, step: KeptStep, known: _Known) -> tuple[list[CallShape], dict[int, str]]:
+    def _shapes(self, step: KeptStep, shapes_of_outlines: _ShapesOfOutlines) -> tuple[list[CallShape], dict[int, str]]:
         """Return the shapes of the calls that form the batch of a step, none if it has no call; and for each rank that cannot be
         read the reason. Without all ranks, they are those of the lowest rank that can be read."""
-        found, damaged = list[list[CallShape]](), dict[int, str]()
-        whole = len(step.ranks) == self.recording.ranks
+        by_rank, damaged = list[list[CallShape]](), dict[int, str]()
+        has_all_ranks = len(step.ranks) == self.recording.ranks
         for rank in step.ranks:
             try:
-                if whole or not found:
-                    found.append(self._shapes_of(step.number, rank, known))
+                if has_all_ranks or not by_rank:
+                    by_rank.append(self._shapes_of(step.number, rank, shapes_of_outlines))
             except RecordingError as error:
                 damaged[rank] = str(error).removeprefix(f"{printable(self.recording.folder, 250)}/")
-        return [shape for own in (found if whole and not damaged else found[:1]) for shape in own], damaged
+        return [shape for shapes in (by_rank if has_all_ranks and not damaged else by_rank[:1]) for shape in shapes], damaged
 
-    def _shapes_of(self, number: int, rank: int, known: _Known) -> list[CallShape]:
+    def _shapes_of(self, number: int, rank: int, shapes_of_outlines: _ShapesOfOutlines) -> list[CallShape]:
         outline = self.recording.outline(number, rank)
         if self._to_check > 0:
             self._to_check -= self.recording.check(number, rank)
-        if id(outline) not in known:
-            own = [derivable(call) for call in outline.calls if call.module == self._module]
-            self._heads |= {_width_of_head(call) for call in own}
-            calls = [replace(call, head=None) for call in own]
+        if id(outline) not in shapes_of_outlines:
+            derivable_calls = [derivable(call) for call in outline.calls if call.module == self._module]
+            self._heads |= {_width_of_head(call) for call in derivable_calls}
+            calls = [replace(call, head=None) for call in derivable_calls]
             is_loop = len(calls) > 1 and all(call.timesteps == 1 for call in calls)  # recorded by an earlier version
             if is_loop:
                 shapes = self._loop(number, rank, calls)
@@ -828,8 +830,8 @@ class RecordedBatches(Sequence[ImportedBatch]):
                 if len({id(call.weights) for call in calls}) > 1:  # only the numbers show which are those of the last call
                     calls = self._calls(self.recording.load(number, rank))
                 shapes = [CallShape.of(call) for call in calls and calls_of(calls)]
-            known[id(outline)] = outline, shapes
-        return known[id(outline)][1]
+            shapes_of_outlines[id(outline)] = outline, shapes
+        return shapes_of_outlines[id(outline)][1]
 
     def _loop(self, number: int, rank: int, calls: Sequence[GRUCall]) -> list[CallShape]:
         """Return the shapes of a step of a cell. Only the numbers show which calls belong to one loop, so some steps are
@@ -858,9 +860,9 @@ def _has_more_than_its_head(call: GRUCall) -> bool:
     assert head.dlogits is not None
     assert dout is not None
     with np.errstate(all="ignore"):
-        apart = np.abs(head.dlogits @ head.weight - dout)
+        difference = np.abs(head.dlogits @ head.weight - dout)
     largest = np.abs(dout).max(initial=0, where=np.isfinite(dout))
-    return bool(apart.max(initial=0, where=np.isfinite(apart)) > HEAD_TOLERANCE * largest)
+    return bool(difference.max(initial=0, where=np.isfinite(difference)) > HEAD_TOLERANCE * largest)
 
 
 def _width_of_head(call: GRUCall) -> int:

@@ -64,11 +64,13 @@ class StepGradients:
     @property
     def handed(self) -> Gradients | None:
         """What autograd handed to the parameters, the mean over the ranks; None if it is not known of all parameters."""
-        every = [step.handed for step in self.steps]
-        known = [handed for handed in every if handed is not None]
-        if len(known) < len(every) or not all(name in handed for handed in known for name in self.recorded):
+        gradients_of_ranks = [step.handed for step in self.steps]
+        gradients = [gradient for gradient in gradients_of_ranks if gradient is not None]
+        if len(gradients) < len(gradients_of_ranks) or not all(
+            name in gradient for gradient in gradients for name in self.recorded
+        ):
             return None
-        return {name: np.mean([handed[name] for handed in known], axis=0) for name in self.recorded}
+        return {name: np.mean([gradient[name] for gradient in gradients], axis=0) for name in self.recorded}
 
     @property
     def before(self) -> Gradients:
@@ -101,18 +103,18 @@ def cause_of(evidence: StepGradients) -> Cause:
             f"p.grad is not the derived gradient, {off} off; what autograd handed to the parameters is not known here, so the "
             "script may have changed it, or tui_gru may have misread the module",
         )
-    if apart := [name for name, each in evidence.computed.items() if each > evidence.tolerance]:
+    if names := [name for name, difference in evidence.computed.items() if difference > evidence.tolerance]:
         return Cause(
             Origin.UNDECIDED,
-            f"the derived gradient of {', '.join(apart)}, which is computed from parameters, is not that of autograd: the script "
+            f"the derived gradient of {', '.join(names)}, which is computed from parameters, is not that of autograd: the script "
             "uses it elsewhere, or tui_gru has misread the module",
         )
     if error(evidence.derived, handed) <= evidence.tolerance:
         return Cause(Origin.CHANGED_AFTER, f"autograd gave the derived gradient, but {_after(evidence, handed)}")
-    found = _before(evidence, handed)
-    if found.origin is not Origin.MISREAD and error(handed, evidence.recorded) > _FEW_ROUNDINGS * evidence.rounding:
-        found = replace(found, sentence=f"{found.sentence}; besides, {_after(evidence, handed)}")
-    return found
+    cause = _before(evidence, handed)
+    if cause.origin is not Origin.MISREAD and error(handed, evidence.recorded) > _FEW_ROUNDINGS * evidence.rounding:
+        cause = replace(cause, sentence=f"{cause.sentence}; besides, {_after(evidence, handed)}")
+    return cause
 
 
 def _before(evidence: StepGradients, handed: Gradients) -> Cause:
@@ -140,17 +142,17 @@ def _before(evidence: StepGradients, handed: Gradients) -> Cause:
             f"{differ}: called again on the same inputs, the module does not give the same outputs, as with random numbers "
             "inside, so it cannot be decided whether tui_gru has misread it or the script uses the weights elsewhere",
         )
-    own = {name: module[name] for name in handed}
-    rounded = 0.0 if exact is None else error({name: exact[name] for name in handed if name in exact}, own)
-    if error(evidence.derived, own) > max(evidence.tolerance, 4 * rounded):
+    through_module = {name: module[name] for name in handed}
+    rounded = 0.0 if exact is None else error({name: exact[name] for name in handed if name in exact}, through_module)
+    if error(evidence.derived, through_module) > max(evidence.tolerance, 4 * rounded):
         return Cause(
             Origin.MISREAD,
             f"tui_gru has misread the module: autograd through it, on the captured inputs, gives another gradient than the one "
-            f"derived here, {scientific(error(evidence.derived, own))} off, for {_names(evidence.derived, own, evidence)}; no "
-            "derived gradient is shown. Please send us the source of its class, the versions of torch and tui_gru, the type and "
-            "device of its weights, and how it is called",
+            f"derived here, {scientific(error(evidence.derived, through_module))} off, for "
+            f"{_names(evidence.derived, through_module, evidence)}; no derived gradient is shown. Please send us "
+            "the source of its class, the versions of torch and tui_gru, the type and device of its weights, and how it is called",
         )
-    return Cause(Origin.USED_ELSEWHERE, f"{differ}: {_other_use(evidence, own, handed) or _UNKNOWN_USE}")
+    return Cause(Origin.USED_ELSEWHERE, f"{differ}: {_other_use(evidence, through_module, handed) or _UNKNOWN_USE}")
 
 
 def _or_none(again: object) -> Gradients | None:
@@ -176,8 +178,8 @@ def _names(ours: Gradients, theirs: Gradients, evidence: StepGradients) -> str:
 
 def _differing(ours: Gradients, theirs: Gradients, tolerance: float) -> list[str]:
     largest = _largest(theirs)
-    apart = {name: float(np.abs(ours[name] - value).max(initial=0)) for name, value in theirs.items()}
-    return [name for name, each in apart.items() if each > tolerance * largest]
+    differences = {name: float(np.abs(ours[name] - value).max(initial=0)) for name, value in theirs.items()}
+    return [name for name, difference in differences.items() if difference > tolerance * largest]
 
 
 def _other_use(evidence: StepGradients, module: Gradients, handed: Gradients) -> str:
@@ -251,12 +253,12 @@ def _after(evidence: StepGradients, handed: Gradients) -> str:
     # A hook that was registered after those of the capture sees a gradient later than they do.
     when = f"by the hook on {', '.join(hooked)} or after the backward pass" if hooked else "after the backward pass"
     if any(name in before for name in recorded):
-        whole = {name: handed[name] + before.get(name, 0) for name in recorded}
+        total = {name: handed[name] + before.get(name, 0) for name in recorded}
         size = {name: np.abs(handed[name]) + np.abs(before.get(name, 0)) for name in recorded}
         exact = _largest(size) / (_largest(recorded) or 1)  # what cancels is rounded as well
-        if error(whole, recorded) <= few * exact:
+        if error(total, recorded) <= few * exact:
             return "p.grad was not empty before the backward pass, which adds to it"
-        if (factor := _factor(whole, recorded, few * exact)) is not None:
+        if (factor := _factor(total, recorded, few * exact)) is not None:
             return (
                 "p.grad was not empty before the backward pass, which adds to it, and the sum was then multiplied by "
                 f"{significant(factor)}, as a clip does"
@@ -267,8 +269,8 @@ def _after(evidence: StepGradients, handed: Gradients) -> str:
         return f"each entry of p.grad was limited to ±{significant(bound)} {when}, as clip_grad_value_ does"
     factors = {name: _factor({name: handed[name]}, {name: value}, few) for name, value in recorded.items()}
     if all(factor is not None for factor in factors.values()):
-        each = ", ".join(f"{name} ×{significant(factor)}" for name, factor in factors.items() if factor is not None)
-        return f"p.grad of each parameter was multiplied by a factor of its own {when}: {each}"
+        factors_in_words = ", ".join(f"{name} ×{significant(factor)}" for name, factor in factors.items() if factor is not None)
+        return f"p.grad of each parameter was multiplied by a factor of its own {when}: {factors_in_words}"
     rest = {name: value.astype(np.float64) - handed[name] for name, value in recorded.items()}
     rest = {name: value for name, value in rest.items() if value.any()}
     if words := _penalty(rest, evidence.weights, few * max(_largest(recorded), _largest(handed))):

@@ -105,8 +105,8 @@ def _of(module: Module) -> _Watched | None:
 def _captured_otherwise(watched: _Watched, optimizer: Optimizers, head: Linear | None, cell: GivenCell | None) -> str:
     """Begin a new capture if the script gives an optimizer, a head or a cell that is not captured yet. Returns a sentence about it,
     or ""."""
-    given = {"optimizer": optimizer, "head": head, "cell": cell}
-    new = {name: value for name, value in given.items() if value is not None and not _same(value, getattr(watched, name))}
+    arguments = {"optimizer": optimizer, "head": head, "cell": cell}
+    new = {name: value for name, value in arguments.items() if value is not None and not _same(value, getattr(watched, name))}
     if not new:
         return ""
     before = watched.capture
@@ -144,15 +144,15 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Imported,
     """
     step = replace(step, calls=sequences(step))
     calls = step.calls
-    own = [stepped_call(call) for call in _chosen_calls(calls, name, step.notes)]
-    frame = CapturedModel.around([[CallShape.of(call) for call in own]])
-    batch = batch_of(frame, [(step, own)])
+    chosen_calls = [stepped_call(call) for call in _chosen_calls(calls, name, step.notes)]
+    frame = CapturedModel.around([[CallShape.of(call) for call in chosen_calls]])
+    batch = batch_of(frame, [(step, chosen_calls)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
     remarks = batch.remarks()
     if batch.is_misread():
-        own = [without_gradients(call) for call in own]
-        frame = CapturedModel.around([[CallShape.of(call) for call in own]])
-        batch = replace(batch_of(frame, [(step, own)]), remarks=batch.remarks)
+        chosen_calls = [without_gradients(call) for call in chosen_calls]
+        frame = CapturedModel.around([[CallShape.of(call) for call in chosen_calls]])
+        batch = replace(batch_of(frame, [(step, chosen_calls)]), remarks=batch.remarks)
     if others:
         remarks += f" Also captured: {', '.join(others)}; name= or :module shows another."
     source = Imported(

@@ -67,11 +67,11 @@ class ArrayDifference:
 def array_difference(name: str, ours: AnyArray, recorded: AnyArray, *, timed: bool = False) -> ArrayDifference:
     """Compare two arrays. NaN equals NaN, and infinities equal themselves."""
     with np.errstate(all="ignore"):
-        apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
-    apart = np.nan_to_num(apart, nan=np.inf)
+        difference = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
+    difference = np.nan_to_num(difference, nan=np.inf)
     largest = np.abs(recorded).max(initial=0, where=np.isfinite(recorded))
-    over_time = apart.reshape(len(apart), -1).max(axis=1, initial=0) if timed else None
-    return ArrayDifference(name, ours, recorded, float(apart.max(initial=0)), float(largest), over_time)
+    over_time = difference.reshape(len(difference), -1).max(axis=1, initial=0) if timed else None
+    return ArrayDifference(name, ours, recorded, float(difference.max(initial=0)), float(largest), over_time)
 
 
 def output_name(record: BatchRecord) -> str:
@@ -95,7 +95,9 @@ def stepwise(record: BatchRecord, out: AnyArray, lengths: AnyArray | None = None
     T, B = (record.compiled.sizes[axis] for axis in "TB")
     live = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
     layers = record.compiled.model.composed.layers[-2 if record.compiled.model.structure.bidirectional else -1 :]
-    ours = [_one_step(record, layer, own, live) for layer, own in zip(layers, np.split(out, len(layers), axis=2), strict=True)]
+    ours = [
+        _one_step(record, layer, outputs, live) for layer, outputs in zip(layers, np.split(out, len(layers), axis=2), strict=True)
+    ]
     return array_difference("out, one step at a time", np.where(live[..., None], np.concatenate(ours, axis=2), 0), out, timed=True)
 
 
@@ -256,21 +258,23 @@ def compare_gradients(steps: Sequence[CapturedStep], derive: Derive) -> Gradient
         return GradientComparison(Relation.INCOMPLETE, computed)
     tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
     finite = all(np.isfinite(value).all() for value in recorded.values())
-    tried: list[GradientComparison] = []
+    comparisons: list[GradientComparison] = []
     evidence = _evidence(steps, calls, recorded, computed, tolerance)
     for added in (False, True) if first.before else (False,):
-        wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
+        gradients = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
         for ignored in range(max(1, len(calls[0]) if len(steps) == 1 else 1)):
             total = _mean([_sum(share[ignored:]) for share in calls])
-            if not wanted.keys() <= total.keys():  # otherwise no call of some module would remain
+            if not gradients.keys() <= total.keys():  # otherwise no call of some module would remain
                 break
-            factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
-            found = (*(array_difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
+            factor = _factor([(total[name], value) for name, value in gradients.items()], tolerance)
+            differences = (*(array_difference(name, factor * total[name], value) for name, value in gradients.items()), *computed)
             cause, norm = _cause(factor, tolerance) if finite else Relation.NOT_FINITE, _norm(total, computed)
-            tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance, evidence))
-            if tried[-1].error <= tolerance and (factor == 1 or ignored or _is_handed(evidence)):
-                return tried[-1]
-    return replace(min(tried, key=lambda comparison: comparison.error), cause=Relation.DIFFERENT if finite else Relation.NOT_FINITE)
+            comparisons.append(GradientComparison(cause, differences, factor, norm, ignored, added, tolerance, evidence))
+            if comparisons[-1].error <= tolerance and (factor == 1 or ignored or _is_handed(evidence)):
+                return comparisons[-1]
+    return replace(
+        min(comparisons, key=lambda comparison: comparison.error), cause=Relation.DIFFERENT if finite else Relation.NOT_FINITE
+    )
 
 
 def _evidence(
@@ -280,9 +284,9 @@ def _evidence(
     computed: Sequence[ArrayDifference],
     tolerance: float,
 ) -> StepGradients:
-    every = [call for share in calls for call, _ in share]
-    types = {name for call in every for name in (call.dtype, call.autocast) if name} or {"float32"}
-    weights = {name: call.weights.values[weight] for call in every for weight, name in call.weights.parameters.items()}
+    all_calls = [call for share in calls for call, _ in share]
+    types = {name for call in all_calls for name in (call.dtype, call.autocast) if name} or {"float32"}
+    weights = {name: call.weights.values[weight] for call in all_calls for weight, name in call.weights.parameters.items()}
     total = _mean([_sum(share) for share in calls])
     return StepGradients(
         steps,
@@ -334,9 +338,9 @@ def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, AnyArray]]]])
 
 def _factor(pairs: Sequence[tuple[AnyArray, AnyArray]], tolerance: float) -> float:
     """Return the factor of the derived gradients; 1 if that fits as well, or if the factor cannot be determined."""
-    across = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
-    own = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
-    factor = across / own if own and math.isfinite(across) and math.isfinite(own) else 1.0
+    products = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
+    squares = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
+    factor = products / squares if squares and math.isfinite(products) and math.isfinite(squares) else 1.0
     return factor if factor > 0 and abs(factor - 1) > tolerance else 1.0
 
 
@@ -388,7 +392,7 @@ def _gru(convention: Convention) -> tuple[str, str]:
         return shipped, ""
     text = text_of("cell", shipped or "gru-reset-after")
     if not shipped:
-        old, new = (re.search("^carry:.*$", each, re.MULTILINE) for each in (text, text_of("cell", "gru-cho")))
+        old, new = (re.search("^carry:.*$", template, re.MULTILINE) for template in (text, text_of("cell", "gru-cho")))
         assert old is not None
         assert new is not None
         text = text.replace(old[0], new[0]).replace(_KEEPS, _TAKES)
@@ -415,8 +419,8 @@ def convention_of(module: GRUModule) -> Convention:
 
 def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool, inner: bool = False) -> Structure:
     """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
-    own = module.equations
-    cell, text = cell_in(convention_of(module)) if own is None else (own.name, own.text)
+    equations = module.equations
+    cell, text = cell_in(convention_of(module)) if equations is None else (equations.name, equations.text)
     return Structure(
         cell=cell,
         cell_text=text,
@@ -503,8 +507,8 @@ def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> We
     gradient from autograd.
     """
     used = call.weights
-    found = {weight: step.gradients[name] for weight, name in used.parameters.items() if name in step.gradients}
-    return _canonical(call.module, {**used.gradients, **found}, model, np.nan)
+    gradients = {weight: step.gradients[name] for weight, name in used.parameters.items() if name in step.gradients}
+    return _canonical(call.module, {**used.gradients, **gradients}, model, np.nan)
 
 
 def _canonical(module: GRUModule, arrays: Mapping[str, AnyArray], model: Compiled, missing: float) -> Weights:
@@ -539,22 +543,22 @@ def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[
     """Return copies of gradients of the model, under torch's names and in torch's shapes: weight_ih_l0 (3H, I) …"""
     if call.module.equations is not None:
         return {name: gradients[name].copy() for name in call.module.weight_names}
-    found: dict[str, AnyArray] = {}
+    named: dict[str, AnyArray] = {}
     convention = convention_of(call.module)
     both, letters = convention.reset == "after", [KINDS[convention.kind].letters[gate] for gate in convention.order]
-    for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
-        own = layer.suffix
+    for ending, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
+        suffix = layer.suffix
         rows = {
-            "weight_ih": [gradients[f"W{letter}{own}"].T for letter in letters],
-            "weight_hh": [gradients[f"U{letter}{own}"].T for letter in letters],
-            "bias_ih": [gradients[f"b{letter}{own}"] for letter in letters],
+            "weight_ih": [gradients[f"W{letter}{suffix}"].T for letter in letters],
+            "weight_hh": [gradients[f"U{letter}{suffix}"].T for letter in letters],
+            "bias_ih": [gradients[f"b{letter}{suffix}"] for letter in letters],
             "bias_hh": [
-                gradients[f"bh{gate}{own}" if both else f"b{letter}{own}"]
+                gradients[f"bh{gate}{suffix}" if both else f"b{letter}{suffix}"]
                 for gate, letter in zip(convention.order, letters, strict=True)
             ],
         }
-        found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
-    return {name: found[name] for name in call.module.weight_names}
+        named |= {role + ending: np.concatenate(parts) for role, parts in rows.items()}
+    return {name: named[name] for name in call.module.weight_names}
 
 
 def fill(record: BatchRecord, call: GRUCall) -> None:
@@ -572,10 +576,10 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
             record.array(with_word(state, SET))[...] = call.states_set[:, i]
     output, *others = model.page.outputs
     for state in others:
-        own = None if call.inner is None else call.inner[:, record.compiled.states.index(state)]
-        record.array(with_word(f"d{state}", "given"))[...] = 0 if own is None else own
-    given = call.head.dlogits if call.head is not None and model.structure.head else call.dout
-    record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
+        inner = None if call.inner is None else call.inner[:, record.compiled.states.index(state)]
+        record.array(with_word(f"d{state}", "given"))[...] = 0 if inner is None else inner
+    output_gradient = call.head.dlogits if call.head is not None and model.structure.head else call.dout
+    record.array(with_word(f"d{output}", "given"))[...] = 0 if output_gradient is None else output_gradient
     for i, flow in enumerate(record.flows_in):
         flow[...] = 0 if call.dhn is None else call.dhn[i]
     record.before = model_weights(call, record.compiled)
@@ -611,9 +615,9 @@ def stepped_call(call: GRUCall) -> GRUCall:
     one_step = stepwise(record, call.out)
     if one_step.error > tolerance_of(call):
         return call  # these are other numbers, whatever the reason
-    found = replace(call, keep=np.ones(call.out.shape[:2], call.out.dtype), states_set=np.zeros_like(call.out[:, None]))
-    record = BatchRecord(compiled_for(found))
-    fill(record, found)
+    with_states_set = replace(call, keep=np.ones(call.out.shape[:2], call.out.dtype), states_set=np.zeros_like(call.out[:, None]))
+    record = BatchRecord(compiled_for(with_states_set))
+    fill(record, with_states_set)
     output = output_name(record)
     computed, states = record.array(output), record.array(with_word(output, SET))
 
@@ -624,21 +628,21 @@ def stepped_call(call: GRUCall) -> GRUCall:
 
     with np.errstate(all="ignore"):
         forward_setting(record, output, set_next)
-    return replace(found, states_set=states[:, None].copy())
+    return replace(with_states_set, states_set=states[:, None].copy())
 
 
 def growth(call: GRUCall) -> float:
     """Return the factor by which the difference from the captured output grows in a timestep, computed end to end, before it is as
     large as the output itself."""
     record = recompute(replace(call, dout=None, dhn=None, head=None, keep=None, states_set=None))
-    found = array_difference("out", record.array(output_name(record)), call.out, timed=True)
-    assert found.over_time is not None
-    apart = found.over_time
-    rising = np.flatnonzero((apart > 0) & (apart < 0.1 * found.largest))
+    difference = array_difference("out", record.array(output_name(record)), call.out, timed=True)
+    assert difference.over_time is not None
+    errors = difference.over_time
+    rising = np.flatnonzero((errors > 0) & (errors < 0.1 * difference.largest))
     rising = rising[: int(np.argmax(np.diff(rising) > 1)) + 1] if (np.diff(rising) > 1).any() else rising
     if len(rising) < 2:
         return math.nan
-    return float(np.exp(np.polyfit(rising, np.log(apart[rising]), 1)[0]))
+    return float(np.exp(np.polyfit(rising, np.log(errors[rising]), 1)[0]))
 
 
 def upstream(call: GRUCall) -> GRUCall:
@@ -651,12 +655,12 @@ def upstream(call: GRUCall) -> GRUCall:
     dhn, dout = np.array(call.dhn, np.float64), call.dout
     if call.module.equations is not None and (through_c := _through_second_state(call, dhn)).any():
         total = dhn[0] if dout is None else dout[-1]
-        own = total - through_c
-        own[np.abs(own) <= rounding_of(call) * np.abs(total).max(initial=0)] = 0
+        from_outside = total - through_c
+        from_outside[np.abs(from_outside) <= rounding_of(call) * np.abs(total).max(initial=0)] = 0
         if dout is None:
-            dhn[0] = own
+            dhn[0] = from_outside
         else:
-            dout = np.concatenate([dout[:-1], own[None].astype(dout.dtype)])
+            dout = np.concatenate([dout[:-1], from_outside[None].astype(dout.dtype)])
         return replace(call, dout=dout, head=None, dhn=np.asarray(dhn, call.dhn.dtype), dc_through_h=False)
     if dout is not None or dhn[0].any():
         record = recompute(replace(call, dhn=np.stack([call.dhn[0], np.zeros_like(call.dhn[1])]), dc_through_h=False), "float64")

@@ -89,13 +89,13 @@ def list_folder(folder: Path) -> RecordingContents:
     ranks = set[int]()
     with os.scandir(folder) as entries:
         for entry in entries:
-            if (found := step_and_rank(entry.name)) is not None:
-                shards[found[0]].append(found[1])
+            if (step_rank := step_and_rank(entry.name)) is not None:
+                shards[step_rank[0]].append(step_rank[1])
             elif (rank := rank_of_lines(entry.name)) is not None:
                 ranks.add(rank)
     damaged: list[str] = []
     lines = {rank: _lines(folder, rank, damaged) for rank in sorted(ranks)}
-    steps = tuple(_kept(folder, step, tuple(sorted(of)), lines, damaged) for step, of in sorted(shards.items()))
+    steps = tuple(_kept_step(folder, step, tuple(sorted(of)), lines, damaged) for step, of in sorted(shards.items()))
     return RecordingContents(
         steps,
         max([steps[-1].number + 1 if steps else 0, *(of.total for of in lines.values())]),
@@ -133,36 +133,36 @@ def stamp_of(folder: Path) -> tuple[int, ...]:
 
 
 def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
-    found = _Lines()
+    lines = _Lines()
     try:
         text = file_text(folder / lines_name(rank))
     except ModelFileError as error:
         damaged.append(str(error))
-        return found
+        return lines
     except OSError as error:
         damaged.append(f"{lines_name(rank)} in it cannot be read: {error.strerror or error}; the steps themselves are not affected")
-        return found
+        return lines
     entries: list[StepRecord | RecordingProgress] = []
     for line in text.split("\n")[:-1]:  # the text after the last line break is an unfinished line
         try:
             entries.append(read_line(line))
         except ModelFileError:
-            found.damaged += 1
-    if found.damaged:
-        damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
-    found.steps = {entry.step: entry for entry in entries if isinstance(entry, StepRecord)}
-    found.total = max((entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1 for entry in entries), default=0)
+            lines.damaged += 1
+    if lines.damaged:
+        damaged.append(f"{lines_name(rank)}: {lines.damaged} lines of it are damaged; the steps themselves are not")
+    lines.steps = {entry.step: entry for entry in entries if isinstance(entry, StepRecord)}
+    lines.total = max((entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1 for entry in entries), default=0)
     progress = [entry for entry in entries if isinstance(entry, RecordingProgress)]
     last = max(progress, key=lambda entry: entry.missed, default=None)
     if last is not None and last.missed:
         steps = f"{last.missed:,} steps" if last.missed > 1 else "a step"
         damaged.append(f"{steps} could not be written: {last.why_missed}")
-    found.closed = any(entry.closed for entry in progress)
-    found.end = next((entry.end for entry in reversed(progress) if entry.closed), None)
-    return found
+    lines.closed = any(entry.closed for entry in progress)
+    lines.end = next((entry.end for entry in reversed(progress) if entry.closed), None)
+    return lines
 
 
-def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _Lines], damaged: list[str]) -> KeptStep:
+def _kept_step(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _Lines], damaged: list[str]) -> KeptStep:
     for rank in ranks:
         if rank in lines and (line := lines[rank].steps.get(step)) is not None:
             return KeptStep(step, ranks, line.loss, line.norm)
@@ -198,7 +198,7 @@ class Outlines:
     """The outlines of the steps of one recording. Steps with the same calls and shapes share one."""
 
     def __init__(self) -> None:
-        self._known: dict[OutlineKey, CapturedStep] = {}
+        self._by_key: dict[OutlineKey, CapturedStep] = {}
 
     def read(self, path: Path) -> CapturedStep:
         """Return the outline of a step, whose number, loss and settings may be those of another step. Raises `ModelFileError` if
@@ -207,12 +207,12 @@ class Outlines:
         text = safetensors.header_text(file)
         checked_header(text)
         key = *_DIFFERENT.split(text.rstrip(b" ")), file.size - len(text)
-        known, number = self._known.get(key), _NUMBER.search(text)
-        if known is not None and number is not None and path.name == shard_name(int(number[1]), known.rank):
-            return known
+        outline, number = self._by_key.get(key), _NUMBER.search(text)
+        if outline is not None and number is not None and path.name == shard_name(int(number[1]), outline.rank):
+            return outline
         about, tensors = read_description(file)
         step = step_in(path, {name: without_numbers(tensor) for name, tensor in tensors.items()}, about)
-        self._known[key] = step
+        self._by_key[key] = step
         return step
 
 
@@ -220,7 +220,7 @@ class Outlines:
 # Reading of a recording: its steps, their ranks and their contents. The recording may still be growing; reading never changes it.
 
 
-_Found = TypeVar("_Found")
+_Contents = TypeVar("_Contents")
 
 
 @dataclass(frozen=True)
@@ -251,22 +251,22 @@ class Recording:
     @cached_property
     def losses(self) -> NDArray[np.float64]:
         """The losses of all steps, recorded or not, (total); NaN if unknown. They come from the lines of the lowest rank."""
-        found = np.full(self.total, np.nan)
+        losses = np.full(self.total, np.nan)
         for step in self.steps:
-            found[step.number] = np.nan if step.loss is None else step.loss
+            losses[step.number] = np.nan if step.loss is None else step.loss
         ranks = sorted(set(range(self.ranks)) - set(self.missing_ranks))
         try:
             text = file_text(self.folder / lines_name(ranks[0])) if ranks else ""
         except (ModelFileError, OSError):  # `damaged` says so
-            return found
+            return losses
         for line in text.split("\n")[:-1]:
             with contextlib.suppress(ModelFileError):
                 entry = read_line(line, losses=True)
                 end = entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1
-                own = [np.nan if loss is None else loss for loss in entry.losses[max(len(entry.losses) - end, 0) :]]
+                line_losses = [np.nan if loss is None else loss for loss in entry.losses[max(len(entry.losses) - end, 0) :]]
                 if end <= self.total:
-                    found[end - len(own) : end] = own
-        return found
+                    losses[end - len(line_losses) : end] = line_losses
+        return losses
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
         """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""
@@ -290,7 +290,7 @@ class Recording:
 
     def intact_ranks(self, number: int) -> tuple[int, ...]:
         """Return the ranks whose file of a step can be read, as far as its header shows; all if there is no other rank."""
-        ranks = self._kept(number).ranks
+        ranks = self._step(number).ranks
         return tuple(rank for rank in ranks if self._is_intact(number, rank)) if len(ranks) > 1 else ranks
 
     def _is_intact(self, number: int, rank: int) -> bool:
@@ -301,14 +301,14 @@ class Recording:
         return True
 
     def _path(self, number: int, rank: int | None) -> Path:
-        ranks = self._kept(number).ranks
+        ranks = self._step(number).ranks
         if rank is not None and rank not in ranks:
             raise RecordingError(f"{_shown(self.folder)}: rank {rank} did not keep step {number}; {_named(ranks)} did")
         return self.folder / shard_name(number, ranks[0] if rank is None else rank)
 
-    def _kept(self, number: int) -> KeptStep:
-        if (kept := self._by_number.get(number)) is not None:
-            return kept
+    def _step(self, number: int) -> KeptStep:
+        if (step := self._by_number.get(number)) is not None:
+            return step
         near = min(self._by_number, key=lambda other: abs(other - number), default=None)
         hint = "no step was" if near is None else f"the nearest that was is {near}"
         raise RecordingError(f"{_shown(self.folder)}: step {number} was not kept; {hint}")
@@ -326,8 +326,8 @@ def open_recording(folder: str | PathLike[str]) -> Recording:
     """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that says what to do."""
     path = Path(os.path.expanduser(folder))
     if not path.is_dir():
-        what = "it is a file" if path.exists() else "there is no such folder"
-        raise RecordingError(f"{_shown(path)}: {what}; give the folder that tui_gru.record wrote", option="path")
+        problem = "it is a file" if path.exists() else "there is no such folder"
+        raise RecordingError(f"{_shown(path)}: {problem}; give the folder that tui_gru.record wrote", option="path")
     return _read(path, lambda: _opened(path))
 
 
@@ -355,15 +355,15 @@ def _opened(folder: Path) -> Recording:
                 "its steps have no call of a recurrent module; the script was warned why, and cell= of tui_gru.record names a "
                 "hand-written cell"
             ) from None
-    here = listing.ranks
+    ranks_present = listing.ranks
     return Recording(
         folder,
         modules,
         ranks,
         listing.steps,
         listing.total,
-        tuple(rank for rank in range(ranks) if rank not in here),
-        bool(here) and here == listing.closed_ranks,
+        tuple(rank for rank in range(ranks) if rank not in ranks_present),
+        bool(ranks_present) and ranks_present == listing.closed_ranks,
         tuple(damaged),
         listing.end,
     )
@@ -386,7 +386,7 @@ def _load(path: Path) -> CapturedStep:
     return step_in(path, tensors, about)
 
 
-def _read(path: Path, read: Callable[[], _Found]) -> _Found:
+def _read(path: Path, read: Callable[[], _Contents]) -> _Contents:
     try:
         return read()
     except ModelFileError as error:
@@ -419,10 +419,10 @@ def identity_of(recording: Recording, name: str) -> dict[str, Any]:
     return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
 
 
-def recognised(identity: Mapping[str, Any], beside: Path | None = None) -> Recording:
+def recognised(identity: Mapping[str, Any], other_folder: Path | None = None) -> Recording:
     """Return the recording with this identity, with the steps that it had when the identity was created; later steps are omitted.
 
-    If it is not where it was, as on another machine, a folder of its name in the folder `beside` takes its place. Raises
+    If it is not where it was, as on another machine, a folder of its name in `other_folder` takes its place. Raises
     `RecordingError`, one line that says what has moved or changed, and `ValueError` for an invalid identity.
     """
     numbers = [number for number, _ in identity["steps"]]
@@ -430,33 +430,33 @@ def recognised(identity: Mapping[str, Any], beside: Path | None = None) -> Recor
         raise ValueError("the steps of a recording are not in order")
     folder = Path(identity["folder"])
     shown = printable(folder, 250)
-    if not folder.is_dir() and beside is not None:
-        folder = beside / PureWindowsPath(identity["folder"]).name  # which splits a path of any system
+    if not folder.is_dir() and other_folder is not None:
+        folder = other_folder / PureWindowsPath(identity["folder"]).name  # which splits a path of any system
     if not folder.is_dir():
         raise RecordingError(f"its recording is not at {shown} any more; move it back there, or open the recording where it is now")
     recording = open_recording(folder)
-    kept = {step.number: step for step in recording.steps}
-    for step, known in identity["steps"]:
-        if step not in kept:
+    steps = {step.number: step for step in recording.steps}
+    for step, digest in identity["steps"]:
+        if step not in steps:
             raise RecordingError(f"step {step:,} of its recording {shown} was deleted; open the recording itself")
-        if _hash(folder, step, recording.intact_ranks(step)) != known:
+        if _hash(folder, step, recording.intact_ranks(step)) != digest:
             raise RecordingError(f"step {step:,} of its recording {shown} has changed; open the recording itself")
-    return replace(recording, steps=tuple(kept[number] for number, _ in identity["steps"]))
+    return replace(recording, steps=tuple(steps[number] for number, _ in identity["steps"]))
 
 
 def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
     """Return the hash of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of
     every array."""
-    found = blake2b(digest_size=HASH)
+    digest = blake2b(digest_size=HASH)
     for rank in ranks:
         path = folder / shard_name(number, rank)
         try:
             file = open_shard(path)
-            found.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
+            digest.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
         except ModelFileError as error:
             raise RecordingError(f"{printable(path, 250)}: {error}") from None
         except OSError as error:
             raise RecordingError(
                 f"{printable(path, 250)}: it cannot be read: {error.strerror or error}; open the recording again"
             ) from None
-    return found.hexdigest()
+    return digest.hexdigest()
