@@ -7,7 +7,17 @@ import pytest
 
 from tests.debugger.deriving import combined, rounding
 from tui_gru import Session
-from tui_gru.debugger.derivation import MOST_TERMS, Derivation, Form, Node, as_latex, derivation_text, first_opened, given, laid_out
+from tui_gru.debugger.derivation import (
+    MOST_TERMS,
+    Derivation,
+    Form,
+    Node,
+    as_latex,
+    derivation_text,
+    first_opened,
+    laid_out,
+    not_computed,
+)
 from tui_gru.debugger.program import signed_sum
 from tui_gru.engine.numbers import short
 from tui_gru.equations.writing import latex_text
@@ -16,7 +26,7 @@ TEXT = "abcdefghijklmnopqrstuvwxyz the quick brown fox"
 
 
 def leaf(value, label="x"):
-    return Node(label, value, lambda: given("set"), exact=True)
+    return Node(label, value, lambda: not_computed("set"), exact=True)
 
 
 def total(*values, kind="sum"):

@@ -97,7 +97,7 @@ def test_any_text_is_read_or_refused_by_its_column(text):
         lambda r: r.entry(PROGRAM),
         Reader.character,
         lambda r: r.number("z"),
-        lambda r: r.whole("n"),
+        lambda r: r.integer("n"),
         lambda r: r.timestep(3),
         Reader.end,
     ):
@@ -135,7 +135,7 @@ def test_whole_numbers_have_a_bound():
     assert [whole_number(text) for text in (str(FAR + 1), "9" * 5000, "1e3", "", "²", "1.0")] == [None] * 6
     assert whole_number("0" * 5000 + "1") == 1
     with pytest.raises(TypedError, match="a count is at least 1, not 0"):
-        reader("0").whole("a count", least=1)
+        reader("0").integer("a count", least=1)
 
 
 def test_what_is_a_number():

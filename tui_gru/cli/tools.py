@@ -61,8 +61,8 @@ class Tools:
         with self._lock:
             try:
                 session = session_of(arguments)
-            except OptionsAsked as asked:
-                return str(asked)
+            except OptionsAsked as request:
+                return str(request)
             self._console.close()
             self._console = Console(session)
             notice = session.outcome.notice

@@ -125,7 +125,7 @@ class Node:
         return tuple(part / total for part in parts)
 
 
-def given(note: str, tick: int | None = None, link: ModuleLink | None = None) -> Derivation:
+def not_computed(note: str, tick: int | None = None, link: ModuleLink | None = None) -> Derivation:
     """Return the derivation of a value that the run did not compute; `link` is where another module of the batch did."""
     return Derivation("given", note=note, tick=tick, link=link)
 
@@ -224,7 +224,7 @@ def laid_out(root: Node, opened: frozenset[Path]) -> tuple[DerivationRow, ...]:
 def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
     """Return the paths to open at first, within `room` rows: parts of the line, then the numbers that they are computed from."""
     opened: set[Path] = set()
-    seen: set[object] = set()  # numbers, regardless of when in the batch they are read
+    shown: set[object] = set()  # numbers, regardless of when in the batch they are read
     parts: deque[tuple[Path, Node, bool]] = deque([((), root, False)])
     later: deque[tuple[Path, Node, bool]] = deque()
     used = len(root.terms)
@@ -238,11 +238,11 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
         inner = inner or (node.number is not None and bool(path))
         for i, term in enumerate(node.terms if len(node.terms) <= MOST_TERMS else ()):
             same = term.number and (replace(term.number, tick=0), term.value)
-            if same in seen:
+            if same in shown:
                 continue
-            wanted = term.derivation.near and term.derivation.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
-            if wanted and not (inner and term.number is not None):
-                seen.add(same or term)
+            opens = term.derivation.near and term.derivation.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
+            if opens and not (inner and term.number is not None):
+                shown.add(same or term)
                 (parts if term.number is None and not inner else later).append(((*path, i), term, inner))
     return frozenset(opened)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.derivation import Derivation, Node, ValueRef, given
+from tui_gru.debugger.derivation import Derivation, Node, ValueRef, not_computed
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.program import Program, axis_index_in_words, axis_word, character
 from tui_gru.engine.config import Classes
@@ -413,7 +413,9 @@ class TermBuilder:
                 picks = f"{character(pick, self._vocabulary)} picks row {pick + 1} of {self._writer.text(right)}"
                 return replace(made, note=picks)
             case e.Product(left=e.Transpose(argument=Name(name=name))) if numbers.is_one_hot(name):
-                return made if made.terms else given(f"no row reads {character(index[0], self._vocabulary)} at this timestep")
+                return (
+                    made if made.terms else not_computed(f"no row reads {character(index[0], self._vocabulary)} at this timestep")
+                )
             case e.Product(left=left) if made.kind == "sum":
                 return replace(made, note=f"over {self._counted(left, numbers)}")
             case e.Reduce(kind=kind, argument=argument):
@@ -421,9 +423,9 @@ class TermBuilder:
                     return self._noted(argument, index, made, numbers)
                 return replace(made, note=f"{kind} over {terms_of(node, index, numbers).over}")
             case e.Number():
-                return given("")
+                return not_computed("")
             case e.Size(axes=axes):
-                return given(
+                return not_computed(
                     "the number of rows times timesteps"
                     if set(axes) == {"B", "T"}
                     else f"the number of entries of {'·'.join(axes)}"
@@ -444,7 +446,7 @@ class TermBuilder:
         value, text, latex = float(numbers.value(node, index)), self._writer.text(node), self._writer.latex(node)
         if isinstance(node, Name):  # n
             note = "updates so far, including this one"
-            return Node(text, value, lambda: given(note), sign=sign, exact=True, latex=latex)
+            return Node(text, value, lambda: not_computed(note), sign=sign, exact=True, latex=latex)
         if node.label:
             return Node(text, value, lambda: self._part(node, node.label, index, tick, t), sign=sign, exact=True, latex=latex)
         stored = isinstance(node, e.Activation)
@@ -500,7 +502,7 @@ class TermBuilder:
         log_total = float(np.log(np.exp(logits - logits.max()).sum()) + logits.max())
         o, shown = self.entry(softmax.argument, index, tick, t), self._writer.text(softmax.argument)
         rest = Node(
-            f"log Σ exp({shown})", log_total, lambda: given("over the vocabulary"), sign=-1, latex=rf"\log \sum \exp {shown}"
+            f"log Σ exp({shown})", log_total, lambda: not_computed("over the vocabulary"), sign=-1, latex=rf"\log \sum \exp {shown}"
         )
         return Derivation("sum", (o, rest), note=f"{shown} − log Σ exp({shown}): {self._writer.name(name)} is too small")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.derivation import Derivation, Node, ValueRef, given, total_of
+from tui_gru.debugger.derivation import Derivation, Node, ValueRef, not_computed, total_of
 from tui_gru.debugger.edits import changeable
 from tui_gru.debugger.evaluate import AnyIndex, TermBuilder
 from tui_gru.debugger.moment import Moment
@@ -49,17 +49,17 @@ class CarriedGradient:
     def __init__(
         self,
         timeline: Timeline,
-        here: Moment,
+        moment: Moment,
         node: Callable[[ValueRef, int], Node],
         part: Callable[[Expression, str, AnyIndex, int, int], Derivation],
         activation: Callable[[Expression, AnyIndex, int, int], Derivation],
         monitor: Monitor | None = None,
     ) -> None:
-        self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
-        self._stored = timeline.earlier(here.position.number, monitor)
+        self._timeline, self._program, self._here, self._node = timeline, moment.program, moment, node
+        self._stored = timeline.earlier(moment.position.number, monitor)
         self._flows: list[list[Array]] = []  # by batch: the gradients of its states
         self._moment_of = lru_cache(maxsize=CACHED_BATCHES)(self._compute_moment)
-        self._lines = TermBuilder(here.program, self._moment_at, self._term, part, activation)
+        self._lines = TermBuilder(moment.program, self._moment_at, self._term, part, activation)
 
     def terms(self, line: str, index: AnyIndex) -> tuple[Node, ...]:
         """Return the contribution of each earlier batch to entry `index` of the gradient `line` (dUz), latest batch first.
@@ -90,7 +90,9 @@ class CarriedGradient:
 
         def shares() -> tuple[Node, ...]:
             timesteps = reversed(range(self._program.seq_length))
-            made = self._lines.shares(formula, index, self._end(batch), timesteps, lambda own, _: replace(own, formula=text))
+            made = self._lines.shares(
+                formula, index, self._end(batch), timesteps, lambda derivation, _: replace(derivation, formula=text)
+            )
             return tuple(made)
 
         return Derivation("sum", shares, note="from its recorded values and the current weights")
@@ -117,7 +119,7 @@ class CarriedGradient:
                 return Derivation("copy", (self._term(replace(handed, t=t + 1), 1),), note=f"what t {t + 2} hands back")
             return Derivation("copy", partial(self._from_batch_after, handed), note="what t 1 of the batch after it hands back")
         if self._here.record.compiled.is_zero_in_earlier(number.name):
-            return given("the loss of an earlier batch is not counted again")
+            return not_computed("the loss of an earlier batch is not counted again")
         formula, text = self._program.made_by(number.name)
         return replace(self._lines.formula(e.without_label(formula), number.index, number.tick, t), formula=text)
 
@@ -187,8 +189,8 @@ class ManualEdits:
             if segment.start < since:
                 return None
             edited, is_parameter = segment.edited, number.name in self._weights
-            here = number.name in self._changeable and self._timeline.position(segment.start).number == at.number
-            if (number.name in edited if is_parameter else edited and here) and self._differs(number, segment):
+            is_of_this_batch = number.name in self._changeable and self._timeline.position(segment.start).number == at.number
+            if (number.name in edited if is_parameter else edited and is_of_this_batch) and self._differs(number, segment):
                 return segment
         return None
 
@@ -203,9 +205,9 @@ class ManualEdits:
         old = self._node_before(replace(number, tick=tick, before=True))
         note = self.note(tick, numbers.significant(old.value))
         if not math.isfinite(old.value):
-            return given(note, tick=tick)
+            return not_computed(note, tick=tick)
         change = Node(
-            "set by hand", self._node(number).value - old.value, lambda: given(note), exact=True, latex=r"\text{set by hand}"
+            "set by hand", self._node(number).value - old.value, lambda: not_computed(note), exact=True, latex=r"\text{set by hand}"
         )
         return Derivation("sum", (old, change), tick=tick, note=note)
 
@@ -332,17 +334,17 @@ class Explainer:
 
     # A unit held at 0: the line that computes it is multiplied by 0, and so is the gradient that this line receives
 
-    def _without_unit(self, here: Moment) -> Moment:
+    def _without_unit(self, moment: Moment) -> Moment:
         silenced = self._silenced
-        if silenced is None or here.position.number != silenced.moment.position.number:
-            return here
-        return replace(silenced.moment, position=here.position)
+        if silenced is None or moment.position.number != silenced.moment.position.number:
+            return moment
+        return replace(silenced.moment, position=moment.position)
 
     def _read_by_lines(self, tick: int) -> Moment:
-        here = self._before(tick)
-        if self._silenced is None or here.record is not self._silenced.moment.record:
-            return here
-        return replace(here, record=self._handed_back)
+        moment = self._before(tick)
+        if self._silenced is None or moment.record is not self._silenced.moment.record:
+            return moment
+        return replace(moment, record=self._handed_back)
 
     @cached_property
     def _handed_back(self) -> BatchRecord:
@@ -360,13 +362,15 @@ class Explainer:
             return False
         return self._batch(number) == silenced.moment.position.number
 
-    def _held(self, number: ValueRef) -> Derivation:
+    def _silenced_unit(self, number: ValueRef) -> Derivation:
         """Return the derivation of the unit itself: 0 times what its line gives."""
         tick, t = self._computed_at(number), self._t(number)
         formula, text = self._program.made_by(number.name)
         value = float(self._lines.numbers(tick, t).value(e.without_label(formula), number.index))
         line = partial(self._lines.formula, formula, number.index, tick, t)
-        zero = Node("held at 0", 0.0, partial(given, f"{self._label(number)} is held at 0 in all panels"), exact=True, latex="0")
+        zero = Node(
+            "held at 0", 0.0, partial(not_computed, f"{self._label(number)} is held at 0 in all panels"), exact=True, latex="0"
+        )
         terms = zero, Node("its line gives", value, line, latex=r"\text{its line}")
         return Derivation("product", terms, tick=tick, formula=text)
 
@@ -384,7 +388,7 @@ class Explainer:
         if self._silenced is not None and self._is_held(number, f"d{self._silenced.name}"):
             words = f"{spoken(self._program, self._silenced.name, number.index)} is held at 0, so nothing goes back through it"
             latex = self._latex(number)
-            return Node(f"{self._label(number)} through 0", 0.0, partial(given, words), sign=sign, exact=True, latex=latex)
+            return Node(f"{self._label(number)} through 0", 0.0, partial(not_computed, words), sign=sign, exact=True, latex=latex)
         return self._node(replace(number, before=self._edits.at(number.tick)), sign)
 
     def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
@@ -409,34 +413,35 @@ class Explainer:
         return self._timeline.position(number.tick).t if number.t is None else number.t
 
     def _expand(self, number: ValueRef) -> Derivation:
-        found = self._derived(number)
-        own = self._own_value(number, found)
-        if own is None:
-            return found
-        note = f"as recorded on another machine; here {numbers.exact(self._config.compiled.dtype.type(own)).removeprefix('+')}"
-        return replace(found, note=f"{found.note}; {note}" if found.note else note)
+        derivation = self._derived(number)
+        computed_here = self._value_computed_here(number, derivation)
+        if computed_here is None:
+            return derivation
+        digits = numbers.exact(self._config.compiled.dtype.type(computed_here)).removeprefix("+")
+        note = f"as recorded on another machine; here {digits}"
+        return replace(derivation, note=f"{derivation.note}; {note}" if derivation.note else note)
 
-    def _own_value(self, number: ValueRef, found: Derivation) -> float | None:
+    def _value_computed_here(self, number: ValueRef, derivation: Derivation) -> float | None:
         """Return what this machine computed in the place of a number that another machine recorded; None if it is the same."""
-        if found.kind == "given" or self._timeline.last.own:
+        if derivation.kind == "given" or self._timeline.last.own:
             return None
-        value, own = float(np.asarray(self._value(number))[number.index]), None
+        value, computed_here = float(np.asarray(self._value(number))[number.index]), None
         kind = self._program.names[number.name].kind
-        if kind is ValueKind.STATE and found.kind == "copy":  # from the batch before, after which a checkpoint follows
-            own = found.terms[0].value
+        if kind is ValueKind.STATE and derivation.kind == "copy":  # from the batch before, after which a checkpoint follows
+            computed_here = derivation.terms[0].value
         elif kind.is_weight or kind is ValueKind.NUMBER:
-            record = self._after(number.tick if found.tick is None else found.tick).record
+            record = self._after(number.tick if derivation.tick is None else derivation.tick).record
             results = record.own_results
             if results is not None and kind is ValueKind.NUMBER:
-                own = getattr(results, number.name, None)
+                computed_here = getattr(results, number.name, None)
             elif results is not None and results.after is not None:
-                own = float(Weights(record.compiled.layout, results.after)[number.name][number.index])
-        return None if own is None or numbers.same(own, value) else own
+                computed_here = float(Weights(record.compiled.layout, results.after)[number.name][number.index])
+        return None if computed_here is None or numbers.same(computed_here, value) else computed_here
 
     def _derived(self, number: ValueRef) -> Derivation:
         name = number.name
-        if isinstance(self._config.source, Imported) and (found := self._imported(number, self._config.source)) is not None:
-            return found
+        if isinstance(self._config.source, Imported) and (derivation := self._imported(number, self._config.source)) is not None:
+            return derivation
         match self._program.names[name].kind:
             case ValueKind.PARAMETER | ValueKind.OPTIMIZER_STATE:
                 return self._weight(number)
@@ -447,7 +452,9 @@ class Explainer:
             case ValueKind.STATE:
                 return self._state_before(number, self._program.names[name].read_in)
             case ValueKind.SETTING:
-                return given(self._edits.setting(number) or "a setting of the update rule, with the value that the run began with")
+                return not_computed(
+                    self._edits.setting(number) or "a setting of the update rule, with the value that the run began with"
+                )
             case ValueKind.NUMBER if name == "grad_norm":
                 return self._gradient_norm(number)
             case ValueKind.NUMBER if name == "max_weight":
@@ -461,19 +468,19 @@ class Explainer:
         kind, at = self._program.names[name].kind, f" at {source.step(batch)}" if source.steps else ""
         begin = batch * self._program.ticks
         if kind is ValueKind.INPUT:
-            return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
+            return not_computed(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
         if kind is ValueKind.PARAMETER:
-            return self._edits.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
+            return self._edits.derivation(number, begin) or not_computed(f"a weight of {source.origin}{at}", tick=begin)
         if name == "loss":
             words = f"the loss that your script gave{at}: it is computed there, from the output of this model"
-            return given(words, tick=number.tick)
+            return not_computed(words, tick=number.tick)
         output = next((output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name), "")
         if output:
             words = f"the gradient from outside{at}: your head and loss"
             link = self._link_of_gradient(number, output)
             if link is not None:
                 words += f", and {link.module}, which begins with this state"
-            return self._edits.derivation(number, begin) or given(words, tick=begin, link=link)
+            return self._edits.derivation(number, begin) or not_computed(words, tick=begin, link=link)
         return None
 
     def _link_of_gradient(self, number: ValueRef, state: str) -> ModuleLink | None:
@@ -487,7 +494,7 @@ class Explainer:
     def _computed(self, number: ValueRef) -> Derivation:
         """Return the derivation of a number computed by a line, or by a labelled part of one."""
         if self._silenced is not None and self._is_held(number, self._silenced.name):
-            return self._held(number)
+            return self._silenced_unit(number)
         tick = self._computed_at(number)
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
@@ -526,39 +533,41 @@ class Explainer:
     def _state_before(self, number: ValueRef, state: str) -> Derivation:
         """Return the derivation of a state that a timestep reads, from the timestep before (after, for a backward state)."""
         t, batch, page = self._t(number), self._batch(number), self._program.model.page
-        way = -1 if page.states[state].backwards else 1
+        direction = -1 if page.states[state].backwards else 1
         shown, last = self._program.writer.name(state), self._program.seq_length - 1
-        if 0 <= t - way <= last:
-            return self._copy(replace(number, name=state, t=t - way), f"{shown} at t {t - way + 1}")
+        if 0 <= t - direction <= last:
+            return self._copy(replace(number, name=state, t=t - direction), f"{shown} at t {t - direction + 1}")
         if self._silenced is not None and state == self._silenced.name and self._is_held(number, number.name):
-            return given(f"{spoken(self._program, state, number.index)} is held at 0, before the first timestep too")
+            return not_computed(f"{spoken(self._program, state, number.index)} is held at 0, before the first timestep too")
         if (edit := self._edits.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if not self._config.source.can(Ability.TRAIN):
             imported = self._config.source.batch(batch)
             if imported is not None and (link := imported.links().get(state)) is not None:
-                return given(f"the last state of {link.module}, {link.name} at t {link.t + 1}", link=link)
-            return given(f"{shown} as given with the batch: h0")
+                return not_computed(f"the last state of {link.module}, {link.name} at t {link.t + 1}", link=link)
+            return not_computed(f"{shown} as given with the batch: h0")
         if batch % self._program.num_batches == 0:
-            return given(f"every epoch begins with {shown} = 0")
+            return not_computed(f"every epoch begins with {shown} = 0")
         if not self._config.carried_batches(batch % self._program.num_batches):
-            every = "batch" if self._config.carry == "reset" else "series"
-            return given(f"every {every} begins with {shown} = 0")
-        read = ValueRef(state, number.index, last if way > 0 else 0, self._timeline.end_of(batch - 1))
+            noun = "batch" if self._config.carry == "reset" else "series"
+            return not_computed(f"every {noun} begins with {shown} = 0")
+        read = ValueRef(state, number.index, last if direction > 0 else 0, self._timeline.end_of(batch - 1))
         return self._copy(read, f"{shown} at the end of the batch before")
 
     def _from_next(self, number: ValueRef, state: str) -> Derivation:
         """Return the derivation of the gradient that a state receives from the timestep that reads it."""
         t, page = self._t(number), self._program.model.page
-        way = -1 if page.states[state].backwards else 1
-        if not 0 <= t + way < self._program.seq_length:
+        direction = -1 if page.states[state].backwards else 1
+        if not 0 <= t + direction < self._program.seq_length:
             if not self._config.source.can(Ability.TRAIN):
                 if (link := self._link_of_gradient(number, state)) is not None:
-                    return given(f"the gradient of the last state, which {link.module} begins with", link=link)
-                return given("the gradient of the last state, given from outside")
-            return given("nothing comes after the last timestep" if way > 0 else "nothing comes before the first timestep")
-        handed = replace(number, name=f"d{page.before(state)}", t=t + way)
-        return self._copy(handed, f"what t {t + way + 1} hands back")
+                    return not_computed(f"the gradient of the last state, which {link.module} begins with", link=link)
+                return not_computed("the gradient of the last state, given from outside")
+            return not_computed(
+                "nothing comes after the last timestep" if direction > 0 else "nothing comes before the first timestep"
+            )
+        handed = replace(number, name=f"d{page.before(state)}", t=t + direction)
+        return self._copy(handed, f"what t {t + direction + 1} hands back")
 
     def _copy(self, of: ValueRef, note: str) -> Derivation:
         node = self._node(of)
@@ -571,7 +580,7 @@ class Explainer:
         corpus = self._timeline.segment_at(number.tick).trainer.corpus
         if isinstance(corpus, SeriesCorpus):
             role = "to be predicted" if self._program.model.page.inputs[number.name].target else "read"
-            return given(f"{role} here: {corpus.place(batch, t, row)}", tick=number.tick)
+            return not_computed(f"{role} here: {corpus.place(batch, t, row)}", tick=number.tick)
         assert isinstance(corpus, Corpus)  # imported inputs were handled above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
@@ -583,7 +592,7 @@ class Explainer:
         loaded = self._batch(number) * self._program.ticks + begun - 1  # just before the timestep began
         by_hand = self._edits.character(place, replace(number, tick=loaded, before=False))
         note = f"“{char}” is {role} here: character {place + 1} of the text"
-        return given(f"{note}, {by_hand}" if by_hand else note, tick=number.tick)
+        return not_computed(f"{note}, {by_hand}" if by_hand else note, tick=number.tick)
 
     # Parameters and gradients
 
@@ -592,13 +601,13 @@ class Explainer:
         name, (batch, offset) = number.name, self._place(number)
         update = self._program.tick_of(name)
         assert update is not None
-        here = self._moment(number)
-        learned: int | None = batch if here.learned and offset >= update else self._timeline.learned_before(batch)
+        moment = self._moment(number)
+        learned: int | None = batch if moment.learned and offset >= update else self._timeline.learned_before(batch)
         tick = 0 if learned is None else learned * self._program.ticks + update
         if (edit := self._edits.derivation(number, tick)) is not None:
             return edit
         if learned is None:
-            return given(self._initial(name), tick=0)
+            return not_computed(self._initial(name), tick=0)
         at = self._timeline.position(tick)
         note = f"from the update of {in_words(at.epoch, at.batch, step=at.step)}"
         text = self._program.lines[name].text
@@ -651,16 +660,16 @@ class Explainer:
 
         terms = self._lines.shares(line.formula, number.index, tick, map(block.timestep, range(done)), expanded)
         if earlier:
-            every = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
+            all_earlier = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
             label = "earlier batches"
             value = total_of([node.contribution for node in earlier])
-            terms.append(Node(label, value, lambda: every, latex=rf"\text{{{label}}}"))
+            terms.append(Node(label, value, lambda: all_earlier, latex=rf"\text{{{label}}}"))
         return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
     def _earlier_batches(self, tick: int) -> CarriedGradient:
         """Return the earlier batches of the batch whose gradient is complete at `tick`."""
-        here = self._before(tick)
-        return CarriedGradient(self._timeline, here, self._node_of_earlier, self._part, self._activation, self._monitor)
+        moment = self._before(tick)
+        return CarriedGradient(self._timeline, moment, self._node_of_earlier, self._part, self._activation, self._monitor)
 
     def _node_of_earlier(self, number: ValueRef, sign: int) -> Node:
         """Return a number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""
@@ -670,7 +679,7 @@ class Explainer:
     def _gradient_norm(self, number: ValueRef) -> Derivation:
         record = self._moment(number).record
         assert record.gradients is not None
-        terms, squared = [], partial(given, "the root of the sum of its squares")
+        terms, squared = [], partial(not_computed, "the root of the sum of its squares")
         for name, gradient in record.gradients.items():
             flat = np.asarray(gradient, np.float64).ravel()
             norm = math.sqrt(float(flat @ flat))

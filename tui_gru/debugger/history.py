@@ -674,7 +674,7 @@ class RecordCache:
         self._batches.move_to_end((stretch, batch))
         least = self.least + len(cached.earlier)
         most = max(least, self._budget.share("records") // self._record_bytes)
-        while len(self._batches) > self._most or (len(self._batches) > 1 and self._held() > most):
+        while len(self._batches) > self._most or (len(self._batches) > 1 and self._records_in_memory() > most):
             self._batches.popitem(last=False)
 
     def drop(self, stretch: int, batch: int) -> None:
@@ -708,7 +708,7 @@ class RecordCache:
         """Return the part of the batch that was left last, if it is this one."""
         return self._left[2] if self._left is not None and self._left[:2] == (stretch, batch) else None
 
-    def _held(self) -> int:
+    def _records_in_memory(self) -> int:
         """Return the number of records in memory. Batches of one pass through an epoch share their earlier records."""
         if not self._in_passes:
             return len(self._batches)

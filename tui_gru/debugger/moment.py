@@ -102,8 +102,8 @@ class Moment:
     def _number(self, name: str) -> float | None:
         offset, program = self.position.offset, self.program
         if name == "loss":
-            known = program.knows_loss and self.position.number not in program.config.source.unknown_losses
-            return self.record.loss if known and offset >= program.loss_tick else None
+            is_known = program.knows_loss and self.position.number not in program.config.source.unknown_losses
+            return self.record.loss if is_known and offset >= program.loss_tick else None
         if name == "max_weight":
             weights = self.weights
             return self.record.max_weight if weights is self.record.after else float(np.abs(weights.parameters).max())

@@ -16,9 +16,9 @@ from tui_gru import arguments, errors
 from tui_gru.debugger.program import (
     Program,
     ProgramLine,
-    along,
     axis_index_in_words,
     index_along,
+    number_along,
     shown_char,
     spoken_index,
     words_along,
@@ -130,14 +130,14 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
     steps = program.config.source.steps
     reader = Reader(text, f"{f'step {steps[-1]} t1 or ' if steps else ''}e3 b2 t1 (epoch, batch, timestep, counted from 1)")
     if steps and reader.take("step"):
-        number = reader.whole("a step", least=0)
+        number = reader.integer("a step", least=0)
         timestep = reader.timestep(program.seq_length)
         reader.end()
         return 0, _batch_of_step(number, steps), timestep, True
     limits = {"e": ("an epoch", FAR), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
     parts: list[int | None] = []
     for letter, (counted, most) in limits.items():
-        parts.append(reader.whole(counted, least=1, most=most) - 1 if reader.take(letter) else None)
+        parts.append(reader.integer(counted, least=1, most=most) - 1 if reader.take(letter) else None)
     if reader.left or parts == [None, None, None]:
         raise reader.error(f"{errors.shown(text)} is not a place in time")
     epoch, batch, t = parts
@@ -198,13 +198,13 @@ class StepIndex:
         self._ends = [ends_in_batch(program, level, learns) for _, learns in runs]
         self._before = [0]  # steps before each run
         for i in range(1, len(runs)):
-            self._before.append(self._before[-1] + self._whole(i - 1, self._starts[i]))
+            self._before.append(self._before[-1] + self._steps_up_to(i - 1, self._starts[i]))
 
     def _counted(self, batch: int) -> int:
         """Return the number of batches before `batch` that count: all, or only the last of each epoch."""
         return batch // self._every
 
-    def _whole(self, run: int, batch: int) -> int:
+    def _steps_up_to(self, run: int, batch: int) -> int:
         return (self._counted(batch) - self._counted(self._starts[run])) * len(self._ends[run])
 
     def count(self, tick: int) -> int:
@@ -214,7 +214,7 @@ class StepIndex:
         batch, k = divmod(tick - 1, self._program.ticks)
         run = bisect_right(self._starts, batch) - 1
         inside = bisect_right(self._ends[run], k + 1) if (batch + 1) % self._every == 0 else 0
-        return self._before[run] + self._whole(run, batch) + inside
+        return self._before[run] + self._steps_up_to(run, batch) + inside
 
     def tick(self, n: int) -> int:
         """Return the tick at which the n-th step ends, 1-based; 0, the beginning, for n ≤ 0."""
@@ -264,7 +264,7 @@ class StepMemory:
             net += 1  # the first step back is to the last step end, less than a whole step away
         return index.tick(passed + net), passed + net < 0
 
-    def whole(self, index: StepIndex, direction: int, most: int) -> int:
+    def uncut_steps(self, index: StepIndex, direction: int, most: int) -> int:
         """Return how many single steps, at most `most`, can be taken before one ends early at the beginning of the run."""
         if direction > 0:
             return most
@@ -341,11 +341,11 @@ class Reader:
         """Read the text up to the next space."""
         return self._read(_WORD) or ""
 
-    def next_whole(self) -> bool:
+    def next_is_integer(self) -> bool:
         """Return True if a whole number comes next."""
         return _WHOLE.match(self._text, self._at) is not None
 
-    def whole(self, quantity: str, *, least: int = -FAR, most: int = FAR) -> int:
+    def integer(self, quantity: str, *, least: int = -FAR, most: int = FAR) -> int:
         """Read a whole number from `least` to `most`; `quantity` names it in messages."""
         start = self._at
         digits = self._read(_WHOLE)
@@ -395,7 +395,7 @@ class Reader:
             return None
         if not self.take("t"):
             raise self.error(f"{self._shown} is not understood here")
-        return self.whole("a timestep", least=1, most=seq_length) - 1
+        return self.integer("a timestep", least=1, most=seq_length) - 1
 
     def character(self, tokens: Collection[str] = ()) -> str:
         """Read a character or one of `tokens`, plain or in quotes; a space needs quotes: `' '`, `'\\n'`."""
@@ -426,7 +426,7 @@ class Reader:
         return TypedError(f"{reason}; write it as {self._usage}", self._at + 1)
 
     def _index(self) -> int:
-        return self.whole("an index")
+        return self.integer("an index")
 
     def _read(self, pattern: re.Pattern[str]) -> str | None:
         match = pattern.match(self._text, self._at)
@@ -557,7 +557,7 @@ def typed_index(program: Program, name: str, index: Sequence[int]) -> str:
             return words
     parts = []
     for axis, i in zip(program.names[name].axes, index, strict=True):
-        word, number = along(program, axis, i)
+        word, number = number_along(program, axis, i)
         is_letter = word == "character" and program.indices
         parts.append(ascii(program.config.vocabulary[number]) if is_letter else axis_index_in_words(program, axis, i))
     return ", ".join(parts)

@@ -840,7 +840,7 @@ def spoken(program: Program, name: str, index: Sequence[int]) -> str:
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 
 
-def along(program: Program, axis: str, i: int) -> tuple[str, int]:
+def number_along(program: Program, axis: str, i: int) -> tuple[str, int]:
     """Return what an index along an axis counts, and its number among those, 0-based: V+H counts characters, then units."""
     parts = axis.split("+")
     if len(parts) == 1 or i < 0:
@@ -861,7 +861,7 @@ def words_along(program: Program, axis: str) -> tuple[str, ...]:
 
 
 def index_along(program: Program, axis: str, word: str, number: int) -> int:
-    """Return the index along an axis of the `number`-th row, unit and so on, 0-based: the inverse of `along`.
+    """Return the index along an axis of the `number`-th row, unit and so on, 0-based: the inverse of `number_along`.
 
     Without a word, or for a column, all are counted. Raises `IndexError` with their number if there are fewer.
     """
@@ -880,7 +880,7 @@ def index_along(program: Program, axis: str, word: str, number: int) -> int:
 
 def axis_index_in_words(program: Program, axis: str, i: int) -> str:
     """Return one index (0-based) along an axis in words: `row 2`, `“M”`; a negative index as typed."""
-    return index_in_words(*along(program, axis, i), program.config.vocabulary)
+    return index_in_words(*number_along(program, axis, i), program.config.vocabulary)
 
 
 def index_in_words(axis: str, i: int, vocabulary: Text) -> str:

@@ -78,10 +78,10 @@ class BatchColumns:
         """Return the columns of one batch, (places, …) or (1, …), those of `now` first; copies, since records are used again."""
         return [column(batch, record, previous).copy() for column in (*self.now.values(), *self.before.values())]
 
-    def joined(self, taken: Sequence[Sequence[AnyArray]]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
+    def joined(self, batches: Sequence[Sequence[AnyArray]]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
         """Return the columns of several batches by name, (batches · places, …), and those for `prev()`."""
-        rows, columns = len(taken) * len(self.ticks), [np.concatenate(pieces) for pieces in zip(*taken, strict=True)]
-        columns = [each if len(each) == rows else np.repeat(each, len(self.ticks), axis=0) for each in columns]
+        rows, columns = len(batches) * len(self.ticks), [np.concatenate(pieces) for pieces in zip(*batches, strict=True)]
+        columns = [column if len(column) == rows else np.repeat(column, len(self.ticks), axis=0) for column in columns]
         return dict(zip(self.now, columns, strict=False)), dict(zip(self.before, columns[len(self.now) :], strict=True))
 
 
@@ -115,16 +115,16 @@ def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
 
 def _column_before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
     """Return the column of the values that `prev()` of a name has at `ticks`."""
-    over_time, rows, way = _over_time(name, like), _timesteps(ticks, like.program), like.program.direction_of(name)
+    over_time, rows, direction = _over_time(name, like), _timesteps(ticks, like.program), like.program.direction_of(name)
     if over_time is None:
         column = _column(name, [like.program.ticks], like)
-        return column and (lambda batch, record, previous: column(batch - 1, _needed(previous), None))
-    if way < 0:
-        return lambda batch, record, previous: np.concatenate((over_time(record)[1:], over_time(_needed(previous))[:1]))[rows]
-    return lambda batch, record, previous: np.concatenate((over_time(_needed(previous))[-1:], over_time(record)[:-1]))[rows]
+        return column and (lambda batch, record, previous: column(batch - 1, _not_none(previous), None))
+    if direction < 0:
+        return lambda batch, record, previous: np.concatenate((over_time(record)[1:], over_time(_not_none(previous))[:1]))[rows]
+    return lambda batch, record, previous: np.concatenate((over_time(_not_none(previous))[-1:], over_time(record)[:-1]))[rows]
 
 
-def _needed(previous: BatchRecord | None) -> BatchRecord:
+def _not_none(previous: BatchRecord | None) -> BatchRecord:
     assert previous is not None
     return previous
 
@@ -203,7 +203,7 @@ class HitCounter:
         self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
         self._columns: dict[bool, BatchColumns | None] = {}  # by whether the batch learns
         self._waiting: list[int] = []  # batches that have been seen and are not tested yet
-        self._taken: list[list[AnyArray]] = []  # their columns
+        self._columns_of_waiting: list[list[AnyArray]] = []  # their columns
         self._waiting_columns: BatchColumns | None = None
         self._together = 1  # how many batches wait for each other: few at first, so that a near hit is found early
         self._seen: tuple[int, BatchRecord | None] = -2, None  # the batch seen last, and its record, or what `prev()` reads of it
@@ -281,30 +281,30 @@ class HitCounter:
         """Test the batches that wait. True if one of them may stop a run."""
         return bool(self._waiting) and self._store(self._at_once())
 
-    def _store(self, found: list[Hits]) -> bool:
-        for hits in found:
+    def _store(self, hits_of_batches: list[Hits]) -> bool:
+        for hits in hits_of_batches:
             self.hits.store(hits)
-        return any(self.may_stop(hits.batch) for hits in found if hits.ticks or hits.errors)
+        return any(self.may_stop(hits.batch) for hits in hits_of_batches if hits.ticks or hits.errors)
 
     # Testing batches by their records
 
     def _add(self, batch: int, record: BatchRecord) -> list[Hits]:
         """Take the columns of a batch. Returns the hits in the batches that have been tested by now."""
         previous = self._previous(batch, record)
-        columns, found = self._columns_for(batch, record, previous), []
+        columns, hits_of_batches = self._columns_for(batch, record, previous), []
         if columns is not self._waiting_columns or len(self._waiting) == self._together or self._bytes > self._most_bytes:
             self._together = min(2 * self._together, TOGETHER)
-            found, self._waiting_columns = self._at_once(), columns
+            hits_of_batches, self._waiting_columns = self._at_once(), columns
         if columns is None:
-            found.append(self._one_by_one(batch, record, previous))
+            hits_of_batches.append(self._one_by_one(batch, record, previous))
         elif columns.ticks.size:
             self._waiting.append(batch)
-            self._taken.append(columns.take(batch, record, previous))
-            self._bytes += sum(column.nbytes for column in self._taken[-1])
+            self._columns_of_waiting.append(columns.take(batch, record, previous))
+            self._bytes += sum(column.nbytes for column in self._columns_of_waiting[-1])
         else:
             self._last = (batch, self._last[1]) if self._last[0] == batch - 1 else self._last
-            found.append(Hits(batch))
-        return found
+            hits_of_batches.append(Hits(batch))
+        return hits_of_batches
 
     def _previous(self, batch: int, record: BatchRecord) -> BatchRecord | None:
         """Return the record of the batch before, or None if the stop does not read it."""
@@ -344,12 +344,12 @@ class HitCounter:
 
     def _at_once(self) -> list[Hits]:
         """Test the batches that wait. Returns their hits."""
-        batches, taken, columns = self._waiting, self._taken, self._waiting_columns
-        self._waiting, self._taken, self._bytes = [], [], 0
+        batches, waiting_columns, columns = self._waiting, self._columns_of_waiting, self._waiting_columns
+        self._waiting, self._columns_of_waiting, self._bytes = [], [], 0
         if columns is None or not batches:
             return []
         try:
-            hit = self._hit(columns, batches, *columns.joined(taken))
+            hit = self._hit(columns, batches, *columns.joined(waiting_columns))
         except (ConditionError, UnevenSliceError):
             return [self._alone(batch) for batch in batches]
         if not hit.any():
@@ -396,8 +396,8 @@ class HitCounter:
         for k in stop.ticks[record.gradients is not None]:
             tick = batch * program.ticks + k
             # Where a change was made within the batch, the places before it belong to another record.
-            here = Moment(program, position_of(program, tick), record, program.config.vocabulary)
-            moment = timeline.moment(tick) if changed else here
+            unchanged = Moment(program, position_of(program, tick), record, program.config.vocabulary)
+            moment = timeline.moment(tick) if changed else unchanged
             before = partial(value_before, moment, previous)
             try:
                 if stop.condition is not None:
@@ -538,9 +538,9 @@ class StopSearch:
                     first = upto + 1
                     continue
                 first = candidate
-                if self._known(first):
-                    if found := self._stop_in(first, tick, end, latest=False):
-                        return found
+                if self._are_counted(first):
+                    if stop := self._stop_in(first, tick, end, latest=False):
+                        return stop
                     first += 1
                     continue
             reached, broken = self._walk(first, last)
@@ -557,9 +557,9 @@ class StopSearch:
             return SearchEnd(tick, broken_off=True)
         while (batch := self._candidate(first, last, latest=True)) is not None:
             last = batch
-            if self._known(batch):
-                if found := self._stop_in(batch, begin - 1, tick - 1, latest=True):
-                    return found
+            if self._are_counted(batch):
+                if stop := self._stop_in(batch, begin - 1, tick - 1, latest=True):
+                    return stop
                 last -= 1
             elif self._count_back(first, last):
                 return SearchEnd(min(tick, self._timeline.end_of(last)), broken_off=True)
@@ -567,20 +567,20 @@ class StopSearch:
 
     def latest(self, counter: HitCounter, after: int, upto: int, most: int) -> list[int]:
         """Return the ticks of the last hits of one counter after `after`, up to `upto`, latest first: `most` or a few more."""
-        found: list[int] = []
+        ticks: list[int] = []
         first, last = after // self._N, max(upto - 1, 0) // self._N
         if self._count_before(last + 1):
-            return found
-        while len(found) < most and (batch := self._candidate(first, last, latest=True)) is not None:
+            return ticks
+        while len(ticks) < most and (batch := self._candidate(first, last, latest=True)) is not None:
             last = batch
             if counter.is_counted(batch):
-                found += [tick for tick, _ in reversed(counter.stops_in(batch)) if after < tick <= upto]
+                ticks += [tick for tick, _ in reversed(counter.stops_in(batch)) if after < tick <= upto]
                 last -= 1
             elif self._count_back(first, last):
                 break
-        return found
+        return ticks
 
-    def _known(self, batch: int) -> bool:
+    def _are_counted(self, batch: int) -> bool:
         return all(counter.is_counted(batch) for counter in self._counters)
 
     def _candidate(self, first: int, last: int, *, latest: bool = False) -> int | None:
@@ -599,7 +599,7 @@ class StopSearch:
 
     def _count_before(self, batch: int) -> bool:
         """Count all hits before `batch` for the stops with a hit count, which need their numbers. True if interrupted."""
-        counting = [each for each in self._counters if each.stop.count is not None and each.hits.before(batch) is None]
+        counting = [counter for counter in self._counters if counter.stop.count is not None and counter.hits.before(batch) is None]
         return bool(counting) and StopSearch(self._timeline, counting, self._monitor).count(0, batch - 1)
 
     def _count_back(self, first: int, last: int) -> bool:
@@ -612,7 +612,7 @@ class StopSearch:
         for counter in self._counters:
             counter.fill(first, last)
         while first <= last:
-            unknown = np.flatnonzero(np.any([each.hits.counts(first, last) == UNKNOWN for each in self._counters], axis=0))
+            unknown = np.flatnonzero(np.any([counter.hits.counts(first, last) == UNKNOWN for counter in self._counters], axis=0))
             if not unknown.size:
                 break
             first, broken = self._walk(first + int(unknown[0]), last, through=True)
@@ -638,9 +638,9 @@ class StopSearch:
 
         def visit(batch: int, record: BatchRecord) -> bool:
             nonlocal reached, quiet, broken, together
-            reached, known = batch, all(counter.is_counted(batch) for counter in others)
+            reached, is_counted = batch, all(counter.is_counted(batch) for counter in others)
             # What needs no record is not worth a replay: after a number of such batches, the search goes on in the counts.
-            quiet = quiet + 1 if known else 0
+            quiet = quiet + 1 if is_counted else 0
             stops = [counter.see(batch, record) for counter in others]
             if self._timeline.changed_in(batch):  # its scalars do not hold at all its places
                 stops += [counter.see(batch, record) for counter in scalar if not counter.stop.plain]
@@ -686,24 +686,24 @@ _CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is a single function
 LONGEST = 48
 
 
-def end_message(found: SearchEnd, timeline: Timeline) -> str:
+def end_message(stop: SearchEnd, timeline: Timeline) -> str:
     """Return the message for the end of a search."""
-    reasons = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
-    if all(isinstance(resolved.stop, Watch) for resolved, _ in found.by):
+    reasons = "; ".join(_by(resolved, hit, stop, timeline) for resolved, hit in stop.by)
+    if all(isinstance(resolved.stop, Watch) for resolved, _ in stop.by):
         return f"stopped: {reasons}"
-    return f"stopped at {_line(timeline.position(found.tick))}: {reasons}"
+    return f"stopped at {_line(timeline.position(stop.tick))}: {reasons}"
 
 
-def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Timeline) -> str:
+def _by(resolved: ResolvedStop, hit: int | None, end: SearchEnd, timeline: Timeline) -> str:
     stop = resolved.stop
-    what = f"{'watch' if isinstance(stop, Watch) else 'breakpoint'} {stop.id}"
-    if found.error is not None:
-        return f"{what} cannot be evaluated, {found.error}"
+    subject = f"{'watch' if isinstance(stop, Watch) else 'breakpoint'} {stop.id}"
+    if end.error is not None:
+        return f"{subject} cannot be evaluated, {end.error}"
     if isinstance(stop, Watch):
-        return f"{what}, {stop.expression} {_change(resolved, found.tick, timeline)}"
+        return f"{subject}, {stop.expression} {_change(resolved, end.tick, timeline)}"
     counted = "" if hit is None else f", hit {hit}"
-    elsewhere = "" if _holds(resolved, found.tick, timeline) else " (a hit on the machine that recorded it; here it does not hold)"
-    return f"{what}{counted}{' · ' * bool(stop.condition)}{stop.condition}{elsewhere}"
+    elsewhere = "" if _holds(resolved, end.tick, timeline) else " (a hit on the machine that recorded it; here it does not hold)"
+    return f"{subject}{counted}{' · ' * bool(stop.condition)}{stop.condition}{elsewhere}"
 
 
 def _holds(resolved: ResolvedStop, tick: int, timeline: Timeline) -> bool:
@@ -767,7 +767,7 @@ def lines_between(
         counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), read, stops_runs=True)
         ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, MOST_LINES)
         passed += [(tick, stop.stop.id, stop) for tick in ticks]
-    passed.sort(key=lambda each: each[:2])
+    passed.sort(key=lambda entry: entry[:2])
     lines: list[LogLine] = []
     for tick, id, stop in passed[-MOST_LINES:]:
         moment = timeline.moment(tick)

@@ -247,8 +247,8 @@ class Timeline:
         parted = self.parted(anchor.timeline)
         if parted != anchor.tick:
             return parted > anchor.tick
-        here, theirs = values_at(self.moment(anchor.tick)), values_at(anchor.timeline.moment(anchor.tick))
-        return all(equal_values(here[name], theirs[name]) for name in changeable(self.program))
+        mine, theirs = values_at(self.moment(anchor.tick)), values_at(anchor.timeline.moment(anchor.tick))
+        return all(equal_values(mine[name], theirs[name]) for name in changeable(self.program))
 
     def changed(self, at: Position, settings: TrainingSettings, action: JournalEntry) -> Timeline:
         """Return the timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
@@ -463,7 +463,7 @@ class Branches:
         def changes(were: tuple[BranchChange, ...]) -> tuple[BranchChange, ...]:
             return tuple(replace(change, source=name(change.source), target=name(change.target)) for change in were)
 
-        named = {name(each): branch for each, branch in self.named.items()}
+        named = {name(old_name): branch for old_name, branch in self.named.items()}
         return Branches(named, name(self.current), changes(self.done), changes(self.undone))
 
     def without(self, name: str) -> Branches:
@@ -478,7 +478,7 @@ class Branches:
         def others(changes: tuple[BranchChange, ...]) -> tuple[BranchChange, ...]:
             return tuple(change for change in changes if name not in (change.source, change.target))
 
-        named = {each: branch for each, branch in self.named.items() if each != name}
+        named = {other: branch for other, branch in self.named.items() if other != name}
         left = Branches(named, self.current, others(self.done), others(self.undone))
         return replace(left, done=left.undoable, undone=left.redoable)
 
@@ -555,12 +555,12 @@ class BranchTree:
         if (names, present) != (self._names, self._branches):
             lasts = [branch.timeline.last for branch in present]
             origins = self._origins if lasts == self._lasts else _origins(lasts)
-            known = dict(zip(self._branches, zip(self._origins, self._forks, strict=True), strict=True))
+            origins_and_forks = dict(zip(self._branches, zip(self._origins, self._forks, strict=True), strict=True))
             if names != self._names:
-                known = {}
+                origins_and_forks = {}
             forks = []
             for i, branch in enumerate(present):
-                origin, fork = known.get(branch, (None, None))
+                origin, fork = origins_and_forks.get(branch, (None, None))
                 forks.append(fork if fork is not None and origin == origins[i] else _fork(names, i, origins[i], branch))
             self._forks, self._names, self._branches, self._lasts, self._origins = tuple(forks), names, present, lasts, origins
         return self._forks
@@ -573,13 +573,13 @@ def _fork(names: Sequence[str], i: int, origin: BranchOrigin, branch: Branch) ->
 
 def _origins(lasts: Sequence[HistorySegment]) -> list[BranchOrigin]:
     """Return, for the last segment of each branch, the earlier branch that it shares most with; (−1, 0) if there is none."""
-    seen: dict[HistorySegment, list[BranchOrigin]] = {}  # by segment: (branch, last shared tick), ascending in both
+    followers: dict[HistorySegment, list[BranchOrigin]] = {}  # by segment: (branch, last shared tick), ascending in both
     origins: list[BranchOrigin] = []
     for i, last in enumerate(lasts):
         segment: HistorySegment | None = last
         until = sys.maxsize  # the tick up to which this branch follows the segment
-        while segment is not None and segment not in seen:
-            seen[segment] = [(i, until)]
+        while segment is not None and segment not in followers:
+            followers[segment] = [(i, until)]
             until = segment.start
             segment = segment.base
         if segment is None:
@@ -587,7 +587,7 @@ def _origins(lasts: Sequence[HistorySegment]) -> list[BranchOrigin]:
             continue
         # A branch is added only if it follows the segment for longer than all before it. So both parts ascend, and the first
         # branch that shares all that this one has of the segment is found by bisection; if none does, the last shares most.
-        others = seen[segment]
+        others = followers[segment]
         k, tick = others[min(bisect_left(others, until, key=_TICK), len(others) - 1)]
         origins.append((k, min(tick, until)))
         if until > others[-1][1]:

@@ -121,8 +121,8 @@ def numpy_function(name: str) -> Callable[..., Any]:
     def masked(mask: Any, x: Any, out: Any) -> None:
         np.copyto(out, np.where(mask != 0, x, 0))
 
-    own: dict[str, Callable[..., Any]] = {"erf": erf, "masked": masked}
-    return own.get(name) or getattr(np, name)
+    substitutes: dict[str, Callable[..., Any]] = {"erf": erf, "masked": masked}
+    return substitutes.get(name) or getattr(np, name)
 
 
 # ------------------------------------------------------------------------------

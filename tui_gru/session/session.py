@@ -263,7 +263,7 @@ class Session(Queries):
             while left and run.interrupts.count == interrupts:
                 start, before = run.state.tick, run.state.stride
                 index, stride = run.timeline.step_index(level), before.onwards(level, start, direction)
-                many = 1 if before.cut else max(1, stride.whole(index, direction, left))
+                many = 1 if before.cut else max(1, stride.uncut_steps(index, direction, left))
                 target, _ = stride.target(index, direction * many)
                 self.step(level, direction * many, progress=progress)
                 reached = run.state.tick
@@ -588,26 +588,26 @@ class Session(Queries):
                 run.change(settings, edit if edit.name == "text" else replace(edit, value=float(edit.value)))
         return run.position
 
-    def adopt(self, what: WhatIf) -> Position:
+    def adopt(self, what_if: WhatIf) -> Position:
         """Apply a what-if: go to just after the line that computed the number, and edit it there.
 
         In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there, or if a unit was held at 0.
         """
         from tui_gru.analysis.what_if import WhatIf
 
-        run, what = self._run, arguments.instance("a what-if", what, WhatIf, "a result of `Session.what_if`")
-        if what.silent is not None:
-            unit = what.silent.written(run.program)
+        run, what_if = self._run, arguments.instance("a what-if", what_if, WhatIf, "a result of `Session.what_if`")
+        if what_if.silent is not None:
+            unit = what_if.silent.written(run.program)
             raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
         with run.verb():
-            name, tick = analysis.what_if.place_of_edit(run.program, what)
+            name, tick = analysis.what_if.place_of_edit(run.program, what_if)
             target = run.timeline.moment(run.timeline.place(tick))
             now = target.record.array(name)[target.position.t] if run.program.names[name].timed else target.value(name)
-            if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
+            if now is None or not np.array_equal(np.asarray(now)[what_if.index], what_if.was, equal_nan=True):
                 raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
             with run.leaving(), run.under_way():
                 run.go(tick, None)
-            return self.edit(name, what.index, what.value)
+            return self.edit(name, what_if.index, what_if.value)
 
     def undo(self) -> bool:
         """Undo the last change, and go to where it was made. False if there is none."""

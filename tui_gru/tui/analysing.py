@@ -204,7 +204,7 @@ def units(screen: MainScreen, rest: Arguments) -> None:
     if reader.left:
         if reader.word() != "row":
             raise reader.error(f"units takes a name and a row, not {shortened_input(rest)}")
-        row = reader.whole("a row", least=1, most=program.config.batch_size) - 1
+        row = reader.integer("a row", least=1, most=program.config.batch_size) - 1
         reader.end()
     show_units(screen, name, row)
 
@@ -295,7 +295,7 @@ def silence(screen: MainScreen, rest: Arguments) -> None:
             raise reader.error("a unit is counted from 1")
         silenced = name in program.names and analysis.units.can_be_silent(program.model, name)
         most = program.config.compiled.shape(program.model.axes[name])[-1] if silenced else LARGEST
-        unit = reader.whole("a unit", least=1, most=most) - 1
+        unit = reader.integer("a unit", least=1, most=most) - 1
         reader.end()
     if unit is None:
         words = "put the cursor on a number of a unit first, or on the unit in the map that <units> shows"

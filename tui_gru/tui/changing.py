@@ -162,7 +162,7 @@ def show_sample(screen: MainScreen, rest: Arguments) -> None:
         named = next((candidate for candidate in SAMPLERS if candidate == word), None)
         number = is_number(word) and (word[0] in "0123456789." or primer is not None)  # a text may contain -1 and nan
         if number and length is None and word.isdecimal():
-            length = reader.whole("a length")
+            length = reader.integer("a length")
         elif number and temperature is None:
             temperature = reader.number("a temperature")
         elif sampler is None and named is not None:

@@ -30,7 +30,7 @@ LEVELS: dict[str, Level] = {
 def step(screen: MainScreen, rest: Arguments) -> None:
     """Step: `[COUNT] [LEVEL]`, by default one timestep."""
     reader = Reader(rest, "step 3 batch")
-    count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_whole() else 1
+    count = reader.integer("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_is_integer() else 1
     level = _level(reader, "timestep")
     screen.play.walk(Step(level, -1 if count < 0 else 1), abs(count))
 
@@ -68,14 +68,14 @@ def go(screen: MainScreen, rest: Arguments) -> None:
     """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, or a tick."""
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
     if rest[:1] in ("+", "-", "−"):
-        count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
+        count = reader.integer("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
         go_to(screen, screen.session.tick_after(_level(reader, "op"), count))
     elif rest.endswith("%"):
         percent = reader.number("a part of the run", before="%")
         span = (screen.snapshot.last or screen.snapshot.newest).tick
         go_to(screen, round(min(max(percent, 0), 100) / 100 * span))
-    elif reader.next_whole():
-        tick = reader.whole("a tick")
+    elif reader.next_is_integer():
+        tick = reader.integer("a tick")
         reader.end()
         go_to(screen, tick)
     else:

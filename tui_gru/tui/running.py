@@ -102,7 +102,7 @@ class Runner:
         self._then: Then | None = None
         self._opens = False
         self.result: object = None  # of the last verb
-        self._shown, self._taken = Event(), 0.0  # set while no picture is being drawn; seconds the last one took
+        self._shown, self._drawing_seconds = Event(), 0.0  # set while no picture is being drawn; seconds the last one took
         self._shown.set()
         self._batch_seconds = 0.0  # the estimate of the time of a batch: a decaying maximum
 
@@ -159,26 +159,30 @@ class Runner:
     def _work(self, verb: RunFunction) -> None:
         """Execute a verb in this thread, and post its progress and its end."""
         screen, session = self._screen, self._screen.session
-        said = shown = due = time.monotonic()
+        reported = shown = due = time.monotonic()
         computed = time.thread_time()
         pictures = False
 
         def progress(place: Position | str) -> None:
-            nonlocal said, shown, due, computed, pictures
+            nonlocal reported, shown, due, computed, pictures
             now = time.monotonic()
             if now < due:
                 return
-            due, found = now + LOOK_EVERY, None
-            if self._shown.is_set() and now - shown >= SHOW_EVERY and time.thread_time() - computed >= SHOW_SHARE * self._taken:
-                found = session.passing()
-            if found is not None:
+            due, picture = now + LOOK_EVERY, None
+            if (
+                self._shown.is_set()
+                and now - shown >= SHOW_EVERY
+                and time.thread_time() - computed >= SHOW_SHARE * self._drawing_seconds
+            ):
+                picture = session.passing()
+            if picture is not None:
                 self._shown.clear()
                 pictures, shown, computed = True, now, time.thread_time()
             # The words come with the pictures, so that both are about one batch, unless pictures are seldom.
-            if found is not None or now - said >= (REPORT_EVERY if pictures else SHOW_EVERY):
-                said = now
-                screen.post_message(Progressed(place, found))
-                if found is not None:  # beside a thread that computes, drawing takes twice its time
+            if picture is not None or now - reported >= (REPORT_EVERY if pictures else SHOW_EVERY):
+                reported = now
+                screen.post_message(Progressed(place, picture))
+                if picture is not None:  # beside a thread that computes, drawing takes twice its time
                     self._shown.wait(LONGEST_WAIT)
 
         before, interrupts = session.position.number, session.interrupts.count
@@ -211,7 +215,7 @@ class Runner:
                 self._screen.show_passing(event.passing)
 
     def _drawn(self, begun: float) -> None:
-        self._taken = time.thread_time() - begun
+        self._drawing_seconds = time.thread_time() - begun
         self._shown.set()
 
     def finished(self, event: Finished) -> None:

@@ -16,7 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.widget import Widget
 
-from tui_gru.debugger.program import Program, along, spoken
+from tui_gru.debugger.program import Program, number_along, spoken
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact
 from tui_gru.engine.source import Ability
@@ -281,7 +281,7 @@ def _named(palette: Palette, program: Program, entry: _Entry, title: Box, box: B
     """Put the title of a matrix and the names of its columns above it, and with `rows` the names of its rows before it."""
 
     def short(axis: str, i: int) -> str:
-        vocabulary, (counted, at) = program.config.vocabulary, along(program, axis, i)
+        vocabulary, (counted, at) = program.config.vocabulary, number_along(program, axis, i)
         return written_char(vocabulary[at], palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
 
     (down, across), (count, columns) = program.names[entry.name].axes, entry.shape
@@ -518,7 +518,7 @@ class ParameterMatrix(MatrixView):
     def place_of(self, row: int, column: int) -> str:
         axes = self._program.names[self.parameter].axes
         index = (row, column)[2 - len(axes) :]
-        words = [(along(self._program, axis, i)[0], self._short(axis, i)) for axis, i in zip(axes, index, strict=True)]
+        words = [(number_along(self._program, axis, i)[0], self._short(axis, i)) for axis, i in zip(axes, index, strict=True)]
         return " → ".join(f"“{word}”" if counted == "character" else f"{counted} {word}" for counted, word in words)
 
     def name_row(self, row: int) -> str:
@@ -530,7 +530,7 @@ class ParameterMatrix(MatrixView):
 
     def _short(self, axis: str, i: int) -> str:
         """Return a character, or the 1-based number of a unit."""
-        vocabulary, (counted, at) = self._program.config.vocabulary, along(self._program, axis, i)
+        vocabulary, (counted, at) = self._program.config.vocabulary, number_along(self._program, axis, i)
         return written_char(vocabulary[at], self.palette.glyphs) if counted == "character" and vocabulary else str(at + 1)
 
 
