@@ -16,6 +16,7 @@ from click.shell_completion import get_completion_class, shell_complete
 
 from tui_gru import __version__
 from tui_gru.cli import completion
+from tui_gru.cli.lessons import lesson_command
 from tui_gru.cli.models import (
     check_command,
     chosen_config,
@@ -529,6 +530,7 @@ def completion_script(shell: str) -> None:
 
 completion.register()
 PROGRAM.append(program)
+program.add_command(lesson_command)
 program.add_command(inspect_command)
 program.add_command(check_command)
 program.add_command(open_command)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from tui_gru import analysis, arguments, errors
 from tui_gru.debugger.edits import JournalEntry, as_index
-from tui_gru.debugger.moment import read_only
+from tui_gru.debugger.moment import read_only, value_before
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of
-from tui_gru.debugger.program import Program, unknown_name
+from tui_gru.debugger.program import Program, Spellings, unknown_name
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Anchor, Timeline
 from tui_gru.engine.config import Config, Text, index_of, tokenized
@@ -262,6 +263,27 @@ class Queries:
         """The loss of this batch, with the built-in loss the mean over its characters in nats; None until it has been computed."""
         value: float | None = self._moment.value("loss")
         return value
+
+    def calculate(self, expression: str, t: int | None = None, numbers: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """Return the value of an expression of the condition language at the position, with values of timestep `t` (0-based;
+        default: the position's): an array, read-only, a number, a truth value or a character; None if a name in it is not computed
+        yet.
+
+        `numbers` are further names with their values. Raises `ConditionError`, with the column, for an expression that cannot be
+        parsed or evaluated.
+        """
+        from tui_gru.debugger.expressions import compile_expression
+
+        spellings = Spellings({**self.program.spellings, **{name: name for name in numbers}})
+        spellings.program, spellings.tokens = self.program, self.program.spellings.tokens
+        compiled = compile_expression(arguments.string("an expression", expression), spellings)
+        t, moment, timeline = self._timestep(t), self._moment, self._run.timeline
+        previous = timeline.before(moment.position.number) if compiled.previous else None
+
+        def read(name: str) -> Any:
+            return numbers[name] if name in numbers else moment.in_conditions(name, t)
+
+        return compiled.value(read, lambda name: value_before(moment, previous, name))
 
     @property
     def expected(self) -> Expected | None:
