@@ -263,9 +263,11 @@ def test_the_state_of_one_call_begins_the_next():
         h = h.detach()
     running.step()
     running.close()
-    first, second = sequences(steps[0])
-    np.testing.assert_array_equal(first.hn, second.h0)
-    assert compare_gradients(replace(steps[0], calls=(first, second))).cause == "equal"
+    (both,) = sequences(steps[0])
+    assert both.timesteps == 2 * T
+    assert not both.keep[T].any()
+    np.testing.assert_array_equal(both.out[T - 1], both.states_set[T, 0])
+    assert compare_gradients(replace(steps[0], calls=(both,))).cause == "equal"
 
 
 def test_a_first_call_with_one_timestep_shows_how_it_computes():

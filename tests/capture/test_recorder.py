@@ -173,14 +173,14 @@ def test_calls_of_the_same_weights_share_them_again(folder):
             self.gru = nn.GRU(IN, H)
 
         def forward(self, x):
-            h = self.gru(x)[1]
-            return self.gru(x, h)
+            outputs, h = self.gru(x)
+            return outputs + self.gru(x, torch.randn(1, B, H))[0], h
 
     trained(folder, steps=1, model=Twice())
     first, second = open_recording(folder).load(0).calls
     assert first.weights is second.weights
     assert not first.h0_given
-    assert second.h0_attached
+    assert second.h0_given
 
 
 def test_the_losses_of_steps_that_were_not_kept_are_there(folder):
@@ -204,7 +204,7 @@ def test_run_json_says_what_was_recorded(folder):
     trained(folder, steps=1, every=2, last=3, on="nan")
     run = json.loads((folder / "run.json").read_text())
     module = {"name": "gru", "kind": "GRU", "input_size": IN, "hidden_size": H, "layers": 1, "bidirectional": False}
-    assert (run["format"], run["version"], run["optimizer"], run["ranks"]) == ("tui-gru-recording", 1, "SGD", 1)
+    assert (run["format"], run["version"], run["optimizer"], run["ranks"]) == ("tui-gru-recording", 2, "SGD", 1)
     assert run["modules"] == [{**module, "bias": True, "batch_first": False, "dropout": 0.0, "nonlinearity": "tanh"}]
     assert (run["every"], run["last"], run["on"]) == (2, 3, "nan")
 

@@ -239,7 +239,7 @@ def test_damaged_lines_are_said_and_cost_nothing(folder):
         ("{", "run.json in it is damaged; copy it again"),
         ("[]", "run.json in it does not belong to a recording"),
         ('{"format": "other"}', "run.json in it does not belong to a recording"),
-        ('{"format": "tui-gru-recording", "version": 2}', "it has version 2 of the format, and 1 is read; update tui-gru"),
+        ('{"format": "tui-gru-recording", "version": 3}', "it has version 3 of the format, and 1 and 2 are read; update tui-gru"),
         ("[" * 100_000, "run.json in it is damaged"),
         ('{"format": "tui-gru-recording", "version": 1}', "there is no run.json in it that can be read"),
         (
@@ -293,7 +293,7 @@ def test_a_run_without_a_gru_is_read_from_its_steps(folder):
 
 def test_another_version_is_refused_with_its_steps(folder):
     (folder / "run.json").write_text('{"format": "tui-gru-recording", "version": "\\u001b[2J"}')
-    with pytest.raises(RecordingError, match=r"it has version .* of the format, and 1 is read; update tui-gru$") as caught:
+    with pytest.raises(RecordingError, match=r"it has version .* of the format, and 1 and 2 are read; update tui-gru$") as caught:
         open_recording(folder)
     assert "\x1b" not in str(caught.value)
 

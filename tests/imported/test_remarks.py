@@ -36,7 +36,7 @@ CASES = {
     "no h0": (False, lambda gru: gru(x())[0].sum(), [ZERO]),
     "detached": (False, lambda gru: gru(x(), torch.randn(1, B, H))[0].sum(), [DETACHED]),
     "attached": (False, lambda gru: gru(x(), torch.randn(1, B, H, requires_grad=True))[0].sum(), [ATTACHED]),
-    "carried through two calls": (False, lambda gru: gru(x(), gru(x())[1])[0].sum(), []),
+    "carried through two calls": (False, lambda gru: gru(x(), gru(x())[1])[0].sum(), [ZERO]),
     "the last output of both directions": (True, lambda gru: gru(x())[0][-1].sum(), [ZERO, LAST]),
     "the last output of one direction": (False, lambda gru: gru(x())[0][-1].sum(), [ZERO]),
     "the last output of the forward half": (True, lambda gru: gru(x())[0][-1, :, :H].sum(), [ZERO]),
@@ -57,7 +57,7 @@ def test_a_script_is_told_what_it_does(what):
     assert "  " not in said
 
 
-DETACHES, SETS = "Between timesteps the script detached the state", "In some rows the script gives the next timestep another state"
+DETACHES, SETS = "Between timesteps the script detached the state", "Between timesteps the script computes the state of some rows"
 BETWEEN = {
     "nothing": (lambda h, new, t: new, []),
     "detached": (lambda h, new, t: new.detach(), [DETACHES]),

@@ -327,7 +327,7 @@ def call_entries(calls: list[tuple[int, GRUCall]], batch: int) -> str:
 
 def detached_at_every_timestep(x: RunFacts) -> Iterator[Finding]:
     """Find a loop that detaches the state at every timestep."""
-    batch = _of_calls(x, lambda call: call.timesteps > 3 and call.keep is not None and not call.keep[1:].any())
+    batch = _of_calls(x, _is_detached_everywhere)
     if batch is None:
         return
     T = next(call.timesteps for of, call in _calls(x) if of == batch)
@@ -339,6 +339,12 @@ def detached_at_every_timestep(x: RunFacts) -> Iterator[Finding]:
         (Evidence(f"in {x.at(batch)} the gradient of the state ends at each of {counted(T, 'timestep')}"),),
         x.end(batch),
     )
+
+
+def _is_detached_everywhere(call: GRUCall) -> bool:
+    if call.timesteps <= 3 or call.keep is None:
+        return False
+    return not call.keep[1:].any() if call.detached is None else len(call.detached) == call.timesteps - 1
 
 
 _GROWTH = 1.2  # times a timestep

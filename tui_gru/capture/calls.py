@@ -7,7 +7,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
@@ -344,13 +345,16 @@ class GRUCall:
     script's order of rows, with zeros after the end of a row. `masks` are the dropout masks between layers, (T, B, directions ·
     H), one for each layer but the last. Half precision is converted to float32; `dtype` is the original type.
 
-    Calls of one timestep in a loop are one call. `states` (T, layers · states, B, H) has the states that each of them ended with,
-    and `flows` their gradients, with what comes from the next timestep; `dout` likewise. `keep` (T, B) is 0 where the script
-    detached or set a state, and `states_set` (T, layers · states, B, H) has these states, else 0; both are None if it did so
-    nowhere. Once what comes from the next timestep is taken out (`sequences`), `flows` is None, and `inner` has what other states
-    than the output get from outside between two timesteps, None if nothing. `cut` has the states that the script detached between
-    two timesteps while it did not detach others: what they get from outside takes out what is derived. It is None if it is not
-    known.
+    Calls that go on from each other are one call; `chunks` has their timesteps, and is empty if each has one. `states` (n, layers ·
+    states, B, H) has the states that each of the n calls ended with, and `flows` their gradients, with what comes from the next
+    call; `dout` likewise. `keep` (T, B) is 0 where the script detached, set or computed a state, and `states_set` (T, layers ·
+    states, B, H) has these states, else 0; both are None if it did so nowhere. `script` (n, layers · states, B, H) has what comes
+    back to the states before each call through what the script computes of them for it, as autograd has measured it; for the
+    `straight_states`, which it does not compute, it is what is derived. `detached` has the timesteps that begin with states without
+    a graph, None if it is not known. Once what comes from the next call is taken out
+    (`sequences`), `flows` is None, `script` has T timesteps, and `inner` has what other states than the output get from outside
+    between two calls, None if nothing. `cut` has the states that the script detached between two calls while it did not detach
+    others: what they get from outside takes out what is derived. It is None if it is not known.
     """
 
     module: GRUModule
@@ -379,7 +383,15 @@ class GRUCall:
     flows: AnyArray | None = None
     inner: AnyArray | None = None
     cut: tuple[int, ...] | None = None
-    without_graph: States = NO_STATES  # until the calls of a loop are joined
+    chunks: tuple[int, ...] = ()
+    script: AnyArray | None = None
+    straight_states: tuple[int, ...] = ()
+    detached: tuple[int, ...] | None = None
+    # Until the calls that go on from each other are joined:
+    without_graph: States = NO_STATES
+    follows: int | None = None  # the number of the call that it goes on from
+    is_linked: bool = False  # True if the graph of autograd shows that
+    is_straight: bool = True  # False if the script computes the states between the two
 
     @classmethod
     def of(cls, **values: Any) -> GRUCall:
@@ -441,6 +453,7 @@ class CapturedStep:
     made_again: Callable[[bool], Mapping[str, AnyArray] | None] | None = None
     shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hooked: tuple[str, ...] = ()
+    is_joined: bool = True  # False in recordings of the first versions, in which each call of a loop stands by itself
 
 
 def square_of(array: AnyArray) -> float:
@@ -533,107 +546,101 @@ def _rounded(size: int) -> int:
 
 
 # ------------------------------------------------------------------------------
-# Calls of one timestep that a script makes in a loop, over a cell or a decoder, joined into one call with as many timesteps.
+# Calls of a module that go on from each other, of one timestep or of several, joined into one call with all their timesteps.
 
 
 @dataclass(eq=False)
-class CallLoop:
-    """The calls of a loop so far, and for each the rows (B) that begin with the state before it; None if all do."""
+class CallChain:
+    """Calls that go on from each other, and for each the rows (B) that begin with the state before it; None if all do."""
 
     calls: list[GRUCall]
-    carried: list[AnyArray | None] = field(default_factory=lambda: [None])
+    unchanged: list[AnyArray | None] = field(default_factory=lambda: [None])
 
 
-def join_loops(calls: Sequence[GRUCall], take: Take = fresh) -> tuple[GRUCall, ...]:
-    """Return the calls of a step in order, with those of a loop joined into one, at the place of the first.
+def join_calls(calls: Sequence[GRUCall], take: Take = fresh, *, without_links: bool = False) -> tuple[GRUCall, ...]:
+    """Return the calls of a step in order, with those that go on from each other joined into one, at the place of the first.
 
-    A call continues a loop if it begins with the state that the loop ended with: with that state itself, which is then the same
-    array, or with equal numbers, as in a detached state or a copy, in all rows or in some of them that are not 0. The state itself
-    comes first: of two loops with equal numbers, such as beams, each goes on with its own.
+    Which call goes on from which is what the graph of autograd, or else the memory of the states, has shown (`follows`). Only where
+    the script has cut both, as by `h.detach().clone()`, the numbers tell it: all of them, of one call that no other goes on from.
+    `without_links`: the calls are of a recording that has nothing but numbers.
     """
-    one_step = [call for call in calls if _is_one_step(call)]
-    if len(one_step) < 2:
-        return tuple(calls)
-    ends, begins = {id(call.hn) for call in one_step}, {id(call.h0) for call in one_step if call.h0_given}
-    by_numbers = _EndsByNumbers() if begins - ends else None
-    loops, by_array = list[GRUCall | CallLoop](), dict[int, CallLoop]()
+    follows = {call.number: call.follows for call in calls if call.follows is not None}
+    follows |= _copies_without_graph(calls, set(follows.values()))
+    chains, by_last = list[CallChain](), dict[int, CallChain]()
     for call in calls:
-        if not _is_one_step(call):
-            loops.append(call)
-            continue
-        loop, carried = by_array.get(id(call.h0)) if call.h0_given else None, None
-        if loop is not None and _alike(loop.calls[-1], call):
-            del by_array[id(call.h0)]  # a second call that begins with this state is another loop
-        elif by_numbers is not None and call.h0_given and (found := by_numbers.find(call)) is not None:
-            loop, carried = found
+        chain = by_last.pop(follows[call.number], None) if call.number in follows else None
+        if chain is None or not _goes_on(chain.calls[-1], call):
+            chains.append(chain := CallChain([call]))
         else:
-            loop = None
-        if loop is None:
-            loops.append(loop := CallLoop([call]))
-        else:
-            loop.calls.append(call)
-            loop.carried.append(carried)
-        if id(call.hn) in begins:
-            by_array[id(call.hn)] = loop
-        elif by_numbers is not None:
-            by_numbers.add(loop)
-    return tuple(each if isinstance(each, GRUCall) else _one_call(each, take) for each in loops)
+            chain.calls.append(call)
+            chain.unchanged.append(None if call.is_straight else _unchanged_rows(chain.calls[-2], call))
+        by_last[call.number] = chain
+    return tuple(_one_call(chain, take, without_links=without_links) for chain in chains)
 
 
-def _is_one_step(call: GRUCall) -> bool:
-    return call.timesteps == 1 and not call.module.bidirectional and call.lengths is None and call.states is None
+def _copies_without_graph(calls: Sequence[GRUCall], followed: AbstractSet[int]) -> dict[int, int]:
+    """Return the calls that begin with a copy, without a graph, of the states with which one other call ended; by their numbers."""
+    copies = [call for call in calls if call.follows is None and call.h0_given and not call.is_linked and _says_something(call.h0)]
+    if not copies:
+        return {}
+    ends = dict[bytes, list[GRUCall]]()
+    for call in calls:
+        if call.number not in followed:
+            ends.setdefault(call.hn.tobytes(), []).append(call)
+    pairs = dict[int, int]()
+    for call in copies:
+        alike = [end for end in ends.get(call.h0.tobytes(), ()) if end.number < call.number and _goes_on(end, call)]
+        if len(alike) == 1 and alike[0].number not in pairs.values():
+            pairs[call.number] = alike[0].number
+    return pairs
 
 
-def _alike(before: GRUCall, call: GRUCall) -> bool:
-    """Return True if two calls had the same weights, and were made in the same way."""
+def _says_something(states: AnyArray) -> bool:
+    """Return True if states cannot be equal by chance, as those are that are 0, saturated or not finite."""
+    return bool(np.isfinite(states).all()) and len(np.unique(np.abs(states))) > 2
+
+
+def _unchanged_rows(before: GRUCall, call: GRUCall) -> AnyArray | None:
+    """Return the rows (B) of the states that the script has left as they were between two calls; None if all."""
+    if before.hn.shape != call.h0.shape:
+        return np.zeros(call.rows, bool)
+    rows: AnyArray = (before.hn == call.h0).all(axis=(0, 2))
+    return None if rows.all() else rows
+
+
+def _goes_on(before: GRUCall, call: GRUCall) -> bool:
+    """Return True if two calls can be one: they had the same weights, and were made in the same way."""
+    if call.module.bidirectional or call.hn.shape != before.hn.shape or not (call.timesteps and before.timesteps):
+        return False
+    if any(one.lengths is not None or one.states is not None for one in (before, call)):
+        return False
+    if max(before.timesteps, call.timesteps) > 1 and (call.dc_through_h or before.dc_through_h):
+        return False
     return (call.weights is before.weights and call.rows == before.rows) and (
-        (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)
+        (call.dtype, call.autocast, call.training, len(call.masks))
+        == (before.dtype, before.autocast, before.training, len(before.masks))
     )
 
 
-class _EndsByNumbers:
-    """The loops by the rows of the state that they end with. A row is found by its bytes, so a step with a thousand loops takes no
-    longer than one with a thousand timesteps."""
-
-    def __init__(self) -> None:
-        self._loops: dict[tuple[int, bytes], list[tuple[CallLoop, int]]] = {}
-
-    def add(self, loop: CallLoop) -> None:
-        for row in _rows(loop.calls[-1].hn):
-            self._loops.setdefault(row, []).append((loop, len(loop.calls)))
-
-    def find(self, call: GRUCall) -> tuple[CallLoop, AnyArray | None] | None:
-        """Return the loop that a call continues, and the rows that do; of several, that with most such rows, then the first."""
-        carried: dict[CallLoop, list[int]] = {}
-        for row in _rows(call.h0):
-            for loop, length in self._loops.get(row, ()):
-                if len(loop.calls) == length and _alike(loop.calls[-1], call):
-                    carried.setdefault(loop, []).append(row[0])
-        for loop, rows in sorted(carried.items(), key=lambda each: -len(each[1])):
-            if len(rows) == call.rows:
-                return loop, None
-            if call.h0[:, rows].any():
-                found = np.zeros(call.rows, bool)
-                found[rows] = True
-                return loop, found
-        return None
-
-
-def _rows(state: AnyArray) -> Iterator[tuple[int, bytes]]:
-    """Yield each row of states (S, B, H) by its number and its bytes; -0 has those of 0, which it is once a script has added 0."""
-    by_row = np.ascontiguousarray(state.transpose(1, 0, 2)) + 0
-    return ((b, row.tobytes()) for b, row in enumerate(by_row))
-
-
-def _one_call(loop: CallLoop, take: Take) -> GRUCall:
-    """Return the calls of a loop as one call; a single call as it is."""
-    run = loop.calls
+def _one_call(chain: CallChain, take: Take, *, without_links: bool) -> GRUCall:
+    """Return the calls of a chain as one call; a single call as it is."""
+    run = chain.calls
     first, last, learned = run[0], run[-1], any(call.learned for call in run)
     if len(run) == 1:
-        return first
-    keep: AnyArray = np.ones((len(run), first.rows), first.x.dtype)
-    for t, (call, carried) in enumerate(zip(run[1:], loop.carried[1:], strict=True), 1):
-        keep[t] = (1 if carried is None else carried) if call.h0_attached or not learned else 0
+        is_plain = first.follows is None and first.is_straight and first.script is None and not first.is_linked
+        return (
+            first if is_plain else replace(first, follows=None, is_linked=False, is_straight=True, straight_states=(), script=None)
+        )
+    lengths = [call.timesteps for call in run]
+    starts = np.cumsum([0, *lengths[:-1]])
+    T = sum(lengths)
+    keep: AnyArray = np.ones((T, first.rows), first.x.dtype)
+    detached = list[int]()
+    for t, call, rows in zip(map(int, starts[1:]), run[1:], chain.unchanged[1:], strict=True):
+        # The graph of a call in a checkpoint is in that of its second computation.
+        attached = call.is_linked or (call.h0_attached and (without_links or Note.RECOMPUTED in call.notes))
+        keep[t] = (1 if rows is None else rows) if attached or not learned else 0
+        detached += [] if attached or not learned else [t]
     cut = {
         state
         for before, call in pairwise(run)
@@ -642,12 +649,16 @@ def _one_call(loop: CallLoop, take: Take) -> GRUCall:
     }
     states_set = None
     if not keep.all():
-        begun = _stack((call.h0 for call in run), first.h0, len(run), take)
+        begun = np.zeros((T, *first.h0.shape), first.h0.dtype)
+        for t, call in zip(starts, run, strict=True):
+            begun[t] = call.h0
         states_set = np.where(keep[:, None, :, None], np.zeros((), begun.dtype), begun)
+    are_chunks = len(run) < T
+    computed = [call.straight_states for call in run[1:] if call.is_linked and not call.is_straight]
     joined = replace(
         first,
-        x=_stack((call.x[0] for call in run), first.x[0], len(run), take),
-        out=_stack((call.out[0] for call in run), first.out[0], len(run), take),
+        x=_in_time((call.x for call in run), first.x, T, take),
+        out=_in_time((call.out for call in run), first.out, T, take),
         hn=last.hn,
         masks=tuple(np.concatenate(layer) for layer in zip(*(call.masks for call in run), strict=True)),
         head=_joined_head(run),
@@ -657,14 +668,35 @@ def _one_call(loop: CallLoop, take: Take) -> GRUCall:
         states_set=states_set,
         cut=tuple(sorted(cut)),
         without_graph=NO_STATES,
+        chunks=tuple(lengths) if are_chunks else (),
+        straight_states=tuple(sorted(set.intersection(*map(set, computed)))) if computed else (),
+        script=None,
+        detached=tuple(detached),
+        follows=None,
+        is_linked=False,
+        is_straight=True,
     )
-    states = joined.out[:, None] if len(first.hn) == 1 else _stack((call.hn for call in run), first.hn, len(run), take)
+    one_state = len(first.hn) == 1 and not are_chunks
+    states = joined.out[:, None] if one_state else _stack((call.hn for call in run), first.hn, len(run), take)
     if not learned:
         return replace(joined, states=states)
     zeros = np.zeros_like(first.hn)
     flows = _stack((zeros if call.dhn is None else call.dhn for call in run), first.hn, len(run), take)
-    dout = _stack((zeros[-1] if call.dout is None else call.dout[0] for call in run), first.out[0], len(run), take)
-    return replace(joined, states=states, flows=flows, dout=dout, dhn=last.dhn)
+    dout = _in_time((np.zeros_like(call.out) if call.dout is None else call.dout for call in run), first.out, T, take)
+    script = None
+    if computed:
+        script = np.zeros((len(run), *first.hn.shape), first.hn.dtype)
+        for k, (before, call) in enumerate(pairwise(run), 1):
+            if before.script is not None and call.is_linked and not call.is_straight:
+                script[k] = before.script
+    return replace(joined, states=states, flows=flows, dout=dout, dhn=last.dhn, script=script)
+
+
+def _in_time(arrays: Iterable[AnyArray], like: AnyArray, timesteps: int, take: Take) -> AnyArray:
+    """Return arrays (T, …) one after the other."""
+    together = take((timesteps, *like.shape[1:]), like.dtype)
+    np.concatenate(list(arrays), out=together)
+    return together
 
 
 def _stack(arrays: Iterable[AnyArray], like: AnyArray, count: int, take: Take) -> AnyArray:

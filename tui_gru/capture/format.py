@@ -29,7 +29,7 @@ from tui_gru.files.kinds import KINDS, Convention
 
 
 _CALL = ("dtype", "autocast", "h0_given", "h0_attached", "training", "dc_through_h", "backward_passes")
-_LOOP = ("keep", "states_set", "states", "flows")
+_LOOP = ("keep", "states_set", "states", "flows", "script")
 _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
@@ -44,7 +44,7 @@ def encoded_step(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any
         if not any(call.weights is numbers for numbers in sets):
             sets.append(call.weights)
         parts = {name: getattr(call, name) for name in ("x", "h0", "out", "hn", "dout", "dhn", "lengths", *_LOOP)}
-        if len(call.hn) == 1:
+        if len(call.hn) == 1 and not call.chunks:
             del parts["states"]  # they are the outputs
         parts |= {f"mask_l{k}": mask for k, mask in enumerate(call.masks)}
         if (head := call.head) is not None:
@@ -58,6 +58,9 @@ def encoded_step(step: CapturedStep) -> tuple[dict[str, AnyArray], dict[str, Any
             "weights": at,
             "notes": call.notes,
             "cut": call.cut,
+            "chunks": call.chunks,
+            "straight_states": call.straight_states,
+            "detached": call.detached,
             "head": head.name if head else None,
         }
         calls.append(about)
@@ -126,6 +129,7 @@ class _Decoder:
             handed,
             shared={str(name): tuple(map(str, _list(others))) for name, others in about.get("shared", {}).items()},
             hooked=tuple(map(str, _list(about.get("hooked", [])))),
+            is_joined=all("loop" in entry for entry in about["calls"]),  # which the first versions did not write
         )
 
     def _call(self, i: int, about: Mapping[str, Any]) -> GRUCall:
@@ -149,6 +153,10 @@ class _Decoder:
         x, h0 = _required(read("x", (T, B, module.input_size))), _required(read("h0", (states, B, module.hidden_size)))
         out, timed = _required(read("out", (T, B, width))), (T, states, B, module.hidden_size)
         is_loop = bool(about.get("loop", False))  # which earlier versions did not write
+        chunks = tuple(map(_count_of, _list(about.get("chunks", []))))
+        if chunks and (sum(chunks) != T or not all(chunks) or not is_loop):
+            raise ModelFileError(f"call {i} has {sum(chunks)} timesteps in its parts, not {T}; the file is damaged")
+        parts = (len(chunks) or T, *timed[1:])
         keep, states_set = read("keep", (T, B), True), read("states_set", timed, True)
         if (keep is None) != (states_set is None) or (is_loop and (module.bidirectional or lengths is not None)):
             raise ModelFileError(f"call {i} has states that do not fit a loop; the file is damaged")
@@ -175,8 +183,12 @@ class _Decoder:
             _notes(about["notes"]),
             keep,
             states_set,
-            None if not is_loop else out[:, None] if states == 1 else _required(read("states", timed)),
-            read("flows", timed, True),
+            None if not is_loop else out[:, None] if states == 1 and not chunks else _required(read("states", parts)),
+            read("flows", parts, True),
+            chunks=chunks,
+            script=read("script", parts, True),
+            detached=None if (detached := about.get("detached")) is None else tuple(t for t in map(_count_of, detached) if t < T),
+            straight_states=tuple(state for state in map(_count_of, about.get("straight_states", ())) if state < states),
             cut=None if (cut := about.get("cut")) is None else tuple(state for state in map(_count_of, cut) if state < states),
         )
 
@@ -429,7 +441,7 @@ def _about(header: Mapping[str, Any]) -> dict[str, Any]:
 # kept step is a file: step-00000100.rank0.safetensors. Each rank writes its own files, independently of the others.
 
 
-FORMAT, VERSION = "tui-gru-recording", 1
+FORMAT, VERSION, READABLE = "tui-gru-recording", 2, (1, 2)
 RUN = "run.json"
 MOST_TEXT = 1 << 28  # bytes of a text file that are read at most
 _SHARD = re.compile(r"step-(\d{8,15})\.rank(\d{1,6})\.safetensors")
@@ -631,9 +643,10 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise error if isinstance(error, ModelFileError) else ModelFileError(f"{RUN} in it is damaged; copy it again") from None
     if not isinstance(run, dict) or run.get("format") != FORMAT:
         raise ModelFileError(f"{RUN} in it does not belong to a recording")
-    if run.get("version") != VERSION:
+    if run.get("version") not in READABLE:
         version = printable(repr(run.get("version")), 20)
-        raise RecordingVersionError(f"it has version {version} of the format, and {VERSION} is read; update tui-gru")
+        versions = " and ".join(map(str, READABLE))
+        raise RecordingVersionError(f"it has version {version} of the format, and {versions} are read; update tui-gru")
     return run
 
 

@@ -44,12 +44,13 @@ from tui_gru.capture.calls import (
     all_entries_finite,
     can_be_copied,
     fresh,
-    join_loops,
+    join_calls,
     seen,
     to_array,
 )
 from tui_gru.capture.cells import Passed, recognized
 from tui_gru.capture.handed import HandedGradients
+from tui_gru.capture.links import Links
 from tui_gru.capture.operations import NoCellError, WaitingError
 from tui_gru.capture.pending import (
     Parameters,
@@ -318,6 +319,7 @@ class OpenStep:
     discarded: dict[int, PendingCall] = field(default_factory=dict)  # and those whose gradient was cleared before another pass
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
     ends: dict[int, weakref.ref[PendingCall]] = field(default_factory=dict)  # calls by the memory of their last states
+    links: Links = field(default_factory=Links)
     states: dict[Module, ModuleState] = field(default_factory=dict)  # the latest, of calls that may be made again
     gradients: dict[str, AnyArray] = field(default_factory=dict)
     before: dict[str, AnyArray] = field(default_factory=dict)
@@ -366,11 +368,23 @@ class OpenStep:
 
     def previous(self, call: Seen) -> PendingCall | None:
         """Return the call that ended with the very states with which a call begins, also detached."""
+        before = self._with_memory(call)
+        return before if before is not None and call.h0 is not None and before.ends_with(call.h0, call.c0) else None
+
+    def _with_memory(self, call: Seen) -> PendingCall | None:
+        """Return the call whose last states have the memory of the first states of a call."""
         if call.h0 is None or call.h0.is_inference():
             return None
         reference = self.ends.get(call.h0.data_ptr())
-        before = None if reference is None else reference()
-        return before if before is not None and before.ends_with(call.h0, call.c0) else None
+        return None if reference is None else reference()
+
+    def link(self, call: PendingCall, tensors: Seen, before: PendingCall | None) -> None:
+        """Note which call a call goes on from, and mark the states that it ends with. `before` ended with the very states."""
+        changed = None if before is not None else self._with_memory(tensors)
+        if changed is not None and (changed.hn.shape != call.h0.shape or not changed.last):
+            changed = None
+        self.links.follow(call, tensors, before, changed)
+        self.links.mark(call, tensors)
 
     def hold(self, call: PendingCall) -> None:
         """Hold a call of a training, and release those whose graph the script has freed: it went on without a backward pass.
@@ -413,7 +427,7 @@ class OpenStep:
         following.held, self.held = self.held, {}
         last = max(i for i, entry in enumerate(self.entries) if id(entry.call) in self.learned)
         self.entries, following.entries = self.entries[: last + 1], self.entries[last + 1 :]
-        following.weights = dict(self.weights)
+        following.weights, following.links = dict(self.weights), self.links
         following.sums.watch_as(self.sums)
         for call in (entry.call for entry in following.entries):
             if call is not None:
@@ -428,7 +442,8 @@ class OpenStep:
         stored, cut = self.learned.keys() | set(map(id, self.latest)), Note.CUT in self.notes
         calls = self._calls(stored | self.held.keys() if cut else stored)
         counting = {part: None if cut else self.counting(part) for part in {call.part: None for call in calls}}
-        return self._frozen([call.frozen(i, counting[call.part]) for i, call in enumerate(calls)], take, rank, ranks)
+        frozen = _linked(calls, [call.frozen(i, counting[call.part]) for i, call in enumerate(calls)])
+        return self._frozen(frozen, take, rank, ranks)
 
     def counting(self, part: Module) -> AbstractSet[int] | None:
         """Return the backward passes that have added to p.grad of a module; None, which means all, if none has, as where a script
@@ -451,7 +466,8 @@ class OpenStep:
         """Return what has been collected of the step, which goes on."""
         calls = self._calls(self.learned.keys() | self.held.keys())
         weights = {id(call.weights): call.weights.so_far() for call in calls}
-        step = self._frozen([call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)], take, rank, ranks)
+        so_far = _linked(calls, [call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)])
+        step = self._frozen(so_far, take, rank, ranks)
         return replace(step, before=dict(self.before), notes=(*self.notes, Note.CUT), not_kept=0)
 
     def _calls(self, stored: AbstractSet[int]) -> list[PendingCall]:
@@ -462,7 +478,7 @@ class OpenStep:
             self.number,
             tuple(
                 call if (call.number, call.without_graph) == (i, NO_STATES) else replace(call, number=i, without_graph=NO_STATES)
-                for i, call in enumerate(join_loops(calls, take))
+                for i, call in enumerate(join_calls(calls, take))
             ),
             self.gradients,
             self.before,
@@ -477,6 +493,15 @@ class OpenStep:
             shared=self.shared,
             hooked=self.hooked,
         )
+
+
+def _linked(pending: Sequence[PendingCall], calls: Sequence[GRUCall]) -> list[GRUCall]:
+    """Return calls with the numbers of those that they go on from."""
+    numbers = {id(call): i for i, call in enumerate(pending)}
+    for call, frozen in zip(pending, calls, strict=True):
+        before = None if call.follows is None else call.follows()
+        vars(frozen)["follows"] = None if before is None else numbers.get(id(before))
+    return list(calls)
 
 
 # ------------------------------------------------------------------------------
@@ -951,8 +976,11 @@ class Capture:
             return None
         tensors = tensors_used(part, module) if part not in self._cells else self._cells[part].tensors(part)
         latest = None if gathered else self._open.weights.get(part)
-        before = self._open.previous(call) if latest is not None and latest.are_still(tensors) and not again else None
-        before = before if before is not None and before.goes_on_in(part, call, latest) else None
+        previous = self._open.previous(call) if not again else None
+        is_next = (
+            previous is not None and latest is not None and latest.are_still(tensors) and previous.goes_on_in(part, call, latest)
+        )
+        before = previous if is_next else None
         used = gathered or (latest if before is not None or (latest is not None and latest.are(tensors)) else None)
         if before is None and not all(map(can_be_copied, (call.x, call.out, call.hn, *(() if used else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
@@ -972,6 +1000,7 @@ class Capture:
         if call.has_graph and part not in self._open.watched:
             self._open.watched.add(part)
             self._open.sums.watch(part.parameters())
+        self._open.link(pending, call, previous)
         self._open.take(entry, pending)
         for name, tensor in (("dout", call.out), ("dhn", call.hn), ("dcn", call.cn)):
             if tensor is not None and tensor.requires_grad and (name == "dout" or tensor is not call.out):

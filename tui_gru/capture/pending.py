@@ -406,6 +406,13 @@ class PendingCall:
     graph: list[weakref.ref[Any]] = field(default_factory=list)  # all dead once the script has freed the graph of the call
     in_loop: bool = False  # True if it begins with the states with which the call before it ended
     out_has_hn: bool = False  # True if the gradient of hn has that of the output at the last timestep
+    follows: weakref.ref[PendingCall] | None = None  # the call that it goes on from
+    is_followed: bool = False  # True if another call goes on from this one
+    is_linked: bool = False  # True if the graph of autograd shows what it follows
+    is_straight: bool = True  # False if the script computes the states between the two calls
+    straight_states: tuple[int, ...] = ()  # of h and c those that it does not compute, if not all
+    chain: object = None  # the same for all calls that follow each other
+    by_script: dict[int, dict[str, AnyArray]] = field(default_factory=dict)  # as `by_pass`, the part that came through the script
 
     @property
     def can_learn(self) -> bool:
@@ -443,10 +450,41 @@ class PendingCall:
             self.source.add(self.place, name, gradient, this_pass)
         return more
 
-    def gradient(self, name: str, passes: AbstractSet[int] | None) -> AnyArray | None:
-        """Return the sum of a gradient over some backward passes, by default all; None if none of them had it."""
-        arrays = [of_pass[name] for key, of_pass in self.by_pass.items() if name in of_pass and (passes is None or key in passes)]
+    def adder(self, inputs: Sequence[tuple[int, str]]) -> Callable[[Any, Any], None]:
+        """Return what a node calls after its backward pass, to add what it hands to states of this call, at some of its inputs. It
+        does not hold the call: the node is in the graph."""
+        reference = weakref.ref(self)
+
+        def add(gradients: Sequence[Tensor | None], *more: Any) -> None:
+            import torch
+
+            if (call := reference()) is None:
+                return
+            of_pass = call.by_script.setdefault(torch._C._current_graph_task_id(), {})
+            for i, name in inputs:
+                if (gradient := gradients[i]) is not None:
+                    share = (call.layout.array if name == "dout" else call.layout.state)(gradient, np.empty)
+                    of_pass[name] = of_pass[name] + share if name in of_pass else share
+
+        return harmless(add)
+
+    def gradient(self, name: str, passes: AbstractSet[int] | None, *, by_script: bool = False) -> AnyArray | None:
+        """Return the sum of a gradient over some backward passes, by default all; None if none of them had it. `by_script`: of the
+        part that came through what the script computes for the next call."""
+        by_pass = self.by_script if by_script else self.by_pass
+        arrays = [of_pass[name] for key, of_pass in by_pass.items() if name in of_pass and (passes is None or key in passes)]
         return sum(arrays[1:], arrays[0]) if arrays else None
+
+    def _through_script(self, passes: AbstractSet[int] | None) -> AnyArray | None:
+        """Return the gradient (S, B, H) of the last states that came through what the script computes for the next call."""
+        if not self.by_script:
+            return None
+        dout, dhn, dcn = (self.gradient(name, passes, by_script=True) for name in ("dout", "dhn", "dcn"))
+        states = _or_zeros(dhn, self.hn)
+        if dout is not None and self.hn.shape[0] and dout.shape[1:] == states.shape[1:]:
+            states = states.copy()
+            states[-1] += dout[-1]
+        return states if self.cn is None else _in_turn(states, _or_zeros(dcn, self.cn))
 
     def check_in_place(self) -> None:
         """Note whether the script has changed the outputs in place since the call, and release them."""
@@ -463,6 +501,16 @@ class PendingCall:
             and version == state._version
             and last.shape == state.shape
             and last.dtype == state.dtype
+            for (last, version), state in zip(self.last, begins, strict=True)
+        )
+
+    def ended_with_numbers(self, h0: Tensor | None, c0: Tensor | None) -> bool:
+        """Return True if these states have the numbers with which the call ended, in the same order."""
+        import torch
+
+        begins = [state for state in (h0, c0) if state is not None]
+        return len(begins) == len(self.last) and all(
+            last.numel() == state.numel() and version == last._version and torch.equal(last.reshape(-1), state.detach().reshape(-1))
             for (last, version), state in zip(self.last, begins, strict=True)
         )
 
@@ -498,6 +546,9 @@ class PendingCall:
         fields = vars(following)
         fields.update(vars(self), x=self.layout.array(call.x, take), h0=self.hn, out=hn[-1:], hn=hn, facts=facts)
         fields.update(by_pass={}, head=None, graph=[], in_loop=True, source=None)
+        fields.update(
+            follows=None, is_followed=False, is_linked=False, is_straight=True, straight_states=(), chain=None, by_script={}
+        )
         fields.update(notes={}, handles=[], outputs=[], last=[])
         fields.pop("ends", None)
         following.watch(call)
@@ -591,6 +642,10 @@ class PendingCall:
             head=head,
             backward_passes=len(self.by_pass if passes is None else passes & self.by_pass.keys()),
             notes=tuple(self.notes),
+            script=self._through_script(passes),
+            is_linked=self.is_linked,
+            is_straight=self.is_straight,
+            straight_states=_of_all_layers(self.straight_states, h0, self.module),
             **self.facts,
         )
 
@@ -600,6 +655,11 @@ def _of_layers(call: Seen) -> States:
     begins, ends = call.without_graph
     layers = call.hn.shape[0] if call.hn.dim() == 3 else 1
     return tuple(2 * k + i for k in range(layers) for i in begins), tuple(2 * k + i for k in range(layers) for i in ends)
+
+
+def _of_all_layers(states: tuple[int, ...], h0: AnyArray, module: GRUModule) -> tuple[int, ...]:
+    """Return the numbers of states among those of all layers, for some among h and c."""
+    return tuple(i for i in range(len(h0)) if i % module.states in states)
 
 
 def _in_turn(h: AnyArray, c: AnyArray) -> AnyArray:

@@ -370,7 +370,7 @@ class Structure:
     `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
     outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next;
     `resets` adds states that are set between two timesteps; with `inner`, states that are not the output get gradients from outside
-    as well.
+    as well; with `script`, all states get those that come through what a script computes of them for the next timestep.
     `input_gradient` also derives the gradient of the input. `silent` names a line whose units can be held at 0 by a mask.
     """
 
@@ -391,6 +391,7 @@ class Structure:
     dropout: bool = False
     resets: bool = False
     inner: bool = False
+    script: bool = False
     input_gradient: bool = False
     silent: str = ""
 
@@ -420,6 +421,7 @@ class Model:
             dropout=structure.dropout,
             resets=structure.resets,
             inner=structure.inner,
+            script=structure.script,
             input_gradient=structure.input_gradient,
         )
         if structure.silent:

@@ -336,6 +336,7 @@ class _PageReader:
 
 
 KEEP, SET = "keep", "set"  # the mask of states that are carried on, 0 where one is set; the word of the states that are set
+SCRIPT = "script"  # the word of what a script reads of a state between two timesteps
 LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
 # Names that no cell can have: the mask of units that are held at 0, and a word in the name of what is computed before it.
 SILENT, OF_ALL_UNITS = "silent units", "of all units"
@@ -378,6 +379,7 @@ def compose(
     dropout: bool = False,
     resets: bool = False,
     inner: bool = False,
+    script: bool = False,
     input_gradient: bool = False,
     user_files: Sequence[str] = (),
 ) -> Composed:
@@ -387,8 +389,9 @@ def compose(
 
     `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
     `dropout` a mask between each layer and the next, `resets` states that are set between two timesteps, `inner` gradients from
-    outside of all states that are not the output. `input_gradient` also derives the gradient of the first layer's input. Raises
-    `EquationError` if a piece cannot be used or two pieces share a name.
+    outside of all states that are not the output, `script` those that come back through what a script computes of the states
+    between two timesteps. `input_gradient` also derives the gradient of the first layer's input. Raises `EquationError` if a piece
+    cannot be used or two pieces share a name.
     """
     _check_cell(cell)
     pieces = [instance(source)]
@@ -405,6 +408,7 @@ def compose(
             suffix = f"_l{number}{'_reverse' if backwards else ''}" if layers > 1 or bidirectional else ""
             piece = instance(cell, reads, suffix, backwards=backwards)
             piece = _resettable(piece) if resets else piece
+            piece = _read_by_script(piece) if script else piece
             pieces.append(_masked(piece) if lengths else piece)
             stack.append(_layer(pieces[-1], number, backwards, suffix, reads))
             outputs.append(piece.output)
@@ -428,7 +432,8 @@ def compose(
     if loss is None:
         last = stack[-1].output
         others = [state for layer in stack for state in layer.states if inner and state != last]
-        pieces.append(Page(outputs=(reads, *others)))
+        between = [e.with_word(state, SCRIPT) for layer in stack for state in layer.states if script]
+        pieces.append(Page(outputs=(reads, *others, *between)))
     page = replace(joined_pages(pieces, cell.source, user_files), ends=ends)
     if not page.parameters:
         raise e.EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
@@ -578,6 +583,20 @@ def _resettable(piece: Page) -> Page:
     return replace(
         piece, inputs={**piece.inputs, **{e.with_word(name, SET): Input("H") for name in piece.states}}, lines=tuple(lines)
     )
+
+
+def _read_by_script(piece: Page) -> Page:
+    """Return a layer with a line for each state, `h_script = h_prev`: the gradient of this line is what comes back to the state
+    through what the script computes of it."""
+    lines = tuple(
+        Equation(
+            e.with_word(name, SCRIPT),
+            e.Name(piece.before(name)),
+            note="the state of the timestep before, of which the script computes the state that was set",
+        )
+        for name in piece.states
+    )
+    return replace(piece, lines=(*lines, *piece.lines))
 
 
 def _dropout(reads: str, axis: str, suffix: str) -> Page:

@@ -39,6 +39,7 @@ from tui_gru.imported.recompute import (
     growth,
     model_weights,
     output_name,
+    outside_gradient,
     recompute,
     recorded_gradients,
     sequences,
@@ -71,6 +72,7 @@ class CallShape:
     dtype: str
     resets: bool = False
     inner: bool = False
+    script: bool = False
 
     @classmethod
     def of(cls, call: GRUCall) -> CallShape:
@@ -78,7 +80,7 @@ class CallShape:
         masks, resets = bool(call.masks), call.keep is not None
         inner = call.inner is not None or (call.flows is not None and len(call.hn) > 1)  # flows: what it has is not known yet
         lengths, classes = call.lengths is not None, classes_of(call)
-        return cls(call.module, *shape, lengths, masks, call.learned, classes, call.dtype, resets, inner)
+        return cls(call.module, *shape, lengths, masks, call.learned, classes, call.dtype, resets, inner, call.script is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,8 @@ class CapturedModel:
         lengths, dropout = not alike or any(call.lengths for call in shapes), any(call.masks for call in shapes)
         resets = any(call.resets for call in shapes)
         inner = any(call.inner for call in shapes)
-        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout, resets=resets, inner=inner)
+        script = any(call.script for call in shapes)
+        structure = structure_of(module, head=V > 0, lengths=lengths, dropout=dropout, resets=resets, inner=inner, script=script)
         dtype = "float64" if any(call.dtype == "float64" for call in shapes) else "float32"
         return cls(module, structure, sizes_of(module, T, B, V), dtype, any(call.learned for call in shapes))
 
@@ -162,7 +165,8 @@ def batch_of(
         upstream = join.timed(partial(_upstream, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
         flows = list(join.states(lambda call: call.dhn))
         for name in model.model.page.outputs[1:]:
-            inner[name] = share * join.timed(partial(_inner, model.states.index(name)), frame.module.hidden_size)
+            gradient = partial(outside_gradient, name=name, states=model.states)
+            inner[name] = share * join.timed(gradient, frame.module.hidden_size)
         if share != 1:
             upstream, flows = share * upstream, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
@@ -228,10 +232,6 @@ def _mask(call: GRUCall, layer: int) -> AnyArray | None:
 
 def _set(state: int, call: GRUCall) -> AnyArray | None:
     return None if call.states_set is None else call.states_set[:, state]
-
-
-def _inner(state: int, call: GRUCall) -> AnyArray | None:
-    return None if call.inner is None else call.inner[:, state]
 
 
 def _upstream(call: GRUCall, head: bool) -> AnyArray | None:
@@ -424,13 +424,23 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
             f"Rounding is amplified ×{growth(amplified[0]):.3g} a timestep, so each timestep begins with the state that the script "
             "had; computed end to end, the numbers drift away from the script's."
         )
-    at = [call.keep[1:] for call in calls if call.keep is not None and not call.keep.all()]
-    if any(not row.any() for keep in at for row in keep):
+    if any(call.chunks for call in calls):
+        chunks = next(call.chunks for call in calls if call.chunks)
+        yield f"Its timesteps are those of {len(chunks)} calls that go on from each other, of {_lengths(chunks)}."
+    detached, computed = False, list[bool]()  # whether all rows are computed at a timestep
+    for call in calls:
+        for t in _set_between(call):
+            assert call.keep is not None
+            is_detached = not call.keep[t].any() if call.detached is None else t in call.detached
+            detached |= is_detached
+            computed += [] if is_detached else [not call.keep[t].any()]
+    if detached:
         yield "Between timesteps the script detached the state: keep is 0 there, h_set is the state, and no gradient flows back."
-    if any(row.any() and not row.all() for keep in at for row in keep):
+    if computed:
+        back = ", and dh_script is what comes back to the state before it through that, as autograd measured it"
         yield (
-            "In some rows the script gives the next timestep another state than the one before: keep is 0 there, h_set is that "
-            "state, and dh_given has what comes back through it."
+            f"Between timesteps the script computes the state{'' if any(computed) else ' of some rows'}: keep is 0 there, h_in is "
+            f"what it computed{back if any(call.script is not None for call in calls) else ''}."
         )
     if cut := dict.fromkeys(compiled_for(call).states[i] for call in calls for i in call.cut or ()):
         yield (
@@ -442,6 +452,18 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
         yield f"Between timesteps the script also reads {' and '.join(read)}, which {gets} a gradient from outside."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
+
+
+def _set_between(call: GRUCall) -> list[int]:
+    """Return the timesteps, after the first, that begin with states that the script has detached, set or computed."""
+    return [] if call.keep is None else [t for t in range(1, call.timesteps) if not call.keep[t].all()]
+
+
+def _lengths(chunks: Sequence[int]) -> str:
+    """Return the lengths of calls in words, with at most three numbers."""
+    if len(set(chunks)) == 1:
+        return f"{counted(chunks[0], 'timestep')} each"
+    return f"{', '.join(map(str, chunks[:3]))}{' …' if len(chunks) > 3 else ''} timesteps"
 
 
 def _of_equations(module: GRUModule, call: GRUCall) -> str:
@@ -787,6 +809,8 @@ class RecordedBatches(Sequence[ImportedBatch]):
             raise RecordingError(
                 f"step {number:,}: the script reads a state that is no output between timesteps, unlike in the first steps"
             )
+        if not structure.script and any(call.script is not None for call in calls):
+            raise RecordingError(f"step {number:,}: the script computes the state between timesteps, unlike in the first steps")
         if unlike or (structure.head and {_width_of_head(call) for call in calls} != {sizes["V"]}):
             raise RecordingError(f"step {number:,} has changed since the recording was opened; open it again")
         if structure.head and any(map(_has_more_than_its_head, calls)):

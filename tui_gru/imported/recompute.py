@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, join_loops
+from tui_gru.capture.calls import CapturedStep, GRUCall, GRUModule, Note, join_calls
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
@@ -21,7 +21,7 @@ from tui_gru.engine.numbers import gib, same, scientific, significant
 from tui_gru.engine.training import compute, forward_setting
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.functions import GATES
-from tui_gru.equations.page import KEEP, LIVE, SET, Layer, text_of
+from tui_gru.equations.page import KEEP, LIVE, SCRIPT, SET, Layer, text_of
 from tui_gru.equations.syntax import Name, with_word
 from tui_gru.errors import CaptureError
 from tui_gru.files.arrays import AnyArray
@@ -417,7 +417,16 @@ def convention_of(module: GRUModule) -> Convention:
     return Convention(module.gates, z="", gate=gate, kind=module.family.lower())
 
 
-def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool, resets: bool, inner: bool = False) -> Structure:
+def structure_of(
+    module: GRUModule,
+    *,
+    head: bool,
+    lengths: bool,
+    dropout: bool,
+    resets: bool,
+    inner: bool = False,
+    script: bool = False,
+) -> Structure:
     """Return the model of a module on imported numbers: its stack, with `head` if only the head read the output."""
     equations = module.equations
     cell, text = cell_in(convention_of(module)) if equations is None else (equations.name, equations.text)
@@ -433,6 +442,7 @@ def structure_of(module: GRUModule, *, head: bool, lengths: bool, dropout: bool,
         dropout=dropout,
         resets=resets,
         inner=inner,
+        script=script,
     )
 
 
@@ -481,6 +491,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
         dropout=bool(call.masks),
         resets=call.keep is not None,
         inner=call.inner is not None,
+        script=call.script is not None,
     )
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
@@ -575,14 +586,22 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
             record.array(KEEP)[...] = call.keep
             record.array(with_word(state, SET))[...] = call.states_set[:, i]
     output, *others = model.page.outputs
-    for state in others:
-        inner = None if call.inner is None else call.inner[:, record.compiled.states.index(state)]
-        record.array(with_word(f"d{state}", "given"))[...] = 0 if inner is None else inner
+    for name in others:
+        gradient = outside_gradient(call, name, record.compiled.states)
+        record.array(with_word(f"d{name}", "given"))[...] = 0 if gradient is None else gradient
     output_gradient = call.head.dlogits if call.head is not None and model.structure.head else call.dout
     record.array(with_word(f"d{output}", "given"))[...] = 0 if output_gradient is None else output_gradient
     for i, flow in enumerate(record.flows_in):
         flow[...] = 0 if call.dhn is None else call.dhn[i]
     record.before = model_weights(call, record.compiled)
+
+
+def outside_gradient(call: GRUCall, name: str, states: Sequence[str]) -> AnyArray | None:
+    """Return the gradient (T, B, H) from outside of a state that is no output, or of what the script reads of one between two
+    timesteps; None if it has none."""
+    read = {with_word(state, SCRIPT): state for state in states}
+    array = call.script if name in read else call.inner
+    return None if array is None else array[:, states.index(read.get(name, name))]
 
 
 def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
@@ -708,9 +727,11 @@ def rounding_of(call: GRUCall) -> float:
 
 
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
-    """Return the calls of a step in order, those of a loop as one, with the gradients from outside only: `dout` of the output, and
-    `inner` of the other states, such as c or the h of a lower layer, if the script reads them between two timesteps."""
-    return tuple(map(upstream, map(derivable, join_loops(step.calls))))
+    """Return the calls of a step in order, those that go on from each other as one, with the gradients from outside only: `dout` of
+    the output, `inner` of the other states, such as c or the h of a lower layer, if the script reads them between two calls, and
+    `script` of what it computes there."""
+    calls = step.calls if step.is_joined else join_calls(step.calls, without_links=True)
+    return tuple(map(upstream, map(derivable, calls)))
 
 
 def derivable(call: GRUCall) -> GRUCall:
@@ -720,7 +741,7 @@ def derivable(call: GRUCall) -> GRUCall:
 
 def without_gradients(call: GRUCall) -> GRUCall:
     """Return a call as if it had received no gradient, so that none is derived."""
-    return replace(call, dout=None, dhn=None, flows=None, inner=None, head=None)
+    return replace(call, dout=None, dhn=None, flows=None, inner=None, head=None, script=None)
 
 
 def _as_rows(call: GRUCall, flows: AnyArray, keep: AnyArray) -> GRUCall:
@@ -744,6 +765,7 @@ def _as_rows(call: GRUCall, flows: AnyArray, keep: AnyArray) -> GRUCall:
         states_set=None,
         states=None,
         flows=None,
+        script=None,
     )
 
 
@@ -763,40 +785,92 @@ def _with_flows_of_memory(call: GRUCall, flows: AnyArray, keep: AnyArray) -> Any
 
 
 def _from_outside(call: GRUCall) -> GRUCall:
-    """Return a loop whose gradients are without the part from the next timestep, which is computed for all timesteps at once, as
-    rows."""
+    """Return calls that were joined, whose gradients are without the part from the next of them."""
     assert call.flows is not None
     assert call.dout is not None
-    T, S, B, H = call.flows.shape
-    keep = np.ones((T, B)) if call.keep is None else call.keep
+    n, S, B, H = call.flows.shape
+    lengths = np.array(call.chunks or [1] * n)
+    starts = np.cumsum(lengths) - lengths
+    ends, begins = starts[1:] - 1, starts[1:]  # of all but the last, and of all but the first
+    keep = np.ones((call.timesteps, B)) if call.keep is None else call.keep
     memory_inside = Note.MEMORY_INSIDE in call.notes
-    rows = upstream(_as_rows(call, _with_flows_of_memory(call, call.flows, keep) if memory_inside else call.flows, keep))
-    assert rows.dhn is not None
-    assert rows.dout is not None
-    own_dout = rows.dout.reshape(call.dout.shape)
-    record = recompute(rows, "float64")
-    names = (record.compiled.model.page.before(state) for state in record.compiled.states)
-    back = np.stack([record.array(f"d{name}").reshape(T, B, H) for name in names], axis=1)[1:]
-    flows = rows.dhn.reshape(S, T, B, H).transpose(1, 0, 2, 3)
-    between = flows[:-1] - keep[1:, None, :, None] * back
+    if call.chunks:
+        flows, own_dout, back, dhn = call.flows.astype(np.float64), call.dout, _back_of_chunks(call, keep, starts), call.dhn
+    else:
+        rows = upstream(_as_rows(call, _with_flows_of_memory(call, call.flows, keep) if memory_inside else call.flows, keep))
+        assert rows.dhn is not None
+        assert rows.dout is not None
+        own_dout = rows.dout.reshape(call.dout.shape)
+        record = recompute(rows, "float64")
+        names = (record.compiled.model.page.before(state) for state in record.compiled.states)
+        back = np.stack([record.array(f"d{name}").reshape(n, B, H) for name in names], axis=1)[1:]
+        flows = rows.dhn.reshape(S, n, B, H).transpose(1, 0, 2, 3)
+        dhn = flows[-1].astype(call.flows.dtype)
     top = S - call.module.states  # h of the last layer, which is the output as well
-    if call.module.is_cell:  # and the same tensor
-        between[:, top] += own_dout[:-1]
+    # It is the same tensor in a cell; elsewhere the script may go on from the output in place of the state.
+    reads_output = np.array([(call.module.is_cell and not call.chunks) or not flow[top].any() for flow in flows[:-1]])
+    total, kept_back = flows[:-1].copy(), keep[begins][:, None, :, None] * back
+    total[reads_output, top] += own_dout[ends][reads_output]
     largest = max(np.abs(array).max(initial=0, where=np.isfinite(array)) for array in (call.dout, flows, back))
-    between[np.abs(between).max(axis=(2, 3)) <= rounding_of(call) * largest] = 0
+    rounding = rounding_of(call) * largest
+    between, script = total - kept_back, None
+    if call.script is not None:
+        measured = call.script[1:].astype(np.float64)
+        is_computed: AnyArray = np.abs(measured).max(axis=(1, 2, 3), keepdims=True) > 0
+        straight = list(call.straight_states)
+        measured[:, straight] = np.where(is_computed, back[:, straight], 0)
+        through = np.where(is_computed, measured - kept_back, 0)
+        through[np.abs(through).max(axis=3) <= rounding] = 0
+        between -= through
+        if through.any():
+            script = np.zeros((call.timesteps, S, B, H), call.flows.dtype)
+            script[begins] = through
+    between[np.abs(between).max(axis=(2, 3)) <= rounding] = 0
     if call.cut is not None and not memory_inside:
         # A state that no weight has computed yet gets no gradient at all: none is from outside, and what is derived goes nowhere.
         captured = np.asarray(call.flows[:-1].any(axis=(2, 3)))
-        if call.module.is_cell:
-            captured[:, top] |= call.dout[:-1].any(axis=(1, 2))
+        captured[:, top] |= reads_output & call.dout[ends].any(axis=(1, 2))
         captured[:, list(call.cut)] = True
         between[~captured] = 0
     outside = own_dout.astype(call.dout.dtype)
-    outside[:-1] = between[:, top] + (0 if call.module.is_cell else own_dout[:-1])
+    outside[ends] = between[:, top] + np.where(reads_output[:, None, None], 0, own_dout[ends])
     inner = None
     if np.delete(between, top, axis=1).any():
-        inner = np.zeros(call.flows.shape, call.flows.dtype)
-        inner[:-1] = between
+        inner = np.zeros((call.timesteps, S, B, H), call.flows.dtype)
+        inner[ends] = between
         inner[:, top] = 0
-    dhn = np.asarray(flows[-1], call.flows.dtype)
-    return replace(call, dout=outside, dhn=dhn if dhn.any() else None, flows=None, inner=inner, dc_through_h=False)
+    if dhn is not None and not dhn.any():
+        dhn = None
+    return replace(call, dout=outside, dhn=dhn, flows=None, inner=inner, script=script, dc_through_h=False)
+
+
+def _back_of_chunks(call: GRUCall, keep: AnyArray, starts: AnyArray) -> AnyArray:
+    """Return the gradients (n − 1, S, B, H) of the states with which all chunks but the first begin, which get those of their own
+    last states as autograd has summed them up."""
+    assert call.flows is not None
+    assert call.dout is not None
+    assert call.states is not None
+    S, top = len(call.h0), len(call.h0) - call.module.states
+    cut, begun = np.ones_like(keep), np.zeros((call.timesteps, *call.h0.shape), np.float64)
+    cut[starts[1:]] = 0
+    for start, before in zip(starts[1:], call.states[:-1], strict=True):
+        begun[start] = before if call.states_set is None else np.where(keep[start][:, None] != 0, before, call.states_set[start])
+    inner, ends = np.zeros_like(begun), starts[1:] - 1
+    inner[ends] = call.flows[:-1]
+    dout = call.dout.astype(np.float64)
+    dout[ends] += inner[ends, top]
+    inner[:, top] = 0
+    own = replace(
+        call,
+        dout=dout,
+        head=None,
+        keep=cut,
+        states_set=begun,
+        states=None,
+        flows=None,
+        script=None,
+        chunks=(),
+        inner=inner if S > 1 else None,
+    )
+    record = recompute(own, "float64")
+    return np.stack([record.array(f"d{with_word(state, 'in')}")[starts[1:]] for state in record.compiled.states], axis=1)
