@@ -56,6 +56,10 @@ _HELP = {"help", "legend", "tour", "command", "stops", "marks", "breakpoint", "u
 _ENDING = {"quit", "interrupt", "suspend", "play", "play.faster", "play.slower", "command", "repeat"}
 
 
+#: The norm of a supposed gradient whose entries are finite, and their squares are not.
+_OVERFLOW = re.compile(r"‖∇‖ .*\+inf\b.*")
+
+
 def false_words(shown: Iterable[Shown], facts: Facts) -> list[str]:
     """Return what is shown that no run of this kind may show: a number that is not known, an alarm about a healthy run."""
     faults = []
@@ -69,6 +73,8 @@ def false_words(shown: Iterable[Shown], facts: Facts) -> list[str]:
             for match in pattern.finditer(text):
                 begin = text.rfind("\n", 0, match.start()) + 1
                 end = text.find("\n", match.end())
+                if pattern is UNKNOWN and _OVERFLOW.fullmatch(text[begin : end if end >= 0 else None].strip()):
+                    continue
                 faults.append(f"{where}: {match[0]!r} in {text[begin : end if end >= 0 else None].strip()[:160]!r}")
     return faults
 
@@ -221,6 +227,9 @@ def false_first_number(session: Session, facts: Facts, *, of_script: bool) -> li
         return [f"{session.notice}: every number is finite"] if found or ALARM.search(session.notice) else []
     if facts.bad_part == "loss" and not found and f"the loss of step {facts.bad_step}" in session.notice:
         return []
+    if not found and not facts.bad_part:  # the norm of a gradient whose entries are finite
+        words = f"the norm of the gradient of batch {facts.bad_step + 1} of epoch "
+        return [] if words in session.notice else [f"{session.notice}: the norm of batch {facts.bad_step} overflows"]
     if not found or step != facts.bad_step:
         return [] if facts.recorded is None and not found else [f"{session.notice}, in step {step}: it is in step {facts.bad_step}"]
     line, notice = session.position.line, session.notice
@@ -258,18 +267,18 @@ def of_page(page: str) -> str:
     return "\n".join([html.unescape(re.sub(r"<[^>]+>", "\n", words)), *map(of_page, inner), *_texts(packed)])
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in the data of a page, those of a row in one."""
+def _texts(value: Any, between: str = "") -> Iterator[str]:
+    """Yield the texts in the data of a page, those of a row in one; the columns of a derivation are apart."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
+        for name, item in value.items():
+            yield from _texts(item, " " if name == "derivations" else between)
     elif isinstance(value, list):
-        yield "".join(item for item in value if isinstance(item, str))
+        yield between.join(item for item in value if isinstance(item, str))
         for item in value:
             if not isinstance(item, str):
-                yield from _texts(item)
+                yield from _texts(item, between)
 
 
 def pages(session: Session, findings: Iterable[Any] = ()) -> Iterator[Shown]:

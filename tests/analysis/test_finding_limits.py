@@ -192,6 +192,18 @@ def test_a_rate_is_too_small_if_the_loss_hardly_falls(rate, batches, then, found
         assert ("a --learning-rate that is not 0" in words(session, "rate-too-small")) == (rate == 0)
 
 
+def test_one_huge_weight_does_not_make_the_rate_too_small():
+    """The change of all weights together is tiny beside it; that of the other matrices is as before."""
+    options = {"text": "the cat sat on the mat and the dog sat on the log " * 4, "hidden_size": 8, "batch_size": 2, "seq_length": 5}
+    session = Session(**options, cell="lstm", optimizer="sgd", learning_rate=0.01, init="torch")
+    session.learning = True
+    session.edit("Wi", (0, 0), 1e23)
+    session.step("batch", 10)
+    for finding in session.findings():
+        for number in re.findall(r"--learning-rate ([\d.e+]+)", finding.cure):
+            assert float(number) < 10
+
+
 # How the loss goes on
 
 

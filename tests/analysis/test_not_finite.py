@@ -34,6 +34,18 @@ def test_in_a_recording_it_is_found_in_whichever_step_it_came(tmp_path):
     assert np.isfinite(s.value("h", t=1)).all()
 
 
+def test_a_norm_that_overflows_is_no_number_that_is_not_finite():
+    """The squares of entries that are finite may not be."""
+    s = Session()
+    s.learning = True
+    s.edit("Wy", (0, 0), 1e25)
+    s.step("batch")
+    assert s.value("grad_norm") == np.inf
+    assert not s.run_to_not_finite()
+    words = "every value, gradient and weight is finite, but the norm of the gradient of batch 1 of epoch 1 overflows"
+    assert s.notice == words
+
+
 def test_in_a_training_run_it_is_where_it_came_in():
     s = Session()
     s.learning = True

@@ -406,3 +406,24 @@ def test_the_shares_of_a_norm_are_those_of_the_squares():
         squares = [term.value**2 for term in node.terms]
         assert node.shares == pytest.approx([square / sum(squares) for square in squares])
         assert sum(node.shares) == pytest.approx(1)
+
+
+def test_a_number_that_is_not_finite_is_explained_without_a_warning():
+    """0 times an infinite state is NaN in the terms of the line, and nothing is written to the terminal of the user."""
+    growing = "reads x\nstate h : H\nparameters Wh Uh bh\nh = 3 ⊙ h_prev + x Wh + h_prev Uh + bh"
+    text = "the cat sat on the mat and the dog " * 3
+    s = Session(text=text, hidden_size=4, batch_size=2, seq_length=16, cell_text=growing, optimizer="sgd", learning_rate=0.01)
+    s.learning = True
+    for index, value in (((0, 0), 3e38), ((0, 0), 0.0), ((1, 0), 0.0)):
+        s.edit("Wh" if value else "Uh", index, value)
+    s.step("batch")
+    explained = list(nodes_of(s.explain("h", (0, 0), 5), 4))
+    assert any(np.isnan(node.value) for node in explained)
+    assert len(explained) > 4
+
+
+def nodes_of(node, depth):
+    yield node
+    if depth and node.derivation.near:
+        for term in node.terms:
+            yield from nodes_of(term, depth - 1)

@@ -25,6 +25,7 @@ from tests.storage.test_session_file import damage, opened
 from tui_gru import Session, TuiGruError
 from tui_gru.capture.calls import CapturedStep
 from tui_gru.imported.recordings import open_recording
+from tui_gru.storage.log_damage import SYSTEM_PAGE
 
 T = TypeVar("T")
 
@@ -79,9 +80,10 @@ def logs(folder: Path, seed: int, chance: random.Random) -> None:
         index.unlink(missing_ok=True)
         if chance.random() < 0.5:
             index.write_bytes(of_index)
-        # Without the index a log that ends between two frames, or with the header of one, is what a killed process leaves.
-        looks_like_a_crash = not index.exists() and len(bad) < len(good) and (len(bad) - HEADER) % FRAME <= FRAME - 4096
-        if not looks_like_a_crash:
+        # Without the index a log that ends between two frames, with the header of one, or at a page of the system, is what a killed
+        # process leaves.
+        ends_like_a_crash = (len(bad) - HEADER) % FRAME <= FRAME - 4096 or len(bad) % SYSTEM_PAGE == 0
+        if index.exists() or len(bad) == len(good) or not ends_like_a_crash:
             assert_said(path, whole)
 
 

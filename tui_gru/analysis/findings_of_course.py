@@ -55,6 +55,7 @@ _FAR_FROM = 10.0  # times the usual size of a step, from which on it is worth a 
 _STEPS = 3  # the first updates that are examined
 _HUGE, _LARGE, _SLOW, _SMALL = 0.5, 1e-1, 3e-3, 1e-5  # relative changes of the weights by a step
 _USUAL, _LEAST = 1e-3, 1e-9  # such a change; the least one that a larger rate is derived from
+_HIDDEN = 10  # so many times the change of all weights together, that of a matrix is hidden in it by a weight that is huge
 _UP, _DOWN, _ABOVE = 1.2, 0.9, 0.1  # times a loss, times a loss, nats
 _HARMFUL = 0.3  # nats that another rate would have saved
 _BEGUN = 250  # batches after which a model should know the frequencies of the characters
@@ -189,10 +190,11 @@ def _step_ratio(x: RunFacts, batches: Iterable[int]) -> float:
     return float(np.median(ratios)) if ratios else math.nan
 
 
-def _moves_a_matrix(x: RunFacts) -> bool:
-    """Return True if the last updates move a matrix by a usual part of its size, which one weight that is huge hides in the others.
+def _largest_ratio(x: RunFacts) -> float:
+    """Return the median of ‖ΔW‖ / ‖W‖ of the last updates, each of the matrix that it moves most; 0 without a matrix.
 
-    A vector does not count: a bias that began at 0 is small for long, and its updates are large for it.
+    The ratio over all weights together says nothing of them if one weight is huge. A vector does not count: a bias that began at 0
+    is small for long, and its updates are large for it.
     """
     largest = []
     with np.errstate(all="ignore"):
@@ -201,7 +203,7 @@ def _moves_a_matrix(x: RunFacts) -> bool:
             pairs = [(record.before[name].astype(float), record.after[name].astype(float)) for name in matrices]
             ratios = (float(np.linalg.norm(after - before) / np.linalg.norm(before)) for before, after in pairs)
             largest.append(max(ratios, default=0.0))
-    return bool(largest) and bool(np.median(largest) >= _SLOW)
+    return float(np.median(largest)) if largest else 0.0
 
 
 def _windows(losses: ScalarRows) -> Float64Array:
@@ -488,13 +490,14 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         return
     learned = _with_same_rate(x)
     windows, ratio = _windows(x.losses[learned]), _step_ratio(x, (batch for batch, _ in x.recently_learned))
-    if not len(windows) or not ratio < _SLOW or _moves_a_matrix(x):
+    largest = _largest_ratio(x)
+    if not len(windows) or not ratio < _SLOW or not largest < _SLOW:
         return
     batch, record = x.recently_learned[-1]
     norm, settings = x.column("grad_norm", batch, batch)[0], record.settings
-    flat = windows[-1] > _DOWN * windows[0] and windows[-1] > _DOWN * x.losses[learned[0]]
+    flat = len(windows) > 1 and windows[-1] > _DOWN * windows[0] and windows[-1] > _DOWN * x.losses[learned[0]]
     rate = settings["learning_rate"]
-    still = rate == 0 or (bool(norm > 0) and flat and ratio < _SMALL)
+    still = rate == 0 or (bool(norm > 0) and flat and max(ratio, largest) < _SMALL)
     saving = None
     if not still:
         if not _hardly_begun(x):
@@ -503,10 +506,12 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         if saving is None:
             return
     # With a rate in proportion, a step has the usual size.
-    first = saving.cure if saving else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, _LEAST):.1g}"))
+    first = saving.cure if saving else Cure("learning_rate", float(f"{rate * _USUAL / max(ratio, largest, _LEAST):.1g}"))
+    hides = largest > _HIDDEN * ratio
     yield Finding(
         "rate-too-small",
-        f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size"
+        f"the learning rate is too small: a step changes {'each matrix' if hides else 'the weights'} by "
+        f"{f'at most {rounded(largest)} of its' if hides else f'{rounded(ratio)} of their'} size"
         if rate
         else "the learning rate is 0: the weights do not change",
         "At this rate it takes very many steps to change the weights noticeably."
@@ -514,12 +519,12 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         else "Each update is multiplied by the rate, so it is 0.",
         first.typed if rate else "a --learning-rate that is not 0",
         (
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps{_usual(ratio)}"),
             Evidence(
-                f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
-                if rate
-                else f"{counted(len(learned), 'batch')} have been computed with the rate 0"
+                f"‖ΔW‖ / ‖W‖ of the matrix that moves most is {rounded(largest)}, the median of the last steps{_usual(largest)}"
+                if hides
+                else f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps{_usual(ratio)}"
             ),
+            Evidence(_in_windows(windows) if rate else f"{counted(len(learned), 'batch')} have been computed with the rate 0"),
             *([saving.evidence(x)] if saving else []),
             _grad_norm(x, batch),
         ),
@@ -527,6 +532,12 @@ def rate_too_small(x: RunFacts) -> Iterator[Finding]:
         (*((first,) if rate else ()), *(cure for cure in larger_rates(settings) if cure != first)),
         is_tried=saving is not None,
     )
+
+
+def _in_windows(windows: Float64Array) -> str:
+    if len(windows) == 1:
+        return f"the loss is {rounded(windows[0])} on average in the last {_WINDOW} batches"
+    return f"the loss was {rounded(windows[0])} in the first {_WINDOW} batches, and is {rounded(windows[-1])} in the last"
 
 
 def _predicts_text(x: RunFacts) -> bool:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.history import COLUMNS, ScalarRows
 from tui_gru.debugger.moment import computed_in_order
-from tui_gru.debugger.position import Position
+from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import Program, Store, spoken
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Notice, StopEvent
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.source import Ability, Source
+from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Array
 
 # ------------------------------------------------------------------------------
@@ -285,8 +285,10 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
     return first_bad
 
 
-def finite_answer(source: Source) -> str:
-    """Return the answer to a search that found no number that is not finite; in a recording, the loss of the script may be one."""
+def finite_answer(timeline: Timeline, last: int) -> str:
+    """Return the answer to a search up to batch `last` in which every entry is finite. The loss that a script gave to a recording
+    may not be, nor the norm of a gradient, which overflows where the squares of its entries do."""
+    source = timeline.program.config.source
     if source.numbers is not None and source.can(Ability.LOSS):
         finite = np.isfinite(source.numbers[:, 0])
         finite[list(source.unknown_losses)] = True
@@ -295,6 +297,11 @@ def finite_answer(source: Source) -> str:
                 f"every number of the GRU is finite, but the loss of {source.step(int(np.argmin(finite)))} is not: "
                 "look at the head and the loss in your script"
             )
+    overflows = np.flatnonzero(np.isposinf(timeline.column("grad_norm", 0, last)))
+    if overflows.size:
+        batch = int(overflows[0])
+        where = source.step(batch) or batch_in_words(*divmod(batch, timeline.program.num_batches))
+        return f"every value, gradient and weight is finite, but the norm of the gradient of {where} overflows"
     return "every number so far is finite"
 
 

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import cached_property
 from unicodedata import combining
 
+import numpy as np
+
 from tui_gru.debugger.program import signed_sum
 from tui_gru.engine.numbers import short, short_percent
 from tui_gru.engine.source import ModuleLink
@@ -67,7 +69,10 @@ class Derivation:
     @cached_property
     def terms(self) -> tuple[Node, ...]:
         """The terms, in the order of the line."""
-        return self.grown() if callable(self.grown) else self.grown
+        if not callable(self.grown):
+            return self.grown
+        with np.errstate(all="ignore"):  # inf and NaN are numbers that are shown
+            return self.grown()
 
     @property
     def adds(self) -> bool:
@@ -99,7 +104,8 @@ class Node:
 
     @cached_property
     def derivation(self) -> Derivation:
-        return self.expand()
+        with np.errstate(all="ignore"):  # inf and NaN are numbers that are shown
+            return self.expand()
 
     @property
     def terms(self) -> tuple[Node, ...]:

@@ -388,7 +388,7 @@ class Session(Queries):
                 first = first_not_finite(timeline, last, run.monitor(None, progress))
                 if first is not None:
                     run.move_to(run.state.branches, timeline.place(first.tick))
-            words = finite_answer(self.config.source) if first is None else first.sentence(run.program)
+            words = finite_answer(timeline, last) if first is None else first.sentence(run.program)
             run.notice = Notice(words, warning=first is not None)
         return first is not None
 
