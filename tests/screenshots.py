@@ -136,8 +136,8 @@ PICTURES = (
     Picture("change", f"l n {typed('why Wz[3,0]')} down down down down enter > down enter"),
     Picture("check", "l 2n k", rounded=True),
     Picture("findings", f"l 900e {typed('sample Ma 10 0.0')} !"),
-    Picture("units", f"l 8e h {typed('class in-quotes')} {'right ' * 20} z", options=SPEECH),
-    Picture("influence", "l 8e 2n 22s y", (110, 48), options=SPEECH),
+    Picture("units", f"8e h {typed('class in-quotes')} {'right ' * 20} z", options=SPEECH),
+    Picture("influence", "8e 2n 22s y", (110, 48), options=SPEECH),
     Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
     Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e =", options=EXACT),
     Picture("narrow", "s s o o o", (80, 24)),
@@ -146,8 +146,8 @@ PICTURES = (
     Picture("opened", "4s o o o o", (120, 36), session=ported),
     Picture("module", "n x x", (160, 50), session=debugged, rounded=True),
     Picture("recording", "^", (160, 50), session=recorded, rounded=True),
-    Picture("text", f"l {TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
-    Picture("story", "l 3e H", options=TOPICS | EXACT),
+    Picture("text", f"{TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
+    Picture("story", "3e H", options=TOPICS | EXACT),
     Picture("own", "l n n 5s 3o", options={"cell": "my.cell", "cell_text": CELL}),
 )
 

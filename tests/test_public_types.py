@@ -179,5 +179,5 @@ def test_every_public_object_says_in_a_line_what_it_is(tmp_path):
     assert repr(loaded) == "<Session on gru-reset-after (H 4 B 2 T 5 I 3): at the start, on main>"
     assert repr(loaded.config) == f"<config of {gru.name} of model.pt: 1 batch of 5 timesteps>"
     assert repr(session.explain("h", (0, 1)).derivation).startswith("<sum of <")
-    long = tui_gru.Session(text="abcab" * 5000)
+    long = tui_gru.Session(text="abcab" * 5000, hidden_size=2, batch_size=2, seq_length=3)
     assert len(repr(long.config)) < 200

@@ -24,7 +24,9 @@ READ_TWICE = "state h : H\nparameters W U b\none: a = tanh((xa: x W) + (first: h
 
 def model(**options):
     sizes = {"hidden_size": 3, "batch_size": 2, "seq_length": 4, "learning_rate": 0.3}
-    return Session(**{"text": TEXT, **SGD, **sizes, **options})
+    session = Session(**{"text": TEXT, **SGD, **sizes, **options})
+    session.learning = False
+    return session
 
 
 def learning(batches=2, **options):

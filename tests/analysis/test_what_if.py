@@ -580,6 +580,7 @@ def test_a_derivation_says_where_a_unit_is_held_at_0():
 
 def test_the_check_of_a_unit_at_0_is_refused_where_the_gradient_goes_into_earlier_batches():
     session = Session(**models.MODELS["gru notebook"])
+    session.learning = False
     session.step("batch", 2)
     session.silence("h", 0)
     with pytest.raises(TuiGruError, match="a check is of the model with all units"):

@@ -43,8 +43,8 @@ MISTAKES = [
     ("trace --batch-size 100", "--batch-size", "need 301"),
     ("trace --seq-length 0", "--seq-length", "at least 1"),
     ("trace --seq-length 99999999999", "--seq-length", "need 199999999999"),
-    ("trace --text Math", "--text", "need 7"),
-    ("trace --text Math --seq-length 9", "--text", "need 19"),
+    ("trace --text Math --batch-size 2 --seq-length 3", "--text", "need 7"),
+    ("trace --text Math --seq-length 9", "--text", "need 10"),
     ("trace --seed -1", "--seed", "from 0"),
     ("trace --seed 9999999999999999999", "--seed", "2^63-1"),
     ("trace --learning-rate nan", "--learning-rate", "finite"),
@@ -108,7 +108,7 @@ def test_a_mistake_is_one_line_and_code_2(run, tmp_path, monkeypatch, arguments,
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "no file"), ("folder", "directory"), (b"", "empty"), (b"ab", "need 7"), (b"abcdefgh\xff", "byte 0xff at offset 8")],
+    [(None, "no file"), ("folder", "directory"), (b"", "empty"), (b"a", "need 2"), (b"abcdefgh\xff", "byte 0xff at offset 8")],
 )
 def test_a_bad_file_is_one_line(run, tmp_path, content, said):
     path = tmp_path / "text"

@@ -183,26 +183,26 @@ def test_a_shell_completes_commands():
 
 
 def test_a_text_of_one_character_is_said_to_teach_nothing(run):
-    code, out, err = run("--text", "a" * 30, "-x", "l; 3e; findings")
+    code, out, err = run("--text", "a" * 30, "-x", "3e; findings")
     assert (code, err) == (0, "")
     assert "nothing can be learned: the text has one character only" in out
     assert "however long" not in out
-    _, out, _ = run("--text", "a" * 30, "-x", "l; 3e; y")
+    _, out, _ = run("--text", "a" * 30, "-x", "3e; y")
     assert out.count("no character has an influence: it is 0 for each") == 2
     assert "∂/∂h is 0" in out
-    _, out, _ = run("--text", "a" * 30, "-x", "l; 3e; d")
+    _, out, _ = run("--text", "a" * 30, "-x", "3e; d")
     assert "-0.000" not in out
 
 
 def test_a_single_character_that_was_read_reaches_nowhere(run):
-    _, out, _ = run("--text", "ab", "--batch-size", "1", "--seq-length", "1", "-x", "l; 3e; y")
+    _, out, _ = run("--text", "ab", "--batch-size", "1", "--seq-length", "1", "-x", "3e; y")
     assert out.count("only one character has been read") == 2
     assert "at least 0" not in out
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared-error"])
 def test_the_prediction_that_influence_is_about_is_the_number_of_the_run(run, loss):
-    _, out, _ = run("--text", "MathMathMath", "--loss", loss, "-x", "l; n; y")
+    _, out, _ = run("--text", "MathMathMath", "--loss", loss, "-x", "n; y")
     name, char, value = re.search(r"after “.” (\S+) gives “(.)” (\S+)", out).groups()
     session = Session(text="MathMathMath", loss=loss)
     session.learning = True

@@ -26,6 +26,7 @@ pace = 1 / sqrt(n)
 move = tanh(dW / (v^0.5 + 0.01))
 W −= pace ⊙ η ⊙ min(move, 0.9)
 """
+SIZES = {"hidden_size": 2, "batch_size": 2, "seq_length": 3}  # of every model that has no others
 SGD = {"optimizer": "sgd", "clip": 0.0, "init": "tutorial", "layout": "tutorial"}
 
 MODELS = {
@@ -50,6 +51,7 @@ MODELS = {
     "one of each": {"text": "abba c", "hidden_size": 1, "batch_size": 1, "seq_length": 1},
     "nothing to learn": {"text": "aaaaaaaaa", "batch_size": 2, "seq_length": 2, "hidden_size": 3, **SGD},
 }  # fmt: skip
+MODELS = {name: {**SIZES, **options} if "text" in options else options for name, options in MODELS.items()}
 
 
 def parametrize(*names, argument="model"):

@@ -10,6 +10,8 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
 
+SMALL = {"batch_size": 2, "seq_length": 3}
+
 
 def own(line, *, state=True):
     """Options of a cell with one line that reads only one-hot characters."""
@@ -19,8 +21,9 @@ def own(line, *, state=True):
 @pytest.mark.parametrize(
     ("options", "option", "message"),
     [
-        ({"text": ""}, "text", "the text is empty; it needs at least 7 characters"),
-        ({"text": "MathMa"}, "text", "the text has 6 characters; 2 rows of 3 timesteps need 7"),
+        ({"text": ""}, "text", "the text is empty; it needs at least 2 characters"),
+        ({"text": "MathMa", **SMALL}, "text", "the text has 6 characters; 2 rows of 3 timesteps need 7"),
+        ({"text": "M"}, "text", "the text has 1 character; 1 rows of 1 timesteps need 2"),
         ({"text": 5}, "text", "text must be a string, not int"),
         ({"text": b"MathMath"}, "text", "text must be a string, not bytes"),
         (
@@ -165,3 +168,41 @@ def test_reset_is_another_way_to_say_one_of_two_cells():
     assert Config.of(reset="after") == Config.of(cell="gru-reset-after")
     assert Config.of(reset="before") == Config.of(cell="gru") == Config.of()
     assert Config.of(cell="lstm").reset == ""
+
+
+TEXT_SIZES = ("hidden_size", "batch_size", "seq_length")
+
+
+@pytest.mark.parametrize(
+    ("length", "options", "sizes"),
+    [
+        (30_000, {}, (64, 8, 32)),
+        (2000, {}, (64, 8, 32)),
+        (1999, {}, (64, 2, 32)),
+        (100, {}, (64, 2, 24)),  # two batches of each row read 96 of 99 characters, one of 32 timesteps would read 64
+        (12, {}, (64, 2, 5)),
+        (2, {}, (64, 1, 1)),
+        (100, {"hidden_size": 3, "batch_size": 4}, (3, 4, 24)),
+        (100, {"seq_length": 60}, (64, 1, 60)),
+        (30_000, {"seq_length": 5}, (64, 8, 5)),
+    ],
+)
+def test_a_text_of_ones_own_has_sizes_that_learn_it_and_fewer_if_it_is_short(length, options, sizes):
+    config = Config.of(text="ab" * (length // 2) + "a" * (length % 2), **options)
+    assert tuple(getattr(config, name) for name in TEXT_SIZES) == sizes
+    assert (config.learning_rate, config.optimizer) == (0.01, "adam")
+    assert config.with_options(config.options) == config
+
+
+def test_learning_is_on_for_a_text_of_ones_own_and_the_tutorials_text_is_as_in_the_tutorial():
+    from tui_gru import Session
+
+    assert Session(text="the cat sat on the mat").learning
+    assert not Session().learning
+    assert not Session(text="MathMathMathMathMath").learning
+    assert Config.of(text="MathMathMathMathMath") == Config()
+
+
+def test_a_sample_begins_with_the_first_word():
+    texts = ("The cat sat", "The "), ("\n A b", "\n A "), ("x" * 40, "xx"), ("", ""), (("the", "cat"), ("the",))
+    assert [module.first_word(text) for text, _ in texts] == [word for _, word in texts]

@@ -107,7 +107,10 @@ def test_a_report_has_words(session, write):
         ({"text": ["a", "bb", 3]}, "the text must be characters or longer tokens, not 3"),
         ({"text": ["aa", "b"] * 9, "vocabulary": "ab"}, "token 'aa' at position 1 of the text is not in the vocabulary 'a b'"),
         ({"text": TEXT, "vocabulary": [*WORDS, "the"]}, "the vocabulary has 'the' twice, at 1 and 10"),
-        ({"text": "the cat", "vocabulary": WORDS}, "the text has 2 tokens; 2 rows of 3 timesteps need 7"),
+        (
+            {"text": "the cat", "vocabulary": WORDS, **SIZES},
+            "the text has 2 tokens; 2 rows of 4 timesteps need 9",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):

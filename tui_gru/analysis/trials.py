@@ -19,7 +19,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.debugger.segment import HistorySegment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import FROM_FILE, OWN_TEXT, TUTORIAL_TEXT, Config, text_of_tokens
+from tui_gru.engine.config import FROM_FILE, LEARNS, TUTORIAL_TEXT, Config, own_text_defaults, text_of_tokens
 from tui_gru.engine.model import page_of
 from tui_gru.engine.numbers import significant
 from tui_gru.engine.sampling import Sample, sample_text
@@ -510,7 +510,7 @@ def command_line(config: Config, option: str = "") -> str:
     What is in a file, a longer text or a cell of one's own, is a name in capitals.
     """
     plain = Config.__dataclass_fields__
-    usual = {name: plain[name].default for name in plain} | ({} if config.text == TUTORIAL_TEXT else OWN_TEXT)
+    usual = {name: plain[name].default for name in plain} | _own_defaults(config)
     words = ["tui-gru"]
     if config.text != TUTORIAL_TEXT:
         short = isinstance(config.text, str) and len(config.text) <= _SHOWN_TEXT and config.text.isprintable()
@@ -523,6 +523,18 @@ def command_line(config: Config, option: str = "") -> str:
         elif not getattr(config, f"{name}_text", "") and Cure(name, value).typed.split()[0] not in option.split()[:1]:
             words.append(Cure(name, value).typed)
     return " ".join([*words, option]).rstrip()
+
+
+def _own_defaults(config: Config) -> dict[str, Any]:
+    """Return the defaults of a config that differ from the tutorial's."""
+    if not config.text:
+        return LEARNS
+    if config.text == TUTORIAL_TEXT:
+        return {}
+    defaults = own_text_defaults(len(config.text))
+    if (config.batch_size, config.seq_length) != (defaults["batch_size"], defaults["seq_length"]):
+        defaults["batch_size"] = defaults["seq_length"] = None  # the default of one depends on the other, so both are written
+    return defaults
 
 
 def changed_line(config: Config, cure: Cure) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import get_completion_class, shell_complete
 
 from tui_gru import __version__
@@ -41,6 +40,7 @@ from tui_gru.cli.options import (
     STANDARD_OUTPUT,
     abandon,
     held_out_option,
+    learn_option,
     line_of,
     open_debugger,
     open_output,
@@ -130,7 +130,7 @@ Examples:
 Options of the model can be given before or after a subcommand.""",
 )
 @model_options
-@click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
+@learn_option
 @screen_options
 @session_option("Open session NAME, creating it if needed; `last` opens the newest.")
 @click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
@@ -146,7 +146,7 @@ Options of the model can be given before or after a subcommand.""",
 @click.pass_context
 def program(
     context: click.Context,
-    learn: bool,
+    learn: bool | None,
     theme: str | None,
     ascii_only: bool | None,
     keymap: Path | None,
@@ -181,7 +181,7 @@ def _refuse_dropped(context: click.Context, command: str) -> None:
             raise TuiGruError(f"{parameter.opts[0]}: {message}")
 
 
-def _session(name: str | None, copy: bool, record: bool, history_memory: int | None, learn: bool) -> Callable[[], Session]:
+def _session(name: str | None, copy: bool, record: bool, history_memory: int | None, learn: bool | None) -> Callable[[], Session]:
     """Return a function that creates the session. An existing session is opened here, so that its errors are reported before the
     screen opens."""
     if name is not None:
@@ -189,8 +189,7 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
 
         path = existing(name) if copy else file_of_session(name)
         if path is not None:
-            is_given = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
-            options = given_model() | ({"learn": learn} if is_given else {})
+            options = given_model() | ({} if learn is None else {"learn": learn})
             old = continued_session(path, options, copy=copy, history_memory=history_memory)
             return lambda: old
     config = chosen_config()

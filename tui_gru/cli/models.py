@@ -123,9 +123,9 @@ model_options = added(
         callback=_remember_flag,
         expose_value=False,
     ),
-    _option("--hidden-size", click_integer, f"Hidden units; default {Config.hidden_size}.", "N"),
-    _option("--batch-size", click_integer, f"Rows in a batch; default {Config.batch_size}.", "N"),
-    _option("--seq-length", click_integer, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
+    _option("--hidden-size", click_integer, f"Hidden units; default {_by_text('hidden_size')}.", "N"),
+    _option("--batch-size", click_integer, f"Rows in a batch; default {_by_text('batch_size')}.", "N"),
+    _option("--seq-length", click_integer, f"Timesteps in a batch; default {_by_text('seq_length')}.", "N"),
     _option("--seed", click_integer, f"Seed of the initial weights; default {Config.seed}.", "N"),
     _option("--learning-rate", click_float, f"Learning rate; default {Config.learning_rate}.", "X"),
     _option(

@@ -97,6 +97,11 @@ def added(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 theme_option = click.option(
     "--theme", metavar="NAME", help="Colours; `:theme` and tab in the debugger list the themes.", shell_complete=themes
 )
+learn_option = click.option(
+    "--learn/--no-learn",
+    default=None,
+    help="End each batch with backward and update; default no for the tutorial's text, yes for any other.",
+)
 held_out_option = click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -15,7 +15,7 @@ import click
 
 from tui_gru.cli import completion
 from tui_gru.cli.models import chosen_config, given_model, model_options
-from tui_gru.cli.options import BAD_INPUT, INTERRUPTED, STANDARD_OUTPUT, open_output, session_option
+from tui_gru.cli.options import BAD_INPUT, INTERRUPTED, STANDARD_OUTPUT, learn_option, open_output, session_option
 from tui_gru.errors import TuiGruError, cut_long_words, safe_text
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ Examples:
   tui-gru run -i""",
 )
 @model_options
+@learn_option
 @session_option("Execute on this session, whose file does not change; default: a new run.")
 @click.option(
     "-x",
@@ -47,7 +48,7 @@ Examples:
 )
 @click.option("-i", "--interactive", is_flag=True, help="Then read commands from standard input, one a line.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each command.")
-def run_command(session: str | None, commands: tuple[str, ...], interactive: bool, as_json: bool) -> None:
+def run_command(session: str | None, learn: bool | None, commands: tuple[str, ...], interactive: bool, as_json: bool) -> None:
     """Execute commands and print what each answers: what the last row of the screen would say, and panels as text.
 
     A command that is refused ends with exit code 2 and its message on standard error; with -i, the message is its answer. A run
@@ -62,7 +63,7 @@ def run_command(session: str | None, commands: tuple[str, ...], interactive: boo
         pass
     # Textual redirects the streams while it runs.
     out, problems = (partial(click.echo, file=stream) for stream in (sys.stdout, sys.stderr))
-    with closing(Console(session_to_execute_on(session), announce=lambda words: problems(f"tui-gru: {words}"))) as console:
+    with closing(Console(session_to_execute_on(session, learn), announce=lambda words: problems(f"tui-gru: {words}"))) as console:
         stop = _CtrlC(console)
         for command in (command for text in commands for command in commands_of(text)):
             try:
@@ -80,18 +81,20 @@ def run_command(session: str | None, commands: tuple[str, ...], interactive: boo
             _converse(console, commands_of, as_json, out)
 
 
-def session_to_execute_on(name: str | None) -> Session:
+def session_to_execute_on(name: str | None, learn: bool | None = None) -> Session:
     """Return a saved session, whose file does not change, or a new run on the options of this command line; for commands without a
-    screen. Raises `TuiGruError`."""
+    screen. `learn` says whether learning is on, None if nothing was said. Raises `TuiGruError`."""
     from tui_gru.session.session import Session
 
     if name is None:
         session = Session.on(chosen_config())
         session.stop_on_nan = True  # as on the screen
+        if learn is not None:
+            session.learning = learn
         return session
     from tui_gru.cli.sessions import looked_at
 
-    session = looked_at(name, given_model())
+    session = looked_at(name, given_model() | ({} if learn is None else {"learn": learn}))
     session.recorder.stay_in_memory()
     return session
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,6 +115,18 @@ def index_of(vocabulary: Text) -> dict[str, int]:
     return {token: i for i, token in enumerate(vocabulary)}
 
 
+LONGEST_FIRST_WORD = 20
+
+
+def first_word(text: Text) -> Text:
+    """Return the first word of a text with the blank after it, as a sample begins; of a text without short words the first two
+    characters, and of tokens the first."""
+    if not isinstance(text, str):
+        return text[:1]
+    match = re.match(rf"\s*\S{{1,{LONGEST_FIRST_WORD}}}\s", text)
+    return text[:2] if match is None else match[0]
+
+
 def picked(ids: Iterable[Any], vocabulary: Text) -> Text:
     """Return the tokens with these indices."""
     return text_of_tokens((vocabulary[i] for i in ids), vocabulary)
@@ -139,8 +152,12 @@ INITS: tuple[Init, ...] = get_args(Init)
 FROM_FILE = "file"  # the initial weights come from a model file, as `tui_gru.load` sets it
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 MOST_LAYERS = 16
-#: Defaults for any text but the tutorial's, chosen so that the model learns it. The tutorial's text has the tutorial's defaults.
-OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
+#: Defaults for numbers, and for any text but the tutorial's, chosen so that the model learns.
+LEARNS = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
+#: All defaults for such a text; a short one has fewer rows and timesteps (`own_text_defaults`).
+OWN_TEXT: Mapping[str, Any] = {**LEARNS, "hidden_size": 64, "batch_size": 8, "seq_length": 32}
+SHORT_TEXT, ROWS_OF_SHORT_TEXT = 2000, 2  # characters, fewer of which are cut into fewer rows
+LEAST_SEQUENCES = 4  # of the usual length in a row; shorter rows are cut evenly, so that at most a fifth of the text is never read
 _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 
 
@@ -251,7 +268,8 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
         text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
-        completed_options = checked_options(options, {} if text == TUTORIAL_TEXT else OWN_TEXT)
+        defaults = {} if text == TUTORIAL_TEXT else own_text_defaults(len(text), options)
+        completed_options = checked_options(options, defaults)
         config = cls(text=text, vocabulary=vocabulary, **completed_options)
         _check_vocabulary(config)
         _check_length(config)
@@ -341,6 +359,11 @@ class Config:
         """The number of batches in an epoch."""
         return (len(self.text) - 1) // self.seq_length // self.batch_size
 
+    @property
+    def learns_at_first(self) -> bool:
+        """True if learning is on at the beginning: with new weights, on any text but the tutorial's, where one turns it on."""
+        return bool(self.text) and self.text != TUTORIAL_TEXT and self.init != FROM_FILE
+
     def carried_batches(self, batch: int) -> int:
         """Return how many batches before a batch of the epoch (0-based) its first states depend on; with 0, they are zero."""
         return 0 if self.carry == "reset" else batch
@@ -354,6 +377,25 @@ class Config:
     def record_bytes(self) -> int:
         """The size of the record of one batch, in bytes."""
         return self.compiled.record_bytes
+
+
+def own_text_defaults(length: int, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the defaults for a text of `length` tokens, not the tutorial's; `options` are those that have been chosen.
+
+    A short text has fewer rows. If a row would have few sequences, they are cut evenly, so that the rows are read to their ends.
+    Raises `TuiGruError` for sizes that are no whole numbers.
+    """
+    chosen = options or {}
+    rows, timesteps = (_CHECKS[name](name, chosen[name]) if name in chosen else None for name in ("batch_size", "seq_length"))
+    targets = max(length - 1, 1)
+    if rows is None:
+        rows = OWN_TEXT["batch_size"] if length >= SHORT_TEXT else ROWS_OF_SHORT_TEXT
+        rows = min(rows, max(targets // (timesteps or 1), 1))
+    if timesteps is None:
+        timesteps, row = OWN_TEXT["seq_length"], max(targets // rows, 1)
+        if row < LEAST_SEQUENCES * timesteps:
+            timesteps = row // -(-row // timesteps)
+    return {**OWN_TEXT, "batch_size": rows, "seq_length": timesteps}
 
 
 def check_options(options: Iterable[str], *more: str) -> None:

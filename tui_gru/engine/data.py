@@ -14,7 +14,7 @@ from tui_gru import errors
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import (
-    OWN_TEXT,
+    LEARNS,
     Classes,
     Config,
     Text,
@@ -121,7 +121,7 @@ class SeriesConfig(Config):
         """Return a checked config; missing options get the defaults of a text of your own, and those of sizes that follow from the
         series: several are one batch, in one piece. Raises a `TuiGruError` that names the option and says what to do."""
         count, length, _ = series.shape
-        defaults: dict[str, Any] = {**OWN_TEXT, "loss": "cross-entropy" if series.classes else "squared-error"}
+        defaults: dict[str, Any] = {**LEARNS, "loss": "cross-entropy" if series.classes else "squared-error"}
         if count > 1:
             defaults |= {"batch_size": count, "seq_length": length}
         vocabulary = Classes(map(str, range(series.classes)))

@@ -571,6 +571,6 @@ def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEve
 def beginning(config: Config, epochs: int | None, history_memory: int, weights: Weights | None = None) -> State:
     """Return the initial state of a session; `weights` default to the initial weights of the config. Raises `TuiGruError`."""
     memory = Memory(config, arguments.integer("history_memory", history_memory, least=0, option="history_memory"))
-    learning = not config.source.can(Ability.TRAIN) and config.source.can(Ability.BACKWARD)
+    learning = config.source.can(Ability.BACKWARD) and (config.learns_at_first or not config.source.can(Ability.TRAIN))
     weights = initial_weights(config) if weights is None else weights
     return State(config, epochs, Branches.begin(Timeline.begin(TrainingSettings(learning, config.settings), weights, memory)))

@@ -551,12 +551,16 @@ def drawn_size(size: Size) -> Size:
     return Size(min(size.width, LARGEST.width), min(size.height, LARGEST.height))
 
 
-def new_session(config: Config, *, learn: bool = False, record: bool = False, history_memory: int | None = None) -> Session:
-    """Return a new session for the debugger. With `record`, it is recorded in the user's folder from its first use on."""
+def new_session(config: Config, *, learn: bool | None = None, record: bool = False, history_memory: int | None = None) -> Session:
+    """Return a new session for the debugger, with learning on or off, by default as the text says (`Config.learns_at_first`).
+
+    With `record`, it is recorded in the user's folder from its first use on.
+    """
     memory = HISTORY_MEMORY if history_memory is None else history_memory
     session = Session.on(config, history_memory=memory)
     session.stop_on_nan = True
-    session.learning = learn
+    if learn is not None:
+        session.learning = learn
     if isinstance(config.source, Series):
         session.notice = f"the input is read as {config.source.title}"
     if record:
@@ -571,7 +575,7 @@ def _automatic_path(text: str) -> Path:
 
 
 def make_app(
-    on: Config | Session, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool = False
+    on: Config | Session, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool | None = None
 ) -> TuiGruApp:
     """Return an app, not yet running, on a session or on a new session that is not recorded.
 

@@ -25,7 +25,7 @@ from tui_gru.debugger.position import (
 from tui_gru.debugger.program import Program, in_line, spoken
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
-from tui_gru.engine.config import SAMPLERS, TUTORIAL_TEXT, Sampler
+from tui_gru.engine.config import SAMPLERS, TUTORIAL_TEXT, Sampler, first_word
 from tui_gru.engine.numbers import counted
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 SMALL_RECORD = 2**18  # bytes; up to this size of a batch, findings are searched in the UI thread
 FEW_STEPS = 200  # steps of sampling (one character each); up to this number, sampling runs in the UI thread
+SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 120, 0.5  # of a text of one's own: long enough for words, cold enough to spell them
 
 
 def sgd(screen: MainScreen, rest: Arguments) -> None:
@@ -172,11 +173,14 @@ def show_sample(screen: MainScreen, rest: Arguments) -> None:
             primer = reader.word()
         else:
             raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened_input(word)}")
+    config, text = screen.snapshot.config, screen.snapshot.corpus.text
+    is_tutorial = config.text == TUTORIAL_TEXT
+    usual_length, usual_temperature = (10, 1.0) if is_tutorial else (SAMPLE_LENGTH, SAMPLE_TEMPERATURE)
     draw_sample(
         screen,
-        primer=primer or screen.snapshot.config.as_string(screen.snapshot.corpus.text[:2]),
-        length=10 if length is None else length,
-        temperature=1.0 if temperature is None else temperature,
+        primer=primer or config.as_string(text[:2] if is_tutorial else first_word(text)),
+        length=usual_length if length is None else length,
+        temperature=usual_temperature if temperature is None else temperature,
         sampler=sampler,
     )
 
