@@ -124,7 +124,7 @@ def test_the_first_step_loads_neither_torch_nor_what_is_asked_for_later(record, 
     assert not loaded & {"torch", "html", "tui_gru.tui.help", "tui_gru.tui.manual"}
     assert ("sqlite3" in loaded) is record
     assert not floor_of(loaded, "imported") | floor_of(loaded, "capture")
-    assert floor_of(loaded, "analysis.") == {"tui_gru.analysis.summaries", "tui_gru.analysis.trouble"}
+    assert floor_of(loaded, "analysis.") == {"tui_gru.analysis.summaries"}
 
 
 def test_the_tutorial_runs_without_torch():

@@ -7,7 +7,8 @@ import pytest
 
 from tests.debugger import models
 from tui_gru import Session
-from tui_gru.analysis.influence import flow_names, paths_of
+from tui_gru.analysis.influence import paths_of
+from tui_gru.debugger.program import flow_names
 
 PATHS = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
 SIZES = {"text": "the cat sat on the mat; the rat", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}

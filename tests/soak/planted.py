@@ -180,7 +180,7 @@ FAULTS = (
         "an index with a wrong sum is accepted",
     ),
     Fault(
-        "analysis/trouble.py",
+        "debugger/trouble.py",
         "GrowthWatch._suspected",
         "omit",
         5,

@@ -16,7 +16,6 @@ from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
 from tui_gru.analysis.losses import baselines
 from tui_gru.analysis.trials import Cure, cured
-from tui_gru.analysis.trouble import Explosion, GrowthWatch
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.moment import Moment
@@ -24,6 +23,7 @@ from tui_gru.debugger.position import Position, batch_in_words
 from tui_gru.debugger.program import ValueKind, shown_char
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.trouble import Explosion, GrowthWatch
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
 from tui_gru.engine.data import AnyCorpus, Corpus

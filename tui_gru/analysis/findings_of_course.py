@@ -25,12 +25,12 @@ from tui_gru.analysis.trials import (
     smaller_rates,
     trial_batches,
 )
-from tui_gru.analysis.trouble import Explosion, is_edited_within
 from tui_gru.analysis.units import values_after_characters
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.debugger.segment import HistorySegment, checkpoint_of
+from tui_gru.debugger.trouble import Explosion, is_edited_within
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import INITS, Config, Text, token_word, tokenized
 from tui_gru.engine.data import Corpus

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts
 from tui_gru.analysis.findings_of_training import LOOK_OUTSIDE
-from tui_gru.analysis.influence import flow_names, norms_over_time
-from tui_gru.analysis.trouble import not_finite_in
 from tui_gru.capture.calls import CapturedStep, GRUCall, Note
 from tui_gru.capture.format import EndKind
 from tui_gru.debugger.history import ScalarRows
+from tui_gru.debugger.program import flow_names
+from tui_gru.debugger.trouble import not_finite_in
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import counted, percent, rounded
 from tui_gru.engine.source import Imported
-from tui_gru.engine.weights import Float64Array
+from tui_gru.engine.weights import Float64Array, norms_over_time
 from tui_gru.files.arrays import AnyArray
 from tui_gru.imported.captured import (
     CapturedBatch,

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tui_gru.analysis.examined import Evidence, Finding, RunFacts, enumerated
 from tui_gru.analysis.summaries import ValueRange, dead_units, limits_of, saturating, unit_shares
 from tui_gru.analysis.trials import LEAST_TRIED, Cure, smaller_rates
-from tui_gru.analysis.trouble import not_finite_in
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.program import Program, Store, spoken
+from tui_gru.debugger.trouble import not_finite_in
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import counted, percent, rounded
 from tui_gru.engine.source import Ability

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,7 +17,7 @@ from tui_gru.analysis.losses import baselines, loss_of_rows
 from tui_gru.analysis.units import StoppedError, StopRequested, indices_of, read_windows, values_after_characters
 from tui_gru.analysis.what_if import SilentUnit, read_with_silent
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.program import FlowNames, Program, flow_names
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
@@ -25,7 +25,7 @@ from tui_gru.engine.config import Text, picked
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import model_of
 from tui_gru.engine.training import compute
-from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights
+from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights, norms_over_time
 from tui_gru.equations.backward import mixed
 from tui_gru.equations.page import SILENT
 from tui_gru.equations.syntax import Name, split, with_word
@@ -671,22 +671,6 @@ def _check_stop(stop: StopRequested | None) -> None:
 # All norms are Euclidean, over the rows of the batch and the units, or over the units of one row.
 
 
-class FlowNames(NamedTuple):
-    """The names along which the gradient of a state flows through time.
-
-    `delta` is the gradient of the state, `local` its part from this timestep (empty if it has no name), `received` its part from
-    the timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. The
-    gradient flows through the timesteps in `direction`, 1 or −1.
-    """
-
-    delta: str
-    local: str
-    received: str
-    handed_on: str
-    paths: tuple[str, ...]
-    direction: int
-
-
 @dataclass(frozen=True)
 class Flow:
     """The gradient of a state at one timestep: its norm, and the norms of its parts from this timestep and from the one that
@@ -710,22 +694,6 @@ class Flow:
         if self.paths is None or total == 0 or not math.isfinite(total):
             return None
         return tuple(path / total for path in self.paths)
-
-
-def flow_names(program: Program, state: str) -> FlowNames:
-    """Return the names along which the gradient of a state flows."""
-    page = program.model.page
-    received, handed_on = page.received(state), f"d{page.before(state)}"
-    line = program.lines[f"d{state}"]
-    assert line.formula is not None
-    local_terms = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == received)]
-    terms = program.lines[handed_on].formula
-    assert terms is not None
-    paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
-    place = program.place_of(f"d{state}")
-    assert place is not None
-    named = paths if all(paths) else (handed_on,)
-    return FlowNames(f"d{state}", local_terms[0] if len(local_terms) == 1 else "", received, handed_on, named, place[0].direction)
 
 
 def paths_of(program: Program, state: str) -> tuple[tuple[str, str], ...]:
@@ -781,10 +749,3 @@ def _delta_norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict
             local = record.array(names.local)[:, chosen] if names.local else arrays[names.delta] - arrays[names.received]
             norms[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, local))}
     return norms[names, row]
-
-
-def norms_over_time(array: Array) -> list[float]:
-    """Return the norm of each timestep, (T), computed in float64, since squares of large numbers would overflow float32."""
-    wide = array.reshape(len(array), -1).astype(np.float64)
-    norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()
-    return norms

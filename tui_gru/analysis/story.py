@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.analysis.findings_of_course import held_out_loss
-from tui_gru.analysis.influence import last_prediction_gradient, norms_over_time
+from tui_gru.analysis.influence import last_prediction_gradient
 from tui_gru.analysis.summaries import limits_of, saturating
 from tui_gru.analysis.trials import Interruption
 from tui_gru.debugger.expressions import compile_expression
@@ -24,7 +24,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
 from tui_gru.engine.sampling import refused, sample_text
 from tui_gru.engine.source import Ability
-from tui_gru.engine.weights import NUMPY_SETTINGS, Float64Array, Weights
+from tui_gru.engine.weights import NUMPY_SETTINGS, Float64Array, Weights, norms_over_time
 from tui_gru.errors import TuiGruError
 
 POINTS = 40

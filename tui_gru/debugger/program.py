@@ -804,6 +804,42 @@ def program_of(config: Config) -> Program:
 
 
 # ------------------------------------------------------------------------------
+# The names along which the gradient of a state flows back through time.
+
+
+class FlowNames(NamedTuple):
+    """The names along which the gradient of a state flows through time.
+
+    `delta` is the gradient of the state, `local` its part from this timestep (empty if it has no name), `received` its part from
+    the timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. The
+    gradient flows through the timesteps in `direction`, 1 or −1.
+    """
+
+    delta: str
+    local: str
+    received: str
+    handed_on: str
+    paths: tuple[str, ...]
+    direction: int
+
+
+def flow_names(program: Program, state: str) -> FlowNames:
+    """Return the names along which the gradient of a state flows."""
+    page = program.model.page
+    received, handed_on = page.received(state), f"d{page.before(state)}"
+    line = program.lines[f"d{state}"]
+    assert line.formula is not None
+    local_terms = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == received)]
+    terms = program.lines[handed_on].formula
+    assert terms is not None
+    paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
+    place = program.place_of(f"d{state}")
+    assert place is not None
+    named = paths if all(paths) else (handed_on,)
+    return FlowNames(f"d{state}", local_terms[0] if len(local_terms) == 1 else "", received, handed_on, named, place[0].direction)
+
+
+# ------------------------------------------------------------------------------
 # Writes one entry of a value, in words and as it is typed, and shows characters of a text.
 
 

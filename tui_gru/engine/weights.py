@@ -100,6 +100,13 @@ class Weights:
         return cls(layout, numbers[: layout.size], int.from_bytes(data[:COUNT_BYTES], "little")), numbers[layout.size :]
 
 
+def norms_over_time(array: Array) -> list[float]:
+    """Return the norm of each timestep, (T), computed in float64, since squares of large numbers would overflow float32."""
+    wide = array.reshape(len(array), -1).astype(np.float64)
+    norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()
+    return norms
+
+
 # ------------------------------------------------------------------------------
 # A context manager for computations with NumPy: in one thread, whatever number of threads NumPy was loaded with, and without
 # warnings.

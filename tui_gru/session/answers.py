@@ -15,18 +15,13 @@ from tui_gru.engine.numbers import exact, short, significant
 from tui_gru.session.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.check import CheckResult
-    from tui_gru.analysis.examined import Finding
-    from tui_gru.analysis.losses import TextLosses
-    from tui_gru.analysis.story import Story
-    from tui_gru.analysis.units import Activity
-    from tui_gru.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation import Node, ValueRef
     from tui_gru.debugger.edits import JournalEntry
     from tui_gru.debugger.state import Mark
     from tui_gru.debugger.timeline import BranchInfo
     from tui_gru.engine.sampling import Sample
     from tui_gru.files.arrays import AnyArray
+    from tui_gru.session.queries import Activity, CheckResult, Finding, Story, TextLosses, WhatIf
 
 # ------------------------------------------------------------------------------
 # Answers in words: what was done, and where.

@@ -15,6 +15,7 @@ from tui_gru.engine.data import ImportedConfig
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
+from tui_gru.session import sources
 from tui_gru.session.session import REOPENED, Session
 from tui_gru.storage.file import SessionFileError, SessionInUseError, UnwritableSessionError
 from tui_gru.storage.store import free_path, is_own
@@ -22,16 +23,13 @@ from tui_gru.storage.store import free_path, is_own
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-    from tui_gru.capture.calls import GivenCell
-    from tui_gru.capture.hooks import Optimizers
     from tui_gru.equations.functions import Gate
     from tui_gru.files.kinds import ZMeaning
+    from tui_gru.session.sources import GivenCell, Optimizers
 
 # ------------------------------------------------------------------------------
 # Sessions on what other programs have made: a model file, a recording of a training run, a PyTorch module of a running script.
 
-
-# The modules that read each of them are imported when they are needed.
 
 _OTHER = {"before": "after", "after": "before", "keeps": "takes", "takes": "keeps"}
 
@@ -70,8 +68,6 @@ def load(
     be sampled from and trained like any other; `options` are those of `Config.of`. Raises `TuiGruError` with a one-line message
     that says what to do.
     """
-    from tui_gru.imported.files import Reads, on_numbers, on_text
-
     check_options(options)
     convention = {"order": order, "reset": reset, "z": z, "gate": gate}
     others = {"h0": h0, "lengths": lengths, "expect": expect}
@@ -80,7 +76,7 @@ def load(
         if other := next((option for option, value in about_text.items() if value is not None), None):
             raise TuiGruError(f"{other} is for a run on a text; give a head and a text as well, or leave it out", option=other)
         numbers = {"inputs": inputs, "embedding": embedding, **others, "batch_first": arguments.boolean("batch_first", batch_first)}
-        source, notice = on_numbers(path, name, convention, numbers)
+        source, notice = sources.model_on_numbers(path, name, convention, numbers)
         session = _on(source, notice)
         expected = session.expected
         session.notice = "; ".join(filter(None, (notice, "" if expected is None else expected.sentence)))
@@ -89,8 +85,8 @@ def load(
         (option for option, value in {**others, "batch_first": batch_first or None}.items() if value is not None), None
     ):
         raise TuiGruError(f"{other} is for a run on inputs; a run on a text begins with zero: leave it out", option=other)
-    reads = Reads(head, embedding, text, inputs, vocabulary, tokens)
-    config, weights, notice = on_text(path, name, convention, reads, dict(options))
+    reads = {"head": head, "embedding": embedding, "text": text, "ids": inputs, "vocabulary": vocabulary, "tokens": tokens}
+    config, weights, notice = sources.model_on_text(path, name, convention, reads, dict(options))
     session = Session.on(config, weights=weights)
     session.notice = notice
     return session
@@ -103,15 +99,13 @@ def other_reading(session: Session) -> Session:
     was expected, that of the first reading is, which shows the difference at each timestep. Raises `TuiGruError` if the session is
     not on a model file.
     """
-    from tui_gru.imported.recompute import output_name
-
     source = session.config.source
     if not isinstance(source, Imported) or source.again is None:
         reason = "not on a model file" if not isinstance(source, Imported) or source.stored is None else "not on a GRU"
         raise TuiGruError(f"this run is {reason}, so it cannot be read in another convention")
     reset, z = source.reading
     record = session.state.timeline.record(0)
-    again, notice = source.again(_OTHER[reset], z if reset == "after" else _OTHER[z], record.array(output_name(record)).copy())
+    again, notice = source.again(_OTHER[reset], z if reset == "after" else _OTHER[z], sources.output_of(record).copy())
     other = _on(again, notice)
     other.seek(session.position.tick)  # every convention has the same number of lines
     expected = other.expected
@@ -160,10 +154,7 @@ def on_recording(folder: str | PathLike[str], name: str | None = None, *, follow
 
     Raises `RecordingError`, one line.
     """
-    from tui_gru.imported.captured import followed_run, recorded_run
-    from tui_gru.imported.recordings import open_recording
-
-    return _on(*(followed_run(Path(folder).expanduser(), name) if follow else recorded_run(open_recording(folder), name)))
+    return _on(*sources.recorded_steps(Path(folder).expanduser(), name, follow=follow))
 
 
 def to_read(path: Path) -> Session:
@@ -214,9 +205,7 @@ def on_module(
 
     Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
     """
-    from tui_gru.imported.module import last_run
-
-    run = last_run(module, optimizer, head, name, cell)
+    run = sources.newest_step(module, optimizer, head, name, cell)
     return None if run is None else _on(*run)
 
 

@@ -19,7 +19,7 @@ from tui_gru.debugger.edits import JournalEntry, as_index
 from tui_gru.debugger.moment import read_only, value_before
 from tui_gru.debugger.position import Level, Position, StepMemory, check_level, in_words, position_of
 from tui_gru.debugger.program import Program, Spellings, unknown_name
-from tui_gru.debugger.state import State
+from tui_gru.debugger.state import Notice, State, StopEvent
 from tui_gru.debugger.timeline import Anchor, Timeline
 from tui_gru.engine.config import Config, Text, index_of, tokenized
 from tui_gru.engine.data import Corpus
@@ -30,21 +30,27 @@ from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import TuiGruError
 from tui_gru.session.travel import Run, SearchProgress
 
+# The rest of the session takes the types of answers from here, so that only this file knows the analyses.
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from tui_gru.analysis.check import Check, Expected
-    from tui_gru.analysis.check import CheckResult as CheckReport
-    from tui_gru.analysis.examined import Finding
+    from tui_gru.analysis.check import Check, CheckWatch, Expected
+    from tui_gru.analysis.check import CheckResult as CheckResult
+    from tui_gru.analysis.check import CheckTotals as CheckTotals
+    from tui_gru.analysis.examined import Finding as Finding
     from tui_gru.analysis.influence import ContextMemory, Influence, Jacobian, RowInfluence
-    from tui_gru.analysis.losses import TextLosses
+    from tui_gru.analysis.influence import Flow as Flow
+    from tui_gru.analysis.losses import TextLosses as TextLosses
     from tui_gru.analysis.report import RunComparison, RunReport
-    from tui_gru.analysis.story import Story
+    from tui_gru.analysis.story import Story as Story
     from tui_gru.analysis.summaries import Summary
     from tui_gru.analysis.tables import Columns
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
-    from tui_gru.analysis.units import Activity, Feature
-    from tui_gru.analysis.what_if import BranchComparison, SilentUnit, WhatIf
+    from tui_gru.analysis.units import Activity as Activity
+    from tui_gru.analysis.units import Feature
+    from tui_gru.analysis.what_if import BranchComparison
+    from tui_gru.analysis.what_if import SilentUnit as SilentUnit
+    from tui_gru.analysis.what_if import WhatIf as WhatIf
     from tui_gru.debugger.derivation import Node, ValueRef
     from tui_gru.debugger.explain import Silenced
     from tui_gru.debugger.expressions import CompiledExpression
@@ -223,8 +229,19 @@ class Queries:
             return current
         key = self._run.timeline, current.position.number, current.learned, self._silent
         if self._silenced is None or self._silenced[0] != key:
-            self._silenced = key, analysis.what_if.without_unit(self._run.timeline, current, self._silent)
+            self._silenced = key, self._without_unit(current, self._silent)
         return replace(self._silenced[1], position=current.position)
+
+    def _without_unit(self, moment: Moment, silent: SilentUnit) -> Moment:
+        return analysis.what_if.without_unit(self._run.timeline, moment, silent)
+
+    def _edit_of(self, what_if: WhatIf) -> tuple[str, int]:
+        """Return the name to edit and the tick of the edit that make the run equal to a what-if."""
+        what_if = arguments.instance("a what-if", what_if, analysis.what_if.WhatIf, "a result of `Session.what_if`")
+        if what_if.silent is not None:
+            unit = what_if.silent.written(self.program)
+            raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
+        return analysis.what_if.place_of_edit(self.program, what_if)
 
     def _check_unsilenced(self, answer: str) -> None:
         """Raise `TuiGruError` while a unit is silenced, for what would be of the run."""
@@ -379,7 +396,7 @@ class Queries:
             record = analysis.what_if.masked(run.timeline, run.moment, self._silent)
         return analysis.check.prepare_check(run.timeline, run.moment, record)
 
-    def check(self, *, entries: int = 2, seed: int = 0) -> CheckReport:
+    def check(self, *, entries: int = 2, seed: int = 0) -> CheckResult:
         """Compare all numbers of this batch with PyTorch's autograd and with finite differences. Imports torch.
 
         If the batch does not learn, a copy of it gets a backward pass. Raises `TuiGruError` if a number is not finite.
@@ -786,7 +803,11 @@ class Queries:
 
     def _unseen(self, held_out: str) -> Text:
         """Return a held-out text, by default the text of `hold_out`."""
-        return analysis.findings_of_course.held_out_text(self.config, arguments.string("held_out", held_out) or self.held_out)
+        return self._fitting_text(arguments.string("held_out", held_out) or self.held_out)
+
+    def _fitting_text(self, held_out: str) -> Text:
+        """Return a held-out text in the vocabulary. Raises `TuiGruError` if it does not fit."""
+        return analysis.findings_of_course.held_out_text(self.config, held_out)
 
     def _timestep(self, t: int | None) -> int | None:
         return None if t is None else arguments.integer("the timestep t", t, least=0, most=self.config.seq_length - 1)
@@ -821,3 +842,44 @@ class Queries:
         arguments.callback("progress", progress)
         done_of = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
         return analysis.what_if.read_with_silent(config, weights, text, names, self._silent, progress=done_of, stop=stop)
+
+
+def flow_of_moment(moment: Moment, state: str, row: int | None) -> tuple[Flow | None, ...]:
+    """Return the flow of the gradient of a state at each timestep, of all rows of the batch or of one (0-based)."""
+    return analysis.influence.gradient_flow(moment, state, row)
+
+
+# ------------------------------------------------------------------------------
+# The question that is asked of every finished batch, if it is enabled.
+
+
+class AutogradChecks:
+    """The comparison of every finished batch with PyTorch's autograd. `totals` is None while it is disabled."""
+
+    def __init__(self) -> None:
+        self.totals: CheckTotals | None = None
+        self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of this timeline that are checked already
+
+    def turn(self, on: bool) -> None:
+        """Enable or disable the checks; disabling discards the totals. Raises `TuiGruError` if PyTorch is not installed."""
+        from tui_gru.torch_loading import is_installed, require_torch
+
+        if on and not is_installed():  # said now, or every later run would stop with it
+            require_torch("the check of every batch")
+        self.totals = (self.totals or analysis.check.CheckTotals()) if on else None
+        self._done = self._done if on else (None, range(0))
+
+    def watch(self, timeline: Timeline, tick: int, last: int | None) -> CheckWatch | None:
+        """Return an object that checks the batches from `tick` on up to `last` (None: no end); None if checks are disabled."""
+        if self.totals is None:
+            return None
+        of, done = self._done
+        done = done if of is timeline else range(0)
+        return analysis.check.CheckWatch(timeline, tick // timeline.program.ticks, last, self.totals, done)
+
+    def note(self, watch: CheckWatch, timeline: Timeline, tick: int) -> StopEvent | None:
+        """Store the results of a watch up to `tick`. Returns the event that stops the run there, or None."""
+        self.totals, self._done = watch.totals(tick), (timeline, watch.done(tick))
+        if watch.problem and tick >= timeline.end_of(watch.stopped_at):
+            return StopEvent(tick, "check", Notice(watch.problem, warning=True))
+        return None

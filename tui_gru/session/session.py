@@ -10,31 +10,27 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 import numpy as np
 
-from tui_gru import analysis, arguments, errors
-from tui_gru.analysis.trouble import finite_answer, first_not_finite
+from tui_gru import arguments, errors
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, as_index, plan
 from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined_notices, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Branches
+from tui_gru.debugger.trouble import finite_answer, first_not_finite
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
 from tui_gru.engine.data import config_from
 from tui_gru.engine.numbers import mib, significant
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.paths import FilePath, permitted
-from tui_gru.session import pages
-from tui_gru.session.queries import Queries
+from tui_gru.session import pages, sources
+from tui_gru.session.queries import AutogradChecks, Queries
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.session.travel import Interrupts, Run, SearchProgress, beginning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tui_gru.analysis.check import CheckTotals
-    from tui_gru.analysis.what_if import WhatIf
-    from tui_gru.engine.source import Imported
+    from tui_gru.session.queries import CheckTotals, WhatIf
     from tui_gru.storage.recorder import SessionRecorder
 
 # ------------------------------------------------------------------------------
@@ -80,7 +76,7 @@ class Session(Queries):
             raise TuiGruError(f"state must be `Session.state` of another session, not {errors.shown(state)}")
         elif options or epochs is not None:
             raise TuiGruError("a session that continues from a state takes its options from it; leave out any others")
-        super().__init__(Run(state))
+        super().__init__(Run(state, AutogradChecks()))
         self.by_module: dict[str, Session] = {}  # those opened on modules of the same batch or recording, this one among them
 
     def __repr__(self) -> str:
@@ -125,20 +121,18 @@ class Session(Queries):
         its arrays are computed here from the recorded checkpoints (`machine_difference`).
         """
         folder = permitted(path) if isinstance(path, str | os.PathLike) else None
-        if folder is not None and os.path.isdir(folder) and _holds_a_recording(folder):
+        if folder is not None and os.path.isdir(folder) and sources.is_recording(Path(folder)):
             from tui_gru.engine.data import ImportedConfig
-            from tui_gru.imported.captured import recorded_run
-            from tui_gru.imported.recordings import open_recording
 
-            source, notice = recorded_run(open_recording(folder), None)
+            source, notice = sources.recorded_steps(Path(folder))
             memory = RECORDING_MEMORY if history_memory is None else history_memory
             session = cls.on(ImportedConfig.of_source(source), history_memory=memory)
             session.notice = notice
             return session
         from tui_gru.storage.store import RecordedFile, read_session
 
-        file = RecordedFile.resume(path, _recording_of, history_memory) if arguments.boolean("record", record) else None
-        opened = read_session(path, _recording_of, history_memory) if file is None else file.begun
+        file = RecordedFile.resume(path, sources.recording_of, history_memory) if arguments.boolean("record", record) else None
+        opened = read_session(path, sources.recording_of, history_memory) if file is None else file.begun
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
         begins = EARLIER if opened.is_earlier else REOPENED
@@ -178,7 +172,7 @@ class Session(Queries):
         if self._silent is None or snapshot is None or not snapshot.has_arrays:
             return snapshot
         with suppress(TuiGruError):  # said by `snapshot`, once the run has ended
-            moment = analysis.what_if.without_unit(self._run.timeline, snapshot.moment, self._silent)
+            moment = self._without_unit(snapshot.moment, self._silent)
             return snapshot.without(self._silent, moment, self._run)
         return snapshot
 
@@ -434,7 +428,8 @@ class Session(Queries):
     @property
     def checked(self) -> CheckTotals | None:
         """The totals of the batch checks; None while they are disabled."""
-        return self._run.checks.totals
+        totals: CheckTotals | None = self._run.checks.totals
+        return totals
 
     # Breakpoints, watches and marks
 
@@ -593,14 +588,9 @@ class Session(Queries):
 
         In the past, this forks a branch. Raises `TuiGruError` if the number cannot be edited there, or if a unit was held at 0.
         """
-        from tui_gru.analysis.what_if import WhatIf
-
-        run, what_if = self._run, arguments.instance("a what-if", what_if, WhatIf, "a result of `Session.what_if`")
-        if what_if.silent is not None:
-            unit = what_if.silent.written(run.program)
-            raise TuiGruError(f"{unit} is held at 0 in this what-if, and not in the run; end that first (silence), then ask again")
+        run = self._run
         with run.verb():
-            name, tick = analysis.what_if.place_of_edit(run.program, what_if)
+            name, tick = self._edit_of(what_if)
             target = run.timeline.moment(run.timeline.place(tick))
             now = target.record.array(name)[target.position.t] if run.program.names[name].timed else target.value(name)
             if now is None or not np.array_equal(np.asarray(now)[what_if.index], what_if.was, equal_nan=True):
@@ -719,8 +709,7 @@ class Session(Queries):
 
         Only its first 10,000 characters are used. Raises `TuiGruError` if it does not fit the vocabulary, or the run has no text.
         """
-        config = self.config
-        self.keep("held-out", config.as_string(analysis.findings_of_course.held_out_text(config, text)), begin=False)
+        self.keep("held-out", self.config.as_string(self._fitting_text(text)), begin=False)
 
     # Pages
 
@@ -795,15 +784,3 @@ class Session(Queries):
 
 def _checked_epochs(epochs: int | None) -> int | None:
     return None if epochs is None else arguments.integer("epochs", epochs, least=1, most=FAR, option="epochs")
-
-
-def _recording_of(identity: Mapping[str, Any], folder: Path) -> Imported:
-    from tui_gru.imported.captured import recognised_run
-
-    return recognised_run(identity, folder)
-
-
-def _holds_a_recording(folder: Path) -> bool:
-    from tui_gru.capture.format import holds_a_recording
-
-    return holds_a_recording(folder)

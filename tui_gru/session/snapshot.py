@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tui_gru import analysis
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import TrainingSettings
 from tui_gru.debugger.evaluate import EVERY, MomentNumbers
@@ -33,10 +32,7 @@ from tui_gru.equations.syntax import Symbols, unlabelled
 from tui_gru.equations.writing import Writer
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.check import CheckTotals
-    from tui_gru.analysis.examined import Finding
-    from tui_gru.analysis.influence import Flow
-    from tui_gru.analysis.what_if import SilentUnit
+    from tui_gru.session.queries import CheckTotals, Finding, Flow, SilentUnit
     from tui_gru.session.travel import Run
 
 # ------------------------------------------------------------------------------
@@ -240,7 +236,9 @@ class Snapshot:
         """
         key = row, state or self.program.main_state
         if key not in self._flows:
-            self._flows[key] = analysis.influence.gradient_flow(self.moment, key[1], row)
+            from tui_gru.session.queries import flow_of_moment
+
+            self._flows[key] = flow_of_moment(self.moment, key[1], row)
         return self._flows[key]
 
     @property

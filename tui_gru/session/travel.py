@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tui_gru import analysis, arguments
-from tui_gru.analysis.trouble import TroubleWatch
+from tui_gru import arguments
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings
 from tui_gru.debugger.moment import Moment
@@ -32,6 +31,7 @@ from tui_gru.debugger.stops import (
     watched,
 )
 from tui_gru.debugger.timeline import Branches, BranchTree, Timeline
+from tui_gru.debugger.trouble import TroubleWatch
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.source import Ability
@@ -41,7 +41,6 @@ from tui_gru.errors import TuiGruError
 from tui_gru.storage.recorder import SessionRecorder
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.check import CheckTotals, CheckWatch
     from tui_gru.debugger.search import HitCounter, ReadScalars, SearchEnd
 
 # ------------------------------------------------------------------------------
@@ -100,39 +99,37 @@ class Interrupts:
         return monitor, between
 
 
-class BatchChecks:
-    """The comparison of every finished batch with PyTorch's autograd. `totals` is None while it is disabled."""
+class BatchWatch(Protocol):
+    """Compares the batches that a run finishes with another computation of them."""
 
-    def __init__(self) -> None:
-        self.totals: CheckTotals | None = None
-        self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of this timeline that are checked already
+    def sees(self, batch: int, record: BatchRecord) -> bool:
+        """Return True if a batch should stop the run."""
+        raise NotImplementedError
+
+    def missed(self, tick: int) -> list[int]:
+        """Return the batches completed by `tick` that the run did not show, for example because they were cached."""
+        raise NotImplementedError
+
+
+class BatchChecks(Protocol):
+    """Whether every finished batch is compared, and what came out; `totals` is None while it is disabled."""
+
+    totals: Any
 
     def turn(self, on: bool) -> None:
-        """Enable or disable the checks; disabling discards the totals. Raises `TuiGruError` if PyTorch is not installed."""
-        from tui_gru.torch_loading import is_installed, require_torch
+        """Enable or disable the comparisons."""
+        raise NotImplementedError
 
-        if on and not is_installed():  # said now, or every later run would stop with it
-            require_torch("the check of every batch")
-        self.totals = (self.totals or analysis.check.CheckTotals()) if on else None
-        self._done = self._done if on else (None, range(0))
+    def watch(self, timeline: Timeline, tick: int, last: int | None) -> BatchWatch | None:
+        """Return what compares the batches from `tick` on up to `last` (None: no end); None while it is disabled."""
+        raise NotImplementedError
 
-    def watch(self, timeline: Timeline, tick: int, last: int | None) -> CheckWatch | None:
-        """Return an object that checks the batches from `tick` on up to `last` (None: no end); None if checks are disabled."""
-        if self.totals is None:
-            return None
-        of, done = self._done
-        done = done if of is timeline else range(0)
-        return analysis.check.CheckWatch(timeline, tick // timeline.program.ticks, last, self.totals, done)
-
-    def note(self, watch: CheckWatch, timeline: Timeline, tick: int) -> StopEvent | None:
+    def note(self, watch: Any, timeline: Timeline, tick: int) -> StopEvent | None:
         """Store the results of a watch up to `tick`. Returns the event that stops the run there, or None."""
-        self.totals, self._done = watch.totals(tick), (timeline, watch.done(tick))
-        if watch.problem and tick >= timeline.end_of(watch.stopped_at):
-            return StopEvent(tick, "check", Notice(watch.problem, warning=True))
-        return None
+        raise NotImplementedError
 
 
-def either(monitor: Monitor, checks: CheckWatch | None) -> Monitor:
+def either(monitor: Monitor, checks: BatchWatch | None) -> Monitor:
     """Combine two monitors; the run stops if either does. `checks` does not see a batch at which `monitor` stops."""
     return monitor if checks is None else lambda batch, record: monitor(batch, record) or checks.sees(batch, record)
 
@@ -202,7 +199,7 @@ class Run:
     whatever takes long is done before the state changes.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, checks: BatchChecks) -> None:
         self.state = state.replaced(hit_counts={})  # `stops` has them; the timeline can change from here on
         self.program: Program = program_of(state.config)
         self.moment: Moment = state.timeline.moment(state.tick)
@@ -210,7 +207,7 @@ class Run:
         self.notice: Notice | None = None
         self.passing: tuple[int, BatchRecord] | None = None  # what `progress` is being called for: a finished batch, and its record
         self.interrupts = Interrupts()
-        self.checks = BatchChecks()
+        self.checks = checks
         self.stops = StopCache(self.program, state)
         self.first_stops = frozenset(state.stops.breakpoints)  # which wrote the lines that are in the log
         self.tree = BranchTree()
@@ -492,7 +489,7 @@ class Run:
             tick = min(tick, timeline.end_of(reached))
         return tick, self.checks.note(checks, timeline, tick)
 
-    def _checked_batches(self, checks: CheckWatch, tick: int) -> tuple[int, StopEvent | None]:
+    def _checked_batches(self, checks: BatchWatch, tick: int) -> tuple[int, StopEvent | None]:
         """Check the batches that a search to `tick` has skipped. Returns `tick`, or the end of the first that differs, and why."""
         timeline = self.timeline
         for batch in checks.missed(tick):

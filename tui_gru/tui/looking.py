@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tui_gru import analysis
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.position import Reader, quoted, typed_entry, typed_index
-from tui_gru.debugger.program import spoken
+from tui_gru.debugger.program import flow_names, spoken
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
@@ -286,7 +286,7 @@ def _paths_of(snapshot: Snapshot, target: str) -> str:
     program, t = snapshot.program, snapshot.timestep
     if not snapshot.flowing:
         return ""
-    names = ((candidate, analysis.influence.flow_names(program, candidate)) for candidate in program.model.page.states)
+    names = ((candidate, flow_names(program, candidate)) for candidate in program.model.page.states)
     state = next((candidate for candidate, flow in names if flow.handed_on == target), None)
     flow = None if state is None or t is None else snapshot.flow(state=state)[t]
     shares = None if flow is None else flow.shares

@@ -17,7 +17,7 @@ from textual.geometry import Region, Size
 
 from tui_gru import analysis
 from tui_gru.debugger.position import place_name, position_of
-from tui_gru.debugger.program import shown_char
+from tui_gru.debugger.program import flow_names, shown_char
 from tui_gru.engine import numbers
 from tui_gru.engine.config import Text, token_word
 from tui_gru.engine.data import Corpus
@@ -597,7 +597,7 @@ def flow_table(
     """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
     steps = window(len(flows), height - 3, snapshot.timestep)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
-    names, paths = analysis.influence.flow_names(snapshot.program, state), _paths(snapshot, state)
+    names, paths = flow_names(snapshot.program, state), _paths(snapshot, state)
     fixed = label + 3 * 8 + 8 + 6
     wide = max([_SHARE, *(len(f" {_both(*path)} ") for path in paths)])  # a share with its word above it
     wide = wide if fixed + len(paths) * wide + _LEAST_REST <= width else _SHARE

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from tui_gru.debugger.history import COLUMNS, ScalarRows
 from tui_gru.debugger.moment import computed_in_order
 from tui_gru.debugger.position import Position, batch_in_words
-from tui_gru.debugger.program import Program, Store, spoken
+from tui_gru.debugger.program import Program, Store, flow_names, spoken
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Notice, StopEvent
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.source import Ability
-from tui_gru.engine.weights import Array
+from tui_gru.engine.weights import Array, norms_over_time
 
 # ------------------------------------------------------------------------------
 # Detects a run that explodes: a norm or weight that grows a thousandfold within a batch, and where the growth began.
@@ -218,8 +218,6 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
     """Return the norms of the gradients of the states, back through time."""
     if not record.learned:
         return []
-    from tui_gru.analysis.influence import flow_names
-
     courses = []
     for state in program.model.page.states:
         names = flow_names(program, state)
@@ -233,8 +231,6 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
 
 def _norms(array: Array) -> list[float]:
     """Return the norm at each timestep; infinite if an entry is NaN."""
-    from tui_gru.analysis.influence import norms_over_time
-
     return [math.inf if math.isnan(norm) else norm for norm in norms_over_time(array)]
 
 
