@@ -101,10 +101,10 @@ QUESTIONS = (
         r"dh_carry\[row 1, unit 1\] .* of the gradient passed back: carry \d+ %, candidate \d+ %, update \d+ %, reset \d+ %",
     ),
     ("Which row of Wz is M?", ["o"], ["enter"], "“M” picks row 4 of Wz"),
-    ("What is the loss of this epoch?", ["l", "3e"], ["?"], r"The mean of 3 batches of epoch 3 is 1\.3187"),
+    ("What is the loss of this epoch?", ["l", "3e"], ["?", "tab"], r"The mean of 3 batches of epoch 3 is 1\.3187"),
     ("Where am I in the loops?", ["l", "4n", "s"], [], "epoch 2 batch 2/3 t 1/3 forward"),
     (
-        "What is a row, what is t?", ["s"], ["?"],
+        "What is a row, what is t?", ["s"], ["?", "tab"],
         "A batch has 2 rows: pieces of the text that are computed side by side. At each timestep t, of 3, every row reads one",
     ),
     (

@@ -78,4 +78,4 @@ async def test_a_list_has_its_keys_in_its_border_and_the_footer_the_others() -> 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_key_of_help_stays(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        assert "? keys" in await footer_on(d, CurrentLine)
+        assert "? ask" in await footer_on(d, CurrentLine)

@@ -10,6 +10,7 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
+from tui_gru.tui.ask import AskPanel
 from tui_gru.tui.headless import headless
 from tui_gru.tui.help import HelpPanel, HelpScreen
 from tui_gru.tui.keys import execute, key_sign, key_signs
@@ -73,7 +74,7 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         await pilot.pause()
         await pilot.pause()
         assert "ctrl+x" in str(screen.query_one(WhatIfPanel).border_subtitle)
-        await d.type("ctrl+x", "f6")
+        await d.type("ctrl+x", "f6", "tab")
         help_ = app.screen
         assert isinstance(help_, HelpScreen)
         shown = help_.query_one(HelpPanel).plain_text()
@@ -82,20 +83,19 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         assert app.screen is screen
 
 
-async def test_what_is_typed_into_the_keys_searches_them() -> None:
+async def test_what_is_typed_into_the_keys_is_asked() -> None:
     async with driving() as d:
-        await d.type("?", *"branch")
-        panel = d.pilot.app.screen.query_one(HelpPanel)
-        shown = panel.plain_text()
-        assert "list branches; go to" in shown
-        assert ":rename main~1 warmer" in shown
-        assert "one timestep" not in shown
-        await d.type(*"esqq")
-        assert "no key, command, explanation or section of the manual contains these words" in panel.plain_text()
-        await d.type("backspace", "backspace", "backspace", "backspace")
-        assert "list branches; go to" in panel.plain_text()
+        await d.type("?", "tab")
+        assert isinstance(d.pilot.app.screen, HelpScreen)
+        await d.type(*"branch")
+        panel = d.pilot.app.screen.query_one(AskPanel)
+        assert panel.typed == "branch"
+        assert "What are branches?" in panel.plain_text()
+        assert "nothing fits these words" not in panel.plain_text()
+        await d.type("ctrl+u", *"☃☃")
+        assert "nothing fits these words" in panel.plain_text()
         await d.type("escape")
         assert d.pilot.app.screen is d.screen
-        await d.type("?", "q")
+        await d.type("?", "tab", "q")
         assert d.pilot.app.screen is d.screen
         assert d.pilot.app.is_running

@@ -12,6 +12,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru import Session, TuiGruError
 from tui_gru.tui import manual
 from tui_gru.tui.app import TuiGruApp
+from tui_gru.tui.ask import AskPanel
 from tui_gru.tui.headless import headless, until_idle
 from tui_gru.tui.help import HelpPanel, HelpScreen
 from tui_gru.tui.keys import execute
@@ -88,30 +89,34 @@ async def test_from_a_section_to_the_next_and_back_to_what_was_found() -> None:
             await d.type("enter")
         assert panel.section == first
         await d.type("backspace")
-        assert panel.section is None
-        assert panel.sought == "keras files"
-        assert first.title in help_text(d)
-        await d.type("down", "enter")
-        assert panel.section == panel.sections[1]
+        panel = d.pilot.app.screen.query_one(AskPanel)
+        assert panel.typed == "keras files"
+        listed = dict(panel.groups)["Manual"]
+        assert first in [entry.section for entry in listed]
+        await d.type("end", "enter")
+        assert isinstance(d.pilot.app.screen, HelpScreen)
+        assert d.pilot.app.screen.query_one(HelpPanel).section == listed[-1].section
         await d.type("q")
         assert d.pilot.app.screen is d.screen
 
 
-async def test_the_search_in_the_help_finds_sections_below_the_keys() -> None:
+async def test_a_question_finds_sections_below_the_commands() -> None:
     async with driving() as d:
-        await d.type("?", *"breakpoint", "space", *"hits")
-        panel = d.pilot.app.screen.query_one(HelpPanel)
-        shown = help_text(d)
-        assert shown.index(":break h if any(h > 0.9) hits %5") < shown.index("Breakpoints and watches: stop where it matters")
-        assert panel.chosen_verb is not None
-        await d.type("down")
-        assert panel.chosen_verb is None
-        assert panel.found_section == panel.sections[0]
+        await d.type("?", *"breakpoint hits")
+        panel = d.pilot.app.screen.query_one(AskPanel)
+        groups = dict(panel.groups)
+        assert ":break h if any(h > 0.9) hits %5" in [entry.text for entry in groups["Commands"]]
+        section = groups["Manual"][0].section
+        assert section is not None
+        assert section.title == "Breakpoints and watches: stop where it matters"
+        assert list(groups) == sorted(groups, key=["", "Commands", "Explanations", "Manual"].index)
+        while panel.entry is not None and panel.entry.section is None:
+            await d.type("down")
+        assert ":break loss if loss > prev(loss) hits %5" in panel.plain_text()  # the section is beside the list
         await d.type("enter")
-        assert panel.section == panel.sections[0]
-        assert ":break loss if loss > prev(loss) hits %5" in panel.plain_text()
-        await d.type("w")  # a new search
-        assert (panel.section, panel.sought) == (None, "w")
+        assert d.pilot.app.screen.query_one(HelpPanel).section == section
+        await d.type("w")  # another question
+        assert d.pilot.app.screen.query_one(AskPanel).typed == "w"
 
 
 async def test_what_is_not_found_is_said_with_what_was_meant() -> None:

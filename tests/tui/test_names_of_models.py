@@ -62,7 +62,7 @@ def test_examples_have_the_names_of_the_model(model: str) -> None:
 async def test_every_name_in_the_help_is_one_of_the_model(model: str) -> None:
     options, _ = MODELS[model]
     async with driving(**options) as d:
-        await d.type("?")
+        await d.type("?", "tab")
         shown = d.pilot.app.screen.query_one(HelpPanel).plain_text()
         assert "$" not in shown
         for words in [verb.usage for verb in VERBS if verb.names] + [verb.help for verb in VERBS]:

@@ -8,7 +8,7 @@ from rich.style import Style
 from textual.theme import BUILTIN_THEMES
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.help import HelpPanel
+from tui_gru.tui.ask import AskPanel
 from tui_gru.tui.matrix import heat_row
 from tui_gru.tui.terminal import drawn_later, drawn_lines
 from tui_gru.tui.theme import BLACKBOARD, LEVELS, THEMES, WHITEBOARD, Palette, palette_for, rgb
@@ -60,7 +60,7 @@ async def test_all_text_on_the_screen_is_legible_in_every_theme(keys):
                 d.pilot.app.theme = name
                 await d.pilot.pause()
             screen = d.pilot.app.screen
-            region = next((panel.region for panel in screen.query(HelpPanel)), screen.region)  # what is behind is faint
+            region = next((panel.region for panel in screen.query(AskPanel)), screen.region)  # what is behind is faint
             rows = [row.crop(region.x, region.right) for row in drawn_lines(screen)[region.y : region.bottom]]
             words = [segment for row in rows for segment in row if any(map(str.isalnum, segment.text))]
             assert len(words) > 50

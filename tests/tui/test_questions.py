@@ -118,7 +118,7 @@ QUESTIONS = [
     Question("what was predicted", ("s",), (), predicted),
     Question("why this z", ("s", "o"), (), why_this_z),
     Question("what z is made of, and how much of it is whose", ("s", "o"), ("enter",), origin_of_z),
-    Question("what z means", ("s", "o"), ("?",), meaning_of_z),
+    Question("what z means", ("s", "o"), ("?", "tab"), meaning_of_z),
     Question("what colours and signs mean", ("s",), (";",), meaning_of_a_sign),
     Question("where the loss comes from", ("n",), (), where_the_loss_comes_from),
     Question("what the step changed", ("a",), ("%",), the_step),

@@ -11,7 +11,7 @@ from textual.errors import NoWidget
 
 from tests.tui.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.help import HelpScreen
+from tui_gru.tui.ask import AskScreen
 from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.lists import BranchList
 
@@ -89,7 +89,7 @@ async def test_the_help_has_no_room() -> None:
         for steps, size in enumerate([(10, 3), (1, 1), (6, 2)], 1):
             await d.type("ctrl+p", *"step")
             async with asyncio.timeout(60):
-                while not isinstance(d.pilot.app.screen, HelpScreen):
+                while not isinstance(d.pilot.app.screen, AskScreen):
                     await d.pilot.pause(0.01)
             await d.pilot.resize_terminal(*size)
             await d.type("down", "pagedown", "up", "pageup", "end", "home", "pagedown")

@@ -141,7 +141,7 @@ async def test_what_is_said_takes_no_room_from_a_panel(size: tuple[int, int]) ->
 
 async def test_help_is_folded() -> None:
     async with driving(TINY) as d:
-        await d.type("?")
+        await d.type("?", "tab")
         panel = d.pilot.app.screen.query_one(HelpPanel)
         shown = words(panel.plain_text())
         for said in [verb.help for verb in VERBS] + [verb.typed_help for verb in VERBS if verb.names]:

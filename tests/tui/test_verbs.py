@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.tui.test_main_screen import driving
 from tui_gru.tui.app import VerbScreen
+from tui_gru.tui.ask import AskPanel
 from tui_gru.tui.command import CommandLine
 from tui_gru.tui.help import HelpPanel
 from tui_gru.tui.verbs import BY_ID, KEYS, VERBS
@@ -55,52 +56,45 @@ def test_every_request_of_a_panel_is_answered_and_every_answer_is_asked_for() ->
         inspect.signature(VerbScreen.requests[name]).bind("the screen", *range(arguments))
 
 
-async def test_help_finds_verbs_and_executes_them() -> None:
+async def test_a_question_is_answered_by_a_verb_that_enter_executes() -> None:
     async with driving((80, 24)) as d:
         await d.type("l", "n", "?", *"largest gradient")
-        panel = d.pilot.app.screen.query_one(HelpPanel)
-        assert str(panel.border_subtitle).startswith("enter: :largest-gradient")
+        panel = d.pilot.app.screen.query_one(AskPanel)
+        assert panel.entry is not None
+        assert panel.entry.command == "largest-gradient"
         await d.type("enter")
         assert d.pilot.app.screen is d.screen
         assert d.says.startswith("the largest: dWy[")
-        await d.type("?", *"nothing like it", "enter")  # nothing is found, so nothing is done
+        await d.type("?", *"☃☃", "enter")  # nothing fits, so nothing is done
         assert d.pilot.app.screen is not d.screen
-        await d.type("escape", "?", *"theme", "enter")  # a verb that needs arguments opens the line
-        assert d.screen.query_one(CommandLine).value == "theme "
-        await d.type("escape", "?", "enter")  # without a text, enter does nothing
-        assert d.pilot.app.screen is not d.screen
+        await d.type("escape", "?", *"dark theme", "enter")  # what has to be completed is put on the line
+        assert d.screen.query_one(CommandLine).value == "theme whiteboard"
 
 
-async def test_the_arrows_choose_among_what_the_help_has_found() -> None:
+async def test_the_arrows_choose_among_all_that_fits() -> None:
     async with driving((80, 24)) as d:
         await d.type("ctrl+p", *"timestep")
-        panel = d.pilot.app.screen.query_one(HelpPanel)
-        assert panel.chosen_verb is BY_ID["step.timestep"]
-        found = [panel.chosen_verb]
-        for _ in range(40):
+        panel = d.pilot.app.screen.query_one(AskPanel)
+        chosen = [panel.entry]
+        for _ in panel.entries[1:]:
             await d.type("down")
-            found.append(panel.chosen_verb)
-            cursor = [strip for strip in panel.drawn if any(piece.style == panel.palette.cursor for piece in strip)]
-            assert len(cursor) >= 1
-            top = panel.drawn.index(cursor[0])
-            assert panel.scroll_offset.y <= top < panel.scroll_offset.y + panel.scrollable_content_region.height
-        assert len(set(found) - {None}) == 5
-        assert found[-1] is None  # below the verbs are the sections of the manual
-        assert panel.found_section == panel.sections[-1]  # the last
-        await d.type("space")  # another text begins with its first row
-        assert panel.chosen_verb is BY_ID["step.timestep"]
-        await d.type("down", "enter")
-        assert d.pilot.app.screen is d.screen
-        assert d.says == "before the first line"  # a timestep back was chosen
-        await d.type("ctrl+p", *"one timestep", "enter")
-        assert d.where == (0, 0, 0, "forward")
-        await d.type("ctrl+p", "ctrl+p")
+            chosen.append(panel.entry)
+            cursor = [strip for strip in panel.drawn if any(piece.style == panel.palette.cursor for piece in list(strip)[:1])]
+            assert len(cursor) == 1, panel.entry  # it is in view
+        assert chosen == panel.entries
+        questions = [bool(entry.command) for entry in panel.entries]
+        assert questions == sorted(questions, reverse=True)  # first
+        await d.type("down")
+        assert panel.entry == panel.entries[-1]
+        await d.type("x")  # another text begins with its first row
+        assert panel.entry == panel.entries[0]
+        await d.type("ctrl+p", "escape", "ctrl+p", "ctrl+p")
         assert d.pilot.app.screen is d.screen
 
 
 async def test_help_has_every_verb() -> None:
     async with driving() as d:
-        await d.type("?")
+        await d.type("?", "tab")
         shown = d.pilot.app.screen.query_one(HelpPanel).plain_text()
         for verb in VERBS:
             assert f":{verb.names[0]}" in shown if verb.names else True

@@ -23,6 +23,7 @@ from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Weights
 from tui_gru.equations.syntax import Name
 from tui_gru.errors import TuiGruError
 
+LONGEST_PRIMER = 1000  # characters of a primer in a session, which keeps it
 SEED_BITS = 128  # of the seeds that NumPy draws; a session with a seed of any size could not be saved
 
 
@@ -65,6 +66,36 @@ class Sample:
     def text(self) -> str:
         """The primer and the sampled text in one string."""
         return self.between.join(self.tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class NextChances:
+    """What a model expects after it has read a text from a zero state: the probability of every character (V), in float64."""
+
+    read: Text
+    probabilities: NDArray[np.float64]
+    vocabulary: Text
+    between: str = ""
+
+    @property
+    def text(self) -> str:
+        """What was read, in one string."""
+        return self.between.join(self.read)
+
+    @property
+    def likeliest(self) -> list[tuple[str, float]]:
+        """Every character with its probability, the likeliest first; of equals, the first of the vocabulary."""
+        order = np.argsort(-self.probabilities, kind="stable").tolist()
+        return [(self.vocabulary[i], float(self.probabilities[i])) for i in order]
+
+
+def predict_after(config: Config, weights: Weights, text: str) -> NextChances:
+    """Read a text from a zero state, and return the probabilities of what comes after it.
+
+    Raises `TuiGruError` for an empty text or a character outside the vocabulary.
+    """
+    drawn = sample_text(config, weights, text, 1, temperature=0)
+    return NextChances(drawn.primer, drawn.draws[0].y_hat, config.vocabulary, drawn.between)
 
 
 def sample_text(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.edits import JournalEntry
     from tui_gru.debugger.state import Mark
     from tui_gru.debugger.timeline import BranchInfo
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.sampling import NextChances, Sample
     from tui_gru.files.arrays import AnyArray
     from tui_gru.session.queries import Activity, CheckResult, Finding, Story, TextLosses, WhatIf
 
@@ -41,6 +41,34 @@ def place_in_words(snapshot: Snapshot) -> str:
         return f"at the end of {in_words(at.epoch, at.batch, step=at.step, between=' · ')}: {following} begins with the next line"
     t = None if snapshot.timestep is None else at.t
     return f"at {in_words(at.epoch, at.batch, t, at.phase, step=at.step, between=' · ')}"
+
+
+def place_in_full(snapshot: Snapshot) -> str:
+    """Return the place in the loops, what has just been executed, and what the next line is, in sentences."""
+    at, program = snapshot.position, snapshot.program
+    is_end = at.offset == (program.ticks if snapshot.moment.learned else program.loss_tick)
+    ends = at == snapshot.last
+    following = program.line_at(1 if is_end or at.tick == 0 else at.offset + 1)[0].text
+    coming = "this is the last line of the run" if ends else f"next: {following}"
+    if at.tick == 0:
+        return f"before the first line: the weights are still the initial ones · {coming}"
+    epochs, batches = snapshot.state.epochs, program.num_batches
+    parts = [f"epoch {at.epoch + 1:,}" + (f" of {epochs:,}" if epochs else ""), f"batch {at.batch + 1:,} of {batches:,}"]
+    if at.step is not None:
+        parts = [f"step {at.step:,}"]
+    if snapshot.timestep is not None:
+        parts.append(f"timestep {at.t + 1:,} of {program.seq_length:,}")
+    phases = {"forward": "in the forward pass", "backward": "in the backward pass", "update": "in the update of the weights"}
+    parts.append("at the loss" if at.offset == program.loss_tick else phases.get(at.phase, f"in the {at.phase}"))
+    if is_end and not ends:
+        coming = f"the batch is complete; {coming}, of the next {'epoch' if at.batch + 1 == batches else 'batch'}"
+    newest = snapshot.newest
+    behind = newest.number - at.number
+    past = f"in the past: the newest moment is {behind:,} batches later" if behind > 0 and at.step is None else ""
+    branch = f"on branch {snapshot.state.branch}" if len(snapshot.state.branches.names) > 1 else ""
+    line = snapshot.line
+    done = "" if line is None else f"just executed: {line.text}"
+    return " · ".join(filter(None, (", ".join(parts), branch, past, done, coming)))
 
 
 def mark_names(marks: Sequence[Mark], program: Program) -> dict[str, str]:
@@ -164,6 +192,7 @@ class PlainResults:
             "TextLosses": self._losses,
             "CheckResult": self._check,
             "Sample": self._sample,
+            "NextChances": self._prediction,
             "BranchInfo": self._branch,
             "Mark": self._mark,
             "ToldStory": self._story,
@@ -250,6 +279,10 @@ class PlainResults:
     def _sample(self, sample: Sample) -> dict[str, Any]:
         plain = {name: getattr(sample, name) for name in ("sampler", "temperature", "seed")}
         return plain | {"primer": self.plain(sample.primer), "text": sample.text}
+
+    def _prediction(self, prediction: NextChances) -> dict[str, Any]:
+        chances = [{"character": char, "probability": chance} for char, chance in prediction.likeliest]
+        return {"text": prediction.text, "chances": chances}
 
     def _branch(self, branch: BranchInfo) -> dict[str, Any]:
         left, newest = (position_facts(position_of(self._program, tick)) for tick in (branch.tick, branch.newest))

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.explain import Silenced
     from tui_gru.debugger.expressions import CompiledExpression
     from tui_gru.debugger.moment import Moment
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.sampling import NextChances, Sample
 
 
 MOST_POINTS = 100_000  # of a curve or a story
@@ -704,6 +704,18 @@ class Queries:
             occlusion=arguments.boolean("occlusion", occlusion),
             stop=stop,
         )
+
+    def predict(self, text: str) -> NextChances:
+        """Return the probabilities of what comes after a text, which is read from a zero state with the current weights.
+
+        Raises `TuiGruError` for a text that is empty or does not fit the vocabulary, and for a model that predicts no characters.
+        """
+        self._check_unsilenced("predictions are")
+        from tui_gru.engine.sampling import LONGEST_PRIMER, predict_after
+
+        if len(arguments.string("the text", text, option="primer")) > LONGEST_PRIMER:
+            raise TuiGruError(f"a text to predict after has at most {LONGEST_PRIMER:,} characters")
+        return predict_after(self.config, self._run.moment.weights, text)
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
         """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.

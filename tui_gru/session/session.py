@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # The public interface of the debugger: verbs (step, seek, edit, sample), values, and immutable snapshots.
 
 
-LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session stores the probabilities of each
+LONGEST_SAMPLE = 10_000  # characters: a session stores the probabilities of each
 ALIASES = {"lr": "learning_rate", "clip": "limit"}
 
 HISTORY_MEMORY = 256 * 2**20
@@ -680,7 +680,7 @@ class Session(Queries):
         """
         self._check_unsilenced("samples are")
         arguments.callback("progress", progress)
-        from tui_gru.engine.sampling import sample_text
+        from tui_gru.engine.sampling import LONGEST_PRIMER, sample_text
 
         run = self._run
         with run.verb():

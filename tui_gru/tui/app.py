@@ -338,6 +338,7 @@ class VerbScreen(MainScreen):
     """The main screen with its verbs: here, above both, keys and requests of panels are bound to their functions."""
 
     verbs = BY_ID
+    show_section = looking.open_section
     BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
 
     requests: ClassVar[Mapping[str, Callable[..., object]]] = {

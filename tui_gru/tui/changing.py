@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.what_if import BranchComparison
     from tui_gru.debugger.edits import JournalEntry
     from tui_gru.debugger.timeline import BranchInfo
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.sampling import NextChances, Sample
     from tui_gru.session.session import Session
     from tui_gru.tui.panels.lists import StopOrMark
     from tui_gru.tui.running import RunFunction
@@ -183,6 +183,18 @@ def show_sample(screen: MainScreen, rest: Arguments) -> None:
         temperature=usual_temperature if temperature is None else temperature,
         sampler=sampler,
     )
+
+
+def predict(screen: MainScreen, rest: Arguments) -> None:
+    """Show the probabilities of what comes after a text, typed as it is or in quotes."""
+    text = str(rest)
+    if len(text) > 2 and (text[0], text[-1]) in (("“", "”"), ('"', '"'), ("'", "'")):
+        text = text[1:-1]
+
+    def show(prediction: NextChances) -> None:
+        screen.overlays.cover(panels.influence.NextCharacter(prediction), of_this_moment=True)
+
+    screen.do(lambda progress: screen.session.predict(text), batches=0, then=show, opens=True)
 
 
 def _names_a_number(program: Program, typed: str) -> bool:

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_gru.debugger.derivation import derivation_text, first_opened
-from tui_gru.debugger.position import position_of
+from tui_gru.debugger.position import position_of, shortened_input
 from tui_gru.engine.numbers import duration, plain
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.answers import PlainResults, place_in_words, position_facts
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # What is typed: keys with counts, and commands of the `:` line, separated by semicolons.
 
 
+LISTED = 12  # questions, in the answer of `ask`
 MEASURED, LONG = 0.5, 60.0  # seconds: after which the time of a run is estimated, and above which the estimate is announced
 SIZE = 120, 50  # columns and rows of the screen that nobody sees; panels are written as wide as they are drawn there
 #: The keys of the verb table, by their signs and their names.
@@ -149,6 +150,8 @@ class Console(Desk):
         if verb is not None and verb.id == "quit":
             self.ended = True
             return Answer("", None, position_facts(self.snapshot.position))
+        if verb is not None and verb.id == "help":
+            return self._asked(typed.line.lstrip(": ").partition(" ")[2].strip())
         if self._screen is None:
             try:
                 return self._execute(typed)
@@ -170,6 +173,22 @@ class Console(Desk):
 
             self._screen = UnseenScreen(self.session, self.view, SIZE)
         return self._screen
+
+    def _asked(self, typed: str) -> Answer:
+        """Answer with the questions that fit what is typed, and their commands, the best first; nothing is executed."""
+        from tui_gru.tui.asking import matching, of_this_moment
+
+        matched = matching(self.snapshot, typed) if typed else of_this_moment(self.snapshot)
+        if not matched:
+            raise TuiGruError(f"no question has any of these words: {shortened_input(typed)}; ask lists those of this moment")
+        width = max(len(match.question) for match in matched[:LISTED])
+        lines = (f"{match.question:<{width}}  {match.command}" for match in matched[:LISTED])
+        data = {"questions": [{"question": match.question, "command": match.command} for match in matched]}
+        return Answer(
+            "\n".join(map(safe_text, lines)),
+            data,
+            {**position_facts(self.snapshot.position), "words": place_in_words(self.snapshot)},
+        )
 
     def close(self) -> None:
         """End the screen that nobody sees, if there is one."""

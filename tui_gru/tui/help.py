@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from importlib import import_module
 from inspect import isclass
-from itertools import chain
 from pkgutil import walk_packages
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
-from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
@@ -30,18 +28,18 @@ from tui_gru.equations.syntax import Apply
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui import manual
 from tui_gru.tui.about import TERMS, about, about_line, term
-from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, explained, from_rows, in_columns, titled_rows, vstack
+from tui_gru.tui.draw import Box, Ref, SegmentRow, clip, explained, in_columns, titled_rows, vstack
 from tui_gru.tui.keys import Verb, example, key_signs, keys_of, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel, Titles
-from tui_gru.tui.theme import UNICODE, Palette, folded, transliterate
+from tui_gru.tui.theme import UNICODE, Palette, transliterate
 
 # ------------------------------------------------------------------------------
-# The help screen, which is the command palette as well: all keys and commands, found by typing and executed with enter.
+# The help screen: all keys and commands below what explains the focus, or a section of the manual.
 
 
 HINTS = [
     "esc closes",
-    "type to search, enter executes it",
+    "type to ask",
     "a number before a key repeats it: 10s",
     "capital letters go back in time",
 ]
@@ -53,18 +51,16 @@ Explanation = tuple[str, str]  # what is explained, and the sentence
 
 
 class HelpEntry(NamedTuple):
-    """A row of a table: what is typed, what it does, and its verb."""
+    """A row of a table: what is typed, and what it does."""
 
     typed: str
     words: str
-    verb: Verb[Any]
 
 
-class HelpScreen(ModalScreen[Verb[Any]]):
-    """The help over the main screen. Its result is the verb to execute, if enter was pressed on one.
+class HelpScreen(ModalScreen["str | None"]):
+    """The help over the main screen. Its result is what to ask instead: the character that was typed, or the words of the section.
 
-    The keys of help, escape and quit close it, unless a search text has been typed. The text also finds sections of the manual,
-    which enter opens.
+    The keys of help, escape and quit close it.
     """
 
     DEFAULT_CSS = """
@@ -75,54 +71,26 @@ class HelpScreen(ModalScreen[Verb[Any]]):
         ("escape,q,question_mark", "dismiss"),
     ]
 
-    def __init__(
-        self,
-        verbs: Sequence[Verb[Any]],
-        program: Program,
-        of_focus: Sequence[Explanation],
-        explained: Callable[[], Iterable[Explanation]],
-        sought: str = "",
-    ) -> None:
-        """Create the help. `of_focus` explains what has the focus; `explained` returns all explanations, for a search.
-
-        With a search text it shows the section of the manual that is found first.
-        """
+    def __init__(self, verbs: Sequence[Verb[Any]], program: Program, of_focus: Sequence[Explanation], sought: str = "") -> None:
+        """Create the help. `of_focus` explains what has the focus. With words, it shows the section of the manual that is about
+        them."""
         super().__init__()
-        self._panel = HelpPanel(verbs, program, of_focus, explained)
-        if sought:
-            self._panel.sought = sought
-            self._panel.section = next(iter(self._panel.sections), None)
+        self._panel = HelpPanel(verbs, program, of_focus, sought)
 
     def compose(self) -> ComposeResult:
         yield self._panel
 
     def on_key(self, event: events.Key) -> None:
-        """Add the typed character to the search text. Arrows choose a row that was found, enter executes it."""
+        """Show the next section, or ask what is typed."""
         closes = any(event.key in keys_of(self, verb).split(",") for verb in ("help", "stop", "quit"))
-        sought, bound = self._panel.sought, closes or event.key in self.active_bindings
-        if self._panel.section is not None:
-            if event.key == "backspace":
-                self._panel.open(None)
-            elif event.key == "enter":
-                self._panel.open_next()
-            elif event.is_printable and event.character and not bound:
-                self._panel.search(event.character)
-            elif closes:
-                self.dismiss()
-            else:
-                return
-        elif event.key == "enter" and self._panel.chosen_verb is not None:
-            self.dismiss(self._panel.chosen_verb)
-        elif event.key == "enter" and self._panel.found_section is not None:
-            self._panel.open(self._panel.found_section)
-        elif event.key in ("up", "down") and sought:
-            self._panel.move(1 if event.key == "down" else -1)
-        elif event.key == "backspace":
-            self._panel.search(sought[:-1])
-        elif event.is_printable and event.character and (sought or not bound):
-            self._panel.search(sought + event.character)
-        elif closes:
+        if closes:
             self.dismiss()
+        elif event.key == "enter" and self._panel.section is not None:
+            self._panel.open_next()
+        elif event.key in ("backspace", "tab"):
+            self.dismiss(self._panel.sought)
+        elif event.is_printable and event.character and event.key not in self.active_bindings:
+            self.dismiss(event.character)
         else:
             return
         event.stop()
@@ -130,59 +98,24 @@ class HelpScreen(ModalScreen[Verb[Any]]):
 
 
 class HelpPanel(Panel):
-    """Explanations of what has the focus, then the keys, then the commands.
+    """Explanations of what has the focus, then the keys, then the commands; or the section of the manual about the words
+    `sought`."""
 
-    `sought` is the search text: only rows that contain all of its words are shown, one of them chosen, and below them the other
-    explanations that do, and the sections of the manual, which can be chosen as well. `section` is the open one, which covers
-    everything else.
-    """
-
-    def __init__(
-        self,
-        verbs: Sequence[Verb[Any]],
-        program: Program,
-        of_focus: Sequence[Explanation],
-        explained: Callable[[], Iterable[Explanation]],
-    ) -> None:
+    def __init__(self, verbs: Sequence[Verb[Any]], program: Program, of_focus: Sequence[Explanation], sought: str = "") -> None:
         super().__init__()
-        self._verbs = verbs
-        self._program, self._of_focus, self._explanations = program, of_focus, cache(lambda: tuple(explained()))
-        self.sought, self._at = "", 0
-        self.section: manual.Section | None = None
-        self._matches: dict[tuple[str, str], list[HelpEntry]] = {}  # by group and search text
+        self._verbs, self._program, self._of_focus, self.sought = verbs, program, of_focus, sought
+        self.sections = manual.search(sought)[:MOST_SECTIONS]
+        self.section = next(iter(self.sections), None)
         self._contents: dict[tuple[object, int], Box] = {}  # by what is shown and the width
 
-    def search(self, sought: str) -> None:
-        """Show the rows that contain these words, all rows if the text is empty."""
-        self.sought, self._at, self.section = sought, 0, None
-        self._show_anew()
-
-    def open(self, section: manual.Section | None) -> None:
-        """Show a section of the manual; None shows what was found."""
-        self.section = section
-        self._show_anew()
-
     def open_next(self) -> None:
-        """Show the section that was found after the open one; after the last, the first."""
+        """Show the section that is about the same words after the open one; after the last, the first."""
         assert self.section is not None
-        sections = self.sections
-        self.open(sections[(sections.index(self.section) + 1) % len(sections)])
-
-    def _show_anew(self) -> None:
+        self.section = self.sections[(self.sections.index(self.section) + 1) % len(self.sections)]
         self.caption()
         self.scroll_home(animate=False)
         self.refresh_content()
         self.refresh(layout=True)
-
-    def move(self, by: int) -> None:
-        """Choose the entry `by` rows below the chosen one."""
-        self._at = min(max(self._at + by, 0), max(len(self._entries) + len(self.sections) - 1, 0))
-        self.caption()
-        self.refresh_content()
-        cursor = self.palette.cursor
-        chosen = [y for y, row in enumerate(self.drawn) if any(piece.style == cursor for piece in row)]
-        if chosen and (self._at or self.chosen_verb is not None):  # at first, from the top
-            self.scroll_to_rows(chosen[0], chosen[-1])
 
     @property
     def topics(self) -> str:
@@ -190,96 +123,46 @@ class HelpPanel(Panel):
         others = [section.heading for section in self.sections if section != self.section] if self.section is not None else []
         return self.plain_text() + "".join(f"\nalso: {heading}" for heading in others)
 
-    @property
-    def chosen_verb(self) -> Verb[Any] | None:
-        """The verb of the chosen row; None without a search text, or if no row contains it."""
-        return None if self._chosen is None else self._chosen.verb
-
-    @property
-    def sections(self) -> list[manual.Section]:
-        """The sections of the manual that were found, the best first."""
-        return manual.search(self.sought)[:MOST_SECTIONS]
-
-    @property
-    def found_section(self) -> manual.Section | None:
-        """The chosen section; None if a verb is chosen, or none was found."""
-        at = self._at - len(self._entries)
-        return next(iter(self.sections[at : at + 1]), None) if at >= 0 else None
-
-    @property
-    def _entries(self) -> tuple[HelpEntry, ...]:
-        return tuple(chain.from_iterable(map(self._matching, (*self._groups, COMMANDS))))
-
     @cached_property
     def _groups(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(verb.group for verb in self._verbs))
 
     @cached_property
-    def _all_entries(self) -> Mapping[str, Sequence[HelpEntry]]:
+    def _entries(self) -> Mapping[str, Sequence[HelpEntry]]:
         """All keys by their group, and all commands, with placeholders replaced by names of the model."""
         rows = {
-            group: [(self._key(v), v.help, v) for v in self._verbs if v.group == group and v.keys and v.help]
-            for group in self._groups
+            group: [(self._key(v), v.help) for v in self._verbs if v.group == group and v.keys and v.help] for group in self._groups
         }
-        rows[COMMANDS] = [(f":{verb.usage}", verb.typed_help, verb) for verb in self._verbs if verb.names]
+        rows[COMMANDS] = [(f":{verb.usage}", verb.typed_help) for verb in self._verbs if verb.names]
         spelled = partial(example, self._program)
         return {
-            group: [HelpEntry(spelled(typed), spelled(words), verb) for typed, words, verb in entries]
+            group: [HelpEntry(spelled(typed), spelled(words)) for typed, words in entries]
             for group, entries in rows.items()
+            if entries
         }
 
-    @property
-    def _chosen(self) -> HelpEntry | None:
-        return next(iter(self._entries[self._at :]), None) if self.sought else None
-
     def caption(self) -> None:
-        if self.section is not None:
-            sections = self.sections
-            others = [f"enter: the next of {len(sections)}"] if len(sections) > 1 else []
-            heading = self.section.heading
-            title = heading if cell_len(heading) <= self.border_room else self.section.title
-            self.set_titles(title, ["esc closes", *others, "backspace: what was found"])
-        elif self.sought:
-            hints = ["↑ ↓ chooses", "esc closes", "backspace deletes a letter"]
-            if (verb := self.chosen_verb) is not None:
-                hints.insert(0, f"enter: {f':{verb.names[0]}' if verb.names else self._key(verb)}")
-            elif self.found_section is not None:
-                hints.insert(0, "enter: read it")
-            self.set_titles(f"keys with “{self.sought}”", hints)
-        else:
+        if self.section is None:
             self.set_titles("keys", HINTS)
+            return
+        others = [f"enter: the next of {len(self.sections)}"] if len(self.sections) > 1 else []
+        heading = self.section.heading
+        title = heading if cell_len(heading) <= self.border_room else self.section.title
+        self.set_titles(title, ["esc closes", *others, "backspace: other questions"])
 
     def build(self, width: int, height: int) -> Box:
-        shown = self.sought, self._at, self.section, self.palette
+        shown = self.section, self.palette
         if (shown, width) not in self._contents:  # asked for with and without a scroll bar, since the height depends on it
             self._contents = {key: box for key, box in self._contents.items() if key[0] == shown}
-            self._contents[shown, width] = self._sought_out(width)
+            drawn = self._tables(width) if self.section is None else manual.drawn_section(self.palette, self.section, width)
+            self._contents[shown, width] = drawn
         return self._contents[shown, width]
 
-    def _sought_out(self, width: int) -> Box:
-        """Return the open section, or what contains the search text."""
-        if self.section is not None:
-            return manual.drawn_section(self.palette, self.section, width)
-        of_focus = [row for row in self._of_focus if self._fits(row)]
-        groups = [(group, rows) for group in self._groups if (rows := self._matching(group))]
-        commands = self._matching(COMMANDS)
-        others = [row for row in self._explanations() if row not in self._of_focus and self._fits(row)] if self.sought else []
-        sections = self.sections
-        if not (of_focus or groups or commands or others or sections):
-            words = "no key, command, explanation or section of the manual contains these words"
-            return from_rows([Segment(part, self.palette.plain)] for part in folded(words, width))
-        box = self._content(of_focus, groups, commands, width)
-        if others:
-            box = vstack(*([box] if box.height else []), self._explained("Explanations", others, width), gap=1)
-        if sections:
-            box = vstack(*([box] if box.height else []), self._manual(sections, width), gap=1)
-        return box
-
-    def _content(
-        self, explained: Sequence[Explanation], groups: Sequence[tuple[str, list[HelpEntry]]], commands: list[HelpEntry], width: int
-    ) -> Box:
-        above = [self._explained("Here", explained, width)] if explained else []
-        below = [self._table(COMMANDS, commands, width)] if commands else []
+    def _tables(self, width: int) -> Box:
+        """Return what explains the focus, the keys, in two columns where there is room, and the commands."""
+        above = [self._explained("Here", self._of_focus, width)] if self._of_focus else []
+        groups = [(group, self._entries[group]) for group in self._groups if group in self._entries]
+        below = [self._table(COMMANDS, self._entries[COMMANDS], width)] if COMMANDS in self._entries else []
         if width >= 130 and len(groups) > 1:
             boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
             halves = [(vstack(*boxes[:i], gap=1), vstack(*boxes[i:], gap=1)) for i in range(1, len(boxes))]
@@ -290,38 +173,17 @@ class HelpPanel(Panel):
     def _key(self, verb: Verb[Any]) -> str:
         return " ".join(key_signs(keys_of(self, verb.id)))
 
-    def _matching(self, group: str) -> list[HelpEntry]:
-        """Return the entries of a group that match the search text."""
-        key = group, self.sought
-        if key not in self._matches:
-            self._matches[key] = [entry for entry in self._all_entries[group] if self._fits(entry[:2])]
-        return self._matches[key]
-
-    def _fits(self, row: Explanation) -> bool:
-        text = " ".join(row).lower()
-        return all(word in text for word in self.sought.lower().split())
-
     def _explained(self, title: str, rows: Sequence[Explanation], width: int) -> Box:
         """Return a box with explanations, each below what it explains."""
         p = self.palette
         return titled_rows(p, title, (explained(p, typed, p.keyword, sentence, width) for typed, sentence in rows))
 
-    def _manual(self, sections: Sequence[manual.Section], width: int) -> Box:
-        """Return a box with the sections that were found, each above a sentence with the words."""
-        p, chosen = self.palette, self.found_section
-        rows = (
-            (p.cursor if section == chosen else p.keyword, section.heading, manual.excerpt(section, self.sought))
-            for section in sections
-        )
-        return titled_rows(p, "Manual", (explained(p, heading, ink, words, width) for ink, heading, words in rows))
-
-    def _table(self, title: str, entries: list[HelpEntry], width: int, *, least: int = 0) -> Box:
+    def _table(self, title: str, entries: Sequence[HelpEntry], width: int, *, least: int = 0) -> Box:
         """Return a box with keys or commands and their descriptions, beside them if there are LEAST cells, otherwise below."""
-        p, chosen = self.palette, self._chosen
+        p = self.palette
         column = max(least, *(cell_len(transliterate(entry.typed, p.glyphs)) for entry in entries)) + 2
         column = column if width - column >= LEAST else 0
-        inks = (p.cursor if entry == chosen else p.keyword for entry in entries)
-        rows = (explained(p, row.typed, ink, row.words, width, column=column) for row, ink in zip(entries, inks, strict=True))
+        rows = (explained(p, row.typed, p.keyword, row.words, width, column=column) for row in entries)
         return titled_rows(p, title, rows)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tui_gru import analysis
 from tui_gru.debugger.derivation import ValueRef
@@ -18,12 +19,14 @@ from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.tui import panels
-from tui_gru.tui.keys import Arguments, Verb, example, with_keys
+from tui_gru.tui.keys import Arguments, commands_of, example, with_keys
 
 if TYPE_CHECKING:
     from tui_gru.analysis.what_if import WhatIf
     from tui_gru.session.snapshot import Snapshot
+    from tui_gru.tui.ask import Asked
     from tui_gru.tui.draw import Ref
+    from tui_gru.tui.help import Explanation
     from tui_gru.tui.screen import MainScreen
 
 # ------------------------------------------------------------------------------
@@ -73,9 +76,13 @@ def theme(screen: MainScreen, rest: Arguments) -> None:
 def help_(screen: MainScreen, rest: Arguments) -> None:
     """Open the help; with arguments, show the explanation of that name in the message line, or the section of the manual about
     these words in the help. Raises `TuiGruError` if there is neither."""
-    if rest and _explain_words(screen, rest):
-        return
-    from tui_gru.tui.help import HelpScreen, every_row, rows_here
+    if not (rest and _explain_words(screen, rest)):
+        screen.show_section(str(rest))
+
+
+def explanations_here(screen: MainScreen) -> tuple[list[Explanation], Callable[[], Iterable[Explanation]]]:
+    """Return the explanations of what has the focus, and a function that returns all."""
+    from tui_gru.tui.help import every_row, rows_here
 
     focused = screen.overlay if screen.focused is None else screen.focused
     keys, program = partial(with_keys, screen), screen.session.program
@@ -84,12 +91,7 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
         of_focus.append(("more", with_keys(screen, words)))
 
-    async def execute(verb: Verb[Any] | None) -> None:
-        if verb is not None:
-            await screen.run_action(verb.action)
-
-    explained = partial(every_row, program, keys)
-    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), program, of_focus, explained, str(rest)), execute)
+    return of_focus, partial(every_row, program, keys)
 
 
 def _explain_words(screen: MainScreen, words: str) -> bool:
@@ -112,6 +114,41 @@ def _explain_words(screen: MainScreen, words: str) -> bool:
         cure = cure or keys("type the name of a value, a sign or a panel; <help> explains what has the focus")
         raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
     return bool(explanation)
+
+
+def say_where(screen: MainScreen, rest: Arguments) -> None:
+    """Say where the run is: in the loops, on which line, and what comes next."""
+    screen.answer(answers.place_in_full(screen.snapshot))
+
+
+def ask(screen: MainScreen, rest: Arguments) -> None:
+    """Ask: show the questions that fit the words, and the answer to the first; without words, those of this moment."""
+    from tui_gru.tui.ask import AskScreen, needs_completing
+
+    async def do(asked: Asked | None) -> None:
+        match asked:
+            case ("execute", command) if needs_completing(screen, command):
+                await screen.open_line(command)
+            case ("execute", command):
+                screen.execute_each(commands_of(command))
+            case ("verb", id):
+                await screen.run_action(screen.verbs[id].action)
+            case ("help", words):
+                open_section(screen, words)
+
+    screen.app.push_screen(AskScreen(screen, str(rest), *explanations_here(screen)), do)
+
+
+def open_section(screen: MainScreen, words: str) -> None:
+    """Open the section of the manual about these words, without words all keys and commands; what is typed there is asked."""
+    from tui_gru.tui.help import HelpScreen
+
+    def then(typed: str | None) -> None:
+        if typed is not None:
+            ask(screen, Arguments(typed))
+
+    of_focus, _ = explanations_here(screen)
+    screen.app.push_screen(HelpScreen(tuple(screen.verbs.values()), screen.session.program, of_focus, words), then)
 
 
 def legend(screen: MainScreen, rest: Arguments) -> None:

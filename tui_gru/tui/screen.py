@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,16 @@ from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import panels
-from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, execute, key_sign, keys_of, sign_of_key, with_keys
+from tui_gru.tui.keys import (
+    NO_ARGUMENTS,
+    Pending,
+    Step,
+    execute,
+    key_sign,
+    keys_of,
+    sign_of_key,
+    with_keys,
+)
 from tui_gru.tui.layout import PLACES, OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, Request, SnapshotPanel
 from tui_gru.tui.panels.sequence import Samples
@@ -661,6 +671,7 @@ class MainScreen(SessionScreen):
         self.tour = Tour(self)
         self._card: Card | None = None  # made when there is something to say on it
         self.do = self.runner.do
+        self._queued = deque[str]()  # commands that wait for the one before
         self._due = False
         self._pressed: Offset | None = None  # where the mouse was pressed
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
@@ -696,7 +707,7 @@ class MainScreen(SessionScreen):
     @property
     def running(self) -> bool:
         """True while a thread works on the session, which must not be used meanwhile."""
-        return self.runner.running
+        return self.runner.running or bool(self._queued)
 
     @property
     def expecting(self) -> bool:
@@ -809,6 +820,31 @@ class MainScreen(SessionScreen):
             if inspect.isawaitable(done):
                 await done
 
+    def show_section(self, words: str) -> None:
+        """Open the section of the manual about these words over this screen; without words, all keys and commands."""
+        raise NotImplementedError
+
+    def execute_each(self, commands: Sequence[str]) -> None:
+        """Execute commands of the `:` line one after another, each when the one before is over."""
+        self._queued.extend(commands)
+        self._execute_queued()
+
+    def _execute_queued(self) -> None:
+        """Execute the next command that waits, once what the one before has opened is there."""
+        if not self._queued or self.runner.running or not self.is_attached:
+            return
+        if self.overlays.expecting or self.panels.expecting:
+            self.call_after_refresh(self._execute_queued)
+            return
+        command = self._queued.popleft()
+        try:
+            execute(self, command)
+        except Exception as error:
+            self._queued.clear()
+            self.failed(error, f"the command {command!r}")
+        if self._queued:
+            self.call_after_refresh(self._execute_queued)
+
     def action_digit(self, digit: int) -> None:
         self.pending.digit(digit)
 
@@ -910,6 +946,9 @@ class MainScreen(SessionScreen):
         if self.kept.is_other:
             self.call_after_refresh(self.kept.lay_out)
         self.runner.finished(event)
+        if event.problem:
+            self._queued.clear()
+        self._execute_queued()
 
     # The mouse
 

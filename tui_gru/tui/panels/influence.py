@@ -20,6 +20,7 @@ from tui_gru.debugger.program import shown_char
 from tui_gru.engine.config import token_word
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted, decimals
+from tui_gru.engine.sampling import NextChances
 from tui_gru.engine.weights import Float64Array
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import Box, Ref, SegmentRow, TableColumn, bar, clip, column_signs, from_rows, styled_row, table
@@ -269,6 +270,40 @@ class InfluenceMap(SnapshotPanel):
 
     def action_choose(self) -> None:
         self.request("number", Ref(self._predicted, (self.influence.row, self.influence.character), self.t))
+
+
+# ------------------------------------------------------------------------------
+# What comes after a text.
+
+
+class NextCharacter(SnapshotPanel):
+    """The probability of every character to come after a text, the likeliest first."""
+
+    ABOUT = "What comes after a text, which the model reads from a zero state: the probability of every character."
+    STAYS = True
+
+    def __init__(self, prediction: NextChances) -> None:
+        super().__init__()
+        self._prediction = prediction
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        read = self._prediction.text
+        shown = read if len(read) <= _BAR else f"…{read[-_BAR:]}"
+        return Titles(f"what comes after “{shown}”", with_keys(self, "<stop> closes"))
+
+    def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        palette = self.palette
+        length = max(min(width - 14, _BAR), 0)
+        cells = [
+            (
+                styled_row(palette, (shown_char(char), palette.strong)),
+                styled_row(palette, decimals(chance, 4)),
+                (Segment(bar(palette, chance, length), palette.gate),),
+            )
+            for char, chance in self._prediction.likeliest
+        ]
+        rows = table(palette, cells, (TableColumn(gap=0), TableColumn(right=True), TableColumn()), width)
+        return clip(palette, from_rows(rows), width, len(rows))
 
 
 # ------------------------------------------------------------------------------

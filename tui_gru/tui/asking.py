@@ -1,0 +1,346 @@
+"""What is asked at a moment of a run: the questions that fit typed words, and their commands filled with the numbers, names and
+texts among these words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tui_gru import analysis
+from tui_gru.debugger.position import typed_entry
+from tui_gru.debugger.program import ValueKind, flow_names, in_line
+from tui_gru.engine.numbers import plain
+from tui_gru.engine.sampling import refused
+from tui_gru.engine.source import Ability
+from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.keys import example
+from tui_gru.tui.questions import COMMON, SYNONYMS, ListedQuestion, questions, ranking, words_of
+
+MOST = 40  # questions that are listed
+_SLOT = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+
+
+class Matched(NamedTuple):
+    """A question of this moment, with its command. `place` is its own among all questions, −1 if it is none of them; `filled` is
+    True if something typed is in the command."""
+
+    question: str
+    command: str
+    place: int
+    filled: bool = False
+
+
+def matching(snapshot: Snapshot, typed: str) -> list[Matched]:
+    """Return the questions that fit what is typed, best first; an entry of a value typed alone is asked about first."""
+    words = TypedWords(snapshot, typed)
+    fits = ranking().rank(typed)
+    listed = ((fit.place, questions()[fit.place]) for fit in fits)
+    matched = [with_slots_filled(question, place, words) for place, question in listed if can_be_asked(snapshot, question)]
+    if words.entry is not None and not words.words_besides:
+        first = [f"Where does {words.entry} come from?"]
+        matched = [
+            *(Matched(question, f"why {words.entry}", -1, True) for question in first),
+            *(match for match in matched if match.command != f"why {words.entry}"),
+        ]
+    return matched[:MOST]
+
+
+def all_of(snapshot: Snapshot) -> Iterator[tuple[str, list[Matched]]]:
+    """Yield the groups of the file, each with the questions that can be asked of this run."""
+    words = TypedWords(snapshot, "")
+    groups: dict[str, list[Matched]] = {}
+    for index, question in enumerate(questions()):
+        if can_be_asked(snapshot, question):
+            groups.setdefault(question.group, []).append(with_slots_filled(question, index, words))
+    yield from groups.items()
+
+
+def of_this_moment(snapshot: Snapshot, panel: str = "") -> list[Matched]:
+    """Return the questions that fit a panel, by the name of its class; without one, or without any, those that fit the moment."""
+    words, kinds = TypedWords(snapshot, ""), _kinds_of_moment(snapshot)
+    for wanted in ([panel] if panel else [], kinds):
+        fitting = [
+            with_slots_filled(question, index, words)
+            for index, question in enumerate(questions())
+            if set(question.at.split()).intersection(wanted) and can_be_asked(snapshot, question)
+        ]
+        if fitting:
+            return fitting
+    return []
+
+
+def _kinds_of_moment(snapshot: Snapshot) -> list[str]:
+    position = snapshot.position
+    if not position.tick:
+        return ["start"]
+    if snapshot.settings.learning and position.epoch >= 2:
+        return ["trained"]
+    phase = "update" if snapshot.moment.learned and position.offset == snapshot.program.ticks else position.phase
+    return ["loss"] if position.offset == snapshot.program.loss_tick else [phase]
+
+
+def can_be_asked(snapshot: Snapshot, question: ListedQuestion) -> bool:
+    """Return True if a run can answer a question: it can be trained, has a text, or text can be sampled from it."""
+    source, program = snapshot.config.source, snapshot.program
+    has: Mapping[str, Callable[[], bool]] = {
+        "training": lambda: source.can(Ability.TRAIN),
+        "text": lambda: source.can(Ability.TEXT),
+        "sampling": lambda: source.can(Ability.TEXT) and refused(snapshot.config) is None,
+        "layers": lambda: len(program.layers) > 1,
+        "carry": lambda: _carry(snapshot) is not None,
+    }
+    return all(has[need]() for need in question.needs.split())
+
+
+def with_slots_filled(question: ListedQuestion, index: int, words: TypedWords) -> Matched:
+    """Return a question and its command with their slots filled."""
+    used = False
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal used
+        typed, standard = words.slot(match[1]), match[2]
+        used |= typed is not None
+        return typed if typed is not None else words.standard(match[1], standard or "")
+
+    program = words.snapshot.program
+    text = example(program, _SLOT.sub(value, question.text))
+    used = False
+    command = example(program, _SLOT.sub(value, question.commands))
+    return Matched(text, command, index, used)
+
+
+# ------------------------------------------------------------------------------
+# What is typed: numbers, names, entries, texts.
+
+
+class TypedWords:
+    """What was typed, taken apart for the slots of questions about a moment."""
+
+    def __init__(self, snapshot: Snapshot, typed: str) -> None:
+        self.snapshot, self._typed = snapshot, typed
+        self._names = snapshot.program.spellings
+
+    def slot(self, name: str) -> str | None:
+        """Return what was typed for a slot, None if nothing was."""
+        value = getattr(self, name, None)
+        return None if value is None else str(value)
+
+    def standard(self, name: str, written: str) -> str:
+        """Return what a slot holds if nothing was typed for it."""
+        match name:
+            case "loss":
+                return "what it is"
+            case "text":
+                text = self.snapshot.corpus.text if self.snapshot.config.source.can(Ability.TEXT) else ""
+                words = "" if isinstance(text, tuple) else re.split(r"(?<=\S)\s", text.lstrip(), maxsplit=1)[0]
+                return words[:2] if len(words) > 12 or len(words) < 2 else words
+        return written
+
+    # Slots
+
+    @property
+    def loss(self) -> str | None:
+        loss = self.snapshot.value("loss")
+        return None if loss is None else plain(float(loss))
+
+    @property
+    def number(self) -> str | None:
+        """The first number that counts nothing: no unit, row, timestep, epoch or batch."""
+        rest = re.sub(r"\w+\[[^]]*\]", " ", self._typed)
+        rest = re.sub(rf"(?i)\b(?:unit|neuron|cell|row|epoch|batch|timestep|step|t|e|b)s?\s*{_NUMBER}", " ", rest)
+        match = re.search(rf"(?<![\w.])-?{_NUMBER}(?![\w.]*\w)", rest)
+        return None if match is None else match[0]
+
+    @property
+    def unit(self) -> str | None:
+        """The unit that is named by its number, if the last layer has it."""
+        counted = self._counted("unit|neuron|cell")
+        most = self.snapshot.program.shapes[self.snapshot.program.main_state][-1]
+        return counted if counted is not None and 1 <= int(counted) <= most else None
+
+    @property
+    def epoch(self) -> str | None:
+        counted = self._counted("epoch|e")
+        return None if counted is None or not int(counted) else counted
+
+    @property
+    def epochs(self) -> str | None:
+        match = re.search(r"(\d[\d,]*)\s*(?:more\s*)?epochs?\b", self._typed)
+        return None if match is None or not int(match[1].replace(",", "")) else match[1].replace(",", "")
+
+    @property
+    def t(self) -> str | None:
+        counted = self._counted("timestep|step|t")
+        return counted if counted is not None and 1 <= int(counted) <= self.snapshot.config.seq_length else None
+
+    def _counted(self, words: str) -> str | None:
+        match = re.search(rf"(?i)\b(?:{words})\s*(?:number\s*|no\.?\s*|#\s*)?(\d{{1,9}})\b", self._typed)
+        return None if match is None else match[1]
+
+    @property
+    def entry(self) -> str | None:
+        """The entry of a value: `z[row 1, unit 2]` as typed, or a name with the row, the unit, the letter that are named."""
+        if (match := re.search(r"([^\s\[\],;]+)\[[^]]*\]?", self._typed)) is not None and match[1] in self._names:
+            return match[0]
+        name = self._name_typed()
+        if name is None:
+            return None
+        program = self.snapshot.program
+        counted = program.names[name].counted
+        index = [self._index(axis.strip(), size) for axis, size in zip(counted, program.shapes[name], strict=False)]
+        return typed_entry(program, name, index) if len(index) == len(program.shapes[name]) else None
+
+    def _index(self, axis: str, size: int) -> int:
+        words = {"unit": "unit|neuron|cell", "row": "row"}.get(axis)
+        counted = self._counted(words) if words is not None else None
+        if counted is not None and 1 <= int(counted) <= size:
+            return int(counted) - 1
+        letter = self.letter if axis in ("character", "letter", "token") else None
+        return self.snapshot.program.indices.get(letter, 0) if letter is not None else 0
+
+    @property
+    def weight_entry(self) -> str | None:
+        """The entry of a weight."""
+        entry = self.entry
+        name = self._names.get("" if entry is None else entry.partition("[")[0])
+        return entry if name is not None and self.snapshot.program.names[name].kind is ValueKind.PARAMETER else None
+
+    @property
+    def gradient(self) -> str | None:
+        """The entry of a gradient: of the value whose entry or name is typed."""
+        entry = self.entry
+        if entry is None:
+            return None
+        name = entry.partition("[")[0]
+        return entry if self._names.get(name, "").startswith("d") and name[1:] in self._names else f"d{entry}"
+
+    @property
+    def name(self) -> str | None:
+        """The name of a value, or of what a line computes that is named in words: the update gate."""
+        typed = self._name_typed()
+        if typed is not None:
+            return self.snapshot.program.writer.name(typed)
+        program, lowered = self.snapshot.program, self._typed.lower()
+        for line in program.model.page.lines:
+            label = line.label or ""
+            if label and re.search(rf"\b{re.escape(label)}\b", lowered) and (f"{label} gate" in lowered or "gate" not in lowered):
+                target = next((name for name in program.main_layer.lines if name.split("_l")[0] == line.target), "")
+                return program.writer.name(target) if target else None
+        return None
+
+    @property
+    def timed(self) -> str | None:
+        """The name of a value with units, which a unit of can be held at 0."""
+        name = self.name
+        if name is None:
+            return None
+        program = self.snapshot.program
+        code = program.code_name(name)
+        return name if analysis.units.can_be_silent(program.model, code) else None
+
+    @property
+    def weight(self) -> str | None:
+        name = self._name_typed()
+        return name if name is not None and self.snapshot.program.names[name].kind is ValueKind.PARAMETER else None
+
+    def _name_typed(self) -> str | None:
+        """Return the code name of the first name of the program that is typed; words of English are none."""
+        for word in re.findall(r"[^\s\[\],;:?!.()“”\"‖|]+", self._typed):
+            code = self._names.get(word)
+            if (
+                code is not None
+                and (len(word) == 1 or word.lower() not in COMMON)
+                and word not in ("a", "t", "I", "i", "s", "loss")
+            ):
+                named = self.snapshot.program.names.get(code)
+                if named is not None and len(self.snapshot.program.shapes[code]) == len(named.counted):
+                    return code
+        return None
+
+    @property
+    def letter(self) -> str | None:
+        """The letter of the vocabulary that is named: in quotes, or after the word letter."""
+        match = re.search(r"“(.)”|\"(.)\"|'(.)'|(?i:letter|character|char)\s+(\S)(?!\w)", self._typed)
+        letter = None if match is None else next(filter(None, match.groups()), None)
+        return letter if letter is not None and letter in self.snapshot.program.indices else None
+
+    @property
+    def text(self) -> str | None:
+        """The text to read: in quotes, or the last word after “after” and the like, if its characters are in the vocabulary."""
+        quoted = re.search(r"“([^”]+)”|\"([^\"]+)\"|(?<!\w)'([^']+)'", self._typed)
+        candidates = [next(filter(None, quoted.groups()))] if quoted is not None else []
+        candidates += re.findall(
+            r"\b(?:after|following|follows|reading|reads?|predict|primer|prefix|from|with|of|text)\s+([^\s?!]+)", self._typed
+        )
+        last = self._typed.rstrip("?!. ").rpartition(" ")[2]
+        candidates += [last] if last and last.lower() not in COMMON and (last[:1].isupper() or len(last) > 1) else []
+        vocabulary = self.snapshot.program.indices
+        tokens = any(len(token) > 1 for token in vocabulary)
+        for candidate in filter(None, candidates):
+            is_word = candidate.lower() in COMMON or candidate.lower() in _SUBJECTS
+            if not tokens and set(candidate) <= set(vocabulary) and (quoted is not None or not is_word):
+                return str(candidate)
+        return None
+
+    @property
+    def feature(self) -> str | None:
+        """The feature of a text that is named, in the singular or the plural."""
+        names = analysis.units.FEATURES
+        for word in words_of(self._typed):
+            for name in (word, f"{word}s", f"{word}es", word.removesuffix("s")):
+                if name in names:
+                    return name
+        return None
+
+    @property
+    def prediction(self) -> str | None:
+        """The likeliest entry of the prediction of the first row, at this moment."""
+        program = self.snapshot.program
+        name = program.loss_names.prediction
+        value = self.snapshot.value(name) if name else None
+        if name and value is not None and getattr(value, "ndim", 0) == 2:
+            return typed_entry(program, name, (0, int(value[0].argmax())))
+        return typed_entry(program, name, (0,) * len(program.shapes[name])) if name else None
+
+    @property
+    def line(self) -> str | None:
+        """The result of the line just executed."""
+        line = self.snapshot.line
+        return None if line is None else self.snapshot.program.writer.name(line.target)
+
+    @property
+    def carry(self) -> str | None:
+        return _carry(self.snapshot)
+
+    @property
+    def branch(self) -> str | None:
+        """Another branch: the one that is named, else one that this branch is compared with by default."""
+        state = self.snapshot.state
+        others = [name for name in state.branches.names if name != state.branch]
+        named = next((name for name in others if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", self._typed)), None)
+        return named or next(iter(others), None)
+
+    @property
+    def words_besides(self) -> Sequence[str]:
+        """The words besides the entry."""
+        rest = self._typed.replace(self.entry or "", " ")
+        return [word for word in words_of(rest) if word not in COMMON]
+
+
+#: Names of the program that are words of English more often, or have no entries.
+_NOT_NAMES = frozenset({"a", "t", "I", "i", "s", "loss"})
+#: TypedWords after “after”, “of” and the like that are about texts and are none.
+_SUBJECTS = frozenset(word for group in SYNONYMS for word in group)
+
+
+def _carry(snapshot: Snapshot) -> str | None:
+    """Return the gradient that is handed to the timestep before, as it is typed; None for a model without one."""
+    program = snapshot.program
+    if not program.goes_back or not program.model.page.states:
+        return None
+    try:
+        return in_line(program.writer.name(flow_names(program, program.main_state).handed_on))
+    except (KeyError, AssertionError, StopIteration):
+        return None
