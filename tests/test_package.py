@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,8 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+
+from tui_gru import __version__
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,7 +81,7 @@ def test_the_long_description_is_the_readme_without_relative_addresses(metadata)
     assert bool(PICTURE.findall(text)) is bool(metadata.get_all("Project-URL")) is bool(address["repository"])
     headings = re.findall(r"^#+ .*$", README, re.MULTILINE)
     assert re.findall(r"^#+ .*$", text, re.MULTILINE) == headings
-    assert len(headings) == 5
+    assert len(headings) == 6
     assert all(url.startswith("https://") for url in LINK.findall(text))
 
 
@@ -98,10 +101,25 @@ def test_with_the_address_of_the_repository_every_picture_is_absolute():
     metadata = {}
     config = {"repository": "https://host.example/owner/name/", "pictures": "raw/HEAD", "pages": "blob/HEAD"}
     hook.Metadata(str(ROOT), config).update(metadata)
-    assert metadata["readme"]["text"] == text
+    assert metadata["readme"]["text"] == hook.long_description(
+        README, f"{host}/raw/HEAD", f"{host}/blob/HEAD", repository="https://host.example/owner/name"
+    )
+    assert "version 0.1.0, 2026, https://host.example/owner/name.*" in metadata["readme"]["text"]
     urls = {"Source": "https://host.example/owner/name", "Changelog": "https://host.example/owner/name#changes"}
     assert metadata["urls"] == urls
     assert "## Changes\n" in README
+
+
+def test_the_citation_and_the_commands_name_this_version():
+    assert f"recurrent networks, version {__version__}, 2026.*" in README
+    assert set(re.findall(r"tui_gru-([\d.]+)-py3", README)) == {__version__}
+
+
+def test_what_is_installed_without_pytorch_is_what_is_required_but_for_pytorch():
+    (line,) = [line for line in README.splitlines() if "--no-deps" in line]
+    named = shlex.split(line.partition("&& pip install ")[2])
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert {re.split(r"[<>=]", name)[0] for name in named} == {re.split(r"[<>=]", name)[0] for name in required} - {"torch"}
 
 
 def test_the_source_archive_can_be_tested(built):

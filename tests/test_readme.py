@@ -63,7 +63,7 @@ LEARNING, BUILT = MANUAL["texts"], MANUAL["building"]
 SHELL = [line for block in blocks("sh") for line in block.splitlines()]
 SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
 #: Commands that download the package, which a test does not do.
-INSTALLING = [line for line in SHELL if "pip install" in line]
+INSTALLING = [line for line in SHELL if "pip install" in line or line.startswith(("uvx ", "pipx "))]
 WRITING = [line for line in SHELL if line.startswith("python -c ")]
 #: Commands for who changes the project.
 DEVELOPING = [line for line in SHELL if line in BUILT]

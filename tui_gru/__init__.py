@@ -1,4 +1,4 @@
-"""A debugger for a GRU: step through its training, forwards and backwards in time.
+"""A debugger for recurrent networks: step through their training, forwards and backwards in time.
 
     import tui_gru
     s = tui_gru.Session()

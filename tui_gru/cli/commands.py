@@ -156,7 +156,7 @@ def program(
     held_out: Path | None,
     history_memory: int | None,
 ) -> None:
-    """Step through the training of a GRU in this terminal, forwards and backwards in time.
+    """Step through the training of a recurrent network in this terminal, forwards and backwards in time.
 
     Without options it opens the tutorial's GRU: two units that learn MathMathMathMathMath. Press ? inside for the keys. Sessions
     are saved as you work; `tui-gru sessions` lists them.
