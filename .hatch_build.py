@@ -20,11 +20,10 @@ class Metadata(MetadataHookInterface):
         """Set `readme` and `urls`."""
         repository = self.config["repository"].rstrip("/")
         text = Path(self.root, "README.md").read_text(encoding="utf-8")
+        pictures, pages = (repository and f"{repository}/{self.config[kind]}" for kind in ("pictures", "pages"))
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": long_description(
-                text, *(repository and f"{repository}/{self.config[each]}" for each in ("pictures", "pages")), repository
-            ),
+            "text": long_description(text, pictures, pages, repository),
         }
         metadata["urls"] = {} if not repository else {"Source": repository, "Changelog": f"{repository}#changes"}
 
