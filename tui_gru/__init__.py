@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.rewind import screens
 from tui_gru.session import pages
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tui_gru.errors import TuiGruError
     from tui_gru.files.arrays import FoundGRU
     from tui_gru.imported.inspect import inspect
+    from tui_gru.rewind.front import kept, steps
     from tui_gru.schema import __version__
     from tui_gru.session.opening import load
     from tui_gru.session.session import Session
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config", "Finding", "FoundGRU", "Level", "Options", "Position", "Recorder", "Sample", "Session", "TuiGruError", "__version__",
-    "debug", "inspect", "load", "record",
+    "debug", "inspect", "kept", "load", "record", "steps",
 ]  # fmt: skip
 
 _HOMES = {
@@ -48,8 +50,10 @@ _HOMES = {
     "__version__": "tui_gru.schema",
     "debug": "tui_gru.cli.models",
     "inspect": "tui_gru.imported.inspect",
+    "kept": "tui_gru.rewind.front",
     "load": "tui_gru.session.opening",
     "record": "tui_gru.capture.record",
+    "steps": "tui_gru.rewind.front",
 }
 
 
@@ -59,7 +63,14 @@ def _page_writer() -> Any:
     return import_module("tui_gru.tui.player")
 
 
+def _terminal() -> Any:
+    from importlib import import_module
+
+    return import_module("tui_gru.cli.options")
+
+
 pages.page_writer = _page_writer
+screens.terminal = _terminal
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of the package

@@ -47,6 +47,7 @@ from tui_gru.capture.format import (
     write_shard,
 )
 from tui_gru.capture.hooks import Capture, Optimizers
+from tui_gru.capture.trial import in_trial
 from tui_gru.disk import Flusher, GrowingFile, synchronise_folder
 from tui_gru.errors import CaptureError, ModelFileError, printable, shown
 from tui_gru.files.arrays import AnyArray
@@ -291,10 +292,12 @@ class Recorder:
         return f"<recorder into {self.folder}: every {self._every}, last {self._last}, on {self._trigger.source!r}; {written}>"
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        """End a step of training, after optimizer.step().
+        """End a step of training, after optimizer.step(). In a body that `tui_gru.steps` tries, it does nothing.
 
         Raises `CaptureError` if `loss` is not one number in the first step; later that is reported as a warning.
         """
+        if in_trial():
+            return
         if self._capture.closed:
             self._warn("closed", "the recording is closed, so this step and those after it are not recorded")
         try:

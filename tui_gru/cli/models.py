@@ -528,10 +528,13 @@ def debug(
     Raises `TuiGruError` for a wrong argument, one line that names it and says what to do. If a batch cannot be shown, it warns and
     returns None.
     """
+    from tui_gru.capture.trial import in_trial
     from tui_gru.session.opening import on_module
     from tui_gru.torch_loading import require_torch
 
     require_torch("tui_gru.debug")
+    if in_trial():
+        return None
     try:
         session = on_module(module, optimizer, head, name, cell)
     except CaptureError as error:

@@ -89,7 +89,7 @@ class Recorded:
         return replace(self, x=self.x[:timesteps, chosen], y=y, starts=starts, live=self.live[:timesteps, chosen])
 
 
-class Trial:
+class ConventionTrial:
     """The stored numbers of a stack of cells, and a recorded input and output. `blocks` are by layer and direction."""
 
     def __init__(self, blocks: Sequence[Sequence[Blocks]], directions: Sequence[str], recorded: Recorded) -> None:
@@ -227,14 +227,14 @@ def prove(layers: FoundGRU, numbers: LayerInputs, options: Mapping[str, str] = M
     Raises `ModelFileError` if the output is not finite, or there is none.
     """
     recorded = _recorded(layers, numbers)
-    trial = Trial([[_wide(cell) for cell in layer] for layer in layers.blocks()], layers.directions, recorded)
+    trial = ConventionTrial([[_wide(cell) for cell in layer] for layer in layers.blocks()], layers.directions, recorded)
     conventions = [c for c in layers.cell_kind.conventions if all(getattr(c, name) == value for name, value in options.items())]
     readings = trial.best(conventions, layers.convention)
     largest = max(1.0, *(float(np.abs(y[recorded.live]).max()) for y in recorded.y))
     return _proof(layers, readings, largest * max(_tolerance(layers, numbers.y), _rounding(trial)), largest * NEAR)
 
 
-def _rounding(trial: Trial) -> float:
+def _rounding(trial: ConventionTrial) -> float:
     """Return the difference that rounding in float32 explains in one step of the last layer, whose states are recorded.
 
     A gate sums up products. Each rounding is at most half an ε of the sum of their sizes, and the signs are independent.
@@ -363,7 +363,7 @@ class Fit:
 class Port:
     """The numbers of one imported batch of a cell whose expected output is known, and its `present` convention."""
 
-    def __init__(self, kind: CellKind, present: Convention, trial: Trial) -> None:
+    def __init__(self, kind: CellKind, present: Convention, trial: ConventionTrial) -> None:
         self._kind, self.present, self._trial = kind, present, trial
         self._largest = max((float(np.abs(y).max(initial=0.0)) for y in trial.recorded.y), default=0.0) or 1.0
 
@@ -387,7 +387,7 @@ class Port:
         y = tuple(np.split(np.asarray(batch.expected, np.float64), len(directions), axis=2))
         starts = _starts(batch.states.reshape(-1, B, H), structure.layers, len(directions), len(kind.states))
         recorded = Recorded(np.asarray(x, np.float64), y, starts, live, to_the_end=True)
-        return cls(kind, convention, Trial([[_wide(cell) for cell in layer] for layer in blocks], directions, recorded))
+        return cls(kind, convention, ConventionTrial([[_wide(cell) for cell in layer] for layer in blocks], directions, recorded))
 
     @property
     def is_stack(self) -> bool:
@@ -416,7 +416,7 @@ class Port:
         largest = 0.0
         for _ in range(ROUNDINGS):
             blocks = [[Blocks(*map(changed, (c.W, c.U, c.b, c.b_h))) for c in layer] for layer in self._trial.blocks]
-            other = Port(self._kind, self.present, Trial(blocks, self._trial.directions, self._trial.recorded))
+            other = Port(self._kind, self.present, ConventionTrial(blocks, self._trial.directions, self._trial.recorded))
             largest = max(largest, float(np.abs(other.in_float64()[1] - exact).max(initial=0)))
         return largest
 
@@ -451,7 +451,7 @@ class Port:
         recorded = self._changed(variant)
         if recorded is None:
             return np.inf
-        short = Trial(self._trial.blocks, self._trial.directions, recorded)
+        short = ConventionTrial(self._trial.blocks, self._trial.directions, recorded)
         return short.error(variant.reading, short.shortened(_ROWS, timesteps or len(recorded.x))) / self._largest
 
     # Variants
@@ -537,7 +537,7 @@ class Port:
                 return None
             b[at] += (s * u - q * v) / determinant
             b_h[at] += (p * v - q * u) / determinant
-        split = Trial([[replace(blocks, b=b, b_h=b_h)]], self._trial.directions, data)
+        split = ConventionTrial([[replace(blocks, b=b, b_h=b_h)]], self._trial.directions, data)
         error = split.error(Reading(convention)) / self._largest
         is_sum = np.abs(b[at] + b_h[at] - total).max() <= _APART * max(np.abs(total).max(), enough)
         return error if error <= enough and is_sum else None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding as Finding
     from tui_gru.analysis.influence import ContextMemory, Influence, Jacobian, RowInfluence
     from tui_gru.analysis.influence import Flow as Flow
+    from tui_gru.analysis.live import LiveLoop
     from tui_gru.analysis.losses import TextLosses as TextLosses
     from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story as Story
@@ -67,6 +68,7 @@ class Queries:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self.live: LiveLoop | None = None  # the loop of a script whose steps these are, and which tries in the place of the run
         self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
         self._story: Story | None = None
         self._features: dict[str, None] = {}  # the files and expressions that units may follow, as typed, the newest last
@@ -496,11 +498,14 @@ class Queries:
         """Return learning rates, each with the loss after 60 batches with it from here on, in nats; `progress` gets each at once.
 
         The rates are 1e-5 … 10 in steps of √10, and the run's own. The loss is the mean of the last 12 batches, infinite if one is
-        not finite. The run is not changed. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
+        not finite. The run is not changed. At a pause of `tui_gru.steps`, seven rates are tried in the script's loop, on its
+        last steps. Raises `TuiGruError` for a run that cannot be trained, or if it is interrupted.
         """
         run, trials = self._run, []
         arguments.callback("progress", progress)
         check = partial(run.interrupts.check, "stopped before all rates were tried")
+        if self.live is not None:
+            return self.live.rates(progress=lambda trial: (check(), progress is not None and progress(trial)))
         for trial in analysis.trials.try_rates(run.timeline, run.moment, check=check):
             trials.append(trial)
             if progress is not None:
@@ -533,6 +538,8 @@ class Queries:
         finding = arguments.instance("finding", finding, Finding, "one of `Session.findings()`")
         arguments.callback("progress", progress)
         run = self._run
+        if self.live is not None:
+            return self.live.tried_options(finding, progress=progress)
         options: tuple[TriedOption, ...] = ()
         check = partial(run.interrupts.check, "stopped before all cures were tried")
         trials = analysis.trials.tried_options(run.timeline, run.moment, finding.cures, since=finding.since, check=check)

@@ -1,0 +1,91 @@
+"""Steps of a loop that are computed again, as a recording, and the session on it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.capture.record import Recorder
+from tui_gru.rewind.states import RewindError, ScriptState
+from tui_gru.session.session import Session
+
+if TYPE_CHECKING:
+    from tui_gru.analysis.live import LiveLoop
+    from tui_gru.rewind.loop import TrialOutcome
+    from tui_gru.rewind.losses import StepLosses
+
+
+class StepRecorder:
+    """Records the steps of a trial from its first one on."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Any,
+        optimizer: Any,
+        *,
+        head: Any,
+        cell: Any,
+        losses: tuple[float, ...],
+        error: BaseException | None,
+    ) -> None:
+        self.folder, self._model, self._optimizer, self._head, self._cell = folder, model, optimizer, head, cell
+        self._losses, self._error = losses, error
+        self._recorder: Recorder | None = None
+
+    def begin(self, first: int, state: ScriptState) -> StepRecorder:
+        """Set the hooks, at the beginning of step `first` (from 0). Raises `TuiGruError` if there is nothing to record."""
+        model = self._model if self._model is not None else _recurrent_module(state)
+        optimizer = self._optimizer if self._optimizer is not None else list(state.optimizers) or None
+        self.close()
+        if self.folder.exists():  # the trial begins anew, without a statement
+            shutil.rmtree(self.folder)
+        self._recorder = Recorder(self.folder, model, optimizer, self._head, every=1, last=0, on="", cell=self._cell)
+        return self
+
+    def step(self, losses: StepLosses) -> None:
+        assert self._recorder is not None
+        self._recorder.step(losses.total if losses.count else None)
+
+    def end(self, outcome: TrialOutcome) -> None:
+        if self._recorder is not None:
+            error = self._error or outcome.error
+            self._recorder.__exit__(None if error is None else type(error), error, None)
+            self._recorder = None
+
+    def close(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+
+
+def _recurrent_module(state: ScriptState) -> Any:
+    """Return the outermost module of the script with a recurrent one in it. Raises `RewindError` without one."""
+    import torch
+
+    inner = {id(part) for module in state.modules for part in module.modules() if part is not module}
+    outer = [module for module in state.modules if id(module) not in inner]
+    recurrent = [
+        module for module in outer if any(isinstance(part, torch.nn.RNNBase | torch.nn.RNNCellBase) for part in module.modules())
+    ]
+    if not outer:
+        raise RewindError("the loop reaches no module; name it: tui_gru.steps(loader, model, optimizer)")
+    return (recurrent or outer)[0]
+
+
+def new_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="tui-gru-")) / "steps.gru"
+
+
+def opened(folder: Path, recorder: StepRecorder, loop: LiveLoop) -> Session:
+    """Return a session on a recording, at its end, that tries on the loop of the script. The files go with the session."""
+    recorder.close()
+    session = Session.open(folder)
+    if session.end is not None:
+        session.seek(session.end)
+    session.live = loop
+    weakref.finalize(session, shutil.rmtree, folder.parent, ignore_errors=True)
+    return session

@@ -1,0 +1,537 @@
+"""`tui_gru.steps`: the object that a script's loop iterates over, and that can rewind it and try."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tui_gru import analysis, errors
+from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption, loss_after
+from tui_gru.capture.record import NAMES, Trigger
+from tui_gru.capture.trial import in_trial
+from tui_gru.errors import TuiGruError
+from tui_gru.rewind import recording, screens
+from tui_gru.rewind.loop import Change, TrainingLoop, TrialOutcome, frame_of_script, modes_of_thread
+from tui_gru.rewind.states import RewindError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.nn import Linear, Module
+
+    from tui_gru.analysis.examined import Finding
+    from tui_gru.capture.calls import GivenCell
+    from tui_gru.capture.hooks import Optimizers
+    from tui_gru.session.session import Session
+
+PAUSE = "TUI_GRU_PAUSE"  # a variable of the environment: where to pause, as `pause=` has it
+RATES = tuple(10.0 ** (exponent / 2) for exponent in range(-3, 4))  # times the rate of the run
+ON = "nan or loss > 3*mean(loss)"
+OPTIONS = {"learning_rate": "lr", "clip": "clip", "weight_decay": "weight_decay", "seed": "seed"}  # of a cure, as `again` has them
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Some steps of a loop, computed again: the losses of the trial and those of the run, one for each step from `since` on.
+
+    A step without a loss, such as one that is skipped, has NaN. `why` says why the trial ended before the last step, "" if it did
+    not; `left_out` lists the statements that would have written or sent something, with their lines.
+    """
+
+    losses: tuple[float, ...] = ()
+    own: tuple[float, ...] = ()
+    why: str = ""
+    left_out: tuple[str, ...] = ()
+    since: int = 1  # the number of the first step, from 1
+    words: str = ""  # the changes, as they are typed
+    is_equal: bool = False  # all losses and weights are those of the run, bit for bit
+    _run: ScriptRun | None = field(default=None, repr=False)
+    _change: Change = field(default_factory=Change, repr=False)
+    _count: int = field(default=0, repr=False)
+
+    @property
+    def session(self) -> Session:
+        """The steps of the trial as a recording, in a session; they are computed again for it.
+
+        Raises `TuiGruError` if the script has gone on since.
+        """
+        run = self._standing_run()
+        return run.recorded(self._change, words=self.words or "as it was")
+
+    def _standing_run(self) -> ScriptRun:
+        if self._run is None:
+            raise TuiGruError("this trial was in a body that is being tried, where nothing is tried")
+        if self._run.step != self._count:
+            raise TuiGruError("the script has gone on since this trial; try it again")
+        return self._run
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+
+class ScriptRun:
+    """A loop of a script; created by `tui_gru.steps`. Iterating over it gives the batches."""
+
+    def __init__(
+        self,
+        loader: Iterable[Any],
+        model: Module | None,
+        optimizer: Optimizers,
+        *,
+        pause: int | str | Iterable[int] | None,
+        record: Any,
+        every: int,
+        on: str,
+        keep: int,
+        also: Sequence[Any],
+        body: Callable[[Any], object] | None,
+        head: Linear | None,
+        cell: GivenCell | None,
+        screen: bool | Callable[[ScriptRun], object],
+    ) -> None:
+        self._loader, self._model, self._optimizer = loader, model, optimizer
+        self._pauses, self._pause_trigger = _pauses(pause, "pause")
+        if (variable := os.environ.get(PAUSE, "").strip()) and screen is not False:
+            steps, trigger = _pauses(_read_variable(variable), PAUSE)
+            self._pauses |= steps
+            self._pause_trigger = trigger or self._pause_trigger
+        self._record, self._every, self._on = record, every, Trigger(on)
+        self._keep, self._also, self._body = _whole("keep", keep, 1, 100_000), tuple(also), body
+        self._head, self._cell, self._screen = head, cell, screen
+        self._loop: TrainingLoop | None = None
+        self._interrupted = False  # ctrl+c was pressed once
+        self._old_handler: Any = None
+
+    def __repr__(self) -> str:
+        return f"<loop of a script after {self.step} steps>"
+
+    def __len__(self) -> int:
+        return len(self._loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        if in_trial():
+            return iter(self._loader)
+        return _Iteration(self)
+
+    @property
+    def step(self) -> int:
+        """The number of steps that have ended."""
+        return 0 if self._loop is None else self._loop.count
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of the first optimizer; None if the loop reaches none."""
+        return None if self._loop is None else self._loop.rate
+
+    # What can be asked at a pause, or after the loop
+
+    def again(
+        self,
+        since: int | None = None,
+        lr: float | None = None,
+        rate: float | None = None,
+        clip: float | None = None,
+        skip: int | Iterable[int] = (),
+        seed: int | None = None,
+        weight_decay: float | None = None,
+        edit: Callable[[dict[str, Any]], object] | None = None,
+        lines: Mapping[int, str] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Trial:
+        """Run the last steps of the loop again, by default as they were, and put everything back as it is now.
+
+        since: the step (from 1) from which on something is changed; by default the first of the last `keep`. lr: the learning rate;
+        rate: a factor of it, so that a schedule stays. clip: the largest norm of the gradient at each update. skip: steps that are
+        left out. seed: of all generators, from `since` on. weight_decay: of the optimizers. edit: a function that gets the names of
+        the body at the beginning of `since`, and may change what is in them. lines: other texts of lines of the body, by number.
+        progress: called after each step with its number.
+
+        Raises `TuiGruError` before anything runs if the loop cannot be rewound, with the reason; an error of the body ends the
+        trial, whose `why` says it. Within a body that is being tried it does nothing.
+        """
+        if in_trial():
+            return Trial()
+        change = _checked(since, lr, rate, clip, skip, seed, weight_decay, edit, lines)
+        return self._trial(change, self._standing().run_again(change, on_step=_numbers_from_one(progress)))
+
+    def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:
+        """Try seven learning rates over the last steps, √10 apart around that of the run; each with the loss after them, infinite
+        if one is not finite. `progress` gets each at once. Raises `TuiGruError` as `again` does, and if the steps cannot be
+        computed again bit for bit."""
+        if in_trial():
+            return ()
+        loop = self._standing()
+        loop.check_can_try()
+        if not loop.rate:
+            raise TuiGruError("this loop reaches no optimizer with a learning rate; give it: steps(loader, model, optimizer)")
+        # From a kept state on, so that no step is computed only to come to the first one.
+        since = min((number for number in loop.states if number > loop.count - self._keep), default=loop.first_kept)
+        rate, trials = loop.rate, list[RateTrial]()
+        unchanged = self._replayed(since)
+        for factor in RATES:
+            tried_rate = rate if factor == 1 else float(f"{rate * factor:.2g}")
+            trial = unchanged if factor == 1 else self.again(since + 1, rate=tried_rate / rate)
+            trials.append(RateTrial(tried_rate, _loss_after(trial)))
+            if progress is not None:
+                progress(trials[-1])
+        return tuple(trials)
+
+    def try_cures(
+        self, finding: Finding, *, progress: Callable[[tuple[CureTrial, ...]], object] | None = None
+    ) -> tuple[CureTrial, ...]:
+        """Try the cures of a finding that are options of `again` on the last steps; return those with a lower loss, best first."""
+        better = analysis.trials.better
+        if in_trial():
+            return ()
+        return better(self.tried_options(finding, progress=None if progress is None else lambda trials: progress(better(trials))))
+
+    def tried_options(
+        self, finding: Finding, *, progress: Callable[[tuple[TriedOption, ...]], object] | None = None
+    ) -> tuple[TriedOption, ...]:
+        """Return the losses of the last steps as they were, and those with each cure of a finding, or why it cannot be tried."""
+        loop = self._standing()
+        loop.check_can_try()
+        options: tuple[TriedOption, ...] = (TriedOption(None, _finite_part(self._replayed(None))),)
+        for cure in finding.cures:
+            option = OPTIONS.get(cure.name)
+            if option is None:
+                tried_option = TriedOption(cure, refused="it needs a new run")
+            else:
+                trial = self._trial(change := Change(**{option: cure.value}), loop.run_again(change))
+                tried_option = TriedOption(cure, _finite_part(trial), refused="" if not trial.why else trial.why)
+            options = (*options, tried_option)
+            if progress is not None:
+                progress(options)
+        return options
+
+    def session(self) -> Session | None:
+        """Return a session on the last steps, which are computed again with a recorder; its `rates` and `try_cures` are those of
+        this loop. Raises `TuiGruError` as `again` does, and if they cannot be computed again bit for bit."""
+        if in_trial():
+            return None
+        loop = self._standing()
+        loop.check_can_try()
+        return self.recorded(Change(), words="")
+
+    def adopt(self, trial: Trial) -> None:
+        """Let the script go on from the end of a trial, as if it had been written so: its weights, its objects, the names of its
+        frame. Raises `TuiGruError` if the trial ended with an error, or the script has gone on since."""
+        if in_trial():
+            return
+        if not isinstance(trial, Trial):
+            raise TuiGruError(f"trial must be a result of again, not {errors.shown(trial)}")
+        run = trial._standing_run()
+        if run is not self:
+            raise TuiGruError("this trial is one of another loop")
+        if trial.why:
+            raise TuiGruError(f"this trial cannot be gone on with: {trial.why}")
+        loop = self._standing()
+        outcome = loop.run_again(trial._change, stays=True)
+        if outcome.why:
+            raise TuiGruError(f"this trial cannot be gone on with: {outcome.why}")
+        loop.adopt_names()
+
+    def recorded(self, change: Change, *, words: str, error: BaseException | None = None) -> Session:
+        """Return a session on the recording of a trial, or of the last steps as they were, which must be the same bit for bit."""
+        loop = self._standing()
+        folder = recording.new_folder()
+        recorder = recording.StepRecorder(
+            folder, self._model, self._optimizer, head=self._head, cell=self._cell, losses=tuple(loop.all_losses), error=error
+        )
+        outcome = loop.run_again(change, recorder=recorder.begin)
+        if not words and error is None:
+            self._check_equal(self._trial(change, outcome), outcome)
+        return recording.opened(folder, recorder, self)
+
+    # Inside
+
+    def _standing(self) -> TrainingLoop:
+        if self._loop is None:
+            raise RewindError("the loop has not begun; iterate over it first")
+        return self._loop
+
+    def _replayed(self, since: int | None) -> Trial:
+        """Return an unchanged trial. Raises `RewindError` if it is not the run, bit for bit."""
+        change = Change(since)
+        outcome = self._standing().run_again(change)
+        trial = self._trial(change, outcome)
+        self._check_equal(trial, outcome)
+        return trial
+
+    def _check_equal(self, trial: Trial, outcome: TrialOutcome) -> None:
+        if trial.is_equal:
+            return
+        why = trial.why
+        if not why:
+            own = {step.number: step.losses for step in self._standing().steps}
+            number = next((number for number, losses in outcome.losses.items() if not losses.equals(own[number])), None)
+            why = "the weights after them differ"
+            if number is not None:
+                why = f"the loss of step {number + 1} is {outcome.losses[number].total:.6g} and was {own[number].total:.6g}"
+        raise RewindError(
+            f"the last steps cannot be computed again: {why}; something that the body reads is not kept, so from here on the "
+            "script may differ from an untouched run"
+        )
+
+    def _trial(self, change: Change, outcome: TrialOutcome) -> Trial:
+        loop = self._standing()
+        steps = {step.number: step.losses for step in loop.steps if step.number >= outcome.since}
+        equal = not outcome.why and all(losses.equals(steps[number]) for number, losses in outcome.losses.items())
+        return Trial(
+            tuple(losses.total for losses in outcome.losses.values()),
+            tuple(losses.total for losses in steps.values()),
+            outcome.why,
+            outcome.left_out,
+            outcome.since + 1,
+            _in_words(change),
+            equal and outcome.same_weights and len(outcome.losses) == len(steps),
+            self,
+            change,
+            loop.count,
+        )
+
+    # Pauses
+
+    def attach(self, frame: Any) -> TrainingLoop:
+        """Find the loop that this run is an epoch of, or begin a new one."""
+        optimizers = self._optimizer if isinstance(self._optimizer, (list, tuple)) else [self._optimizer]
+        stateful = [member for member in (self._model, *optimizers) if member is not None]
+        self._loop = loop_at(frame, stateful, keep=self._keep, also=self._also, body=self._body)
+        return self._loop
+
+    def pause_here(self) -> None:
+        """Pause if this is the place: after a step, with the loop standing between two of them."""
+        loop = self._loop
+        if loop is None or self._screen is False or not loop.count:
+            return
+        condition = self._pause_trigger is not None and self._pause_trigger.fires(self._values(loop))
+        if not (self._interrupted or condition or loop.count in self._pauses):
+            return
+        self._interrupted = False
+        self._pauses.discard(loop.count)
+        loop.thread_modes = modes_of_thread()
+        try:
+            if callable(self._screen):
+                self._screen(self)
+            else:
+                _open_on(self)
+        finally:
+            loop.thread_modes = None
+
+    def _values(self, loop: TrainingLoop) -> dict[str, float]:
+        loss = loop.steps[-1].losses.total if loop.steps else math.nan
+        rate = loop.rate
+        return dict.fromkeys(NAMES, math.nan) | {
+            "loss": loss, "step": loop.count, "lr": math.nan if rate is None else rate, "nan": float(_is_not_finite(loop)),
+        }  # fmt: skip
+
+    def interrupt(self, number: int, frame: Any) -> None:
+        """Ctrl+c: pause after this step; a second time, end as always."""
+        if self._interrupted:
+            signal.default_int_handler(number, frame)
+        self._interrupted = True
+        sys.stderr.write("\ntui_gru: pausing after this step; ctrl+c again ends the script\n")
+
+    def take_signals(self) -> None:
+        if self._screen is False or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return
+        if not callable(self._screen):
+            try:
+                screens.terminal().require_terminal()
+            except TuiGruError:
+                return
+        self._old_handler = signal.signal(signal.SIGINT, self.interrupt)
+
+    def return_signals(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        if self._old_handler is not None and is_main and signal.getsignal(signal.SIGINT) == self.interrupt:
+            signal.signal(signal.SIGINT, self._old_handler)
+        self._old_handler = None
+
+
+class _Iteration:
+    """One pass over the loader. It ends with the loop, also by `break` or an error: the loop alone holds it."""
+
+    def __init__(self, run: ScriptRun) -> None:
+        self._run, self._index, self._is_over = run, -1, False
+        self._loop: TrainingLoop | None = None
+        run.take_signals()
+        try:
+            self._source = iter(run._loader)
+        except BaseException:
+            run.return_signals()
+            raise
+
+    def __iter__(self) -> _Iteration:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._run)
+
+    def __next__(self) -> Any:
+        if in_trial():
+            return next(self._source)
+        first = self._loop is None
+        if self._loop is None:
+            frame = frame_of_script(sys._getframe(1)) if self._run._body is None else None
+            self._loop = self._run.attach(frame)
+            self._loop.begin_epoch(frame)
+        else:
+            self._loop.end_step()
+            self._run.pause_here()
+        try:
+            batch = next(self._source)
+        except BaseException:
+            self._end()
+            raise
+        self._index += 1
+        self._loop.start_step(batch, self._index, first=first)
+        return batch
+
+    def _end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._run.return_signals()
+            if self._loop is not None:
+                self._loop.end_epoch()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self._end()
+
+
+_loops: list[tuple[Any, TrainingLoop]] = []  # the last ones, of which a script may run another epoch
+_MOST_LOOPS = 2
+
+
+def loop_at(
+    frame: Any, stateful: Sequence[Any], *, keep: int, also: Sequence[Any], body: Callable[[Any], object] | None
+) -> TrainingLoop:
+    """Return the loop at a place of a script, as it was left by the epoch before; a new one for another model."""
+    place = (None, 0, body) if frame is None else (frame.f_code, frame.f_lasti, body)
+    key = (*place, keep, *map(id, stateful))
+    for other, loop in _loops:
+        if other == key and not loop.watch.is_running:
+            return loop
+    loop = TrainingLoop(stateful, keep=keep, also=also, body=body)
+    _loops.append((key, loop))
+    del _loops[:-_MOST_LOOPS]
+    return loop
+
+
+def _pauses(pause: Any, option: str) -> tuple[set[int], Trigger | None]:
+    """Return the steps after which to pause, and the condition."""
+    if pause is None:
+        return set(), None
+    if isinstance(pause, str):
+        try:
+            return set(), Trigger(pause)
+        except TuiGruError as error:
+            raise TuiGruError(str(error).replace("on: ", f"{option}: ", 1), option=option) from None
+    numbers = [pause] if isinstance(pause, int) else list(pause) if hasattr(pause, "__iter__") else [pause]
+    return {_whole(option, number, 1, 10**15) for number in numbers}, None
+
+
+def _read_variable(text: str) -> Any:
+    parts = text.replace(",", " ").split()
+    return [int(part) for part in parts] if all(part.isdigit() for part in parts) else text
+
+
+def _whole(option: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value.__index__() <= most:
+        raise TuiGruError(f"{option} must be a whole number, {least} or more, not {errors.shown(value)}", option=option)
+    return int(value.__index__())
+
+
+def _number(option: str, value: Any, *, positive: bool = False) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TuiGruError(f"{option} must be a number, not {errors.shown(value)}", option=option) from None
+    if not math.isfinite(number) or number < 0 or (positive and not number):
+        raise TuiGruError(
+            f"{option} must be a number{' above 0' if positive else ', 0 or more'}, not {errors.shown(value)}",
+            option=option,
+        )
+    return number
+
+
+def _checked(since: Any, lr: Any, rate: Any, clip: Any, skip: Any, seed: Any, weight_decay: Any, edit: Any, lines: Any) -> Change:
+    if lr is not None and rate is not None:
+        raise TuiGruError("lr and rate are both given; keep one of them", option="rate")
+    if edit is not None and not callable(edit):
+        raise TuiGruError(f"edit must be a function of the names of the body, not {errors.shown(edit)}", option="edit")
+    if lines is not None and not isinstance(lines, Mapping):
+        raise TuiGruError(f"lines must be texts by the numbers of lines, {{31: '…'}}, not {errors.shown(lines)}", option="lines")
+    for number, text in (lines or {}).items():
+        _whole("lines", number, 1, 10**9)
+        if not isinstance(text, str):
+            raise TuiGruError(f"lines: line {number} must be a text, not {errors.shown(text)}", option="lines")
+    skipped = [skip] if isinstance(skip, int) else list(skip) if hasattr(skip, "__iter__") else [skip]
+    return Change(
+        None if since is None else _whole("since", since, 1, 10**15) - 1,
+        _number("lr", lr),
+        _number("rate", rate),
+        _number("clip", clip, positive=True),
+        frozenset(_whole("skip", number, 1, 10**15) - 1 for number in skipped),
+        None if seed is None else _whole("seed", seed, 0, 2**63 - 1),
+        _number("weight_decay", weight_decay),
+        edit,
+        dict(lines or {}),
+    )
+
+
+def _in_words(change: Change) -> str:
+    words = [
+        f"{name}={value:.6g}"
+        for name, value in (("lr", change.lr), ("rate", change.rate), ("clip", change.clip), ("weight_decay", change.weight_decay))
+        if value is not None
+    ]
+    words += [f"seed={change.seed}"] if change.seed is not None else []
+    words += [f"skip {number + 1}" for number in sorted(change.skip)]
+    words += [f"line {number} {text.strip()}" for number, text in sorted(change.lines.items())]
+    words += ["edit"] if change.edit is not None else []
+    return ", ".join(words)
+
+
+def _numbers_from_one(progress: Callable[[int], object] | None) -> Callable[[int], object] | None:
+    return None if progress is None else lambda number: progress(number + 1)
+
+
+def _finite_part(trial: Trial) -> tuple[float, ...]:
+    """Return the losses of a trial; infinite at the end if it ended with an error."""
+    losses = tuple(loss for place, loss in enumerate(trial.losses) if loss == loss or trial.own[place] == trial.own[place])
+    return (*losses, math.inf) if trial.why else losses
+
+
+def _loss_after(trial: Trial) -> float:
+    return loss_after(_finite_part(trial))
+
+
+def _is_not_finite(loop: TrainingLoop) -> bool:
+    numbers = loop.steps[-1].losses.numbers if loop.steps else []
+    return any(not math.isfinite(number) for number in numbers)
+
+
+def _open_on(run: ScriptRun) -> None:
+    """Open the debugger on the last steps, in this terminal; say why if that is not possible, and let the script go on."""
+    try:
+        screens.terminal().require_terminal()
+        print("tui_gru: the last steps are computed again, to be seen; q lets the script go on", file=sys.stderr)
+        session = run.session()
+    except TuiGruError as error:
+        print(f"tui_gru.steps: step {run.step}: no screen opens: {error}; the script goes on", file=sys.stderr)
+        return
+    if session is not None:
+        screens.terminal().open_debugger(lambda: session)
