@@ -253,12 +253,13 @@ NAMES_BESIDE = {
     "storage/state.py": {"y_hat"},  # a key in session files, for the draws of samples
     "tui/about.py": {"logits"},  # a word of the field, which :help explains
     "engine/sampling.py": {"logits"},  # a standard word, in a message
-    "analysis/findings_of_scripts.py": {"logits"},  # what a loss of torch takes, in messages
+    "analysis/causes.py": {"logits"},  # what a loss of torch takes, in messages
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # example lines of an equation file, in messages
 }
 #: The functions of the cells' formulas, and the modules that compute formulas in general.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
+    "capture/criterion.py",  # the gradient of a cross-entropy, that of a script's own loss is compared with
     "equations/functions.py",  # the table of functions
     "files/kinds.py",  # the independent formulas that a file's convention is tested with, without the engine
 }  # fmt: skip

@@ -16,6 +16,7 @@ from tui_gru.rewind import screens
 from tui_gru.session import pages
 
 if TYPE_CHECKING:
+    from tui_gru.analysis.diagnosis import diagnose
     from tui_gru.analysis.examined import Finding
     from tui_gru.capture.record import Recorder, record
     from tui_gru.cli.models import debug
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config", "Finding", "FoundGRU", "Level", "Options", "Position", "Recorder", "Sample", "Session", "TuiGruError", "__version__",
-    "debug", "inspect", "kept", "load", "record", "steps",
+    "debug", "diagnose", "inspect", "kept", "load", "record", "steps",
 ]  # fmt: skip
 
 _HOMES = {
@@ -49,6 +50,7 @@ _HOMES = {
     "TuiGruError": "tui_gru.errors",
     "__version__": "tui_gru.schema",
     "debug": "tui_gru.cli.models",
+    "diagnose": "tui_gru.analysis.diagnosis",
     "inspect": "tui_gru.imported.inspect",
     "kept": "tui_gru.rewind.front",
     "load": "tui_gru.session.opening",

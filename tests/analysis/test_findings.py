@@ -220,7 +220,6 @@ CASES = {
         lambda: run(30 * 47, **{**LEARNED, **TABLE_SIZES}),
     ),
     "overfitting": Case(lambda: by_heart(150), lambda: by_heart(4), HELD_OUT),
-    "text-in-blocks": Case(lambda: on_text("abcd" * 200 + "efgh" * 200), lambda: on_text("abcdefgh" * 200)),
     "target-is-read": Case(
         lambda: run(200, **{**LEARNED, "bidirectional": True}),
         lambda: run(1, **{**LEARNED, "bidirectional": True}),
@@ -1071,40 +1070,6 @@ def test_a_cure_says_which_changes_it_takes_back():
     words = undo_of(timeline, next(changes(timeline, session.position.tick))).typed
     assert words.startswith("take 2 changes back at epoch")
     assert words.endswith(": of learning_rate, bh")
-
-
-# A text in blocks
-
-
-def of_characters(text: str, batch_size: int = 1) -> Session:
-    return run(2, text=text, hidden_size=4, batch_size=batch_size, seq_length=16)
-
-
-@pytest.mark.parametrize(("characters", "length"), [(200, 1500), (1000, 1200), (60, 600)])
-def test_independent_characters_do_not_come_in_blocks(characters, length):
-    """In a part of such a text, many characters do not occur, by chance."""
-    for seed in range(4):
-        chance = random.Random(seed)
-        text = "".join(chr(0x4E00 + chance.randrange(characters)) for _ in range(length))
-        assert "text-in-blocks" not in names(of_characters(text)), seed
-        assert "text-in-blocks" in names(of_characters("".join(sorted(text)))), seed
-
-
-def test_the_character_and_its_shares_are_those_of_the_text():
-    text = "xxxaab" * 150 + "xxdccd" * 150  # x is more frequent everywhere
-    session = of_characters(text)
-    (found,) = [each for each in session.findings() if each.name == "text-in-blocks"]
-    char, share, first, last, of_whole = re.fullmatch(
-        r"“(.)” is (\S+) % of batches (\d+) to (\d+), and (\S+) % of the whole text", found.evidence[0].words
-    ).groups()
-    targets = session.config.num_batches * 16
-    part = text[1 + 16 * (int(first) - 1) : 1 + 16 * int(last)]
-    assert float(share) == pytest.approx(100 * part.count(char) / len(part), abs=0.5)
-    assert float(of_whole) == pytest.approx(100 * text[1 : 1 + targets].count(char) / targets, abs=0.5)
-    excess = {each: part.count(each) / len(part) - text[1 : 1 + targets].count(each) / targets for each in "abcdx"}
-    assert char == max(excess, key=lambda each: excess[each])
-    size = int(last) - int(first) + 1  # the epoch is divided into parts of this many batches
-    assert session.config.num_batches % size == int(last) % size == 0
 
 
 def test_findings_are_those_of_a_branch_and_a_course_ends_at_the_position():

@@ -42,7 +42,7 @@ def kept(folder):
 
 
 def losses_in(folder):
-    return [None if loss is None else float(loss) for line in lines_of(folder) for loss in line["losses"]]
+    return [None if loss is None else float(loss) for line in lines_of(folder) for loss in line.get("losses", ())]
 
 
 def test_every_k_th_step_is_kept(folder):

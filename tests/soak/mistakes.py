@@ -91,11 +91,6 @@ def sampled(chance: random.Random) -> Session:
     return session
 
 
-def blocks(chance: random.Random) -> Session:
-    first, second = random_text(chance, 3000), "".join(chance.choice("0123456789+-*= ") for _ in range(3000))
-    return trained(healthy(chance, text=first + second, layout="tutorial", carry="reset"), 400)
-
-
 MISTAKES: dict[str, tuple[str, Callable[[random.Random], Session]]] = {
     "rate too large": (
         "rate-too-large",
@@ -129,7 +124,6 @@ MISTAKES: dict[str, tuple[str, Callable[[random.Random], Session]]] = {
         "target-is-read",
         lambda c: trained(healthy(c, bidirectional=True, hidden_size=32, learning_rate=0.03), 500),
     ),
-    "text in blocks": ("text-in-blocks", blocks),
     "rows that do not continue": ("rows-do-not-continue", lambda c: trained(healthy(c, layout="tutorial"))),
     "gradient into earlier batches": (
         "gradient-into-earlier-batches",

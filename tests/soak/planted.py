@@ -75,22 +75,6 @@ FAULTS = (
         "a click on a value of an earlier batch explains that of a later one",
     ),
     Fault(
-        "analysis/findings_of_data.py",
-        "text_in_blocks",
-        "plus",
-        3,
-        ("tests/analysis/test_findings.py", "tests/analysis/test_finding_limits.py"),
-        "another character is named as the one of a block",
-    ),
-    Fault(
-        "analysis/findings_of_data.py",
-        "text_in_blocks",
-        "plus",
-        4,
-        ("tests/analysis/test_findings.py", "tests/analysis/test_finding_limits.py"),
-        "a block begins two batches too early",
-    ),
-    Fault(
         "analysis/findings_of_training.py",
         "units_are_identical",
         "plus",

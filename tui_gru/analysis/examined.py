@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.analysis.causes import WatchedSteps
 from tui_gru.analysis.check import Expected, expected_of
 from tui_gru.analysis.influence import inputs_of, last_prediction_gradient
 from tui_gru.analysis.losses import baselines
@@ -35,6 +36,7 @@ from tui_gru.imported.captured import CapturedBatch, RecordedBatches
 from tui_gru.imported.convention import Fit, Port
 
 if TYPE_CHECKING:
+    from tui_gru.capture.facts import StepWatch
     from tui_gru.engine.sampling import Sample
 
 # ------------------------------------------------------------------------------
@@ -163,6 +165,13 @@ def is_back(now: float, before: float) -> bool:
     return now <= _BACK * before + _NATS
 
 
+def script_watch(source: Imported) -> StepWatch | None:
+    """Return what watches the script whose last step a run shows; None for other runs, and once its model has been given up."""
+    batch = source.batch(0) if source.batches and not isinstance(source.batches, RecordedBatches) else None
+    watch = batch.steps[0][0].watch if isinstance(batch, CapturedBatch) and batch.steps else None
+    return None if watch is None else watch()
+
+
 class RunFacts:
     """A run up to a position. Batches are counted through all epochs, 0-based.
 
@@ -274,6 +283,16 @@ class RunFacts:
             if isinstance(batch := source.batch(number), CapturedBatch):
                 batches.append((number, batch))
         return tuple(batches)
+
+    @cached_property
+    def watched(self) -> WatchedSteps:
+        """What was measured in the watched steps of a script; nothing for other runs."""
+        source = self.config.source
+        batches = source.batches if isinstance(source, Imported) else ()
+        if isinstance(batches, RecordedBatches):
+            return WatchedSteps(batches.recording.facts)
+        watch = script_watch(source) if isinstance(source, Imported) else None
+        return WatchedSteps(() if watch is None else watch.memory.steps)
 
     @cached_property
     def losses_of_script(self) -> ScalarRows:

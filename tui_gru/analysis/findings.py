@@ -17,6 +17,7 @@ from tui_gru.analysis import findings_of_data as data
 from tui_gru.analysis import findings_of_ports as ported
 from tui_gru.analysis import findings_of_scripts as scripts
 from tui_gru.analysis import findings_of_training as training
+from tui_gru.analysis.causes import EXACT, causes_of
 from tui_gru.analysis.examined import NO_OPTION, Evidence, Finding, RunFacts
 from tui_gru.analysis.trials import (
     LEAST_TRIED,
@@ -100,11 +101,75 @@ _OF_HAND = frozenset(
 _AT_ONCE = frozenset({"rate-too-large", "rate-too-small", "learning-is-off", "loss-jumps"})
 
 #: What else a script shows that does not train its module as it means to.
-_OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "loss-stays", "dead-unit")
+_OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "dead-unit")
 
 _OF_TINY_STEPS = ("rate-too-small", "steps-are-tiny")
 
+
+def _of_cause(name: str, x: RunFacts) -> Iterator[Finding]:
+    """Yield the finding of a cause that the watched steps of a script show."""
+    for cause in causes_of(x.watched):
+        if cause.name == name and cause.proof >= EXACT:
+            yield Finding(
+                name, cause.title, cause.meaning, cause.cure, (Evidence(cause.seen),), x.end(0) if x.count else None
+            )  # fmt: skip
+
+
+def _by_facts(name: str, *instead_of: str, effects: tuple[str, ...] = _OF_NO_LEARNING, harm: Harm = Harm.COSTS) -> FindingRule:
+    """Return the row of a cause that facts show: other rules for it are left out, where its facts are there."""
+    return FindingRule(name, partial(_of_cause, name), harm, (name, *instead_of), effects)
+
+
+#: Causes that facts of a script show, by themselves.
+_BY_FACTS = (
+    _by_facts("optimizer-of-other", "not-in-optimizer"),
+    _by_facts("no-backward"),
+    _by_facts("cleared-before-step"),
+    _by_facts("gradient-not-cleared", effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    _by_facts("accumulation-lost"),
+    _by_facts("gradient-turned", "gradient-ascent", effects=_OF_LARGE_STEPS, harm=Harm.DIVERGES),
+    _by_facts("rate-is-0"),
+    _by_facts("optimizer-recreated"),
+    _by_facts("maximize", "gradient-ascent", effects=("rate-too-large", *_OF_LARGE_STEPS), harm=Harm.DIVERGES),
+    _by_facts("not-in-optimizer", effects=("gradient-not-cleared", *_OF_NO_LEARNING)),
+    _by_facts("never-moves"),
+    _by_facts("frozen"),
+    _by_facts("not-registered"),
+    _by_facts("under-no-grad", "not-in-optimizer"),
+    _by_facts("detached"),
+    _by_facts("no-gradient"),
+    _by_facts("all-gradients-0"),
+    _by_facts("last-output-of-both-directions"),
+    _by_facts("evaluating"),
+    _by_facts("changed-outside"),
+    _by_facts("dropout"),
+    _by_facts("nan-input", "loss-not-finite", harm=Harm.NOT_FINITE),
+    _by_facts("zero-input"),
+    _by_facts("constant-input"),
+    _by_facts("same-batch"),
+    _by_facts("softmax-twice"),
+    _by_facts("sigmoid-before-ce"),
+    _by_facts("relu-before-ce"),
+    _by_facts("tanh-before-ce"),
+    _by_facts("nll-without-log"),
+    _by_facts("sigmoid-twice", "steps-are-tiny"),
+    _by_facts("kl-without-log"),
+    _by_facts("target-out-of-range"),
+    _by_facts("broadcast"),
+    _by_facts("view-not-transpose", "one-row-learns"),
+    _by_facts("smoothing"),
+    _by_facts("class-weight-0"),
+    _by_facts("constant-target"),
+    _by_facts("no-log"),
+    _by_facts("negated", "gradient-ascent", effects=_OF_LARGE_STEPS, harm=Harm.DIVERGES),
+    _by_facts("random-state"),
+    _by_facts("state-swapped"),
+    _by_facts("one-timestep-chunks"),
+    _by_facts("carried-over-shuffled", "rows-do-not-continue"),
+)
+
 TABLE = (
+    *_BY_FACTS,
     FindingRule("script-ended", scripts.script_ended, Harm.STOPS, placed=True),
     FindingRule(
         "not-finite",
@@ -130,31 +195,19 @@ TABLE = (
     FindingRule("biases-merged", ported.biases_merged),
     FindingRule("output-not-expected", ported.output_not_expected),
     FindingRule("adam-uncorrected", ported.adam_uncorrected),
-    FindingRule("frozen", scripts.frozen_module, effects=_OF_NO_LEARNING),
-    FindingRule("not-in-optimizer", scripts.not_in_optimizer, effects=("gradient-not-cleared", *_OF_NO_LEARNING)),
-    FindingRule("gradient-not-cleared", scripts.gradient_not_cleared, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule("clipped-too-late", scripts.clipped_too_late, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule("one-row-learns", scripts.one_row_learns, effects=_OF_NO_LEARNING),
-    FindingRule("softmax-twice", scripts.softmax_twice, effects=_OF_NO_LEARNING),
-    FindingRule("last-output-of-both-directions", scripts.last_output_of_both_directions, effects=_OF_NO_LEARNING),
     FindingRule("last-output-is-padding", scripts.last_output_of_padded_rows, effects=_OF_NO_LEARNING),
-    FindingRule("state-is-stale", scripts.state_is_stale, effects=("loss-stays",)),
-    FindingRule("detached-at-every-timestep", scripts.detached_at_every_timestep, effects=("loss-stays",)),
-    FindingRule("evaluating", scripts.evaluating),
+    FindingRule("state-is-stale", scripts.state_is_stale, effects=()),
+    FindingRule("detached-at-every-timestep", scripts.detached_at_every_timestep, effects=()),
     FindingRule("exploding-gradient", scripts.gradient_grows, Harm.DIVERGES, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule("gradient-ascent", scripts.gradient_ascent, Harm.DIVERGES, ("rate-too-large", "loss-rises"), _OF_LARGE_STEPS),
-    FindingRule("rate-too-large", scripts.rate_too_large, Harm.DIVERGES, ("loss-rises",), _OF_LARGE_STEPS),
     FindingRule("loss-rises", scripts.loss_rises, Harm.DIVERGES, ("loss-rises", "loss-jumps")),
-    FindingRule("weights-are-rounded", scripts.weights_are_rounded, instead_of=_OF_TINY_STEPS, effects=("loss-stays",)),
-    FindingRule("mostly-clipped", scripts.mostly_clipped, instead_of=_OF_TINY_STEPS, effects=("loss-stays",)),
-    FindingRule("rate-too-small", scripts.rate_too_small, instead_of=("steps-are-tiny",), effects=("loss-stays",)),
-    FindingRule("steps-are-tiny", scripts.steps_are_tiny, effects=("loss-stays",)),
-    FindingRule("vanishing-gradient", scripts.gradient_vanishes, effects=("loss-stays",)),
-    FindingRule("loss-stays", scripts.loss_stays, Harm.REMARK),
+    FindingRule("weights-are-rounded", scripts.weights_are_rounded, instead_of=_OF_TINY_STEPS, effects=()),
+    FindingRule("mostly-clipped", scripts.mostly_clipped, instead_of=_OF_TINY_STEPS, effects=()),
+    FindingRule("steps-are-tiny", scripts.steps_are_tiny, effects=()),
+    FindingRule("vanishing-gradient", scripts.gradient_vanishes, effects=()),
     FindingRule("loss-not-finite", scripts.loss_not_finite, Harm.NOT_FINITE),
-    FindingRule(
-        "text-in-blocks", data.text_in_blocks, effects=("loss-jumps", "loss-rises", "worse-than-a-table", "never-predicted")
-    ),
     FindingRule("target-is-read", course.target_is_read),
     FindingRule("gradient-ascent", course.gradient_ascent, Harm.DIVERGES, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import spoken
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import counted, percent, rounded, significant
+from tui_gru.engine.numbers import counted, rounded, significant
 from tui_gru.engine.sampling import Sample
 from tui_gru.engine.source import Ability
 from tui_gru.engine.weights import Float64Array, Weights
@@ -236,45 +235,6 @@ def _over_rows(x: RunFacts, batch: int, name: str) -> Evidence:
     value = float(values[index])
     where = f"{spoken(x.program, name, index)} = {rounded(value)} at t {t + 1} of {x.at(batch)}"
     return Evidence(f"{where} is computed from all rows", x.entry(batch, name, index, t), value)
-
-
-def text_in_blocks(x: RunFacts) -> Iterator[Finding]:
-    """Find a text whose characters change from one part of an epoch to the next, so that a batch shows only a part of it."""
-    corpus = x.corpus
-    if not isinstance(corpus, Corpus) or not x.count:
-        return
-    N, size = corpus.num_batches, x.config.batch_size * x.config.seq_length
-    blocks = min(_BLOCKS, N, N * size // _BLOCK)
-    if blocks < 2:
-        return
-    edges = np.linspace(0, N, blocks + 1).astype(int)
-    V = x.config.vocab_size
-    counts = [np.bincount(corpus.targets[a:b].ravel(), minlength=V) for a, b in pairwise(edges)]
-    total = np.sum(counts, axis=0)
-    frequencies, by_chance = total / total.sum(), {size: _by_chance(total, size) for size in {int(count.sum()) for count in counts}}
-    differences = [_divergence(count, frequencies) - by_chance[int(count.sum())] for count in counts]
-    if not np.mean(differences) > _DIVERGENCE:
-        return
-    worst = int(np.argmax(differences))
-    share, batch = counts[worst] / counts[worst].sum(), min(int(edges[worst]), x.count - 1)
-    char = int(np.argmax(share - frequencies))
-    words = f"{x.quoted(x.config.vocabulary[char])} is {percent(share[char])} of batches {edges[worst] + 1} to {edges[worst + 1]}"
-    yield Finding(
-        "text-in-blocks",
-        "the text comes in blocks: its characters change from one part of an epoch to the next",
-        "While one part is read, what was learned from the others is forgotten, and the loss jumps at each border.",
-        "mix the parts of the text, or --layout contiguous with more rows (--batch-size), so that each batch reads all parts",
-        (
-            Evidence(f"{words}, and {percent(frequencies[char])} of the whole text"),
-            Evidence(
-                f"the characters of a part differ from the whole by {rounded(float(np.mean(differences)))} nats on average more "
-                "than in the shuffled text"
-            ),
-            x.loss_of(batch),
-        ),
-        x.end(batch),
-        (Cure("layout", "contiguous"), Cure("batch_size", 4 * x.config.batch_size)),
-    )
 
 
 def _divergence(counts: NDArray[np.integer], frequencies: NDArray[np.floating]) -> float:

@@ -21,15 +21,13 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.program import flow_names
 from tui_gru.debugger.trouble import not_finite_in
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.numbers import counted, percent, rounded
+from tui_gru.engine.numbers import counted, rounded
 from tui_gru.engine.source import Imported
 from tui_gru.engine.weights import Float64Array, norms_over_time
 from tui_gru.files.arrays import AnyArray
 from tui_gru.imported.captured import (
     CapturedBatch,
     RecordedBatches,
-    fits_softmax_twice,
-    reads_last_output_of_both_directions,
     reads_padding,
 )
 
@@ -93,68 +91,8 @@ def script_ended(x: RunFacts) -> Iterator[Finding]:
 # The update: gradients that add up, a clip without effect, weights that cannot change.
 
 
-def gradient_not_cleared(x: RunFacts) -> Iterator[Finding]:
-    """Find steps that begin with the gradients of a step before, although its optimizer has used them."""
-    steps = _steps(x)
-    after_update = [
-        batch for (_, one), (batch, step) in pairwise(steps)
-        if one.number + 1 == step.number and one.updated and Note.NOT_CLEARED in step.notes
-    ]  # fmt: skip
-    later = [(batch, step) for batch, step in steps if step.number > 0]
-    never_cleared = later and all(step.updated and Note.NOT_CLEARED in step.notes for _, step in later)
-    batch = after_update[0] if after_update else later[0][0] if never_cleared else None
-    if batch is None:
-        return
-    step = dict(steps)[batch]
-    used, before = (math.sqrt(sum(_square(array) for array in arrays.values())) for arrays in (step.gradients, step.before))
-    yield Finding(
-        "gradient-not-cleared",
-        "zero_grad() is missing: the gradients of earlier steps add up",
-        "backward() adds to p.grad. The optimizer has used these gradients before, and uses them again in each step.",
-        "call optimizer.zero_grad() before each loss.backward()",
-        (
-            Evidence(f"before the backward pass of {x.at(batch)} the norm of p.grad was {rounded(before)}, not 0"),
-            Evidence(f"the optimizer then used gradients with the norm {rounded(used)}"),
-        ),
-        x.end(batch),
-    )
-
-
 def _square(array: AnyArray) -> float:
     return float(np.square(array, dtype=np.float64).sum())
-
-
-def not_in_optimizer(x: RunFacts) -> Iterator[Finding]:
-    """Find weights with a gradient that the optimizer does not have."""
-    batch = next((batch for batch, step in _steps(x) if Note.NOT_IN_OPTIMIZER in step.notes), None)
-    if batch is None:
-        return
-    moved = _moved(x)
-    yield Finding(
-        "not-in-optimizer",
-        f"the optimizer does not have all parameters of {_name(x)}: they never change",
-        "They get a gradient in each step, and nothing uses it. An optimizer has only what it was given when it was made.",
-        "make the optimizer after the whole model, with all of model.parameters()",
-        (
-            Evidence(f"parameters with a gradient in {x.at(batch)} are in no group of the optimizer"),
-            *((Evidence(f"from the first step here to the last, the weights changed by {percent(moved)}"),) if moved == 0 else ()),
-        ),
-        x.end(batch),
-    )
-
-
-def frozen_module(x: RunFacts) -> Iterator[Finding]:
-    """Find a module all of whose weights are leaves without a gradient."""
-    batch = _of_calls(x, lambda call: not call.weights.parameters and not call.weights.gradients)
-    if batch is not None:
-        yield Finding(
-            "frozen",
-            f"{_name(x)} is frozen: no weight of it has requires_grad",
-            "The gradient passes through it, to what is before it, but its own weights never change.",
-            "p.requires_grad_(True) for its parameters, if it is to learn",
-            (Evidence(f"in {x.at(batch)} its output got a gradient, and none of its weights did"),),
-            x.end(batch),
-        )
 
 
 def clipped_too_late(x: RunFacts) -> Iterator[Finding]:
@@ -167,20 +105,6 @@ def clipped_too_late(x: RunFacts) -> Iterator[Finding]:
             "The optimizer has already used the whole gradient; the next zero_grad() clears what was clipped.",
             "clip_grad_norm_ between loss.backward() and optimizer.step()",
             (Evidence(f"in {x.at(batch)} p.grad was scaled after the optimizer had run"),),
-            x.end(batch),
-        )
-
-
-def evaluating(x: RunFacts) -> Iterator[Finding]:
-    """Find a module that learns in evaluation mode."""
-    batch = _of_calls(x, lambda call: Note.EVALUATING in call.notes)
-    if batch is not None:
-        yield Finding(
-            "evaluating",
-            f"{_name(x)} is trained in evaluation mode",
-            "Dropout is off in evaluation mode. It often remains on after a validation.",
-            "model.train() before training, and after each validation",
-            (Evidence(f"in {x.at(batch)} it received a gradient in evaluation mode"),),
             x.end(batch),
         )
 
@@ -228,20 +152,6 @@ def _only_row(call: GRUCall) -> int | None:
     return int(rows[0]) if len(rows) == 1 and reached[:, rows[0]].all() else None
 
 
-def last_output_of_both_directions(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that reads the last output of both directions."""
-    batch = _of_calls(x, reads_last_output_of_both_directions)
-    if batch is not None:
-        yield Finding(
-            "last-output-of-both-directions",
-            "only the output of the last timestep gets a gradient: its reverse half has read one input there",
-            "The backward direction begins at the last timestep. Its last state is at the first timestep.",
-            "hn has the last state of both directions: torch.cat([hn[-2], hn[-1]], 1)",
-            (Evidence(f"in {x.at(batch)} the gradient of all outputs before the last timestep is 0"),),
-            x.end(batch),
-        )
-
-
 def last_output_of_padded_rows(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that reads the output of rows after their end."""
     padded = [(batch, call) for batch, call in _calls(x) if reads_padding(call)]
@@ -262,22 +172,6 @@ def last_output_of_padded_rows(x: RunFacts) -> Iterator[Finding]:
 
 def _is_ragged(call: GRUCall) -> bool:
     return call.lengths is not None and bool((call.lengths != call.lengths.max()).any())
-
-
-def softmax_twice(x: RunFacts) -> Iterator[Finding]:
-    """Find logits whose gradient is that of a cross-entropy of their softmax, of which it takes the softmax again."""
-    fits = [(batch, fit) for batch, call in _calls(x) if (fit := fits_softmax_twice(call)) is not None]
-    batch = next((batch for batch, (_, differs) in fits if differs), None)
-    if batch is not None and all(twice for _, (twice, _) in fits):
-        yield Finding(
-            "softmax-twice",
-            "softmax is applied twice: to the logits, and again in the loss",
-            "nn.CrossEntropyLoss takes logits. Probabilities are between 0 and 1, so their softmax is nearly uniform, whatever the "
-            "model predicts, and the gradient is small.",
-            "give nn.CrossEntropyLoss the logits; or log_softmax with nn.NLLLoss",
-            (Evidence(f"the gradient of the logits in {x.at(batch)} is that of softmax(softmax(logits))"),),
-            x.end(batch),
-        )
 
 
 # ------------------------------------------------------------------------------
@@ -528,10 +422,6 @@ def _rate_of(x: RunFacts) -> float:
     return next((step.settings["lr"] for _, step in reversed(_steps(x)) if "lr" in step.settings), math.nan)
 
 
-def _its_rate(rate: float) -> str:
-    return f"the learning rate {rounded(rate)}" if math.isfinite(rate) else "the learning rate"
-
-
 def gradient_ascent(x: RunFacts) -> Iterator[Finding]:
     """Find an optimizer that moves the weights along p.grad, where each should move them against it.
 
@@ -592,22 +482,6 @@ def _rise(x: RunFacts) -> _Rise | None:
     return _Rise(start, end, rate, _step_change(x), _largest_change(x, above), above, batch, (Evidence(words), *loss_above))
 
 
-def rate_too_large(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that has risen far above the first one, by large steps that went past a minimum."""
-    rise = _rise(x)
-    if rise is None or not _overshoots(x, rise):
-        return
-    yield Finding(
-        "rate-too-large",
-        f"{_its_rate(rise.rate)} is too large: the loss is {rounded(rise.end)}, and was {rounded(rise.start)} at first",
-        f"Such large steps (one changes the weights of {_name(x)} by up to {percent(rise.largest)}) overshoot the minimum, and the "
-        "loss rises.",
-        f"lr={rounded(rise.rate / 10)} or less; torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before optimizer.step()",
-        (*rise.evidence, Evidence(f"‖ΔW‖ / ‖W‖ is {rounded(rise.change)} in the middle step, {rounded(rise.largest)} at most")),
-        x.end(rise.batch),
-    )
-
-
 def loss_rises(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that has risen far above the first one, which the steps of the module do not explain."""
     rise = _rise(x)
@@ -623,15 +497,6 @@ def loss_rises(x: RunFacts) -> Iterator[Finding]:
         (*rise.evidence, *moves),
         x.end(rise.batch),
     )
-
-
-def _overshoots(x: RunFacts, rise: _Rise) -> bool:
-    """Return True if steps up to a rise are larger than the weights, or are large and mostly went past a minimum: the gradient at
-    the end of a step then points along it."""
-    pairs = [(one, other) for (_, one), (_, other) in pairwise(_steps(x)) if one.number <= rise.step]
-    cosines = [_cosine(change, next_one) for next_one, _, change in (_gradient_and_change(*pair, after=True) for pair in pairs)]
-    cosines = [cosine for cosine in cosines if math.isfinite(cosine)]
-    return rise.largest >= 1 or (rise.largest >= _LARGE and bool(cosines) and float(np.median(cosines)) > 0)
 
 
 def _breaks(x: RunFacts) -> bool:
@@ -779,28 +644,6 @@ def _factor_of(x: RunFacts, batch: int, captured: CapturedBatch) -> float | None
     return factor if factor > 0 and captured.tolerance is not None and off[0] <= captured.tolerance * off[1] else None
 
 
-def rate_too_small(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that is flat for the whole recording, by steps that hardly change the weights.
-
-    Adam moves each weight by about the learning rate, so that a tiny step is its fault.
-    """
-    tiny = _tiny_steps(x)
-    if tiny is None or not (tiny.rate <= 0 or _moves_by_rate(x, tiny)):
-        return
-    size = f"{_its_rate(tiny.rate)} is too small" if tiny.rate > 0 else "the learning rate is 0"
-    yield Finding(
-        "rate-too-small",
-        f"{size}: in {counted(tiny.losses, 'step')} the loss has not fallen",
-        "Its optimizer moves a weight by about lr, whatever the size of the gradient. At this rate it takes very many steps to "
-        "change the weights noticeably."
-        if tiny.rate > 0
-        else "Each update is multiplied by the rate, so it is 0.",
-        f"lr={rounded(100 * tiny.rate)} or more" if tiny.rate > 0 else "an lr that is not 0",
-        tiny.evidence,
-        x.end(0),
-    )
-
-
 def steps_are_tiny(x: RunFacts) -> Iterator[Finding]:
     """Find a loss that is flat for the whole recording, by steps that hardly change the weights, for whichever reason."""
     tiny = _tiny_steps(x)
@@ -819,14 +662,6 @@ def steps_are_tiny(x: RunFacts) -> Iterator[Finding]:
 
 
 _LEAST_OF_RATE, _MOST_OF_RATE = 0.05, 3.0  # by which a step of Adam moves a weight, root mean square, times its lr
-
-
-def _moves_by_rate(x: RunFacts, tiny: _TinySteps) -> bool:
-    if not _divides_by_size(x):
-        return False
-    values = [value for _, step in _steps(x)[:1] for call in step.calls for value in call.weights.values.values()]
-    size = math.sqrt(sum(map(_square, values)) / max(sum(value.size for value in values), 1))
-    return _LEAST_OF_RATE * tiny.rate < tiny.change * size < _MOST_OF_RATE * tiny.rate
 
 
 def _is_staying(x: RunFacts) -> tuple[ScalarRows, float] | None:
@@ -877,28 +712,6 @@ def gradient_vanishes(x: RunFacts) -> Iterator[Finding]:
             ),
         ),
         x.end(batch),
-    )
-
-
-def loss_stays(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss near its start although the weights, which were fresh, have moved: an observation, which has many causes."""
-    staying = _is_staying(x)
-    if staying is None:
-        return
-    (losses, moved), (start, end) = staying, _ends(staying[0])
-    last = next(batch for batch in range(x.count - 1, -1, -1) if np.isfinite(x.losses[batch]))
-    yield Finding(
-        "loss-stays",
-        f"after {counted(len(losses), 'step')} the loss is near its start: {rounded(end)}, and {rounded(start)} at first",
-        "The recording does not decide why. Many tasks stay on such a level for a while before they are learned; a mistake in the "
-        "targets, or between the module and the loss, looks the same.",
-        "train on a single batch, again and again: if its loss does not fall, look at the head, the loss and the targets",
-        (
-            Evidence(f"the first losses are {rounded(start)} on average, the last ones {rounded(end)}"),
-            Evidence(f"the weights of {_name(x)} have changed by {percent(moved)}"),
-            x.loss_of(last),
-        ),
-        x.end(last),
     )
 
 

@@ -435,7 +435,8 @@ class CapturedStep:
     to p.grad and the script changed it; the array of `gradients` itself if it is the same, None if it is not known. `made_again`
     makes the calls again, and returns the gradients of the parameters by autograd through the modules themselves, in float64 if its
     argument is True; None if they give other outputs. It is None if a call cannot be made again, as in a recording. `shared` has
-    the names by which other modules have the same parameters, and `hooked` the parameters that have a hook of the script.
+    the names by which other modules have the same parameters, and `hooked` the parameters that have a hook of the script. `watch`
+    has the facts of the steps of a script that goes on, as long as they are watched.
     """
 
     number: int
@@ -454,6 +455,7 @@ class CapturedStep:
     shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hooked: tuple[str, ...] = ()
     is_joined: bool = True  # False in recordings of the first versions, in which each call of a loop stands by itself
+    watch: Callable[[], Any] | None = None  # a weak reference to a `StepWatch`
 
 
 def square_of(array: AnyArray) -> float:

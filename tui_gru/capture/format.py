@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.capture.calls import CapturedStep, CellEquations, GRUCall, GRUModule, HeadCall, Note, WeightSet
+from tui_gru.capture.facts import StepFacts
 from tui_gru.disk import save_bytes, saving
 from tui_gru.errors import ModelFileError, TuiGruError, printable
 from tui_gru.files import tensors as safetensors
@@ -589,10 +590,15 @@ def _sealed(entry: Mapping[str, Any]) -> str:
     return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
-_ENTRIES = {"step", "why", "loss", "norm", "losses", "steps", "closed", "missed", "why_missed", "end", "crc"}  # of lines
+_ENTRIES = {"step", "why", "loss", "norm", "losses", "steps", "closed", "missed", "why_missed", "end", "facts", "crc"}  # of lines
 
 
-def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgress:
+def written_facts(facts: StepFacts) -> str:
+    """Return the line with the facts of a watched step."""
+    return _sealed({"facts": facts.encoded()})
+
+
+def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgress | StepFacts:
     """Parse one line of steps.rankN.jsonl, with its `losses` only if they are asked for.
 
     Raises `ModelFileError` for an invalid or incomplete line.
@@ -604,6 +610,8 @@ def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgr
             raise ModelFileError("a line does not match its checksum")
         if not entry.keys() <= _ENTRIES:
             raise ModelFileError("a line has an unknown entry")  # such as a damaged name of the checksum
+        if "facts" in entry:
+            return StepFacts.decoded(entry["facts"])
         line = tuple(map(decoded_number, entry["losses"])) if losses else ()
         if "step" not in entry:
             missed, why_missed = _count(entry.get("missed", 0)), printable(str(entry.get("why_missed", "")), 200)

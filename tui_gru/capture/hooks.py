@@ -49,6 +49,7 @@ from tui_gru.capture.calls import (
     to_array,
 )
 from tui_gru.capture.cells import Passed, recognized
+from tui_gru.capture.facts import StepWatch
 from tui_gru.capture.handed import HandedGradients
 from tui_gru.capture.links import Links
 from tui_gru.capture.operations import NoCellError, WaitingError
@@ -579,6 +580,7 @@ class Capture:
         self._gathered: dict[Module, UsedWeights] = {}
         self._once: dict[Module, ExitStack] = {}
         self._handles = self._hook()
+        self.watch = StepWatch(module, self._optimizers, hook_calls, unhook, keeps_tapes=may_repeat)
 
     @property
     def modules(self) -> tuple[GRUModule, ...]:
@@ -609,11 +611,14 @@ class Capture:
         ended = self._waiting or self._take_open()
         self._waiting = None
         ended.loss = None if loss is None else value
+        self.watch.implicit = False
+        self.watch.end_step(ended.loss)
         return self._emit(ended)
 
     def cut(self) -> CapturedStep:
         """End the current step now and return it, without switching to explicit `step` calls."""
         self._emit_waiting()
+        self.watch.end_step(None)
         return self._emit(self._take_open())
 
     def close(self, stopped: bool = False) -> None:
@@ -622,6 +627,7 @@ class Capture:
             return
         try:
             self._emit_waiting()
+            self.watch.end_step(None)
             self._cut_off(stopped)
             if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
                 self._emit(self._take_open())
@@ -630,6 +636,7 @@ class Capture:
 
     def _remove_hooks(self) -> None:
         self.closed = True
+        self.watch.close()
         if self._undecided and not self._parts:
             _warn(self.undecided)
         self._undecided = {}
@@ -729,6 +736,7 @@ class Capture:
             step = ended.freeze(self._take, self.rank, self.ranks)
             if self._may_repeat and (sources := ended.sources()) is not None:
                 step = replace(step, made_again=partial(_made_again, weakref.ref(self), sources))
+            step = replace(step, watch=weakref.ref(self.watch)) if self._may_repeat else step
         except Exception as error:
             report_failure(error)
             step = CapturedStep(ended.number, (), loss=ended.loss, rank=self.rank, ranks=self.ranks)

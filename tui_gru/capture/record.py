@@ -45,6 +45,7 @@ from tui_gru.capture.format import (
     shard_name,
     write_run,
     write_shard,
+    written_facts,
 )
 from tui_gru.capture.hooks import Capture, Optimizers
 from tui_gru.capture.trial import in_trial
@@ -332,6 +333,7 @@ class Recorder:
             if keeps_last:
                 self._write_ring()
         with self._going_on():
+            self._append_facts()
             end = None if end is None else replace(end, step=self._cut)
             self._append_progress(self._capture.ended, closed=True, end=end)
         self._ring.clear()
@@ -376,6 +378,7 @@ class Recorder:
             self._warn("fork", "this process is a copy (fork) of the one that records; its steps are not recorded")
             return
         self._losses.append(step.loss)
+        self._append_facts()
         norm = norm_of(step)
         values = {
             "loss": math.nan if step.loss is None else step.loss,
@@ -546,6 +549,14 @@ class Recorder:
             ranks = self._capture.ranks
             remove_recording(self.folder, lambda rank: rank == self.rank or (self.rank == 0 and rank >= ranks))
             write_run(self.folder, run)
+
+    def _append_facts(self) -> None:
+        """Write what was seen of the watched steps since the last call."""
+        for facts in self._capture.watch.memory.new():
+            try:
+                self._lines.append(written_facts(facts).encode())
+            except OSError as error:
+                self._warn("disk", f"its list of steps cannot be written: {_reason(error)}; training continues")
 
     def _append_progress(self, steps: int, *, closed: bool = False, end: ScriptEnd | None = None) -> None:
         self._append(RecordingProgress(steps, self._losses_up_to(steps), closed, self._missed, self._why_missed, end))

@@ -19,7 +19,7 @@ from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import counted, scientific
 from tui_gru.engine.source import Imported, ImportedBatch, ModuleLink
 from tui_gru.engine.training import Prefetch
-from tui_gru.engine.weights import Float64Array, Weights
+from tui_gru.engine.weights import Weights
 from tui_gru.equations.page import KEEP, LIVE, SET
 from tui_gru.equations.syntax import did_you_mean, with_word
 from tui_gru.errors import RecordingError, printable
@@ -516,53 +516,6 @@ def reads_padding(call: GRUCall) -> bool:
         return False
     reached, longest = call.dout.any(axis=(0, 2)), call.lengths == call.lengths.max()
     return not longest.all() and bool(np.array_equal(reached, longest)) and not call.dout[: int(call.lengths.max()) - 1].any()
-
-
-_FAR_FROM_ROUNDING = 10  # times the bound of rounding
-
-
-def fits_softmax_twice(call: GRUCall) -> tuple[bool, bool] | None:
-    """Return whether the gradient of the logits is that of a cross-entropy of their softmax, of which it takes the softmax again,
-    up to rounding; and whether it is clearly not that of the logits themselves, from which it does not differ in a model that has
-    learned nothing yet. None where neither can be known.
-
-    With p = softmax(logits), q = softmax(p) and the target t, the first is c · p ⊙ (q − e_t − p · (q − e_t)), the second is
-    c · (p − e_t). The sum over V classes has an error of at most (V + a few) · ε, so each entry one of that times p, relative to
-    the largest entry.
-    """
-    head = call.head
-    if head is None or head.dlogits is None or head.logits.shape[-1] < 3:  # of two classes, all gradients are alike
-        return None
-    logits, gradient = (array.reshape(-1, array.shape[-1]).astype(np.float64) for array in (head.logits, head.dlogits))
-    reached = gradient.any(axis=1)
-    logits, gradient = logits[reached], gradient[reached]
-    if not len(gradient) or not np.isfinite(gradient).all() or not np.isfinite(logits).all():
-        return None
-    classes = logits.shape[1]
-    p, one_hot = _softmax(logits), np.eye(classes)
-    if not p.all():
-        return None  # too far apart for float64
-    once = p - one_hot[gradient.argmin(axis=1)]
-    outer = _softmax(p) - one_hot[(gradient / p).argmin(axis=1)]
-    twice = p * (outer - (p * outer).sum(axis=1, keepdims=True))
-    half = call.dtype in HALF or call.autocast in HALF
-    epsilon = float(np.finfo(np.float64 if call.dtype == "float64" else np.float32).eps)
-    bound = 4 * (classes + 16) * epsilon * p.max(axis=1) / np.abs(twice).max(axis=1) + (2**-7 if half else 4 * epsilon)
-    fits = bool((_unlike(gradient, twice) <= bound).all())
-    return fits, bool((_unlike(gradient, once) > _FAR_FROM_ROUNDING * bound).any())
-
-
-def _softmax(logits: Float64Array) -> Float64Array:
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    quotient: Float64Array = exp / exp.sum(axis=1, keepdims=True)
-    return quotient
-
-
-def _unlike(one: Float64Array, other: Float64Array) -> Float64Array:
-    """Return the largest difference of two sets of rows (n, V), each divided by its largest entry, for each row (n)."""
-    rows = [array / np.abs(array).max(axis=1, keepdims=True) for array in (one, other)]
-    largest: Float64Array = np.abs(rows[0] - rows[1]).max(axis=1)
-    return largest
 
 
 # ------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.capture.calls import CapturedStep, GRUModule
+from tui_gru.capture.facts import StepFacts
 from tui_gru.capture.format import (
     RUN,
     EndKind,
@@ -62,7 +63,8 @@ class KeptStep:
 
 @dataclass(frozen=True)
 class RecordingContents:
-    """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording; `end` says how the script did."""
+    """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording; `end` says how the script did;
+    `facts` has what the lowest rank has seen of its watched steps."""
 
     steps: tuple[KeptStep, ...]
     total: int
@@ -70,6 +72,7 @@ class RecordingContents:
     closed_ranks: frozenset[int]
     damaged: tuple[str, ...]
     end: ScriptEnd | None
+    facts: tuple[StepFacts, ...] = ()
 
 
 @dataclass
@@ -81,6 +84,7 @@ class _Lines:
     closed: bool = False
     damaged: int = 0
     end: ScriptEnd | None = None
+    facts: tuple[StepFacts, ...] = ()
 
 
 def list_folder(folder: Path) -> RecordingContents:
@@ -103,6 +107,7 @@ def list_folder(folder: Path) -> RecordingContents:
         frozenset(rank for rank, of in lines.items() if of.closed),
         (*_deleted(lines, shards), *damaged),
         min((of.end for of in lines.values() if of.end is not None), key=lambda end: [*EndKind].index(end.kind), default=None),
+        lines[min(lines)].facts if lines else (),
     )
 
 
@@ -145,7 +150,11 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
     entries: list[StepRecord | RecordingProgress] = []
     for line in text.split("\n")[:-1]:  # the text after the last line break is an unfinished line
         try:
-            entries.append(read_line(line))
+            entry = read_line(line)
+            if isinstance(entry, StepFacts):
+                lines.facts = (*lines.facts, entry)
+            else:
+                entries.append(entry)
         except ModelFileError:
             lines.damaged += 1
     if lines.damaged:
@@ -230,7 +239,8 @@ class Recording:
     `ranks` is the number of processes that trained together; `missing_ranks` are those without files. `steps` has the kept steps
     in order; `total` is the number of all steps. `closed` says that every rank with files has ended its recording; otherwise it
     is still being written, or was interrupted. `damaged` has a line, with the reason, for each part that cannot be read. `end` says
-    how the script ended, None if it closed the recording as usual, or has not ended.
+    how the script ended, None if it closed the recording as usual, or has not ended. `facts` has what was seen of its watched
+    steps.
     """
 
     folder: Path
@@ -242,6 +252,7 @@ class Recording:
     closed: bool = False
     damaged: tuple[str, ...] = ()
     end: ScriptEnd | None = None
+    facts: tuple[StepFacts, ...] = ()
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps between recorded steps, each as the step before and the step after the gap."""
@@ -262,6 +273,8 @@ class Recording:
         for line in text.split("\n")[:-1]:
             with contextlib.suppress(ModelFileError):
                 entry = read_line(line, losses=True)
+                if isinstance(entry, StepFacts):
+                    continue
                 end = entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1
                 line_losses = [np.nan if loss is None else loss for loss in entry.losses[max(len(entry.losses) - end, 0) :]]
                 if end <= self.total:
@@ -366,6 +379,7 @@ def _opened(folder: Path) -> Recording:
         bool(ranks_present) and ranks_present == listing.closed_ranks,
         tuple(damaged),
         listing.end,
+        listing.facts,
     )
 
 

@@ -432,6 +432,29 @@ class Queries:
         self._found = (run.timeline, findings)
         return findings
 
+    def diagnose(self, *, progress: SearchProgress | None = None) -> tuple[Finding, ...]:
+        """Return the causes of what is wrong with the run, sorted by proof; empty if no fact shows any.
+
+        Each has `.cause`, `.seen`, `.tried` and `.cure`, texts that are "" where there is none, and `.proof`: 3 for a fact and an
+        experiment, 2 for an exact fact, 1 for an experiment alone, 0 for an observation. Their `.cause` is a text, unlike that of
+        `findings`, whose results can follow from each other. In a live session of a script, and in a run of this program, cures are
+        tried on copies; a recording has the facts of its steps alone. Raises `TuiGruError` if it is interrupted.
+        """
+        from tui_gru.analysis import diagnosis
+        from tui_gru.analysis.examined import RunFacts, script_watch
+        from tui_gru.engine.source import Imported
+
+        run, source = self._run, self.config.source
+        check = partial(run.interrupts.check, "stopped before the diagnosis was complete")
+        monitor, between = run.interrupts.monitors("stopped before the diagnosis was complete", progress)
+        findings = self.findings(progress=progress)
+        if not isinstance(source, Imported):
+            return diagnosis.diagnose_run(run.timeline, run.moment, findings, check=check, progress=between)
+        facts = RunFacts(run.timeline, run.moment.position, monitor=monitor)
+        watched = replace(facts.watched, losses=tuple(map(float, facts.losses_of_script)))
+        causes = diagnosis.diagnose_script(script_watch(source), watched, check=check, progress=between)
+        return diagnosis.with_findings(causes, findings)
+
     def gone(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
         """Return the findings that the run has shown and does not show at the position, with `first_seen` and `last_seen`.
 

@@ -549,7 +549,7 @@ def trials(s: Sweep) -> None:
     assert portrait(session) == before
     session.hold_out("abab")
     assert session.held_out == "abab"
-    finding = Finding("loss-stays", "a finding", "it is not one", "none", (), cures=(Cure("learning_rate", s.rate / 8),))
+    finding = Finding("loss-rises", "a finding", "it is not one", "none", (), cures=(Cure("learning_rate", s.rate / 8),))
     tried = session.tried_options(finding)
     assert {each.option for each in session.try_cures(finding)} <= {each.option for each in tried}
     count = 3

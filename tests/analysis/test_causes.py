@@ -1,0 +1,278 @@
+"""Causes with their proof: what the watched steps of a script show, what its predictions read, and what trials on copies add."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as f
+
+import tui_gru
+from tui_gru import TuiGruError
+from tui_gru.analysis.causes import WatchedSteps, causes_of
+from tui_gru.capture.facts import StepFacts, StepWatch
+from tui_gru.capture.hooks import hook_calls, unhook
+
+V, B, T, H, STEPS = 8, 4, 6, 12, 14
+
+
+class Reader(nn.Module):
+    """Predicts the next token of a text, or with `classes` the class of each row of numbers."""
+
+    def __init__(self, *, classes: int = 0, **options):
+        super().__init__()
+        torch.manual_seed(3)
+        self.embed = nn.Identity() if classes else nn.Embedding(V, H)
+        self.rnn = nn.GRU(3 if classes else H, H, batch_first=True, **options)
+        self.head = nn.Linear(H * (1 + self.rnn.bidirectional), classes or V)
+        self.classes = classes
+
+    def forward(self, x):
+        out = self.rnn(self.embed(x))[0]
+        return self.head(out[:, -1] if self.classes else out)
+
+
+class First(Reader):
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, 0])
+
+
+class Alone(nn.Module):
+    """A cell that begins anew at each timestep; with `detaches`, its state is passed on without its graph."""
+
+    def __init__(self, *, detaches: bool = False):
+        super().__init__()
+        torch.manual_seed(3)
+        self.embed, self.cell, self.head, self.detaches = nn.Embedding(V, H), nn.GRUCell(H, H), nn.Linear(H, V), detaches
+
+    def forward(self, x):
+        h, outputs = torch.zeros(len(x), H), []
+        for t in range(x.shape[1]):
+            outputs.append(state := self.cell(self.embed(x[:, t]), h))
+            h = state.detach() if self.detaches else h
+        return self.head(torch.stack(outputs, 1))
+
+
+def modes():
+    """Return how many modes of torch's functions are entered."""
+    return torch._C._len_torch_function_stack()  # noqa: SLF001
+
+
+def texts(count=STEPS):
+    chance = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        rows = (torch.randint(V, (B, 1), generator=chance) + 3 * torch.arange(T + 1)) % V
+        yield rows[:, :-1], rows[:, 1:]
+
+
+def rows(count=STEPS, *, scale=1.0, size=8):
+    chance = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        x = torch.randn(size, T, 3, generator=chance)
+        yield x * scale, (x[:, :, 0].sum(1) > 0).long()
+
+
+def of_tokens(logits, targets, **options):
+    return f.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), **options)
+
+
+def trained(model, loss=of_tokens, *, data=texts, optimizer=None, clear=True, before_update=lambda: None):
+    """Return a function that trains some steps, with the optimizer."""
+    own = optimizer or torch.optim.Adam(model.parameters(), 1e-2)
+
+    def run():
+        for x, y in data():
+            if clear:
+                own.zero_grad()
+            loss(model(x), y).backward()
+            before_update()
+            own.step()
+
+    return own, run
+
+
+def diagnosis(model, *args, **options):
+    own, run = trained(model, *args, **options)
+    return tui_gru.diagnose(model, own, run)
+
+
+def sgd(model, rate, **options):
+    return torch.optim.SGD(model.parameters(), rate, **options)
+
+
+def _clipped(model):
+    return diagnosis(model, optimizer=sgd(model, 0.5), before_update=lambda: nn.utils.clip_grad_norm_(model.parameters(), 1e-3))
+
+
+#: The first cause, its proof, and the script.
+SCRIPTS = {
+    "softmax twice": ("softmax-twice", 2, lambda: diagnosis(Reader(), lambda z, y: of_tokens(z.softmax(-1), y))),
+    "the negative loss": ("negated", 3, lambda: diagnosis(Reader(), lambda z, y: -of_tokens(z, y))),
+    "minus the probability": (
+        "no-log",
+        2,
+        lambda: diagnosis(Reader(), lambda z, y: -z.softmax(-1).gather(-1, y[..., None]).mean()),
+    ),
+    "nll of logits": ("nll-without-log", 2, lambda: diagnosis(Reader(), lambda z, y: f.nll_loss(z.flatten(0, 1), y.flatten()))),
+    "zero_grad missing": ("gradient-not-cleared", 2, lambda: diagnosis(m := Reader(), optimizer=sgd(m, 0.1), clear=False)),
+    "a part without optimizer": (
+        "not-in-optimizer",
+        2,
+        lambda: diagnosis(m := Reader(), optimizer=torch.optim.Adam(m.head.parameters(), 1e-2)),
+    ),
+    "a rate of 0": ("rate-is-0", 2, lambda: diagnosis(m := Reader(), optimizer=sgd(m, 0.0))),
+    "targets in another order": ("targets-in-other-order", 2, lambda: diagnosis(Reader(), lambda z, y: of_tokens(z, y.t()))),
+    "the target is the input": ("target-is-input", 2, lambda: diagnosis(Reader(), data=lambda: ((x, x) for x, _ in texts()))),
+    "both directions": ("reads-target", 2, lambda: diagnosis(Reader(bidirectional=True))),
+    "a state that is not passed on": ("no-context", 3, lambda: diagnosis(Alone())),
+    "a state that is detached": ("detached-at-every-timestep", 3, lambda: diagnosis(Alone(detaches=True))),
+    "the first timestep": ("one-timestep", 3, lambda: diagnosis(First(classes=2), f.cross_entropy, data=rows)),
+    "rows in the place of time": (
+        "rows-mixed",
+        2,
+        lambda: diagnosis(_time_first(Reader(classes=2)), f.cross_entropy, data=rows),
+    ),
+    "a broadcast": (
+        "broadcast",
+        3,
+        lambda: diagnosis(
+            Reader(classes=1), f.mse_loss, data=lambda: ((x, x[:, :, 0].mean(1)) for x, _ in rows())
+        ),
+    ),
+    "a clip to nothing": ("mostly-clipped", 3, lambda: _clipped(Reader())),
+    "a tiny rate": ("rate-too-small", 1, lambda: diagnosis(m := Reader(), optimizer=torch.optim.Adam(m.parameters(), 1e-7))),
+    "a huge rate": (
+        "rate-too-large",
+        1,
+        lambda: diagnosis(m := Reader(classes=2), f.cross_entropy, data=rows, optimizer=sgd(m, 300.0)),
+    ),
+}  # fmt: skip
+
+
+def _time_first(model):
+    model.rnn.batch_first = False
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_cause_comes_first_with_its_proof(script):
+    name, proof, run = SCRIPTS[script]
+    first, *_ = run()
+    assert (first.name, first.proof) == (name, proof)
+    assert first.cause == first.title
+    assert first.seen
+    assert first.cure
+    assert bool(first.tried) == (proof in (1, 3))
+
+
+HEALTHY = {
+    "a text": lambda: diagnosis(Reader()),
+    "classes of rows": lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=rows),
+    "a clip at 1": lambda: diagnosis(m := Reader(), before_update=lambda: nn.utils.clip_grad_norm_(m.parameters(), 1.0)),
+    "an LSTM cell of torch": lambda: diagnosis(Reader(num_layers=2, dropout=0.1)),
+}
+
+
+@pytest.mark.parametrize("script", HEALTHY)
+def test_a_healthy_script_has_no_cause(script):
+    assert [finding.name for finding in HEALTHY[script]() if finding.proof] == []
+
+
+def test_a_loss_that_nothing_explains_is_an_observation_with_numbers():
+    chance = torch.Generator().manual_seed(7)
+    model = Reader(classes=2)
+    (only,) = diagnosis(model, f.cross_entropy, data=lambda: ((x, torch.randint(2, y.shape, generator=chance)) for x, y in rows()))
+    assert (only.proof, only.cause, only.cure, only.tried) == (0, "", "", "")
+    assert "one kept batch alone goes from" in only.seen
+
+
+def test_nothing_of_the_script_changes():
+    model = Reader()
+    own, run = trained(model)
+    run()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    moments = [value["exp_avg"].clone() for value in own.state.values()]
+    state = torch.get_rng_state()
+    tui_gru.diagnose(model, own, run)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value["exp_avg"], before) for value, before in zip(own.state.values(), moments, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())  # noqa: SLF001
+    assert modes() == 0
+
+
+def test_what_cannot_be_diagnosed_is_refused_with_its_argument():
+    model = Reader()
+    own, run = trained(model)
+    with pytest.raises(TuiGruError, match="model must be") as refused:
+        tui_gru.diagnose(3, own, run)
+    assert refused.value.option == "model"
+    with pytest.raises(TuiGruError, match="run must be"):
+        tui_gru.diagnose(model, own, 3)
+    with pytest.raises(TuiGruError, match="run trains nothing"):
+        tui_gru.diagnose(model, own, lambda: None)
+
+
+def test_the_results_of_findings_still_lead_to_their_causes():
+    """`.cause` is a finding there, and a text in a diagnosis."""
+    session = tui_gru.Session(learning_rate=1000.0)
+    session.learning = True
+    session.step("epoch", 60)
+    assert any(isinstance(finding.cause, tui_gru.Finding) for finding in session.findings())
+    results = session.diagnose()
+    assert results
+    assert [finding.proof for finding in results] == sorted((finding.proof for finding in results), reverse=True)
+    for finding in results:
+        assert isinstance(finding, tui_gru.Finding)
+        texts = (finding.cause, finding.seen, finding.tried, finding.cure)
+        assert all(isinstance(text, str) for text in texts)
+        assert finding.proof in (0, 1, 2, 3)
+
+
+def test_a_recording_has_the_facts_of_its_steps(tmp_path):
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    with tui_gru.record(tmp_path / "run.gru", model, own, every=1) as recorder:
+        for x, y in texts():
+            own.zero_grad()
+            loss = of_tokens(model(x).softmax(-1), y)
+            loss.backward()
+            own.step()
+            recorder.step(loss)
+    session = tui_gru.Session.open(tmp_path / "run.gru")
+    first, *_ = session.findings()
+    assert (first.name, first.cause) == ("softmax-twice", None)
+    first, *_ = session.diagnose()
+    assert (first.name, first.proof, first.tried) == ("softmax-twice", 2, "")
+
+
+def test_facts_come_back_from_their_line_as_they_were():
+    model = Reader()
+    watch = StepWatch(model, [], hook_calls, unhook)
+    _, run = trained(model)
+    run()
+    watch.close()
+    steps = watch.memory.steps
+    assert len(steps) >= 4
+    again = tuple(StepFacts.decoded(step.encoded()) for step in steps)
+    assert again == steps
+    assert causes_of(WatchedSteps(again)) == []
+
+
+def test_a_mode_of_the_script_outlives_that_of_the_watch():
+    """`with torch.device(...)` is a mode, too: one that the script enters in a watched step goes on after it."""
+    model = Reader()
+    watch = StepWatch(model, [], hook_calls, unhook)
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    x, y = next(iter(texts()))
+    logits = model(x)
+    with torch.device("cpu"):
+        of_tokens(logits, y).backward()
+        own.step()
+        watch.end_step(math.nan)
+        watch.close()
+        assert modes() == 1
+    assert modes() == 0

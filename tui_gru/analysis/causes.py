@@ -1,0 +1,734 @@
+"""What the facts of watched steps mean: causes, each with how often and how exactly it was seen, and its cure in PyTorch's words.
+
+Each rule reads facts that were measured in a script (`capture/facts.py`) and accuses only by what they show: the title is the fact.
+Nothing is concluded from the course of a loss; what only an experiment can show is in `analysis/diagnosis.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from tui_gru.capture.criterion import REGRESSIONS, CriterionFacts
+from tui_gru.capture.facts import ParameterFacts, StateFacts, StepFacts, UpdateFacts
+from tui_gru.engine.numbers import counted, rounded
+
+OBSERVED, TRIAL_ALONE, EXACT, PROVEN = 0, 1, 2, 3  # levels of proof: none; an experiment; an exact fact; a fact and an experiment
+_FEWEST = 3  # watched steps that show a fact that could be chance in one
+_MOSTLY = 0.8  # of the watched steps
+_ALL = 0.98  # of the targets are those of a rule
+_NOT_CONTINUED, _HARDLY_CONTINUED = 0.6, 0.4  # shares of rows that continue by chance, in one step and on average
+
+
+class ProvenCause(NamedTuple):
+    """A cause: `title` is the fact in the user's terms, `seen` how often and how exactly, `tried` the experiment with both numbers,
+    or "". `is_effect`: it follows from other causes where there are any of equal proof."""
+
+    name: str
+    proof: int
+    title: str
+    seen: str
+    cure: str
+    tried: str = ""
+    is_effect: bool = False
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class WatchedSteps:
+    """The facts of the watched steps of a script, in order, and the losses of all its steps as far as they are known."""
+
+    steps: tuple[StepFacts, ...]
+    losses: tuple[float, ...] = ()
+
+    @cached_property
+    def training(self) -> tuple[StepFacts, ...]:
+        """The steps in which a gradient arrived, or an optimizer ran."""
+        return tuple(step for step in self.steps if step.backward or step.updates)
+
+    @cached_property
+    def updates(self) -> tuple[UpdateFacts, ...]:
+        return tuple(update for step in self.training for update in step.updates if not update.closure)
+
+    @cached_property
+    def own_updates(self) -> tuple[UpdateFacts, ...]:
+        """The updates of optimizers that have parameters of the model."""
+        return tuple(update for update in self.updates if update.parameters)
+
+    @cached_property
+    def criteria(self) -> tuple[CriterionFacts, ...]:
+        return tuple(step.criterion for step in self.training if step.criterion is not None)
+
+    @cached_property
+    def parameters(self) -> ParameterFacts | None:
+        return next((step.parameters for step in reversed(self.training) if step.parameters is not None), None)
+
+    @cached_property
+    def passes(self) -> bool:
+        """True if a gradient arrived at parameters of the model."""
+        return any(step.backward for step in self.training) and any(update.passes > 0 for update in self.updates)
+
+    @property
+    def watched(self) -> str:
+        return f"{len(self.training)} of {counted(len(self.training), 'watched step')}"
+
+    def of_steps(self, holds: Callable[[StepFacts], bool]) -> str:
+        """Return in how many watched steps something holds, in words."""
+        return f"{sum(map(holds, self.training))} of {counted(len(self.training), 'watched step')}"
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    """Return the first names of a list that has `count`."""
+    listed = ", ".join(names[:4])
+    return f"{listed} and {count - len(names[:4])} others" if count > len(names[:4]) + 1 else listed
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+# ------------------------------------------------------------------------------
+# The optimizer: whose parameters it has, what it uses, what becomes of the gradient before.
+
+
+def _of_optimizer(x: WatchedSteps) -> Iterator[ProvenCause]:
+    updates, total = x.updates, x.parameters.total if x.parameters is not None else 0
+    if not updates:
+        return
+    if not x.own_updates:
+        yield ProvenCause(
+            "optimizer-of-other",
+            EXACT,
+            "the optimizer has no parameter of this model: its step() changes something else",
+            f"0 of the model's {counted(total, 'parameter')} are in its groups, in {counted(len(updates), 'watched update')}",
+            "build the optimizer from model.parameters(), after the model is final",
+        )
+        return
+    updates = x.own_updates
+    without = [update for update in updates if update.passes == 0]
+    if len(without) == len(updates):
+        yield ProvenCause(
+            "no-backward",
+            EXACT,
+            "step() runs, but no gradient has come to the model: backward() is not called, or on something else",
+            f"{len(without)} of {counted(len(updates), 'watched update')} had no backward pass before",
+            "call loss.backward() before optimizer.step()",
+        )
+        return
+    with_pass = [update for update in updates if update.passes > 0]
+    cleared = [update for update in with_pass if update.norm == 0 and update.handed > 0]
+    if cleared and len(cleared) >= 0.9 * len(with_pass):
+        yield ProvenCause(
+            "cleared-before-step",
+            EXACT,
+            "the gradient is cleared between backward() and step()",
+            f"backward() brought a gradient of norm {rounded(cleared[-1].handed)} and step() used 0, in {len(cleared)} of "
+            f"{counted(len(with_pass), 'watched update')}",
+            "zero_grad() before backward(), not between backward() and step()",
+        )
+    stale = [update for update in updates if update.stale]
+    if len(stale) >= 2 and len(stale) >= 0.5 * max(1, len(updates) - 2):
+        yield ProvenCause(
+            "gradient-not-cleared",
+            EXACT,
+            "zero_grad() is missing: the gradients of earlier steps add up",
+            f"in {len(stale)} of {counted(len(updates), 'watched update')} p.grad is the gradient of this step plus exactly the "
+            "p.grad "
+            "that the step before has used",
+            "call optimizer.zero_grad() before each loss.backward()",
+            meaning="backward() adds to p.grad. The optimizer has used these gradients before, and uses them again in each step.",
+        )
+    several = [update for update in updates if update.passes > 1]
+    lost = [u for u in several if u.cosine_of_last > 0.99999 and u.norm <= 1.001 * u.last and u.cosine < 0.9999]
+    if lost and len(lost) >= _MOSTLY * len(several):
+        yield ProvenCause(
+            "accumulation-lost",
+            EXACT,
+            f"of the {lost[-1].passes} backward passes before a step() only the last one is in p.grad",
+            f"in {len(lost)} of {counted(len(several), 'watched update')} p.grad is that of the last pass (cosine "
+            f"{lost[-1].cosine_of_last:.6f}); with the sum of all it has the cosine {lost[-1].cosine:.2f}",
+            "zero_grad() only after step()",
+        )
+    turned = [update for update in with_pass if update.cosine < -0.999]
+    if len(turned) >= _FEWEST and len(turned) >= _MOSTLY * len(with_pass):
+        yield ProvenCause(
+            "gradient-turned",
+            EXACT,
+            "p.grad is turned round between backward() and step(): the update raises the loss",
+            f"its cosine with what backward() brought is {turned[-1].cosine:.4f} in {len(turned)} of "
+            f"{counted(len(with_pass), 'watched update')}",
+            "leave the sign of p.grad as it is",
+        )
+    last = updates[-1]
+    has_memory = last.kind != "SGD" or last.settings.get("momentum", 0) > 0
+    if len(updates) > _FEWEST and all(update.begins for update in updates) and has_memory and any(u.norm > 0 for u in updates):
+        yield ProvenCause(
+            "optimizer-recreated",
+            EXACT,
+            f"every step() is the first one of a new {last.kind}: its averages begin at 0 each time",
+            f"{len(updates)} of {counted(len(updates), 'watched update')} began without a state of the optimizer",
+            "build the optimizer once, before the loop",
+        )
+    if all(update.settings.get("lr") == 0 for update in updates):
+        yield ProvenCause(
+            "rate-is-0",
+            EXACT,
+            "the learning rate is 0: step() moves no weight",
+            f"the setting lr of {last.kind} in {len(updates)} of {counted(len(updates), 'watched update')}",
+            "a rate such as lr=0.001; look at the first value of the scheduler",
+        )
+    if last.settings.get("maximize"):
+        yield ProvenCause(
+            "maximize",
+            EXACT,
+            "the optimizer climbs: maximize=True",
+            f"the setting maximize of {last.kind} is True in {len(updates)} of {counted(len(updates), 'watched update')}",
+            "maximize=False, the default of every optimizer",
+        )
+    emptied = [update for update in with_pass if update.emptied and update.norm > 0]
+    if len(emptied) >= _FEWEST and len(emptied) >= _MOSTLY * len(with_pass):
+        yield ProvenCause(
+            "cleared-before-step",
+            EXACT,
+            f"the gradient of {_named(emptied[-1].emptied, len(emptied[-1].emptied))} is taken away between backward() and step()",
+            f"backward() brought one, and p.grad is None at {len(emptied)} of {counted(len(with_pass), 'watched update')}",
+            "leave p.grad as backward() leaves it",
+        )
+
+
+# ------------------------------------------------------------------------------
+# The parameters: which get a gradient, which are in an optimizer, which move.
+
+
+def _of_parameters(x: WatchedSteps) -> Iterator[ProvenCause]:
+    table = x.parameters
+    if table is None or not x.training:
+        return
+    steps = counted(len(x.training), "watched step")
+    if x.own_updates and table.in_no_optimizer_count:
+        count = table.in_no_optimizer_count
+        yield ProvenCause(
+            "not-in-optimizer",
+            EXACT,
+            f"{count} of {counted(table.total, 'parameter')} belong to no optimizer that steps: they never change",
+            f"{_named(table.in_no_optimizer, count)}: in no group of an optimizer that ran in {steps}",
+            "pass all of model.parameters() to the optimizer, after the whole model is made; call step() of every optimizer",
+        )
+    if table.unmoved_count and table.unmoved_count < table.total and not _says(x, "cleared-before-step"):
+        count = table.unmoved_count
+        rate = "" if table.unmoved_rate is None else f"; the learning rate of their group is {table.unmoved_rate:g}"
+        yield ProvenCause(
+            "never-moves",
+            EXACT,
+            f"{counted(count, 'parameter')} of an optimizer {'has' if count == 1 else 'have'} a gradient and never "
+            f"{'moves' if count == 1 else 'move'}",
+            f"{_named(table.unmoved, count)}: bit for bit as at the start after step {x.training[-1].number:,}{rate}",
+            "give their group a learning rate, and leave their gradient and their values to the optimizer",
+        )
+    if table.frozen:
+        yield ProvenCause(
+            "frozen",
+            EXACT,
+            f"{_named(table.frozen, len(table.frozen))} is frozen: no weight of it has requires_grad",
+            f"requires_grad is False for all of its parameters in {steps}",
+            "p.requires_grad_(True) for its parameters, if it is to learn",
+        )
+    if table.strange:
+        yield ProvenCause(
+            "not-registered",
+            EXACT,
+            f"{counted(len(table.strange), 'tensor')} that the loss depends on {'is' if len(table.strange) == 1 else 'are'} not "
+            "among "
+            "model.parameters(), and no optimizer has them",
+            f"of shape {', '.join(map(_shape, table.strange[:4]))}: leaves of the graph of the loss that ask for a gradient",
+            "nn.ModuleList in the place of a list, nn.Parameter in that of a tensor; or pass them to the optimizer",
+        )
+    if not x.passes:
+        return
+    for name, in_graph in table.cut.items():
+        if not in_graph:
+            yield ProvenCause(
+                "under-no-grad",
+                EXACT,
+                f"{name} runs without a graph: none of its parameters ever gets a gradient",
+                f"its output has requires_grad False in {steps}: it is called under no_grad, or on detached weights",
+                "take no_grad() off the training pass",
+            )
+        elif table.reached:
+            yield ProvenCause(
+                "detached",
+                EXACT,
+                f"the gradient ends behind {name}: the loss does not reach its output",
+                f"0 of its parameters ever had a gradient in {steps}; {table.reached} of {table.total} others had",
+                "read its output without detach(), .data, .item() or a new tensor",
+            )
+    if table.always_zero_count and table.reached:
+        yield _without_gradient(table, steps)
+    elif not table.reached and any(update.passes for update in x.own_updates):
+        yield ProvenCause(
+            "all-gradients-0",
+            EXACT,
+            "every gradient is exactly 0",
+            f"that of {counted(table.total, 'parameter')} in {steps}",
+            "look at what the loss reads, and at what comes last before it",
+            is_effect=True,
+        )
+    if table.equal:
+        yield ProvenCause(
+            "equal-weights",
+            EXACT,
+            f"all entries of {_named(table.equal, len(table.equal))} are {table.equal_value:g} at the start: its units are copies "
+            "of "
+            "each other",
+            "they get equal gradients, so they stay equal",
+            "reset_parameters() of the module, or orthogonal_",
+        )
+    drops = [(name, share) for name, share in table.dropout.items() if share > 0.8]
+    if drops:
+        name, share = drops[0]
+        yield ProvenCause(
+            "dropout",
+            EXACT,
+            f"dropout {share:g} in {name} leaves {100 * (1 - share):.3g} % of the units",
+            "p is the share that is dropped, not the one that is left",
+            "p between 0.1 and 0.5",
+        )
+
+
+def _without_gradient(table: ParameterFacts, steps: str) -> ProvenCause:
+    names, count = table.always_zero, table.always_zero_count
+    listed = _named(names, count)
+    if all("_reverse" in name for name in names):
+        return ProvenCause(
+            "last-output-of-both-directions",
+            EXACT,
+            "the backward direction has read one timestep where the loss reads it: it learns nothing from the others",
+            f"{listed} never gets a gradient that is not 0, in {steps}: output[:, -1] holds the first step of that direction",
+            "torch.cat([hn[-2], hn[-1]], 1), or a mean over the timesteps",
+        )
+    if count == table.embedded_count:
+        return ProvenCause(
+            "detached",
+            EXACT,
+            f"the gradient ends before {listed}",
+            f"it never gets a gradient that is not 0, in {steps}; {table.reached} other parameters do",
+            "no .data, detach() or no_grad behind the embedding",
+        )
+    return ProvenCause(
+        "no-gradient",
+        EXACT,
+        f"{counted(count, 'parameter')} never get{'s' if count == 1 else ''} a gradient that is not 0: {listed}",
+        f"in {steps}: what the loss reads does not depend on {'it' if count == 1 else 'them'}",
+        "read the state of the last layer (hn[-1]), or leave the part out",
+        is_effect=True,
+    )
+
+
+def _says(x: WatchedSteps, name: str) -> bool:
+    return any(cause.name == name for cause in _of_optimizer(x))
+
+
+# ------------------------------------------------------------------------------
+# Modes, and weights that change outside of step().
+
+
+def _of_modes(x: WatchedSteps) -> Iterator[ProvenCause]:
+    taped = [step for step in x.training if step.taped]
+    evaluating = [step for step in taped if step.evaluating]
+    if evaluating and len(evaluating) == len(taped):
+        yield ProvenCause(
+            "evaluating",
+            EXACT,
+            "the model is trained in evaluation mode: dropout and batch norm are off",
+            f"{evaluating[0].evaluating[0]}.training is False in {x.of_steps(lambda step: bool(step.evaluating))}",
+            "model.train() before training, and after each validation",
+        )
+    elif len(taped) > 5 and all(step.evaluating for step in taped[-4:]):
+        first = next(step for i, step in enumerate(taped) if all(later.evaluating for later in taped[i:]))
+        yield ProvenCause(
+            "evaluating",
+            EXACT,
+            f"the model trains in evaluation mode since step {first.number:,} or before: dropout and batch norm are off",
+            f"{first.evaluating[0]}.training was True at first, and False in the last "
+            f"{counted(sum(step.number >= first.number for step in taped), 'watched step')}",
+            "model.train() after each validation",
+        )
+    compared = [step.outside for step in x.training if step.outside is not None]
+    changed = [outside for outside in compared if outside.changed > 0.2 * outside.total]
+    if len(changed) < 2 or len(changed) < 0.5 * len(compared):
+        return
+    entries = sum(outside.changed for outside in changed)
+    sixteen = sum(outside.sixteen_bits * outside.changed for outside in changed) / entries
+    back = sum(outside.back * outside.changed for outside in changed) / entries
+    share = entries / sum(outside.total for outside in changed)
+    times = f"before {len(changed)} of {counted(len(compared), 'watched step')}"
+    if sixteen > 0.95:
+        yield ProvenCause(
+            "weights-are-rounded",
+            EXACT,
+            "the weights are rounded to 16 bits after each step(): small updates are lost",
+            f"{times}, {100 * sixteen:.0f} % of the weights that changed outside of step() are numbers of 16 bits; "
+            f"{100 * back:.0f} % of them are back at their value before the update",
+            "keep the weights in float32 (autocast, or a master copy)",
+        )
+    elif all(outside.at_start for outside in changed) or share > 0.9:
+        where = "set back to those of the start" if all(outside.at_start for outside in changed) else "replaced"
+        yield ProvenCause(
+            "changed-outside",
+            EXACT,
+            f"the weights are {where} between two steps: what was learned is lost",
+            f"{times}, {100 * share:.0f} % of them differ from what step() has left",
+            "load or make the model once, before the loop",
+        )
+
+
+# ------------------------------------------------------------------------------
+# Inputs and targets.
+
+
+def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
+    first = [step.inputs[0] for step in x.training if step.inputs]
+    if not first:
+        return
+    batches = counted(len(first), "watched batch")
+    bad = [batch for batch in first if batch.not_finite]
+    if bad:
+        where = (
+            f", in feature {', '.join(str(i + 1) for i in bad[0].features_not_finite[:6])}" if bad[0].features_not_finite else ""
+        )
+        size = math.prod(bad[0].shape)
+        yield ProvenCause(
+            "nan-input",
+            EXACT,
+            "the inputs contain NaN or inf",
+            f"{bad[0].not_finite:,} of {size:,} numbers of a batch{where}; in {len(bad)} of {batches}",
+            "look where the data are read, and where a column is divided by its standard deviation",
+        )
+    elif all(batch.zero for batch in first) and not first[0].tokens:
+        yield ProvenCause(
+            "zero-input", EXACT, "all inputs are 0", f"in {batches}", "look at a cast to int, a wrong slice, a division"
+        )
+    elif all(batch.constant for batch in first) and all(batch.first == first[0].first for batch in first):
+        yield ProvenCause(
+            "constant-input",
+            EXACT,
+            f"all inputs are the same: {first[0].first:g} everywhere" if first[0].tokens else "all inputs are the same everywhere",
+            f"in {batches}, at each timestep of each row",
+            "look at the vocabulary (unknown tokens), a cast, a slice",
+        )
+    elif len(first) > 4 and all(batch.same for batch in first[1:]) and first[-1].share < 0.6:
+        yield ProvenCause(
+            "same-batch",
+            EXACT,
+            "every step trains on the same rows",
+            f"{len(first)} watched steps have bit for bit the same inputs, {100 * first[-1].share:.0f} % of the tensor that they "
+            "are a "
+            "part of",
+            "take the next batch in the loop",
+        )
+
+
+# ------------------------------------------------------------------------------
+# The criterion.
+
+
+_ROUNDING = 1e-2  # of the sum of the probabilities of a row: those of half precision, and many classes
+_LOGITS = "give cross_entropy the logits"
+
+
+def _of_criterion(x: WatchedSteps) -> Iterator[ProvenCause]:
+    yield from _of_shapes(x)
+    linear = [step.linear for step in x.training if step.linear is not None]
+    if not x.criteria:
+        if len(linear) >= _FEWEST and len(linear) >= _MOSTLY * len(x.training) and len({kind for kind, _ in linear}) == 1:
+            yield _of_linear(linear[0][0], max(rest for _, rest in linear), len(linear), x)
+        return
+    criteria, last = x.criteria, x.criteria[-1]
+    if any(c.kind != last.kind for c in criteria):
+        return
+    steps = counted(len(criteria), "watched step")
+    if all(c.feeds == last.feeds for c in criteria):
+        yield from _of_feed(last, steps)
+    outside = sum(c.outside for c in criteria) / len(criteria)
+    low, high = min(c.target_low for c in criteria), max(c.target_high for c in criteria)
+    if last.kind in REGRESSIONS and outside > 0.1 and all(c.feeds == last.feeds for c in criteria):
+        yield ProvenCause(
+            "target-out-of-range",
+            EXACT,
+            f"{100 * outside:.0f} % of the targets lie outside of {last.reach[0]:g} … {last.reach[1]:g}, which the output cannot "
+            "leave",
+            f"the output is the result of {last.feeds.lower()}; the targets of {steps} are {low:.3g} … {high:.3g}",
+            f"no {last.feeds.lower()} on the last layer, or targets scaled to its range",
+        )
+    elif last.kind in ("bce", "bcel") and outside > 0:
+        yield ProvenCause(
+            "target-out-of-range",
+            EXACT,
+            f"binary cross-entropy gets targets outside of 0 … 1: {low:g} … {high:g}",
+            f"{100 * outside:.0f} % of the targets in {steps}",
+            "class numbers belong to cross_entropy",
+        )
+    if last.kind == "ce" and last.smoothing > 0.5:
+        yield ProvenCause(
+            "smoothing",
+            EXACT,
+            f"label_smoothing={last.smoothing:g}: the right class gets {100 * (1 - last.smoothing):.0f} % of the target, and all "
+            "classes "
+            "share the rest",
+            f"the argument of cross_entropy in {steps}",
+            "label_smoothing=0.1 or less",
+        )
+    if last.classes_without_weight and last.share_without_weight > 0.05:
+        yield ProvenCause(
+            "class-weight-0",
+            EXACT,
+            f"the class weight of {', '.join(map(str, last.classes_without_weight[:5]))} is 0: these targets teach nothing",
+            f"{100 * last.share_without_weight:.0f} % of the targets of a watched batch are of these classes",
+            "weights of floats, none of them 0",
+        )
+    count = sum(math.prod(c.target_shape) for c in criteria)
+    if low == high and count > 40 and min(math.prod(c.target_shape) for c in criteria) > 3:
+        yield ProvenCause(
+            "constant-target",
+            EXACT,
+            f"all targets are {low:g}",
+            f"{count:,} targets in {steps}",
+            "look at a cast to int, and at which column the targets come from",
+        )
+    yield from _of_sign(x)
+
+
+def _of_shapes(x: WatchedSteps) -> Iterator[ProvenCause]:
+    steps = len(x.training)
+    unlike = [c for c in x.criteria if c.kind in REGRESSIONS and c.input_shape != c.target_shape]
+    if unlike and len(unlike) == len(x.criteria):
+        one, other = unlike[-1].input_shape, unlike[-1].target_shape
+        size = _broadcast_size(one, other)
+        if size > math.prod(one) or size > math.prod(other):
+            yield _is_broadcast(f"the output {_shape(one)} and the target {_shape(other)} are", size, math.prod(one), len(unlike))
+    wide = [step.broadcast for step in x.training if step.broadcast is not None]
+    if not unlike and wide and len(wide) >= _MOSTLY * steps:
+        one, other, both = wide[-1]
+        yield _is_broadcast(
+            f"a difference of {_shape(one)} and {_shape(other)} is",
+            math.prod(both),
+            max(math.prod(one), math.prod(other)),
+            len(wide),
+        )
+    viewed = [step.viewed for step in x.training if step.viewed is not None]
+    if len(viewed) >= _FEWEST and len(viewed) >= _MOSTLY * steps:
+        before, after = viewed[-1]
+        yield ProvenCause(
+            "view-not-transpose",
+            EXACT,
+            f"{_shape(before)} is viewed as {_shape(after)}: that cuts the numbers anew, it does not exchange the axes",
+            f"a view or reshape in {len(viewed)} of {counted(steps, 'watched step')}",
+            "transpose(0, 1) of the two axes",
+        )
+
+
+def _is_broadcast(which: str, size: int, predictions: int, times: int) -> ProvenCause:
+    return ProvenCause(
+        "broadcast",
+        EXACT,
+        f"the loss compares every row with every other: {which} broadcast",
+        f"{size:,} differences for {counted(predictions, 'number')}, in {counted(times, 'watched step')}",
+        "give both one shape: target.unsqueeze(1), or output.squeeze(1)",
+    )
+
+
+def _broadcast_size(one: Sequence[int], other: Sequence[int]) -> int:
+    longest = max(len(one), len(other))
+    padded = [(1,) * (longest - len(shape)) + tuple(shape) for shape in (one, other)]
+    return math.prod(max(a, b) for a, b in zip(*padded, strict=True))
+
+
+def _of_linear(kind: str, rest: float, times: int, x: WatchedSteps) -> ProvenCause:
+    seen = f"to {rest:.0e} relative, in {times} of {counted(len(x.training), 'watched step')}"
+    if kind == "minus probability":
+        return ProvenCause(
+            "no-log",
+            EXACT,
+            "the loss is minus the probability of the target, not minus its logarithm",
+            f"the gradient at the last Linear is p (p − y) with one factor, {seen}; that of cross-entropy is p − y",
+            "log_softmax, or cross_entropy of the logits",
+        )
+    return ProvenCause(
+        "negated",
+        EXACT,
+        "the loss is negated: each step makes the predictions worse",
+        f"the gradient at the last Linear is minus that of cross-entropy, {seen}",
+        "no minus before the loss",
+    )
+
+
+def _of_feed(last: CriterionFacts, steps: str) -> Iterator[ProvenCause]:
+    feeds, kind = last.feeds, last.kind
+    by = f"its input is the result of {feeds.lower() or 'no function'} in {steps}"
+    if kind == "ce" and "Softmax" in feeds and "LogSoftmax" not in feeds:
+        yield ProvenCause(
+            "softmax-twice",
+            EXACT,
+            "softmax is applied twice: to the logits, and again in the loss",
+            f"{by}; each row of it adds up to 1 (to {last.sum_error:.0e})",
+            f"{_LOGITS}; or log_softmax with nll_loss",
+            meaning="nn.CrossEntropyLoss takes logits. Probabilities are between 0 and 1, so their softmax is nearly uniform, "
+            "whatever the "
+            "model predicts, and the gradient is small.",
+        )
+    elif kind == "ce" and "Sigmoid" in feeds:
+        yield ProvenCause("sigmoid-before-ce", EXACT, "cross_entropy gets numbers between 0 and 1 (sigmoid) as logits", by, _LOGITS)
+    elif kind == "ce" and "Relu" in feeds and "Leaky" not in feeds:
+        dead = " and here all are 0" if last.largest == 0 else ""
+        yield ProvenCause(
+            "relu-before-ce",
+            EXACT,
+            f"ReLU cuts the logits: none can be negative{dead}",
+            f"{by}; {100 * last.zeros:.0f} % of them are exactly 0",
+            "no ReLU on the last layer",
+        )
+    elif kind == "ce" and "Tanh" in feeds:
+        most = math.e / (math.e + (last.classes - 1) / math.e)
+        yield ProvenCause(
+            "tanh-before-ce",
+            EXACT,
+            f"tanh leaves the logits within −1 … 1: no probability can be more than {most:.2f}",
+            by,
+            "no tanh on the last layer",
+        )
+    elif kind == "nll" and last.log_sum_error > _ROUNDING:
+        yield ProvenCause(
+            "nll-without-log",
+            EXACT,
+            f"nll_loss takes log probabilities and gets {'probabilities' if 'Softmax' in feeds else 'something else'}",
+            f"{by}; the exponentials of a row add up to 1 ± {last.log_sum_error:.2g}",
+            "log_softmax before nll_loss, or cross_entropy of the logits",
+        )
+    elif kind == "bcel" and ("Sigmoid" in feeds or "Softmax" in feeds):
+        yield ProvenCause(
+            "sigmoid-twice",
+            EXACT,
+            "binary_cross_entropy_with_logits gets probabilities: the sigmoid is taken twice",
+            f"{by}; so the probabilities stay between 0.5 and 0.73",
+            "give it the logits, or use binary_cross_entropy",
+        )
+    elif kind == "kl" and "Log" not in feeds:
+        yield ProvenCause(
+            "kl-without-log", EXACT, "kl_div takes log probabilities as its input and gets something else", by, "log_softmax"
+        )
+
+
+def _of_sign(x: WatchedSteps) -> Iterator[ProvenCause]:
+    criteria = [c for c in x.criteria if c.factor is not None]
+    if len(criteria) < min(_FEWEST, len(x.criteria)) or not criteria:
+        return
+    factors = sorted(c.factor for c in criteria if c.factor is not None)
+    climbs = any(update.settings.get("maximize") for update in x.own_updates)
+    if factors[-1] < 0 and not climbs and len(criteria) == len(x.criteria):
+        yield ProvenCause(
+            "negated",
+            EXACT,
+            "the loss is negated: each step makes the predictions worse",
+            f"the gradient at the criterion's input is {factors[len(factors) // 2]:.3g} times that of {x.criteria[-1].kind} (to "
+            f"{max(c.misfit for c in criteria):.0e}) in {counted(len(criteria), 'watched step')}",
+            "no minus before the loss; or maximize=True, if it is a score",
+        )
+
+
+# ------------------------------------------------------------------------------
+# States between the steps.
+
+
+def _of_states(x: WatchedSteps) -> Iterator[ProvenCause]:
+    modules = dict.fromkeys(state.module for step in x.training for state in step.states)
+    for module in modules:
+        states = [state for step in x.training for state in step.states if state.module == module]
+        if len(states) >= _FEWEST:
+            yield from _of_module_states(module, states, x)
+
+
+def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps) -> Iterator[ProvenCause]:
+    random = [state for state in states if state.random]
+    if len(random) >= _MOSTLY * len(states):
+        yield ProvenCause(
+            "random-state",
+            EXACT,
+            f"{module} begins every step with random numbers as its state",
+            f"h0 comes from a function that draws numbers in {len(random)} of {counted(len(states), 'watched step')} (root mean "
+            "square "
+            f"{random[-1].size:.2g})",
+            "h0 of zeros, or the last state",
+        )
+        return
+    swapped = [state for state in states if state.swapped]
+    judged = [state for state in states if state.carried is not None]
+    if len(swapped) > 1 and len(swapped) == len(judged):
+        yield ProvenCause(
+            "state-swapped",
+            EXACT,
+            f"{module} gets its last state as (c, h): the two are exchanged",
+            f"h0 is bit for bit the last c, and c0 the last h, in {len(swapped)} of {counted(len(judged), 'pair')} of steps",
+            "pass (h, c)",
+        )
+        return
+    carried = [state for state in judged if state.carried]
+    if len(carried) < 2 or len(carried) < len(judged):
+        return
+    if all(state.calls == 1 and state.timesteps == 1 for state in states) and not any(state.in_graph for state in states):
+        yield ProvenCause(
+            "one-timestep-chunks",
+            EXACT,
+            "every backward pass sees one timestep: no gradient flows through time",
+            f"{module} gets 1 timestep a step, and its state comes without a graph, in {counted(len(states), 'watched step')}",
+            "chunks of several timesteps a step",
+        )
+    elif all(state.calls == 1 and state.timesteps == 1 for state in states):
+        return
+    shares = [state.continued for state in carried if state.continued is not None]
+    follows = [c.follows for c in x.criteria if c.follows is not None]
+    is_text = len(shares) > 1 and len(shares) == len(carried) and bool(follows) and min(follows) > _ALL
+    if is_text and max(shares) < _NOT_CONTINUED and sum(shares) / len(shares) < _HARDLY_CONTINUED:
+        yield ProvenCause(
+            "carried-over-shuffled",
+            EXACT,
+            "the state of one batch begins the next, but the rows do not continue",
+            "the first input of a row is the last target of the same row one step before in "
+            f"{100 * sum(shares) / len(shares):.0f} % "
+            f"of the rows of {counted(len(shares), 'watched pair')} of steps; where a text goes on it is in 100 %",
+            "rows that continue (no shuffle), or zeros as the state of each batch",
+        )
+
+
+# ------------------------------------------------------------------------------
+
+
+RULES = (_of_optimizer, _of_parameters, _of_modes, _of_inputs, _of_criterion, _of_states)
+#: What follows from another cause where that is there.
+_FOLLOWS = {"no-gradient", "all-gradients-0", "vanishing", "input-not-read"}
+
+
+def causes_of(x: WatchedSteps) -> list[ProvenCause]:
+    """Return the causes that the facts of watched steps show, without an experiment: proven ones first, effects of others last."""
+    causes = [cause for rule in RULES for cause in rule(x)]
+    names = {cause.name for cause in causes}
+    if names & {"no-backward", "optimizer-of-other"}:
+        causes = [cause for cause in causes if cause.name not in ("not-in-optimizer", "never-moves")]
+    return by_proof(causes)
+
+
+def by_proof(causes: Sequence[ProvenCause]) -> list[ProvenCause]:
+    """Return causes sorted by proof; of equal proof, those that follow from others last."""
+    return sorted(causes, key=lambda cause: (-cause.proof, cause.is_effect or cause.name in _FOLLOWS))
+
+
+def loss_in_words(losses: Sequence[float]) -> str:
+    """Return how the loss has gone, with its numbers: the mean of the first three steps, and that of the last twelfth."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < 2:
+        return ""
+    few = max(3, len(finite) // 12)
+    first, last = sum(finite[:3]) / len(finite[:3]), sum(finite[-few:]) / len(finite[-few:])
+    return f"the loss was {rounded(first)} at first and is {rounded(last)} after {counted(len(losses), 'step')}"

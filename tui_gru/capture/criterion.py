@@ -1,0 +1,539 @@
+"""The loss of a training step, read off the functions that a script calls between its model and backward(): which criterion it is,
+what feeds it, and by which factor the gradient that arrives differs from that of the criterion's plain mean."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tui_gru.capture.call_tensors import tensors_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+#: The criteria of torch.nn.functional by their functions' names, with a short name of their kind.
+CRITERIA = {
+    "cross_entropy": "ce", "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "l1", "huber_loss": "huber", "smooth_l1_loss": "smooth",
+    "binary_cross_entropy": "bce", "binary_cross_entropy_with_logits": "bcel", "kl_div": "kl", "gaussian_nll_loss": "gnll",
+}  # fmt: skip
+REGRESSIONS = ("mse", "l1", "huber", "smooth")
+_DRAWS = ("randn", "rand", "randn_like", "rand_like", "normal", "normal_", "uniform_")
+#: Nodes of autograd that only arrange numbers: what feeds a criterion is before them.
+_ARRANGE = (
+    "View", "Reshape", "Transpose", "Permute", "TBackward", "Slice", "Select", "Index", "Clone", "Squeeze", "Unsqueeze", "Expand",
+    "Stack", "Cat", "ToCopy", "AsStrided", "Unbind", "Split", "Contiguous", "Alias", "Movedim",
+)  # fmt: skip
+MOST_NODES = 200_000  # of a graph that are walked through
+
+
+class TapeCall(NamedTuple):
+    """A call of a module or a function of torch by the script itself, not from within a module."""
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+
+
+@dataclass(eq=False)
+class CriterionCall:
+    """A call of a criterion. `feeds` is the node of autograd that its input comes from; `gradient` is what arrives at its input."""
+
+    function: Callable[..., Any]
+    kind: str
+    input: Tensor
+    target: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    feeds: str
+    gradient: Tensor | None = None
+
+    def rows(self, numbers: Tensor) -> Tensor:
+        """Return logits, or a gradient of them, as one row a prediction, (predictions, classes)."""
+        if self.kind in ("ce", "nll") and numbers.dim() > 2:
+            numbers = numbers.movedim(1, -1)
+        if self.kind in REGRESSIONS and self.input.shape == self.target.shape and numbers.dim() == 2:
+            return numbers
+        return numbers.reshape(-1, numbers.shape[-1]) if numbers.dim() > 1 else numbers.reshape(-1, 1)
+
+    def of_mean(self, logits: Tensor) -> Tensor:
+        """Return the criterion's plain mean of other logits, with its own targets, weights and smoothing."""
+        others = {name: value for name, value in self.kwargs.items() if name not in ("input", "target", "size_average", "reduce")}
+        others["reduction"] = "batchmean" if self.kind == "kl" and others.get("reduction") == "batchmean" else "mean"
+        args = [value for value in self.args[2:] if "reduction" not in self.kwargs or not isinstance(value, str)]
+        weights = (
+            [value for value in args[:1] if not isinstance(value, bool | str)] if self.kind in ("ce", "nll", "bce", "bcel") else []
+        )
+        loss: Tensor = self.function(logits, self.target, *weights, **others)
+        return loss
+
+
+@dataclass(eq=False)
+class RecurrentCall:
+    """A call of a recurrent module of torch: the states that it begins with, none if the script gives none, and ends with."""
+
+    module: Module
+    begins: list[Tensor]
+    ends: list[Tensor]
+    begins_in_graph: list[bool]
+    input: Tensor
+    packed: bool
+    in_graph: bool
+
+
+@dataclass(eq=False)
+class LastLinear:
+    """The output of the last torch.nn.Linear before the loss, in the place of a criterion that is not one of torch's."""
+
+    output: Tensor
+    gradient: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Tape:
+    """What a script calls in one training step. `random` has the tensors drawn at random in it; `evaluating` the modules in
+    evaluation mode; `viewed` the shapes before and after a view that exchanges two axes without moving numbers; `broadcast` the
+    shapes of a difference in which every row is compared with every other; `leaves` the leaves of the graph of the loss."""
+
+    calls: list[TapeCall] = field(default_factory=list)
+    criteria: list[CriterionCall] = field(default_factory=list)
+    recurrent: list[RecurrentCall] = field(default_factory=list)
+    embedded: list[tuple[Module, Tensor]] = field(default_factory=list)
+    random: dict[int, Tensor] = field(default_factory=dict)
+    evaluating: set[Module] = field(default_factory=set)
+    linear: LastLinear | None = None
+    root: Tensor | None = None
+    leaves: list[Tensor] = field(default_factory=list)
+    viewed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    broadcast: tuple[tuple[int, ...], ...] | None = None
+    loss: float | None = None
+    number: int = 0
+
+    @property
+    def criterion(self) -> CriterionCall | None:
+        """The last criterion that got a gradient."""
+        return next((call for call in reversed(self.criteria) if call.gradient is not None), None)
+
+    def prune(self, parameters: Sequence[Tensor]) -> None:
+        """Leave only the calls by which the loss depends on the model: all else, such as data drawn in the step, is constant."""
+        if self.root is None:
+            self.calls = []
+            return
+        live, depends = {id(parameter) for parameter in parameters}, list[TapeCall]()
+        for call in self.calls:
+            if hasattr(call.function, "parameters") or any(id(tensor) in live for tensor in _tensors((call.args, call.kwargs))):
+                depends.append(call)
+                live |= {id(tensor) for tensor in _tensors(call.output)}
+        needs, path = {id(self.root)}, list[TapeCall]()
+        for call in reversed(depends):
+            if any(id(tensor) in needs for tensor in _tensors(call.output)):
+                path.append(call)
+                needs |= {id(tensor) for tensor in _tensors((call.args, call.kwargs))}
+        self.calls = path[::-1]
+
+    def sources(self) -> list[Tensor]:
+        """Return the inputs that the script gives to its modules: token ids (B, T), or numbers (B, T, features), in either order
+        of the axes; without states and masks."""
+        import torch
+
+        states = {id(tensor) for call in self.recurrent for tensor in call.begins}
+        states |= {id(tensor) for call in self.calls if hasattr(call.function, "parameters") for tensor in _tensors(call.output)}
+        memory = {tensor.data_ptr() for call in self.recurrent for tensor in call.begins}
+        sources = list["Tensor"]()
+        for call in self.calls:
+            if not hasattr(call.function, "parameters") or isinstance(call.function, torch.nn.modules.loss._Loss):
+                continue
+            for tensor in _tensors((call.args, call.kwargs)):
+                is_data = tensor.dtype.is_floating_point and tensor.dim() == 3
+                is_tokens = not tensor.dtype.is_floating_point and tensor.dtype != torch.bool and tensor.dim() == 2
+                is_state = id(tensor) in states or tensor.requires_grad or tensor.data_ptr() in memory
+                if (is_data or is_tokens) and not is_state and not any(tensor is one for one in sources):
+                    sources.append(tensor)
+        return sources
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return list(tensors_in(value, whole_numbers=True))
+
+
+def feeding_node(tensor: Tensor) -> str:
+    """Return the name of the node of autograd that computes the numbers of a tensor, past those that arrange them; "" if none."""
+    node: Any = tensor.grad_fn
+    for _ in range(MOST_NODES):
+        if node is None or not any(word in node.name() for word in _ARRANGE):
+            break
+        node = next((inner for inner, _ in node.next_functions if inner is not None), None)
+    return "" if node is None else str(node.name())
+
+
+def leaves_of(root: Tensor) -> Iterator[Tensor]:
+    """Yield the leaves of a graph that get a gradient."""
+    stack, passed = [root.grad_fn], set[Any]()
+    while stack and len(passed) < MOST_NODES:
+        node: Any = stack.pop()
+        if node is None or node in passed:
+            continue
+        passed.add(node)
+        if (variable := getattr(node, "variable", None)) is not None:
+            yield variable
+        stack += [inner for inner, _ in node.next_functions]
+
+
+class TapeMode:
+    """Writes the functions of torch that a script calls onto the tape of the open step, while it is entered.
+
+    It is a mode of torch's functions. A script can have modes of its own, as by `with torch.device(...)`, which may end after this
+    one: it is taken out from under them. It is not entered where the script is in a mode already, nor once it has called
+    torch.compile, which would trace it.
+    """
+
+    def __init__(self) -> None:
+        import torch
+        from torch.overrides import TorchFunctionMode
+
+        self.tape = Tape()
+        self.depth = 0  # of modules whose forward pass runs
+        self.arrived = False  # True once a gradient of this step has arrived: what is called after it is no part of the loss
+        self.before_backward: Callable[[Tensor], None] = lambda root: None
+        own, functional = self, torch.nn.functional
+        self._criteria = {getattr(functional, name): kind for name, kind in CRITERIA.items()}
+        self._views = {torch.Tensor.view, torch.Tensor.reshape, torch.reshape}
+        self._differences = {torch.Tensor.sub, torch.Tensor.__sub__, torch.sub, torch.Tensor.__rsub__}
+        self._backward = {torch.Tensor.backward, torch.autograd.backward}
+
+        class Mode(TorchFunctionMode):
+            def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                kwargs = kwargs or {}
+                own._before(function, args, kwargs)
+                output = function(*args, **kwargs)
+                own._after(function, args, kwargs, output)
+                return output
+
+        self._mode: Any = Mode()
+        self.entered = False
+
+    def enter(self) -> bool:
+        """Begin. Returns False where it cannot."""
+        import torch
+
+        if not self.entered and not _has_compiled() and not torch._C._len_torch_function_stack():
+            self._mode.__enter__()
+            self.entered = True
+        return self.entered
+
+    def leave(self) -> None:
+        """End, and leave the modes that the script has entered meanwhile as they are."""
+        import torch
+
+        if not self.entered:
+            return
+        self.entered, above = False, list[Any]()
+        while torch._C._len_torch_function_stack():
+            mode = torch._C._pop_torch_function_stack()
+            if mode is self._mode:
+                break
+            above.append(mode)
+        for mode in reversed(above):
+            torch._C._push_on_torch_function_stack(mode)
+
+    def _before(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if function in self._backward:
+            root = args[0] if args else kwargs.get("tensors")
+            roots = _tensors(root)
+            if roots:
+                self.tape.root = roots[0]
+                self.tape.leaves += leaves_of(roots[0])
+                self.before_backward(roots[0])
+        elif (kind := self._criteria.get(function)) is not None:
+            self._note_criterion(function, kind, args, kwargs)
+
+    def _note_criterion(self, function: Any, kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        logits: Any
+        target: Any
+        logits, target = (args[i] if len(args) > i else kwargs.get(name) for i, name in enumerate(("input", "target")))
+        if getattr(logits, "requires_grad", False) and target is not None:
+            call = CriterionCall(function, kind, logits, target, args, dict(kwargs), feeding_node(logits))
+            self.tape.criteria.append(call)
+
+            def arrive(gradient: Tensor) -> None:
+                call.gradient = gradient.detach()
+
+            logits.register_hook(arrive)
+
+    def _after(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        if function in self._backward or self.arrived:
+            return
+        tape, tensors = self.tape, _tensors(output)
+        if not tensors:
+            return
+        if self.depth == 0:
+            tape.calls.append(TapeCall(function, args, kwargs, output))
+        before: Any = args[0] if args else None
+        after = tensors[0]
+        if function in self._views and getattr(before, "dim", lambda: 0)() == after.dim() > 1:
+            shapes = tuple(before.shape), tuple(after.shape)
+            tape.viewed = shapes if _exchanges(*shapes) else tape.viewed
+        name = getattr(function, "__name__", "")
+        if name in _DRAWS:
+            tape.random[id(after)] = after
+        elif tape.random and not after.requires_grad:  # scaled or moved: as random as before
+            inputs = _tensors((args, kwargs))
+            if any(id(tensor) in tape.random and tensor.numel() == after.numel() for tensor in inputs):
+                tape.random[id(after)] = after
+        if function in self._differences and self.depth == 0 and after.requires_grad and len(args) > 1:
+            one, other = args[0], args[1]
+            if all(hasattr(tensor, "numel") for tensor in (one, other)):
+                sizes = one.numel(), other.numel()
+                if after.numel() >= 2 * max(sizes) and min(sizes) > 1 and one.dim() != other.dim():
+                    tape.broadcast = tuple(one.shape), tuple(other.shape), tuple(after.shape)
+
+    def note_module(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Write the call of a module that has just ended."""
+        import torch
+
+        tape = self.tape
+        if self.arrived:
+            return
+        if self.depth == 0:
+            tape.calls.append(TapeCall(part, args, kwargs, output))
+        if not part.training:
+            tape.evaluating.add(part)
+        if isinstance(part, torch.nn.RNNBase | torch.nn.RNNCellBase):
+            states = args[1] if len(args) > 1 else kwargs.get("hx")
+            ends = output[1] if isinstance(part, torch.nn.RNNBase) else output
+            read: Any = args[0] if args else kwargs.get("input")
+            packed = isinstance(read, torch.nn.utils.rnn.PackedSequence)
+            begins = _tensors(states)
+            tape.recurrent.append(
+                RecurrentCall(
+                    part,
+                    begins,
+                    [tensor.detach() for tensor in _tensors(ends)],
+                    [tensor.requires_grad for tensor in begins],
+                    (read.data if packed else read).detach(),
+                    packed,
+                    any(tensor.requires_grad for tensor in _tensors(output)),
+                )
+            )
+        elif isinstance(part, torch.nn.Embedding) and args:
+            tape.embedded.append((part, args[0]))
+        elif isinstance(part, torch.nn.Linear) and getattr(output, "requires_grad", False):
+            last = tape.linear = LastLinear(output.detach())
+
+            def arrive(gradient: Tensor) -> None:
+                last.gradient = gradient.detach()
+
+            output.register_hook(arrive)
+
+
+def _has_compiled() -> bool:
+    """Return True if this process has made something with torch.compile, and not called torch.compiler.reset since."""
+    module = sys.modules.get("torch._dynamo.eval_frame")
+    backends = getattr(module, "cached_backends", None)
+    if backends is not None:  # None is that of functions that are left alone
+        return any(backend is not None for backend in backends.values())
+    patch: Any = getattr(getattr(module, "TorchPatcher", None), "patch", None)
+    return module is not None and (not hasattr(patch, "cache_info") or patch.cache_info().currsize > 0)
+
+
+def _exchanges(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Return True if two axes of different sizes have changed places, all others being equal."""
+    different = [i for i, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
+    if len(different) != 2:
+        return False
+    i, j = different
+    return before[i] == after[j] != before[j] == after[i] and min(before[i], before[j]) > 1
+
+
+# ------------------------------------------------------------------------------
+# What a criterion shows in numbers.
+
+
+@dataclass(frozen=True)
+class CriterionFacts:
+    """The criterion of one step. `feeds` is the function of its input, without "Backward0".
+
+    `factor` is the gradient that arrived at its input over that of its plain mean, with `misfit` as the relative rest; None if
+    there is none. `outside` is the share of targets that the output cannot reach. `constant` is the loss of the best constant
+    prediction in nats or squares, None if it is not known. `sum_error` is how far the rows of the input are from adding up to 1,
+    and `log_sum_error` how far their exponentials are. `follows` is the share of the targets that are the next input of the same
+    row, in the order that fits best; None where they are no tokens of one number.
+    """
+
+    kind: str
+    feeds: str
+    predictions: int
+    classes: int
+    input_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    factor: float | None = None
+    misfit: float = 0.0
+    smoothing: float = 0.0
+    classes_without_weight: tuple[int, ...] = ()
+    share_without_weight: float = 0.0
+    target_low: float = 0.0
+    target_high: float = 0.0
+    target_mean: float = 0.0
+    target_deviation: float = 0.0
+    outside: float = 0.0
+    reach: tuple[float, float] = (-math.inf, math.inf)
+    zeros: float = 0.0
+    largest: float = 0.0
+    deviation: float = 0.0
+    sum_error: float = 0.0
+    log_sum_error: float = 0.0
+    follows: float | None = None
+    constant: float | None = None
+    criteria: int = 1
+
+
+_REACH = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Relu": (0.0, math.inf), "Softmax": (0.0, 1.0)}
+_FIT = 1e-2  # relative rest up to which two gradients differ by one factor
+
+
+def criterion_facts(tape: Tape) -> CriterionFacts | None:
+    """Return what the last criterion of a step shows; None if none of torch's got a gradient."""
+    import torch
+
+    call = tape.criterion
+    if call is None:
+        return None
+    with torch.no_grad():
+        logits, target = call.input.detach(), call.target
+        rows = call.rows(logits)
+        feeds = call.feeds.removesuffix("Backward0")
+        numbers = target.float()
+        low, high = (float(numbers.min()), float(numbers.max())) if target.numel() else (0.0, 0.0)
+        reach = _REACH.get(feeds, (-math.inf, math.inf)) if call.kind in REGRESSIONS else (-math.inf, math.inf)
+        reach = (0.0, 1.0) if call.kind in ("bce", "bcel") else reach
+        outside = float(((numbers < reach[0] - 1e-6) | (numbers > reach[1] + 1e-6)).float().mean())
+        weight: Any = call.kwargs.get("weight", call.args[2] if len(call.args) > 2 else None)
+        unweighted = torch.empty(0, dtype=torch.long)
+        if call.kind in ("ce", "nll") and hasattr(weight, "numel"):
+            zero: Tensor = weight == 0
+            unweighted = zero.nonzero().flatten()
+            unweighted = unweighted[torch.isin(unweighted, target.to(unweighted.device))]
+        share = float(torch.isin(target, unweighted).float().mean()) if unweighted.numel() else 0.0
+        factor, misfit = _factor(call)
+        is_finite = bool(torch.isfinite(rows).all())
+        return CriterionFacts(
+            call.kind,
+            feeds,
+            len(rows),
+            rows.shape[-1],
+            tuple(logits.shape),
+            tuple(target.shape),
+            factor,
+            misfit,
+            float(call.kwargs.get("label_smoothing") or 0.0),
+            tuple(map(int, unweighted.tolist()))[:8],
+            share,
+            low,
+            high,
+            float(numbers.mean()),
+            float(numbers.std()) if target.numel() > 1 else 0.0,
+            outside,
+            reach,
+            float((logits == 0).float().mean()),
+            float(logits.abs().max()) if is_finite else math.inf,
+            float(logits.std()) if is_finite and logits.numel() > 1 else 0.0,
+            float((rows.sum(1) - 1).abs().max()) if is_finite else math.inf,
+            float((rows.exp().sum(1) - 1).abs().max()) if is_finite else math.inf,
+            _following_share(tape, call),
+            _of_constant(call),
+            len(tape.criteria),
+        )
+
+
+def _factor(call: CriterionCall) -> tuple[float | None, float]:
+    """Return the factor of the gradient that arrived to that of the criterion's plain mean, and the relative rest."""
+    import torch
+
+    assert call.gradient is not None
+    if not bool(torch.isfinite(call.input).all()):
+        return None, 0.0
+    with torch.enable_grad():
+        logits = call.input.detach().clone().requires_grad_(True)
+        try:
+            (plain,) = torch.autograd.grad(call.of_mean(logits), logits)
+        except Exception:  # arguments that only the script's own call makes sense of
+            return None, 0.0
+    square = float((plain * plain).sum())
+    if not square or not math.isfinite(square):
+        return None, 0.0
+    factor = float((call.gradient * plain).sum()) / square
+    rest = float((call.gradient - factor * plain).norm()) / max(1e-30, float(call.gradient.norm()))
+    return (factor, rest) if rest < _FIT else (None, rest)
+
+
+def _of_constant(call: CriterionCall) -> float | None:
+    """Return the loss of the best constant prediction of the targets of a step."""
+    import torch
+
+    target = call.target
+    if call.kind in ("ce", "nll") and not target.dtype.is_floating_point and not _has_weight(call):
+        ignored = call.kwargs.get("ignore_index", -100)
+        classes = target.reshape(-1)
+        classes = classes[(classes != ignored) & (classes >= 0)]
+        if not classes.numel():
+            return None
+        shares = torch.bincount(classes).float()
+        shares = shares[shares > 0] / shares.sum()
+        return float(-(shares * shares.log()).sum())
+    if call.kind == "mse" and target.numel() > 1:
+        return float(target.float().var(unbiased=False))
+    return None
+
+
+def _following_share(tape: Tape, call: CriterionCall) -> float | None:
+    source = next(iter(tape.sources()), None)
+    target = call.target
+    if source is None or source.dtype.is_floating_point or target.dtype.is_floating_point or target.numel() != source.numel():
+        return None
+    orders = target.reshape(source.shape), target.reshape(source.shape[::-1]).t()
+    shares = [(ordered[:, :-1] == source[:, 1:]).float().mean() for ordered in orders if source.shape[1] > 1]
+    shares += [(ordered[:-1] == source[1:]).float().mean() for ordered in orders if source.shape[0] > 1]
+    return max(map(float, shares), default=None)
+
+
+def _has_weight(call: CriterionCall) -> bool:
+    return call.kwargs.get("weight") is not None or (len(call.args) > 2 and call.args[2] is not None)
+
+
+def linear_gradient_kind(tape: Tape) -> tuple[str, float] | None:
+    """Return "minus probability" or "minus cross-entropy" if the gradient at the last Linear is of that form to rounding, with the
+    relative rest; None otherwise, or where torch's own criterion is used.
+
+    The gradient of cross-entropy is p − y a place, and that of minus the probability of the target p_y (p − y).
+    """
+    import torch
+
+    linear = tape.linear
+    if tape.criterion is not None or linear is None or linear.gradient is None or linear.output.shape[-1] < 2:
+        return None
+    logits = linear.output.reshape(-1, linear.output.shape[-1]).double()
+    gradient = linear.gradient.reshape(logits.shape).double()
+    reached = gradient.abs().amax(1) > 0
+    if not bool(reached.any()) or not bool(torch.isfinite(logits).all() & torch.isfinite(gradient).all()):
+        return None
+    logits, gradient = logits[reached], gradient[reached]
+    chances = logits.softmax(-1)
+    for sign, kind in ((1, "minus probability"), (-1, "minus cross-entropy")):
+        targets = torch.nn.functional.one_hot((sign * gradient).argmin(1), logits.shape[1])
+        plain = chances - targets
+        form = (chances * targets).sum(1, keepdim=True) * plain if sign > 0 else -plain
+        size = (form * form).sum(1)
+        if not bool((size > 0).all()):
+            continue
+        factors = (gradient * form).sum(1) / size
+        rest = float((gradient - factors[:, None] * form).norm() / gradient.norm())
+        others = (gradient * plain).sum(1) / (plain * plain).sum(1)
+        is_even = len(factors) > 1 and float(factors.std() / factors.mean().abs()) < _FIT
+        is_cross_entropy = sign > 0 and float(others.std() / others.mean().abs()) < 2 * _FIT
+        if rest < 1e-4 and is_even and not is_cross_entropy:
+            return kind, rest
+    return None

@@ -1,0 +1,797 @@
+"""Facts of the watched steps of a training: what the optimizer uses, which parameters move, what the loss is, what is read.
+
+A fact is a number, a name or a shape that was measured; what it means is said elsewhere (`analysis/causes.py`). Four steps at the
+beginning and three of twenty later are watched, and in between there is not one hook.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tui_gru.capture.criterion import CriterionFacts, Tape, TapeMode, criterion_facts, linear_gradient_kind
+from tui_gru.capture.pending import harmless, report_failure
+from tui_gru.errors import ModelFileError, printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module, Parameter
+    from torch.optim import Optimizer
+
+FIRST_WATCHED = 4  # steps at the beginning
+WATCHED_OF, WATCHED_PERIOD = 3, 20  # steps that follow each other, of so many
+MOST_NAMES = 8  # of parameters in a fact
+MOST_COPIED = 2**26  # bytes of the parameters at the start, with which it is seen that one never moves
+MOST_FACTS, FIRST_FACTS = 18, 4  # watched steps that are remembered, and the first ones among them
+MOST_STEPS_WITHOUT_UPDATE = 64  # that one watched window may last, as where gradients are accumulated
+_HIDDEN_OPTIONS = ("params", "initial_lr", "foreach", "capturable", "differentiable", "fused")
+
+# ------------------------------------------------------------------------------
+# The facts, as they are recorded.
+
+
+@dataclass(frozen=True)
+class UpdateFacts:
+    """A step() of an optimizer. `parameters` counts those of the model among its own; `passes` the backward passes since its
+    last step(). `norm` is that of p.grad when the optimizer used it, `handed` that of the sum of what autograd handed to the
+    same parameters since, and `last` that of the last pass alone; the cosines are those of p.grad with both. `stale`: p.grad
+    less what was handed is bit for bit the p.grad that the step before has used. `emptied` has parameters whose gradient was
+    taken away."""
+
+    optimizer: int
+    kind: str
+    parameters: int
+    passes: int
+    begins: bool
+    closure: bool
+    settings: Mapping[str, float]
+    norm: float = 0.0
+    handed: float = 0.0
+    last: float = 0.0
+    cosine: float = 0.0
+    cosine_of_last: float = 0.0
+    stale: bool = False
+    emptied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutsideFacts:
+    """How the weights differ at the beginning of a step from those that the last step() left: the number of `changed` entries of
+    `total`, and the shares of those that are numbers of 16 bits, or back at their value before the update. `at_start`: all are
+    those of the beginning."""
+
+    changed: int
+    total: int
+    sixteen_bits: float
+    back: float
+    at_start: bool
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """An input of the model: token ids or numbers. `same` says that it is bit for bit that of the watched step before, and `share`
+    which part of its storage it is."""
+
+    tokens: bool
+    shape: tuple[int, ...]
+    not_finite: int
+    features_not_finite: tuple[int, ...]
+    zero: bool
+    constant: bool
+    mean: float
+    deviation: float
+    largest_offset: float
+    same: bool
+    share: float
+    first: float = 0.0
+
+
+@dataclass(frozen=True)
+class StateFacts:
+    """How a recurrent module is called in a step. `carried`: it begins with the last states of the step before, bit for bit;
+    `swapped`: with these in exchanged places. Each is None where it begins with none, or the step before was not watched.
+    `continued` is the share of rows whose first input is the last target of the same row one step before, None if not known."""
+
+    module: str
+    calls: int
+    timesteps: int
+    begins: bool
+    random: bool
+    size: float
+    in_graph: bool
+    carried: bool | None
+    swapped: bool | None
+    continued: float | None
+    read_size: float
+
+
+@dataclass(frozen=True)
+class ParameterFacts:
+    """The parameters of the model over all watched steps up to one. The names are the first few; `cut` has recurrent modules
+    none of whose parameters got a gradient, with False if their output had no graph."""
+
+    total: int
+    reached: int
+    always_zero: tuple[str, ...]
+    always_zero_count: int
+    in_no_optimizer: tuple[str, ...]
+    in_no_optimizer_count: int
+    unmoved: tuple[str, ...]
+    unmoved_count: int
+    unmoved_rate: float | None
+    frozen: tuple[str, ...]
+    cut: Mapping[str, bool]
+    strange: tuple[tuple[int, ...], ...]
+    equal: tuple[str, ...]
+    equal_value: float
+    dropout: Mapping[str, float]
+    embedded_count: int
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """The facts of one watched step. `backward` says that a gradient arrived; `matches` has the share of token targets that are
+    equal to the input so many timesteps later, for the order of the targets in which the best of them is largest."""
+
+    number: int
+    loss: float | None
+    backward: bool
+    updates: tuple[UpdateFacts, ...] = ()
+    outside: OutsideFacts | None = None
+    criterion: CriterionFacts | None = None
+    linear: tuple[str, float] | None = None
+    inputs: tuple[InputFacts, ...] = ()
+    states: tuple[StateFacts, ...] = ()
+    parameters: ParameterFacts | None = None
+    evaluating: tuple[str, ...] = ()
+    viewed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    broadcast: tuple[tuple[int, ...], ...] | None = None
+    taped: bool = False
+
+    def encoded(self) -> dict[str, Any]:
+        """Return it as a JSON object; numbers that are not finite become strings."""
+        encoded: dict[str, Any] = _plain(asdict(self))
+        return encoded
+
+    @classmethod
+    def decoded(cls, entry: Any) -> StepFacts:
+        """Return what `encoded` gave. Raises `ModelFileError`."""
+        try:
+            step: StepFacts = _record(cls, entry)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ModelFileError(f"the facts of a step are damaged ({printable(error, 60)})") from None
+        return step
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_INNER: Mapping[str, type] = {
+    "updates": UpdateFacts, "outside": OutsideFacts, "criterion": CriterionFacts, "inputs": InputFacts, "states": StateFacts,
+    "parameters": ParameterFacts,
+}  # fmt: skip
+_Record = TypeVar("_Record")
+
+
+def _record(kind: type[_Record], entry: Mapping[str, Any]) -> _Record:
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(entry, dict) or not entry.keys() <= names:
+        raise ValueError("an unknown entry")
+    values: dict[str, Any] = {}
+    for name, value in entry.items():
+        inner = _INNER.get(name)
+        if inner is not None and isinstance(value, list):
+            values[name] = tuple(_record(inner, one) for one in value)
+        elif inner is not None and isinstance(value, dict):
+            values[name] = _record(inner, value)
+        else:
+            values[name] = _deep(value)
+    return kind(**values)
+
+
+def _deep(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_deep, value))
+    if isinstance(value, dict):
+        return {key: _deep(inner) for key, inner in value.items()}
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+class FactMemory:
+    """The facts of the watched steps of a run: all first ones, and the latest."""
+
+    def __init__(self) -> None:
+        self._steps: list[StepFacts] = []
+        self._new: list[StepFacts] = []
+
+    def add(self, step: StepFacts) -> None:
+        """Add a step."""
+        self._steps.append(step)
+        self._new = [*self._new, step][-MOST_FACTS:]
+        if len(self._steps) > MOST_FACTS:
+            del self._steps[FIRST_FACTS]
+
+    @property
+    def steps(self) -> tuple[StepFacts, ...]:
+        """The steps that are remembered, in order."""
+        return tuple(self._steps)
+
+    def new(self) -> list[StepFacts]:
+        """Return the steps that were added since the last call."""
+        new, self._new = self._new, []
+        return new
+
+
+# ------------------------------------------------------------------------------
+# Watching.
+
+
+@dataclass(eq=False)
+class _Handed:
+    """What autograd has handed to a parameter since its optimizer's last step(): the sum, and that of the last pass."""
+
+    total: Tensor
+    last: Tensor
+    last_pass: int
+
+
+@dataclass(eq=False)
+class _OpenStep:
+    """What is collected of a watched step."""
+
+    number: int
+    updates: list[UpdateFacts] = field(default_factory=list)
+    outside: OutsideFacts | None = None
+
+
+class StepWatch:
+    """Watches training steps from the beginning to `close`. A step ends with `end_step`; while `implicit`, also where the model is
+    called after an optimizer has run.
+
+    `hook_calls` and `unhook` are those of `capture/hooks.py`. `keeps_tapes`: the calls of the last steps are remembered, which it
+    takes to compute them again (`tapes`); `all_steps`: each step is watched. Nothing in the script changes, and no error comes into
+    it.
+    """
+
+    MOST_TAPES = 14
+
+    def __init__(
+        self,
+        module: Module,
+        optimizers: Sequence[Optimizer],
+        hook_calls: Callable[..., list[Any]],
+        unhook: Callable[..., None],
+        *,
+        keeps_tapes: bool = False,
+        all_steps: bool = False,
+    ) -> None:
+        self.module, self.optimizers, self._keeps = module, tuple(optimizers), keeps_tapes
+        self._hook_calls, self._unhook = hook_calls, unhook
+        self._all, self.implicit = all_steps, True
+        self.memory, self.tapes, self.count = FactMemory(), list[Tape](), 0
+        self.names = {part: name or type(part).__name__ for name, part in module.named_modules()}
+        self.parameters = {parameter: name for name, parameter in module.named_parameters()}
+        size = sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
+        plain = all(type(parameter).__name__ != "DTensor" and parameter.numel() for parameter in self.parameters)
+        self._copies = plain and size <= MOST_COPIED
+        self.start: dict[Tensor, Tensor] = {}  # the parameters before the first watched call
+        self.start_state: dict[str, Tensor] = {}
+        self._tapes_allowed = plain and not any(_is_compiled(part) for part in self.names)
+        self._mode = TapeMode() if self._tapes_allowed else None
+        self._handles, self._of_calls, self._of_optimizers = list[Any](), list[Any](), list[Any]()
+        self._watching = False
+        self._window = 0  # steps since the watched window began
+        self._handed: dict[Tensor, _Handed] = {}
+        self._passes, self._arrived = 0, False
+        self._base: dict[int, int] = {}
+        self._last_used: dict[Tensor, Tensor] = {}
+        self._left: dict[Tensor, Tensor] | None = None  # the weights that the last step() left
+        self._before: dict[Tensor, Tensor] = {}  # and those before it
+        self._reached, self._nonzero, self._in_optimizer = set["Tensor"](), set["Tensor"](), set["Tensor"]()
+        self._seen_optimizers: dict[int, Optimizer] = {}
+        self._in_any: set[int] = set()  # ids of all parameters of the optimizers that step
+        self._emptied = list[str]()
+        self._ends: tuple[int, dict[Module, list[Tensor]], Tape | None] = (-2, {}, None)
+        self._last_inputs = list["Tensor"]()
+        self._cut: dict[str, bool] = {}
+        self._strange: tuple[tuple[int, ...], ...] = ()
+        self._open = _OpenStep(0)
+        self.closed = False
+        self.begin()
+
+    def optimizers_that_step(self) -> list[Optimizer]:
+        """Return the optimizers of the model that have run, in the order of their first step()."""
+        ours = set(self.parameters)
+        return [o for o in self._seen_optimizers.values() if any(p in ours for group in o.param_groups for p in group["params"])]
+
+    # The watched window
+
+    def begin(self) -> None:
+        """Begin to watch, if the step that begins is to be watched."""
+        if self.closed or self._watching or not self._is_watched(self.count):
+            return
+        self._watching, self._window, self._open, self._arrived = True, 0, _OpenStep(self.count), False
+        self._handed, self._last_used, self._left, self._before = {}, {}, None, {}
+        for part in self.names:
+            self._of_calls += self._hook_calls(part, self._before_call, self._after_call)
+        for parameter in self.parameters:
+            if parameter.requires_grad and parameter.is_leaf:
+                hook = _Arrival(weakref.ref(self), parameter)
+                self._handles.append(parameter.register_hook(hook))  # type: ignore[no-untyped-call]
+        self._begin_tape()
+
+    def _is_watched(self, number: int) -> bool:
+        return self._all or number < FIRST_WATCHED or number % WATCHED_PERIOD < WATCHED_OF
+
+    def _watch_optimizers(self) -> None:
+        """Register hooks on all optimizers, once the script has loaded them: to load them here would take a second."""
+        module = sys.modules.get("torch.optim.optimizer")
+        if module is not None and not self._of_optimizers:
+            before, after = _Weakly(self._before_update), _Weakly(self._after_update)
+            self._of_optimizers = [
+                module.register_optimizer_step_pre_hook(before),
+                module.register_optimizer_step_post_hook(after),
+            ]
+
+    def _begin_tape(self) -> None:
+        self._watch_optimizers()
+        if self._mode is not None:
+            self._mode.tape, self._mode.depth, self._mode.arrived = Tape(), 0, False
+            if self.count:  # in the first step, when the model is called: before that, the script may still compile it
+                self._mode.enter()
+
+    def _stop(self) -> None:
+        if self._mode is not None:
+            self._mode.leave()
+        self._unhook(self.names, self._of_calls)
+        for handle in (*self._handles, *self._of_optimizers):
+            handle.remove()
+        self._handles, self._of_calls, self._of_optimizers, self._watching = [], [], [], False
+        self._handed, self._last_used, self._left, self._before = {}, {}, None, {}
+        self._ends = -2, {}, None
+        if self._mode is not None:
+            self._mode.tape = Tape()  # which holds what the script may have given up
+
+    def close(self) -> None:
+        """Stop, and remove all hooks."""
+        self._stop()
+        self.closed = True
+
+    def end_step(self, loss: float | None) -> StepFacts | None:
+        """End a step, and return its facts; None if it was not watched."""
+        if self.closed:
+            return None
+        facts = None
+        try:
+            if self._watching:
+                facts = self._facts(loss)
+                if facts is not None:
+                    self.memory.add(facts)
+        except Exception as error:  # of the script's own tensors: the training goes on
+            report_failure(error)
+        updated = bool(self._open.updates)
+        self.count += 1
+        self._window += 1
+        if self._watching:
+            goes_on = self._is_watched(self.count) or not (updated or self._window > MOST_STEPS_WITHOUT_UPDATE or self._all)
+            if goes_on:
+                self._open, self._arrived = _OpenStep(self.count), False
+                self._begin_tape()
+            else:
+                self._stop()
+        else:
+            self.begin()
+        return facts
+
+    # Hooks
+
+    @harmless
+    def _before_call(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if self._copies and not self.start:  # not when the watch begins: a script may load its weights after that
+            self.start = {p: p.detach().clone() for p in self.parameters}
+        if self._keeps and not self.start_state:
+            self.start_state = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        if self._mode is None:
+            return
+        if self._mode.depth == 0:
+            if self.implicit and self._open.updates and not _in_backward():
+                self.end_step(None if self._mode.tape.root is None else _number(self._mode.tape.root))
+            if self._left is not None:
+                self._open.outside = self._compare_with_left()
+            self._watch_optimizers()
+            if self._mode.tape.root is None and not _in_backward():
+                self._mode.enter()
+        self._mode.depth += 1
+
+    @harmless
+    def _after_call(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        if self._mode is None:
+            return
+        self._mode.depth = max(0, self._mode.depth - 1)
+        if (self._mode.entered or self._mode.tape.root is None) and not _in_backward():
+            self._mode.note_module(part, args, kwargs, output)
+
+    def arrive(self, parameter: Tensor, gradient: Tensor) -> None:
+        """Add what autograd hands to a parameter."""
+        import torch
+
+        if not self._arrived:
+            self._arrived = True
+            if self._mode is not None:
+                self._mode.arrived = True
+        this_pass = torch._C._current_graph_task_id()
+        if this_pass != getattr(self, "_this_pass", None):
+            self._this_pass = this_pass
+            self._passes += 1
+        if gradient.is_sparse:
+            gradient = gradient.to_dense()
+        gradient = gradient.detach()
+        if (handed := self._handed.get(parameter)) is None:
+            self._handed[parameter] = _Handed(gradient.clone(), gradient, self._passes)
+        else:
+            last = handed.last + gradient if handed.last_pass == self._passes else gradient
+            self._handed[parameter] = _Handed(handed.total + gradient, last, self._passes)
+        self._reached.add(parameter)
+        if parameter not in self._nonzero and bool((gradient != 0).any()):
+            self._nonzero.add(parameter)
+
+    @harmless
+    def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if self._mode is not None and self._mode.tape.root is not None:
+            self._mode.leave()  # the loss is on the tape
+        ours = [p for group in optimizer.param_groups for p in group["params"] if p in self.parameters]
+        if not ours and not any(optimizer is one for one in self.optimizers):
+            return
+        key = id(optimizer)
+        begins = not optimizer.state
+        new = key not in self._seen_optimizers
+        self._seen_optimizers[key] = optimizer
+        self._in_any |= {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._in_optimizer |= set(ours)
+        base = self._base.get(key, max(self._base.values(), default=0) if new and begins else 0)
+        emptied = [p for p in ours if p.grad is None and p in self._handed]
+        settings = {
+            name: float(value)
+            for name, value in optimizer.param_groups[0].items()
+            if isinstance(value, int | float) and name not in _HIDDEN_OPTIONS
+        }
+        closure = bool(args[1:] or kwargs.get("closure")) if args and args[0] is optimizer else bool(args or kwargs.get("closure"))
+        norms = self._compare_gradients(ours)
+        order = list(self._seen_optimizers).index(key)
+        self._open.updates.append(
+            UpdateFacts(
+                order, type(optimizer).__name__, len(ours), self._passes - base, begins, closure, settings, *norms,
+                emptied=tuple(self.parameters[p] for p in emptied[:MOST_NAMES]),
+            )
+        )  # fmt: skip
+        self._emptied += [self.parameters[p] for p in emptied]
+        self._last_used = {p: v for p, v in self._last_used.items() if p not in set(ours)}
+        self._last_used |= {p: p.grad.detach().clone() for p in ours if p.grad is not None and not p.grad.is_sparse}
+        self._before = {p: p.detach().clone() for p in ours}
+
+    def _compare_gradients(self, ours: Sequence[Tensor]) -> tuple[float, float, float, float, float, bool]:
+        """Return the norms of p.grad, of what was handed, of the last pass; the cosines of p.grad with both; and whether p.grad
+        still has all that the step before has used."""
+        import torch
+
+        products = torch.zeros(5, dtype=torch.float64)  # g·g, sum·sum, last·last, g·sum, g·last
+        rest = used = 0.0
+        for parameter in ours:
+            gradient, handed, before = parameter.grad, self._handed.get(parameter), self._last_used.get(parameter)
+            if gradient is not None and gradient.is_sparse:
+                gradient = gradient.to_dense()
+            total = None if handed is None else handed.total
+            last = handed.last if handed is not None and handed.last_pass == self._passes else None
+            for i, (one, other) in enumerate(
+                ((gradient, gradient), (total, total), (last, last), (gradient, total), (gradient, last))
+            ):
+                if one is not None and other is not None and one.shape == other.shape:
+                    products[i] += float((one.double() * other.double()).sum())
+            if gradient is not None and before is not None:
+                remainder = gradient - before - (0 if total is None else total)
+                rest += float((remainder * remainder).sum())
+                used += float((before * before).sum())
+        g, s, last_square, gs, gl = products.tolist()
+        stale = used > 0 and g > 0 and rest < 1e-8 * g and used > 1e-4 * g
+        norm, handed_norm, last_norm = (math.sqrt(v) if v >= 0 else math.nan for v in (g, s, last_square))
+        return (
+            norm,
+            handed_norm,
+            last_norm,
+            _cosine(gs, g, s),
+            _cosine(gl, g, last_square),
+            stale,
+        )
+
+    @harmless
+    def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        ours = [p for group in optimizer.param_groups for p in group["params"] if p in self.parameters]
+        if not ours:
+            return
+        self._base[id(optimizer)] = self._passes
+        self._left = (self._left or {}) | {p: p.detach().clone() for p in ours}
+        for parameter in ours:
+            self._handed.pop(parameter, None)
+
+    def _compare_with_left(self) -> OutsideFacts:
+        assert self._left is not None
+        changed = total = sixteen = back = 0
+        for parameter, left in self._left.items():
+            now = parameter.detach()
+            total += left.numel()
+            if now.shape != left.shape:
+                continue
+            different = (now != left) & (left == left)
+            count = int(different.sum())
+            if not count:
+                continue
+            changed += count
+            short = (now == now.bfloat16().to(now.dtype)) | (now == now.half().to(now.dtype))
+            sixteen += int((short & different).sum())
+            if parameter in self._before:
+                back += int(((now == self._before[parameter]) & different).sum())
+        import torch
+
+        at_start = bool(self.start) and all(torch.equal(p.detach(), self.start[p]) for p in self._left if p in self.start)
+        self._left = None
+        return OutsideFacts(changed, total, sixteen / max(1, changed), back / max(1, changed), at_start)
+
+    # Facts of a step
+
+    def _facts(self, loss: float | None) -> StepFacts | None:
+        taped = self._mode is not None and (self._mode.entered or self._mode.tape.root is not None)
+        tape = self._mode.tape if self._mode is not None else Tape()
+        if self._mode is not None:
+            self._mode.leave()
+        if not (tape.calls or tape.recurrent or self._open.updates or self._arrived):
+            return None
+        import torch
+
+        tape.loss = loss if loss is not None or tape.root is None else _number(tape.root)
+        tape.number = self._open.number
+        tape.prune([*self.parameters])
+        with torch.no_grad():
+            sources = tape.sources()
+            facts = StepFacts(
+                self._open.number,
+                tape.loss,
+                self._arrived or tape.root is not None,
+                tuple(self._open.updates),
+                self._open.outside,
+                criterion_facts(tape),
+                linear_gradient_kind(tape),
+                tuple(self._input_facts(i, source) for i, source in enumerate(sources[:4])),
+                tuple(self._state_facts(tape, sources)),
+                self._parameter_facts(tape),
+                tuple(self.names[part] for part in self.names if part in tape.evaluating and _acts_in_training(part))[:MOST_NAMES],
+                tape.viewed,
+                tape.broadcast,
+                taped,
+            )
+        self._last_inputs = [source.detach().clone() for source in sources[:1]]
+        ends = {call.module: call.ends for call in tape.recurrent}
+        self._ends = self._open.number, ends, tape
+        if self._keeps and tape.root is not None:
+            self.tapes.append(tape)
+            if len(self.tapes) > self.MOST_TAPES:
+                del self.tapes[2]
+        return facts
+
+    def _input_facts(self, order: int, source: Tensor) -> InputFacts:
+        import torch
+
+        values = source.detach()
+        tokens = not values.dtype.is_floating_point
+        numbers = values.float()
+        finite = torch.isfinite(numbers)
+        bad = tuple(i for i in range(values.shape[-1]) if not bool(finite[..., i].all()))[:MOST_NAMES] if not tokens else ()
+        # Numbers are constant if all rows and all timesteps are alike: a feature may differ from another.
+        constant = bool((numbers == numbers.reshape(-1)[:1]).all()) if tokens else bool(
+            (numbers == numbers[:1]).all() and (numbers == numbers[:, :1]).all()
+        )  # fmt: skip
+        flat = numbers.reshape(-1, values.shape[-1]) if not tokens else numbers.reshape(-1, 1)
+        offset = float((flat.mean(0).abs() / (flat.std(0, unbiased=False) + 1e-9)).max()) if len(flat) and not tokens else 0.0
+        before = self._last_inputs[order] if order < len(self._last_inputs) else None
+        same = before is not None and before.shape == values.shape and torch.equal(before, values)
+        storage = max(1, values.untyped_storage().nbytes() // values.element_size())
+        return InputFacts(
+            tokens,
+            tuple(values.shape),
+            int((~finite).sum()),
+            bad,
+            bool((numbers == 0).all()),
+            constant and values.numel() > 4,
+            float(numbers.mean()),
+            float(numbers.std(unbiased=False)),
+            offset,
+            same,
+            values.numel() / storage,
+            float(numbers.reshape(-1)[0]) if numbers.numel() else 0.0,
+        )
+
+    def _state_facts(self, tape: Tape, sources: Sequence[Tensor]) -> Iterator[StateFacts]:
+        import torch
+
+        number, ends, before = self._ends
+        follows = number == self._open.number - 1
+        for part in dict.fromkeys(call.module for call in tape.recurrent):
+            calls = [call for call in tape.recurrent if call.module is part]
+            first = calls[0]
+            last = ends.get(part, []) if follows else []
+            carried = swapped = None
+            if first.begins and last:
+                carried = _are_equal(first.begins, last)
+                swapped = len(last) == 2 and not carried and _are_equal(first.begins, last[::-1])
+            time_axis = 1 if getattr(part, "batch_first", False) else 0
+            is_cell = isinstance(part, torch.nn.RNNCellBase)
+            timesteps = 1 if is_cell or first.packed or first.input.dim() < 3 else first.input.shape[time_axis]
+            continued = _continued(before, tape) if carried and before is not None else None
+            yield StateFacts(
+                self.names.get(part, type(part).__name__),
+                len(calls),
+                0 if first.packed else timesteps,
+                bool(first.begins),
+                any(id(state) in tape.random for state in first.begins),
+                float(first.begins[0].detach().float().pow(2).mean().sqrt()) if first.begins else 0.0,
+                any(first.begins_in_graph),
+                carried,
+                swapped,
+                continued,
+                float(first.input.float().pow(2).mean().sqrt()) if first.input.numel() else 0.0,
+            )
+
+    def _first_names(self, parameters: Sequence[Parameter]) -> tuple[str, ...]:
+        return tuple(self.parameters[p] for p in parameters[:MOST_NAMES])
+
+    def _parameter_facts(self, tape: Tape) -> ParameterFacts:
+        import torch
+
+        trainable = [p for p in self.parameters if p.requires_grad]
+        recurrent = [part for part in self.names if isinstance(part, torch.nn.RNNBase | torch.nn.RNNCellBase)]
+        for call in tape.recurrent:
+            own = [p for p in call.module.parameters() if p.requires_grad]
+            name = self.names.get(call.module, "")
+            if own and name and not self._reached.intersection(own):
+                if self._arrived:
+                    self._cut[name] = call.in_graph
+            else:
+                self._cut.pop(name, None)
+        of_cut = {p for part in recurrent if self.names[part] in self._cut for p in part.parameters()}
+        single = all(call.input.dim() == 2 or 1 in call.input.shape[:2] for call in tape.recurrent)
+        zero = [
+            p for p in trainable
+            if p not in self._nonzero and p not in of_cut and p.dim() > 1
+            and not (single and "weight_hh" in self.parameters[p]) and "bias" not in self.parameters[p]
+        ]  # fmt: skip
+        missing = [p for p in trainable if p not in self._in_optimizer] if self._seen_optimizers else []
+        still = [
+            p for p in trainable
+            if p in self._in_optimizer and p in self._nonzero and p in self.start and torch.equal(p.detach(), self.start[p])
+        ] if self._open.updates and self._open.number > 0 else []  # fmt: skip
+        rate = None
+        if still:
+            groups = [group for optimizer in self._seen_optimizers.values() for group in optimizer.param_groups]
+            rates = [float(group["lr"]) for group in groups if any(still[0] is p for p in group["params"])]
+            rate = rates[0] if rates else None
+        learners = [part for part in self.names if part in recurrent or isinstance(part, torch.nn.Linear)]
+        frozen = [part for part in learners if list(part.parameters()) and not any(p.requires_grad for p in part.parameters())]
+        leaves = {id(leaf): leaf for leaf in tape.leaves}
+        ours = {id(p) for p in self.parameters}
+        strange = [leaf for key, leaf in leaves.items() if key not in ours and key not in self._in_any and leaf.numel() > 1]
+        self._strange = tuple(tuple(leaf.shape) for leaf in strange[:MOST_NAMES]) if tape.root is not None else self._strange
+        equal = [
+            (p, self.start[p]) for part in recurrent for p in part.parameters()
+            if p in self.start and p.dim() == 2 and p.numel() > 4 and bool((self.start[p] == self.start[p].flatten()[0]).all())
+        ]  # fmt: skip
+        dropout = {
+            self.names[part]: float(part.p if isinstance(part, torch.nn.Dropout) else part.dropout)
+            for part in self.names
+            if isinstance(part, torch.nn.Dropout) or (isinstance(part, torch.nn.RNNBase) and part.num_layers > 1)
+        }
+        embeddings = {p for part in self.names if isinstance(part, torch.nn.Embedding) for p in part.parameters()}
+        return ParameterFacts(
+            len(self.parameters),
+            len(self._nonzero),
+            self._first_names(zero),
+            len(zero),
+            self._first_names(missing),
+            len(missing),
+            self._first_names(still),
+            len(still),
+            rate,
+            tuple(self.names[part] for part in frozen[:MOST_NAMES]),
+            dict(self._cut),
+            self._strange,
+            tuple(self.parameters[p] for p, _ in equal[:MOST_NAMES]),
+            float(equal[0][1].flatten()[0]) if equal else 0.0,
+            dropout,
+            sum(p in embeddings for p in zero),
+        )
+
+
+class _Weakly:
+    """A hook on all optimizers that does not make its watch, and with it the module, live on."""
+
+    def __init__(self, method: Callable[..., None]) -> None:
+        self._method = weakref.WeakMethod(method)
+
+    def __call__(self, *args: Any) -> None:
+        if (method := self._method()) is not None:
+            method(*args)
+
+
+class _Arrival:
+    """Hands what arrives at a parameter to the watch."""
+
+    __torch_unserializable__ = True  # a copy for another process is without it
+
+    def __init__(self, watch: weakref.ref[StepWatch], parameter: Tensor) -> None:
+        self._watch, self._parameter = watch, weakref.ref(parameter)
+
+    def __call__(self, gradient: Tensor) -> None:
+        watch, parameter = self._watch(), self._parameter()
+        if watch is not None and parameter is not None and gradient is not None:
+            try:
+                watch.arrive(parameter, gradient)
+            except Exception as error:
+                report_failure(error)
+
+
+def _acts_in_training(part: Module) -> bool:
+    """Return True for a module that computes something else in training than in evaluation."""
+    import torch
+
+    if isinstance(part, torch.nn.RNNBase):
+        return bool(part.dropout > 0 and part.num_layers > 1)
+    return isinstance(part, torch.nn.Dropout | torch.nn.modules.batchnorm._BatchNorm) and getattr(part, "p", 1.0) > 0
+
+
+def _is_compiled(part: Module) -> bool:
+    return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None or hasattr(part, "original_name")
+
+
+def _in_backward() -> bool:
+    import torch
+
+    return torch._C._current_graph_task_id() != -1
+
+
+def _number(tensor: Tensor) -> float:
+    return float(tensor.detach().sum()) if tensor.numel() == 1 else math.nan
+
+
+def _cosine(product: float, one: float, other: float) -> float:
+    size = one * other
+    return product / math.sqrt(size) if size > 0 and math.isfinite(size) else 0.0
+
+
+def _are_equal(states: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
+    import torch
+
+    pairs = list(zip(states, others, strict=False))
+    return bool(pairs) and all(one.shape == other.shape and torch.equal(one.detach(), other) for one, other in pairs)
+
+
+def _continued(before: Tape, tape: Tape) -> float | None:
+    """Return the share of rows whose first token is the last target of the same row in the step before, in the order that fits
+    best; None if inputs or targets are no tokens of the same number."""
+    earlier, later = before.sources(), tape.sources()
+    if not earlier or not later or before.criterion is None:
+        return None
+    x, y, target = earlier[0], later[0], before.criterion.target
+    if x.dtype.is_floating_point or x.shape != y.shape or target.numel() != x.numel():
+        return None
+    best = 0.0
+    for ordered in (target.reshape(x.shape), target.reshape(x.shape[::-1]).t()):
+        for last, first in ((ordered[:, -1], y[:, 0]), (ordered[-1], y[0])):
+            best = max(best, float((last == first).float().mean()))
+    return best
