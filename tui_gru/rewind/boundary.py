@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import logging
 import os
@@ -120,6 +121,9 @@ def closed_boundary() -> Iterator[Attempts]:
         _audited = True
     attempts = Attempts()
     with contextlib.ExitStack() as stack:
+        if gc.isenabled():  # what is collected may be of any other part of the program, and delete its files
+            gc.disable()
+            stack.callback(gc.enable)
         for owner, name, is_refused in list(_writers()):
             stack.callback(functools.partial(_set, owner, name, vars(owner).get(name)))
             _set(owner, name, _guarded(getattr(owner, name), name, is_refused))
