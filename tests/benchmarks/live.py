@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pydoc_data.topics import topics
 
 import pyte
 
@@ -97,7 +98,8 @@ def environment() -> dict[str, str]:
 
 
 def main() -> None:
-    for name, options in (("tutorial", {}), ("H64 B16 T32 V64", large())):
+    own = {"text": "".join(topics[key] for key in sorted(topics))[:30_000]}  # what it writes is drawn as well
+    for name, options in (("tutorial", {}), ("H64 B16 T32 V64", large()), ("a text of 30,000 characters", own)):
         without, rates, pictures = [], [], []
         for _ in range(ROUNDS):
             without.append(plain(options))

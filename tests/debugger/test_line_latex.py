@@ -34,7 +34,7 @@ def test_every_name_of_a_line_is_replaced_by_its_matrix(name, reset):
 
 
 def test_a_line_is_written_whole():
-    snapshot = at_line("dh", text="abababab", hidden_size=1, batch_size=1)
+    snapshot = at_line("dh", text="abababab", hidden_size=1, batch_size=1, seq_length=3)
     do, Wy = r"\begin{pmatrix} -0.1504 & 0.1504 \end{pmatrix}", r"\begin{pmatrix} 0.3652 & -0.3897 \end{pmatrix}"
     numbers = rf"{do}\,{{{Wy}}}^\top + \begin{{pmatrix}} 0.06641 \end{{pmatrix}}"
     assert line_latex(snapshot).splitlines() == [

@@ -22,7 +22,8 @@ from tui_gru.engine.numbers import mib
 from tui_gru.engine.training import Trainer
 
 # Large records of a small model, whose initial weights need no torch.
-LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM", "batch_size": 64, "seq_length": 8}
+LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM"}
+LARGE |= {"hidden_size": 2, "batch_size": 64, "seq_length": 8}
 LIMIT = 2**17
 CHANGES = 25
 
@@ -84,6 +85,7 @@ DEEDS = [edit_one_place, edit_and_step, edit_and_go_on, sgd, toggle, rate, text,
 
 def begun(**options):
     session = Session(**LARGE, history_memory=LIMIT, **options)
+    session.learning = False
     session.step("batch", 3)
     session.step("timestep")
     return session
@@ -342,7 +344,8 @@ def test_the_size_of_a_batch_at_hand_is_what_it_takes(config):
 @pytest.mark.parametrize("deed", DEEDS)
 def test_replayed_changes_are_what_they_were(deed):
     """No batch is cached: every moment is computed again from the beginning or a checkpoint, with all changes."""
-    session = Session(text="the cat sat on the mat; the rat sat on", history_memory=0)
+    session = Session(text="the cat sat on the mat; the rat sat on", hidden_size=2, batch_size=2, seq_length=3, history_memory=0)
+    session.learning = False
     session.step("batch", 2)
     for i in range(9):
         deed(session, i)

@@ -18,7 +18,7 @@ from textual.screen import Screen
 from tests.tui.test_main_screen import Driver, driving, driving_app
 from tui_gru import Session
 from tui_gru.engine.numbers import plain
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import RunPace, Snapshot
 from tui_gru.tui import running
 from tui_gru.tui.app import HAND_OVER, TuiGruApp, run
 from tui_gru.tui.headless import until_idle
@@ -169,8 +169,8 @@ async def test_pictures_take_a_small_share_of_a_run(monkeypatch: pytest.MonkeyPa
     async with driving() as d:
         show = d.screen.show_passing
 
-        def showing(snapshot: Snapshot) -> None:
-            show(snapshot)
+        def showing(snapshot: Snapshot, pace: RunPace) -> None:
+            show(snapshot, pace)
             drawn.append(now[0])
             taken[0] += 1 / 128 if len(drawn) < 5 else 1 / 32
 

@@ -441,7 +441,7 @@ async def test_a_long_sample_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
         (drawn,) = d.session.samples
         assert len(drawn.draws) == 20
         assert d.says.endswith("stopped after 20 of 10,000 characters")
-        assert d.session.sample("Ma", 20, seed=drawn.seed) == drawn.text
+        assert d.session.sample("Ma", 20, temperature=drawn.temperature, seed=drawn.seed) == drawn.text
 
 
 @pytest.mark.parametrize("verb", ["go", "back", "undo", "switch", "jump", "why"])

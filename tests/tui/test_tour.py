@@ -171,7 +171,7 @@ async def test_the_training_in_the_tour_fits_the_model(hidden_size: int) -> None
 
 async def test_on_a_text_of_ones_own_the_tour_ends_with_what_the_model_says() -> None:
     async with driving((80, 24), text="a cat and a hat. " * 2, hidden_size=8) as d:
-        await d.type("enter", *WALK[:-1])
+        await d.type("enter", *(key for key in WALK[:-1] if key != "l"))  # learning is on already
         (sample,) = d.session.samples
         assert sample.sampler == "fed-back"
         assert f"It says {' '.join(sample.text.split())}" in d.card

@@ -19,7 +19,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.debugger.segment import HistorySegment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.config import FROM_FILE, LEARNS, TUTORIAL_TEXT, Config, own_text_defaults, text_of_tokens
+from tui_gru.engine.config import FROM_FILE, LEARNS, TUTORIAL_TEXT, Config, defaults_for_text, text_of_tokens
 from tui_gru.engine.model import page_of
 from tui_gru.engine.numbers import significant
 from tui_gru.engine.sampling import Sample, sample_text
@@ -531,7 +531,7 @@ def _own_defaults(config: Config) -> dict[str, Any]:
         return LEARNS
     if config.text == TUTORIAL_TEXT:
         return {}
-    defaults = own_text_defaults(len(config.text))
+    defaults = defaults_for_text(len(config.text))
     if (config.batch_size, config.seq_length) != (defaults["batch_size"], defaults["seq_length"]):
         defaults["batch_size"] = defaults["seq_length"] = None  # the default of one depends on the other, so both are written
     return defaults

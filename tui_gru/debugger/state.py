@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tui_gru import arguments, errors
+from tui_gru.debugger.drafts import TextDraft
 from tui_gru.debugger.position import Position, StepMemory
 from tui_gru.debugger.stops import HitCounts, HitKey, LogLine, Stops
 from tui_gru.debugger.timeline import Branches, BranchInfo, Timeline
@@ -95,8 +96,9 @@ class State:
     The run: `config`, `epochs` (None: no end), `branches`. The position on the current branch: `tick`, and `stride`, the memory
     of the steps that led there. `left` is the place before the last jump, `compared` the two branches being compared, if any.
     `hits` has the ticks of each branch at which runs have stopped, the latest stop last, and `log` the lines that log points have
-    written on it, in the order of time. `kept` has the JSON values of the front end, by name. `hit_counts` has the hits of
-    counted breakpoints on the current timeline; it is filled in when the state is saved, because counting them again takes long.
+    written on it, in the order of time. `drafts` has what the model has written after some batches of each branch, in order. `kept`
+    has the JSON values of the front end, by name. `hit_counts` has the hits of counted breakpoints on the current timeline; it is
+    filled in when the state is saved, because counting them again takes long.
     """
 
     config: Config
@@ -113,6 +115,7 @@ class State:
     compared: tuple[str, ...] = ()
     hits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     log: Mapping[str, tuple[LogLine, ...]] = field(default_factory=dict)
+    drafts: Mapping[str, tuple[TextDraft, ...]] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
     hit_counts: Mapping[HitKey, HitCounts] = field(default_factory=dict)
 
@@ -254,7 +257,7 @@ def joined_notices(*notices: Notice | None) -> Notice | None:
 
 
 # ------------------------------------------------------------------------------
-# The data that a state stores by branch name: the ticks at which runs have stopped, and the lines in the log.
+# The data that a state stores by branch name: the ticks at which runs have stopped, the lines in the log, and drafts.
 #
 # A new branch copies the data of the branch that it forked from, up to the fork, since its past is the same; what a run does on it
 # afterwards must not show on the other. Renaming or deleting a branch renames or deletes its data.
@@ -286,19 +289,31 @@ def with_log(state: State, lines: tuple[LogLine, ...]) -> dict[str, Any]:
     return {"log": _with_branch(state.log, state.branch, lines)}
 
 
+def drafts_here(state: State) -> tuple[TextDraft, ...]:
+    """Return the drafts of the current branch up to the position."""
+    return tuple(draft for draft in state.drafts.get(state.branch, ()) if draft.tick <= state.tick)
+
+
+def with_draft(state: State, draft: TextDraft) -> dict[str, Any]:
+    """Return the fields of a state that change when the model of the current branch has written a draft."""
+    others = [other for other in state.drafts.get(state.branch, ()) if other.tick != draft.tick]
+    return {"drafts": _with_branch(state.drafts, state.branch, tuple(sorted((*others, draft))))}
+
+
 def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, Any]:
     """Return the fields of a state that change when the data of `target` is replaced by that of `source` up to a tick."""
     return {
         "hits": _with_branch(state.hits, target, tuple(tick for tick in state.hits.get(source, ()) if tick <= upto)),
         "log": _with_branch(state.log, target, tuple(line for line in state.log.get(source, ()) if line.tick <= upto)),
+        "drafts": _with_branch(state.drafts, target, tuple(draft for draft in state.drafts.get(source, ()) if draft.tick <= upto)),
     }
 
 
 def moved_branch(state: State, old: str, new: str | None) -> dict[str, Any]:
-    """Return the fields of a state that change when a branch is renamed, or deleted if `new` is None: hits, log, marks, last place,
-    and, for a new name, the compared branches."""
+    """Return the fields of a state that change when a branch is renamed, or deleted if `new` is None: hits, log, drafts, marks,
+    last place, and, for a new name, the compared branches."""
     changes: dict[str, Any] = {}
-    for name, by_branch in (("hits", state.hits), ("log", state.log)):
+    for name, by_branch in (("hits", state.hits), ("log", state.log), ("drafts", state.drafts)):
         without: Mapping[str, Any] = _with_branch(by_branch, old, ())
         changes[name] = without if new is None else _with_branch(without, new, by_branch.get(old, ()))
     if any(mark.branch == old for mark in state.marks.sorted):

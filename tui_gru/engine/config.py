@@ -154,7 +154,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 MOST_LAYERS = 16
 #: Defaults for numbers, and for any text but the tutorial's, chosen so that the model learns.
 LEARNS = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
-#: All defaults for such a text; a short one has fewer rows and timesteps (`own_text_defaults`).
+#: All defaults for such a text; a short one has fewer rows and timesteps (`defaults_for_text`).
 OWN_TEXT: Mapping[str, Any] = {**LEARNS, "hidden_size": 64, "batch_size": 8, "seq_length": 32}
 SHORT_TEXT, ROWS_OF_SHORT_TEXT = 2000, 2  # characters, fewer of which are cut into fewer rows
 LEAST_SEQUENCES = 4  # of the usual length in a row; shorter rows are cut evenly, so that at most a fifth of the text is never read
@@ -268,7 +268,7 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
         text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
-        defaults = {} if text == TUTORIAL_TEXT else own_text_defaults(len(text), options)
+        defaults = {} if text == TUTORIAL_TEXT else defaults_for_text(len(text), options)
         completed_options = checked_options(options, defaults)
         config = cls(text=text, vocabulary=vocabulary, **completed_options)
         _check_vocabulary(config)
@@ -379,7 +379,7 @@ class Config:
         return self.compiled.record_bytes
 
 
-def own_text_defaults(length: int, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def defaults_for_text(length: int, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the defaults for a text of `length` tokens, not the tutorial's; `options` are those that have been chosen.
 
     A short text has fewer rows. If a row would have few sequences, they are cut evenly, so that the rows are read to their ends.

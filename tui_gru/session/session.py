@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 import numpy as np
 
 from tui_gru import arguments, errors
+from tui_gru.debugger import drafts
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, as_index, plan
 from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
@@ -163,18 +164,46 @@ class Session(Queries):
             self.silence()
             return Snapshot.of(self._run, self.found)
 
-    def passing(self) -> Snapshot | None:
+    def passing(self, *, writes: bool = False) -> Snapshot | None:
         """Return the snapshot of the batch that a run forwards has just finished. To be called by its `progress`.
 
-        None at any other time, and for a batch that is only replayed, which is not on the way of the run.
+        None at any other time, and for a batch that is only replayed, which is not on the way of the run. With `writes`, it has
+        what the model writes now (`Snapshot.draft`).
         """
         snapshot = Snapshot.of_passing(self._run, self.found)
+        if writes and snapshot is not None and snapshot.has_arrays:
+            snapshot = snapshot.with_draft()
         if self._silent is None or snapshot is None or not snapshot.has_arrays:
             return snapshot
         with suppress(TuiGruError):  # said by `snapshot`, once the run has ended
             moment = self._without_unit(snapshot.moment, self._silent)
             return snapshot.without(self._silent, moment, self._run)
         return snapshot
+
+    def keep_draft(self) -> None:
+        """Keep what the model writes at first, and after the batch that a run forwards has just finished, if there is to be a draft
+        (`debugger.drafts`). To be called at the start, and by the `progress` of a run with each batch.
+
+        Drafts stay in the session: `state.drafts`. They never change the training.
+        """
+        run = self._run
+        if not run.settings.learning:
+            return
+        weights: dict[int, Weights] = {}
+        if run.state.tick == 0 and not run.state.drafts:
+            weights[0] = run.moment.weights
+        if run.passing is not None:
+            batch, record = run.passing
+            for count, after in ((batch, record.before), (batch + 1, record.after)):
+                if count and drafts.is_drafted(count):
+                    weights[run.timeline.end_of(count - 1)] = after
+        if not weights or not drafts.can_draft(self.config):
+            return
+        text = run.timeline.segment_at(run.state.tick).trainer.corpus.text
+        earlier = {draft.tick for draft in run.state.drafts.get(run.state.branch, ())}
+        for tick in sorted(weights.keys() - earlier):
+            if (draft := drafts.draft_of(self.config, text, weights[tick], tick)) is not None:
+                run.update(**by_branch.with_draft(run.state, draft))
 
     def carry_over(self, state: State, marks: Marks) -> None:
         """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from tui_gru.debugger import state as by_branch
+from tui_gru.debugger.drafts import TextDraft, can_draft, draft_of
 from tui_gru.debugger.edits import TrainingSettings
 from tui_gru.debugger.evaluate import EVERY, MomentNumbers
 from tui_gru.debugger.history import MachineReport
@@ -49,7 +50,8 @@ class Snapshot:
     the totals of the batch checks (None while they are disabled). `unrecorded` is True if the session is in memory only, although
     it should be recorded or the user was asked. `findings` are the last findings on this branch. `machine` says how far numbers are
     from those of the machine that recorded the run; None if it was this one. `passing` is True if a run is under way, which has
-    just finished this batch. `silent` is the unit that the moment is computed without; None if it is that of the run.
+    just finished this batch; then `drawn` may be what the model writes. `silent` is the unit that the moment is computed without;
+    None if it is that of the run.
     """
 
     state: State
@@ -71,6 +73,7 @@ class Snapshot:
     machine: MachineReport | None = None
     passing: bool = False
     silent: SilentUnit | None = None
+    drawn: TextDraft | None = None
 
     @classmethod
     def of(cls, run: Run, findings: tuple[Finding, ...]) -> Snapshot:
@@ -158,6 +161,32 @@ class Snapshot:
     def hits(self) -> tuple[int, ...]:
         """The ticks of this branch at which runs have stopped."""
         return by_branch.hits_here(self.state)
+
+    @cached_property
+    def drafts(self) -> tuple[TextDraft, ...]:
+        """What the model of this branch has written after some of the batches up to here, in order."""
+        return by_branch.drafts_here(self.state)
+
+    @cached_property
+    def draft(self) -> TextDraft | None:
+        """What the model writes with the weights of this moment: drawn when it is first read, except while a run is under way.
+
+        None within a batch, while the run has not drawn it, and if the model cannot write.
+        """
+        tick = self.state.tick
+        stored = next((draft for draft in self.drafts if draft.tick == tick), self.drawn)
+        if stored is not None or self.passing:
+            return stored
+        return self._written() if tick % self.program.ticks == 0 else None
+
+    def with_draft(self) -> Snapshot:
+        """Return the snapshot with what the model writes now."""
+        return self if self.draft is not None else replace(self, drawn=self._written())
+
+    def _written(self) -> TextDraft | None:
+        if not (can_draft(self.config) and self.has_arrays):
+            return None
+        return draft_of(self.config, self.corpus.text, self.moment.weights, self.state.tick)
 
     @property
     def position(self) -> Position:
@@ -299,18 +328,28 @@ def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array 
     return np.asarray(-step, program.config.dtype)
 
 
+class RunPace(NamedTuple):
+    """How many batches a run has done, in how many seconds."""
+
+    batches: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class View:
     """The view of a snapshot: what the user has singled out. It has no effect on the training.
 
     `row` is the batch row singled out, 0-based, None for none. `layer` is the layer shown by panels of one layer, counted through
     all directions; None is that of the current line. With `differences`, in a comparison of branches, matrices show this branch
-    minus the other instead of the values of this branch.
+    minus the other instead of the values of this branch. With `live`, what the model writes and how far the run has come are shown
+    in the place of the current line and the listing; `pace` is that of the run under way, or of the last one.
     """
 
     row: int | None = None
     layer: int | None = None
     differences: bool = True
+    live: bool = False
+    pace: RunPace | None = None
 
     def layer_of(self, snapshot: Snapshot) -> Layer:
         """Return the layer that is shown, by default the layer of the current line."""

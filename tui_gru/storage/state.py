@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.drafts import TextDraft
 from tui_gru.debugger.edits import JournalEntry, TextEdit, TrainingSettings, plan
 from tui_gru.debugger.history import COLUMNS, BySize, DivergedError, Machine, ScalarRows, fingerprint, this_machine
 from tui_gru.debugger.moment import Moment
@@ -206,6 +207,7 @@ ENTRIES = {
     "stops": StateField("stops", Stops, Stops()),
     "hits": StateField("hits", Mapping[str, tuple[Whole, ...]], {}, of_verb=True),
     "log": StateField("log", Mapping[str, tuple[LogLine, ...]], {}, of_verb=True),
+    "drafts": StateField("drafts", Mapping[str, tuple[TextDraft, ...]], {}, of_verb=True),
     "compared": StateField("compared", tuple[str, ...], (), of_verb=True),
 }
 """By the names in `kept`. A front end cannot save values under them."""

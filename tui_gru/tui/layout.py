@@ -21,6 +21,7 @@ from tui_gru.tui.keys import with_keys
 from tui_gru.tui.panel import Compared, Panel, PanelGroup, SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing, Log, Watches, fewest_and_most
+from tui_gru.tui.panels.live import Output, RunSummary
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
@@ -79,7 +80,8 @@ class PanelSlot(NamedTuple):
     none. `name` is its word in the description of a page, or returns it. `has_content` returns True if the panel has something to
     show; without it, a panel always has. Otherwise, it is made when it is `expected`, or has content for the first time, on a
     screen that has a place for it. While it has nothing to show, others have its room: it comes with what the user asks for, as a
-    sample or a watch, and a step moves nothing.
+    sample or a watch, and a step moves nothing. With `live`, it is shown only while the screen follows a run (`View.live`), with
+    False only while it does not.
     """
 
     panel: type[Shown]
@@ -92,6 +94,7 @@ class PanelSlot(NamedTuple):
     wide: str | None = None
     has_content: Callable[[Snapshot], bool] | None = None
     expected: Callable[[Snapshot], bool] | None = None
+    live: bool | None = None
 
     def named(self, snapshot: Snapshot) -> str:
         """Return the word for the panel in the description of a page."""
@@ -125,13 +128,15 @@ _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS:
 #: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
 PLACES = (
     PanelSlot(Header, "head"),
-    PanelSlot(Listing, "program", tiny="1 2 3 4"),
+    PanelSlot(Listing, "program", tiny="1 2 3 4", live=False),
+    PanelSlot(RunSummary, "program", "the run", tiny="", narrow="2 3", medium="2 3", live=True),
     PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", medium="4", has_content=_watches),
     PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", has_content=_logs),
     _SAMPLES("program", tiny="", narrow="", medium="", middle=""),  # where there is room below the listing
     PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
     PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", has_content=_HAS_TERMS),
-    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1"),
+    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1", live=False),
+    PanelSlot(Output, "blackboard", "what it writes", tiny="1", narrow="1", medium="1", middle="1", live=True),
     PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1"),
     PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", has_content=_has_prediction),
     PanelSlot(
@@ -142,7 +147,7 @@ PLACES = (
     PanelSlot(TimeLine, "foot"),
 )
 #: The panels that need only the results of a batch.
-ALL_RESULTS = Header, LossCurve, TimeLine
+ALL_RESULTS = Header, LossCurve, TimeLine, Output, RunSummary
 #: The frames in a frame, which stand after its panels.
 FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
 
@@ -162,6 +167,7 @@ def size_class(classes: Iterable[str]) -> str:
 
 
 #: The rows of the batch above the blackboard at each size, as in screen.tcss, and the width of the listing beside it.
+_FLAT = "-narrow", "-medium"  # the sizes whose blackboard is below the listing and the batch
 _TOP, _LISTING = {"-narrow": 6, "-medium": 14, "-middle": 8, "": 8}, 48
 _WEIGHTS = 80  # the width of the weights beside the samples
 #: The rows of the blackboard: the current line, the gates, the prediction with the curve, and the weights with the samples. What
@@ -213,26 +219,29 @@ def following(snapshot: Snapshot) -> Following:
     return Following.VALUES
 
 
-def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES) -> tuple[tuple[str, ...], ...]:
-    """Return the names of the panels on each page of a screen of this size.
+def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES, *, live: bool = False) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the panels on each page of a screen of this size, which follows a run if `live` is True.
 
     `at` is what the current line is about, which decides about the first page.
     """
-    places = _on_pages(size, snapshot)
+    places = _on_pages(size, snapshot, live=live)
     if not places:
         return (("all panels",),)
-    numbers = range(1, count_of_pages(size, snapshot) + 1)
+    numbers = range(1, count_of_pages(size, snapshot, live=live) + 1)
     return tuple(tuple(place.named(snapshot) for place in places if place.is_shown(size, page, at)) for page in numbers)
 
 
-def count_of_pages(size: str, snapshot: Snapshot) -> int:
+def count_of_pages(size: str, snapshot: Snapshot, *, live: bool = False) -> int:
     """Return the number of pages of a screen of this size."""
-    return max((int(page) for place in _on_pages(size, snapshot) for page in place.on(size) or "" if page.isdigit()), default=1)
+    return max(
+        (int(page) for place in _on_pages(size, snapshot, live=live) for page in place.on(size) or "" if page.isdigit()), default=1
+    )
 
 
-def _on_pages(size: str, snapshot: Snapshot) -> list[PanelSlot]:
+def _on_pages(size: str, snapshot: Snapshot, *, live: bool) -> list[PanelSlot]:
     """Return the panels that are only on some pages of a screen of this size."""
-    return [place for place in PLACES if size and place.name and place.on(size) is not None and place.is_needed(snapshot)]
+    places = [place for place in PLACES if size and place.name and place.live in (None, live)]
+    return [place for place in places if place.on(size) is not None and place.is_needed(snapshot)]
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
@@ -251,7 +260,9 @@ def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
 
 
 #: The classes of the screen by which screen.tcss lays out its pages, and frames without some of their panels.
-LAID_OUT_BY = frozenset({*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following), "-no-curve", "-no-samples"})
+LAID_OUT_BY = frozenset(
+    {*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following), "-no-curve", "-no-samples", "-live"}
+)
 _LACKS = {LossCurve: "-no-curve", Samples: "-no-samples"}
 
 
@@ -291,12 +302,16 @@ class PanelHost:
         """Create the panels of a frame that are needed now, or expected."""
         screen, made = self._screen, list[Shown]()
         for place in PLACES:
-            if place.frame == frame and place.is_made(screen.snapshot, self._size):
+            if place.frame == frame and place.is_made(screen.snapshot, self._size) and place.live is not True:
                 kind = place.panel
                 panel = kind(screen.session.program) if issubclass(kind, Gates) else kind()
                 self._panels[place] = panel
                 made.append(panel)
         return made
+
+    def _has_turn(self, place: PanelSlot) -> bool:
+        """Return True if a panel belongs on the screen while it follows a run, or while it does not."""
+        return place.live is None or place.live is self._screen.view.live
 
     @property
     def board(self) -> PanelContainer | None:
@@ -333,6 +348,8 @@ class PanelHost:
     def show_results(self, snapshot: Snapshot) -> None:
         """Draw a snapshot that has only results on the panels that need no more; the others say of which place they are."""
         self._behind = True
+        self._mount_needed()
+        self._arrange()
         self._remark(f"at {as_typed(self._screen.snapshot.position)}")
         for panel in self._panels.values():
             if isinstance(panel, ALL_RESULTS):
@@ -347,7 +364,8 @@ class PanelHost:
         """Mount the panels that have, or will have, something to show for the first time."""
         before: dict[str, Shown] = {}
         for place in PLACES:
-            if place not in self._panels and place.is_made(self._screen.snapshot, self._size):
+            is_made = place.is_made(self._screen.snapshot, self._size) and (place.live is not True or self._has_turn(place))
+            if place not in self._panels and is_made:
                 panel = self._panels[place] = place.panel()
                 frame, after = self._frames[place.frame], before.get(place.frame)
                 first = 0 if after is None and frame.children else None
@@ -363,8 +381,9 @@ class PanelHost:
         `update` is False before they are mounted, when they are styled anyway.
         """
         screen, snapshot, size = self._screen, self._screen.snapshot, self._size
-        at = following(snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
-        with_content = tuple(place.is_needed(snapshot) for place in self._panels)
+        live = screen.view.live
+        at = following(snapshot) if self.page == 1 and self.pages > 1 and not live else Following.VALUES
+        with_content = tuple(place.is_needed(snapshot) and self._has_turn(place) for place in self._panels)
         in_blackboard = [place for place in PLACES if place.frame in FRAMES["blackboard"] and place.panel in _LACKS]
         lacks = [_LACKS[place.panel] for place in in_blackboard if place.on(size) == "" or not place.is_needed(snapshot)]
         more = self._more(size, at) if self.page == 1 else frozenset()
@@ -377,10 +396,10 @@ class PanelHost:
         self._arranged = size, self.page, at, with_content, more
         before = screen.classes
         screen.remove_class(*before & LAID_OUT_BY, update=False)
-        screen.add_class(f"-page-{self.page}", *filter(None, [at.value]), *lacks, update=False)
+        screen.add_class(f"-page-{self.page}", *filter(None, [at.value, "-live" if live else ""]), *lacks, update=False)
         stale: list[Widget] = [*self._frames.values()]
         for (place, panel), is_useful in zip(self._panels.items(), with_content, strict=True):
-            shown = is_useful and (place.is_shown(size, self.page, at) or _row_of(place) in more)
+            shown = is_useful and (self._is_on(place, self.page, at) or (_row_of(place) in more and not self._gives_way(place)))
             if shown is panel.has_class("-off") or (shown and screen.classes != before):
                 stale.append(panel)
             panel.set_class(not shown, "-off", update=False)
@@ -389,16 +408,28 @@ class PanelHost:
         if update:
             screen.app.stylesheet.update_nodes(stale)  # what is in the panels looks the same on every page
 
+    def _is_on(self, place: PanelSlot, page: int, at: Following) -> bool:
+        """Return True if a panel is on a page. The first of a small screen that follows a run is for what the model writes, and the
+        curve."""
+        if self._screen.view.live and page == 1 and self._size in _FLAT and place.name:
+            return place.panel in (Output, LossCurve)
+        return place.is_shown(self._size, page, at)
+
+    def _gives_way(self, place: PanelSlot) -> bool:
+        """Return True for the prediction on the first page of a small screen that follows a run, where the curve has the width."""
+        return place.panel is Softmax and self._screen.view.live and self._size in _FLAT
+
     def _room(self, size: str) -> Size:
         """Return the size of the blackboard."""
         width, height = self._screen.app.size
-        flat = size in ("-narrow", "-medium")
-        rows = height - 1 - self._screen.card_rows - _TOP[size] - (1 if height < LOW else 2) - (1 if flat else 2)
+        flat = size in _FLAT
+        top = 0 if flat and self._screen.view.live and self.page == 1 else _TOP[size]
+        rows = height - 1 - self._screen.card_rows - top - (1 if height < LOW else 2) - (1 if flat else 2)
         return Size(width if flat else width - _LISTING, rows)
 
     def _rows_of_page(self, size: str, at: Following, page: int) -> set[str]:
         """Return the rows of the blackboard that a page is there for."""
-        return {_row_of(place) for place in self._panels if place.name and place.is_shown(size, page, at)}
+        return {_row_of(place) for place in self._panels if place.name and self._has_turn(place) and self._is_on(place, page, at)}
 
     def _more(self, size: str, at: Following) -> frozenset[str]:
         """Return the rows of the blackboard for which the first page has room besides its own."""
@@ -448,8 +479,8 @@ class PanelHost:
     def _height_of(self, name: str, width: int, size: str, at: Following, page: int) -> int:
         """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is."""
         snapshot = self._screen.snapshot
-        places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot)]
-        on_page = [place for place in places if place.is_shown(size, page, at)] or places
+        places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot) and self._has_turn(place)]
+        on_page = [place for place in places if self._is_on(place, page, at)] or places
         alone = name in ("line", "gates") or (name == "bottom" and len(on_page) == 1)
         across = width if alone else _WEIGHTS if name == "bottom" and size in ("", "-middle") else width // 2
         return max((self._panels[place].wanted_height(snapshot, across) for place in on_page), default=0)
@@ -462,7 +493,7 @@ class PanelHost:
                 continue
             widget: Widget = self._frames.get(name, first)
             widget.set_class(rows == 0, "-none", update=update)
-            if isinstance(first, CurrentLine) or (name == "samples" and isinstance(first, Samples)):
+            if isinstance(first, CurrentLine | Output) or (name == "samples" and isinstance(first, Samples)):
                 first.allotted = rows or 0
                 if update:
                     first.refresh(layout=True)
@@ -470,7 +501,7 @@ class PanelHost:
                 widget.styles.height = rows
 
     def _in_row(self, name: str) -> list[Shown]:
-        return [panel for place, panel in self._panels.items() if _row_of(place) == name]
+        return [panel for place, panel in self._panels.items() if _row_of(place) == name and self._has_turn(place)]
 
     def _has_panels(self, frame: str) -> bool:
         """Return True if a panel in a frame is on screen."""
@@ -523,15 +554,15 @@ class PanelHost:
     @property
     def pages(self) -> int:
         """The number of pages at this screen size."""
-        return count_of_pages(self._size, self._screen.snapshot)
+        return count_of_pages(self._size, self._screen.snapshot, live=self._screen.view.live)
 
     @property
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
         """The names of the panels on each page at this screen size."""
         snapshot, at, size = self._screen.snapshot, following(self._screen.snapshot), self._size
-        first, *rest = pages_of(size, snapshot, at)
-        more = self._more(size, at)
-        named = (place.named(snapshot) for place in PLACES if place.name and place.is_needed(snapshot) and _row_of(place) in more)
+        first, *rest = pages_of(size, snapshot, at, live=self._screen.view.live)
+        more, in_turn = self._more(size, at), [place for place in PLACES if place.name and self._has_turn(place)]
+        named = (place.named(snapshot) for place in in_turn if place.is_needed(snapshot) and _row_of(place) in more)
         return (*first, *(name for name in named if name not in first)), *rest
 
     def turn_to(self, page: int) -> None:
@@ -544,7 +575,7 @@ class PanelHost:
         at, size = following(self._screen.snapshot), self._size
         slots, more = [place for place in PLACES if place.panel is panel and place.on(size) != ""], self._more(size, at)
         pages = range(1, self.pages + 1) if slots else ()
-        shown = [page for page in pages if slots[0].is_shown(size, page, at) or (page == 1 and _row_of(slots[0]) in more)]
+        shown = [page for page in pages if self._is_on(slots[0], page, at) or (page == 1 and _row_of(slots[0]) in more)]
         if not shown or self.page in shown:
             return False
         self.turn_to(shown[0])
@@ -578,7 +609,8 @@ def _row_of(place: PanelSlot) -> str:
     """Return the row of the blackboard in which a panel stands, or `samples` below the listing; empty for other panels."""
     if place.panel is Samples and place.frame == "program":
         return "samples"
-    return {CurrentLine: "line", Gates: "gates"}.get(place.panel, place.frame if place.frame in _LEAST else "")
+    rows = {CurrentLine: "line", Output: "line", Gates: "gates"}
+    return rows.get(place.panel, place.frame if place.frame in _LEAST else "")
 
 
 def _compared(panel: object) -> Compared:

@@ -171,8 +171,8 @@ def tour(screen: MainScreen, rest: Arguments) -> None:
 
 
 def escape(screen: MainScreen, rest: Arguments) -> None:
-    """Stop a run; without one, end the first of these: a question, a count, play, zoom, an overlay, the focus, a unit held at 0,
-    a message."""
+    """Stop a run; without one, end the first of these: a question, a count, play, zoom, an overlay, the focus, what a run has
+    shown, a unit held at 0, a message."""
     if screen.running:
         screen.session.interrupt()
     elif screen.pending.withdraw():
@@ -187,6 +187,8 @@ def escape(screen: MainScreen, rest: Arguments) -> None:
         screen.overlays.lift()
     elif screen.focused is not None:
         screen.set_focus(None)
+    elif screen.view.live:
+        screen.set_view(replace(screen.view, live=False))
     elif screen.session.silent is not None:
         end_silence(screen)
     elif not screen.kept.decline():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.engine.numbers import duration
 from tui_gru.errors import TuiGruError
 from tui_gru.session.answers import place_in_words
-from tui_gru.session.snapshot import Snapshot
+from tui_gru.session.snapshot import RunPace, Snapshot
 from tui_gru.session.travel import SearchProgress
 from tui_gru.tui.keys import Step, sign_of_key, with_keys
 from tui_gru.tui.session_screen import SessionScreen, problem_of
@@ -29,7 +30,7 @@ from tui_gru.tui.session_screen import SessionScreen, problem_of
 
 # Seconds between the pictures of a run; how many times as long as the last picture took the run computes before the next one;
 # the most seconds for which it waits for a picture; seconds between reports in words where there are no pictures for so long.
-SHOW_EVERY, SHOW_SHARE, LONGEST_WAIT, REPORT_EVERY = 0.31, 10, 0.1, 1.0
+SHOW_EVERY, SHOW_SHARE, LONGEST_WAIT, REPORT_EVERY = 0.31, 20, 0.1, 1.0
 SILENT = 0.3  # seconds after which a run that has not reported yet is said to go on
 LOOK_EVERY = 0.01  # seconds between two looks at whether a picture is due; a small batch takes less time than the look
 
@@ -50,10 +51,12 @@ FEW = 8  # batches; more never run in the UI thread, since the estimate may be t
 
 @dataclass
 class Progressed(Message):
-    """Posted when a run has reached `place`, a position or a progress in words; with what is to be drawn of it, if anything."""
+    """Posted when a run has reached `place`, a position or a progress in words; with what is to be drawn of it, if anything, and
+    how fast the run is."""
 
     place: Position | str
     passing: Snapshot | None = None
+    pace: RunPace | None = None
 
 
 @dataclass
@@ -130,6 +133,7 @@ class Runner:
         screen.forget_notice()
         screen.session.interrupts.forget()
         self._then, self._opens = then, opens
+        screen.session.keep_draft()
         if batches is None or not self.is_quick(batches):
             self._run = RunProgress(screen.session.position.number, batches, time.monotonic())
             screen.refresh_bindings()
@@ -138,7 +142,7 @@ class Runner:
             return
         begun, result = time.perf_counter(), None
         try:
-            result = verb(progress=None)
+            result = verb(progress=lambda _: screen.session.keep_draft())
         except Exception as error:
             screen.failed(error, "a verb")
             self._then = None
@@ -159,12 +163,16 @@ class Runner:
     def _work(self, verb: RunFunction) -> None:
         """Execute a verb in this thread, and post its progress and its end."""
         screen, session = self._screen, self._screen.session
-        reported = shown = due = time.monotonic()
+        reported = shown = due = begun = time.monotonic()
         computed = time.thread_time()
         pictures = False
+        before, interrupts = session.position.number, session.interrupts.count
+        ticks = session.program.ticks
+        done = session.position.tick // ticks
 
         def progress(place: Position | str) -> None:
             nonlocal reported, shown, due, computed, pictures
+            session.keep_draft()
             now = time.monotonic()
             if now < due:
                 return
@@ -174,18 +182,18 @@ class Runner:
                 and now - shown >= SHOW_EVERY
                 and time.thread_time() - computed >= SHOW_SHARE * self._drawing_seconds
             ):
-                picture = session.passing()
+                picture = session.passing(writes=True)
             if picture is not None:
                 self._shown.clear()
                 pictures, shown, computed = True, now, time.thread_time()
             # The words come with the pictures, so that both are about one batch, unless pictures are seldom.
             if picture is not None or now - reported >= (REPORT_EVERY if pictures else SHOW_EVERY):
                 reported = now
-                screen.post_message(Progressed(place, picture))
+                pace = None if isinstance(place, str) else RunPace(place.tick // ticks - done, now - begun)
+                screen.post_message(Progressed(place, picture, pace))
                 if picture is not None:  # beside a thread that computes, drawing takes twice its time
                     self._shown.wait(LONGEST_WAIT)
 
-        before, interrupts = session.position.number, session.interrupts.count
         try:
             result = verb(progress=progress)
             if screen.session.interrupts.count == interrupts:
@@ -212,14 +220,14 @@ class Runner:
             self._screen.say(f"running · {self._run.describe(event.place)} · {stop} stops{behind}")
             if event.passing is not None:
                 self._screen.when_drawn(partial(self._drawn, time.thread_time()))
-                self._screen.show_passing(event.passing)
+                self._screen.show_passing(event.passing, event.pace)
 
     def _drawn(self, begun: float) -> None:
         self._drawing_seconds = time.thread_time() - begun
         self._shown.set()
 
     def finished(self, event: Finished) -> None:
-        self._run = None
+        run, self._run = self._run, None
         self._shown.set()
         self._screen.session.interrupts.forget()
         self._batch_seconds *= FADING
@@ -227,6 +235,9 @@ class Runner:
         self._screen.refresh_bindings()
         if event.problem:
             self._then = None
+        if run is not None:
+            batches = self._screen.session.position.number - run.first
+            self._screen.follow_on(batches, RunPace(batches, time.monotonic() - run.begun))
         self._show(event.result)
 
     def _show(self, result: object) -> None:
@@ -255,16 +266,28 @@ def look_after_run(screen: SessionScreen, batches: int) -> None:
 
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps per second
+# Of a run that learns, the steps of play are batches, more each time: with 29 % more a thousand batches take nine seconds.
+GROWTH, GROWING_PACE = 1.29, 3  # steps per second
 _MANY = {"op": "lines", "timestep": "timesteps", "phase": "phases", "batch": "batches", "epoch": "epochs"}
 
 
+def growing_step(batches: int) -> int:
+    """Return how many more batches the next step of play takes after so many."""
+    return max(math.ceil(GROWTH * batches) - batches, 1)
+
+
 class Play:
-    """Step, repeat and play. `speed` is an index of `SPEEDS`."""
+    """Step, repeat and play. `speed` is an index of `SPEEDS`.
+
+    Play repeats the last step. If that was a batch or an epoch forwards, or there was none, and the model learns a text or numbers
+    of one's own, it takes more batches each time.
+    """
 
     def __init__(self, screen: SessionScreen, runner: Runner) -> None:
         self._screen, self._runner = screen, runner
-        self._last = Step("timestep", 1)
+        self._last, self._is_first = Step("timestep", 1), True
         self._timer: Timer | None = None
+        self._grows = False  # True if each step takes more batches than the one before
         self._interrupts = 0  # the number of interrupts when the timer was started
         self.speed = 2
 
@@ -275,7 +298,7 @@ class Play:
 
     def walk(self, step: Step, times: int = 1) -> None:
         """Step so many times. `repeat` and play take single steps like this one afterwards."""
-        self._last = step
+        self._last, self._is_first = step, False
         session, snapshot = self._screen.session, self._screen.snapshot
 
         def say(_: object) -> None:
@@ -313,8 +336,12 @@ class Play:
             self.pause()
         else:
             self._interrupts = self._screen.session.interrupts.count
-            self._timer = self._screen.set_interval(1 / SPEEDS[self.speed], self._step)
-            self._screen.say(self._pace)
+            self._grows = self._screen.follows_runs and (self._is_first or self._last.level in ("batch", "epoch"))
+            self._grows = self._grows and self._last.direction > 0
+            if self._grows:
+                self._last = Step("batch", 1)
+            self._timer = self._screen.set_interval(1 / (GROWING_PACE if self._grows else SPEEDS[self.speed]), self.step)
+            self._screen.say(self.in_words)
 
     def change_speed(self, change: int) -> None:
         self.set_speed(self.speed + change)
@@ -329,11 +356,15 @@ class Play:
         self.speed = min(max(speed, 0), len(SPEEDS) - 1)
 
     @property
-    def _pace(self) -> str:
+    def in_words(self) -> str:
+        """What play does, and the keys that change it."""
+        if self._grows:
+            return with_keys(self._screen, f"playing · {GROWTH - 1:.0%} more batches each time · <play> pauses").replace("%", " %")
         steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last.level]} a second"
         return with_keys(self._screen, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Take the next step, unless play has been paused or a step is under way."""
         screen = self._screen
         if not self.playing or self._runner.running:  # after a pause, a call of the timer may still be on its way
             return
@@ -341,13 +372,15 @@ class Play:
             self.pause()
             return
         before = screen.snapshot.position
-        self.walk(self._last)
+        self.walk(self._last, growing_step(before.tick // screen.snapshot.program.ticks) if self._grows else 1)
+        if self._grows:
+            screen.follow()
         outcome = screen.session.outcome
         stopped = outcome.stopped_by is not None or outcome.notice is not None
         if not self._runner.running and (stopped or screen.snapshot.position == before):
             self.pause()
         else:
-            screen.say(self._pace)
+            screen.say(self.in_words)
 
     def pause(self) -> None:
         """Stop playing."""

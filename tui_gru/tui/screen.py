@@ -17,13 +17,16 @@ from textual.errors import NoWidget
 from textual.geometry import Offset, Region
 from textual.widget import Widget
 
+from tui_gru import analysis
+from tui_gru.debugger.drafts import can_draft
 from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import in_line
 from tui_gru.engine.config import TUTORIAL_TEXT
 from tui_gru.engine.numbers import counted, plain
-from tui_gru.engine.source import Imported
+from tui_gru.engine.source import Ability, Imported
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.session import Session
-from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.session.snapshot import RunPace, Snapshot, View
 from tui_gru.tui import panels
 from tui_gru.tui.keys import (
     NO_ARGUMENTS,
@@ -41,7 +44,7 @@ from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.time import LossCurve, TimeLine
 from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
-from tui_gru.tui.running import Finished, Play, Progressed, Runner, look_after_run
+from tui_gru.tui.running import FEW, Finished, Play, Progressed, Runner, look_after_run
 from tui_gru.tui.session_screen import LEAST_WIDTH, LOW, Card, CardText, Hint, SessionScreen, marked_here, offer_marks, texts_here
 from tui_gru.tui.terminal import being_removed
 
@@ -645,6 +648,17 @@ class NewerSteps:
 # The main screen: executes verbs of the session on keys, and has the panels draw the session's snapshot.
 
 
+QUOTED = 30  # characters of a draft in an answer
+
+
+def _learns(snapshot: Snapshot) -> bool:
+    """Return True if the run is learning to write or to predict numbers."""
+    config = snapshot.config
+    if not (config.source.can(Ability.TRAIN) and snapshot.settings.learning):
+        return False
+    return can_draft(config) if config.text else bool(snapshot.program.target)
+
+
 class MainScreen(SessionScreen):
     """The session, its snapshot, the view of it (`view`), and the parts that work on them.
 
@@ -673,6 +687,7 @@ class MainScreen(SessionScreen):
         self.do = self.runner.do
         self._queued = deque[str]()  # commands that wait for the one before
         self._due = False
+        self._tells = False  # the next moment is the end of a long run, of which the answer says what the model writes
         self._pressed: Offset | None = None  # where the mouse was pressed
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
 
@@ -729,22 +744,52 @@ class MainScreen(SessionScreen):
     def show_now(self) -> None:
         """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
         self.snapshot, self.pending.leaving = self.session.snapshot(), False
+        if self.view.live and not (_learns(self.snapshot) and self.snapshot.position.tick % self.snapshot.program.ticks == 0):
+            self.view = replace(self.view, live=False)
         self.session.add_notice(self.overlays.lift_what_is_gone())
         if self.notice is not None:
             self.say_notice()
         elif self.standing() != self._stood:
             self.say("")
+        if self._tells and self.view.live and self.notice is None:
+            self.say(self.play.in_words) if self.play.playing else self.answer(self._draft_in_words())
+        self._tells = False
         self._show_card()
         if not self._due:
             self._due = True
             self.call_later(self._show)
 
-    def show_passing(self, snapshot: Snapshot) -> None:
+    def show_passing(self, snapshot: Snapshot, pace: RunPace | None = None) -> None:
+        self.view = replace(self.view, live=self.view.live or _learns(snapshot), pace=pace)
         if snapshot.has_arrays:
             self.snapshot = snapshot
             self.panels.show()
         else:
             self.panels.show_results(snapshot)
+
+    @property
+    def follows_runs(self) -> bool:
+        return _learns(self.snapshot) and self.snapshot.config.text != TUTORIAL_TEXT
+
+    def follow(self) -> None:
+        if not self.view.live:
+            self.set_view(replace(self.view, live=True, pace=None))
+
+    def follow_on(self, batches: int, pace: RunPace) -> None:
+        self._tells = self.follows_runs and batches > FEW
+        self.view = replace(self.view, live=self._tells, pace=pace)
+
+    def _draft_in_words(self) -> str:
+        """Return what the model writes here, and how much of it stands in the text; empty if it does not write."""
+        draft, text = self.snapshot.draft, self.snapshot.corpus.text
+        if draft is None:
+            return ""
+        batches = draft.tick // self.snapshot.program.ticks
+        words = f"batch {batches:,} writes “{''.join(map(in_line, (draft.primer + draft.text)[:QUOTED]))}…”"
+        standing = analysis.drafts.counted_pieces(draft.text, text)
+        if standing is None:
+            return words
+        return f"{words} · {standing[0]} of {standing[1]} {'words' if analysis.drafts.words_of(text) else 'characters'} of the text"
 
     @property
     def drawn(self) -> bool:

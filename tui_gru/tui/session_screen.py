@@ -16,7 +16,7 @@ from textual.widget import Widget
 from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.session.answers import place_in_words
 from tui_gru.session.session import Session
-from tui_gru.session.snapshot import Snapshot, View
+from tui_gru.session.snapshot import RunPace, Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, SegmentRow, from_rows, hstack
 from tui_gru.tui.keys import Desk, Verb, with_keys
 from tui_gru.tui.panel import Panel, SnapshotPanel
@@ -184,8 +184,21 @@ class SessionScreen(GuardedScreen):
         """Take a new snapshot, and schedule drawing it after the waiting keys have been handled."""
         raise NotImplementedError
 
-    def show_passing(self, snapshot: Snapshot) -> None:
-        """Draw the batch that a run has just finished."""
+    def show_passing(self, snapshot: Snapshot, pace: RunPace | None = None) -> None:
+        """Draw the batch that a run has just finished, and how fast the run is."""
+        raise NotImplementedError
+
+    @property
+    def follows_runs(self) -> bool:
+        """True if a run that is long shows what the model writes or predicts, also when it has ended."""
+        raise NotImplementedError
+
+    def follow(self) -> None:
+        """Show what the model writes, and how far the run has come, in the place of the current line and the listing."""
+        raise NotImplementedError
+
+    def follow_on(self, batches: int, pace: RunPace) -> None:
+        """Follow a run that has ended after so many batches if it was long; otherwise show the current line and the listing."""
         raise NotImplementedError
 
     def hints(self) -> list[Hint]:

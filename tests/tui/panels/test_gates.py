@@ -160,7 +160,7 @@ async def test_the_values_have_no_border_each_in_ascii_either(board, moment):
     ],
 )
 async def test_of_too_many_rows_some_are_shown_as_numbers(board, written, height, row, shown, note):
-    session = tutorial(batch_size=8, text="MathMathMathMathMath" * 4)
+    session = tutorial(hidden_size=2, batch_size=8, seq_length=3, text="MathMathMathMathMath" * 4)
     session.step("timestep")
     snapshot = session.snapshot()
     gates = Gates(session.program)
