@@ -147,8 +147,9 @@ def test_numpy_is_given_one_thread_unless_told_otherwise():
 
 
 async def test_a_key_goes_through_few_files():
-    """A step into a batch that is not computed yet, to its numbers and to the screen."""
-    assert len({file for file, _ in await way_of("n", "n", "s")}) <= 50
+    """A step into a batch that is not computed yet, to its numbers and to the screen; each panel on it may have a file."""
+    files = {file for file, _ in await way_of("n", "n", "s")}
+    assert len([file for file in files if not file.startswith("tui/panels/")]) <= 44
 
 
 async def test_few_functions_hand_a_step_on_until_it_is_computed(monkeypatch):

@@ -96,7 +96,8 @@ async def test_the_whole_batch_with_its_loss_and_predictions_is_in_zoomed_panels
 
 async def test_the_flow_of_the_gradient_has_a_row_for_every_timestep() -> None:
     async with driving((120, 36), **LARGE) as d:
-        await d.type("l", "n", "20S")
+        d.session.learning = True
+        await d.type("n", "20S")
         panel = await zoomed(d, Sequence)
         lines = panel.plain_text().splitlines()
         assert sum(line.startswith("t ") for line in lines) == 48
