@@ -59,12 +59,12 @@ async def test_undo_says_what_it_took_back_and_what_redo_restores() -> None:
         assert d.says.startswith("undid Wz[“M”, unit 1] = 0.5 · U restores it with the 2 epochs after it")
         await d.type("U")
         assert d.session.newest.epoch == 1
-        await d.type("G", ":set Wz[M, 1] 0.25", "u")
+        await d.type(":go newest", ":set Wz[M, 1] 0.25", "u")
         assert d.says.startswith("undid Wz[“M”, unit 1] = 0.25 · U restores it")
         assert "after it" not in d.says
 
 
-@pytest.mark.parametrize(("key", "hidden_size"), [("*", 64), ("%", 2), ("%", 64), ("x", 2)])
+@pytest.mark.parametrize(("key", "hidden_size"), [(":largest", 64), ("*", 2), ("*", 64), ("x", 2)])
 async def test_a_verb_that_goes_to_a_weight_turns_to_its_page(key: str, hidden_size: int) -> None:
     async with driving((80, 24), hidden_size=hidden_size) as d:
         await d.type("l", "n", "s", "o")
@@ -75,4 +75,4 @@ async def test_a_verb_that_goes_to_a_weight_turns_to_its_page(key: str, hidden_s
         assert panel.region
         if key != "x":
             assert panel in d.screen.focused.ancestors_with_self  # type: ignore[union-attr]
-            assert d.says.startswith("the largest")
+            assert "the largest" in d.says

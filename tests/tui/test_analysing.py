@@ -36,7 +36,7 @@ from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.influence import InfluenceMap, LossPlaces
 from tui_gru.tui.panels.lists import ArrayList, FindingsList
 from tui_gru.tui.panels.units import UnitsMap
-from tui_gru.tui.panels.values import ValueMatrix
+from tui_gru.tui.panels.values import Softmax, ValueMatrix
 from tui_gru.tui.panels.weights import Overview, WeightsPanel
 from tui_gru.tui.session_screen import BottomLine
 from tui_gru.tui.terminal import drawn_lines
@@ -656,7 +656,7 @@ async def test_where_the_loss_is_made() -> None:
 
 
 async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> None:
-    async with started(LARGE, "l 1n s W") as (app, pilot):
+    async with started(LARGE, "l 1n s", ":arrays") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, ArrayList)
         written = panel.plain_text()
@@ -675,7 +675,7 @@ async def test_the_next_saturated_unit() -> None:
     async with headless(app, (160, 50)) as pilot:
         for unit in (3, 7):
             app.screen.session.edit("bz", (unit,), 9.0)
-        await press(pilot, "s W")
+        await press(pilot, "s", ":arrays")
         panel = app.screen.overlay
         panel.action_move(panel.names.index("z"))
         await press(pilot, ">")
@@ -686,7 +686,7 @@ async def test_the_next_saturated_unit() -> None:
 
 
 async def test_keys_to_what_matters_in_a_matrix() -> None:
-    async with started(LARGE, "*", epochs=1) as (app, pilot):
+    async with started(LARGE, ":largest", epochs=1) as (app, pilot):
         weights, session = app.screen.query_one(WeightsPanel), app.screen.session
         matrix = weights.matrix
         values = np.atleast_2d(session.parameter(matrix.refs(0, 0).name))  # of the parameter that the current line updates
@@ -694,10 +694,13 @@ async def test_keys_to_what_matters_in_a_matrix() -> None:
         assert app.screen.focused is matrix
         assert matrix.cursor == np.unravel_index(first, values.shape)
         assert said(app).startswith("the largest entry: ")
-        await press(pilot, "*")
+        await press(pilot, ":largest")
         assert matrix.cursor == np.unravel_index(second, values.shape)
         assert said(app).startswith("the 2nd largest entry: ")
-        for key, mode, read in (("&", "gradients", session.gradient), ("%", "changes", app.screen.snapshot.last_step)):
+        for key, mode, read in (
+            (":largest-gradient", "gradients", session.gradient),
+            (":largest-change", "changes", app.screen.snapshot.last_step),
+        ):
             await press(pilot, key)
             largest = max(session.parameter_names, key=lambda name: np.abs(read(name)).max())
             assert (weights.mode, weights.chosen) == (mode, largest)
@@ -711,14 +714,49 @@ async def test_keys_to_what_matters_in_a_matrix() -> None:
 
 
 async def test_keys_to_what_matters_in_a_small_model() -> None:
-    async with started({}, "& *") as (app, pilot):
+    async with started({}, ":largest-gradient", ":largest") as (app, pilot):
         assert said(app) == "no matrix is in focus; tab goes from panel to panel"
-        await press(pilot, "a &")
+        await press(pilot, "a", ":largest-gradient")
         overview, session = app.screen.query_one(Overview), app.screen.session
         name = max(session.parameter_names, key=lambda name: np.abs(session.gradient(name)).max())
         assert overview.spot.ref.name == f"d{name}"
         assert np.abs(session.gradient(name))[overview.spot.ref.index] == np.abs(session.gradient(name)).max()
         assert app.screen.focused is overview
+
+
+async def test_one_key_goes_through_the_remarkable_numbers_and_says_which_is_which() -> None:
+    async with started({}, "*") as (app, pilot):
+        assert said(app) == "no number is remarkable yet; o executes a line, a a step of training"
+        await press(pilot, "a", "*")
+        weights = app.screen.query_one(WeightsPanel)
+        assert said(app).startswith("1 of 3: the largest: ΔWy[")
+        assert said(app).endswith(" · * next: the largest gradient")
+        assert weights.mode == "changes"
+        await press(pilot, "*")
+        assert said(app).startswith("2 of 3: the largest: dWy[")
+        assert weights.mode == "gradients"
+        await press(pilot, "*")
+        assert said(app).startswith("3 of 3: unit 1 of h̃ is saturated")
+        softmax = app.screen.query_one(Softmax)
+        app.screen.set_focus(softmax)  # another panel, so the round begins anew, with its largest number
+        await press(pilot, "*", "*", "*")
+        assert said(app).startswith("3 of 4: the largest of this panel, ŷ[row 2, “t”] = ")
+        shown = [float(app.screen.session.value("y_hat")[spot.ref.index]) for spot in softmax.spots]
+        assert shown[softmax.spots.index(softmax.spot)] == max(shown)
+        await press(pilot, "s", "*")  # another moment
+        assert said(app).startswith("1 of ")
+
+
+async def test_saturated_units_numbers_that_are_not_finite_and_findings_are_remarkable() -> None:
+    async with started({}, "l") as (app, pilot):
+        app.screen.session.edit("bz", (1,), 40.0)
+        await press(pilot, "s", "*")
+        assert said(app) == "unit 2 of z is saturated in nearly all rows"
+    async with started({"learning_rate": 3e38}, "l n n n n n n *") as (app, pilot):
+        assert "not finite" in said(app)
+    async with started({}, "l 300e", ":sample Ma 10 0", "!", "escape") as (app, pilot):
+        await press(pilot, *["*"] * 3)
+        assert isinstance(app.screen.overlay, DerivationPanel)
 
 
 async def test_the_next_saturated_unit_of_a_gate() -> None:
@@ -729,11 +767,11 @@ async def test_the_next_saturated_unit_of_a_gate() -> None:
         matrix = next(each for each in app.screen.query(ValueMatrix) if each.value_name == "z")
         app.screen.set_focus(matrix)
         for unit in (3, 7, 3):
-            await press(pilot, "~")
+            await press(pilot, ":saturated")
             assert matrix.cursor[1] == unit
             assert said(app) == f"unit {unit + 1} is saturated in nearly all rows"
         app.screen.set_focus(app.screen.query_one(WeightsPanel).matrix)
-        await press(pilot, "~")
+        await press(pilot, ":saturated")
         assert "have no limits" in said(app)
 
 
@@ -764,7 +802,7 @@ PICTURES = {
     "row": (LARGE, 3, "8s", ":units h row 1"),
     "influence": (LARGE, 3, "2n 9s y"),
     "losses": (LARGE, 3, "d"),
-    "arrays": (LARGE, 3, "9s W"),
+    "arrays": (LARGE, 3, "9s :arrays"),
 }
 
 

@@ -120,6 +120,8 @@ async def test_the_key_goes_round_differences_values_and_neither() -> None:
         assert "compared with main" in eye.header
         assert eye.legend == "loss  ─ main~1  ⋯ main"
         await eye.press("equals_sign")
+        assert isinstance(eye.screen.overlay, BranchesApart)
+        await eye.press("equals_sign")
         assert eye.matrices == before
         assert eye.session.state.comparing is None
         assert "compared" not in eye.header
@@ -229,7 +231,7 @@ async def test_beyond_the_other_branch_s_end_there_are_dots_and_it_is_said() -> 
 @pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24), (40, 12), (10, 3)])
 async def test_every_size_compares(size: tuple[int, int]) -> None:
     async with looking(size=size) as eye:
-        await eye.press("equals_sign", "o", "v", "n", "v", "o", "equals_sign", "s", "equals_sign", "o")
+        await eye.press("equals_sign", "o", "v", "n", "v", "o", "equals_sign", "s", "equals_sign", "equals_sign", "o")
         assert eye.session.state.comparing is None
 
 

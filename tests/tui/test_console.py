@@ -66,11 +66,16 @@ def test_what_is_no_entry_is_refused_in_the_spelling_of_the_screen(console: Cons
 
 #: Verbs whose answer is words, in an order in which each has something to do.
 ANSWERED = """
-o; s; 2s; S; n; N; e; f; F; step 3 batch; step -1 line; .; a; l; learning off; learning on; go e2 b1 t2; g; go 50%; G; newest
-set Wz[0,1] 0.5; u; U; undo; redo; undo; undo; set lr 0.1; set text[3] t; sample Ma 5 0; until loss < 1.3; back loss > 1.31; ]; [; ^
+o; s; 2s; S; n; N; e; step phase; step -1 phase; step 3 batch; step -1 line; repeat; a; l; learning off; learning on; go e2 b1 t2; g
+go 50%; go newest; newest
+set Wz[0,1] 0.5; u; U; undo; redo; undo; undo; set lr 0.1; set text[3] t; sample Ma 5 0; until loss < 1.3; back loss > 1.31; ]; [
+go nan; not-finite
 b; b; break z if any(z > 0.9) hits %2; c; C; disable 2; enable 2; w; watch max(abs(h)) stop; c; delete 2 3; c; delete 9
-mark a what to see; n; m b; } ; {; 'a; jump '; delete a; r; R; L; branch main; go e1 b1; set Wz[0,0] 1; branch main; compare; =; =
-=; rename main~1 warm; delete-branch warm; n; delete-branch warm; y; check every on; check every off; whatif; ne; lossy; @
+mark a what to see; n; m b; next-mark; previous-mark; 'a; jump '; ]; [
+delete a; r; previous-row; L; branch main; go e1 b1; set Wz[0,0] 1
+branches main; compare; =
+compare off; rename main~1 warm; delete-branch warm; n; delete-branch warm; y; check every on; check every off
+whatif; ne; lossy; reading
 esc; 7
 """
 

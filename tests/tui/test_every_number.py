@@ -14,6 +14,7 @@ from tui_gru.tui.panels.time import LossCurve
 from tui_gru.tui.panels.values import LossTerms, Softmax, ValueMatrix
 
 SIZES = [(160, 50), (80, 24), (40, 12)]
+PHASE = ":step phase"
 
 
 def asked(d: Driver) -> ValueRef:
@@ -33,8 +34,8 @@ def known() -> set[ValueRef]:
 @pytest.mark.parametrize("size", SIZES, ids=["wide", "narrow", "tiny"])
 async def test_every_cell_that_shows_a_number_can_be_asked(size: tuple[int, int], known: set[ValueRef]) -> None:
     async with driving(size) as d:
-        for keys in ("l", "s", "ooo", "n", "N", "f", "oooo", "f", "ooooooo", "f", "oo", "x", "nooo"):
-            await d.type(*keys)
+        for keys in ("l", "s", "o o o", "n", "N", PHASE, "o o o o", PHASE, "o o o o o o o", PHASE, "o o", "x", "n o o o"):
+            await d.type(*keys.split(" ") if keys != PHASE else [keys])
             for page in range(d.screen.panels.pages):
                 if page:
                     await d.type("v")

@@ -106,13 +106,13 @@ def test_the_legend_has_the_signs_that_stops_targets_and_places_are_drawn_with()
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_legend_is_on_a_key_and_fits(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        await d.type(";")
+        await d.type("?", ";")
         legend = d.screen.overlay
         assert isinstance(legend, Legend)
         assert "does not follow" in " ".join(legend.plain_text().split())
         assert "tenths of the largest" in " ".join(legend.plain_text().split())
         assert legend.virtual_size.width <= legend.size.width
-        await d.type(";")
+        await d.type("?", ";")
         assert d.screen.overlay is None
 
 
@@ -206,7 +206,7 @@ async def test_a_line_under_the_mouse_says_what_it_is_for() -> None:
 async def test_in_ascii_the_legend_is_ascii() -> None:
     app = TuiGruApp(Session(), glyphs=ASCII)
     async with headless(app, (160, 50)) as pilot:
-        await pilot.press("semicolon")
+        await pilot.press("question_mark", "semicolon")
         await until_idle(pilot)
         await pilot.pause()
         assert app.screen.query_one(Legend).plain_text().isascii()

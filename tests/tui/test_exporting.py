@@ -211,11 +211,26 @@ async def test_a_file_that_is_there_is_left_unless_asked(tmp_path: Path) -> None
     path = tmp_path / "a.txt"
     path.write_text("mine", "utf-8")
     async with driving() as d:
+        d.screen.is_watched = False  # as without a screen, where nobody can answer
         with pytest.raises(TuiGruError, match="exists and is left as it is"):
             execute(d.screen, f"export {path}")
         assert path.read_text("utf-8") == "mine"
         execute(d.screen, f"export! {path}")
         assert path.read_text("utf-8") != "mine"
+
+
+@pytest.mark.parametrize("command", ["export", "save"])
+async def test_a_file_that_exists_is_overwritten_after_a_question(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("mine", "utf-8")
+    async with driving() as d:
+        await d.type(f":{command} {path}")
+        assert d.says == f"{path} exists. Overwrite it? y/n"
+        await d.type("n")
+        assert d.says == f"{path} is left as it is"
+        assert path.read_text("utf-8") == "mine"
+        await d.type(f":{command} {path}", "y")
+        assert path.read_bytes() != b"mine"
 
 
 async def test_what_an_export_writes_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +242,7 @@ async def test_what_an_export_writes_is_said_before(tmp_path: Path, monkeypatch:
             "export ": "writes the screen as text (.txt) or a picture (.svg), the current line as LaTeX (.tex)",
             "export new.tex": "writes the current line as LaTeX",
             "export new.svg": "writes the screen as a picture",
-            "export old.txt": "writes the screen as text; this file exists, export! overwrites it",
+            "export old.txt": "writes the screen as text; asks before it overwrites the file",
             "export! old.txt": "writes the screen as text; overwrites the file",
         }
         for typed, words in said.items():

@@ -112,8 +112,8 @@ QUESTIONS = (
         "rows do not continue where.* row 1 of batch 2 reads “thM” .* state after “Mat”.* cure.*: --layout contiguous",
     ),
     ("Why is z what it is?", ["2n", "s", "o"], ["enter"], r"where does z\[row 1, unit 1\] come .* x Wz \S+ \d+% .* hₜ₋₁ Uz"),
-    ("What did the last step change most?", ["l", "3e"], ["%"], r"the largest: ΔWy\[unit 1, “a”\] = \+0\.00253"),
-    ("Which character caused that change?", ["l", "3e"], ["%"], "gradient from t 1, row 1, which reads “M” and wants “a”"),
+    ("What did the last step change most?", ["l", "3e"], ["*"], r"the largest: ΔWy\[unit 1, “a”\] = \+0\.00253"),
+    ("Which character caused that change?", ["l", "3e"], ["*"], "gradient from t 1, row 1, which reads “M” and wants “a”"),
 )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def header(d: Driver) -> str:
 async def test_looking_asks_nothing_and_changes_nothing(path: Path) -> None:
     async with looking(path) as d:
         with untouched(path):
-            await d.type("N", "O", "s", "G", "v", "x", "tab", "z", "z")
+            await d.type("N", "O", "s", ":go newest", "v", "x", "tab", "z", "z")
             await command(d, "go e1 b1 t2")
             assert "not recorded" not in d.says
             assert "unrecorded" not in header(d)

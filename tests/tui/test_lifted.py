@@ -69,7 +69,7 @@ async def test_what_leaves_the_moment_as_it_is_leaves_what_is_shown_of_it() -> N
         for what in ASKED:
             await ask(d, what)
             overlay = d.screen.overlay
-            await d.type("l", "l", "2n", "O", "N", "G", f":rename {d.session.branches[0]} {what}")
+            await d.type("l", "l", "2n", "O", "N", ":go newest", f":rename {d.session.branches[0]} {what}")
             assert d.session.branches[0] == what
             assert d.screen.overlay is overlay
             await command(d, "set Wz[0,1] 0.7")  # later

@@ -252,7 +252,7 @@ async def test_go_to_understands_places_counts_and_parts() -> None:
         assert d.session.position.tick == 0
         await d.type("g", *"+4s", "enter")
         assert d.where == (0, 1, 0, "forward")
-        await d.type("G")
+        await d.type(":go newest")
         assert d.where == (2, 1, 0, "forward")
 
 
@@ -295,11 +295,11 @@ async def test_every_key_in_help_is_bound() -> None:
 
 async def test_the_last_step_is_repeated_once_whatever_its_count_was() -> None:
     async with driving() as d:
-        await d.type("20e", ".")
+        await d.type("20e", "1", "space")
         assert d.where[:2] == (20, 2)
-        await d.type("3", ".")
+        await d.type("3", "space")
         assert d.where[:2] == (23, 2)
-        await d.type("4n", "2N", ".")
+        await d.type("4n", "2N", "1", "space")
         assert d.where[:2] == (24, 0)
         await d.type("50n", "space")
         assert "batches a second" in d.says
@@ -316,7 +316,7 @@ async def test_play_steps_by_itself_and_pauses(monkeypatch: pytest.MonkeyPatch) 
             return set_interval(seconds, step)
 
         monkeypatch.setattr(d.screen, "set_interval", noted)
-        await d.type("+", "+", "+", "+", "space")
+        await d.type(":play 50")
         assert "playing" in d.says
         ((seconds, step),) = timers
         assert seconds == 1 / 50
@@ -342,7 +342,7 @@ async def test_a_step_of_play_that_is_stopped_ends_play(monkeypatch: pytest.Monk
             return step(level, count, **options)
 
         monkeypatch.setattr(d.session, "step", endless)
-        await d.type("+", "+", "+", "+")
+        d.screen.play.set_speed(5)
         await d.pilot.press("space")
         async with asyncio.timeout(60):
             while not d.screen.running:

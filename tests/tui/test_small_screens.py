@@ -206,7 +206,7 @@ async def test_every_panel_of_a_tiny_screen_has_room_and_stays_on_it() -> None:
 
 async def test_in_one_row_of_weights_the_result_of_the_line_is_in_view() -> None:
     async with driving(TINY, cell="lstm") as d:
-        await d.type("l", "f", "s", "s")
+        await d.type("l", ":step phase", "s", "s")
         assert d.screen.snapshot.line is not None
         assert d.screen.snapshot.line.target == "dby"
         assert rows(d.screen.query_one(Overview))[0].lstrip().startswith("dby (")

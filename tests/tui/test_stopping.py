@@ -108,7 +108,7 @@ async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_t
         assert not BY_ID["match.next"].applies(d.screen)
         await d.type("]")
         assert d.session.position.tick == 0
-        assert d.says == "no condition has been searched for yet; t searches for one"
+        assert d.says == "no condition has been searched for yet; t searches for one, m marks a place to go back to"
         await command(d, "until t == 2")
         assert BY_ID["match.next"].applies(d.screen)
         first = d.session.position
@@ -139,11 +139,10 @@ async def mark_and_return(d: Driver, letter: str) -> None:
     assert [(mark.letter, mark.tick) for mark in d.session.marks] == [(letter, place.tick)]
     assert d.says == f"{letter} marks e1 b2 t1 · :mark {letter} TEXT adds a text that is shown here"
     assert d.screen.query_one(BottomLine).prefix == ""
-    await d.type("3", "n", "'")
-    assert f"({letter})" in d.says
-    await d.type(letter)
+    await d.type("3", "n")
+    await command(d, f"go {letter}")
     assert d.session.position == place
-    await d.type("'", "'")
+    await command(d, "go '")
     assert d.session.position.number == 3
 
 
@@ -155,7 +154,8 @@ async def test_what_is_no_letter_marks_nothing_and_escape_forgets() -> None:
         assert d.where == (0, 0, 1, "forward")  # the 5 was not a count
         await d.type("m", "escape")
         assert (d.says, d.screen.query_one(BottomLine).prefix) == ("", "")
-        await d.type("a", "'", "x")
+        await d.type("a")
+        await command(d, "jump x")
         assert "no mark x" in d.says
         await d.type("m", "enter", "n")
         assert d.session.marks == ()
@@ -329,7 +329,7 @@ async def test_a_search_without_end_says_that_the_weights_do_not_change() -> Non
         d.session.epochs = 2
         await command(d, "until loss < 0")
         assert d.says == "'loss < 0' did not hold on the way"
-        await d.type("G")
+        await d.type(":go newest")
         await command(d, "break if loss < 0")
         await d.type("g", "0", "enter", "c")
         assert d.says == "reached the end; no breakpoint was hit"

@@ -67,7 +67,7 @@ async def test_a_session_is_laid_out_as_it_was_left() -> None:
     session = Session()
     session.record_to(path)
     async with driving(session, (80, 24)) as d:
-        await d.type("s", "r", "r", "+", "x", "x", "x")  # the first x turns to the page of the weights
+        await d.type("s", "r", "r", ":faster", "x", "x", "x")  # the first x turns to the page of the weights
         d.screen.set_focus(d.screen.query_one(Samples))
         await d.type("z")
         await command(d, "go e2 b1 t1")
@@ -94,7 +94,7 @@ async def test_the_layout_is_written_when_it_changes_and_only_then(monkeypatch: 
         assert kept == []
         await d.type("r")
         assert kept == ["layout"]
-        await d.type("s", "o", "R")
+        await d.type("s", "o", "r")
         assert kept == ["layout", "layout"]
 
 
@@ -119,11 +119,11 @@ async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
 @pytest.mark.parametrize(
     ("place", "offer"),
     [
-        ("before", "3 marks have a text: } goes to the next"),
+        ("before", "3 marks have a text: ] goes to the next"),
         ("a", "3 marks have a text"),
-        ("b", "3 marks have a text: { goes to the one before"),
-        ("c", "3 marks have a text: { goes to the one before"),
-        ("after", "3 marks have a text: { goes to the one before"),
+        ("b", "3 marks have a text: [ goes to the one before"),
+        ("c", "3 marks have a text: [ goes to the one before"),
+        ("after", "3 marks have a text: [ goes to the one before"),
     ],
 )
 async def test_a_session_with_marks_is_opened_with_the_keys_to_them(tmp_path: Path, place: str, offer: str) -> None:
@@ -136,9 +136,9 @@ async def test_a_session_with_marks_is_opened_with_the_keys_to_them(tmp_path: Pa
     async with driving(opening.open_session(tmp_path / "lesson.tui-gru")) as d:
         assert d.says.partition("; ")[2] == offer
         assert d.card == {
-            "a": "mark a at epoch 1 · batch 1 · t 1 · forward first } next 1 of 3",
-            "b": "mark b at epoch 1 · batch 1 · t 2 · forward second } next { back 2 of 3",
-            "c": "mark c at epoch 1 · batch 1 · t 3 · forward third { back 3 of 3",
+            "a": "mark a at epoch 1 · batch 1 · t 1 · forward first ] next 1 of 3",
+            "b": "mark b at epoch 1 · batch 1 · t 2 · forward second ] next [ back 2 of 3",
+            "c": "mark c at epoch 1 · batch 1 · t 3 · forward third [ back 3 of 3",
         }.get(place, "")
 
 
@@ -153,17 +153,17 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
     lesson.save(path)
     before = path.read_bytes()
     async with driving(opening.open_session(path)) as d:
-        assert "2 marks have a text: } goes to the next" in d.says
-        await d.type("}")
+        assert "2 marks have a text: ] goes to the next" in d.says
+        await d.type("]")
         assert d.says == "at epoch 1 · batch 1 · t 1 · forward"
-        assert d.card == "mark a at epoch 1 · batch 1 · t 1 · forward the first prediction: a guess } next 1 of 2"
+        assert d.card == "mark a at epoch 1 · batch 1 · t 1 · forward the first prediction: a guess ] next 1 of 2"
         await d.type("o")
         assert d.card == ""
         await d.type("O")
         assert "the first prediction: a guess" in d.card
-        await d.type("}")
+        await d.type("]")
         assert "the loss of a guess" in d.card
-        await d.type("}")
+        await d.type("]")
         assert d.says == "this is the last mark"
         assert "the loss of a guess" in d.card
         await d.type("B")
@@ -172,11 +172,11 @@ async def test_a_session_with_marks_is_a_tour_that_leaves_its_file_unchanged(tmp
             "a  e1 b1 t1  the first prediction: a guess",
             "b  e1 b1 t3  the loss of a guess",
         ]
-        await d.type("escape", "{")
+        await d.type("escape", "[")
         assert "the first prediction" in d.card
     async with driving(opening.open_session(path), (40, 12)) as d:  # there is no room for a card
-        await d.type("}")
-        assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · } next mark"
+        await d.type("]")
+        assert d.says == "at epoch 1 · batch 1 · t 1 · forward · a: the first prediction: a guess · ] next mark"
     assert path.read_bytes() == before
 
 
@@ -189,15 +189,15 @@ async def test_a_mark_keeps_page_focus_and_zoom_and_a_text_of_several_lines(tmp_
         assert d.card == "mark a at epoch 1 · batch 3 · t 2 · forward Look at the gates. Which one is near 1? 1 of 1"
         await d.type("n", "v", "escape", ":mark b The weights.", "z", ":mark c One panel.", "z")
         assert (ScreenLayout.of(d.screen).page, d.screen.focused) == (3, None)
-        await d.type("'", "a")
+        await d.type(":go a")
         assert (ScreenLayout.of(d.screen).page, d.screen.focused) == (2, matrix)
-        await d.type("'", "b")
+        await d.type(":go b")
         assert (ScreenLayout.of(d.screen).page, d.screen.focused, d.screen.maximized) == (3, None, None)
-        await d.type("'", "c")
+        await d.type(":go c")
         assert d.screen.maximized is not None
         d.session.save(tmp_path / "lesson.tui-gru")
     async with driving(opening.open_session(tmp_path / "lesson.tui-gru"), (80, 24)) as d:
-        await d.type("'", "a")
+        await d.type(":go a")
         assert ScreenLayout.of(d.screen).page == 2
         assert d.screen.maximized is None
         assert d.screen.focused is list(d.screen.query(ValueMatrix))[1]
@@ -210,7 +210,7 @@ async def test_a_look_that_makes_no_sense_is_left_out(look: Any) -> None:
     session.mark("a")
     session.keep("looks", {"a": look})
     async with driving(session, (80, 24)) as d:
-        await d.type("s", "'", "a")
+        await d.type("s", ":go a")
         assert ScreenLayout.of(d.screen).page == 1
 
 
@@ -291,7 +291,9 @@ async def test_saving_leaves_another_session_unless_asked() -> None:
     saved("math", ("batch", 2))
     async with driving() as d:
         await command(d, "save math")
-        assert d.says == f"{path} exists and is left as it is; name another, or overwrite it with save! math"
+        assert d.says == f"{path} exists. Overwrite it? y/n"
+        await d.type("n")
+        assert d.says == f"{path} is left as it is"
         assert Session.open(path).position.number == 1
         await command(d, "save! math")
         assert d.says == f"saved to {path}; `open math` opens it"

@@ -19,7 +19,7 @@ from tui_gru.tui.verbs import KEYS
 
 ONE_ROW = Header, TimeLine
 WALK = [
-    {"percent_sign": "%", "exclamation_mark": "!"}.get(key, key)
+    {"asterisk": "*", "exclamation_mark": "!"}.get(key, key)
     for key in (KEYS[step.verb].split(",")[0] for step in tour_steps(Session()))
 ]
 
@@ -74,8 +74,8 @@ async def test_each_key_does_what_the_card_says() -> None:
         assert "esc leaves" not in d.card  # it closes the panel here
         await d.type("escape")
         assert d.screen.overlay is None
-        await d.type("s", "a", "%")
-        assert d.says.startswith("the largest: Δ")
+        await d.type("s", "a", "*")
+        assert d.says.startswith("1 of 2: the largest: Δ")
         await d.type("l", "e")
         assert d.session.position.epoch == 899
         assert f"The loss is {d.session.loss:.4f} now." in d.card
@@ -132,7 +132,7 @@ async def test_another_key_pauses_the_tour_and_backspace_goes_on_where_it_was(st
         await d.type("n")
         assert d.session.position.tick > place
         assert d.card.startswith(f"tour {stop + 1} of 10, paused ")
-        await d.type("n", ";")
+        await d.type("n", "?", ";")
         assert d.screen.overlay is not None
         await d.type("backspace")
         assert d.screen.overlay is None

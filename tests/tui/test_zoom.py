@@ -50,7 +50,7 @@ async def test_an_overlay_ends_the_zoom_that_would_hide_it(focused: bool) -> Non
     async with driving((100, 30)) as d:
         await d.type("n", *(["tab"] if focused else []), "z")
         assert d.screen.maximized is not None
-        await d.type("W")
+        await d.type(":arrays")
         assert isinstance(d.screen.overlay, ArrayList)
         assert d.screen.maximized is None
         assert d.screen.overlay.region.height > 10

@@ -95,7 +95,7 @@ def added(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 
 
 theme_option = click.option(
-    "--theme", metavar="NAME", help="Colours; `:theme` and tab in the debugger list the themes.", shell_complete=themes
+    "--theme", metavar="NAME", help="Colours; `:set theme` and tab in the debugger list the themes.", shell_complete=themes
 )
 learn_option = click.option(
     "--learn/--no-learn",

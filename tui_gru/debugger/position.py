@@ -370,10 +370,11 @@ class Reader:
 
     def entry(self, program: Program) -> tuple[str, tuple[int, ...]]:
         """Read a name and the index in brackets after it, 0-based: `z[0,1]`, or as on the screen, counted from 1,
-        `z[row 1, unit 2]`; the index is empty if there is none."""
+        `z[row 1, unit 2]`; the index is empty if there is none. A Δ before the name, as of a change on the screen, is left out."""
         name = self._read(_NAME)
         if name is None:
             raise self.error("the name of a value comes first")
+        name = name.removeprefix("Δ")
         if not self.take("["):
             return name, ()
         if (end := end_of_index(self._text, self._at)) is not None:

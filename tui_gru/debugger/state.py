@@ -185,6 +185,12 @@ class State:
             raise TuiGruError(no if current in marks else f"there is no mark {'further on' if forwards else 'before this place'}")
         return marks[min(beyond) if forwards else max(beyond)]
 
+    def mark_beyond(self, forwards: bool) -> Mark | None:
+        """Return the next mark of this branch in a direction, None if there is none."""
+        ticks = {mark.tick: mark for mark in self.marks.sorted if mark.branch == self.branch}
+        beyond = [tick for tick in ticks if (tick > self.tick if forwards else tick < self.tick)]
+        return ticks[min(beyond) if forwards else max(beyond)] if beyond else None
+
     def replaced(self, **changes: Any) -> State:
         """Return the state with other values of these fields: like `dataclasses.replace`, but faster, since every step calls it."""
         fields = self.__dict__

@@ -392,12 +392,17 @@ class Session(Queries):
         with self._run.verb():
             return self._run.search(condition, False, progress)
 
-    def next_match(self, forwards: bool = True, progress: SearchProgress | None = None) -> bool:
-        """Search for the last condition again. True if it stopped there. Raises `TuiGruError` if there was none."""
+    def next_match(self, forwards: bool = True, progress: SearchProgress | None = None, *, limit: int | None = None) -> bool:
+        """Search for the last condition again, up to a tick if `limit` is one. True if it stopped there.
+
+        Raises `TuiGruError` if there was no search before.
+        """
         with self._run.verb():
             if not self.state.last_condition:
                 raise TuiGruError("no condition has been searched for yet; t searches for one")
-            return self._run.search(self.state.last_condition, arguments.boolean("forwards", forwards), progress)
+            forwards = arguments.boolean("forwards", forwards)
+            limit = None if limit is None else arguments.integer("limit", limit)
+            return self._run.search(self.state.last_condition, forwards, progress, limit)
 
     def run_to_not_finite(self, *, progress: SearchProgress | None = None) -> bool:
         """Go to the first number that is not finite in the batches run so far; in a recording, in all its steps.

@@ -411,8 +411,10 @@ class Run:
                 raise reached.error
         return self.stopped_by is not None
 
-    def search(self, condition: str, forwards: bool, progress: SearchProgress | None) -> bool:
+    def search(self, condition: str, forwards: bool, progress: SearchProgress | None, limit: int | None = None) -> bool:
         """Run to where a condition holds, in either direction, and store the condition. True if it stopped there.
+
+        Where it does not hold, the run ends at the tick `limit`, by default at the end or the beginning of the run.
 
         Raises `ConditionError` if it is invalid, or at a place where it cannot be evaluated.
         """
@@ -425,6 +427,8 @@ class Run:
         self.update(last_condition=condition)
         start, end = self.state.tick, self.end
         goal = 0 if not forwards else self.timeline.place(FAR) if end is None else max(start, end.tick)
+        if limit is not None:
+            goal = min(goal, max(start, limit)) if forwards else max(goal, min(start, limit))
         with self.leaving():
             with self.writing(progress), self.under_way():
                 reached = self._find([counter], goal, forwards, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -199,6 +199,9 @@ def units(screen: MainScreen, rest: Arguments) -> None:
 
     program = screen.session.program
     reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
+    if rest in analysis.units.FEATURES or "(" in rest:
+        _sorted_units(screen, rest)
+        return
     name = program.main_state if not reader.left or reader.next_word == "row" else program.code_name(reader.word())
     row = None
     if reader.left:
@@ -209,8 +212,19 @@ def units(screen: MainScreen, rest: Arguments) -> None:
     show_units(screen, name, row)
 
 
-def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
-    """Show a value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError` if it has no units."""
+def _sorted_units(screen: MainScreen, rest: Arguments) -> None:
+    """Sort the shown units by a feature of the text, those of the last state if none are shown."""
+    if isinstance(screen.overlay, panels.units.UnitsMap):
+        class_(screen, rest)
+        return
+    session = screen.session
+    session.feature(str(rest))  # before the units are shown, since it may be refused
+    show_units(screen, session.program.main_state, then=lambda: class_(screen, rest))
+
+
+def show_units(screen: MainScreen, name: str, row: int | None = None, *, then: Callable[[], object] | None = None) -> None:
+    """Show a value over the whole text, or over a row of the batch, 0-based; then call `then`. Raises `TuiGruError` if it has no
+    units."""
     if row is not None:
         _cover_units(screen, analysis.units.over_row(screen.snapshot.moment, name, row), [])
         return
@@ -220,8 +234,13 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
         _ = activity.pairs, activity.plane  # such that no key waits for them
         return activity, activity.goes_with(), activity.probes()
 
+    def show(read_units: tuple[Activity, list[Correlated], list[Probe]]) -> None:
+        _cover_units(screen, *read_units)
+        if then is not None:
+            screen.call_after_refresh(then)
+
     few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
-    screen.do(read, batches=1 if few else None, then=lambda read_units: _cover_units(screen, *read_units), opens=True)
+    screen.do(read, batches=1 if few else None, then=show, opens=True)
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated], probes: Sequence[Probe] = ()) -> None:
@@ -395,7 +414,10 @@ PLOTTED = "plotted"  # the name under which the expressions of `:plot` are kept 
 
 
 def story(screen: MainScreen, rest: Arguments) -> None:
-    """Show the story of the run, or close it if it is shown up to the newest batch."""
+    """Show the story of the run, or close it if it is shown up to the newest batch; with an expression, add or remove its chart."""
+    if rest:
+        plot_expression(screen, rest)
+        return
     panel, newest = screen.overlay, screen.snapshot.newest
     if isinstance(panel, panels.story.StoryPanel) and panel.told_at == newest:
         screen.overlays.lift()

@@ -332,6 +332,7 @@ LARGEST = Size(1000, 1000)
 
 
 COUNTS = tuple((str(digit), f"digit({digit})") for digit in range(10))
+PACES = (("plus", "pace(1)"), ("minus", "pace(-1)"))
 
 
 class VerbScreen(MainScreen):
@@ -339,7 +340,7 @@ class VerbScreen(MainScreen):
 
     verbs = BY_ID
     show_section = looking.open_section
-    BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
+    BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS, *PACES]
 
     requests: ClassVar[Mapping[str, Callable[..., object]]] = {
         "run": execute,

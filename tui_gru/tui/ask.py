@@ -87,7 +87,7 @@ class NotShownError(Exception):
 class AnswerDesk(Desk):
     """Executes commands on a copy of a session, and keeps what they would show: words, a panel, a section of the manual."""
 
-    running = playing = False
+    running = playing = is_watched = False
     focused: None = None
     maximized: None = None
 
@@ -317,7 +317,7 @@ class Library:
 
     @cached_property
     def _verbs(self) -> list[Verb[Any]]:
-        return [verb for verb in self._main.verbs.values() if verb.help and (verb.names or verb.keys)]
+        return [verb for verb in self._main.verbs.values() if verb.help and verb.listed and (verb.names or verb.keys)]
 
     @cached_property
     def _verb_ranking(self) -> _TextRanking:

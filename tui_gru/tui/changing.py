@@ -32,9 +32,9 @@ from tui_gru.errors import TuiGruError
 from tui_gru.paths import is_permitted, permitted
 from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
-from tui_gru.tui import panels
+from tui_gru.tui import looking, panels
 from tui_gru.tui.keys import Arguments, Step, example, sign_of_key, with_keys
-from tui_gru.tui.moving import go_to, run_on, without_learning
+from tui_gru.tui.moving import go_to, jump_to, run_on, split_names, without_learning
 
 if TYPE_CHECKING:
     from tui_gru.analysis.report import RunComparison
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from tui_gru.engine.sampling import NextChances, Sample
     from tui_gru.session.session import Session
     from tui_gru.tui.panels.lists import StopOrMark
-    from tui_gru.tui.running import RunFunction
     from tui_gru.tui.screen import MainScreen
 
 # ------------------------------------------------------------------------------
@@ -81,9 +80,12 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
 
 
 def set_value(screen: MainScreen, rest: Arguments) -> None:
-    """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`."""
+    """Set a weight, a state, a rate, or a character of the text: `NAME[INDEX] VALUE`; or the theme."""
     from tui_gru.session.session import ALIASES
 
+    if rest.split(maxsplit=1)[:1] == ["theme"]:
+        looking.theme(screen, Arguments(rest.partition("theme")[2].strip()))
+        return
     program, before, last = screen.session.program, screen.snapshot, screen.session.state.branches.last_change
     reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
     typed, index = reader.entry(program)
@@ -244,7 +246,10 @@ def _say_sample(screen: MainScreen) -> None:
 
 
 def branches(screen: MainScreen, rest: Arguments) -> None:
-    """Show the list of branches, or hide it if it is shown."""
+    """Show the list of branches, or hide it if it is shown; with a name, go to that branch."""
+    if rest:
+        switch(screen, rest)
+        return
     screen.overlays.toggle(panels.lists.BranchList)
 
 
@@ -375,7 +380,7 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
         else:
             first, key = _first_of(comparison, screen.session.program), sign_of_key(screen, "compare")
             minus = f"{screen.session.branch} minus {compared.name} in matrices"
-            screen.say(f"{minus} · {first} · both losses in the curve · {key} shows values · :apart says more")
+            screen.say(f"{minus} · {first} · both losses in the curve · {key} shows values")
 
     screen.do(compare, then=say)
 
@@ -392,14 +397,20 @@ def _first_of(comparison: BranchComparison, program: Program) -> str:
 
 
 def press_compare(screen: MainScreen) -> None:
-    """Switch to the next state: differences; values of this branch with both loss curves; no comparison."""
+    """Switch to the next state: differences; values of this branch with both loss curves; where the two first differ; no
+    comparison."""
+    key = sign_of_key(screen, "compare")
     if screen.session.state.comparing is None:
         compare_with(screen, "")
     elif screen.view.differences:
         screen.set_view(replace(screen.view, differences=False))
         shown = f"values of {screen.session.branch} in matrices · both losses in the curve"
-        screen.say(f"{shown} · {sign_of_key(screen, 'compare')} ends the comparison")
+        screen.say(f"{shown} · {key} shows where they first differ")
+    elif not (isinstance(screen.overlay, panels.lists.BranchesApart) or screen.overlays.expecting):
+        show_apart(screen, "")
     else:
+        if screen.overlay is not None:
+            screen.overlays.lift()
         compare_with(screen, None)
 
 
@@ -427,9 +438,16 @@ def apart_chosen(screen: MainScreen, tick: int) -> None:
 def save_session(screen: MainScreen, rest: Arguments, *, overwrite: bool = False) -> None:
     """Write the session to a file. Where it is recorded does not change.
 
-    Raises `TuiGruError` if the file exists, it is not one of this session, and `overwrite` is False.
+    If the file exists, is not one of this session, and `overwrite` is False, ask; where nobody could answer, raise `TuiGruError`.
     """
     name = _named(rest, "save walk")
+    if not overwrite and screen.is_watched:
+        from tui_gru.storage import store as library
+
+        path = library.session_path(name)
+        if os.path.exists(path) and not screen.session.recorder.owns(path):
+            _ask_to_overwrite(screen, path, partial(save_session, screen, rest, overwrite=True))
+            return
 
     def save(progress: object) -> None:
         from tui_gru.storage.store import session_path
@@ -442,6 +460,11 @@ def save_session(screen: MainScreen, rest: Arguments, *, overwrite: bool = False
         screen.note(f"saved to {path}" if is_recorded else f"saved to {path}; `open {name}` opens it")
 
     screen.do(save, batches=None)
+
+
+def _ask_to_overwrite(screen: MainScreen, path: Path, overwrite: Callable[[], None]) -> None:
+    screen.say(f"{path} exists. Overwrite it? y/n", warning=True)
+    screen.pending.ask(overwrite, otherwise=f"{path} is left as it is")
 
 
 def open_(screen: MainScreen, rest: Arguments) -> None:
@@ -496,7 +519,11 @@ def next_convention(screen: MainScreen, rest: Arguments) -> None:
 
 
 def module(screen: MainScreen, rest: Arguments) -> None:
-    """Show the module called `NAME` of the same batch or recording, by default the next one."""
+    """Show the module called `NAME` of the same batch or recording, by default the next one; of a model file with one module, the
+    next convention in which it can be read."""
+    if not rest and getattr(screen.session.config.source, "again", None) is not None:
+        next_convention(screen, rest)
+        return
 
     def open_module(progress: object) -> None:
         from tui_gru.session.opening import other_module
@@ -510,9 +537,12 @@ def export_to_file(screen: MainScreen, rest: Arguments, *, overwrite: bool = Fal
     """Export the derivation, the panel in focus or the screen to `FILE`, in the format of its suffix."""
     if not rest:
         raise TuiGruError("type a file: export here.txt, export here.tex, export here.svg")
-    from tui_gru.tui.export import write_export
+    from tui_gru.tui.export import SUFFIXES, write_export
 
     path = permitted(rest)
+    if not overwrite and screen.is_watched and path.suffix in SUFFIXES and os.path.exists(path):
+        _ask_to_overwrite(screen, path, partial(export_to_file, screen, rest, overwrite=True))
+        return
     screen.say(f"wrote {write_export(screen, path, overwrite=overwrite)} to {path}")
 
 
@@ -678,25 +708,10 @@ def mark_typed(screen: MainScreen, rest: Arguments) -> None:
     mark_here(screen, letter, text.replace("\\n", "\n"))
 
 
-def jump(screen: MainScreen, rest: Arguments) -> None:
-
-    jump_to(screen, split_names(rest, "jump a, jump '")[0])
-
-
 def press_mark(screen: MainScreen) -> None:
-    _wait_for_letter(screen, "mark", "type a letter to mark this place", mark_here)
-
-
-def press_jump(screen: MainScreen) -> None:
-    marks = " ".join(mark.letter for mark in screen.snapshot.state.marks.sorted)
-    words = f"type a letter to jump to its mark{f' ({marks})' if marks else '; none is set yet'} · ' jumps back"
-    _wait_for_letter(screen, "jump", words, jump_to)
-
-
-def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[MainScreen, str], None]) -> None:
     screen.pending.take_count()
-    screen.pending.wait_for_letter(lambda letter: then(screen, letter), sign_of_key(screen, verb))
-    screen.say(f"{words} · {sign_of_key(screen, 'stop')} cancels")
+    screen.pending.wait_for_letter(lambda letter: mark_here(screen, letter), sign_of_key(screen, "mark"))
+    screen.say(f"type a letter to mark this place · {sign_of_key(screen, 'stop')} cancels")
 
 
 def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
@@ -705,27 +720,6 @@ def mark_here(screen: MainScreen, letter: str, text: str = "") -> None:
     screen.kept.keep_layout_of_mark(letter)
     more = "" if text else f" · :mark {letter} TEXT adds a text that is shown here"
     screen.say(f"{letter} marks {as_typed(screen.session.position)}{more}")
-
-
-def jump_to(screen: MainScreen, letter: str) -> None:
-    """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
-    _jump(screen, partial(screen.session.jump, letter), letter)
-
-
-def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
-    _jump(screen, partial(screen.session.next_mark, forwards))
-
-
-def _jump(screen: MainScreen, verb: RunFunction, letter: str = "") -> None:
-    """Go to a mark, and show it as it was seen there: the one of a letter, otherwise the first at the place."""
-    before = screen.snapshot
-
-    def say(_: object) -> None:
-        screen.kept.show_layout_of_mark(letter)
-        if screen.session.outcome.stopped_by is None:
-            screen.answer(place_in_words(screen.snapshot) + answers.branched(before, screen.snapshot))
-
-    screen.do(verb, batches=screen.session.batches_to(), then=say)
 
 
 def delete_mark(screen: MainScreen, letter: str) -> None:
@@ -783,14 +777,6 @@ def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:
         raise TuiGruError(example(session.program, "type an expression to watch: loss, max(abs($h)), or $z[0,1] stop"))
     _check(session, {"expression": expression}, {"expression": start})
     return id, expression, stops
-
-
-def split_names(rest: str, example: str) -> list[str]:
-    """Split a list of words separated by spaces or commas. Raises `TuiGruError`, with the example, if it is empty."""
-    names = rest.replace(",", " ").split()
-    if not names:
-        raise TuiGruError(f"type which, for example {example}; :stops lists all")
-    return names
 
 
 def number_of(name: str) -> int:

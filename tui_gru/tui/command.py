@@ -120,7 +120,7 @@ def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:
 def _verbs(screen: SessionScreen) -> Iterator[Candidate]:
     program = screen.session.program
     for verb in screen.verbs.values():
-        if verb.names:
+        if verb.names and verb.listed:
             yield Candidate(verb.names[0], example(program, verb.help))
 
 
@@ -190,7 +190,7 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "branch": _branches,
     "changeable": lambda screen: chain(
         _named(screen, lambda named: named.kind in (ValueKind.PARAMETER, ValueKind.STATE, ValueKind.SETTING)),
-        [Candidate("text", "a character of the text, by its index")],
+        [Candidate("text", "a character of the text, by its index"), Candidate("theme", "the colours of the screen")],
     ),
     "class": lambda screen: (Candidate(name, feature.words) for name, feature in analysis.units.FEATURES.items()),
     "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows; runs do not stop")),
@@ -210,14 +210,20 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "name": lambda screen: chain(_named(screen), (Candidate(name, "function") for name in FUNCTIONS)),
     "other branch": _other_branches,
     "other branch or off": lambda screen: chain(_other_branches(screen), [Candidate("off", "end the comparison")]),
+    "place": lambda screen: chain(
+        _marks(screen),
+        (Candidate("newest", "the newest moment reached"), Candidate("nan", "the first number that is not finite")),
+    ),
     "row": _words(("row", "the number of a row follows")),
     "sampler": _words(*((sampler, "sampler") for sampler in SAMPLERS)),
     "session": _sessions,
+    "setting": lambda screen: map(Candidate, screen.app.available_themes),
     "stop": _stops,
     "stop or mark": lambda screen: chain(_stops(screen), _marks(screen)),
     "switch": _words(("on", ""), ("off", "")),
     "t": _words(("t", "the number of a timestep follows")),
     "theme": lambda screen: map(Candidate, screen.app.available_themes),
+    "value or class": lambda screen: chain(COMPLETIONS["value"](screen), COMPLETIONS["class"](screen)),
     "value": lambda screen: _named(screen, lambda named: named.timed and "unit" in named.counted),
 }
 

@@ -77,7 +77,7 @@ class Typed(NamedTuple):
     @classmethod
     def of(cls, command: str) -> Typed:
         if letter := _LETTER.fullmatch(command):
-            return cls(line=f"jump {letter[1]}")
+            return cls(line=f"go {letter[1]}")
         typed = _TYPED.fullmatch(command)
         if typed is not None and typed[2] in _KEYS:
             return cls(min(int(typed[1][:12] or 0), LARGEST_COUNT), _KEYS[typed[2]])
@@ -107,7 +107,7 @@ class Console(Desk):
     `ended` is True after `quit`. Commands raise `TuiGruError` if they are refused.
     """
 
-    running = playing = False
+    running = playing = is_watched = False
     overlay: None = None
     focused: None = None
     maximized: None = None

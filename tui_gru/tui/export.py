@@ -112,7 +112,7 @@ def write_export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> 
 def preview(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """Return what an export to `path` would write; without a suffix, what each suffix writes."""
     if path.suffix in SUFFIXES:
-        again = "; overwrites the file" if overwrite else "; this file exists, export! overwrites it"
+        again = "; overwrites the file" if overwrite else "; asks before it overwrites the file"
         return f"writes {subject(screen, path.suffix)[0]} as {SUFFIXES[path.suffix]}{again if os.path.exists(path) else ''}"
     formats: dict[str, list[str]] = {}
     for suffix, word in SUFFIXES.items():

@@ -206,6 +206,7 @@ async def type_commands(pilot: Pilot[None], text: str) -> list[int]:
     for command in commands_of(text):
         screen = pilot.app.screen
         assert isinstance(screen, MainScreen)
+        screen.is_watched = False
         try:
             if is_keys(command):
                 for key in single_keys(command.split()):
@@ -284,6 +285,7 @@ class UnseenScreen:
         app = TuiGruApp(self.session, theme=None, glyphs=UNICODE, own_keys={})
         async with headless(app, size, drawn=False) as pilot:
             assert app.main is not None
+            app.main.is_watched = False
             app.main.set_view(view)
             self._ready.set_result(asyncio.get_running_loop())
             with drawn_later(app):  # panels are built where they are read; nobody sees the screen

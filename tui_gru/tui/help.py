@@ -133,7 +133,7 @@ class HelpPanel(Panel):
         rows = {
             group: [(self._key(v), v.help) for v in self._verbs if v.group == group and v.keys and v.help] for group in self._groups
         }
-        rows[COMMANDS] = [(f":{verb.usage}", verb.typed_help) for verb in self._verbs if verb.names]
+        rows[COMMANDS] = [(f":{verb.usage}", verb.typed_help) for verb in self._verbs if verb.names and verb.listed]
         spelled = partial(example, self._program)
         return {
             group: [HelpEntry(spelled(typed), spelled(words)) for typed, words in entries]

@@ -44,6 +44,7 @@ class Desk(Protocol):
     session: Session
     snapshot: Snapshot
     view: View
+    is_watched: bool  # True if someone sees what is asked, and can answer
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Show a message. A verb that refuses what it was asked for says why in a warning."""
@@ -116,12 +117,9 @@ def can_redo(desk: Desk) -> bool:
     return bool(desk.snapshot.state.branches.undone)
 
 
-def has_condition(desk: Desk) -> bool:
-    return bool(desk.session.state.last_condition)
-
-
-def has_marks(desk: Desk) -> bool:
-    return bool(desk.snapshot.state.marks.sorted)
+def has_matches(desk: Desk) -> bool:
+    """Return True if a condition has been searched for, or a place is marked."""
+    return bool(desk.session.state.last_condition or desk.snapshot.state.marks.sorted)
 
 
 def has_pages(screen: Any) -> bool:
@@ -163,7 +161,8 @@ class Verb(Generic[S]):
     `offered` returns whether it can do something in this run at all; if not, it is not in the footer. In both cases the verb itself
     says why it does nothing. `while_running` is True if the verb may be used during a run. `preview` returns what the verb would do
     with the arguments typed so far, which is shown above the `:` line; by default that is the usage and what the verb does.
-    `cycle` returns after how many presses the key is back where it was, if it goes round.
+    `cycle` returns after how many presses the key is back where it was, if it goes round. Without `listed`, a verb can
+    be typed, but neither the help nor the completions list it.
     """
 
     id: str
@@ -184,6 +183,7 @@ class Verb(Generic[S]):
     while_running: bool = False
     preview: Callable[[S, Arguments], str] | None = None
     cycle: Callable[[S], int] | None = None
+    listed: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -408,6 +408,6 @@ def _verb(screen: HasVerbs, name: str) -> Verb[Any]:
         raise TuiGruError(f":{name} is short for {', '.join(longer[:-1])} or {longer[-1]}; type more of it")
     from difflib import get_close_matches
 
-    close = get_close_matches(name, [verb.names[0] for verb in screen.verbs.values() if verb.names], n=3)
+    close = get_close_matches(name, [verb.names[0] for verb in screen.verbs.values() if verb.names and verb.listed], n=3)
     cure = f"did you mean {' or '.join(close)}?" if close else with_keys(screen, "<help> lists all")
     raise TuiGruError(f"there is no command {name!r}; {cure}")

@@ -176,6 +176,8 @@ class MatrixView(Panel):
         ("home", "edge(-1)"),
         ("end", "edge(1)"),
         Binding("enter", "choose", "Explain"),
+        ("comma", "sort"),
+        ("underscore", "near_zero"),
     ]
 
     cursor: reactive[tuple[int, int]] = reactive((0, 0))
@@ -507,6 +509,12 @@ class MatrixView(Panel):
         self._changed()
         return self.near_zero_shown
 
+    def action_sort(self) -> None:
+        self.sort()
+
+    def action_near_zero(self) -> None:
+        self.toggle_near_zero()
+
     def _changed(self) -> None:
         self.caption()
         self.refresh_content()
@@ -531,11 +539,19 @@ class MatrixView(Panel):
         self.cursor = (places[self._rank - 1][0], places[self._rank - 1][1])
         return self._rank
 
+    def unrank(self) -> None:
+        """Have `go_to_largest` begin with the largest entry again."""
+        self._rank = 0
+
+    def saturated_unit(self) -> int | None:
+        """Return the next unit after the cursor that is saturated in nearly all rows, in a circle; None if there is none."""
+        if self.values is None or self.limits is None:
+            return None
+        return analysis.summaries.next_saturated_unit(self.values, self.limits, self.cursor[1])
+
     def go_to_saturated(self) -> bool:
         """Move the cursor to the next unit that is saturated in nearly all rows, in a circle. Return False if there is none."""
-        if self.values is None or self.limits is None:
-            return False
-        unit = analysis.summaries.next_saturated_unit(self.values, self.limits, self.cursor[1])
+        unit = self.saturated_unit()
         if unit is None:
             return False
         self.cursor = (self.cursor[0], unit)

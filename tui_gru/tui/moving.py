@@ -5,21 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from tui_gru.debugger.expressions import in_screen_spelling
 from tui_gru.debugger.position import Level, Reader, TypedError, tick_of
 from tui_gru.debugger.program import in_line
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
+from tui_gru.session import answers
 from tui_gru.session.answers import place_in_words
 from tui_gru.tui import panels
-from tui_gru.tui.keys import LARGEST_COUNT, Arguments, Step, with_keys
+from tui_gru.tui.keys import LARGEST_COUNT, NO_ARGUMENTS, Arguments, Step, sign_of_key, with_keys
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.derivation import Node
+    from textual.widget import Widget
+
+    from tui_gru.debugger.derivation import Node, ValueRef
+    from tui_gru.session.snapshot import Snapshot
     from tui_gru.tui.matrix import MatrixView
+    from tui_gru.tui.panel import CellPanel
+    from tui_gru.tui.running import RunFunction
     from tui_gru.tui.screen import MainScreen
+
+MOST_A_SECOND = 50  # steps, while playing
 
 LEVELS: dict[str, Level] = {
     "o": "op", "op": "op", "line": "op", "s": "timestep", "t": "timestep", "timestep": "timestep", "f": "phase", "phase": "phase",
@@ -33,6 +43,25 @@ def step(screen: MainScreen, rest: Arguments) -> None:
     count = reader.integer("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_is_integer() else 1
     level = _level(reader, "timestep")
     screen.play.walk(Step(level, -1 if count < 0 else 1), abs(count))
+
+
+def play_or_pause(screen: MainScreen, rest: Arguments) -> None:
+    """Play or pause; with a number, so many steps a second. After a count, repeat the last step so many times instead."""
+    if rest:
+        reader = Reader(rest, "play 10")
+        screen.play.set_pace(reader.integer("steps a second", least=1, most=MOST_A_SECOND))
+        reader.end()
+        if not screen.play.playing:
+            screen.play.toggle()
+    elif screen.pending.counting:
+        repeat(screen, rest)
+    else:
+        screen.play.toggle()
+
+
+def repeat(screen: MainScreen, rest: Arguments) -> None:
+    """Repeat the last step, as many times as the count says."""
+    screen.play.repeat(screen.pending.take_count())
 
 
 def _level(reader: Reader, default: Level) -> Level:
@@ -65,9 +94,15 @@ def go_to(screen: MainScreen, place: str | int, continues: bool = False) -> None
 
 
 def go(screen: MainScreen, rest: Arguments) -> None:
-    """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, or a tick."""
+    """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, a tick, the letter of a mark, `'`, `newest` or `nan`."""
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
-    if rest[:1] in ("+", "-", "−"):
+    if rest == "newest":
+        go_to_newest(screen, rest)
+    elif rest == "nan":
+        go_to_not_finite(screen, rest)
+    elif len(rest) == 1 and (rest == "'" or rest.isalpha()):
+        jump_to(screen, rest)
+    elif rest[:1] in ("+", "-", "−"):
         count = reader.integer("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
         go_to(screen, screen.session.tick_after(_level(reader, "op"), count))
     elif rest.endswith("%"):
@@ -80,6 +115,14 @@ def go(screen: MainScreen, rest: Arguments) -> None:
         go_to(screen, tick)
     else:
         go_to(screen, tick_of(rest, screen.snapshot.position, screen.snapshot.program))
+
+
+def go_to_newest(screen: MainScreen, rest: Arguments) -> None:
+    go_to(screen, screen.snapshot.newest.tick)
+
+
+def go_to_not_finite(screen: MainScreen, rest: Arguments) -> None:
+    screen.do(screen.session.run_to_not_finite, batches=None)
 
 
 def run_to_line(screen: MainScreen, target: str) -> None:
@@ -124,13 +167,30 @@ def without_learning(screen: MainScreen) -> str:
 
 
 def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
-    """Go to the next place where the last condition holds, as many times as the count says."""
-    run_on(
-        screen,
-        partial(screen.session.next_match, direction > 0),
-        lambda: _not_met(screen, screen.session.state.last_condition, "further on", direction > 0),
-        then=lambda _: _say_met(screen, screen.session.state.last_condition),
-    )
+    """Go to the next place where the last condition holds, or that is marked, as many times as the count says."""
+    state, forwards = screen.session.state, direction > 0
+    if not state.last_condition:
+        if not state.marks.sorted:
+            words = "no condition has been searched for yet; <until> searches for one, <mark> marks a place to go back to"
+            screen.say(with_keys(screen, words), warning=True)
+            return
+        next_mark(screen, rest, forwards=forwards)
+        return
+    condition = state.last_condition
+
+    def run(progress: Any = None) -> bool:
+        limit = screen.session.state.mark_beyond(forwards)
+        is_met = screen.session.next_match(forwards, progress, limit=None if limit is None else limit.tick)
+        return is_met or (limit is not None and limit.tick == screen.session.state.tick)
+
+    def say(_: object) -> None:
+        stopped = screen.session.outcome.stopped_by
+        if (stopped is None or stopped.cause != "condition") and screen.snapshot.marks_here and screen.notice is None:
+            _show_mark(screen)
+        else:
+            _say_met(screen, condition)
+
+    run_on(screen, run, lambda: _not_met(screen, condition, "further on", forwards), then=say)
 
 
 def run_on(
@@ -146,6 +206,45 @@ def run_on(
             screen.note_if_not_stopped(otherwise())
 
     screen.do(run, batches=None, then=then)
+
+
+# Marks
+
+
+def jump(screen: MainScreen, rest: Arguments) -> None:
+    """Go to the mark of a letter."""
+    jump_to(screen, split_names(rest, "go a, go '")[0])
+
+
+def jump_to(screen: MainScreen, letter: str) -> None:
+    """Go to a mark, or with `'` to the place before the last jump, and show which place that is."""
+    _jump(screen, partial(screen.session.jump, letter), letter)
+
+
+def next_mark(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
+    _jump(screen, partial(screen.session.next_mark, forwards))
+
+
+def _jump(screen: MainScreen, verb: RunFunction, letter: str = "") -> None:
+    """Go to a mark, and show it as it was seen there: the one of a letter, otherwise the first at the place."""
+    before = screen.snapshot
+    show = partial(_show_mark, screen, letter, before)
+    screen.do(verb, batches=screen.session.batches_to(), then=lambda _: show())
+
+
+def _show_mark(screen: MainScreen, letter: str = "", before: Snapshot | None = None) -> None:
+    """Show the screen as it was when the mark of this place was set, and say the place; `before` is where the jump began."""
+    screen.kept.show_layout_of_mark(letter)
+    if screen.session.outcome.stopped_by is None:
+        screen.answer(place_in_words(screen.snapshot) + ("" if before is None else answers.branched(before, screen.snapshot)))
+
+
+def split_names(rest: str, example: str) -> list[str]:
+    """Split a list of words separated by spaces or commas. Raises `TuiGruError`, with the example, if it is empty."""
+    names = rest.replace(",", " ").split()
+    if not names:
+        raise TuiGruError(f"type which, for example {example}; :stops lists all")
+    return names
 
 
 # ------------------------------------------------------------------------------
@@ -187,28 +286,38 @@ def largest(screen: MainScreen, rest: Arguments) -> None:
     """Go to the largest entry of the matrix; again, to the next largest."""
     matrix = _matrix(screen, lambda: largest(screen, rest))
     if matrix is not None:
-        rank = matrix.go_to_largest()
-        which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
-        words = f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}"
-        screen.say(words if rank is not None else "it is not computed yet")
+        screen.say(_go_to_largest(matrix))
+
+
+def _go_to_largest(matrix: MatrixView) -> str:
+    """Go to the largest entry of a matrix; again, to the next largest. Return which it is."""
+    rank = matrix.go_to_largest()
+    which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
+    return (
+        "it is not computed yet"
+        if rank is None
+        else (f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}")
+    )
 
 
 def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
 
-    def find() -> None:
-        panel = screen.query_one(panels.weights.WeightsPanel)
-        words = panel.go_to_largest(sheet)
-        screen.say(
-            " · ".join(
-                filter(None, (words, "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest)))
-            )
-        )
+    def show() -> None:
+        screen.say(largest_in_words(screen, sheet))
 
     if screen.panels.show_page_of(panels.weights.WeightsPanel):
-        screen.call_after_refresh(find)  # once the page is laid out
+        screen.call_after_refresh(show)  # once the page is laid out
     else:
-        find()
+        show()
+
+
+def largest_in_words(screen: MainScreen, sheet: str) -> str:
+    """Go to the largest gradient or change of all weights, and return where it is, and what brings most of its gradient."""
+    panel = screen.query_one(panels.weights.WeightsPanel)
+    words = panel.go_to_largest(sheet)
+    most = "" if panel.largest is None or screen.bottom.low else _most_of(screen, *panel.largest)
+    return " · ".join(filter(None, (words, most)))
 
 
 def _most_of(screen: MainScreen, name: str, index: tuple[int, ...]) -> str:
@@ -267,3 +376,141 @@ def near_zero(screen: MainScreen, rest: Arguments) -> None:
     matrix = _matrix(screen)
     if matrix is not None:
         screen.say("all entries are shown" if matrix.toggle_near_zero() else "entries near 0 are hidden")
+
+
+# ------------------------------------------------------------------------------
+# One key that goes through the numbers of a moment that are worth a look.
+
+
+class RemarkableNumber(NamedTuple):
+    """A kind of number that is worth a look at this moment, in words, and what goes to it.
+
+    `go` returns what it has found; empty if it says that itself.
+    """
+
+    kind: str
+    go: Callable[[], str]
+
+
+class Remarkable:
+    """Goes through the remarkable numbers of a moment. From another moment on, or another panel, it begins anew."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._last = ""  # the kind that was shown last
+        self._of: tuple[object, Widget | None] | None = None  # its moment, and the panel in focus after it
+        self._from: Widget | None = None  # the panel that had the focus before the first of them
+
+    def next(self) -> None:
+        """Go to the next remarkable number, and say which it is and which comes then."""
+        screen = self._screen
+        if self._of != (self._moment, screen.focused):
+            self._last, self._from = "", screen.focused
+        numbers = self._numbers()
+        if not numbers:
+            screen.say(
+                with_keys(screen, "no number is remarkable yet; <step.line> executes a line, <learn.sgd> a step of training")
+            )
+            return
+        kinds = [number.kind for number in numbers]
+        at = (kinds.index(self._last) + 1) % len(numbers) if self._last in kinds else 0
+        number, then = numbers[at], numbers[(at + 1) % len(numbers)]
+        place = f"{at + 1} of {len(numbers)}: " if len(numbers) > 1 else ""
+        more = f" · {sign_of_key(screen, 'remarkable')} next: {then.kind}" if len(numbers) > 1 else ""
+        self._last = number.kind
+
+        def show() -> None:
+            words = number.go()
+            self._of = self._moment, screen.focused
+            if words:
+                screen.say(f"{place}{words}{more}")
+
+        turns = screen.panels.show_page_of(panels.weights.WeightsPanel) if number.kind in _OF_WEIGHTS else False
+        screen.call_after_refresh(show) if turns else show()
+
+    @property
+    def _moment(self) -> object:
+        return self._screen.session, self._screen.snapshot.state.branch, self._screen.snapshot.position
+
+    def _numbers(self) -> list[RemarkableNumber]:
+        """Return the remarkable numbers of this moment, in the order in which they are shown."""
+        screen, numbers = self._screen, list[RemarkableNumber]()
+        snapshot, sheets = screen.snapshot, screen.query_one(panels.weights.WeightsPanel)
+        parameters = (snapshot.parameter(name) for name in snapshot.program.parameters)
+        if not screen.running and not all(np.isfinite(numbers).all() for numbers in (np.asarray(snapshot.losses), *parameters)):
+            numbers.append(RemarkableNumber(_NOT_FINITE, self._go_to_not_finite))
+        for sheet, kind in _OF_SHEETS.items():
+            if sheets.largest_of(sheet) is not None:
+                numbers.append(RemarkableNumber(kind, partial(largest_in_words, screen, sheet)))
+        if (largest_entry := self._entry_in_focus()) is not None:
+            numbers.append(largest_entry)
+        saturated_units = [matrix for matrix in self._matrices() if matrix.saturated_unit() is not None]
+        numbers += [
+            RemarkableNumber(f"a saturated unit of {self._named(matrix)}", partial(self._go_to_saturated, matrix))
+            for matrix in saturated_units
+        ]
+        findings = () if screen.running else screen.session.found or ()
+        evidence = next((shown for finding in findings for shown in finding.evidence if shown.number is not None), None)
+        if evidence is not None and evidence.number is not None:
+            numbers.append(RemarkableNumber("the number of a finding", partial(self._explain, evidence.number)))
+        return numbers
+
+    def _go_to_not_finite(self) -> str:
+        go_to_not_finite(self._screen, NO_ARGUMENTS)
+        return ""
+
+    def _entry_in_focus(self) -> RemarkableNumber | None:
+        """Return the largest entry of the panel that had the focus before; None if it has no numbers, or had none."""
+        from tui_gru.tui.matrix import MatrixView
+        from tui_gru.tui.panel import CellPanel
+
+        panel = self._from
+        if panel is None or not panel.is_attached or not panel.region:
+            return None
+        if isinstance(panel, MatrixView) and panel.values is not None:
+            return RemarkableNumber(f"the largest entry of {self._named(panel)}", partial(self._largest_of_matrix, panel))
+        if isinstance(panel, CellPanel) and panel.largest_spot() is not None:
+            return RemarkableNumber("the largest number of this panel", partial(self._largest_of_cells, panel))
+        return None
+
+    def _named(self, matrix: MatrixView) -> str:
+        """Return the name of what a matrix shows."""
+        return matrix.title if matrix.refs is None else self._screen.session.program.writer.name(matrix.refs(0, 0).name)
+
+    def _matrices(self) -> list[MatrixView]:
+        """Return the matrices in view whose units can be saturated."""
+        from tui_gru.tui.matrix import MatrixView
+
+        return [matrix for matrix in self._screen.query(MatrixView) if matrix.region and matrix.limits is not None]
+
+    def _largest_of_matrix(self, matrix: MatrixView) -> str:
+        self._screen.set_focus(matrix)
+        matrix.unrank()
+        return _go_to_largest(matrix)
+
+    def _largest_of_cells(self, panel: CellPanel) -> str:
+        self._screen.set_focus(panel)
+        spot = panel.largest_spot()
+        assert spot is not None
+        panel.put_cursor(spot)
+        return f"the largest of this panel, {panel.describe(spot.ref)}"
+
+    def _go_to_saturated(self, matrix: MatrixView) -> str:
+        self._screen.set_focus(matrix)
+        matrix.go_to_saturated()
+        return f"unit {matrix.cursor[1] + 1} of {self._named(matrix)} is saturated in nearly all rows"
+
+    def _explain(self, number: ValueRef) -> str:
+        self._screen.derivations.ask(number)
+        return ""
+
+
+_NOT_FINITE = "the first number that is not finite"
+_OF_SHEETS = {"changes": "the largest change", "gradients": "the largest gradient"}
+_OF_WEIGHTS = frozenset(_OF_SHEETS.values())
+
+
+def remarkable(screen: MainScreen, rest: Arguments) -> None:
+    if screen.next_remarkable is None:
+        screen.next_remarkable = Remarkable(screen).next
+    screen.next_remarkable()

@@ -710,6 +710,20 @@ class CellPanel(SnapshotPanel):
         """Return the cell where the cursor begins, one of `spots`, which are not empty: by default the first."""
         return spots[0]
 
+    def largest_spot(self) -> Spot | None:
+        """Return the cell with the largest number, disregarding signs; None if no cell has a finite one."""
+        largest, size = None, -1.0
+        for spot in self.spots:
+            value = self.read(spot.ref)
+            number = (
+                np.nan
+                if value is None or not np.issubdtype(np.asarray(value).dtype, np.number)
+                else abs(np.asarray(value)[spot.ref.index])
+            )
+            if np.isfinite(number) and number > size:
+                largest, size = spot, float(number)
+        return largest
+
     def describe(self, ref: Ref) -> str:
         """Return a number in words: `h[row 2, unit 1] = 0.7663647532463074`."""
         value = self.read(ref)

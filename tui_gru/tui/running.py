@@ -351,6 +351,10 @@ class Play:
         else:
             self._screen.say(f"play takes {SPEEDS[self.speed]} steps a second")
 
+    def set_pace(self, steps: int) -> None:
+        """Take the pace of `SPEEDS` that is nearest to so many steps a second."""
+        self.change_speed(min(range(len(SPEEDS)), key=lambda i: abs(SPEEDS[i] - steps)) - self.speed)
+
     def set_speed(self, speed: int) -> None:
         """Set the index of `SPEEDS`, clipped to the valid range."""
         self.speed = min(max(speed, 0), len(SPEEDS) - 1)
@@ -361,7 +365,7 @@ class Play:
         if self._grows:
             return with_keys(self._screen, f"playing · {GROWTH - 1:.0%} more batches each time · <play> pauses").replace("%", " %")
         steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last.level]} a second"
-        return with_keys(self._screen, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
+        return with_keys(self._screen, f"{steps} · + - speed · <play> pauses")
 
     def step(self) -> None:
         """Take the next step, unless play has been paused or a step is under way."""

@@ -415,9 +415,9 @@ def tour_steps(session: Session) -> tuple[TourStep, ...]:
         TourStep("learn.sgd", "The prediction, and how wrong it was.",
                  "A bar is a probability, ◂ the letter that should come. The shorter its bar, the larger the loss.",
                  "<learn.sgd> executes the backward pass and updates all weights", tells_of=(LossTerms, Softmax)),
-        TourStep("largest.change", "The model has learned from one batch.",
+        TourStep("remarkable", "The model has learned from one batch.",
                  "Each weight has moved a little, against its gradient.",
-                 "<largest.change> goes to the largest change of a weight", tells_of=(WeightsPanel,)),
+                 "<remarkable> goes to the largest change of a weight", tells_of=(WeightsPanel,)),
         TourStep("learn.toggle", "The weight that changed most.",
                  "So far only one batch has changed the weights.",
                  "<learn.toggle> turns learning on", tells_of=(WeightsPanel,)),
@@ -683,6 +683,7 @@ class MainScreen(SessionScreen):
         self.newer = NewerSteps(self)
         self.kept = KeptWithSession(self)
         self.tour = Tour(self)
+        self.next_remarkable: Callable[[], None] | None = None  # goes to the next remarkable number; made by the verb
         self._card: Card | None = None  # made when there is something to say on it
         self.do = self.runner.do
         self._queued = deque[str]()  # commands that wait for the one before
@@ -893,11 +894,17 @@ class MainScreen(SessionScreen):
     def action_digit(self, digit: int) -> None:
         self.pending.digit(digit)
 
+    def action_pace(self, change: int) -> None:
+        """Play faster or slower."""
+        self.play.change_speed(change)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Return None, which lets keys wait, if the action has to wait for the end of a run.
 
         A verb that does not apply now is executed, and says why it does nothing.
         """
+        if action == "pace":
+            return self.play.playing
         if action != "verb":
             return None if self.running and action != "digit" else super().check_action(action, parameters)
         return True if not self.running or self.verbs[str(parameters[0])].while_running else None

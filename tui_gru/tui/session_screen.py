@@ -171,6 +171,7 @@ class SessionScreen(GuardedScreen):
 
     verbs: ClassVar[Mapping[str, Verb[Any]]] = {}
     requests: ClassVar[Mapping[str, Callable[..., object]]] = {}
+    is_watched = True
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -259,7 +260,7 @@ def texts_here(screen: SessionScreen) -> str:
     """Return the texts of the marks at this place, and the key to the next mark if there is one; empty if no mark has a text."""
     texts = screen.snapshot.texts_here
     if texts and _marks_beyond(screen)[1]:
-        texts.append(with_keys(screen, "<mark.next> next mark"))
+        texts.append(with_keys(screen, "<match.next> next mark"))
     return " · ".join(texts)
 
 
@@ -270,8 +271,8 @@ def offer_marks(screen: SessionScreen) -> None:
     if screen.notice is None or count <= bool(card):
         return
     (back, on), words = _marks_beyond(screen), "a mark has a text" if count == 1 else f"{count} marks have a text"
-    keys = ["<mark.next> goes to the next"] if on and not card else []
-    keys += ["<mark.back> goes to the one before"] if back else []
+    keys = ["<match.next> goes to the next"] if on and not card else []
+    keys += ["<match.back> goes to the one before"] if back else []
     screen.session.add_notice(with_keys(screen, ": ".join(filter(None, (words, ", ".join(keys))))))
     screen.say_notice()
 
@@ -369,7 +370,7 @@ def marked_here(screen: SessionScreen) -> CardText | None:
         return None
     (back, on), texts = _marks_beyond(screen), [mark for mark in screen.snapshot.state.marks.sorted if mark.text]
     keys = "  ".join(
-        f"<{verb}> {words}" for verb, words, exists in (("mark.next", "next", on), ("mark.back", "back", back)) if exists
+        f"<{verb}> {words}" for verb, words, exists in (("match.next", "next", on), ("match.back", "back", back)) if exists
     )
     many, letters = len(marks) > 1, [mark.letter for mark in marks]
     lines = [safe_text(line) for mark in marks for line in f"{f'{mark.letter}: ' if many else ''}{mark.text}".split("\n")]

@@ -305,8 +305,8 @@ _FIRST_STEPS = (
     (":watch loss stop", "stop when the value changes"),
     ("mark", "mark this place with a letter"),
     (":mark a what to see here", "mark it with a text, for a tour"),
-    ("mark.next", "go to the next mark"),
-    ("jump", "with a letter: jump to its mark"),
+    ("match.next", "go to the next mark"),
+    (":go a", "go to the mark of a letter"),
 )
 
 

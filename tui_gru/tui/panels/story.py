@@ -247,7 +247,7 @@ class StoryPanel(SnapshotPanel):
 
     ABOUT = (
         "How loss, gradients, gates and weights developed over all batches, with one cursor through all charts. Loss, ‖∇‖ and the "
-        "largest weight are those of every batch, everything else of some; :plot adds an expression."
+        "largest weight are those of every batch, everything else of some; :story adds an expression."
     )
 
     COVERS_ALL = True
@@ -311,7 +311,7 @@ class StoryPanel(SnapshotPanel):
             "enter goes there",
             *(["[ ] finding"] if snapshot.findings else []),
             f", {'linear' if self.logarithmic else 'logarithmic'}",
-            ":plot any number",
+            ":story any number",
             ":export story.csv",
             with_keys(self, "<stop> closes"),
         ]

@@ -42,7 +42,7 @@ from tui_gru.tui.draw import (
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.matrix import MatrixView
-from tui_gru.tui.panel import CellPanel, PanelGroup, Titles
+from tui_gru.tui.panel import CellPanel, PanelGroup, Request, Titles
 from tui_gru.tui.theme import Palette, written_char
 from tui_gru.tui.written import ENTRIES, AnyArray, bracketed_matrix, scale_of
 
@@ -327,7 +327,9 @@ MODES = ("all", "weights", "gradients", "changes")
 class Overview(CellPanel):
     """All parameters of a small model as compact matrices, in as many sheets as fit."""
 
-    ABOUT = "Every weight and bias. <weights> switches to their gradients and to their changes in the last update."
+    ABOUT = (
+        "Every weight and bias. <weights> switches to their gradients and to their changes in the last update; W lists every array."
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -478,7 +480,10 @@ def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
 class ParameterMatrix(MatrixView):
     """One parameter, its gradient or its last change."""
 
-    ABOUT = "One weight matrix: a row for each input, a column for each unit. <weights> switches to its gradient and its change."
+    ABOUT = (
+        "One weight matrix: a row for each input, a column for each unit. <weights> switches to its gradient and its change; "
+        "W lists every array."
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -561,6 +566,7 @@ class WeightsPanel(PanelGroup):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("less_than_sign", "choose(-1)"),
         Binding("greater_than_sign", "choose(1)", "Parameter", key_display="< >"),
+        ("W", "list_arrays"),
     ]
 
     def __init__(self) -> None:
@@ -589,6 +595,10 @@ class WeightsPanel(PanelGroup):
         """Return False for the choice of a parameter if all are shown at once."""
         return False if action == "choose" and self._roomy else super().check_action(action, parameters)
 
+    def action_list_arrays(self) -> None:
+        """List every array of the model in one line."""
+        self.post_message(Request("run", "arrays"))
+
     def action_cycle_mode(self) -> None:
         """Switch to the next mode: weights, gradients, changes, and all if more than one fits; from all, to what has no room."""
         modes: Sequence[str] = MODES if self._roomy else MODES[1:]
@@ -612,19 +622,11 @@ class WeightsPanel(PanelGroup):
 
     def go_to_largest(self, mode: str) -> str:
         """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
-        from tui_gru.analysis.summaries import largest_entry
-
         snapshot, (kind,) = self.snapshot, _SHEETS[mode]
-        sizes, self.largest = {}, None
-        for name in snapshot.program.parameters:
-            array = kind.read(snapshot, name)
-            if array is not None and (index := largest_entry(array)) is not None:
-                sizes[name] = abs(float(array[index])), index
-        if not sizes:
+        self.largest = self.largest_of(mode)
+        if self.largest is None:
             return snapshot.moment.why_missing() or f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}"
-        name = max(sizes, key=lambda name: sizes[name][0])
-        index = sizes[name][1]
-        self.largest = name, index
+        name, index = self.largest
         if self.region:  # if the panel is on another page, only the message is shown
             self.mode, self.chosen = mode, name
             self._update()
@@ -632,6 +634,18 @@ class WeightsPanel(PanelGroup):
         value = kind.read(snapshot, name)
         assert value is not None
         return f"the largest: {kind.sign}{spoken(snapshot.program, name, index)} = {exact(value[index])}"
+
+    def largest_of(self, mode: str) -> tuple[str, tuple[int, ...]] | None:
+        """Return the parameter and the entry with the largest gradient or change of all, None if there are none."""
+        from tui_gru.analysis.summaries import largest_entry
+
+        (kind,), sizes = _SHEETS[mode], dict[str, tuple[float, tuple[int, ...]]]()
+        for name in self.snapshot.program.parameters:
+            array = kind.read(self.snapshot, name)
+            if array is not None and (index := largest_entry(array)) is not None:
+                sizes[name] = abs(float(array[index])), index
+        largest = max(sizes, key=lambda name: sizes[name][0], default=None)
+        return None if largest is None else (largest, sizes[largest][1])
 
     def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
         """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
