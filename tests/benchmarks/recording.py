@@ -82,8 +82,12 @@ class Loop(nn.Module):
         return torch.stack(outs)
 
 
-#: T, B, I, H and layers of loops, and the wanted overhead.
-LOOPS = {"char-rnn": (100, 50, 100, 128, 2, 1.3), "a small one": (100, 16, 64, 64, 1, 1.5)}
+#: T, B, I, H and layers of loops, and the overhead at which is aimed.
+LOOPS = {
+    "char-rnn": (100, 50, 100, 128, 2, 1.2),
+    "a small one": (100, 16, 64, 64, 1, 1.2),
+    "a large one": (64, 32, 256, 256, 1, 1.2),
+}
 
 
 def script(

@@ -13,6 +13,7 @@ import tui_gru
 from tests.imported.recomputed import compare_gradients
 from tests.rounding import of_step
 from tui_gru.capture.hooks import Capture
+from tui_gru.capture.pending import PendingCall
 from tui_gru.equations.page import SCRIPT
 from tui_gru.equations.syntax import with_word
 from tui_gru.imported.module import forget
@@ -271,3 +272,88 @@ def test_it_is_read_back_from_a_recording(tmp_path):
     assert "4 calls that go on from each other, of 5, 1, 14 … timesteps" in session.remarks
     assert "p.grad is the derived gradient" in session.remarks
     assert "detached" not in session.remarks
+
+
+def steps_of(script, kind=nn.GRU, after=lambda number, x: None):
+    """Return three captured steps of a loop, and the model. The first is copied call by call, which shows that it need not be."""
+    torch.manual_seed(0)
+    model, steps = nn.ModuleDict({"rnn": kind(IN, H)}), []
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    capture = Capture(model, optimizer, on_step=steps.append, may_repeat=True)
+    for number in range(3):
+        optimizer.zero_grad()
+        x = torch.randn(T, B, IN)
+        script(model["rnn"], x).backward()
+        after(number, x)
+        optimizer.step()
+        capture.step()
+    return steps, (model, capture)
+
+
+def loop(rnn, x):
+    state, total = None, 0
+    for t in range(T):
+        if isinstance(rnn, nn.RNNCellBase):
+            state = rnn(x[t], state) if state is not None else rnn(x[t])
+            out = state[0] if isinstance(state, tuple) else state
+        else:
+            out, state = rnn(x[t : t + 1], state)
+        total = total + out.square().mean()
+    return total
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.GRUCell, nn.LSTM, nn.LSTMCell, lambda i, h: nn.GRU(i, h, 2)])
+def test_references_give_the_numbers_of_copies(kind, monkeypatch):
+    by_reference, _alive = steps_of(loop, kind)
+    monkeypatch.setattr(PendingCall, "can_be_longer", False)
+    by_copy, _also_alive = steps_of(loop, kind)
+    for copied, referred in zip(by_copy, by_reference, strict=True):
+        (one,), (other,) = copied.calls, referred.calls
+        for name in ("x", "h0", "out", "hn", "states", "flows", "dout", "dhn"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+        assert (one.chunks, one.cut, one.detached, one.notes) == (other.chunks, other.cut, other.detached, other.notes)
+        for exact in (False, True):
+            again, again_referred = copied.made_again(exact), referred.made_again(exact)
+            for name, value in again.items():
+                np.testing.assert_array_equal(value, again_referred[name], err_msg=name)
+
+
+def test_a_second_branch_from_a_state_within_a_loop_is_a_sequence_of_its_own():
+    def branches(rnn, x):
+        h, middle = None, None
+        for t in range(8):
+            _, h = rnn(x[t : t + 1], h)
+            middle = h if t == 3 else middle
+        other = middle
+        for t in range(2):
+            _, other = rnn(x[t : t + 1], other)
+        return (h + other).square().mean()
+
+    for step in steps_of(branches)[0]:
+        assert [call.timesteps for call in step.calls] == [8, 2]
+
+
+def test_an_input_that_is_changed_in_place_is_copied_from_the_next_step_on():
+    def write(number, x):
+        if number:
+            x[5] = 0
+
+    (first, second, third), _ = steps_of(loop, after=write)
+    assert ["changed later" in step.calls[0].notes for step in (first, second, third)] == [False, True, False]
+    assert third.calls[0].x[5].any()
+
+
+def test_a_loop_goes_on_by_references_and_then_through_dropout():
+    def script(rnn, x):
+        state, total = None, 0
+        for t in range(T):
+            out, state = rnn(x[t : t + 1], drop(state, 0.3) if t == 20 else state)
+            total = total + out.square().mean()
+        return total
+
+    for step in steps_of(script)[0]:
+        (call,) = sequences(step)
+        assert (call.timesteps, call.detached) == (T, ())
+        assert [t for t in range(T) if not call.keep[t].all()] == [20]
+        assert call.script[20].any()
+        assert compare_gradients(replace(step, calls=(call,))).cause == "equal"

@@ -18,7 +18,7 @@ import numpy as np
 
 from tui_gru.capture.call_tensors import Operations, tensors_in
 from tui_gru.capture.calls import Seen, fresh
-from tui_gru.capture.pending import PendingCall, autocast_type, own_generators
+from tui_gru.capture.pending import PendingCall, Timestep, autocast_type, own_generators
 from tui_gru.files.arrays import AnyArray
 
 if TYPE_CHECKING:
@@ -194,6 +194,26 @@ def _device(arguments: Any) -> torch.device:
     import torch
 
     return next((tensor.device for tensor in tensors_in(arguments)), torch.device("cpu"))
+
+
+def later_calls(source: SourceCall, layout: Any, later: Sequence[Timestep], ends: Sequence[Tensor]) -> list[SourceCall] | None:
+    """Return the calls of later timesteps of a loop, of which the first began with the states `ends`; None if the script has
+    changed a tensor of them."""
+    calls = list[SourceCall]()
+    if (part := source.part()) is None:
+        raise RuntimeError("the script has given up the module")
+    for timestep in later:
+        args = timestep.x, tuple(ends) if len(ends) > 1 else ends[0]
+        call = SourceCall.of(part, source.state, args, {}, source.find, with_operations=False, generator=None)
+        if call is None or timestep.is_changed:
+            return None
+        call.autocast = source.autocast
+        call.outputs.append((layout, layout.array(timestep.out, np.empty)))
+        for name, this_pass, gradient in timestep.gradients():
+            call.add(0, name, gradient, this_pass)
+        calls.append(call)
+        ends = [timestep.hn] if timestep.cn is None else [timestep.hn, timestep.cn]
+    return calls
 
 
 def _without_graph(value: Any) -> Any:

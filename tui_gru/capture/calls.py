@@ -45,6 +45,7 @@ class Note(StrEnum):
     EVALUATING = "evaluating"
     RECOMPUTED = "recomputed"
     CHANGED_IN_PLACE = "changed in place"
+    CHANGED_LATER = "changed later"
     NO_MASKS = "no masks"
     HEAD_APART = "head apart"
     NOT_UPDATED = "not updated"
@@ -75,6 +76,10 @@ _SENTENCES = {
     Note.EVALUATING: "a module in evaluation mode received a gradient: call .train() before training",
     Note.RECOMPUTED: "checkpointing computed it twice; this is the call that received the gradient",
     Note.CHANGED_IN_PLACE: "the script changed the output in place after the call; shown are the values computed by the GRU",
+    Note.CHANGED_LATER: (
+        "the script changed x or the output in place after the call, unlike in the steps before: shown are the changed numbers; "
+        "from the next step on they are copied before"
+    ),
     Note.NO_MASKS: "dropout between layers was drawn on a GPU and cannot be repeated; use the CPU, or dropout 0, to see inside",
     Note.HEAD_APART: "the head read neither the whole output of a GRU nor its last timestep, so its logits are not shown",
     Note.NOT_UPDATED: "the optimizer did not run in this step",
@@ -614,9 +619,10 @@ def _goes_on(before: GRUCall, call: GRUCall) -> bool:
     """Return True if two calls can be one: they had the same weights, and were made in the same way."""
     if call.module.bidirectional or call.hn.shape != before.hn.shape or not (call.timesteps and before.timesteps):
         return False
-    if any(one.lengths is not None or one.states is not None for one in (before, call)):
+    if before.lengths is not None or call.lengths is not None:
         return False
-    if max(before.timesteps, call.timesteps) > 1 and (call.dc_through_h or before.dc_through_h):
+    are_chunks = max(*_lengths_in(before), *_lengths_in(call)) > 1
+    if are_chunks and (call.dc_through_h or before.dc_through_h):
         return False
     return (call.weights is before.weights and call.rows == before.rows) and (
         (call.dtype, call.autocast, call.training, len(call.masks))
@@ -633,8 +639,8 @@ def _one_call(chain: CallChain, take: Take, *, without_links: bool) -> GRUCall:
         return (
             first if is_plain else replace(first, follows=None, is_linked=False, is_straight=True, straight_states=(), script=None)
         )
-    lengths = [call.timesteps for call in run]
-    starts = np.cumsum([0, *lengths[:-1]])
+    lengths = [length for call in run for length in _lengths_in(call)]
+    starts = np.cumsum([0, *(call.timesteps for call in run[:-1])])
     T = sum(lengths)
     keep: AnyArray = np.ones((T, first.rows), first.x.dtype)
     detached = list[int]()
@@ -655,7 +661,7 @@ def _one_call(chain: CallChain, take: Take, *, without_links: bool) -> GRUCall:
         for t, call in zip(starts, run, strict=True):
             begun[t] = call.h0
         states_set = np.where(keep[:, None, :, None], np.zeros((), begun.dtype), begun)
-    are_chunks = len(run) < T
+    are_chunks = len(lengths) < T
     computed = [call.straight_states for call in run[1:] if call.is_linked and not call.is_straight]
     joined = replace(
         first,
@@ -679,19 +685,36 @@ def _one_call(chain: CallChain, take: Take, *, without_links: bool) -> GRUCall:
         is_straight=True,
     )
     one_state = len(first.hn) == 1 and not are_chunks
-    states = joined.out[:, None] if one_state else _stack((call.hn for call in run), first.hn, len(run), take)
+    n = len(lengths)
+    states = joined.out[:, None] if one_state else _stack((end for call in run for end in _ends_in(call)), first.hn, n, take)
     if not learned:
         return replace(joined, states=states)
-    zeros = np.zeros_like(first.hn)
-    flows = _stack((zeros if call.dhn is None else call.dhn for call in run), first.hn, len(run), take)
+    flows = _stack((flow for call in run for flow in _flows_in(call)), first.hn, n, take)
     dout = _in_time((np.zeros_like(call.out) if call.dout is None else call.dout for call in run), first.out, T, take)
     script = None
     if computed:
-        script = np.zeros((len(run), *first.hn.shape), first.hn.dtype)
-        for k, (before, call) in enumerate(pairwise(run), 1):
+        script = np.zeros((n, *first.hn.shape), first.hn.dtype)
+        begins = np.cumsum([len(_lengths_in(call)) for call in run[:-1]])
+        for k, (before, call) in zip(begins, pairwise(run), strict=True):
             if before.script is not None and call.is_linked and not call.is_straight:
                 script[k] = before.script
     return replace(joined, states=states, flows=flows, dout=dout, dhn=last.dhn, script=script)
+
+
+def _lengths_in(call: GRUCall) -> tuple[int, ...]:
+    """Return the timesteps of the calls that one call consists of."""
+    return call.chunks or ((1,) * call.timesteps if call.states is not None else (call.timesteps,))
+
+
+def _ends_in(call: GRUCall) -> Iterable[AnyArray]:
+    return [call.hn] if call.states is None else call.states
+
+
+def _flows_in(call: GRUCall) -> Iterable[AnyArray]:
+    if call.flows is not None:
+        return call.flows
+    zeros = np.zeros_like(call.hn)
+    return [zeros if call.dhn is None else call.dhn] if call.states is None else [zeros] * len(call.states)
 
 
 def _in_time(arrays: Iterable[AnyArray], like: AnyArray, timesteps: int, take: Take) -> AnyArray:

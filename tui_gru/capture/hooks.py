@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from tui_gru.capture.again import ModuleState, SourceCall, summed
+from tui_gru.capture.again import ModuleState, SourceCall, later_calls, summed
 from tui_gru.capture.call_tensors import (
     HandwrittenCell,
     InsideForm,
@@ -56,6 +56,7 @@ from tui_gru.capture.operations import NoCellError, WaitingError
 from tui_gru.capture.pending import (
     Parameters,
     PendingCall,
+    Timestep,
     UsedWeights,
     computed_once,
     draws_on_cpu,
@@ -278,6 +279,10 @@ MOST_HELD = 1 << 28  # bytes of the calls of a step that are held although the s
 MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
 
 
+#: A call that may be made again, the backward passes that count, and its later timesteps: their layout, and their first states.
+Source: TypeAlias = "tuple[SourceCall, AbstractSet[int] | None, tuple[Any, list[Timestep], list[Tensor]]]"
+
+
 @dataclass(eq=False)
 class OpenCall:
     """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, the call
@@ -290,6 +295,7 @@ class OpenCall:
     part: Module
     has_graph: bool
     waiting: weakref.ref[PendingCall] | None = None
+    count: int = 1  # with the later timesteps of a loop
 
     @property
     def call(self) -> PendingCall | None:
@@ -321,6 +327,7 @@ class OpenStep:
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest weights of each module
     ends: dict[int, weakref.ref[PendingCall]] = field(default_factory=dict)  # calls by the memory of their last states
     links: Links = field(default_factory=Links)
+    loops: dict[Module, OpenCall] = field(default_factory=dict)  # the latest call of each module, if a loop can go on from it
     states: dict[Module, ModuleState] = field(default_factory=dict)  # the latest, of calls that may be made again
     gradients: dict[str, AnyArray] = field(default_factory=dict)
     before: dict[str, AnyArray] = field(default_factory=dict)
@@ -357,7 +364,7 @@ class OpenStep:
         """Count the older calls that can no longer receive a gradient, and remove their entries."""
         older, self.entries = self.entries[: -MOST_ENTRIES // 2], self.entries[-MOST_ENTRIES // 2 :]
         alive = [entry for entry in older if entry.call is not None]
-        self.not_kept += len(older) - len(alive)
+        self.not_kept += sum(entry.count for entry in older) - sum(entry.count for entry in alive)
         self.entries = alive + self.entries
 
     def take(self, entry: OpenCall, call: PendingCall) -> None:
@@ -376,8 +383,13 @@ class OpenStep:
         """Return the call whose last states have the memory of the first states of a call."""
         if call.h0 is None or call.h0.is_inference():
             return None
-        reference = self.ends.get(call.h0.data_ptr())
-        return None if reference is None else reference()
+        place = call.h0.data_ptr()
+        for entry in self.loops.values():
+            if (loop := entry.call) is not None and loop.later and loop.last and loop.last[0][0].data_ptr() == place:
+                return loop
+        reference = self.ends.get(place)
+        before = None if reference is None else reference()
+        return None if before is None or before.later else before
 
     def link(self, call: PendingCall, tensors: Seen, before: PendingCall | None) -> None:
         """Note which call a call goes on from, and mark the states that it ends with. `before` ended with the very states."""
@@ -385,7 +397,7 @@ class OpenStep:
         if changed is not None and (changed.hn.shape != call.h0.shape or not changed.last):
             changed = None
         self.links.follow(call, tensors, before, changed)
-        self.links.mark(call, tensors)
+        self.links.mark(call, (("dhn", tensors.hn), ("dcn", tensors.cn), ("dout", tensors.out)))
 
     def hold(self, call: PendingCall) -> None:
         """Hold a call of a training, and release those whose graph the script has freed: it went on without a backward pass.
@@ -443,31 +455,37 @@ class OpenStep:
         stored, cut = self.learned.keys() | set(map(id, self.latest)), Note.CUT in self.notes
         calls = self._calls(stored | self.held.keys() if cut else stored)
         counting = {part: None if cut else self.counting(part) for part in {call.part: None for call in calls}}
-        frozen = _linked(calls, [call.frozen(i, counting[call.part]) for i, call in enumerate(calls)])
+        frozen = _linked(calls, [call.frozen(i, counting[call.part], take) for i, call in enumerate(calls)])
         return self._frozen(frozen, take, rank, ranks)
+
+    @property
+    def calls(self) -> list[PendingCall]:
+        """The calls that are still there."""
+        return [call for entry in self.entries if (call := entry.call) is not None]
 
     def counting(self, part: Module) -> AbstractSet[int] | None:
         """Return the backward passes that have added to p.grad of a module; None, which means all, if none has, as where a script
         takes gradients with torch.autograd.grad and stores them itself."""
         return self.sums.passes(part.parameters()) or None
 
-    def sources(self) -> list[tuple[SourceCall, AbstractSet[int] | None]] | None:
+    def sources(self) -> list[Source] | None:
         """Return the calls of modules whose gradients an optimizer has used, with the backward passes that count; None if one of
         them cannot be made again."""
-        sources = dict[int, tuple[SourceCall, AbstractSet[int] | None]]()
+        sources = dict[int, Source]()
         for call in self.learned.values():
             if Note.UNUSED in call.notes:
                 continue
             if call.source is None:
                 return None
-            sources.setdefault(id(call.source), (call.source, self.counting(call.part)))
+            later = (call.layout, list(call.later), call.first_ends)
+            sources.setdefault(id(call.source), (call.source, self.counting(call.part), later))
         return list(sources.values())
 
     def so_far(self, take: Take, rank: int, ranks: int) -> CapturedStep:
         """Return what has been collected of the step, which goes on."""
         calls = self._calls(self.learned.keys() | self.held.keys())
         weights = {id(call.weights): call.weights.so_far() for call in calls}
-        so_far = _linked(calls, [call.so_far(i, weights[id(call.weights)]) for i, call in enumerate(calls)])
+        so_far = _linked(calls, [call.so_far(i, weights[id(call.weights)], None, take) for i, call in enumerate(calls)])
         step = self._frozen(so_far, take, rank, ranks)
         return replace(step, before=dict(self.before), notes=(*self.notes, Note.CUT), not_kept=0)
 
@@ -488,7 +506,9 @@ class OpenStep:
             self.settings,
             rank,
             ranks,
-            self.not_kept + len(self.entries) - len(calls),
+            self.not_kept
+            + sum(entry.count for entry in self.entries)
+            - sum(call.timesteps if call.states is not None else 1 for call in calls),
             tuple(self.notes),
             self.handed,
             shared=self.shared,
@@ -576,6 +596,8 @@ class Capture:
         self._updating = self._checked = False
         self._calls_before_update = 0
         self._called: set[Module] = set()
+        self._by_reference: set[Module] = set()  # modules of whose loops the tensors are copied at the end of the step
+        self._by_copy = set(self._candidates)  # those of which they are copied at once, since the script writes into some of them
         self._generators: dict[Module, Tensor] = {}
         self._gathered: dict[Module, UsedWeights] = {}
         self._once: dict[Module, ExitStack] = {}
@@ -648,12 +670,15 @@ class Capture:
             if call is not None:
                 call.release()
 
-    def gradients_again(
-        self, sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool
-    ) -> Mapping[str, AnyArray] | None:
+    def gradients_again(self, sources: list[Source], exact: bool) -> Mapping[str, AnyArray] | None:
         """Return the gradients of the parameters by autograd through the modules themselves, by name; None if they give other
         outputs."""
-        if (values := summed(sources, exact=exact)) is None:
+        calls = list[tuple[SourceCall, AbstractSet[int] | None]]()
+        for source, passes, (layout, later, ends) in sources:
+            if (others := later_calls(source, layout, later, ends)) is None:
+                return None
+            calls += [(call, passes) for call in (*reversed(others), source)]  # in the order in which autograd adds
+        if (values := summed(calls, exact=exact)) is None:
             return None
         return {name: to_array(value, fresh) for name, value in self._parameters.named_values(values).items()}
 
@@ -687,6 +712,11 @@ class Capture:
             step.reported = True
             self._emit_waiting()
             self._on_not_finite(step.so_far(self._take, self.rank, self.ranks))
+
+    def _look_at(self, tensor: Tensor) -> None:
+        """Look at a tensor, of which nothing is copied if its sum is finite."""
+        if self._on_not_finite is not None and not self._open.reported and not math.isfinite(float(tensor.detach().sum())):
+            self._look(to_array(tensor, fresh))
 
     def _new_step(self) -> OpenStep:
         number = self._begun
@@ -731,8 +761,22 @@ class Capture:
         tensors = self._parameters.tensors([name])
         return not all(map(ended.sums.watches, tensors)) or bool(ended.sums.passes(tensors))
 
+    def _note_writes(self, ended: OpenStep) -> None:
+        """Note of which modules the script has written into x or an output after the call: later steps copy these at once. Of the
+        others it need not."""
+        calls = [call for call in ended.calls if call.part not in self._cells]
+        written = {call.part for call in calls if call.is_written_into}
+        self._by_copy |= written
+        self._by_reference |= {call.part for call in calls if call.watched and id(call) in ended.learned}
+        self._by_reference -= self._by_copy
+        if self._head is not None:  # which is compared with the numbers of each call
+            self._by_reference.clear()
+        for call in calls:
+            call.watched = []
+
     def _emit(self, ended: OpenStep) -> CapturedStep:
         try:
+            self._note_writes(ended)
             step = ended.freeze(self._take, self.rank, self.ranks)
             if self._may_repeat and (sources := ended.sources()) is not None:
                 step = replace(step, made_again=partial(_made_again, weakref.ref(self), sources))
@@ -810,6 +854,8 @@ class Capture:
 
     @harmless
     def _after_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._goes_on(part, args, kwargs, output):
+            return
         module, once = self._parts.get(part), self._once.pop(part, None)
         generator, gathered = self._generators.pop(part, None), self._gathered.pop(part, None)
         try:
@@ -825,6 +871,52 @@ class Capture:
         finally:
             if once is not None:
                 once.close()
+
+    def _goes_on(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> bool:
+        """Add a call to the loop that it is the next timestep of, and return True; False for any other call."""
+        import torch
+
+        step = self._open
+        entry = step.loops.get(part)
+        if entry is None or kwargs or len(args) != 2 or (step.complete and not self._explicit):
+            return False
+        loop = entry.call
+        if loop is None or loop.is_followed or step.held_bytes > MOST_HELD or torch._C._current_graph_task_id() != -1:
+            return False
+        ends = loop.can_go_on_in(part, args, output)
+        if ends is None:
+            return False
+        out, hn, cn = ends
+        timestep = loop.go_on(args[0], out, hn, cn)
+        entry.count += 1
+        if id(loop) in step.held:
+            step.held_bytes += loop.nbytes
+        is_output = hn is out
+        step.links.mark_later(loop, hn, cn, None if is_output else out)
+        handles = loop.handles
+        handles.append(out.register_hook(partial(self._gradient_later, loop, timestep, "dout")))  # type: ignore[no-untyped-call]
+        if not is_output:
+            handles.append(hn.register_hook(partial(self._gradient_later, loop, timestep, "dhn")))  # type: ignore[no-untyped-call]
+        if cn is not None:
+            handles.append(cn.register_hook(partial(self._gradient_later, loop, timestep, "dcn")))  # type: ignore[no-untyped-call]
+        if not len(loop.later) % LOOKED:
+            self._look_at(timestep.out)
+        return True
+
+    def _gradient_later(self, call: PendingCall, timestep: Timestep, name: str, gradient: Tensor | None) -> None:
+        """Hold the gradient of an output of a later timestep of a loop."""
+        import torch
+
+        try:
+            this_pass = torch._C._current_graph_task_id()
+            if gradient is None or (call.this_pass != this_pass and not self._reaches(call, this_pass, again=False)):
+                return
+            timestep.add(name, this_pass, gradient.detach())
+            call.gradients_of_later += 1
+            if not call.gradients_of_later % LOOKED:
+                self._look_at(gradient)
+        except Exception as error:  # as in a hook that is `harmless`
+            report_failure(error)
 
     @harmless
     def _before_cell(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -986,7 +1078,11 @@ class Capture:
         latest = None if gathered else self._open.weights.get(part)
         previous = self._open.previous(call) if not again else None
         is_next = (
-            previous is not None and latest is not None and latest.are_still(tensors) and previous.goes_on_in(part, call, latest)
+            previous is not None
+            and not previous.later
+            and latest is not None
+            and latest.are_still(tensors)
+            and previous.goes_on_in(part, call, latest)
         )
         before = previous if is_next else None
         used = gathered or (latest if before is not None or (latest is not None and latest.are(tensors)) else None)
@@ -1019,6 +1115,12 @@ class Capture:
             self._open.hold(pending)
         if before is None or not len(self._open.entries) % LOOKED:
             self._look(pending.out)
+        self._open.loops.pop(part, None)
+        if not again and gathered is None and part in self._by_reference and pending.can_be_longer:
+            self._open.loops[part] = entry
+            pending.begin_loop([state for state in (call.hn, call.cn) if state is not None], call.out)
+        elif part not in self._by_reference and part not in self._by_copy:
+            pending.watch_all(call)
         return pending
 
     def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
@@ -1029,18 +1131,15 @@ class Capture:
             self._open.weights[part] = weights
         return weights
 
-    @harmless
-    def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor | None) -> None:
-        """Add the gradient of an output of a call. `again` is True if the call was made in a backward pass."""
+    def _reaches(self, call: PendingCall, this_pass: int, *, again: bool) -> bool:
+        """Note that a backward pass has reached a call, and return True; False if its step has ended. `again` is True if the call
+        was made in a backward pass."""
         import torch
 
-        if gradient is None:  # autograd has none, but called the hook: another output of the same call has one
-            return
         if self.closed or call.step != self._open.token:
             self._open.notes[Note.LATE] = None
-            return
+            return False
         self._open.sums.with_graph |= torch.is_grad_enabled()
-        this_pass = torch._C._current_graph_task_id()
         if this_pass not in self._open.passes:
             parts = list(self._open.parts_learned)
             follows = not (again or self._updating or call.by_pass)  # not a second pass through one graph, as of a gradient's norm
@@ -1054,12 +1153,29 @@ class Capture:
                 if not self._open.sums.passes(part.parameters()):  # nothing was added yet, as by torch.autograd.grad
                     self._take_before(part)
             self._open.passes.add(this_pass)
-            self._look(call.out)  # of the last call of a loop, as a rule
+            if call.later:  # the last of a loop, as a rule
+                self._look_at(call.later[-1].out)
+            else:
+                self._look(call.out)
         if not call.by_pass:
             if call.part not in self._open.parts_learned:
                 self._take_before(call.part)
             self._open.learn(call)
             call.check_in_place()
+        call.by_pass.setdefault(this_pass, {})
+        call.this_pass = this_pass
+        return True
+
+    @harmless
+    def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor | None) -> None:
+        """Add the gradient of an output of a call. `again` is True if the call was made in a backward pass."""
+        import torch
+
+        if gradient is None:  # autograd has none, but called the hook: another output of the same call has one
+            return
+        this_pass = torch._C._current_graph_task_id()
+        if not self._reaches(call, this_pass, again=again):
+            return
         more = call.add(name, gradient, this_pass, self._take)
         if not call.in_loop or not len(self._open.learned) % LOOKED:
             self._look(more)
@@ -1141,9 +1257,7 @@ class Capture:
         ended.complete = not any(self._parameters.held_by(optimizer_left.param_groups) for optimizer_left in waiting)
 
 
-def _made_again(
-    capture: weakref.ref[Capture], sources: list[tuple[SourceCall, AbstractSet[int] | None]], exact: bool
-) -> Mapping[str, AnyArray] | None:
+def _made_again(capture: weakref.ref[Capture], sources: list[Source], exact: bool) -> Mapping[str, AnyArray] | None:
     """Return the gradients of the parameters by autograd through the modules themselves, by name."""
     if (living := capture()) is None:
         raise RuntimeError("the script has given up the module")

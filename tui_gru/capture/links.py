@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from tui_gru.capture.calls import Seen
@@ -28,12 +29,13 @@ COPIES = frozenset(
 )
 
 
-@dataclass(eq=False)
 class _End:
-    """A mark at a node that computed last states of a call: which of its outputs are which of them."""
+    """A mark at a node that computed last states of a call, after its timestep `at`: which of its outputs are which of them."""
 
-    call: weakref.ref[PendingCall]
-    names: dict[int, str] = field(default_factory=dict)
+    __slots__ = ("at", "call", "kind", "names")
+
+    def __init__(self, call: weakref.ref[PendingCall], at: int, names: dict[int, str], kind: type | None = None) -> None:
+        self.call, self.at, self.names, self.kind = call, at, names, kind
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,47 @@ class Links:
     def __init__(self) -> None:
         self._key = object()  # of its marks: another capture can have marks at the same nodes
         self._numbers: set[int] = set()  # of the nodes with a mark; threads have the same ones
+        self._later: dict[int, _End] = {}  # of later timesteps of loops, in place of a mark
         self._first: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # the smallest of each module
         self._paths: weakref.WeakKeyDictionary[Any, tuple[list[_Path], bool]] = weakref.WeakKeyDictionary()
 
-    def mark(self, call: PendingCall, tensors: Seen) -> None:
-        """Mark the nodes that computed the last states of a call."""
-        reference = weakref.ref(call)
-        for name, tensor in (("dhn", tensors.hn), ("dcn", tensors.cn), ("dout", tensors.out)):
+    def mark(self, call: PendingCall, tensors: Sequence[tuple[str, Tensor | None]]) -> None:
+        """Mark the nodes that computed the last states of a call, the tensors that get the gradients with these names."""
+        reference, at = call.reference, len(call.later)
+        for name, tensor in tensors:
             if tensor is None or (node := tensor.grad_fn) is None:
                 continue
             number, marks = node._sequence_nr(), _marks(node)
             end = marks.get(self._key) if number in self._numbers else None
-            if end is not None and end.call() is not call:
+            if end is not None and (end.call() is not call or end.at != at):
                 continue  # the states of another call, which this one passes on
             if end is None:
-                end = marks[self._key] = _End(reference)
+                end = marks[self._key] = _End(reference, at, {})
                 self._numbers.add(number)
                 self._first[call.part] = min(number, self._first.get(call.part, number))
             end.names.setdefault(tensor.output_nr, name)
+
+    def mark_later(self, call: PendingCall, hn: Tensor, cn: Tensor | None, out: Tensor | None) -> None:
+        """Note the nodes of the latest timestep of a loop, which are new. Some of several outputs can be of one node.
+
+        The number and the kind of a node show which it is: another thread has nodes with these numbers as well, but they are not
+        in the graph of a loop on the CPU. Metadata would take as long as all the rest.
+        """
+        if not hn.is_cpu:
+            return self.mark(call, (("dhn", hn), ("dcn", cn), ("dout", out)))
+        node: Any = hn.grad_fn
+        number = node._sequence_nr()
+        self._later[number] = end = _End(call.reference, len(call.later), {hn.output_nr: "dhn"}, type(node))
+        self._numbers.add(number)
+        for name, tensor in (("dcn", cn), ("dout", out)):
+            if tensor is None or (other := tensor.grad_fn) is None:
+                continue
+            if other is node:
+                end.names[tensor.output_nr] = name
+            else:
+                number = other._sequence_nr()
+                self._later[number] = _End(end.call, end.at, {tensor.output_nr: name}, type(other))
+                self._numbers.add(number)
 
     def follow(self, call: PendingCall, tensors: Seen, same_memory: PendingCall | None, changed_memory: PendingCall | None) -> None:
         """Note the call of the same module that a call goes on from: that of which the graph computes its first states; without a
@@ -105,13 +130,16 @@ class Links:
                 before.handles.append(edge.node.register_hook(before.adder(edge.inputs)))
 
     def _ends_at(self, node: Any, call: PendingCall) -> bool:
-        return node is not None and (end := self._end(node, call.part)) is not None and end.call() is call
+        return node is not None and (end := self._end(node, call.part)) is not None and _call_that_ended(end) is call
 
     def _end(self, node: Any, part: Module) -> _End | None:
         """Return the mark of a node that computed states of a call of a module."""
-        if node._sequence_nr() not in self._numbers:
+        number = node._sequence_nr()
+        if number not in self._numbers:
             return None
-        end = _marks(node).get(self._key)
+        end = self._later.get(number)
+        if end is None or end.kind is not type(node):
+            end = _marks(node).get(self._key)
         call = None if end is None else end.call()
         return end if call is not None and call.part is part else None
 
@@ -120,8 +148,8 @@ class Links:
         nodes read them. There is no such call if one of another sequence is reached as well, as where the states of two branches of
         a tree are added."""
         ends = [self._end(state.grad_fn, part) for state in states]
-        if ends[0] is not None and all(end is not None and end.call() is ends[0].call() for end in ends):
-            return ends[0].call(), True, []
+        if ends[0] is not None and all(end is ends[0] or (end is not None and _are_of_one(end, ends[0])) for end in ends):
+            return _call_that_ended(ends[0]), True, []
         first = self._first.get(part)
         if first is None:
             return None, False, []
@@ -147,7 +175,9 @@ class Links:
             if (end := self._end(node, part)) is not None:
                 call = end.call()
                 if before is None:
-                    before, left = call, min(left, MORE_NODES)
+                    if (before := _call_that_ended(end)) is None:
+                        return None, False, []  # it has gone on from these states already
+                    left = min(left, MORE_NODES)
                 elif call is not None and call.chain is not before.chain:
                     return None, False, []
                 continue
@@ -177,7 +207,7 @@ class Links:
         inputs = list[tuple[int, str]]()
         for i, (read, output) in enumerate(node.next_functions):
             end = None if read is None else self._end(read, before.part)
-            if end is not None and end.call() is before and output in end.names:
+            if end is not None and _call_that_ended(end) is before and output in end.names:
                 inputs.append((i, end.names[output]))
         return tuple(inputs)
 
@@ -195,7 +225,7 @@ class Links:
                     return None
             for read, _ in node.next_functions:
                 if read is not None and (end := self._end(read, part)) is not None:
-                    call = end.call()
+                    call = _call_that_ended(end)
                     if call is None or (before is not None and call is not before):
                         return None
                     before = call
@@ -203,6 +233,16 @@ class Links:
                 return None
             edges.append(_Edge(node, inputs))
         return None if before is None else (before, edges)
+
+
+def _call_that_ended(end: _End) -> PendingCall | None:
+    """Return the call that ended with the states of a mark; None if it has more timesteps."""
+    call = end.call()
+    return call if call is not None and end.at == len(call.later) else None
+
+
+def _are_of_one(end: _End, other: _End) -> bool:
+    return end.call() is other.call() and end.at == other.at
 
 
 def _marks(node: Any) -> dict[object, _End]:

@@ -10,14 +10,14 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tui_gru.capture.call_tensors import HandwrittenCell, TogetherParameter
-from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Packed, Padded, Seen, States, Take, WeightSet, to_array
+from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Packed, Padded, Seen, States, Take, WeightSet, fresh, to_array
 from tui_gru.errors import printable
 from tui_gru.files.arrays import AnyArray
 
@@ -376,9 +376,57 @@ class PendingHead:
     dlogits: AnyArray | None = None
 
 
+class Timestep:
+    """A later call of a loop, of one timestep: its tensors, not copied, with the versions of x and of its output, and the gradients
+    of its output and of its last states in the backward pass `this_pass`; those of other passes are in `more`."""
+
+    __slots__ = ("cn", "dcn", "dhn", "dout", "hn", "more", "out", "this_pass", "versions", "x")
+
+    def __init__(self, x: Tensor, out: Tensor, hn: Tensor, cn: Tensor | None) -> None:
+        self.x, self.out, self.hn, self.cn = x, out, hn, cn
+        self.versions = x._version, out._version
+        self.this_pass = -1
+        self.dout: Tensor | None = None
+        self.dhn: Tensor | None = None
+        self.dcn: Tensor | None = None
+        self.more: list[tuple[str, int, Tensor]] | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """True if the script has changed x or the output in place since the call."""
+        return self.versions != (self.x._version, self.out._version)
+
+    def add(self, name: str, this_pass: int, gradient: Tensor) -> None:
+        """Add a gradient, `dout`, `dhn` or `dcn`."""
+        if self.this_pass in (-1, this_pass) and getattr(self, name) is None:
+            self.this_pass = this_pass
+            setattr(self, name, gradient)
+        else:
+            self.more = [*(self.more or ()), (name, this_pass, gradient)]
+
+    def gradients(self) -> list[tuple[str, int, Tensor]]:
+        """Return all gradients with their names and backward passes."""
+        entries = ((name, self.this_pass, getattr(self, name)) for name in ("dout", "dhn", "dcn"))
+        return [entry for entry in entries if entry[2] is not None] + (self.more or [])
+
+    def gradient(self, name: str, passes: AbstractSet[int] | None) -> Tensor | None:
+        """Return the sum of a gradient over some backward passes, by default all; None if none of them had it."""
+        if self.more is None:
+            return getattr(self, name) if passes is None or self.this_pass in passes else None
+        total: Tensor | None = None
+        for which, this_pass, gradient in self.gradients():
+            if which == name and (passes is None or this_pass in passes):
+                total = gradient if total is None else total + gradient
+        return total
+
+
 @dataclass(eq=False)
 class PendingCall:
-    """The data of a `GRUCall` that are known so far."""
+    """The data of a `GRUCall` that are known so far.
+
+    Calls of one timestep that go on from its very states are in `later`. Of these nothing is copied until the step ends, and then
+    in one operation for all.
+    """
 
     part: Module
     module: GRUModule
@@ -413,6 +461,19 @@ class PendingCall:
     straight_states: tuple[int, ...] = ()  # of h and c those that it does not compute, if not all
     chain: object = None  # the same for all calls that follow each other
     by_script: dict[int, dict[str, AnyArray]] = field(default_factory=dict)  # as `by_pass`, the part that came through the script
+    later: list[Timestep] = field(default_factory=list)
+    tail: tuple[weakref.ref[Tensor], ...] = ()  # the last states as the script has them, if `later` can go on from them
+    versions: list[tuple[Tensor, int]] = field(default_factory=list)  # the weights, if `later` can go on
+    dtype: Any = None
+    is_cell: bool = False
+    gradients_of_later: int = 0
+    this_pass: int = -1  # the backward pass that is known to reach it
+    first_ends: list[Tensor] = field(default_factory=list)  # the last states before `later`
+    watched: list[tuple[Tensor, int]] = field(default_factory=list)  # x and the outputs, with version counters, until it is frozen
+
+    @cached_property
+    def reference(self) -> weakref.ref[PendingCall]:
+        return weakref.ref(self)
 
     @property
     def can_learn(self) -> bool:
@@ -549,8 +610,10 @@ class PendingCall:
         fields.update(
             follows=None, is_followed=False, is_linked=False, is_straight=True, straight_states=(), chain=None, by_script={}
         )
+        fields.update(later=[], tail=(), gradients_of_later=0, this_pass=-1, first_ends=[], watched=[])
         fields.update(notes={}, handles=[], outputs=[], last=[])
         fields.pop("ends", None)
+        fields.pop("reference", None)
         following.watch(call)
         if call.cn is not None:
             following.cn, following.c0, following.before = self.layout.state(call.cn, take), self.cn, self.ends
@@ -567,6 +630,143 @@ class PendingCall:
         if not (call.out.is_inference() or call.hn.is_inference()):
             self.last = [(state.detach(), state._version) for state in (call.hn, call.cn) if state is not None]
             self.outputs = [self.last[0], *([] if call.out is call.hn else [(call.out.detach(), call.out._version)])]
+
+    def watch_all(self, call: Seen) -> None:
+        """Remember what was copied, to see at the end of the step whether references would have done."""
+        tensors = (call.x, call.out, call.hn)
+        if any(tensor.is_inference() for tensor in tensors):
+            return
+        self.watched = [(tensor.detach(), tensor._version) for tensor in tensors]
+
+    @property
+    def is_written_into(self) -> bool:
+        """True if the script has changed x or an output in place since the call, or since a later one of its loop."""
+        changed = any(tensor._version != version for tensor, version in self.watched)
+        return changed or any(timestep.is_changed for timestep in self.later)
+
+    @property
+    def can_be_longer(self) -> bool:
+        """True if calls of one timestep that go on from its states can be in `later`."""
+        module = self.module
+        if len(self.x) > 1 or isinstance(self.layout, Packed) or module.bidirectional or self.masks or not self.graph:
+            return False
+        # Weights that are computed anew for each call have gradients of their own.
+        names = module.weight_names if module.is_cell else ()
+        return (
+            Note.NO_MASKS not in self.notes
+            and all(name in self.part._parameters for name in names)
+            and all(tensor.is_leaf for tensor in _weights_in(self.part, is_cell=module.is_cell) if tensor is not None)
+        )
+
+    def begin_loop(self, states: Sequence[Tensor], out: Tensor) -> None:
+        """Note what the next call is compared with to be in `later`."""
+        self.tail, self.dtype, self.is_cell = tuple(map(weakref.ref, states)), out.dtype, self.module.is_cell
+        weights = _weights_in(self.part, is_cell=self.is_cell)
+        self.versions = [(tensor, tensor._version) for tensor in weights if tensor is not None]
+
+    def can_go_on_in(self, part: Module, args: tuple[Any, ...], output: Any) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Return the output and the last states of a call of the module that begins with the very states with which this one ended,
+        and is like it; None for any other call."""
+        import torch
+
+        x, begins = args
+        states: tuple[Any, ...] = begins if type(begins) is tuple else (begins,)
+        if len(states) != len(self.tail) or len(states) != len(self.last):
+            return None
+        for end, state, (_, version) in zip(self.tail, states, self.last, strict=True):
+            is_same: bool = end() is state
+            if not is_same or state._version != version:
+                return None
+        if self.is_cell:
+            hn, cn = output if type(output) is tuple else (output, None)
+            out = hn
+        else:
+            out, ends = output
+            hn, cn = ends if type(ends) is tuple else (ends, None)
+        weights = _weights_in(part, is_cell=self.is_cell)
+        for tensor, (earlier, version) in zip(weights, self.versions, strict=False):
+            if tensor is not earlier or tensor._version != version:
+                return None
+        is_alike = (
+            type(x) is torch.Tensor
+            and type(out) is torch.Tensor
+            and out.dtype is self.dtype
+            and x.dtype is self.dtype
+            and out.shape == self.shape
+            and x.numel() == self.x.size
+            and part.training == self.facts["training"]
+            and out.grad_fn is not None
+            and hn.grad_fn is not None
+            and not torch._C._functorch.is_functorch_wrapped_tensor(out)
+            and type_of_products(part, out) == self.facts["autocast"]
+        )
+        return (out, hn, cn) if is_alike else None
+
+    def go_on(self, x: Tensor, out: Tensor, hn: Tensor, cn: Tensor | None) -> Timestep:
+        """Add a timestep, and return it."""
+        detached = out.detach()
+        end = detached if hn is out else hn.detach()
+        memory = None if cn is None else cn.detach()
+        # A write through NumPy is not counted; torch does not own such memory, and cannot resize it.
+        reference = x.detach() if x.untyped_storage().resizable() else x.detach().clone()
+        timestep = Timestep(reference, detached, end, memory)
+        if not self.later:
+            self.first_ends = [state for state, _ in self.last]
+        self.later.append(timestep)
+        if memory is None:
+            self.tail, self.last = (weakref.ref(hn),), [(end, end._version)]
+        else:
+            assert cn is not None
+            self.tail, self.last = (weakref.ref(hn), weakref.ref(cn)), [(end, end._version), (memory, memory._version)]
+        return timestep
+
+    def _with_later(self, call: GRUCall, passes: AbstractSet[int] | None, take: Take) -> GRUCall:
+        """Return a call with all its timesteps as one, with the arrays put together at once."""
+        later, (S, B, H) = self.later, call.hn.shape
+        T, cn = 1 + len(later), [timestep.cn for timestep in later if timestep.cn is not None]
+
+        def in_time(first: AnyArray, tensors: Sequence[Tensor]) -> AnyArray:
+            array = take((T, *first.shape), first.dtype)
+            array[0] = first
+            stack(tensors, array[1:])
+            return array
+
+        x, out = in_time(call.x[0], [one.x for one in later]), in_time(call.out[0], [one.out for one in later])
+        if S == 1:
+            states = out[:, None]
+        else:
+            states = in_time(self.hn, [timestep.hn for timestep in later])
+            if cn and self.cn is not None:
+                memories = in_time(self.cn, cn)
+                states = np.stack([states, memories], axis=2).reshape(T, S, B, H)
+        for timestep in later:
+            if timestep.is_changed:
+                self.notes[Note.CHANGED_LATER] = None
+        joined = replace(call, x=x, out=out, hn=states[-1], states=states, cut=(), detached=(), notes=tuple(self.notes))
+
+        def gradients(name: str, first: AnyArray | None, like: AnyArray) -> AnyArray | None:
+            tensors = [timestep.gradient(name, passes) for timestep in later]
+            some = next((tensor for tensor in tensors if tensor is not None), None)
+            if first is None and some is None:
+                return None
+            if some is None:
+                return np.concatenate([_or_zeros(first, like)[None], np.zeros((T - 1, *like.shape), like.dtype)])
+            zeros = some.new_zeros(some.shape)
+            return in_time(_or_zeros(first, like), [zeros if tensor is None else tensor for tensor in tensors])
+
+        dout = gradients("dout", None if call.dout is None else call.dout[0], call.out[0])
+        dhn = self.gradient("dhn", passes)
+        dhn, dcn = gradients("dhn", dhn, self.hn), None
+        if self.cn is not None:
+            dcn = gradients("dcn", self.gradient("dcn", passes), self.cn)
+        if dout is None and dhn is None and dcn is None:
+            return replace(joined, dout=None, dhn=None)
+        flows = np.zeros((T, *self.hn.shape), call.hn.dtype) if dhn is None else dhn
+        if self.cn is not None:
+            memory = np.zeros_like(flows) if dcn is None else dcn
+            flows = np.stack([flows, memory], axis=2).reshape(T, S, B, H)
+        has_end = any(later[-1].gradient(name, passes) is not None for name in ("dhn", "dcn"))
+        return replace(joined, dout=np.zeros_like(out) if dout is None else dout, flows=flows, dhn=flows[-1] if has_end else None)
 
     def is_read_whole_by(self, tensor: Tensor) -> bool:
         """Return True if a tensor, such as the head's input, is the complete output in any shape."""
@@ -608,15 +808,15 @@ class PendingCall:
         for handle in self.handles:
             handle.remove()
 
-    def frozen(self, number: int, passes: AbstractSet[int] | None = None) -> GRUCall:
+    def frozen(self, number: int, passes: AbstractSet[int] | None = None, take: Take = fresh) -> GRUCall:
         """Return the collected call, which can receive no more gradients, with those of some backward passes, by default all."""
         self.release()
         self.check_in_place()
         if self.by_pass and not self.facts["training"]:
             self.notes[Note.EVALUATING] = None
-        return self.so_far(number, self.weights.freeze(passes), passes)
+        return self.so_far(number, self.weights.freeze(passes), passes, take)
 
-    def so_far(self, number: int, weights: WeightSet, passes: AbstractSet[int] | None = None) -> GRUCall:
+    def so_far(self, number: int, weights: WeightSet, passes: AbstractSet[int] | None = None, take: Take = fresh) -> GRUCall:
         """Return what has been collected of the call."""
         head = None if self.head is None else HeadCall(**vars(self.head))
         h0, hn = self.h0, self.hn
@@ -627,7 +827,7 @@ class PendingCall:
             h0, hn = self.begins, self.ends
             if dhn is not None or dcn is not None:
                 dhn = _in_turn(_or_zeros(dhn, self.hn), _or_zeros(dcn, self.cn))
-        return GRUCall.of(
+        call = GRUCall.of(
             module=self.module,
             number=number,
             x=self.x,
@@ -648,6 +848,7 @@ class PendingCall:
             straight_states=_of_all_layers(self.straight_states, h0, self.module),
             **self.facts,
         )
+        return self._with_later(call, passes, take) if self.later else call
 
 
 def _of_layers(call: Seen) -> States:
@@ -665,6 +866,23 @@ def _of_all_layers(states: tuple[int, ...], h0: AnyArray, module: GRUModule) -> 
 def _in_turn(h: AnyArray, c: AnyArray) -> AnyArray:
     """Return (2 · layers · directions, B, H): h and c of each layer and direction."""
     return np.stack([h, c], axis=1).reshape(-1, *h.shape[1:])
+
+
+def _weights_in(part: Any, *, is_cell: bool) -> Iterable[Any]:
+    weights: Iterable[Any] = part._parameters.values() if is_cell else part._flat_weights
+    return weights
+
+
+def stack(tensors: Sequence[Tensor], array: AnyArray) -> None:
+    """Write tensors, one after the other, into an array with as many entries."""
+    import torch
+
+    target = torch.from_numpy(array)
+    first = tensors[0]
+    if first.is_cpu and first.dtype == target.dtype:
+        torch.stack(list(tensors), out=target.view(len(tensors), *first.shape))
+    else:
+        target.copy_(torch.stack(list(tensors)).view(target.shape))
 
 
 def _or_zeros(array: AnyArray | None, like: AnyArray) -> AnyArray:
