@@ -350,7 +350,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         exec(further, names)
     assert list(tmp_path.glob("tensorboard-log/events.*"))
     calls = dict.fromkeys(code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code))
-    assert len(calls) == 15
+    assert len(calls) == 17
     names |= {"tui_gru": tui_gru, "other": tui_gru.Session(hidden_size=3)}
     results = [eval(call, dict(names)) for call in calls]
     (opened,) = [result for result in results if isinstance(result, tui_gru.Session)]
@@ -388,6 +388,10 @@ def test_the_python_on_your_own_runs(
         assert float(said.out.split(maxsplit=1)[0]) < 0.25  # half the loss of a prediction that is always 0
     elif "load" in block:
         assert "the output is the expected one" in said.out
+    elif "diagnose" in block:
+        first = names["first"]
+        assert (first.name, first.proof, first.tried) == ("softmax-twice", 2, "")
+        assert f"# '{first.cause}'" in block
     elif "debug" in block:
         assert len(said.err.splitlines()) == 4
         forget(model)

@@ -276,3 +276,36 @@ def test_a_mode_of_the_script_outlives_that_of_the_watch():
         watch.close()
         assert modes() == 1
     assert modes() == 0
+
+
+def test_the_last_steps_of_a_loop_are_run_again():
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    results = []
+    for x, y in (
+        loop := tui_gru.steps(
+            list(texts(20)),
+            model,
+            own,
+            pause=18,
+            screen=lambda run: results.append((tui_gru.diagnose(model, own, run), run.session().diagnose())),
+        )
+    ):
+        own.zero_grad()
+        of_tokens(model(x).softmax(-1), y).backward()
+        own.step()
+    ((at_pause, of_session),) = results
+    after = tui_gru.diagnose(model, own, loop)
+    assert [each[0].name for each in (at_pause, of_session, after)] == ["softmax-twice"] * 3
+
+
+def test_the_answers_of_diagnose_have_their_proof():
+    from tui_gru.session.answers import PlainResults
+
+    session = tui_gru.Session(learning_rate=1000.0)
+    session.learning = True
+    session.step("epoch", 60)
+    data = PlainResults(session.program).plain(session.diagnose())
+    assert {"cause", "seen", "tried", "cure", "proof"} <= data[0].keys()
+    assert data[0]["proof"] == 3
+    assert "without it" in data[0]["tried"]

@@ -28,6 +28,7 @@ from tui_gru.analysis.trials import (
 )
 from tui_gru.capture.facts import StepWatch
 from tui_gru.capture.replay import Replay
+from tui_gru.capture.trial import in_trial
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.numbers import counted, rounded
@@ -36,6 +37,8 @@ from tui_gru.errors import CaptureError, TuiGruError, shown
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+    from tui_gru.analysis.live import LiveLoop
 
 NOT_TRIED = "not tried"
 
@@ -217,7 +220,10 @@ def _of_finding(timeline: Timeline, moment: Moment, finding: Finding, check: Cal
 
 def _diagnosis(finding: Finding, cure: str, cures: tuple[Cure, ...], seen: str, tried: str, proof: int) -> Diagnosis:
     of_finding = {item.name: getattr(finding, item.name) for item in fields(Finding)}
-    changed = {"cure": cure, "cures": cures, "is_tried": bool(tried), "cause": finding.title if proof else ""}
+    evidence = finding.evidence
+    if tried and all(part.words != tried for part in evidence):
+        evidence = (*evidence, Evidence(tried))
+    changed = {"cure": cure, "cures": cures, "is_tried": bool(tried), "cause": finding.title if proof else "", "evidence": evidence}
     return Diagnosis(**{**of_finding, **changed}, seen=seen, tried=tried, proof=proof)
 
 
@@ -270,30 +276,50 @@ def diagnose(model: Module, optimizer: Any, run: Any, *, progress: Callable[[str
 
     from tui_gru.capture.hooks import hook_calls, optimizers_in, unhook
 
+    if in_trial():
+        return ()
     if not isinstance(model, torch.nn.Module):
         raise CaptureError(f"model must be a torch.nn.Module, not {type(model).__name__}", option="model")
-    again = getattr(run, "again", None)
-    if not callable(again) and not callable(run):
+    is_loop = callable(getattr(run, "watched", None))
+    if not is_loop and not callable(run):
         raise CaptureError(
             f"run must be the loop of tui_gru.steps, or a function that trains some steps, not {shown(run)}", option="run"
         )
     optimizers = optimizers_in(optimizer)
+    if is_loop:
+        return diagnose_loop(run, progress=progress)
     watch = StepWatch(model, optimizers, hook_calls, unhook, keeps_tapes=True, all_steps=True)
-    losses = list[float]()
     try:
-        if callable(again):
-            trial = again()
-            losses = [float(loss) for loss in trial.losses]
-        else:
-            with _put_back(model, optimizers):
-                run()
+        with _put_back(model, optimizers):
+            run()
         watch.end_step(None)
     finally:
         watch.close()
-    if not watch.memory.steps:
+    return _of_watch(watch, (), progress=progress)
+
+
+def diagnose_loop(
+    loop: LiveLoop, *, check: Callable[[], object] = lambda: None, progress: Callable[[str], object] | None = None
+) -> tuple[Diagnosis, ...]:
+    """Return the causes in the last steps of a loop, which are run again."""
+    if progress is not None:
+        progress("running the last steps again")
+    watch, losses = loop.watched()
+    return () if watch is None else _of_watch(watch, losses, check=check, progress=progress)
+
+
+def _of_watch(
+    watch: StepWatch,
+    losses: Sequence[float],
+    *,
+    check: Callable[[], object] = lambda: None,
+    progress: Callable[[str], object] | None = None,
+) -> tuple[Diagnosis, ...]:
+    steps = watch.memory.steps
+    if not steps:
         raise CaptureError("run trains nothing: the model was not called in it, and no optimizer has run", option="run")
-    losses = losses or [step.loss for step in watch.memory.steps if step.loss is not None]
-    return diagnose_script(watch, WatchedSteps(watch.memory.steps, tuple(losses)), progress=progress)
+    course = tuple(losses) or tuple(step.loss for step in steps if step.loss is not None)
+    return diagnose_script(watch, WatchedSteps(steps, course), check=check, progress=progress)
 
 
 @contextmanager

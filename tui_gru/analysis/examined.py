@@ -77,6 +77,12 @@ class Finding:
     last_seen: Position | None = None
 
     @property
+    def follows_from(self) -> Finding | None:
+        """The finding of which this one is a consequence; None for an independent one, and for those of a diagnosis, whose `cause`
+        is a text."""
+        return self.cause if isinstance(self.cause, Finding) else None
+
+    @property
     def cure_label(self) -> str:
         """The word before the cure, with the remark that none of its options was tried on a copy, if there are any."""
         return "cure, not tried" if self.cures and not self.is_tried and self.cure != NO_OPTION else "cure"

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from tui_gru.analysis.examined import Finding
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
+    from tui_gru.capture.facts import StepWatch
 
 
 class LiveLoop(Protocol):
@@ -27,6 +28,8 @@ class LiveLoop(Protocol):
         lines: Mapping[int, str] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Any: ...
+
+    def watched(self) -> tuple[StepWatch | None, tuple[float, ...]]: ...
 
     def adopt(self, trial: Any) -> None: ...
 

@@ -89,7 +89,7 @@ def of_findings(findings: Sequence[Finding]) -> Columns:
         "evidence": ["; ".join(evidence.words for evidence in finding.evidence) for finding in findings],
         "cure": [finding.cure for finding in findings],
         "is_tried": [finding.is_tried for finding in findings],
-        "cause": [None if finding.cause is None else finding.cause.name for finding in findings],
+        "cause": [getattr(finding.follows_from, "name", None) for finding in findings],
         "first_seen": [_written(finding.first_seen) for finding in findings],
         "last_seen": [_written(finding.last_seen) for finding in findings],
     }

@@ -8,6 +8,8 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.capture.facts import StepWatch
+from tui_gru.capture.hooks import hook_calls, optimizers_in, unhook
 from tui_gru.capture.record import Recorder
 from tui_gru.rewind.states import RewindError, ScriptState
 from tui_gru.session.session import Session
@@ -60,6 +62,34 @@ class StepRecorder:
         if self._recorder is not None:
             self._recorder.close()
             self._recorder = None
+
+
+class StepWatcher:
+    """Measures the facts of the steps of a trial from its first one on."""
+
+    def __init__(self, model: Any, optimizer: Any) -> None:
+        self._model, self._optimizer = model, optimizer
+        self.watch: StepWatch | None = None
+
+    def begin(self, first: int, state: ScriptState) -> StepWatcher:
+        """Set the hooks, at the beginning of step `first` (from 0)."""
+        self.close()
+        model = self._model if self._model is not None else _recurrent_module(state)
+        optimizers = optimizers_in(self._optimizer if self._optimizer is not None else list(state.optimizers))
+        self.watch = StepWatch(model, optimizers, hook_calls, unhook, keeps_tapes=True, all_steps=True)
+        self.watch.implicit = False
+        return self
+
+    def step(self, losses: StepLosses) -> None:
+        assert self.watch is not None
+        self.watch.end_step(losses.total if losses.count else None)
+
+    def end(self, outcome: TrialOutcome) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.watch is not None:
+            self.watch.close()
 
 
 def _recurrent_module(state: ScriptState) -> Any:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tui_gru.analysis.examined import Finding
     from tui_gru.capture.calls import GivenCell
+    from tui_gru.capture.facts import StepWatch
     from tui_gru.capture.hooks import Optimizers
     from tui_gru.session.session import Session
 
@@ -249,6 +250,14 @@ class ScriptRun:
         if not words and error is None:
             self._check_equal(self._trial(change, outcome), outcome)
         return recording.opened(folder, recorder, self)
+
+    def watched(self) -> tuple[StepWatch | None, tuple[float, ...]]:
+        """Run the last steps again while their facts are measured, and put everything back. Returns these, and the losses of all
+        steps. Raises `TuiGruError` as `again` does."""
+        loop = self._standing()
+        watcher = recording.StepWatcher(self._model, self._optimizer)
+        loop.run_again(Change(), recorder=watcher.begin)
+        return watcher.watch, tuple(loop.all_losses)
 
     # Inside
 

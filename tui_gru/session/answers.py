@@ -187,6 +187,7 @@ class PlainResults:
             "ValueRef": self._number,
             "Node": self._derivation,
             "Finding": self._finding,
+            "Diagnosis": self._finding,
             "Activity": self._activity,
             "WhatIf": self._what_if,
             "TextLosses": self._losses,
@@ -248,12 +249,19 @@ class PlainResults:
             "cure": finding.cure,
             "cures": [cure.typed for cure in finding.cures],
             "is_tried": finding.is_tried,
-            "cause": None if finding.cause is None else finding.cause.name,
+            "cause": getattr(finding.follows_from, "name", None),
             "first_seen": None if finding.first_seen is None else position_facts(finding.first_seen),
             **({} if finding.last_seen is None else {"last_seen": position_facts(finding.last_seen)}),
             "place": None if finding.tick is None else position_facts(position_of(self._program, finding.tick)),
             "evidence": self.plain(finding.evidence),
+            **self._proof(finding),
         }
+
+    @staticmethod
+    def _proof(finding: Finding) -> dict[str, Any]:
+        """Return the proof of a finding of a diagnosis, whose cause is a text; nothing for others."""
+        names = ("cause", "seen", "tried", "proof")
+        return {name: getattr(finding, name) for name in names} if hasattr(finding, "proof") else {}
 
     def _activity(self, activity: Activity) -> dict[str, Any]:
         row = None if activity.row is None else activity.row + 1

@@ -450,6 +450,9 @@ class Queries:
         findings = self.findings(progress=progress)
         if not isinstance(source, Imported):
             return diagnosis.diagnose_run(run.timeline, run.moment, findings, check=check, progress=between)
+        if self.live is not None:
+            causes = diagnosis.diagnose_loop(self.live, check=check, progress=between)
+            return diagnosis.with_findings(causes, findings)
         facts = RunFacts(run.timeline, run.moment.position, monitor=monitor)
         watched = replace(facts.watched, losses=tuple(map(float, facts.losses_of_script)))
         causes = diagnosis.diagnose_script(script_watch(source), watched, check=check, progress=between)

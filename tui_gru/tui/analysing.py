@@ -75,6 +75,15 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     screen.do(screen.session.findings, batches=None, then=show, opens=True)
 
 
+def diagnose(screen: MainScreen, rest: Arguments) -> None:
+    """List the causes of what is wrong with the run, sorted by proof, after trials on copies."""
+
+    def show(causes: Sequence[Finding]) -> None:
+        screen.overlays.cover(panels.lists.FindingsList(causes))
+
+    screen.do(screen.session.diagnose, batches=None, then=show, opens=True)
+
+
 def finding_chosen(screen: MainScreen, finding: Finding, evidence: Evidence | None) -> None:
     """Show where the number that is evidence comes from, otherwise go to the place in the run that shows the finding."""
     if evidence is not None and evidence.number is not None:

@@ -138,6 +138,8 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "previous panel", while_running=True, cycle=_panels),
     Verb("findings",         "exclamation_mark",     "findings",         ANALYSE, analysing.findings,
          "what is wrong with this run, why, and how to fix it", label="findings", rank=6),
+    Verb("diagnose",         "",                     "diagnose",         ANALYSE, analysing.diagnose,
+         "causes with their proof, after experiments on copies: what was seen, what was tried, and the cure that helps"),
     Verb("rates",            "",                     "rates",            ANALYSE, analysing.show_rates,
          "which learning rate: the loss after 60 batches with each of thirteen, tried on copies from here"),
     Verb("units",            "h",                    "units",            ANALYSE, analysing.units,

@@ -460,17 +460,21 @@ _EARLY = "No batch has been finished yet, so there is little to look at."
 _CURVES, _LEAST_CURVES, _MOST_CURVES = 9, 40, 100  # rows of the curves of a trial; cells that they need, and that they take
 
 
+_PROOFS = ("observed", "shown by an experiment", "seen exactly", "seen, and shown by an experiment")  # of a diagnosis, by its level
+
+
 class FindingsList(ListOverlay):
     """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it; `t` tries
     its cures on copies, whose losses are listed below it as they are known."""
 
     ABOUT = (
         "What is wrong with the run: the numbers that show it, why it matters, and how to fix it. Enter on a cure, or t, trains "
-        "copies of the run with each option; enter on one of these keeps it as a branch, y copies its command line."
+        "copies of the run with each option; enter on one of these keeps it as a branch, y copies its command line. e makes "
+        "experiments with all of them, and sorts them by their proof."
     )
 
-    ASKING = frozenset({"choose", "attempt", "keep"})
-    BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy"), ("b", "keep")]
+    ASKING = frozenset({"choose", "attempt", "keep", "diagnose"})
+    BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy"), ("b", "keep"), ("e", "diagnose")]
 
     def __init__(self, findings: Sequence[Finding], *, at: str = "") -> None:
         """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
@@ -488,7 +492,7 @@ class FindingsList(ListOverlay):
         entries: list[tuple[Finding, Evidence | TriedOption | str | None]] = []
         for finding in self.findings:
             entries += [(finding, None), *((finding, evidence) for evidence in finding.evidence if evidence.number is not None)]
-            if finding.cures and finding.cause is None:
+            if finding.cures and finding.follows_from is None:
                 entries += [
                     (finding, finding.cure),
                     *((finding, trial) for trial in self._ranked(finding) if trial.cure is not None),
@@ -506,13 +510,15 @@ class FindingsList(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         count = len(self.findings)
-        effects = sum(finding.cause is not None for finding in self.findings)
+        effects = sum(finding.follows_from is not None for finding in self.findings)
         words = f"{count - effects}, with {effects} that follow" if effects else f"{count or 'none'}"
         hints = [with_keys(self, "<findings> looks again"), with_keys(self, "<stop> closes")]
         if count:
             hints.insert(0, "enter goes there")
         if any(finding.cures for finding in self.findings):
             hints.insert(1, "enter or t tries a cure")
+        if count and not any(hasattr(finding, "proof") for finding in self.findings):
+            hints.insert(-1, "e experiments")
         if self._trials_by_id:
             hints.insert(1, "y copies the command")
             hints.insert(2, "b keeps it as a branch")
@@ -528,7 +534,7 @@ class FindingsList(ListOverlay):
         rows: list[ListRow] = []
         entry, follows = 0, False
         for finding in self.findings:
-            effect = finding.cause is not None
+            effect = finding.follows_from is not None
             if effect and not follows:
                 rows.append(self._line("because of it", palette.dim, None, "  "))
             elif rows and not effect:
@@ -536,7 +542,7 @@ class FindingsList(ListOverlay):
             follows = effect
             rows += self._titled(finding, entry, width)
             if not effect:  # a consequence goes with its cause: its own meaning and cure would lead away from it
-                rows += [self._line(words, palette.plain, entry, "  ") for words in folded(finding.meaning, width - 2)]
+                rows += [self._line(words, palette.plain, entry, "  ") for words in folded(finding.meaning, width - 2) if words]
             for evidence in finding.evidence:
                 entry += evidence.number is not None
                 row_entry = entry if evidence.number is not None else None
@@ -546,10 +552,8 @@ class FindingsList(ListOverlay):
                     rows.append(self._line(words, ink, row_entry, f"{lead}{'  ' if i else '· '}"))
             if not effect:
                 row_entry = entry + 1 if finding.cures else None
-                rows += [
-                    self._line(words, palette.gate, row_entry, "  ")
-                    for words in folded(f"{finding.cure_label}: {finding.cure}", width - 2)
-                ]
+                cure = f"{finding.cure_label}: {finding.cure}" if finding.cure else ""
+                rows += [self._line(words, palette.gate, row_entry, "  ") for words in folded(cure, width - 2) if words]
                 rows += self._trials(finding, (row_entry or 0) + 1, width)
                 entry += bool(finding.cures) + sum(trial.cure is not None for trial in self._ranked(finding))
             entry += 1
@@ -581,12 +585,15 @@ class FindingsList(ListOverlay):
 
     def _titled(self, finding: Finding, entry: int, width: int) -> Iterator[ListRow]:
         """Yield the rows of a title, with the place where the run shows it first behind it."""
-        palette, effect = self.palette, finding.cause is not None
+        palette, effect = self.palette, finding.follows_from is not None
         letter = self._letters.get(id(finding), "▲")
         lead, ink = (f"  └ {letter} ", palette.plain) if effect else (f"{letter} ", palette.warning)
         moment = finding.first_seen
         step = "" if moment is None else self.snapshot.config.source.step(moment.number)
         place = "" if moment is None else f"from {step or f'e{moment.epoch + 1} b{moment.batch + 1}'} on"
+        if (proof := getattr(finding, "proof", None)) is not None:
+            place = _PROOFS[proof]
+            lead, ink = (lead, ink) if proof else ("· ", palette.plain)
         rows = folded(finding.title, width - len(lead))
         if len(lead) + len(rows[-1]) + 2 + len(place) > width:
             rows.append("")
@@ -663,11 +670,15 @@ class FindingsList(ListOverlay):
         if not self._entries:
             return None
         finding, _ = self._entries[self.cursor]
-        return finding if finding.cause is None else next(other for other in self.findings if other.name == finding.cause.name)
+        cause = finding.follows_from
+        return finding if cause is None else next(other for other in self.findings if other.name == cause.name)
 
     def action_attempt(self) -> None:
         if (finding := self._cause) is not None:
             self.request("cures", finding)
+
+    def action_diagnose(self) -> None:
+        self.request("run", "diagnose")
 
     def action_keep(self) -> None:
         if (finding := self._cause) is not None:
