@@ -75,9 +75,10 @@ class HandedGradients:
         return id(tensor) in self._tensors
 
     def has_others(self, tensor: Tensor) -> bool:
-        """Return True if a parameter has other hooks on its gradient than those of captures: a script can have several of these."""
+        """Return True if a parameter has other hooks on its gradient than those of this program."""
         hooks = tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)
-        return any(not isinstance(hook, _Watcher) for hooks_of_kind in hooks for hook in (hooks_of_kind or {}).values())
+        all_hooks = [hook for hooks_of_kind in hooks for hook in (hooks_of_kind or {}).values()]
+        return any(not type(hook).__module__.startswith("tui_gru.") for hook in all_hooks)
 
     def release(self) -> None:
         """Remove the hooks."""

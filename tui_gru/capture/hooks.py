@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import warnings
 import weakref
 from collections import deque
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -257,6 +258,38 @@ def hook_calls(part: Module, before: Callable[..., None] | None, after: Callable
     if before is not None:
         handles.append(part.register_forward_pre_hook(Hook(before), with_kwargs=True))
     return handles
+
+
+class ForwardHook:
+    """Calls `action` after calls of `module.forward(x)`, which run no hooks, until `remove`.
+
+    The forward of the class is replaced, not that of the module: a copy or a replica of the module calls it for itself.
+    """
+
+    def __init__(self, part: Module, action: Callable[..., None]) -> None:
+        import torch.nn.modules.module as modules
+
+        reference, hook, by_module = weakref.ref(part), Hook(action), modules.__file__
+        self._class, self._inherited = type(part), "forward" not in vars(type(part))
+        original = self._original = type(part).forward
+        self._is_removed = False
+
+        @wraps(original)
+        def forward(module: Any, *args: Any, **kwargs: Any) -> Any:
+            output = original(module, *args, **kwargs)
+            if not self._is_removed and module is reference() and sys._getframe(1).f_code.co_filename != by_module:
+                hook(module, args, kwargs, output)
+            return output
+
+        self._forward = type(part).forward = forward
+
+    def remove(self) -> None:
+        self._is_removed = True
+        if vars(self._class).get("forward") is self._forward:  # otherwise another one has replaced it since
+            if self._inherited:
+                del self._class.forward
+            else:
+                self._class.forward = self._original
 
 
 def unhook(parts: Iterable[Module], handles: Iterable[Any]) -> None:
@@ -1244,7 +1277,11 @@ class Capture:
             if unseen and not self._parameters.cleared(unseen):
                 ended.notes[Note.UNSEEN] = None
                 unseen_names = ", ".join(printable(self._parts[part].name, 60) for part in unseen[:4])
-                _warn(f"{unseen_names} received a gradient, but was not called; {CALL_IT}")
+                for part in unseen:
+                    if part not in self._cells:
+                        self._handles.append(ForwardHook(part, self._after_gru))
+                cure = "if the script calls forward itself, it is captured from the next step on"
+                _warn(f"{unseen_names} received a gradient, but was not called; {cure}; otherwise {CALL_IT}")
         owned = self._parameters.held_by(optimizer.param_groups)
         if not ended.settings or bool(owned) > ended.settings_hold:
             ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), bool(owned)
