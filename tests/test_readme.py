@@ -41,6 +41,7 @@ from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.imported.module import forget
 from tui_gru.imported.recordings import open_recording
+from tui_gru.teaching.drafting import template_text
 from tui_gru.tui import configuration
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless, until_idle
@@ -68,7 +69,9 @@ WRITING = [line for line in SHELL if line.startswith("python -c ")]
 #: Commands for who changes the project.
 DEVELOPING = [line for line in SHELL if line in BUILT]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
+LESSONS = [words for words in PROGRAM if words[0] == "lesson" and words[1:2] == ["loss"] and "--answers" not in words]
 ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open" or words[0].endswith(".tui-gru")]
+ON_SCREEN += LESSONS
 SERVED = [words for words in PROGRAM if words[0] == "serve"]
 TOOLS = [words for words in PROGRAM if words[0] == "mcp"]  # tests/cli/test_tools.py drives it
 WITHOUT = [words for words in PROGRAM if words not in (*ON_SCREEN, *SERVED, *TOOLS)]
@@ -109,7 +112,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(*blocks(language), encoding="utf-8")
     for line in WRITING:
         subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True, cwd=folder)
-    tui_gru.Session().save(folder / "walk.tui-gru")
+    walk = tui_gru.Session()
+    walk.mark("a", "The start")
+    walk.save(folder / "walk.tui-gru")
+    (folder / "mine.md").write_text(template_text(), encoding="utf-8")
+    (folder / "answers.txt").write_text("1: 1.7905\n", encoding="utf-8")
     tui_gru.Session(hidden_size=3).save(folder / "other.tui-gru")
     torch.manual_seed(1)
     modules = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)})
@@ -182,7 +189,8 @@ def test_a_shell_command_opens_the_screen(folder: Path) -> None:
     """Without a terminal; one of them in a terminal as well."""
     for words in ON_SCREEN:
         again = "q" * words[-1].endswith(".tui-gru")  # the step is not recorded in someone else's file
-        code, seen = run_without_terminal(*words, keys=f"sq{again}")
+        step = "s" * (words not in LESSONS)  # after it, a lesson asks, and takes the next key as an answer
+        code, seen = run_without_terminal(*words, keys=f"{step}q{again}")
         assert code == 0
         assert "for epoch in 1" in seen, words
     terminal = Terminal(*ON_SCREEN[0])

@@ -173,8 +173,6 @@ async def test_the_screen_shows_predictions_beside_targets() -> None:
         assert "off by" in shown[Sequence]
         await d.type("p")
         assert "this run has no text: it reads numbers, so there is nothing to sample" in d.screen.query_one(BottomLine).message
-        await d.type(":", *"tour", "enter")
-        assert "the tour ends with a sample, but this run has no text" in d.screen.query_one(BottomLine).message
 
 
 async def test_the_screen_shows_classes_as_it_shows_characters() -> None:

@@ -27,15 +27,15 @@ async def test_the_first_screen_says_the_same_in_the_same_order_and_nothing_is_c
         said = " ".join(" ".join(strip.text for strip in panel.drawn).split())
         assert said == (
             "GRU, the reset gate before the product (Cho et al. 2014; the tutorial): its training, before the first line. "
-            "Step to see how every number is computed. enter a tour of ten keys o a line; O goes back in time, as all capitals do "
-            "s n a timestep, a batch a the rest of this batch, with backward pass and update ? all keys"
+            "Step to see how every number is computed. enter a lesson: why Mattttttttt? o a line; O goes back in time, as all "
+            "capitals do s n a timestep, a batch a the rest of this batch, with backward pass and update ? all keys"
         )
 
 
 async def test_on_a_tiny_screen_fewer_words_leave_room_for_the_keys() -> None:
     async with driving((40, 12)) as d:
         shown = [strip.text.strip() for strip in d.screen.query_one(CurrentLine).drawn]
-        assert shown[:2] == ["A training, step by step.", "enter  a tour of ten keys"]
+        assert shown[:2] == ["A training, step by step.", "enter  a lesson: why Mattttttttt?"]
 
 
 async def signs(d: Driver, panel: type[Panel]) -> set[str]:

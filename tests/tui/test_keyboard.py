@@ -356,7 +356,7 @@ class Shown:
 
 async def test_of_keys_without_a_meaning_the_first_and_the_last_are_handled(monkeypatch: pytest.MonkeyPatch) -> None:
     async with driving() as d:
-        await d.type(":tour")
+        await d.type(":lesson why")
         shown = Shown(d, monkeypatch)
         d.pilot.app.post_message(TypedText("o" + "£" * 6000 + "§" * 6000 + "o"))
         await settled(d)

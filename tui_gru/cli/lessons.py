@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ from click.shell_completion import CompletionItem
 
 from tui_gru.cli.completion import session_completions
 from tui_gru.cli.models import click_integer
-from tui_gru.cli.options import DONE, INTERNAL_ERROR, open_output, print_lines, read_text_file
+from tui_gru.cli.options import DONE, INTERNAL_ERROR, open_debugger, open_output, print_lines, read_text_file, screen_options
 from tui_gru.disk import saving
 from tui_gru.errors import TuiGruError
 
 if TYPE_CHECKING:
+    from tui_gru.session.session import Session
     from tui_gru.teaching.lesson import Lesson
 
 NOT_RIGHT = INTERNAL_ERROR  # of `--check`, as of other checks
@@ -61,12 +63,22 @@ Examples:
     help="Make the new lesson from the marks of a session.",
     shell_complete=session_completions,
 )
+@screen_options
 def lesson_command(
-    name: str | None, seed: int | None, check: bool, answers: Path | None, as_json: bool, new: Path | None, session: str | None
+    name: str | None,
+    seed: int | None,
+    check: bool,
+    answers: Path | None,
+    as_json: bool,
+    new: Path | None,
+    session: str | None,
+    theme: str | None,
+    ascii_only: bool | None,
+    keymap: Path | None,
 ) -> None:
     """Open a lesson: cards with questions about a training, which you step yourself. NAME is one of the list, FILE a Markdown file.
 
-    Numbers that are asked for show ? on the screen until you have answered. Without NAME, list the lessons.
+    Numbers that are asked for show ? on the screen until you have answered. Without NAME, the list of lessons.
     """
     if as_json and answers is None:
         raise TuiGruError("it belongs to --answers; name the file with the answers", option="json")
@@ -78,10 +90,31 @@ def lesson_command(
         click.get_current_context().exit(_check(name, seed))
     elif answers is not None:
         _grade(_named(name), seed, answers, as_json)
-    else:
-        if name is not None:
-            _named(name)
+    elif name is None and not (sys.stdout is not None and sys.stdout.isatty()):
         print_lines(_list())
+    else:
+        _open(name, seed, theme=theme, ascii_only=ascii_only, keymap=keymap)
+
+
+def _open(name: str | None, seed: int | None, **looks: Any) -> None:
+    """Open the debugger with a lesson, or with the list of lessons."""
+    from tui_gru.engine.config import Config
+    from tui_gru.teaching.course import model_session
+    from tui_gru.teaching.lesson import shipped_lessons
+
+    if name is not None:  # errors are reported before the screen opens
+        lesson = _named(name)
+        for model in lesson.models:
+            model_session(lesson, model, seed)
+        name = name if name in shipped_lessons() else str(Path(name).expanduser().absolute())
+    command = "lesson" if name is None else f"lesson {name}" if seed is None else f"lesson {name} seed {seed}"
+
+    def begin() -> Session:
+        from tui_gru.tui.app import new_session
+
+        return new_session(Config.of())
+
+    open_debugger(begin, command=command, **looks)
 
 
 def _faces(check: bool, answers: Path | None, new: Any) -> dict[str, bool]:

@@ -236,9 +236,14 @@ def speaks_utf8(environ: Mapping[str, str], encoding: str | None) -> bool:
 
 
 def open_debugger(
-    make: Callable[[], Session], *, theme: str | None = None, ascii_only: bool | None = None, keymap: Path | None = None
+    make: Callable[[], Session],
+    *,
+    theme: str | None = None,
+    ascii_only: bool | None = None,
+    keymap: Path | None = None,
+    command: str = "",
 ) -> None:
-    """Run the debugger in this terminal on the session that `make` creates, until the user quits.
+    """Run the debugger in this terminal on the session that `make` creates, until the user quits; first execute `command`.
 
     Where `theme` or `ascii_only` is None, the user's file decides, and then the locale. Raises `TuiGruError` if the debugger cannot
     run here.
@@ -254,7 +259,7 @@ def open_debugger(
     session = make()
     if problem:
         session.add_notice(problem, warning=True)
-    run(session, theme=own_theme if theme is None else theme, ascii=ascii_only, keys=keymap)
+    run(session, theme=own_theme if theme is None else theme, ascii=ascii_only, keys=keymap, command=command)
 
 
 def quoted_value(value: object) -> str:

@@ -39,7 +39,7 @@ from tui_gru.engine.source import Series
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
 from tui_gru.tui import analysing, changing, looking, moving
-from tui_gru.tui.keys import execute
+from tui_gru.tui.keys import Arguments, execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.terminal import EndingSignals, GuardedApp, TypedText
@@ -360,6 +360,7 @@ class VerbScreen(MainScreen):
         "stop": changing.stop_chosen,
         "check.entry": analysing.entry_chosen,
         "finding": analysing.finding_chosen,
+        "lesson": lambda screen, name: looking.lesson(screen, Arguments(name)),
         "cures": analysing.cures_asked,
         "cure.copy": analysing.cure_copied,
         "cure.keep": analysing.cure_kept,
@@ -380,6 +381,7 @@ class TuiGruApp(GuardedApp):
     ALLOW_SELECT = False  # panels have no selectable text, and selecting in a removed widget fails
     CSS_PATH = "screen.tcss"  # set here, since Textual does not load the style file of a default screen
     _themed = False  # True once the theme is set
+    first_command = ""  # executed once the screen is shown
 
     def __init__(
         self, session: Session, *, theme: str | None = None, glyphs: Glyphs | None = None, own_keys: Mapping[str, str] | None = None
@@ -624,9 +626,10 @@ def _configured(name: str) -> Path | None:
     return place if os.path.lexists(place) else None
 
 
-def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) -> None:
-    """Run the debugger on a session in this terminal until it is quit."""
+def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None, command: str = "") -> None:
+    """Run the debugger on a session in this terminal until it is quit. `command` is executed once the screen is shown."""
     app = make_app(session, theme=theme, ascii=ascii, keys=keys)
+    app.first_command = command
     if words := session.memory_notice:
         session.add_notice(words)
     before, collected = sys.getswitchinterval(), gc.get_threshold()

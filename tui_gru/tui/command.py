@@ -117,6 +117,12 @@ def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:
 # The candidates of each kind
 
 
+def _lessons(screen: SessionScreen) -> Iterator[Candidate]:
+    from tui_gru.teaching.lesson import read_lesson, shipped_lessons
+
+    return (Candidate(name, read_lesson(name).title) for name in shipped_lessons())
+
+
 def _verbs(screen: SessionScreen) -> Iterator[Candidate]:
     program = screen.session.program
     for verb in screen.verbs.values():
@@ -198,6 +204,7 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "entry": _named,
     "every": _words(("every", "every batch while training")),
     "file": _words(),
+    "lesson": _lessons,
     "level": _words(("line", ""), ("timestep", ""), ("phase", ""), ("batch", ""), ("epoch", "")),
     "line": lambda screen: (
         Candidate(row.line.target, row.line.note or row.line.text) for row in screen.session.program.rows if row.line is not None

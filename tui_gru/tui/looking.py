@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,8 +14,8 @@ from tui_gru import analysis
 from tui_gru.debugger.derivation import ValueRef
 from tui_gru.debugger.position import Reader, quoted, typed_entry, typed_index
 from tui_gru.debugger.program import flow_names, spoken
+from tui_gru.engine.config import Config
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tui_gru.tui.draw import Ref
     from tui_gru.tui.help import Explanation
     from tui_gru.tui.screen import MainScreen
+
+FIRST_LESSON = "why"
 
 # ------------------------------------------------------------------------------
 # Verbs that change what is shown: row, layer, page, zoom, focus, theme, help; and escape and quit.
@@ -158,13 +161,18 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
     screen.overlays.toggle(Legend)
 
 
-def tour(screen: MainScreen, rest: Arguments) -> None:
-    """Start the tour. Raises `TuiGruError` if the run cannot be trained, or no text can be sampled from it."""
-    if not screen.snapshot.config.source.can(Ability.TRAIN):
-        raise TuiGruError("the tour trains a model, but this run cannot be trained; start tui-gru without a file for the tour")
-    if (reason := refused(screen.snapshot.config)) is not None:
-        raise TuiGruError(f"the tour ends with a sample, but {reason.words}; start tui-gru without options for the tour")
-    screen.tour.begin()
+def lesson(screen: MainScreen, rest: Arguments) -> None:
+    """List the lessons, or begin the one of this name or file. Raises `TuiGruError` if there is none, or it has no such model."""
+    from tui_gru.teaching.lesson import read_lesson, shipped_lessons
+    from tui_gru.tui.lessons import finished_lessons
+    from tui_gru.tui.panels.lessons import LessonList
+
+    if rest:
+        typed = re.fullmatch(r"(.*?)(?:\s+seed\s+(\d{1,18}))?", rest)
+        assert typed is not None
+        screen.take_lesson(read_lesson(typed[1]), None if typed[2] is None else int(typed[2]))
+    else:
+        screen.overlays.cover(LessonList([read_lesson(name) for name in shipped_lessons()], finished_lessons()))
 
 
 # Escape and quit
@@ -293,11 +301,11 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
 
 
 def _explain_line(screen: MainScreen) -> None:
-    """Show where the result of the line just executed comes from, in the selected row; before the first line, start the tour."""
+    """Show where the result of the line just executed comes from, in the selected row; before the first line of the tutorial's
+    training, begin the first lesson, which is about it."""
     line = screen.snapshot.line
-    config = screen.snapshot.config
-    if screen.snapshot.position.tick == 0 and config.source.can(Ability.TRAIN) and refused(config) is None:
-        screen.tour.begin()
+    if screen.snapshot.position.tick == 0 and screen.snapshot.config == Config.of():
+        lesson(screen, Arguments(FIRST_LESSON))
         return
     if line is None or line.formula is None:
         words = "no value has been computed yet: step first, then <explain> shows where a number comes from"

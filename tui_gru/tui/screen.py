@@ -1,16 +1,16 @@
-"""The main screen and its parts that use the others: the kept layout, derivations, and the tour."""
+"""The main screen and its parts that use the others: the kept layout, and derivations."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
+from rich.style import Style
 from textual import events
 from textual.app import ComposeResult
 from textual.errors import NoWidget
@@ -22,37 +22,28 @@ from tui_gru.debugger.drafts import can_draft
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import in_line
 from tui_gru.engine.config import TUTORIAL_TEXT
-from tui_gru.engine.numbers import counted, plain
 from tui_gru.engine.source import Ability, Imported
-from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import RunPace, Snapshot, View
 from tui_gru.tui import panels
-from tui_gru.tui.keys import (
-    NO_ARGUMENTS,
-    Pending,
-    Step,
-    execute,
-    key_sign,
-    keys_of,
-    sign_of_key,
-    with_keys,
-)
+from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, execute, key_sign, sign_of_key, with_keys
 from tui_gru.tui.layout import PLACES, OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, Request, SnapshotPanel
-from tui_gru.tui.panels.sequence import Samples
-from tui_gru.tui.panels.time import LossCurve, TimeLine
-from tui_gru.tui.panels.values import Gates, LossTerms, Softmax
+from tui_gru.tui.panels.time import TimeLine
 from tui_gru.tui.panels.weights import MODES, WeightsPanel
 from tui_gru.tui.running import FEW, Finished, Play, Progressed, Runner, look_after_run
 from tui_gru.tui.session_screen import LEAST_WIDTH, LOW, Card, CardText, Hint, SessionScreen, marked_here, offer_marks, texts_here
 from tui_gru.tui.terminal import being_removed
+from tui_gru.tui.theme import palette_of
 
 if TYPE_CHECKING:
-    from tui_gru.analysis.examined import Finding
     from tui_gru.debugger.derivation import Node, Path, ValueRef
     from tui_gru.session.travel import SearchProgress
+    from tui_gru.teaching.lesson import Lesson
+    from tui_gru.teaching.masking import AnswerMask
     from tui_gru.tui.command import CommandLine
+    from tui_gru.tui.lessons import LessonWalk
     from tui_gru.tui.panels.derivation import DerivationPanel, Leaf
 
 # ------------------------------------------------------------------------------
@@ -365,228 +356,6 @@ def _work_out(node: Node) -> None:
 
 
 # ------------------------------------------------------------------------------
-# The tour: ten keys, with a card about each.
-
-
-class TourStep(NamedTuple):
-    """A step of the tour: the verb whose key goes on; what there is to see; and what the key does.
-
-    With `command`, the key executes that, with other arguments than usual. With `again`, the verb is executed when the step is
-    shown once more. `tells_of` are the panels that are on screen while it is shown; with `alone`, a small screen shows only the
-    first of them.
-    """
-
-    verb: str
-    head: str
-    body: str
-    press: str
-    command: str = ""
-    again: str = ""
-    tells_of: tuple[type[Widget], ...] = ()
-    alone: bool = False
-
-
-SECONDS, MOST_EPOCHS = 5, 900  # of the training in the tour; a guess from the size of the model, the same on every machine
-EXPLAINED = "sampler-without-feedback"
-
-
-def tour_steps(session: Session) -> tuple[TourStep, ...]:
-    """Return the steps of the tour through a run."""
-    config, tutorial = session.config, session.config.text == TUTORIAL_TEXT
-    work = config.parameter_count * config.batch_size * config.seq_length
-    batches = max(int(SECONDS / (3e-5 * config.seq_length + 2e-9 * work)), 1)
-    epochs = min(batches // config.num_batches, MOST_EPOCHS)
-    count, level = (epochs, "epoch") if epochs else (batches, "batch")
-    trained = counted(count, level)
-    draw, drawn = ("sample 10 0", "ten letters, always the likeliest") if tutorial else ("sample 60 0.5", "sixty characters")
-    steps = (
-        TourStep("step.line", "A training, stopped before its first line.",
-                 "At the left the loop; beside it the text, as rows of a batch.",
-                 "<step.line> executes one line"),
-        TourStep("explain", "The line just executed, with its numbers.",
-                 "What it has read and computed, with a column for each unit; below, one of the numbers is written out.",
-                 "<explain> shows where a number comes from"),
-        TourStep("stop", "Where that number comes from.",
-                 "Its terms, with their shares. Each can be followed.",
-                 "<stop> closes the panel", again="explain"),
-        TourStep("step.timestep", "Numbers appear when they are computed.",
-                 "A dot stands for a number that does not exist yet.",
-                 "<step.timestep> executes the rest of this timestep: state, prediction, loss", tells_of=(LossTerms, Gates)),
-        TourStep("learn.sgd", "The prediction, and how wrong it was.",
-                 "A bar is a probability, ◂ the letter that should come. The shorter its bar, the larger the loss.",
-                 "<learn.sgd> executes the backward pass and updates all weights", tells_of=(LossTerms, Softmax)),
-        TourStep("remarkable", "The model has learned from one batch.",
-                 "Each weight has moved a little, against its gradient.",
-                 "<remarkable> goes to the largest change of a weight", tells_of=(WeightsPanel,)),
-        TourStep("learn.toggle", "The weight that changed most.",
-                 "So far only one batch has changed the weights.",
-                 "<learn.toggle> turns learning on", tells_of=(WeightsPanel,)),
-        TourStep("step.epoch", "Learning is on.",
-                 "From here on each batch ends with an update. The screen follows, and <stop> stops it.",
-                 f"<step.epoch> trains for {trained}; without the tour, for one", f"step {count} {level}"),
-        TourStep("sample", "The loss is {loss} now.",
-                 "It was {first} in the first batch. What does the model say?",
-                 f"<sample> draws {drawn}", draw, tells_of=(LossCurve,)),
-        TourStep("findings", "Same weights, two samplers." if tutorial else "What it has learned so far.",
-                 "{samples}",
-                 f"<findings> shows {'why, with the numbers' if tutorial else 'what is wrong with this run'}",
-                 tells_of=(Samples,), alone=True),
-    )  # fmt: skip
-    return tuple(step for step in steps if step.verb != "learn.toggle" or not session.learning)
-
-
-END = "Capital letters go back in time, with all numbers: <back.epoch> an epoch, <back.timestep> a timestep. <help> lists all keys."
-PAUSED = "Other keys do what they always do. <back> goes on where the tour was."
-
-
-class Tour:
-    """Shows a card for each key, which has its usual effect. Backspace takes back what the last one did; another key pauses."""
-
-    def __init__(self, screen: MainScreen) -> None:
-        self._screen = screen
-        self._steps: tuple[TourStep, ...] = ()
-        self._at: int | None = None  # index of the step, the number of steps at the end, None outside the tour
-        self._paused = False
-        self._places: dict[int, tuple[int, int]] = {}  # of each step that was left: its tick, and the number of changes before
-
-    @property
-    def awaits_key(self) -> bool:
-        """True if the next key goes on with the tour or pauses it."""
-        return self._at is not None and not self._paused
-
-    @property
-    def card(self) -> CardText | None:
-        """What the card says; None without a tour."""
-        if self._at is None:
-            return None
-        screen, count = self._screen, len(self._steps)
-        if self._at == count:
-            return CardText(
-                "tour", (with_keys(screen, END),), "That was the tour.", data="any key closes this; :tour starts it again"
-            )
-        dots = "●" * self._at + "◐" + "○" * (count - self._at - 1)
-        title = f"tour  {self._at + 1} of {count}"
-        if self._paused:
-            words = PAUSED.replace("<back>", "backspace")
-            return CardText(
-                f"{title}, paused", (words,), place=dots, keys="backspace goes on" + with_keys(screen, "  <stop> leaves")
-            )
-        step = self._steps[self._at]
-        keys = ["backspace back"] if self._at else []
-        keys += [] if step.verb == "stop" else [with_keys(screen, "<stop> leaves")]
-        return CardText(
-            title,
-            tuple(self._filled(step.body).split("\n")),
-            self._filled(step.head),
-            sign_of_key(screen, step.verb),
-            with_keys(screen, step.press),
-            dots,
-            "  ".join(keys),
-            "any other key pauses the tour",
-        )
-
-    @property
-    def words(self) -> str:
-        """The card in a few words, for a screen that has no room for it; empty without a tour."""
-        card = self.card
-        if card is None or self._at is None:
-            return ""
-        parts = [card.lines[0]] if self._paused or not card.press else [card.head, card.press]
-        return " · ".join((f"tour {min(self._at + 1, len(self._steps))}/{len(self._steps)}", *parts))
-
-    def _filled(self, words: str) -> str:
-        """Replace what depends on the run: its losses, and the newest samples."""
-        screen = self._screen
-        losses, samples = screen.snapshot.losses, screen.snapshot.state.samples[-2:]
-        texts = {sample.sampler: safe_text(sample.text) for sample in samples}
-        filled = {"{samples}": f"It says {texts.get('fed-back', '')}"}
-        if "tutorial" in texts:
-            again = (
-                f"The tutorial’s reads “{safe_text(''.join(samples[-1].primer))}” again before every letter: {texts['tutorial']}."
-            )
-            filled["{samples}"] = f"{again}\nThe other reads what it has just said: {texts.get('fed-back', '')}."
-        if len(losses):
-            filled |= {"{loss}": plain(losses[-1]), "{first}": plain(losses[0])}
-        return with_keys(screen, re.sub(r"\{\w+\}", lambda match: filled.get(match[0], match[0]), words))
-
-    def begin(self) -> None:
-        self._steps, self._places = tour_steps(self._screen.session), {}
-        self._go(0)
-
-    def _go(self, at: int | None, *, paused: bool = False) -> None:
-        screen = self._screen
-        if screen.maximized is not None and self.step is not None and self.step.alone:
-            screen.minimize()
-        self._at, self._paused = at, paused
-        if self.step is not None and screen.panels.small:
-            screen.panels.turn_to(1)
-            for panel in self.step.tells_of:
-                screen.panels.show_page_of(panel)
-            if self.step.alone:
-                screen.maximize(screen.query_one(self.step.tells_of[0]))
-        screen.say("")
-
-    @property
-    def step(self) -> TourStep | None:
-        """The step whose card is shown, None while the tour is paused and outside of it."""
-        return self._steps[self._at] if self._at is not None and self._at < len(self._steps) and not self._paused else None
-
-    def take_key(self, event: events.Key) -> bool:
-        """Go on with the key of this step, back with backspace, out with the key that stops. Return True if the key has no other
-        effect."""
-        screen, key = self._screen, event.key
-        if self._at is None or key.isdigit():  # a digit may begin a count
-            return False
-        if self._at == len(self._steps):
-            self._go(None)
-            return False
-        step, leaves = self._steps[self._at], key in keys_of(screen, "stop").split(",") and not screen.running
-        if key == "backspace" and not screen.running:
-            self._return_to(self._at if self._paused else max(self._at - 1, 0))
-            return True
-        if self._paused:
-            if leaves and screen.overlay is None and screen.focused is None and screen.maximized is None:
-                self._go(None)
-                return True
-            return False
-        self._places.setdefault(self._at, (screen.session.position.tick, len(screen.session.state.branches.done)))
-        if key in keys_of(screen, step.verb).split(","):
-            self._places[self._at] = screen.session.position.tick, len(screen.session.state.branches.done)
-            if step.command:
-                execute(screen, step.command)
-            elif step.alone:
-                screen.do(screen.session.findings, batches=None, then=self._explain, opens=True)
-            self._go(self._at + 1)
-            return bool(step.command or step.alone)  # then the key has no other effect
-        self._go(None if leaves else self._at, paused=not leaves)
-        return leaves
-
-    def _explain(self, findings: Sequence[Finding]) -> None:
-        panel = panels.lists.FindingsList(findings, at=EXPLAINED)
-        self._screen.overlays.cover(panel, then=lambda: panel.call_after_refresh(panel.move_to, panel.cursor))
-
-    def _return_to(self, at: int) -> None:
-        """Show a step again, at the place of the run that it was left at and without the changes since."""
-        screen = self._screen
-        if screen.overlay is not None:
-            screen.overlays.lift()
-        tick, changes = self._places.get(at, (screen.session.position.tick, len(screen.session.state.branches.done)))
-
-        def restore(progress: SearchProgress | None) -> None:
-            while len(screen.session.state.branches.done) > changes:
-                screen.session.undo()
-            screen.session.seek(tick, progress=progress)
-
-        def show(_: object) -> None:
-            again = screen.verbs[self._steps[at].again] if self._steps[at].again else None
-            if again is not None and again.press is not None:
-                again.press(screen)
-
-        screen.do(restore, batches=screen.session.batches_to(tick), then=show)
-        self._go(at)
-
-
-# ------------------------------------------------------------------------------
 # A recording that another process writes: its new steps are shown as they come.
 
 
@@ -682,8 +451,8 @@ class MainScreen(SessionScreen):
         self.derivations = Derivations(self)
         self.newer = NewerSteps(self)
         self.kept = KeptWithSession(self)
-        self.tour = Tour(self)
         self.next_remarkable: Callable[[], None] | None = None  # goes to the next remarkable number; made by the verb
+        self.walk: LessonWalk | None = None  # made when the first lesson begins
         self._card: Card | None = None  # made when there is something to say on it
         self.do = self.runner.do
         self._queued = deque[str]()  # commands that wait for the one before
@@ -705,6 +474,8 @@ class MainScreen(SessionScreen):
         if self.notice is not None or self.standing():
             self.say_notice()
         self._show_card()
+        if command := str(getattr(self.app, "first_command", "")):
+            self.call_after_refresh(self._execute, command)
         if isinstance(source := self.session.config.source, Imported) and source.newer is not None:
             self.set_interval(FOLLOWED / 2, self.newer.poll)
 
@@ -732,8 +503,8 @@ class MainScreen(SessionScreen):
 
     @property
     def awaits_key(self) -> bool:
-        """True if the next key may be an answer, a letter or a step of the tour, or belong to a count."""
-        return self.pending.awaited or bool(self.kept.question) or self.tour.awaits_key
+        """True if the next key may be an answer, a letter or a step of a lesson, or belong to a count."""
+        return self.pending.awaited or bool(self.kept.question) or (self.walk is not None and self.walk.awaits_key)
 
     @property
     def overlay(self) -> SnapshotPanel | None:
@@ -820,13 +591,15 @@ class MainScreen(SessionScreen):
     def standing(self) -> str:
         """The open question; where there is no room for a card, also what that would say."""
         card = self._card_here()
-        texts = "" if card is not None and self.tour.card is None else texts_here(self)
-        return " · ".join(filter(None, (self.kept.question, texts, "" if card is not None else self.tour.words)))
+        walk = self.walk
+        texts = "" if card is not None and (walk is None or walk.card is None) else texts_here(self)
+        words = "" if card is not None or walk is None else walk.words
+        return " · ".join(filter(None, (self.kept.question, texts, words)))
 
     # The card
 
     def tells_of(self, panel: type[object]) -> bool:
-        return self.tour.step is not None and panel in self.tour.step.tells_of
+        return self.walk is not None and self.walk.tells_of(panel)
 
     @property
     def card_rows(self) -> int:
@@ -836,7 +609,22 @@ class MainScreen(SessionScreen):
     def _card_here(self) -> CardText | None:
         """Return what the card says; None if there is nothing to say, or no room for a card."""
         width, height = self.app.size
-        return None if height < LOW or width < LEAST_WIDTH else self.tour.card or marked_here(self)
+        if height < LOW or width < LEAST_WIDTH:
+            return None
+        return (None if self.walk is None else self.walk.card) or marked_here(self)
+
+    def take_lesson(self, lesson: Lesson, seed: int | None = None) -> None:
+        """Begin a lesson, with other numbers by another seed. Raises `LessonError` if one of its models cannot be made."""
+        if self.walk is None:
+            from tui_gru.tui.lessons import LessonScreen, LessonWalk
+
+            self.walk = LessonWalk(cast(LessonScreen, self))
+        self.walk.begin(lesson, seed)
+
+    def hide(self, mask: AnswerMask | None) -> None:
+        """Draw `?` in the place of what a question of a lesson asks for, everywhere but on its card; None: in no place."""
+        ink = palette_of(self.app).dim + Style(reverse=True, bold=True)
+        self.mask_text(None if mask is None else mask.spans, Card, ink)
 
     def _show_card(self) -> None:
         text = self._card_here()
@@ -971,11 +759,14 @@ class MainScreen(SessionScreen):
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
         self.set_focus(self._came_from)
         self.say("")
-        try:
-            execute(self, event.command)
-        except Exception as error:
-            self.failed(error, f"the command {event.command!r}")
+        self._execute(event.command)
         self.kept.keep_command(event.command)
+
+    def _execute(self, command: str) -> None:
+        try:
+            execute(self, command)
+        except Exception as error:
+            self.failed(error, f"the command {command!r}")
 
     def on_command_line_left(self) -> None:
         self.set_focus(self._came_from)
@@ -983,9 +774,10 @@ class MainScreen(SessionScreen):
     # Keys and runs
 
     def on_key(self, event: events.Key) -> None:
-        """Give a key to the tour and to what waits for one, before its binding is executed. Say so if it has none."""
+        """Give a key to the lesson and to what waits for one, before its binding is executed. Say so if it has none."""
         typed = event.character if event.is_printable else None
-        if self.tour.take_key(event) or self.pending.take_key(event.key, typed) or self.kept.take_key(event):
+        is_of_lesson = self.walk is not None and self.walk.take_key(event)
+        if is_of_lesson or self.pending.take_key(event.key, typed) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
         elif event.is_printable and event.key not in self.active_bindings and not self.running:
@@ -1001,6 +793,12 @@ class MainScreen(SessionScreen):
         if event.problem:
             self._queued.clear()
         self._execute_queued()
+        if self.walk is not None:
+            self.walk.ran()
+
+    def on_paste(self, event: events.Paste) -> None:
+        if self.walk is not None and self.walk.paste(event.text):
+            event.stop()
 
     # The mouse
 

@@ -216,7 +216,7 @@ class SessionScreen(GuardedScreen):
         return False
 
     def standing(self) -> str:
-        """Return the words that stay above the keys: an open question, the texts of the marks at this place, the tour."""
+        """Return the words that stay above the keys: an open question, the texts of the marks at this place, the lesson."""
         raise NotImplementedError
 
     @property
@@ -287,14 +287,18 @@ def _marks_beyond(screen: SessionScreen) -> tuple[bool, bool]:
 
 
 # ------------------------------------------------------------------------------
-# Cards below the panels: a step of the tour, or the text of a mark.
+# Cards below the panels: a step of a lesson, or the text of a mark.
 
 
 LEAST_WIDTH = 50  # columns; a narrower screen, or a low one, has the words of a card above the keys
 
 
 class CardText(NamedTuple):
-    """What a card says. `key` is drawn large; `press` says what it does."""
+    """What a card says. `key` is drawn large; `press` says what it does.
+
+    `typed` is the answer to a question so far, None where none is asked; `reply` is what is said about the last one, after `mark`:
+    ✓ right, ✗ wrong, · neither.
+    """
 
     title: str
     lines: tuple[str, ...]
@@ -304,6 +308,9 @@ class CardText(NamedTuple):
     place: str = ""
     keys: str = ""
     data: str = ""
+    typed: str | None = None
+    mark: str = ""
+    reply: str = ""
 
 
 class Card(Panel, can_focus=False):
@@ -353,11 +360,24 @@ class Card(Panel, can_focus=False):
         if press and press[0].startswith(sign):
             rows.append((Segment(sign, palette.keyword), Segment(press.pop(0).removeprefix(sign), palette.plain)))
         rows += [(Segment(piece, palette.plain),) for piece in press]
+        if text.typed is not None:
+            rows += self._answer(text, text.typed, room)
         if not block:
             return from_rows(rows)
         ink = palette.keyword + Style(reverse=True, bold=True)
         key = [(Segment((sign if y == self._BLOCK // 2 else "").center(block), ink),) for y in range(self._BLOCK)]
         return hstack(from_rows(key), from_rows(rows), gap=3)
+
+    def _answer(self, text: CardText, typed: str, width: int) -> list[SegmentRow]:
+        """Draw the answer as far as it is typed, and what is said about the last one."""
+        palette = self.palette
+        shown = transliterate(safe_text(typed), palette.glyphs)
+        while cell_len(shown) > max(width - 4, 1):
+            shown = shown[1:]
+        rows: list[SegmentRow] = [(Segment(f" {shown} ", palette.strong + Style(reverse=True)), Segment(" "))]
+        ink = {"✓": palette.gate, "✗": palette.warning}.get(text.mark, palette.plain)
+        reply = self._folded(f"{text.mark} {text.reply}".strip(), width)
+        return [*rows, *((Segment(piece, ink),) for piece in reply)]
 
     def _folded(self, words: str, width: int) -> list[str]:
         return folded(transliterate(words, self.palette.glyphs), width) if words else []

@@ -15,7 +15,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
+from textual._compositor import Compositor
 from textual._parser import ParseError
 from textual._xterm_parser import XTermParser
 from textual.app import App
@@ -86,8 +90,53 @@ class GuardedApp(App[None]):
         self.panic(self.last_words(self._exception))
 
 
+class MaskingCompositor(Compositor):
+    """Draws widgets, and `?` in the place of what `spans` returns of the text of a row, but not on widgets of the class `bare`."""
+
+    spans: Callable[[str], list[tuple[int, int]]] | None = None
+    bare: type[Widget] = Widget
+    ink = Style(reverse=True)
+
+    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        renders = super()._get_renders(crop)
+        if self.spans is None:
+            yield from renders
+            return
+        shown = {region for widget, (region, _) in self.visible_widgets.items() if isinstance(widget, self.bare)}
+        for region, clip, strips in renders:
+            yield region, clip, strips if region in shown else [self._masked(strip, self.spans) for strip in strips]
+
+    def _masked(self, strip: Strip, spans: Callable[[str], list[tuple[int, int]]]) -> Strip:
+        text = strip.text
+        hidden = spans(text)
+        if not hidden:
+            return strip
+        cells = [(cell_len(text[:begins]), cell_len(text[:ends])) for begins, ends in hidden]
+        cuts = sorted({0, strip.cell_length, *(cut for span in cells for cut in span)})
+        parts = strip.divide(cuts[1:])
+        begins = {begin: end - begin for begin, end in cells}
+        masked = [
+            Strip([Segment("?".center(begins[cut]), self.ink)], begins[cut]) if cut in begins else part
+            for cut, part in zip(cuts, parts, strict=False)
+        ]
+        return Strip.join(masked)
+
+
 class GuardedScreen(Screen[None]):
     """A screen whose subclasses implement the report of an error (`failed`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = MaskingCompositor()
+
+    def mask_text(self, spans: Callable[[str], list[tuple[int, int]]] | None, bare: type[Widget], ink: Style) -> None:
+        """Draw `?` in the place of what `spans` returns of the text of a row, but not on widgets of a class; with None, nowhere."""
+        compositor = self._compositor
+        assert isinstance(compositor, MaskingCompositor)
+        if spans is not None or compositor.spans is not None:
+            compositor.spans, compositor.bare, compositor.ink = spans, bare, ink
+            if self.is_attached:
+                self.refresh()
 
     def draw(self) -> None:
         """Draw the changes since the last drawing, unless the app suspends drawing.

@@ -18,8 +18,7 @@ from textual.content import Content
 
 from tui_gru.debugger.program import Program, ProgramLine, index_in_words
 from tui_gru.engine import numbers
-from tui_gru.engine.config import Text
-from tui_gru.engine.sampling import refused
+from tui_gru.engine.config import Config, Text
 from tui_gru.engine.source import Ability
 from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS
@@ -577,13 +576,14 @@ def _head(palette: Palette, head: TermHead) -> SegmentRow:
 _WELCOME = ("{title}: its training, before the first line. Step to see how every number is computed.", "A training, step by step.")
 _IMPORTED = ("{source}: {title}. Step to see how every number is computed.", "{source}, step by step.")
 _FIRST = (
-    ("explain", "a tour of ten keys"),
+    ("explain", "a lesson: why Mattttttttt?"),
     ("step.line", "a line; <back.line> goes back in time, as all capitals do"),
     ("step.timestep step.batch", "a timestep, a batch"),
     ("learn.sgd", "the rest of this batch, with backward pass and update"),
     ("help", "all keys"),
 )
 _TRAINING = ("explain", "learn.sgd")  # those that a run without training does not have
+_TUTORIAL = ("explain",)  # those of the tutorial's training
 _EARLIER = (
     "The initial state of this batch was computed in earlier batches, so the gradient flows on through them, back to the first "
     "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
@@ -666,7 +666,7 @@ class CurrentLine(CellPanel):
         if line is None:
             source, title = snapshot.config.source, snapshot.program.model.title
             trains = source.can(Ability.TRAIN)
-            hidden = _TRAINING if not trains else ("explain",) if refused(snapshot.config) is not None else ()  # no tour
+            hidden = _TRAINING if not trains else () if snapshot.config == Config.of() else _TUTORIAL
             first = [(verb, meaning) for verb, meaning in _FIRST if verb not in hidden]
             keys = [(" ".join(sign_of_key(self, key) for key in verb.split()), with_keys(self, meaning)) for verb, meaning in first]
             paragraphs = [text.format(title=title, source=source.title) for text in (_WELCOME if trains else _IMPORTED)]
