@@ -72,11 +72,14 @@ def tick_of(place: str | Position | int, current: Position, program: Program) ->
     """Return the tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `current`), a position, or a tick.
 
     In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch, where the batch
-    before it has just ended; of a step of a recording, the first line in it. Raises `TuiGruError` for a place that does not exist
-    in the program.
+    before it has just ended; of a step of a recording, the first line in it. `e3 b2 t1 h̃`, or `h̃` alone, is just after the line
+    that computes this name, by default in the current timestep. Raises `TuiGruError` for a place that does not exist in the
+    program.
     """
 
-    if isinstance(place, str):
+    if isinstance(place, str) and (line := _line_at_end(place, program)):
+        tick = _tick_of_line(place.rpartition(line)[0].strip(), program.code_name(line), current, program)
+    elif isinstance(place, str):
         epoch, batch, t, in_step = _parts(place, program)
         if batch is None:
             batch = current.batch if epoch is None else 0
@@ -88,6 +91,28 @@ def tick_of(place: str | Position | int, current: Position, program: Program) ->
     if tick > FAR:
         raise TuiGruError(f"tick {errors.shown(tick)} is beyond the largest tick, {FAR:,}")
     return max(tick, 0)
+
+
+def _line_at_end(place: str, program: Program) -> str:
+    """Return the name of a line at the end of a typed place, as typed; empty if there is none."""
+    word = place.rpartition(" ")[2]
+    return word if program.place_of(program.code_name(word)) is not None else ""
+
+
+def _tick_of_line(place: str, name: str, current: Position, program: Program) -> int:
+    """Return the tick just after a line of the batch at a typed place, which may be empty."""
+    epoch, batch, t, _ = _parts(place, program) if place else (None, None, None, False)
+    if batch is None:
+        batch = current.batch if epoch is None else 0
+    epoch = current.epoch if epoch is None else epoch
+    block_and_index = program.place_of(name)
+    assert block_and_index is not None
+    looped = bool(block_and_index[0].direction)
+    if t is not None and not looped:
+        raise TuiGruError(f"{program.writer.name(name)} is computed once in a batch, not at each timestep; leave out t {t + 1}")
+    within = program.tick_of(name, (current.t if t is None else t) if looped else None)
+    assert within is not None
+    return (epoch * program.num_batches + batch) * program.ticks + within
 
 
 def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, step: int | None = None, between: str = ", ") -> str:

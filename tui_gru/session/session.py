@@ -392,6 +392,23 @@ class Session(Queries):
         with self._run.verb():
             return self._run.search(condition, False, progress)
 
+    def run_to_first(self, condition: str, *, progress: SearchProgress | None = None) -> bool:
+        """Go to the first place of what has been run of this branch at which a condition holds: True. If there is none, the
+        position stays: False. Raises `ConditionError` as `run_until` does."""
+        run = self._run
+        with run.verb(), run.leaving():
+            start, newest, interrupts = run.state.tick, run.state.branches.newest, run.interrupts.count
+            with run.under_way():
+                run.move_to(run.state.branches, 0)
+                try:
+                    is_met = run.search(condition, True, progress, newest)
+                except BaseException:
+                    run.move_to(run.state.branches, start)
+                    raise
+                if not is_met and run.interrupts.count == interrupts:
+                    run.move_to(run.state.branches, start)
+        return is_met
+
     def next_match(self, forwards: bool = True, progress: SearchProgress | None = None, *, limit: int | None = None) -> bool:
         """Search for the last condition again, up to a tick if `limit` is one. True if it stopped there.
 

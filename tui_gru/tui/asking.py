@@ -315,6 +315,13 @@ class TypedWords:
         return _carry(self.snapshot)
 
     @property
+    def back(self) -> str | None:
+        """The first line of the backward pass."""
+        program = self.snapshot.program
+        line = next((line for block in program.blocks if block.phase == "backward" for line in block.lines), None)
+        return None if line is None else program.writer.name(line.target)
+
+    @property
     def branch(self) -> str | None:
         """Another branch: the one that is named, else one that this branch is compared with by default."""
         state = self.snapshot.state

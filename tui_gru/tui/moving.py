@@ -94,13 +94,17 @@ def go_to(screen: MainScreen, place: str | int, continues: bool = False) -> None
 
 
 def go(screen: MainScreen, rest: Arguments) -> None:
-    """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, a tick, the letter of a mark, `'`, `newest` or `nan`."""
+    """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, a tick, the letter of a mark, `'`, `newest` or `nan`; `e3 b2 t1 h̃`, just
+    after a line; or `first CONDITION`."""
+    if rest.startswith("first "):
+        _go_to_first(screen, Arguments.of(rest.removeprefix("first"), rest))
+        return
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
     if rest == "newest":
         go_to_newest(screen, rest)
     elif rest == "nan":
         go_to_not_finite(screen, rest)
-    elif len(rest) == 1 and (rest == "'" or rest.isalpha()):
+    elif len(rest) == 1 and (rest == "'" or rest.isalpha()) and not _is_line_alone(screen, rest):
         jump_to(screen, rest)
     elif rest[:1] in ("+", "-", "−"):
         count = reader.integer("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
@@ -114,7 +118,49 @@ def go(screen: MainScreen, rest: Arguments) -> None:
         reader.end()
         go_to(screen, tick)
     else:
-        go_to(screen, tick_of(rest, screen.snapshot.position, screen.snapshot.program))
+        go_to(screen, _tick_typed(screen, rest))
+
+
+def _is_line_alone(screen: MainScreen, letter: str) -> bool:
+    """Return True for a letter that is the name of a line and of no mark."""
+    is_mark = any(mark.letter == letter for mark in screen.snapshot.state.marks.sorted)
+    return not is_mark and screen.snapshot.program.place_of(letter) is not None
+
+
+def _tick_typed(screen: MainScreen, place: Arguments) -> int:
+    """Return the tick of a typed place. Raises `TuiGruError` for a line that is not executed there, since learning is off."""
+    program = screen.snapshot.program
+    tick = tick_of(place, screen.snapshot.position, program)
+    batch, within = divmod(tick - 1, program.ticks)
+    line = program.code_name(place.rpartition(" ")[2])
+    if program.place_of(line) is not None and within >= program.loss_tick:
+        end = screen.session.state.timeline.end_of(batch)
+        if tick > end:
+            raise TuiGruError(
+                f"the batch ends with its loss, before {place.rpartition(' ')[2]}; turn learning on first: learning on"
+            )
+    return tick
+
+
+def _go_to_first(screen: MainScreen, condition: Arguments) -> None:
+    """Go to the first place of what has been run where a condition holds."""
+    session = screen.session
+
+    def run(progress: Any) -> bool:
+        try:
+            return session.run_to_first(str(condition), progress=progress)
+        except TypedError as error:
+            raise error.moved(condition.begins) from None
+
+    def say(is_met: bool) -> None:
+        shown = in_screen_spelling(condition, session.program.spellings)
+        newest = place_in_words(screen.snapshot)
+        if is_met:
+            screen.answer(f"{shown} holds first {newest}")
+        else:
+            screen.answer(f"{shown} did not hold anywhere in what has been run; until {condition} runs on to where it does")
+
+    screen.do(run, batches=None, then=say)
 
 
 def go_to_newest(screen: MainScreen, rest: Arguments) -> None:

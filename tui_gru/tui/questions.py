@@ -133,10 +133,10 @@ _KINDS = (
     (NUMBER, re.compile(r"(?<![\w.])\d*\.?\d+(?:e-?\d+)?(?![\w.]*\w)")),
 )
 # Shares of a weight: of words that ask, and of kinds of arguments; of a synonym, the beginning of a word, and a misspelled word.
-COMMONLY, ASKED, OF_KIND, SYNONYM, BEGUN, MISSPELLED = 0.25, 0.35, 0.5, 0.85, 0.75, 0.8
+COMMONLY, ASKED, OF_KIND, SYNONYM, BEGUN, MISSPELLED = 0.4, 0.35, 0.5, 0.85, 0.75, 0.8
 LIKE = 0.5  # the least share of groups of letters that two spellings of a word have in common
-PAIRED = 0.5  # the weight of two words in a row, as a share of their own
-COVERED, CLOSEST, TYPICAL = 0.65, 0.25, 0.1  # what counts in a score: the words that are covered, and how close the wordings are
+PAIRED = 0.8  # the weight of two words in a row, as a share of their own
+COVERED, CLOSEST, TYPICAL = 0.7, 0.15, 0.15  # what counts in a score: the words that are covered, and how close the wordings are
 
 
 class Ranked(NamedTuple):
@@ -174,9 +174,9 @@ class Ranking:
 
     def _strength(self, bags: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
         """Return how much an entry is about each of its terms: the more of its texts have one, the more."""
-        counts = Counter(term for bag in bags for term in bag)
-        titled = bags[0].keys() if bags else ()
-        return {term: min(0.8 + 0.06 * count + (0.1 if term in titled else 0.0), 1.1) for term, count in counts.items()}
+        counts, titled = Counter(term for bag in bags for term in bag), bags[0].keys() if bags else ()
+        of_count = {term: min(0.55 + 0.2 * math.log1p(count), 1.25) for term, count in counts.items()}
+        return {term: strength + (0.1 if term in titled else 0.0) for term, strength in of_count.items()}
 
     def _idf(self, term: str) -> float:
         return math.log(1 + self._count / (1 + self._df.get(term, 0)))

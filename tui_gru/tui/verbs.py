@@ -73,8 +73,9 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "redo the last undone change", applies=can_redo),
     Verb("go",               "g",                    "go g",             GO,      moving.go,
          "go to a place: e3 b2 t1, 50%, +100, -2e, a tick, the letter of a mark, or newest", label="go to", rank=4,
-         typed="go e3 b2 t1", more="' is where the last jump began, nan the first number of the run that is not finite",
-         completes=("place",), needs_arguments=True),
+         typed="go e3 b2 t1", completes=("place",), needs_arguments=True,
+         more="e3 t1 $h is just after the line of $h, first loss < 0.5 the first such moment of what has been run; ' is where the "
+         "last jump began, nan the first number of the run that is not finite"),
     Verb("until",            "t",                    "until",            GO,      partial(moving.until, forwards=True),
          "run until a condition holds: loss < 0.5", label="until", rank=6, typed="until loss < 0.5",
          more="or any($z > 0.9), epoch == 3, isnan(loss)", completes=("name",), needs_arguments=True),
