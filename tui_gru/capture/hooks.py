@@ -670,6 +670,11 @@ class Capture:
         self.watch.end_step(ended.loss)
         return self._emit(ended)
 
+    def begin_at(self, number: int) -> None:
+        """Let the first step have this number: the steps before it are not captured. Call it before any module of the step."""
+        self.ended, self._begun, self._open.number = number, number + 1, number
+        self._open.wanted = self._wanted(number)
+
     def cut(self) -> CapturedStep:
         """End the current step now and return it, without switching to explicit `step` calls."""
         self._emit_waiting()

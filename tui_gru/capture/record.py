@@ -19,7 +19,7 @@ import traceback
 import warnings
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from errno import ENOTDIR
@@ -309,6 +309,17 @@ class Recorder:
             self._warn("loss", f"{error}; training continues")
             self._capture.step(None)
 
+    def begin_at(self, number: int, losses: Sequence[float | None] = ()) -> None:
+        """Let the first step have this number, after steps that are not recorded, with these losses. Call it before that step."""
+        self._losses = [*losses[:number], *[None] * (number - len(losses))]
+        self._capture.begin_at(number)
+
+    def add(self, step: CapturedStep) -> None:
+        """Write an earlier step, captured when it was computed again, unless it is written already."""
+        with self._going_on():
+            if step.number not in self.kept:
+                self._keep(step, "before", norm_of(step))
+
     def close(self) -> None:
         """End the last step, remove all hooks, and mark the recording as complete.
 
@@ -342,6 +353,11 @@ class Recorder:
         with self._going_on():
             self._flusher.now()
             self._check_flusher()
+
+    @property
+    def closed(self) -> bool:
+        """True once nothing is recorded any more."""
+        return self._capture.closed
 
     def __enter__(self) -> Recorder:
         return self

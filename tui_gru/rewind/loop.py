@@ -17,7 +17,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +61,15 @@ class LoopStep:
     losses: StepLosses = field(default_factory=StepLosses)
     ended: bool = False  # False if the body was left by break, return or an error
     seconds: float = 0.0
+
+
+class Ring(NamedTuple):
+    """The kept steps of a loop, the states before some of them, what the script did between two epochs, and the losses before."""
+
+    states: dict[int, ScriptState]
+    steps: deque[LoopStep]
+    between: dict[int, Between]
+    past: list[float]
 
 
 @dataclass
@@ -109,9 +118,13 @@ class TrainingLoop:
         self.states: dict[int, ScriptState] = {}  # by the number of the step that they are before
         self.between: dict[int, Between] = {}
         self.steps: deque[LoopStep] = deque()
-        self.all_losses: list[float] = []
+        self._past: list[float] = []  # the losses of the steps that are no longer kept
+        self.run: Any = None  # what the script iterates over, of the last epoch
+        self.recorder: Any = None  # of every n-th step, and of the last ones when the script ends
+        self.trouble: Ring | None = None  # the steps at the first moment at which something went wrong
         self.count = 0  # of ended steps
         self.open: LoopStep | None = None
+        self.last_losses = StepLosses()
         self.watch = LossWatch()
         self.thread_modes: tuple[int, Any] | None = None
         self._memory = LoopMemory()
@@ -152,10 +165,31 @@ class TrainingLoop:
 
     def forget(self) -> None:
         """Forget the steps so far."""
-        for state in self.states.values():
-            state.release()
+        for number in list(self.states):
+            self._drop_state(number)
         self.states, self.between = {}, {}
-        self.steps.clear()
+        self._drop_steps(self.count)
+
+    @property
+    def all_losses(self) -> list[float]:
+        """The losses of all steps; NaN for one without a loss."""
+        return [*self._past, *(step.losses.total for step in self.steps)]
+
+    def keep_for_later(self) -> None:
+        """Keep what there is now, to be computed again when the script ends: in a script that goes on, nothing runs unasked."""
+        if self.trouble is None and self.states and self.steps:
+            self.trouble = Ring(dict(self.states), deque(self.steps), dict(self.between), list(self._past))
+
+    @contextlib.contextmanager
+    def at_trouble(self) -> Iterator[None]:
+        """Within this context, the kept steps are those of `keep_for_later`."""
+        assert self.trouble is not None
+        now = Ring(self.states, self.steps, self.between, self._past)
+        self.states, self.steps, self.between, self._past = self.trouble
+        try:
+            yield
+        finally:
+            self.states, self.steps, self.between, self._past = now
 
     def start_step(self, batch: Any, index: int, *, first: bool) -> None:
         """A step begins."""
@@ -186,8 +220,9 @@ class TrainingLoop:
         step.losses.end()
         self.count += 1
         self._seconds = min(step.seconds, 1.2 * self._seconds) if self._seconds else step.seconds
+        self.last_losses = step.losses
         if self.refused:
-            self.all_losses.append(math.nan)
+            self._past.append(math.nan)
             return
         self.steps.append(step)
         try:
@@ -198,15 +233,12 @@ class TrainingLoop:
         except Exception as error:
             self._failed(error)
 
-    def loss_of(self, step: LoopStep) -> float:
-        return step.losses.total
-
     def end_epoch(self) -> None:
         """The loop is exhausted, or was left within a step."""
         if self.open is not None:
             self.end_step(ended=False)
         self.watch.end()
-        if self.refused or not self.steps:
+        if self.refused or not self.steps or not self.steps[-1].ended:
             return
         try:
             self._at_end = self.state()
@@ -264,16 +296,18 @@ class TrainingLoop:
             self._drop_steps(numbers[0])
         if numbers:
             self._drop_steps(numbers[0])
-        elif self.steps:
-            self.steps.clear()
+        else:
+            self._drop_steps(self.count)
 
     def _drop_state(self, number: int) -> None:
-        self.states.pop(number).release()
+        state = self.states.pop(number)
+        if self.trouble is None or self.trouble.states.get(number) is not state:
+            state.release()
         self.between.pop(number, None)
 
     def _drop_steps(self, first: int) -> None:
         while self.steps and self.steps[0].number < first:
-            self.steps.popleft()
+            self._past.append(self.steps.popleft().losses.total)
 
     # States
 

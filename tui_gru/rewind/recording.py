@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import weakref
@@ -9,43 +10,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.capture.facts import StepWatch
-from tui_gru.capture.hooks import hook_calls, optimizers_in, unhook
+from tui_gru.capture.hooks import Capture, hook_calls, optimizers_in, unhook
 from tui_gru.capture.record import Recorder
 from tui_gru.rewind.states import RewindError, ScriptState
 from tui_gru.session.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tui_gru.analysis.live import LiveLoop
     from tui_gru.rewind.loop import TrialOutcome
     from tui_gru.rewind.losses import StepLosses
 
 
 class StepRecorder:
-    """Records the steps of a trial from its first one on."""
+    """Records the steps of a trial from its first one on: into a folder of its own, or among those of a recorder."""
 
     def __init__(
         self,
-        folder: Path,
+        target: Path | Recorder,
         model: Any,
         optimizer: Any,
         *,
         head: Any,
         cell: Any,
-        losses: tuple[float, ...],
-        error: BaseException | None,
+        losses: Sequence[float] = (),
+        error: BaseException | None = None,
     ) -> None:
-        self.folder, self._model, self._optimizer, self._head, self._cell = folder, model, optimizer, head, cell
-        self._losses, self._error = losses, error
-        self._recorder: Recorder | None = None
+        """`losses` are those of the steps of the script so far; `error` is what has ended it."""
+        self._target, self._model, self._optimizer, self._head, self._cell = target, model, optimizer, head, cell
+        self._losses, self._error = [None if math.isnan(loss) else loss for loss in losses], error
+        self._recorder: Recorder | Capture | None = None
+        self.folder: Path | None = None
 
     def begin(self, first: int, state: ScriptState) -> StepRecorder:
         """Set the hooks, at the beginning of step `first` (from 0). Raises `TuiGruError` if there is nothing to record."""
-        model = self._model if self._model is not None else _recurrent_module(state)
+        model = self._model if self._model is not None else recurrent_module(state)
         optimizer = self._optimizer if self._optimizer is not None else list(state.optimizers) or None
-        self.close()
-        if self.folder.exists():  # the trial begins anew, without a statement
-            shutil.rmtree(self.folder)
-        self._recorder = Recorder(self.folder, model, optimizer, self._head, every=1, last=0, on="", cell=self._cell)
+        self._close()
+        target = self._target
+        if isinstance(target, Recorder):
+            self._recorder = Capture(
+                model, optimizer, head=self._head, on_step=target.add, on_not_finite=lambda step: None, cell=self._cell
+            )
+            self._recorder.begin_at(first)
+        else:
+            if self.folder is not None and self.folder.exists():  # the trial begins anew, without a statement
+                shutil.rmtree(self.folder)
+            self._recorder = Recorder(target, model, optimizer, self._head, every=1, last=0, on="", cell=self._cell)
+            self._recorder.begin_at(first, self._losses)
+            self.folder = self._recorder.folder
         return self
 
     def step(self, losses: StepLosses) -> None:
@@ -53,12 +67,15 @@ class StepRecorder:
         self._recorder.step(losses.total if losses.count else None)
 
     def end(self, outcome: TrialOutcome) -> None:
-        if self._recorder is not None:
-            error = self._error or outcome.error
-            self._recorder.__exit__(None if error is None else type(error), error, None)
-            self._recorder = None
+        """End the recording, within a step if the trial ended in one by an error."""
+        error = self._error or outcome.error
+        recorder, self._recorder = self._recorder, None
+        if isinstance(recorder, Recorder):
+            recorder.__exit__(None if error is None else type(error), error, None)
+        elif recorder is not None:
+            recorder.close(stopped=error is not None)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self._recorder is not None:
             self._recorder.close()
             self._recorder = None
@@ -74,7 +91,7 @@ class StepWatcher:
     def begin(self, first: int, state: ScriptState) -> StepWatcher:
         """Set the hooks, at the beginning of step `first` (from 0)."""
         self.close()
-        model = self._model if self._model is not None else _recurrent_module(state)
+        model = self._model if self._model is not None else recurrent_module(state)
         optimizers = optimizers_in(self._optimizer if self._optimizer is not None else list(state.optimizers))
         self.watch = StepWatch(model, optimizers, hook_calls, unhook, keeps_tapes=True, all_steps=True)
         self.watch.implicit = False
@@ -92,7 +109,7 @@ class StepWatcher:
             self.watch.close()
 
 
-def _recurrent_module(state: ScriptState) -> Any:
+def recurrent_module(state: ScriptState) -> Any:
     """Return the outermost module of the script with a recurrent one in it. Raises `RewindError` without one."""
     import torch
 
@@ -110,9 +127,8 @@ def new_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="tui-gru-")) / "steps.gru"
 
 
-def opened(folder: Path, recorder: StepRecorder, loop: LiveLoop) -> Session:
+def opened(folder: Path, loop: LiveLoop) -> Session:
     """Return a session on a recording, at its end, that tries on the loop of the script. The files go with the session."""
-    recorder.close()
     session = Session.open(folder)
     if session.end is not None:
         session.seek(session.end)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tui_gru import analysis, errors
 from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption, loss_after
-from tui_gru.capture.record import NAMES, Trigger
+from tui_gru.capture.record import NAMES, Recorder, Trigger
 from tui_gru.capture.trial import in_trial
 from tui_gru.errors import TuiGruError
-from tui_gru.rewind import recording, screens
+from tui_gru.rewind import ends, recording, screens
 from tui_gru.rewind.loop import Change, TrainingLoop, TrialOutcome, frame_of_script, modes_of_thread
 from tui_gru.rewind.states import RewindError
 
@@ -242,14 +244,18 @@ class ScriptRun:
     def recorded(self, change: Change, *, words: str, error: BaseException | None = None) -> Session:
         """Return a session on the recording of a trial, or of the last steps as they were, which must be the same bit for bit."""
         loop = self._standing()
-        folder = recording.new_folder()
-        recorder = recording.StepRecorder(
-            folder, self._model, self._optimizer, head=self._head, cell=self._cell, losses=tuple(loop.all_losses), error=error
-        )
+        recorder = self._step_recorder(recording.new_folder(), error)
         outcome = loop.run_again(change, recorder=recorder.begin)
         if not words and error is None:
             self._check_equal(self._trial(change, outcome), outcome)
-        return recording.opened(folder, recorder, self)
+        assert recorder.folder is not None
+        return recording.opened(recorder.folder, self)
+
+    def _step_recorder(self, target: Any, error: BaseException | None = None) -> recording.StepRecorder:
+        losses = () if self._loop is None else tuple(self._loop.all_losses)
+        return recording.StepRecorder(
+            target, self._model, self._optimizer, head=self._head, cell=self._cell, losses=losses, error=error
+        )
 
     def watched(self) -> tuple[StepWatch | None, tuple[float, ...]]:
         """Run the last steps again while their facts are measured, and put everything back. Returns these, and the losses of all
@@ -313,7 +319,73 @@ class ScriptRun:
         optimizers = self._optimizer if isinstance(self._optimizer, (list, tuple)) else [self._optimizer]
         stateful = [member for member in (self._model, *optimizers) if member is not None]
         self._loop = loop_at(frame, stateful, keep=self._keep, also=self._also, body=self._body)
+        if self._record is not None:
+            self._begin_record(self._loop)
+        self._loop.run = self
+        if self._screen is not False or self._record is not None:
+            ends.remember(self, signals=self._record is not None)
         return self._loop
+
+    def _begin_record(self, loop: TrainingLoop) -> None:
+        if loop.recorder is None or loop.recorder.closed:
+            if self._model is None:
+                raise TuiGruError("record needs the module: tui_gru.steps(loader, model, optimizer, record=…)", option="record")
+            loop.recorder = Recorder(
+                self._record, self._model, self._optimizer, self._head, every=self._every, last=0, on="", cell=self._cell
+            )
+
+    def take_step(self) -> None:
+        """A step has ended: record it, and keep the last ones if something is wrong with it."""
+        loop = self._loop
+        if loop is None or loop.recorder is None:
+            return
+        losses = loop.last_losses
+        loop.recorder.step(losses.total if losses.count else None)
+        if self._on.source.strip() and self._on.fires(self._values(loop)):
+            loop.keep_for_later()
+
+    # The end of the script
+
+    def write_last(self, error: BaseException | None = None, *, always: bool = False) -> None:
+        """Record the last steps by computing them again: those at the first trouble, and after an error those before it."""
+        loop = self._loop
+        if loop is None or loop.recorder is None or loop.recorder.closed:
+            return
+        try:
+            if loop.trouble is not None and not loop.refused:
+                with loop.at_trouble():
+                    loop.run_again(Change(), recorder=self._step_recorder(loop.recorder).begin)
+            if error is not None or always:
+                loop.run_again(Change(), recorder=self._step_recorder(loop.recorder, error).begin)
+        except TuiGruError as refusal:
+            print(f"tui_gru.steps: the last steps are not recorded: {refusal}", file=sys.stderr)
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """The script ends: record the last steps, if there was trouble, and end the recording."""
+        loop = self._loop
+        if loop is not None and loop.recorder is not None and not loop.recorder.closed:
+            self.write_last(error)
+            loop.recorder.__exit__(None if error is None else type(error), error, None)
+
+    def died(self, error: BaseException) -> None:
+        """An error has ended the script: record the last steps; in a terminal, open the debugger on them."""
+        loop = self._loop
+        if loop is None or in_trial():
+            return
+        if loop.recorder is not None:
+            self.ended(error)
+            print(f"tui_gru: the last steps are in {loop.recorder.folder}: tui-gru open {loop.recorder.folder}", file=sys.stderr)
+        elif self._screen is True and not isinstance(error, KeyboardInterrupt):
+            _open_on(self, error)
+
+    def is_in(self, trace: Any) -> bool:
+        """Return True if an error has come through the frame of the loop."""
+        frame = None if self._loop is None else self._loop.epoch.frame
+        while trace is not None and frame is not None:
+            if trace.tb_frame is frame:
+                return True
+            trace = trace.tb_next
+        return False
 
     def pause_here(self) -> None:
         """Pause if this is the place: after a step, with the loop standing between two of them."""
@@ -335,7 +407,7 @@ class ScriptRun:
             loop.thread_modes = None
 
     def _values(self, loop: TrainingLoop) -> dict[str, float]:
-        loss = loop.steps[-1].losses.total if loop.steps else math.nan
+        loss = loop.last_losses.total
         rate = loop.rate
         return dict.fromkeys(NAMES, math.nan) | {
             "loss": loss, "step": loop.count, "lr": math.nan if rate is None else rate, "nan": float(_is_not_finite(loop)),
@@ -396,6 +468,7 @@ class _Iteration:
             self._loop.begin_epoch(frame)
         else:
             self._loop.end_step()
+            self._run.take_step()
             self._run.pause_here()
         try:
             batch = next(self._source)
@@ -529,18 +602,30 @@ def _loss_after(trial: Trial) -> float:
 
 
 def _is_not_finite(loop: TrainingLoop) -> bool:
-    numbers = loop.steps[-1].losses.numbers if loop.steps else []
-    return any(not math.isfinite(number) for number in numbers)
+    return any(not math.isfinite(number) for number in loop.last_losses.numbers)
 
 
-def _open_on(run: ScriptRun) -> None:
+def _open_on(run: ScriptRun, error: BaseException | None = None) -> None:
     """Open the debugger on the last steps, in this terminal; say why if that is not possible, and let the script go on."""
     try:
         screens.terminal().require_terminal()
-        print("tui_gru: the last steps are computed again, to be seen; q lets the script go on", file=sys.stderr)
-        session = run.session()
-    except TuiGruError as error:
-        print(f"tui_gru.steps: step {run.step}: no screen opens: {error}; the script goes on", file=sys.stderr)
+    except TuiGruError:
+        if error is None:
+            print(
+                f"tui_gru.steps: step {run.step}: no screen opens, since this is no terminal; screen=f calls f(run)",
+                file=sys.stderr,
+            )
+        return
+    then = "q lets the script go on" if error is None else "q ends"
+    print(f"tui_gru: the last steps are computed again, to be seen; {then}", file=sys.stderr)
+    try:
+        session = run.session() if error is None else run.recorded(Change(), words="", error=error)
+    except TuiGruError as refusal:
+        print(f"tui_gru.steps: step {run.step}: no screen opens: {refusal}", file=sys.stderr)
         return
     if session is not None:
-        screens.terminal().open_debugger(lambda: session)
+        threads = torch.get_num_threads()
+        try:
+            screens.terminal().open_debugger(lambda: session)
+        finally:
+            torch.set_num_threads(threads)
