@@ -33,6 +33,13 @@ class LiveLoop(Protocol):
 
     def adopt(self, trial: Any) -> None: ...
 
+    def edited_lines(self) -> dict[int, str]:
+        """Return the lines of the body that are others in the file now. Raises `TuiGruError` if more than lines have changed."""
+
+    @property
+    def trials(self) -> tuple[Any, ...]:
+        """The trials since the loop stands where it does."""
+
     @property
     def rate(self) -> float | None:
         """The learning rate; None if the loop has none."""

@@ -53,12 +53,12 @@ class StepRecorder:
             self._recorder = Capture(
                 model, optimizer, head=self._head, on_step=target.add, on_not_finite=lambda step: None, cell=self._cell
             )
-            self._recorder.begin_at(first)
+            self._recorder.begin_at(first + 1)  # the steps are numbered from 1, as in `pause`
         else:
             if self.folder is not None and self.folder.exists():  # the trial begins anew, without a statement
                 shutil.rmtree(self.folder)
             self._recorder = Recorder(target, model, optimizer, self._head, every=1, last=0, on="", cell=self._cell)
-            self._recorder.begin_at(first, self._losses)
+            self._recorder.begin_at(first + 1, [None, *self._losses])
             self.folder = self._recorder.folder
         return self
 

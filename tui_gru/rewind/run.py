@@ -109,6 +109,7 @@ class ScriptRun:
         self._keep, self._also, self._body = _whole("keep", keep, 1, 100_000), tuple(also), body
         self._head, self._cell, self._screen = head, cell, screen
         self._loop: TrainingLoop | None = None
+        self._trials: list[Trial] = []
         self._interrupted = False  # ctrl+c was pressed once
         self._old_handler: Any = None
 
@@ -162,7 +163,30 @@ class ScriptRun:
         if in_trial():
             return Trial()
         change = _checked(since, lr, rate, clip, skip, seed, weight_decay, edit, lines)
-        return self._trial(change, self._standing().run_again(change, on_step=_numbers_from_one(progress)))
+        trial = self._trial(change, self._standing().run_again(change, on_step=_numbers_from_one(progress)))
+        self._trials = [*self.trials, trial]
+        return trial
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The results of `again` since the loop stands where it does."""
+        return tuple(trial for trial in self._trials if trial._count == self.step)
+
+    def edited_lines(self) -> dict[int, str]:
+        """Return the lines of the body that are others in its file now, by number, for `again`.
+
+        Raises `TuiGruError` if nothing has changed, or more than single lines."""
+        body = self._standing().body
+        if body is None:
+            raise RewindError("the body is a function that was given, so no file is read again")
+        lines = body.lines_of_file_now()
+        if lines is None:
+            raise RewindError(
+                f"{body.file} has other statements in the loop now; only single lines can be tried"
+            )
+        if not lines:
+            raise RewindError(f"the loop in {body.file} is the one that was started; change a line of it and save it first")
+        return lines
 
     def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:
         """Try seven learning rates over the last steps, √10 apart around that of the run; each with the loss after them, infinite
@@ -180,7 +204,8 @@ class ScriptRun:
         unchanged = self._replayed(since)
         for factor in RATES:
             tried_rate = rate if factor == 1 else float(f"{rate * factor:.2g}")
-            trial = unchanged if factor == 1 else self.again(since + 1, rate=tried_rate / rate)
+            change = Change(since, rate=tried_rate / rate)
+            trial = unchanged if factor == 1 else self._trial(change, loop.run_again(change))
             trials.append(RateTrial(tried_rate, _loss_after(trial)))
             if progress is not None:
                 progress(trials[-1])
@@ -333,6 +358,7 @@ class ScriptRun:
             loop.recorder = Recorder(
                 self._record, self._model, self._optimizer, self._head, every=self._every, last=0, on="", cell=self._cell
             )
+            loop.recorder.begin_at(1)  # the first step is step 1, as in `pause`
 
     def take_step(self) -> None:
         """A step has ended: record it, and keep the last ones if something is wrong with it."""

@@ -179,10 +179,11 @@ def cure_kept(screen: MainScreen, finding: Finding, cure: Cure | None) -> None:
 
 def show_rates(screen: MainScreen, rest: Arguments) -> None:
     """Try learning rates on copies from here on, and show each as it is known."""
-    current = screen.snapshot.settings.rule.get("learning_rate")
-    if current is None or not screen.snapshot.config.source.can(Ability.TRAIN):
+    live = screen.session.live
+    current = screen.snapshot.settings.rule.get("learning_rate") if live is None else live.rate
+    if current is None or (live is None and not screen.snapshot.config.source.can(Ability.TRAIN)):
         raise TuiGruError("this run has no learning rate to be tried")
-    panel = panels.story.RatesPanel(current)
+    panel = panels.story.RatesPanel(current, live=live is not None)
 
     def attempt(progress: SearchProgress | None) -> tuple[RateTrial, ...]:
         trials: list[RateTrial] = []

@@ -38,7 +38,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.source import Series
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import HISTORY_MEMORY, Session
-from tui_gru.tui import analysing, changing, looking, moving
+from tui_gru.tui import analysing, changing, looking, moving, rewinding
 from tui_gru.tui.keys import Arguments, execute
 from tui_gru.tui.panel import Panel
 from tui_gru.tui.screen import MainScreen
@@ -364,6 +364,8 @@ class VerbScreen(MainScreen):
         "cures": analysing.cures_asked,
         "cure.copy": analysing.cure_copied,
         "cure.keep": analysing.cure_kept,
+        "trial.open": rewinding.trial_opened,
+        "trial.adopt": rewinding.trial_adopted,
         "units": analysing.show_units,
         "influence": analysing.show_influence,
         "derivation.follow": lambda screen, number: screen.derivations.follow(number),

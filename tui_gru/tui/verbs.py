@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tui_gru.tui import analysing, changing, looking, moving
+from tui_gru.tui import analysing, changing, looking, moving, rewinding
 from tui_gru.tui.keys import Step, Verb, can_redo, can_undo, has_matches, has_pages, trains
 
 if TYPE_CHECKING:
@@ -143,6 +143,9 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "causes with their proof, after experiments on copies: what was seen, what was tried, and the cure that helps"),
     Verb("rates",            "",                     "rates",            ANALYSE, analysing.show_rates,
          "which learning rate: the loss after 60 batches with each of thirteen, tried on copies from here"),
+    Verb("again",            "",                     "again",            ANALYSE, rewinding.again,
+         "run the last steps of your own loop again, at a pause of tui_gru.steps", typed="again step 40 lr=1e-3",
+         more="with another lr, clip, weight_decay or seed, skip, line 31 loss = …, or file: as the file is now"),
     Verb("units",            "h",                    "units",            ANALYSE, analysing.units,
          "units over the text: what each correlates with, and where it is active", label="units", rank=7, typed="units $h",
          more="or another value; row 1 after it: over a row of the batch; or sorted by a feature of the text, such as spaces",

@@ -753,9 +753,10 @@ class RatesPanel(SnapshotPanel):
     )
     STAYS = True
 
-    def __init__(self, run_rate: float) -> None:
-        """Create a panel; `run_rate` is the learning rate of the run."""
+    def __init__(self, run_rate: float, *, live: bool = False) -> None:
+        """Create a panel; `run_rate` is the learning rate of the run. `live`: the rates are tried in a script's own loop."""
         super().__init__()
+        self.live = live
         self.run_rate, self.trials, self.done = run_rate, tuple[RateTrial, ...](), False
 
     def tell(self, trials: Sequence[RateTrial], *, done: bool) -> None:
@@ -774,7 +775,7 @@ class RatesPanel(SnapshotPanel):
         """Which rate is best, and how the rate of the run compares."""
         best, run_trial = self.best, next((trial for trial in self.trials if trial.rate == self.run_rate), None)
         if not self.done:
-            return "each rate is tried from this moment on"
+            return "each rate is tried on the last steps of your loop" if self.live else "each rate is tried from this moment on"
         if best is None:
             return "with none of these rates the loss stays finite"
         times = self.run_rate / best.rate
@@ -789,6 +790,8 @@ class RatesPanel(SnapshotPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         count = f"{len(self.trials)} rates" + ("" if self.done else " so far")
         hints = [":rates again, from here", with_keys(self, "<stop> closes")]
+        if self.live:
+            return Titles(f"which learning rate? · {count}, your last steps with each", hints[1:])
         return Titles(f"which learning rate? · {count}, 60 batches each", hints)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
