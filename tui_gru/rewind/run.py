@@ -181,9 +181,7 @@ class ScriptRun:
             raise RewindError("the body is a function that was given, so no file is read again")
         lines = body.lines_of_file_now()
         if lines is None:
-            raise RewindError(
-                f"{body.file} has other statements in the loop now; only single lines can be tried"
-            )
+            raise RewindError(f"{body.file} has other statements in the loop now; only single lines can be tried")
         if not lines:
             raise RewindError(f"the loop in {body.file} is the one that was started; change a line of it and save it first")
         return lines
@@ -274,7 +272,10 @@ class ScriptRun:
         if not words and error is None:
             self._check_equal(self._trial(change, outcome), outcome)
         assert recorder.folder is not None
-        return recording.opened(recorder.folder, self)
+        session = recording.opened(recorder.folder, self)
+        if error is None:
+            session.add_notice(f"your loop stands after step {self.step}; :again and :rates try in it")
+        return session
 
     def _step_recorder(self, target: Any, error: BaseException | None = None) -> recording.StepRecorder:
         losses = () if self._loop is None else tuple(self._loop.all_losses)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tui_gru.debugger.position import Reader, shortened_input
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import panels
-from tui_gru.tui.panels.trials import after, outcome_of, written
 
 if TYPE_CHECKING:
     from tui_gru.analysis.live import LiveLoop
@@ -48,18 +47,9 @@ def again(screen: MainScreen, rest: Arguments) -> None:
             screen.show_on(panel, lambda: panel.tell(loop.trials))
 
     def say(trial: Any) -> None:
-        screen.say(words_of(trial))
+        screen.say(panels.trials.words_of(trial))
 
     screen.overlays.cover(panel, then=partial(screen.do, attempt, batches=None, then=say))
-
-
-def words_of(trial: Any) -> str:
-    """Say what a trial has shown, in a line."""
-    if trial.why:
-        return str(trial.why)
-    if trial.is_equal:
-        return f"{len(trial.losses)} steps run again: all losses equal bit for bit"
-    return f"from step {trial.since}: loss {written(after(trial.own))} → {written(after(trial.losses))}; {outcome_of(trial)}"
 
 
 def change_of(text: str, *, step: int | None, loop: LiveLoop) -> dict[str, Any]:

@@ -143,9 +143,6 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "causes with their proof, after experiments on copies: what was seen, what was tried, and the cure that helps"),
     Verb("rates",            "",                     "rates",            ANALYSE, analysing.show_rates,
          "which learning rate: the loss after 60 batches with each of thirteen, tried on copies from here"),
-    Verb("again",            "",                     "again",            ANALYSE, rewinding.again,
-         "run the last steps of your own loop again, at a pause of tui_gru.steps", typed="again step 40 lr=1e-3",
-         more="with another lr, clip, weight_decay or seed, skip, line 31 loss = …, or file: as the file is now"),
     Verb("units",            "h",                    "units",            ANALYSE, analysing.units,
          "units over the text: what each correlates with, and where it is active", label="units", rank=7, typed="units $h",
          more="or another value; row 1 after it: over a row of the batch; or sorted by a feature of the text, such as spaces",
@@ -192,6 +189,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
 )
 _unlisted: Callable[..., Verb[MainScreen]] = partial(Verb, listed=False)
 #: What other verbs do as well, by the names that it once had of its own: they can still be typed, and are listed nowhere.
+#: At the end, what only the loop of a script can do that stands still: its notice names it.
 UNLISTED: tuple[Verb[MainScreen], ...] = (
     _unlisted("repeat",           "", "repeat",           STEP,    moving.repeat,
          "repeat the last step"),
@@ -259,6 +257,9 @@ UNLISTED: tuple[Verb[MainScreen], ...] = (
          completes=("file",), preview=partial(changing.export_preview, overwrite=True)),
     _unlisted("legend",           "", "legend",           OTHER,   looking.legend,
          "the legend: what colours and signs mean"),
+    _unlisted("again",            "", "again",            ANALYSE, rewinding.again,
+         "run the last steps of your own loop again, at a pause of tui_gru.steps", typed="again step 40 lr=1e-3",
+         more="with another lr, clip, weight_decay or seed, skip, line 31 loss = …, or file: as the file is now"),
 )
 # fmt: on
 BY_ID = {verb.id: verb for verb in (*VERBS, *UNLISTED)}

@@ -117,3 +117,12 @@ def outcome_of(trial: Any) -> str:
     if is_lower(trial.own, trial.losses, 0):
         return f"{steps}, surely higher"
     return steps
+
+
+def words_of(trial: Any) -> str:
+    """Say what a trial has shown, in a line."""
+    if trial.why:
+        return str(trial.why)
+    if trial.is_equal:
+        return f"{len(trial.losses)} steps run again: all losses equal bit for bit"
+    return f"from step {trial.since}: loss {written(after(trial.own))} → {written(after(trial.losses))}; {outcome_of(trial)}"
