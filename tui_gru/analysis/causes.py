@@ -19,6 +19,7 @@ from tui_gru.engine.numbers import counted, rounded
 OBSERVED, TRIAL_ALONE, EXACT, PROVEN = 0, 1, 2, 3  # levels of proof: none; an experiment; an exact fact; a fact and an experiment
 _FEWEST = 3  # watched steps that show a fact that could be chance in one
 _MOSTLY = 0.8  # of the watched steps
+_REPLACED = 0.5  # of the norm of the weights: a projection or an average moves them by less
 _ALL = 0.98  # of the targets are those of a rule
 _NOT_CONTINUED, _HARDLY_CONTINUED = 0.6, 0.4  # shares of rows that continue by chance, in one step and on average
 
@@ -142,6 +143,7 @@ def _of_optimizer(x: WatchedSteps) -> Iterator[ProvenCause]:
             meaning="backward() adds to p.grad. The optimizer has used these gradients before, and uses them again in each step.",
         )
     several = [update for update in updates if update.passes > 1]
+    several = several if len({update.optimizer for update in updates}) == 1 else []  # of several, each has passes of its own
     lost = [u for u in several if u.cosine_of_last > 0.99999 and u.norm <= 1.001 * u.last and u.cosine < 0.9999]
     if lost and len(lost) >= _MOSTLY * len(several):
         yield ProvenCause(
@@ -374,7 +376,7 @@ def _of_modes(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"{100 * back:.0f} % of them are back at their value before the update",
             "keep the weights in float32 (autocast, or a master copy)",
         )
-    elif all(outside.at_start for outside in changed) or share > 0.9:
+    elif all(outside.at_start for outside in changed) or (share > 0.9 and min(o.distance for o in changed) > _REPLACED):
         where = "set back to those of the start" if all(outside.at_start for outside in changed) else "replaced"
         yield ProvenCause(
             "changed-outside",
@@ -407,6 +409,8 @@ def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"{bad[0].not_finite:,} of {size:,} numbers of a batch{where}; in {len(bad)} of {batches}",
             "look where the data are read, and where a column is divided by its standard deviation",
         )
+    elif any(state.begins and state.size > 0 for step in x.training for state in step.states):
+        return  # a model that is told what to do by its first state may read nothing else
     elif all(batch.zero for batch in first) and not first[0].tokens:
         yield ProvenCause(
             "zero-input", EXACT, "all inputs are 0", f"in {batches}", "look at a cast to int, a wrong slice, a division"
@@ -419,7 +423,7 @@ def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"in {batches}, at each timestep of each row",
             "look at the vocabulary (unknown tokens), a cast, a slice",
         )
-    elif len(first) > 4 and all(batch.same for batch in first[1:]) and first[-1].share < 0.6:
+    elif len(first) > 4 and all(batch.same for batch in first[1:]) and first[-1].share < 0.3:
         yield ProvenCause(
             "same-batch",
             EXACT,
@@ -484,13 +488,14 @@ def _of_criterion(x: WatchedSteps) -> Iterator[ProvenCause]:
     if last.classes_without_weight and last.share_without_weight > 0.05:
         yield ProvenCause(
             "class-weight-0",
-            EXACT,
+            OBSERVED,  # padding is often left out so
             f"the class weight of {', '.join(map(str, last.classes_without_weight[:5]))} is 0: these targets teach nothing",
             f"{100 * last.share_without_weight:.0f} % of the targets of a watched batch are of these classes",
             "weights of floats, none of them 0",
         )
     count = sum(math.prod(c.target_shape) for c in criteria)
-    if low == high and count > 40 and min(math.prod(c.target_shape) for c in criteria) > 3:
+    alone = all(c.criteria == 1 for c in criteria)  # a generator's target is always the same, beside others
+    if alone and low == high and count > 40 and min(math.prod(c.target_shape) for c in criteria) > 3:
         yield ProvenCause(
             "constant-target",
             EXACT,
@@ -615,14 +620,14 @@ def _of_feed(last: CriterionFacts, steps: str) -> Iterator[ProvenCause]:
             f"{by}; so the probabilities stay between 0.5 and 0.73",
             "give it the logits, or use binary_cross_entropy",
         )
-    elif kind == "kl" and "Log" not in feeds:
+    elif kind == "kl" and "Log" not in feeds and last.log_sum_error > _ROUNDING:
         yield ProvenCause(
             "kl-without-log", EXACT, "kl_div takes log probabilities as its input and gets something else", by, "log_softmax"
         )
 
 
 def _of_sign(x: WatchedSteps) -> Iterator[ProvenCause]:
-    criteria = [c for c in x.criteria if c.factor is not None]
+    criteria = [c for c in x.criteria if c.factor is not None and c.criteria == 1]  # one of several can be an adversary's
     if len(criteria) < min(_FEWEST, len(x.criteria)) or not criteria:
         return
     factors = sorted(c.factor for c in criteria if c.factor is not None)
@@ -652,7 +657,8 @@ def _of_states(x: WatchedSteps) -> Iterator[ProvenCause]:
 
 def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps) -> Iterator[ProvenCause]:
     random = [state for state in states if state.random]
-    if len(random) >= _MOSTLY * len(states):
+    reads_data = any(step.inputs and not (step.inputs[0].random or step.inputs[0].constant) for step in x.training)
+    if len(random) >= _MOSTLY * len(states) and reads_data:
         yield ProvenCause(
             "random-state",
             EXACT,

@@ -196,8 +196,6 @@ def causes_by_experiment(x: Experiments, causes: Sequence[ProvenCause]) -> Itera
             shown += experiment(x)
             if shown:
                 break
-    elif not shown:
-        shown += _of_rates(x)
     yield from shown
     if not shown and not names and x.stays:
         yield from _undecided(x)
@@ -425,7 +423,7 @@ def _of_rates(x: Experiments) -> Iterator[ProvenCause]:
     usual = (1e-4, 1e-3, 1e-2) if x.kind != "SGD" else (1e-3, 1e-2, 0.1, 1.0)
     larger = [rate for rate in usual[1:] if rate > 3 * x.rate]
     smaller = [rate for rate in usual if rate < 0.4 * x.rate]
-    rates = smaller if x.diverges else [*larger, *smaller] if x.stays else larger if x.end > 0.65 * x.first else []
+    rates = smaller if x.diverges else [*larger, *smaller] if x.stays else []
     if not rates:
         return
     factor = x.rate / max(1e-30, x.settings.get("lr", x.rate) or x.rate)
@@ -447,9 +445,8 @@ def _of_rates(x: Experiments) -> Iterator[ProvenCause]:
             tried,
         )
         return
-    gain, own_gain = x.first - trial.loss, max(0.0, x.first - unchanged.loss)
-    enough = gain > (1.5 if x.stays else 3) * own_gain and gain > 0.15 * abs(x.first) and trial.loss < x.end - 0.1 * abs(x.first)
-    if best > x.rate and learns and enough and x.is_better(trial, unchanged):
+    does_not_learn = unchanged.loss > x.first - _WORTH * abs(x.first)  # in as many steps as the trial
+    if best > x.rate and learns and does_not_learn and trial.loss < x.first - 0.15 * abs(x.first) and x.is_better(trial, unchanged):
         yield ProvenCause(
             "rate-too-small", TRIAL_ALONE, f"the learning rate {x.rate:g} is too small", _course(x), f"lr={best:g}", tried
         )
@@ -498,7 +495,7 @@ def _of_state_of_rows(x: Experiments) -> Iterator[ProvenCause]:
     zero = x.replay.losses(of_rows, lambda tape: {id(h): torch.zeros_like(h) for h in states(tape)})
     other = x.replay.losses(of_rows, lambda tape: {id(h): h.detach().roll(1, -2) for h in states(tape)})
     means = [sum(losses) / len(losses) for losses in (unchanged, zero, other)]
-    if all(map(math.isfinite, means)) and means[0] >= 0.97 * min(means[1:]):
+    if all(map(math.isfinite, means)) and means[0] > 1.03 * means[1] and means[0] >= 0.97 * means[2]:
         yield ProvenCause(
             "carried-over-rows",
             PROVEN,

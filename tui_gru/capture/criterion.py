@@ -97,7 +97,8 @@ class LastLinear:
 class Tape:
     """What a script calls in one training step. `random` has the tensors drawn at random in it; `evaluating` the modules in
     evaluation mode; `viewed` the shapes before and after a view that exchanges two axes without moving numbers; `broadcast` the
-    shapes of a difference in which every row is compared with every other; `leaves` the leaves of the graph of the loss."""
+    shapes of a difference in which every row is compared with every other; `leaves` the leaves of the graph of the loss, and
+    `weights` leaves that the model uses within its forward pass without having them as parameters."""
 
     calls: list[TapeCall] = field(default_factory=list)
     criteria: list[CriterionCall] = field(default_factory=list)
@@ -108,6 +109,7 @@ class Tape:
     linear: LastLinear | None = None
     root: Tensor | None = None
     leaves: list[Tensor] = field(default_factory=list)
+    weights: dict[int, Tensor] = field(default_factory=dict)
     viewed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     broadcast: tuple[tuple[int, ...], ...] | None = None
     loss: float | None = None
@@ -197,6 +199,7 @@ class TapeMode:
 
         self.tape = Tape()
         self.depth = 0  # of modules whose forward pass runs
+        self.registered: frozenset[int] | None = None  # the ids of the model's parameters, where others are looked for
         self.arrived = False  # True once a gradient of this step has arrived: what is called after it is no part of the loss
         self.before_backward: Callable[[Tensor], None] = lambda root: None
         own, functional = self, torch.nn.functional
@@ -272,6 +275,10 @@ class TapeMode:
             return
         if self.depth == 0:
             tape.calls.append(TapeCall(function, args, kwargs, output))
+        elif self.registered is not None and tensors[0].requires_grad:
+            for tensor in _tensors((args, kwargs)):
+                if tensor.is_leaf and tensor.requires_grad and id(tensor) not in self.registered:
+                    tape.weights[id(tensor)] = tensor
         before: Any = args[0] if args else None
         after = tensors[0]
         if function in self._views and getattr(before, "dim", lambda: 0)() == after.dim() > 1:
@@ -288,7 +295,9 @@ class TapeMode:
             one, other = args[0], args[1]
             if all(hasattr(tensor, "numel") for tensor in (one, other)):
                 sizes = one.numel(), other.numel()
-                if after.numel() >= 2 * max(sizes) and min(sizes) > 1 and one.dim() != other.dim():
+                column, row = (one, other) if one.dim() == 2 else (other, one)
+                is_pair = column.dim() == 2 and row.dim() == 1 and tuple(column.shape) == (len(row), 1) and len(row) > 1
+                if is_pair and after.numel() >= 2 * max(sizes):
                     tape.broadcast = tuple(one.shape), tuple(other.shape), tuple(after.shape)
 
     def note_module(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:

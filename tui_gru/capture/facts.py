@@ -1,7 +1,7 @@
 """Facts of the watched steps of a training: what the optimizer uses, which parameters move, what the loss is, what is read.
 
 A fact is a number, a name or a shape that was measured; what it means is said elsewhere (`analysis/causes.py`). Four steps at the
-beginning and three of twenty later are watched, and in between there is not one hook.
+beginning and two of twenty later are watched, fewer in a long run, and in between there is not one hook.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tui_gru.capture.call_tensors import tensors_in
 from tui_gru.capture.criterion import CriterionFacts, Tape, TapeMode, criterion_facts, linear_gradient_kind
 from tui_gru.capture.pending import harmless, report_failure
 from tui_gru.errors import ModelFileError, printable
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 FIRST_WATCHED = 4  # steps at the beginning
-WATCHED_OF, WATCHED_PERIOD = 3, 20  # steps that follow each other, of so many
+WATCHED_OF, WATCHED_PERIOD = 2, 20  # steps that follow each other, of so many
+EARLY, LATE_PERIOD = 400, 200  # steps after which fewer are watched, and of how many
 MOST_NAMES = 8  # of parameters in a fact
 MOST_COPIED = 2**26  # bytes of the parameters at the start, with which it is seen that one never moves
 MOST_FACTS, FIRST_FACTS = 18, 4  # watched steps that are remembered, and the first ones among them
@@ -61,25 +63,27 @@ class UpdateFacts:
 @dataclass(frozen=True)
 class OutsideFacts:
     """How the weights differ at the beginning of a step from those that the last step() left: the number of `changed` entries of
-    `total`, and the shares of those that are numbers of 16 bits, or back at their value before the update. `at_start`: all are
-    those of the beginning."""
+    `total`, and the shares of those that are numbers of 16 bits, or back at their value before the update. `distance` is the
+    norm of the change over that of the weights. `at_start`: all are those of the beginning."""
 
     changed: int
     total: int
     sixteen_bits: float
     back: float
+    distance: float
     at_start: bool
 
 
 @dataclass(frozen=True)
 class InputFacts:
     """An input of the model: token ids or numbers. `same` says that it is bit for bit that of the watched step before, and `share`
-    which part of its storage it is."""
+    which part of its storage it is. `random`: it is drawn in the step itself."""
 
     tokens: bool
     shape: tuple[int, ...]
     not_finite: int
     features_not_finite: tuple[int, ...]
+    random: bool
     zero: bool
     constant: bool
     mean: float
@@ -287,6 +291,7 @@ class StepWatch:
         self.start_state: dict[str, Tensor] = {}
         self._tapes_allowed = plain and not any(_is_compiled(part) for part in self.names)
         self._mode = TapeMode() if self._tapes_allowed else None
+        self._registered = frozenset(map(id, self.parameters))
         self._handles, self._of_calls, self._of_optimizers = list[Any](), list[Any](), list[Any]()
         self._watching = False
         self._window = 0  # steps since the watched window began
@@ -330,7 +335,8 @@ class StepWatch:
         self._begin_tape()
 
     def _is_watched(self, number: int) -> bool:
-        return self._all or number < FIRST_WATCHED or number % WATCHED_PERIOD < WATCHED_OF
+        period = WATCHED_PERIOD if number < EARLY else LATE_PERIOD
+        return self._all or number < FIRST_WATCHED or number % period < WATCHED_OF
 
     def _watch_optimizers(self) -> None:
         """Register hooks on all optimizers, once the script has loaded them: to load them here would take a second."""
@@ -346,6 +352,7 @@ class StepWatch:
         self._watch_optimizers()
         if self._mode is not None:
             self._mode.tape, self._mode.depth, self._mode.arrived = Tape(), 0, False
+            self._mode.registered = self._registered if self.count < FIRST_WATCHED or self._all else None
             if self.count:  # in the first step, when the model is called: before that, the script may still compile it
                 self._mode.enter()
 
@@ -448,6 +455,7 @@ class StepWatch:
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self._mode is not None and self._mode.tape.root is not None:
             self._mode.leave()  # the loss is on the tape
+        self._in_any |= {id(p) for group in optimizer.param_groups for p in group["params"]}
         ours = [p for group in optimizer.param_groups for p in group["params"] if p in self.parameters]
         if not ours and not any(optimizer is one for one in self.optimizers):
             return
@@ -455,7 +463,6 @@ class StepWatch:
         begins = not optimizer.state
         new = key not in self._seen_optimizers
         self._seen_optimizers[key] = optimizer
-        self._in_any |= {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._in_optimizer |= set(ours)
         base = self._base.get(key, max(self._base.values(), default=0) if new and begins else 0)
         emptied = [p for p in ours if p.grad is None and p in self._handed]
@@ -518,6 +525,8 @@ class StepWatch:
         if not ours:
             return
         self._base[id(optimizer)] = self._passes
+        if self._open.updates and not optimizer.state:  # it has none at any time, as one of the script's own
+            self._open.updates[-1] = replace(self._open.updates[-1], begins=False)
         self._left = (self._left or {}) | {p: p.detach().clone() for p in ours}
         for parameter in ours:
             self._handed.pop(parameter, None)
@@ -525,6 +534,7 @@ class StepWatch:
     def _compare_with_left(self) -> OutsideFacts:
         assert self._left is not None
         changed = total = sixteen = back = 0
+        moved = size = 0.0
         for parameter, left in self._left.items():
             now = parameter.detach()
             total += left.numel()
@@ -535,6 +545,8 @@ class StepWatch:
             if not count:
                 continue
             changed += count
+            moved += float((now - left).double().square().sum())
+            size += float(left.double().square().sum())
             short = (now == now.bfloat16().to(now.dtype)) | (now == now.half().to(now.dtype))
             sixteen += int((short & different).sum())
             if parameter in self._before:
@@ -543,7 +555,8 @@ class StepWatch:
 
         at_start = bool(self.start) and all(torch.equal(p.detach(), self.start[p]) for p in self._left if p in self.start)
         self._left = None
-        return OutsideFacts(changed, total, sixteen / max(1, changed), back / max(1, changed), at_start)
+        distance = math.sqrt(moved / size) if size > 0 and math.isfinite(moved) else math.inf if moved else 0.0
+        return OutsideFacts(changed, total, sixteen / max(1, changed), back / max(1, changed), distance, at_start)
 
     # Facts of a step
 
@@ -569,7 +582,7 @@ class StepWatch:
                 self._open.outside,
                 criterion_facts(tape),
                 linear_gradient_kind(tape),
-                tuple(self._input_facts(i, source) for i, source in enumerate(sources[:4])),
+                tuple(self._input_facts(i, source, id(source) in tape.random) for i, source in enumerate(sources[:4])),
                 tuple(self._state_facts(tape, sources)),
                 self._parameter_facts(tape),
                 tuple(self.names[part] for part in self.names if part in tape.evaluating and _acts_in_training(part))[:MOST_NAMES],
@@ -586,7 +599,7 @@ class StepWatch:
                 del self.tapes[2]
         return facts
 
-    def _input_facts(self, order: int, source: Tensor) -> InputFacts:
+    def _input_facts(self, order: int, source: Tensor, random: bool) -> InputFacts:
         import torch
 
         values = source.detach()
@@ -608,6 +621,7 @@ class StepWatch:
             tuple(values.shape),
             int((~finite).sum()),
             bad,
+            random,
             bool((numbers == 0).all()),
             constant and values.numel() > 4,
             float(numbers.mean()),
@@ -667,12 +681,22 @@ class StepWatch:
                 self._cut.pop(name, None)
         of_cut = {p for part in recurrent if self.names[part] in self._cut for p in part.parameters()}
         single = all(call.input.dim() == 2 or 1 in call.input.shape[:2] for call in tape.recurrent)
+        reads_zero = {call.module for call in tape.recurrent if not bool(call.input.any())}
+        unread = {p for part in reads_zero for name, p in part.named_parameters() if "weight_ih_l0" in name or name == "weight_ih"}
         zero = [
-            p for p in trainable
-            if p not in self._nonzero and p not in of_cut and p.dim() > 1
-            and not (single and "weight_hh" in self.parameters[p]) and "bias" not in self.parameters[p]
-        ]  # fmt: skip
-        missing = [p for p in trainable if p not in self._in_optimizer] if self._seen_optimizers else []
+            p
+            for p in trainable
+            if p not in self._nonzero
+            and p not in of_cut
+            and p not in unread
+            and p.dim() > 1
+            and not (single and "weight_hh" in self.parameters[p])
+            and "bias" not in self.parameters[p]
+        ]
+        # One that gets no gradient either can be that of a copy of a network, as a target; one that is trained, of a fine-tuning.
+        drawn = {p for part in self.names if _is_as_drawn(part) for p in part.parameters()}
+        missing = [p for p in trainable if p not in self._in_optimizer and p in self._nonzero] if self._seen_optimizers else []
+        missing = missing if drawn.intersection(missing) else []
         still = [
             p for p in trainable
             if p in self._in_optimizer and p in self._nonzero and p in self.start and torch.equal(p.detach(), self.start[p])
@@ -683,11 +707,19 @@ class StepWatch:
             rates = [float(group["lr"]) for group in groups if any(still[0] is p for p in group["params"])]
             rate = rates[0] if rates else None
         learners = [part for part in self.names if part in recurrent or isinstance(part, torch.nn.Linear)]
-        frozen = [part for part in learners if list(part.parameters()) and not any(p.requires_grad for p in part.parameters())]
-        leaves = {id(leaf): leaf for leaf in tape.leaves}
-        ours = {id(p) for p in self.parameters}
-        strange = [leaf for key, leaf in leaves.items() if key not in ours and key not in self._in_any and leaf.numel() > 1]
-        self._strange = tuple(tuple(leaf.shape) for leaf in strange[:MOST_NAMES]) if tape.root is not None else self._strange
+        frozen = [
+            part
+            for part in learners
+            if list(part.parameters()) and not any(p.requires_grad for p in part.parameters()) and _is_as_drawn(part)
+        ]
+        leaves = {id(leaf) for leaf in tape.leaves}
+        leaves -= {
+            id(tensor) for call in tape.calls for tensor in tensors_in((call.args, call.kwargs))
+        }  # as an input with a gradient
+        strange = [leaf for key, leaf in tape.weights.items() if key in leaves and key not in self._in_any and leaf.numel() > 1]
+        self._strange = (
+            tuple(tuple(leaf.shape) for leaf in strange[:MOST_NAMES]) if tape.weights or not self._strange else self._strange
+        )
         equal = [
             (p, self.start[p]) for part in recurrent for p in part.parameters()
             if p in self.start and p.dim() == 2 and p.numel() > 4 and bool((self.start[p] == self.start[p].flatten()[0]).all())
@@ -744,6 +776,21 @@ class _Arrival:
                 watch.arrive(parameter, gradient)
             except Exception as error:
                 report_failure(error)
+
+
+def _is_as_drawn(part: Module) -> bool:
+    """Return True if the weights of a recurrent module or a Linear are distributed as PyTorch draws them: uniformly within
+    ±1 / √n, n being the units of a recurrent module, or the inputs of a Linear. Those of a trained one leave this range."""
+    import torch
+
+    if isinstance(part, torch.nn.RNNBase | torch.nn.RNNCellBase):
+        bound, weights = part.hidden_size**-0.5, [p.detach() for name, p in part.named_parameters() if "weight" in name]
+    elif isinstance(part, torch.nn.Linear):
+        bound, weights = part.in_features**-0.5, [part.weight.detach()]
+    else:
+        return False
+    largest = [float(weight.abs().max()) for weight in weights if weight.numel() > 8]
+    return bool(largest) and max(largest) <= bound * (1 + 1e-5) and max(largest) > 0.8 * bound
 
 
 def _acts_in_training(part: Module) -> bool:
