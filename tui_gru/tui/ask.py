@@ -31,7 +31,7 @@ from tui_gru.tui.draw import EMPTY, Box, SegmentRow, clip, cut_below, from_rows,
 from tui_gru.tui.help import Explanation
 from tui_gru.tui.keys import Desk, Pending, Verb, abbreviated, by_name, commands_of, example, execute, key_signs, keys_of
 from tui_gru.tui.panel import Panel, SnapshotPanel
-from tui_gru.tui.questions import COMMON, Ranking, stem, words_of
+from tui_gru.tui.questions import ASKING, COMMON, Ranking, stem, words_of
 from tui_gru.tui.screen import Derivations
 from tui_gru.tui.session_screen import problem_of
 from tui_gru.tui.theme import folded, transliterate, truncated
@@ -147,7 +147,8 @@ class AnswerDesk(Desk):
             try:
                 result = await asyncio.to_thread(verb, progress=progress)
             except TuiGruError as error:
-                self.say(str(error), warning=True)
+                late = time.monotonic() > deadline
+                self.say("the rest takes longer: enter computes it" if late else str(error), warning=not late)
             except Exception as error:
                 self.say(problem_of(error, "an answer"), warning=True)
             else:
@@ -271,7 +272,8 @@ class Entry:
 
 
 EntryGroup = tuple[str, Sequence[Entry]]
-SHARE = 0.45  # of the best score: questions that fit less are not listed
+SHARE = 0.6  # of the best score: commands, explanations and sections that fit less are not listed
+LEAST_SCORE = 0.3  # of what is listed below the questions
 LISTED, LISTED_OTHERS = 10, 4
 
 
@@ -340,8 +342,9 @@ class _TextRanking:
         self._ranking = Ranking(texts)
 
     def matches(self, typed: str, most: int) -> list[int]:
-        fits = self._ranking.rank(typed)
-        return [fit.place for fit in fits[:most] if fit.score > SHARE * fits[0].score]
+        subject = [word for word in words_of(typed) if word not in COMMON and word not in ASKING]
+        fits = self._ranking.rank(" ".join(subject) or typed)
+        return [fit.place for fit in fits[:most] if fit.score > max(LEAST_SCORE, SHARE * fits[0].score)]
 
 
 @cache
@@ -426,7 +429,7 @@ class AskScreen(ModalScreen[Asked | None]):
 MOVES = {"up": -1, "down": 1, "pageup": -10, "pagedown": 10, "home": -9999, "end": 9999}
 LONGEST = 300  # characters of a question
 BESIDE = 96  # cells: from this width, the answer is beside the list
-LIST_SHARE = 0.5  # of the width
+LIST_SHARE = 0.42  # of the width
 
 
 class AskPanel(Panel):
@@ -520,6 +523,8 @@ class AskPanel(Panel):
     async def _carry_on(self, desk: AnswerDesk, commands: list[str], before: asyncio.Task[None] | None) -> None:
         if before is not None:  # two threads must not use the history of one run
             await before
+        if desk is not self._desk:
+            return
         await asyncio.sleep(PAUSE)
         for command in commands or [""]:
             if desk is not self._desk:
