@@ -98,6 +98,26 @@ def test_a_gradient_that_the_script_stores_itself_needs_no_zero_grad(model):
     assert [(step.notes, compare_gradients(step).cause) for step in steps] == [((), "equal")] * 2
 
 
+def test_gradients_that_are_changed_after_a_pass_that_adds_nothing_to_them(model):
+    """`torch.autograd.grad` adds nothing to p.grad; what was there is what the backward pass after it begins with."""
+    optimizer = sgd(model)
+    steps, running = capture(model, optimizer)
+    forward(model).backward()
+    optimizer.step()
+    running.step()
+    loss, values = forward(model), list(model.parameters())
+    torch.autograd.grad(loss, values, retain_graph=True)  # as of a penalty on the norm
+    for value in values:
+        value.grad *= 0.5
+    loss.backward()
+    optimizer.step()
+    running.step()
+    running.close()
+    compared = compare_gradients(steps[1])
+    assert (compared.cause, compared.added, compared.factor) == ("equal", True, 1)
+    assert compared.error < of_step(steps[1])
+
+
 def test_parameters_that_the_optimizer_does_not_hold(model):
     step = one_step(model, optimizer=sgd(model.head))
     assert Note.NOT_IN_OPTIMIZER in step.notes

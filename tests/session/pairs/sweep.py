@@ -17,6 +17,9 @@ from tui_gru import Session, TuiGruError
 
 LARGEST = 1e4  # models whose numbers grow beyond it are left out
 VOCABULARY = "abcd"
+#: A vector of weights as a factor of a part of a longer product. The program differentiates the product as one, with the weights
+#: last; PyTorch from its stored parts, in which an earlier batch has the weights of then.
+_WEIGHT_IN_PRODUCT = re.compile(r"⊙ b\d+\) ⊙|⊙ \([^()]*⊙ b\d+\)|\(b\d+ ⊙")
 
 
 class Left(Exception):  # noqa: N818
@@ -48,6 +51,8 @@ class Sweep:
             carry=draw.choice(["detach", "reset"] if both else ["detach", "reset", "notebook", "notebook"]),
             dtype=draw.choice(["float32", "float64"]),
         )
+        if setup.carry == "notebook" and own and _WEIGHT_IN_PRODUCT.search(cell.equations):
+            raise Left("the order of a product decides at which weights an earlier batch is differentiated")
         self.T, self.B, self.H = (draw.randint(2, 3) for _ in range(3))
         self.layout = draw.choice(["tutorial", "contiguous"])
         self.num_batches, count = draw.randint(2, 3), draw.randint(3, 4)
