@@ -333,6 +333,7 @@ class Activity:
     do not vary, and values that are not finite, have the correlation 0. If it was asked for, `without` (units) is the mean loss of
     the start of the text, in nats, with each unit held at 0 after every character, and `loss` that with none. `before` has the
     values of the start of the text with the weights before training. `own` are features that units may follow besides the named.
+    Of a run that reads numbers, row i is a timestep that `words_at` returns in words, and `moment_at` as a place to go to.
     """
 
     name: str
@@ -343,10 +344,18 @@ class Activity:
     without: Float64Array | None = None
     before: Activity | None = None
     own: tuple[Feature, ...] = ()
+    words_at: Callable[[int], str] | None = None
+    moment_at: Callable[[int], str] | None = None
 
     def __repr__(self) -> str:
-        of = "a text" if self.row is None else f"row {self.row + 1}"
-        return f"<{self.name} over {of}: {len(self.values)} characters, {self.units} units>"
+        of, noun = "a text" if self.row is None else f"row {self.row + 1}", "characters"
+        if self.words_at is not None:
+            of, noun = "the batches", "timesteps"
+        return f"<{self.name} over {of}: {len(self.values)} {noun}, {self.units} units>"
+
+    def place_words(self, at: int) -> str:
+        """Return where a timestep without a character is, in words."""
+        return f"t {at + 1}" if self.words_at is None else self.words_at(at)
 
     @property
     def units(self) -> int:
@@ -478,17 +487,17 @@ class Activity:
 
     @property
     def known(self) -> tuple[Feature, ...]:
-        """The named features, and its own."""
-        return (*FEATURES.values(), *self.own)
+        """The named features, if there is a text, and its own."""
+        return (*FEATURES.values(), *self.own) if self.text else self.own
 
     @cached_property
     def _named_values(self) -> Array:
         return self._feature_values(self.known)
 
     def _feature_values(self, features: Sequence[Feature]) -> Array:
-        if not self.text:
+        if not self.text and any(feature not in self.own for feature in features):
             raise TuiGruError("this model reads numbers, not characters, so it has no features of a text")
-        values = np.zeros((len(self.text), len(features)), np.float32)  # whole numbers up to `FARTHEST`
+        values = np.zeros((len(self.values), len(features)), np.float32)  # whole numbers up to `FARTHEST`, or the user's own
         for k, feature in enumerate(features):
             values[:, k] = feature.values(self.text)
         return values

@@ -358,14 +358,31 @@ Examples:
 @going_on_options
 @convention_options
 @click.option("--follow", is_flag=True, help="Show the steps of a recording as they are written, by a script that trains.")
+@click.option(
+    "--features",
+    metavar="F.npy",
+    multiple=True,
+    help="What units are compared with: numbers (T, B) for each timestep and row, or (T, B, K); can be given more than once.",
+    shell_complete=files(".npy"),
+)
 @screen_options
-def open_command(path: str, follow: bool, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
+def open_command(
+    path: str,
+    follow: bool,
+    features: tuple[str, ...],
+    theme: str | None,
+    ascii_only: bool | None,
+    keymap: Path | None,
+    **options: Any,
+) -> None:
     """Step through a trained GRU, LSTM or RNN on your own inputs: its gates and states, line by line, as the file computes them.
 
     Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches. A
     FILE that ends with .tui-gru is a saved session, as for --session.
     """
     session = session_on_file(path, follow=follow, **options)
+    for feature in features:
+        session.feature(feature)
     open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.story import Story as Story
     from tui_gru.analysis.summaries import Summary
     from tui_gru.analysis.tables import Columns
+    from tui_gru.analysis.timesteps import TimestepPlace, Timesteps
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
     from tui_gru.analysis.units import Activity as Activity
     from tui_gru.analysis.units import Feature
@@ -622,6 +623,7 @@ class Queries:
         row: int | None = None,
         text: str | None = None,
         without: bool = False,
+        features: object = None,
         progress: SearchProgress | None = None,
     ) -> Activity:
         """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
@@ -629,13 +631,23 @@ class Queries:
         `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
         been computed yet; without it, `text` is read with the current weights, by default the training text, and its start with
         those before training: `activity.before`. With `without`, its first 4,000 characters are also read without each unit:
-        `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all. Raises
-        `TuiGruError`.
+        `activity.without` (units) is the loss in nats with the unit held at 0, and `activity.loss` the loss with all.
+
+        A run that reads numbers has no text: then the values are those of the timesteps of this batch, row by row, and of the
+        batches of a recording before it. Units are compared with the inputs, with the timestep, and with `features`: arrays by
+        name, an array, or a .npy file, with one number for each timestep and row, (T, B), a batch like the other, or (batches, T,
+        B); a last axis holds several. Raises `TuiGruError`.
         """
         name, without = self._code_name(name) or self.program.main_state, arguments.boolean("without", without)
         arguments.callback("progress", progress)
         if row is not None:
             return analysis.units.over_row(self._moment, name, row)
+        if not self.config.source.can(Ability.TEXT) and text is None:
+            if without:
+                raise TuiGruError("the loss without each unit is that of a text, and this run reads numbers", option="without")
+            return self._timesteps().activity(name, self._array_features(features))
+        if features is not None:
+            raise TuiGruError("features are of runs that read numbers; s.feature(…) adds one of a text", option="features")
         read = self._corpus.text if text is None else self._tokens(text)
         activity = analysis.units.values_of_text(name, self._read(read, [name], progress), read)
         if text is None:
@@ -659,14 +671,45 @@ class Queries:
         loss, losses = analysis.losses.without_each_unit(self.program, weights, part, name, progress=report, stop=stop)
         return replace(activity, loss=loss, without=losses)
 
+    def _timesteps(self) -> Timesteps:
+        source, run = self.config.source, self._run
+        return analysis.timesteps.Timesteps.up_to(
+            self.program,
+            run.moment.position.number,
+            run.timeline.record,
+            lambda batch: source.step(batch) or f"batch {batch + 1:,}",
+        )
+
+    def _array_features(self, features: object = None) -> list[Feature]:
+        """Return the features of the user's arrays: those given here, and of the files that were named before."""
+        from tui_gru.files.tensors import array_of
+
+        timesteps = self._timesteps()
+        named: list[Feature] = []
+        for source in (*self._features, *(() if features is None else (features,))):
+            for name, array in analysis.timesteps.arrays_of(source, lambda path: array_of(path, path.name)).items():
+                named += timesteps.features_of(name, array)
+        return named
+
+    def largest_gradients(self, count: int = 10) -> list[tuple[TimestepPlace, float]]:
+        """Return the rows of this batch, and of the batches of a recording before it, to which the head and the loss have given the
+        largest gradients: the batch, the row and the timestep with the largest part of it, from 0, and the norm over the row.
+
+        Raises `TuiGruError` if there is no gradient.
+        """
+        return self._timesteps().largest_gradients(arguments.integer("count", count, least=1, most=10_000, option="count"))
+
     def feature(self, typed: str, *, progress: SearchProgress | None = None) -> Feature:
         """Return a feature of the training text: by its name, a class of the characters typed, or a number for each character.
 
         The number comes from a file, .npy or text, or is that of an expression of conditions after each character, such as
         `max(abs(h))` or `h[0, 3] - prev(h)[0, 3]`, in which a value has one row. `units` compares each unit with all of these from
-        then on. Raises `TuiGruError`; `ConditionError` for an expression that cannot be evaluated.
+        then on. Of a run that reads numbers, it is one of the inputs, `x[input 2]`, `timestep`, or an array in a .npy file, as of
+        `units`. Raises `TuiGruError`; `ConditionError` for an expression that cannot be evaluated.
         """
         typed, path = arguments.string("a feature", typed).strip(), Path(typed.strip()).expanduser()
+        if not self.config.source.can(Ability.TEXT):
+            return self._numeric_feature(typed, path)
         if path.suffix in (".npy", ".txt", ".csv") or (os.sep in typed and path.is_file()):
             feature = analysis.units.feature_of_file(path, self._corpus.text)
         elif typed[:1] != "[" and _OPERATOR.search(typed) and (compiled := self._compiled(typed)) is not None:
@@ -675,6 +718,17 @@ class Queries:
             return analysis.units.feature_of(typed)
         self._features = {**{name: None for name in self._features if name != typed}, typed: None}
         return feature
+
+    def _numeric_feature(self, typed: str, path: Path) -> Feature:
+        """Return a feature of a run that reads numbers."""
+        if path.suffix == ".npy":
+            feature = self._array_features(typed)[-1]  # before it is kept, since it may be refused
+            self._features = {**{name: None for name in self._features if name != typed}, typed: None}
+            return feature
+        by_name = {feature.name: feature for feature in (*self._timesteps().features(), *self._array_features())}
+        if typed not in by_name:
+            raise TuiGruError(f"there is no feature {typed!r}; they are {', '.join(by_name)}, or an array in a .npy file")
+        return by_name[typed]
 
     def _compiled(self, typed: str) -> CompiledExpression | None:
         """Return an expression that reads a value; None for other characters, which are a class."""

@@ -15,8 +15,8 @@ from tui_gru.arguments import LARGEST
 from tui_gru.debugger.expressions import compile_expression
 from tui_gru.debugger.position import Reader, in_words, position_of, shortened_input
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import decimals
-from tui_gru.engine.source import Ability
+from tui_gru.engine.numbers import decimals, significant
+from tui_gru.engine.source import Ability, Imported
 from tui_gru.errors import TuiGruError
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
+    from tui_gru.analysis.timesteps import TimestepPlace
     from tui_gru.analysis.trials import Cure, RateTrial, TriedOption
     from tui_gru.analysis.units import Activity, Correlated, Feature, Probe
     from tui_gru.debugger.program import Program
@@ -249,13 +250,18 @@ def show_units(screen: MainScreen, name: str, row: int | None = None, *, then: C
         if then is not None:
             screen.call_after_refresh(then)
 
-    few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
-    screen.do(read, batches=1 if few else None, then=show, opens=True)
+    screen.do(read, batches=1 if _is_read_at_once(screen) else None, then=show, opens=True)
+
+
+def _is_read_at_once(screen: MainScreen) -> bool:
+    """Return True if what there is to read is so little that no progress is shown."""
+    source = screen.snapshot.config.source
+    return len(screen.snapshot.corpus.text) <= FEW_CHARACTERS if source.can(Ability.TEXT) else not isinstance(source, Imported)
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated], probes: Sequence[Probe] = ()) -> None:
     panel, program = panels.units.UnitsMap(activity, notes, probes, of=_when(screen)), screen.session.program
-    ablated = activity.row is None and screen.session.silent is None and bool(program.loss_names.row)
+    ablated = bool(activity.text) and activity.row is None and screen.session.silent is None and bool(program.loss_names.row)
     panel.ablating = ablated = ablated and analysis.units.can_be_silent(program.model, activity.name)
     work = partial(_ablate, screen, panel, program, screen.snapshot.moment.weights)
     start = partial(screen.run_worker, work, thread=True, group="ablation", exit_on_error=True)
@@ -301,7 +307,7 @@ def class_(screen: MainScreen, rest: Arguments) -> None:
         screen.set_focus(panel)
 
     # A feature by its name, or of characters, is there at once; an expression reads the text.
-    batches = 1 if len(screen.snapshot.corpus.text) <= FEW_CHARACTERS or ("(" not in rest and "[" not in rest) else None
+    batches = 1 if _is_read_at_once(screen) or ("(" not in rest and "[" not in rest) else None
     screen.do(partial(screen.session.feature, str(rest)), batches=batches, then=show, opens=True)
 
 
@@ -406,6 +412,12 @@ def _remember(screen: MainScreen, panel: InfluenceMap, program: Program, weights
 
 
 def losses(screen: MainScreen, rest: Arguments) -> None:
+    """Show the loss of each character; of a run that reads numbers, the rows with the largest gradients."""
+    source = screen.snapshot.config.source
+    if not source.can(Ability.TEXT):
+        find = screen.session.largest_gradients
+        screen.do(lambda progress: find(_ROWS_LISTED), then=partial(_say_rows, screen), opens=True)
+        return
     text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
 
     def show(losses: TextLosses) -> None:
@@ -414,6 +426,18 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
         )
 
     screen.do(partial(screen.session.losses, text=text), batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
+
+
+_ROWS_LISTED = 3
+
+
+def _say_rows(screen: MainScreen, rows: Sequence[tuple[TimestepPlace, float]]) -> None:
+    source = screen.snapshot.config.source
+    named = (
+        f"{source.step(at.batch) or f'batch {at.batch + 1:,}'} row {at.row + 1}: {significant(norm, 3)}, most at t {at.t + 1}"
+        for at, norm in rows
+    )
+    screen.say(f"the head and the loss give the largest gradients to {'; '.join(named)}")
 
 
 # The story of the run

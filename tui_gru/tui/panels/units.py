@@ -155,6 +155,8 @@ class UnitsMap(SnapshotPanel):
 
     def _jacobian(self, activity: Activity, at: int, snapshot: Snapshot) -> Jacobian:
         program, silent, weights = snapshot.program, snapshot.silent, self._read_with
+        if activity.words_at is not None:
+            raise TuiGruError("the Jacobian is shown over a row of the batch: press r")
         if activity.row is not None or weights is None:
             return jacobian_of_row(snapshot.moment, activity.name, activity.row or 0, at, silent)
         if at >= len(next(iter(self._states.values()), ())):  # the text is read as far as is needed
@@ -395,7 +397,7 @@ class UnitsMap(SnapshotPanel):
         now = activity.unit(unit)[self.at]
         pending = np.isnan(now) and activity.row is not None  # of a text, every value is computed: a NaN is one
         words = "not computed yet" if pending else decimals(now, 4, signed=True)
-        char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
+        char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at {activity.place_words(self.at)}"
         like = [f"{self._called(int(other.what))} ({other.r:+.2f})" for other in activity.like(unit, 3) if abs(other.r) >= _WEAK]
         goes = f" · correlates with {note}" if (note := self._note(unit)) else ""
         char += f": not on here, less than {self._limit:.2g} in magnitude" if self._is_off else ""
@@ -432,7 +434,8 @@ class UnitsMap(SnapshotPanel):
         scales = self._time_scales(palette, map_height) if width >= _WIDE else []
         map_width = width - _SCALES - 2 if scales else width
         shares = " and ".join(f"{100 * share:.0f} %" for share in plane.shares)
-        heads = "the state after each character, in its two main directions:", "the states in their two main directions:"
+        noun = "timestep" if self.activity.words_at is not None else "character"
+        heads = f"the state after each {noun}, in its two main directions:", "the states in their two main directions:"
         head = next((head for head in heads if len(f"{head} {shares} of the variance") <= width), heads[-1])
         yield styled_row(palette, (f"{head} {shares} of the variance", palette.dim))
         key = activity, palette, map_width, map_height
@@ -446,7 +449,7 @@ class UnitsMap(SnapshotPanel):
                 drawn[y].put(x, one_cell(self._char(at), palette.glyphs), palette.cursor if at == self.at else palette.strong)
         for row, scale in zip_longest(drawn, scales):
             yield tuple(row.strip()) + ((Segment("  "), Segment(*scale)) if scale is not None else ())
-        place = f"after “{shown_char(self._char(self.at))}”" if activity.text else f"t {self.at + 1}"
+        place = f"after “{shown_char(self._char(self.at))}”" if activity.text else activity.place_words(self.at)
         matrix_or_error = self._scales[1] if self._scales is not None and self._scales[0] == self._state else None
         words = matrix_or_error.words if isinstance(matrix_or_error, Jacobian) else matrix_or_error or "…"
         right = f"bright: the {_TRAIL} states before; colours: vowels, letters, blanks, others"
@@ -528,7 +531,7 @@ class UnitsMap(SnapshotPanel):
             yield from (Segment(parts[0], palette.plain), Segment(parts[1], palette.cursor))
             yield Segment(f"{parts[2]}   ", palette.plain)
         if not self.activity.text:
-            yield Segment(", ".join(f"t {at + 1}" for at in places), palette.plain)
+            yield Segment(", ".join(map(self.activity.place_words, places)), palette.plain)
 
     def _keep_in_view(self) -> None:
         down, across = self._room
@@ -546,6 +549,7 @@ class UnitsMap(SnapshotPanel):
     def titles(self, snapshot: Snapshot) -> Titles:
         activity, name = self.activity, snapshot.program.writer.name(self.activity.name)
         of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
+        of = "the timesteps of the batches" if activity.words_at is not None else of
         sort = f"with {self._chosen.name}" if self._chosen and self._sort == SORTS[0] else self._sort
         closes, count = with_keys(self, "<stop> closes"), f"{self.at + 1:,} of {len(activity.values):,}"
         if self.in_plane:
@@ -643,6 +647,8 @@ class UnitsMap(SnapshotPanel):
     def action_choose(self) -> None:
         if self.activity.row is not None:
             self.request("number", Ref(self.activity.name, (self.activity.row, self.unit), self.at))
+        elif self.activity.moment_at is not None:
+            self.request("go", self.activity.moment_at(self.at))
         else:
             self.request("character", self.at)
 
