@@ -74,6 +74,22 @@ def test_the_marks_of_a_session_become_a_lesson(run, tmp_path):
     assert code == 2
 
 
+def test_a_lesson_is_written_as_a_page(run, tmp_path):
+    page = tmp_path / "why.html"
+    code, out, err = run("player", "--lesson", "why", "-o", page)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{page}: ")
+    assert "Why Mattttttttt?" in page.read_text(encoding="utf-8")
+    code, _, err = run("player", "--lesson", "why", "-o", page)
+    assert code == 2
+    assert "exists and is left as it is; name another file, or add --force" in err
+    assert run("player", "--lesson", "why", "-o", page, "--force", "--seed", "2")[0] == 0
+    for more in (("--hidden-size", "3"), ("-x", "s"), ("--last", "3")):
+        code, _, err = run("player", "--lesson", "why", "-o", page, *more)
+        assert code == 2
+        assert_one_line(err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

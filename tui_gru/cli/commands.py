@@ -15,7 +15,7 @@ from click.shell_completion import get_completion_class, shell_complete
 
 from tui_gru import __version__
 from tui_gru.cli import completion
-from tui_gru.cli.lessons import lesson_command
+from tui_gru.cli.lessons import complete_lessons, lesson_command, write_page
 from tui_gru.cli.models import (
     check_command,
     chosen_config,
@@ -423,9 +423,11 @@ def screenshot(
 Examples:
   tui-gru player -x 'l; 50o' --by line -o walk.html
   tui-gru player -x 'l; n; 900e; sample Ma 10 0' --by line --jump 500 -o story.html
-  tui-gru player --session lesson.tui-gru -o lesson.html""",
+  tui-gru player --session lesson.tui-gru -o lesson.html
+  tui-gru player --lesson loss -o loss.html""",
 )
 @model_options
+@click.option("--lesson", metavar="NAME|FILE", help="Write this lesson, with its questions.", shell_complete=complete_lessons)
 @session_option("Play this session up to its place; it does not change; default: a new run.")
 @click.option(
     "-x",
@@ -444,14 +446,18 @@ Examples:
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Output file, such as walk.html."
 )
-def player(session: str | None, output: Path, **options: Any) -> None:
+def player(session: str | None, lesson: str | None, output: Path, **options: Any) -> None:
     """Write the walk from the beginning to where the commands lead as one HTML file, which any browser shows without a network.
 
     The page has the debugger's screen at every moment, its keys, and the derivation of each number that is clicked. FILE.html#30
-    opens it at moment 30. Without --theme, it is dark or light as the reader prefers.
+    opens it at moment 30. Without --theme, it is dark or light as the reader prefers. With --lesson, the page is a lesson, whose
+    questions are answered in it.
     """
     if output.suffix.lower() not in (".html", ".htm"):
         raise TuiGruError(f"a player is .html, but {str(output)!r} has another suffix; name it walk.html", option="o")
+    if lesson is not None:
+        write_page(lesson, output, force=options["force"])
+        return
     from tui_gru.cli.sessions import looked_at, played
     from tui_gru.session.session import Session
 

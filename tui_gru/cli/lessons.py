@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from tui_gru.cli.completion import session_completions
-from tui_gru.cli.models import click_integer
+from tui_gru.cli.models import click_integer, given_model
 from tui_gru.cli.options import DONE, INTERNAL_ERROR, open_debugger, open_output, print_lines, read_text_file, screen_options
 from tui_gru.disk import saving
 from tui_gru.errors import TuiGruError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NOT_RIGHT = INTERNAL_ERROR  # of `--check`, as of other checks
 
 
-def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def complete_lessons(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     from tui_gru.cli.completion import files
     from tui_gru.teaching.lesson import shipped_lessons
 
@@ -45,7 +45,7 @@ Examples:
   tui-gru lesson --from walk.tui-gru --new mine.md  a draft from the marks of a session
   tui-gru lesson --check mine.md                    everything computes, and nothing gives an answer away""",
 )
-@click.argument("name", required=False, metavar="[NAME|FILE]", shell_complete=_complete)
+@click.argument("name", required=False, metavar="[NAME|FILE]", shell_complete=complete_lessons)
 @click.option("--seed", type=click_integer, metavar="N", help="Seed of all its models, so that it has other numbers.")
 @click.option("--check", is_flag=True, help="Check the lesson, or all of them, with the seeds 1 to 5 or the one given.")
 @click.option(
@@ -115,6 +115,21 @@ def _open(name: str | None, seed: int | None, **looks: Any) -> None:
         return new_session(Config.of())
 
     open_debugger(begin, command=command, **looks)
+
+
+def write_page(name: str, output: Path, *, force: bool) -> None:
+    """Write a lesson as a page, with the seed of the model options if one is given; print its size. Raises `TuiGruError`."""
+    options = given_model()
+    if other := next((option for option in options if option != "seed"), None):
+        raise TuiGruError("a lesson has its own models; only --seed can be given with it", option=other)
+    for option in ("session", "commands", "last", "jump"):
+        if click.get_current_context().params.get(option):
+            raise TuiGruError("it belongs to a walk, and --lesson writes a lesson; leave one of them out", option=option)
+    from tui_gru.tui.lesson_page import write_lesson
+
+    stdout = sys.stdout  # Textual puts another in its place while an app runs
+    size = write_lesson(_named(name), output, seed=options.get("seed"), force=force)
+    print(f"{output}: {size / 1000:,.0f} kB", file=stdout)
 
 
 def _faces(check: bool, answers: Path | None, new: Any) -> dict[str, bool]:

@@ -228,7 +228,7 @@ class LineJudge:
             return False, str(error)
         if any(self._fits(tree, right) for right in self._complete_forms(typed)):
             return True, ""
-        line = tree if "=" in typed else self._with(tree)
+        line = tree if "=" in typed else self.with_part(tree)
         try:
             mine, right = self.batch[0].value(line), self.batch[0].value(self.formula)
         except MisfitError as problem:
@@ -258,19 +258,19 @@ class LineJudge:
         if self.line.op == "-=" and "=" in typed:
             yield e.Sum((Name(self.target), e.Negative(self.formula)))
 
-    def _with(self, part: Expression) -> Expression:
+    def with_part(self, part: Expression) -> Expression:
         """Return the line with another expression in the place of the part that is asked for."""
         return part if self.asked is self.formula else _replaced(self.formula, self.asked, part)
 
     def _fits(self, one: Expression, other: Expression) -> bool:
         """Return True if two formulas have equal values at all timesteps; False also if the values cannot be computed."""
         try:
-            return all(equal(batch.value(one), batch.value(other), self._sizes[i]) for i, batch in enumerate(self.batch))
+            return all(equal(batch.value(one), batch.value(other), self.sizes[i]) for i, batch in enumerate(self.batch))
         except MisfitError:
             return False
 
     @cached_property
-    def _sizes(self) -> tuple[float, ...]:
+    def sizes(self) -> tuple[float, ...]:
         """The largest number that the line computes with at each timestep."""
         nodes = [node for node in self.formula.walk() if not isinstance(node, e.Reduce)]
         return tuple(max(float(np.max(np.abs(batch.value(node)))) for node in nodes) for batch in self.batch)
@@ -285,34 +285,36 @@ class LineJudge:
 
     def _named(self, line: Expression) -> str:
         """Return the words for the mistake that gives the same values, empty if there is none or more than two."""
-        if self._fits(line, e.Negative(self.formula)):
-            return "the sign of the whole is the other one"
-        if self.asked is not self.formula and self._fits(line, self._with(e.Negative(self.asked))):
-            return "the sign is the other one"
+        for words, mistaken in self.plain_mistakes():
+            if self._fits(line, mistaken):
+                return words
+        matches = dict.fromkeys(words for words, mistaken in self.mutants() if self._fits(line, mistaken))
+        return " or ".join(matches) if len(matches) <= 2 else ""
+
+    def plain_mistakes(self) -> Iterator[tuple[str, Expression]]:
+        """Yield the line with a mistake in all of the part that is asked for, after words for it; the first that fits counts."""
+        yield "the sign of the whole is the other one", e.Negative(self.formula)
+        if self.asked is not self.formula:
+            yield "the sign is the other one", self.with_part(e.Negative(self.asked))
         terms = self.asked.terms
         texts = [_bare(self.program.writer.text(term)) for term in terms]
         for count in range(2, len(terms)):
             for missing in combinations(range(len(terms)), count):
                 rest = tuple(term for i, term in enumerate(terms) if i not in missing)
-                if self._fits(line, self._with(rest[0] if len(rest) == 1 else e.Sum(rest))):
-                    return f"the terms {' and '.join(texts[i] for i in missing)} are missing"
-        if words := self._factor(line):
-            return words
-        matches = dict.fromkeys(
-            words for words, mutant in mutants(self.asked, self.program) if self._fits(line, self._with(mutant))
-        )
-        return " or ".join(matches) if len(matches) <= 2 else ""
-
-    def _factor(self, line: Expression) -> str:
-        """Return by which size the line is too large or too small at all timesteps, empty if it is by none."""
+                words = f"the terms {' and '.join(texts[i] for i in missing)} are missing"
+                yield words, self.with_part(rest[0] if len(rest) == 1 else e.Sum(rest))
         sizes = self._session.config.compiled.sizes
         factors = {"B": sizes["B"], "T": sizes["T"], "B·T": sizes["B"] * sizes["T"]} if {"B", "T"} <= sizes.keys() else {}
         for letters, size in factors.items():
-            scaled = {"large": e.Times((self.asked, e.number(size))), "small": e.Quotient(self.asked, e.number(size))}
-            for words, factor in scaled.items():
-                if size > 1 and self._fits(line, self._with(factor)):
-                    return f"it is {size} times too {words}, and {letters} = {size}"
-        return ""
+            if size > 1:
+                scaled = {"large": e.Times((self.asked, e.number(size))), "small": e.Quotient(self.asked, e.number(size))}
+                for words, part in scaled.items():
+                    yield f"it is {size} times too {words}, and {letters} = {size}", self.with_part(part)
+
+    def mutants(self) -> Iterator[tuple[str, Expression]]:
+        """Yield the line with one mistake in a detail of the part that is asked for, after the words for it."""
+        for words, mutant in mutants(self.asked, self.program):
+            yield words, self.with_part(mutant)
 
     def _difference(self, mine: Any, right: Any) -> str:
         """Say where what is typed differs most, with both numbers."""
@@ -320,7 +322,7 @@ class LineJudge:
         if not a.ndim:
             return f"it would be {written_value(a)}; the program has {written_value(b)}"
         at = tuple(map(int, np.unravel_index(int(np.argmax(np.abs(a - b))), a.shape)))
-        fitting = int(np.count_nonzero(np.abs(a - b) <= 2.0**-40 * self._sizes[0]))
+        fitting = int(np.count_nonzero(np.abs(a - b) <= 2.0**-40 * self.sizes[0]))
         entry = spoken(self.program, self.target, at) if self.line.phase != "update" else f"entry {at}"
         numbers = f"would be {written_value(a[at])}; the program has {written_value(b[at])}"
         return f"with it {entry} {numbers}. It fits in {fitting} of {a.size} entries"

@@ -221,7 +221,7 @@ class Judge:
         number = typed_number(typed) or calculated_number(self._values, typed)
         if number is None:
             return Judgement(False, "type a number, such as 0.5 or 5.4e-6", unread=True)
-        foreseen = [(wrong, words) for wrong, words in self._foreseen(question) if written_value(wrong) != written_value(true)]
+        foreseen = self.foreseen(question)
         texts = readings(self._values, question.answer, true, question.model)
         if any(number.fits(reading) for reading in texts):
             if not _is_exact(number, true) and number.digits < ENOUGH:
@@ -234,13 +234,16 @@ class Judge:
                 return Judgement(False, words)
         return Judgement(False, self._named(question, true, number) or self.hint(question) or NOT_YET)
 
-    def _foreseen(self, question: Question) -> list[tuple[float, str]]:
-        foreseen = []
+    def foreseen(self, question: Question) -> list[tuple[float, str]]:
+        """Return the numbers of the mistakes that the author foresees, as far as they look otherwise than the right one, and what
+        is said about them."""
+        foreseen, right = [], written_value(self.value(question))
         for wrong in question.wrong:
             number = _one_number(self._computed(wrong.expression, question, wrong.line))
             if number is None:
                 raise self._lesson.error(wrong.line, f"wrong: {wrong.expression} is not one number")
-            foreseen.append((number, self._filled(wrong.words, question, wrong.line)))
+            if written_value(number) != right:
+                foreseen.append((number, self._filled(wrong.words, question, wrong.line)))
         return foreseen
 
     def _named(self, question: Question, true: float, number: TypedNumber) -> str:
