@@ -114,17 +114,13 @@ def test_a_telephone_needs_no_scrolling_to_the_side(browser, page):
     assert browser.run("document.documentElement.scrollWidth") <= 360
 
 
-def test_no_screen_of_the_page_shows_what_is_asked_for(page):
+def test_no_text_of_the_page_shows_what_is_asked_for(page):
     text = page.read_text(encoding="utf-8")
-    for number, answer in ((1, "1.7905"), (2, "1.6710"), (4, "1.2602")):
-        screens = re.findall(
-            r'<pre class="screen">(.*?)</pre></details>\n<div class="question">\n<span class="number">(\d+) of', text, re.S
-        )
-        (screen,) = [screen for screen, of in screens if of == str(number)]
-        visible = re.sub(r"<[^>]*>", "", screen)
+    visible = re.sub(r"<(script|style).*?</\1>|<[^>]*>", "", text, flags=re.DOTALL)
+    for answer in ("1.7905", "1.6710", "1.2602", "0.0838", "0.2456"):
         assert answer not in visible
-        assert "?" in visible
-    assert "http" not in text.replace("http-equiv", "")
+    assert visible.count(" ?") > 20
+    assert "http" not in text
 
 
 def test_texts_of_a_lesson_cannot_become_elements():

@@ -90,8 +90,7 @@ async def test_no_cell_shows_what_is_asked_for_until_it_is_answered(size: tuple[
             hidden = value is not None and not float(value).is_integer()
             if hidden:
                 assert value is not None
-                mask = AnswerMask((value,))
-                assert_hidden(d, mask)
+                assert_hidden(d, AnswerMask((value,)))
                 if number == 2:
                     assert any("?" in row for row in outside_of_the_card(d)) or size == (40, 12)
             await d.type(*answer, "enter")

@@ -33,6 +33,9 @@ class AnswerMask:
     formulas: tuple[str, ...] = ()
     written: Callable[[str], str] = str
 
+    def __or__(self, other: AnswerMask) -> AnswerMask:
+        return AnswerMask((*self.numbers, *other.numbers), (*self.formulas, *other.formulas), self.written)
+
     def __bool__(self) -> bool:
         return bool(self.numbers or self.formulas)
 

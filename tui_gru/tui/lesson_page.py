@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def lesson_page(lesson: Lesson, *, seed: int | None = None) -> str:
     """Return a lesson as a page. Raises `TuiGruError` if it cannot be computed."""
     with closing(Course(lesson, Console, seed)) as course:
         writer = _PageWriter(course)
-        cards = "\n".join(writer.cards())
+        cards = "".join(writer.cards())
     minutes = f"{lesson.minutes} minutes" if lesson.minutes else ""
     return Template(PAGE.read_text(encoding="utf-8")).safe_substitute(
         title=html.escape(lesson.title),
@@ -74,6 +74,16 @@ def _inline(text: str) -> str:
     return re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", escaped)
 
 
+class HiddenText(NamedTuple):
+    """A text of the page, in which answers are hidden: that of the screen, or one with Markdown. `place` counts the commands before
+    it; `own` is the question whose words it is, 0 for other texts."""
+
+    text: str
+    place: int
+    own: int = 0
+    is_screen: bool = False
+
+
 class _PageWriter:
     """Writes the cards of a course as it goes through them."""
 
@@ -81,42 +91,75 @@ class _PageWriter:
         self._course, self._lesson = course, course.lesson
         self.batches: list[dict[str, Any]] = []  # the values of the batches of the lines that are asked for
         self._batch_of: dict[tuple[str, int], int] = {}
+        self._masks: dict[int, tuple[int, AnswerMask]] = {}  # by question, with its place
+        self._place = 0  # the commands so far
 
     def cards(self) -> Iterator[str]:
+        """Yield the cards, with `?` in the place of each answer, in all that comes after the last command before its question."""
+        parts = list(self._parts())  # all masks are computed before the first text is written
+        yield from (part if isinstance(part, str) else self._written(part) for part in parts)
+
+    def _parts(self) -> Iterator[str | HiddenText]:
         for card in self._lesson.cards:
-            parts = [f"<section>\n<h2>{_inline(self._course.filled(card.heading, card.line))}</h2>"]
+            yield "<section>\n<h2>"
+            yield self._text(self._course.filled(card.heading, card.line))
+            yield "</h2>\n"
             for part in card.parts:
                 match part:
                     case Words():
-                        text = self._course.filled(part.text, part.line)
-                        parts += [f"<p>{_inline(paragraph)}</p>" for paragraph in paragraphs(text)]
+                        for paragraph in paragraphs(self._course.filled(part.text, part.line)):
+                            yield from ("<p>", self._text(paragraph), "</p>\n")
                     case CommandBlock():
-                        answers = [(command.text, self._course.execute(command)) for command in part.commands]
-                        if part.pressed:
-                            parts += [self._pressed(command, answer) for command, answer in answers]
+                        for command in part.commands:
+                            answer = self._course.execute(command).split("\n")[0]
+                            self._place += 1
+                            if part.pressed:
+                                yield f'<p class="press"><kbd>{html.escape(command.text)}</kbd> <span>'
+                                yield from (self._text(answer), "</span></p>\n")
                     case Question():
-                        parts.append(self._question(part))
-            yield "\n".join([*parts, "</section>"])
+                        self._masks[part.number] = self._place, mask_of(self._course.judge, part)
+                        yield from self._question(part)
+            yield "</section>\n"
 
-    def _pressed(self, command: str, answer: str) -> str:
-        said = answer.split("\n")[0]
-        return f'<p class="press"><kbd>{html.escape(command)}</kbd> <span>{html.escape(said)}</span></p>'
+    def _text(self, text: str, own: int = 0) -> HiddenText:
+        return HiddenText(text, self._place, own)
+
+    def _written(self, hidden: HiddenText) -> str:
+        """Return a text as HTML, with `?` in the place of answers until their questions are answered."""
+        spans: list[tuple[int, int, int]] = []
+        for number, (place, mask) in self._masks.items():
+            if number != hidden.own and hidden.place >= place:
+                new = ((*span, number) for span in mask.spans(hidden.text))
+                spans += [span for span in new if not any(a < span[1] and span[0] < b for a, b, _ in spans)]
+        write = html.escape if hidden.is_screen else _inline
+        written, at = "", 0
+        for begins, ends, number in sorted(spans):
+            text = hidden.text[begins:ends]
+            sign = "?".center(ends - begins) if hidden.is_screen else "?"
+            shown = f'<span class="hidden" data-question="{number}" data-text="{html.escape(text)}">{sign}</span>'
+            written, at = f"{written}{write(hidden.text[at:begins])}{shown}", ends
+        return written + write(hidden.text[at:])
 
     # Questions
 
-    def _question(self, question: Question) -> str:
-        judge, total = self._course.judge, len(self._lesson.questions)
-        data: dict[str, Any] = {"number": question.number, "kind": question.kind}
+    def _question(self, question: Question) -> Iterator[str | HiddenText]:
+        judge, total, number = self._course.judge, len(self._lesson.questions), question.number
+        data: dict[str, Any] = {"number": number, "kind": question.kind}
         data |= {"hint": judge.hint(question), "why": judge.why(question)}
-        field = ""
+        yield from self._screen(question)
+        yield f'<div class="question">\n<span class="number">{number} of {total}</span>\n'
+        for paragraph in paragraphs(self._course.filled(question.words, question.line)):
+            yield from ("<p>", self._text(paragraph, number), "</p>\n")
         match question.kind:
             case "choice":
                 data["right"] = judge.right_choice(question)
-                after = judge.after(question)
+                data["after"] = [
+                    text * (bool(question.right) or i == data["right"]) for i, text in enumerate(judge.after(question))
+                ]
                 for i, choice in enumerate(question.choices):
-                    words = _inline(self._course.filled(choice.words, choice.line))
-                    more = f" <i>{_inline(after[i])}</i>" if question.right or i == data["right"] else ""
-                    field += f'<label><input type="radio" name="q{question.number}" value="{i}"> {words}{more}</label>\n'
+                    yield f'<label><input type="radio" name="q{number}" value="{i}"> '
+                    yield self._text(self._course.filled(choice.words, choice.line), number)
+                    yield " <i></i></label>\n"
             case "place":
                 program = self._course.values.session(question.model).program
                 right = judge.answer(question)
@@ -127,14 +170,11 @@ class _PageWriter:
             case _:
                 data |= self._number(question)
         if question.kind != "choice":
-            field = f'<input class="typed" size="{40 if question.kind == "line" else 16}" aria-label="answer"> '
+            yield f'<input class="typed" size="{40 if question.kind == "line" else 16}" aria-label="answer"> '
         hint = ' <button class="hint" type="button">a hint</button>' if data["hint"] else ""
-        words = "".join(f"<p>{_inline(part)}</p>" for part in paragraphs(self._course.filled(question.words, question.line)))
-        return (
-            f"{self._screen(question)}"
-            f'<div class="question">\n<span class="number">{question.number} of {total}</span>\n{words}\n{field}'
+        yield (
             f'<button class="answer" type="button">answer</button>{hint}\n<span class="reply" role="status"></span>\n'
-            f'<script type="application/json">{_json(data)}</script>\n</div>'
+            f'<script type="application/json">{_json(data)}</script>\n</div>\n'
         )
 
     def _number(self, question: Question) -> dict[str, Any]:
@@ -174,30 +214,19 @@ class _PageWriter:
             self.batches.append(_values_of(line))
         return self._batch_of[key]
 
-    def _screen(self, question: Question) -> str:
-        """Return the rows of the screen at a question, with `?` in the place of what it asks for."""
+    def _screen(self, question: Question) -> Iterator[str | HiddenText]:
+        """Yield the rows of the screen at a question; folded where it asks for a choice."""
         session = self._course.values.session(question.model)
         screen = UnseenScreen(session, View(), SIZE)
         try:
             rows = screen.rows(SIZE)[:-BELOW]
         finally:
             screen.close()
-        mask = mask_of(self._course.judge, question)
-        drawn = "\n".join(_masked(row.rstrip(), mask, question.number) for row in rows)
         opened = " open" if question.kind != "choice" else ""
-        return f'<details{opened}><summary>the screen here</summary><pre class="screen">{drawn}</pre></details>\n'
-
-
-def _masked(row: str, mask: AnswerMask, number: int) -> str:
-    """Return a row of the screen as HTML, with `?` in the place of what is hidden until a question is answered."""
-    written, at = "", 0
-    for begins, ends in mask.spans(row):
-        text = row[begins:ends]
-        sign = "?".center(ends - begins)
-        hidden = f'<span class="hidden" data-question="{number}" data-text="{html.escape(text)}">{sign}</span>'
-        written += html.escape(row[at:begins]) + hidden
-        at = ends
-    return written + html.escape(row[at:])
+        yield f'<details{opened}><summary>the screen here</summary><pre class="screen">'
+        for row in rows:
+            yield from (HiddenText(row.rstrip(), self._place, is_screen=True), "\n")
+        yield "</pre></details>\n"
 
 
 def _values_of(line: LineJudge) -> dict[str, Any]:

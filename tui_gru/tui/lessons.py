@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -304,16 +304,30 @@ class LessonWalk:
         screen.say("")
 
     def _hide_asked(self, stop: LessonStop) -> None:
-        mask = None
-        if stop.question is not None and stop.question.number not in self._answered and self._judge is not None:
-            glyphs = getattr(self._screen.app, "glyphs", None)
+        """Hide what is asked for here, up to the next command."""
+        mask, glyphs = AnswerMask(), getattr(self._screen.app, "glyphs", None)
+        written: Callable[[str], str] = str if glyphs is None else partial(transliterate, glyphs=glyphs)
+        for question in self._asked_here(stop) if self._judge is not None else ():
+            assert self._judge is not None
             try:
-                mask = mask_of(
-                    self._judge, stop.question, (lambda text: transliterate(text, glyphs)) if glyphs is not None else str
-                )
+                mask = mask_of(self._judge, question, written) | mask
             except TuiGruError as error:
-                self._screen.say(str(error), warning=True)
+                if question == stop.question:  # a later one may need what a question before it leads to
+                    self._screen.say(str(error), warning=True)
         self._hide(mask)
+
+    def _asked_here(self, stop: LessonStop) -> Iterator[Question]:
+        """Yield the questions that are not answered yet, from a stop up to the next command."""
+        if self.lesson is None or stop.press is not None or stop.is_end:
+            return
+        if stop.question is not None and stop.question.number not in self._answered:
+            yield stop.question
+        for card in range(stop.card, len(self.lesson.cards)):
+            for part in self.lesson.cards[card].parts[stop.part if card == stop.card else 0 :]:
+                if isinstance(part, CommandBlock):
+                    return
+                if isinstance(part, Question) and part.number not in self._answered:
+                    yield part
 
     def _hide(self, mask: AnswerMask | None) -> None:
         self._mask = mask or None
@@ -564,7 +578,7 @@ class LessonWalk:
         if judgement.right:
             self._answered.setdefault(question.number, answering.hints < 2)
             remember(self.lesson.name, sum(self._answered.values()))
-            self._hide(None)
+            self._hide_asked(self._stops[-1])
         self._screen.say("")
 
     def _help(self, question: Question) -> None:
