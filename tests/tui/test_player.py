@@ -560,3 +560,33 @@ def test_two_players_in_a_notebook_do_not_disturb_each_other(browser, tmp_path):
         "undefined",
         "",
     ]
+
+
+async def test_a_moment_that_was_not_drawn_in_the_second_theme_looks_as_if_it_were(page, data):
+    """Most moments are translated from the dark theme by the styles of others. What differs may be the ink of blanks only."""
+    session = tutorial()
+    session.mark("a", "here <i>it</i> begins")
+    player = Player(session, by="line", theme="whiteboard")
+    player.draw()
+    light, styles, colours = data_of(player.page()), data["styles"], data["colours"]
+    for moment, (both, alone) in enumerate(
+        zip(unfolded(data["frames"], data["size"][1]), unfolded(light["frames"], data["size"][1]), strict=True)
+    ):
+        for y, (row, other) in enumerate(zip(both, alone, strict=True)):
+            ours = cells_of(data["rows"][row], lambda n: (colours[styles[n][2]], colours[styles[n][3]], styles[n][4]))
+            theirs = cells_of(
+                light["rows"][other],
+                lambda n: (light["colours"][light["styles"][n][0]], light["colours"][light["styles"][n][1]], light["styles"][n][4]),
+            )
+            assert ours == theirs, (moment, y)
+
+
+def cells_of(row, colours):
+    """Return each character of a row with its colours and decoration; of a blank the background only."""
+    parts, style, cells = iter(row), None, []
+    for part in parts:
+        if isinstance(part, str):
+            cells += [(char, *(colours(style)[1:] if char.isspace() else colours(style))) for char in part]
+        elif part >= 0:
+            style = part
+    return cells

@@ -17,7 +17,7 @@ import sys
 import threading
 from base64 import b64encode
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -58,8 +58,7 @@ SIZE = (120, 36)
 LEAST_SIZE = (20, 6)  # a smaller screen shows no number
 MOST_MOMENTS = 2_000
 MOST_CELLS = MOST_MOMENTS * 160 * 50  # of all moments
-#: Terms of all derivations: the most, how many fewer for each moment, and what every file has. The first numbers are explained.
-MOST_EXPLAINED, LESS, LEAST = 10_000, 14, 2_000
+MOST_EXPLAINED = 20_000  # terms of all derivations; the first numbers are explained
 FEW = 8  # moments in a notebook
 
 #: Called with the number of moments that are drawn, and of all.
@@ -131,7 +130,7 @@ class Walk:
     def estimate(self, size: tuple[int, int]) -> int:
         """Return about how many bytes the file has."""
         moments = len(self.ticks)
-        terms = min(room_for_terms(moments), moments * {"op": 33}.get(self.level, 230))
+        terms = min(MOST_EXPLAINED, moments * {"op": 33}.get(self.level, 230))
         return PAGE.stat().st_size + moments * size[0] * size[1] // 6 + 12 * terms
 
     def ends(self) -> dict[str, list[int]]:
@@ -142,11 +141,6 @@ class Walk:
             key: [i for i, tick in enumerate(self.ticks) if tick and index.tick(index.count(tick)) == tick]
             for key, index in indices.items()
         }
-
-
-def room_for_terms(moments: int) -> int:
-    """Return how many terms of derivations a file of so many moments has."""
-    return max(MOST_EXPLAINED - LESS * moments, LEAST)
 
 
 def as_of(state: State, tick: int) -> State:
@@ -238,7 +232,7 @@ class ExplainedNumbers:
         self._known: dict[ValueRef, int | None] = {}
         self._by_place: dict[tuple[Any, ...], int] = {}
         self._laid_out: list[tuple[DerivationRow, ...]] = []
-        self._room = room_for_terms(len(walk.ticks))
+        self._room = MOST_EXPLAINED
         self.refused = 0  # numbers without a derivation because there are too many
 
     def number_of(self, ref: ValueRef) -> int | None:
@@ -248,6 +242,9 @@ class ExplainedNumbers:
         return self._known[ref]
 
     def _added(self, ref: ValueRef) -> int | None:
+        if self._room <= 0:
+            self.refused += 1
+            return None
         try:
             node = self._explainer.explain(ref)
             place = self._place(node)
@@ -255,9 +252,6 @@ class ExplainedNumbers:
             return None
         if place not in self._by_place:
             rows = laid_out(node, frozenset(_parts(node)))
-            if len(rows) > self._room:
-                self.refused += 1
-                return None
             self._room -= len(rows)
             self._by_place[place] = len(self._laid_out)
             self._laid_out.append(rows)
@@ -363,21 +357,29 @@ class DrawnMoments:
         session = screen.session
         screen.say("")
         total = len(self.walk.ticks)
+
+        async def rows_at(moment: int) -> list[Parts]:
+            """Show a moment, and return the rows of the screen."""
+            screen.session = Session(state=as_of(session.state, self.walk.ticks[moment]))  # the session itself stays where it is
+            screen.show_now()
+            await pilot.pause()
+            await until_idle(pilot)
+            return [parts_of(strip) for strip in drawn_lines(screen)]
+
         try:
-            for number, theme in enumerate(self.themes):
+            for theme in self.themes:
                 app.theme = theme
                 colours = app.get_css_variables()
                 ink, ground = (CssColor.parse(colours[name]).hex6 for name in ("foreground", "background"))
                 self._grounds.append((ink, ground))
-                for i, tick in enumerate(self.walk.ticks):
-                    screen.session = Session(state=as_of(session.state, tick))  # the session itself stays where it is
-                    screen.show_now()
-                    await pilot.pause()
-                    await until_idle(pilot)
-                    self._frames[number].append([parts_of(strip) for strip in drawn_lines(screen)])
-                    if number == 0:
+                first = self._frames[0]
+                if theme == self.themes[0]:
+                    for moment in range(total):
+                        first.append(await rows_at(moment))
                         self._look(screen)
-                    drawn(number * total + i + 1, total * len(self.themes))
+                        drawn(moment + 1, total * len(self.themes))
+                else:
+                    self._frames[-1] = await in_other_theme(first, rows_at, lambda done: drawn(total + done, 2 * total))
         finally:
             screen.session, app.theme = session, own_theme
 
@@ -428,6 +430,59 @@ class DrawnMoments:
             "chapters": self.walk.chapters,
             "derivations": self.derivations.rows(),
         }
+
+
+class ThemeTranslation:
+    """The styles of a theme by those of another, as rows that were drawn in both have shown them.
+
+    The ink of a blank is not seen, so only its background counts.
+    """
+
+    def __init__(self) -> None:
+        self._styles: dict[Any, Style] = {}
+        self._doubtful: set[Any] = set()  # styles that have two in the other theme
+
+    @staticmethod
+    def key(text: str, style: Style) -> Any:
+        """Return what decides about the other style of a text."""
+        is_blank = text.isspace() and not (style.underline or style.strike or style.reverse)
+        return ("blank", style.bgcolor) if is_blank else style
+
+    def learn(self, rows: Sequence[Parts], others: Sequence[Parts]) -> None:
+        """Learn from rows that were drawn in both themes."""
+        for row, other in zip(rows, others, strict=True):
+            for text, style, its in overlaid(row, other):
+                key = self.key(text, style)
+                known = self._styles.setdefault(key, its)
+                if (key is style and known != its) or known.bgcolor != its.bgcolor:
+                    self._doubtful.add(key)
+
+    def is_known(self, keys: set[Any]) -> bool:
+        """Return True if all of these styles have one in the other theme."""
+        return keys <= self._styles.keys() and not keys & self._doubtful
+
+    def row(self, row: Parts) -> Parts:
+        """Return a row in the other theme."""
+        return tuple((text, self._styles[self.key(text, style)]) for text, style in row)
+
+
+async def in_other_theme(
+    frames: Sequence[Sequence[Parts]], drawn: Callable[[int], Awaitable[list[Parts]]], progress: Callable[[int], object]
+) -> list[list[Parts]]:
+    """Return the rows of all moments in another theme, from `frames` in the first. Only moments with a style that no other one has
+    shown are drawn in it; and the last, which would show a style that has two others."""
+    keys = [{ThemeTranslation.key(text, style) for row in frame for text, style in row} for frame in frames]
+    translation, others, last = ThemeTranslation(), dict[int, list[Parts]](), len(frames) - 1
+    while True:
+        unknown = (n for n, its in enumerate(keys) if n not in others and not translation.is_known(its))
+        moment = next(unknown, None if last in others else last)
+        if moment is None:
+            break
+        others[moment] = await drawn(moment)
+        translation.learn(frames[moment], others[moment])
+        progress(len(others))
+    progress(len(frames))
+    return [others[n] if n in others else list(map(translation.row, frame)) for n, frame in enumerate(frames)]
 
 
 class RowStyles:
