@@ -16,6 +16,7 @@ from tui_gru import Session, TuiGruError
 from tui_gru.analysis.losses import without_each_unit
 from tui_gru.analysis.units import can_be_silent, read_silenced
 from tui_gru.debugger.edits import changeable, offset_of
+from tui_gru.debugger.position import Reader
 from tui_gru.debugger.program import ValueKind
 from tui_gru.engine.model import Structure, model_of
 from tui_gru.equations.page import names_of, of_all_units
@@ -849,3 +850,41 @@ def test_a_unit_that_is_not_finite_is_held_at_0_too():
     )
     assert (found["a"][0, :, unit] == 0).all()
     assert np.isfinite(found["h"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "typed"),
+    [("z", (None, 1), "z[unit 2]"), ("z", (0, None), "z[row 1]"), ("z", None, "z"), ("h", (None, 0), "h[:, 0]")],
+)
+def test_all_numbers_of_a_unit_a_row_or_a_value_are_others_at_once(name, index, typed):
+    """It is what becomes of the batch if they are changed one after the other at their place."""
+    session, changed = Session(), Session()
+    for each in (session, changed):
+        each.learning = True
+        each.step("batch")
+        each.run_to(name)
+    effect = session.what_if(name, index, 0.25)
+    shape = np.shape(session.value(name))
+    wanted = index or (None,) * len(shape)
+    for entry in np.ndindex(*shape):
+        if all(i in (None, at) for i, at in zip(wanted, entry, strict=True)):
+            changed.edit(name, entry, 0.25)
+    assert np.array_equal(np.asarray(effect.then.value(name, 0)), changed.value(name))
+    changed.step("batch")
+    assert effect.losses == (effect.now.record.loss, changed.loss)
+    assert not effect.is_one
+    reader = Reader(typed, "z 0")
+    assert reader.entries(session.program) == (name, wanted)
+    with pytest.raises(TuiGruError, match="of several numbers, and only shows its effect"):
+        session.adopt(effect)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [("z[unit 9]", "z has the units 1 to 2"), ("z[letter 1]", "an index is|indices"), ("z[unit 1", "an index is a whole number")],
+)
+def test_a_row_or_unit_that_there_is_not_is_refused(typed, message):
+    session = Session()
+    session.step("timestep")
+    with pytest.raises(TuiGruError, match=message):
+        session.what_if(*Reader(typed, "z 0").entries(session.program), 0.0)

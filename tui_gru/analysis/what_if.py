@@ -78,14 +78,16 @@ class Prediction:
 class WhatIf:
     """The batch as it is (`now`) and as it would be with `value` in place of `was` (`then`), both at its end.
 
+    None in the index stands for all along its axis; `was` is then the array of these numbers, which would all be `value`.
+
     `t` is None for parameters and gradients. `differences` are in the order in which the batch computes them. `tick` is the place
     of the change: just after the line that wrote the number. Both batches have the unit `silent` at 0, if there is one.
     """
 
     name: str
     t: int | None
-    index: tuple[int, ...]
-    was: float
+    index: tuple[int | None, ...]
+    was: float | Array
     value: float
     tick: int
     now: Moment
@@ -94,9 +96,16 @@ class WhatIf:
     silent: SilentUnit | None = None
 
     def __repr__(self) -> str:
-        entry = f"{self.name}[{', '.join(map(str, self.index))}]" if self.index else self.name
+        index = ", ".join(":" if i is None else str(i) for i in self.index)
+        entry = f"{self.name}[{index}]" if self.index else self.name
         before, after = self.losses
-        return f"<what if {entry} were {self.value:.6g}, not {self.was:.6g}: the loss {after:.6g}, not {before:.6g}>"
+        was = f", not {float(self.was):.6g}" if self.is_one else ""
+        return f"<what if {entry} were {self.value:.6g}{was}: the loss {after:.6g}, not {before:.6g}>"
+
+    @property
+    def is_one(self) -> bool:
+        """True if one number would be another, False if several would."""
+        return None not in self.index
 
     @property
     def losses(self) -> tuple[float, float]:
@@ -168,7 +177,7 @@ class WhatIf:
 
         A step is a round number, a tenth to a fiftieth of the two values.
         """
-        largest = max((abs(x) for x in (self.was, self.value) if np.isfinite(x)), default=0.0) or 0.5
+        largest = max((abs(x) for x in (*np.ravel(self.was).tolist(), self.value) if np.isfinite(x)), default=0.0) or 0.5
         power = math.floor(math.log10(largest))
         return round(self.value + steps * 2 * 10.0 ** (power - 1), max(3 - power, 0) + 1)
 
@@ -194,16 +203,19 @@ def what_if(
 ) -> WhatIf:
     """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
-    A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. With `silent`,
-    `moment` is the one without that unit. Raises `TuiGruError` if the number cannot be changed, has not been computed yet, or was
+    None in the index of the edit stands for all along its axis: a row, a unit, or the whole value. A parameter is changed from the
+    beginning of the batch on, before its update; a gradient once it is complete. With `silent`, `moment` is the one without that
+    unit. Raises `TuiGruError` if the number cannot be changed, has not been computed yet, or was
     computed before another edit of this batch.
     """
     program, name = moment.program, edit.name
     _check_name(program, name)
     t = None if program.names[name].kind.per_batch else _timestep(moment.position.t if t is None else t, program)
     array = _array(moment, name, t)
-    check_index(program, edit, array)
-    value, was = checked_number(edit, program.config), float(array[edit.index])
+    index: tuple[int | None, ...] = edit.index
+    check_index(program, replace(edit, index=tuple(0 if i is None else i for i in index)), array)
+    value, key = checked_number(edit, program.config), tuple(slice(None) if i is None else i for i in index)
+    was = np.array(array[key]) if None in index else float(array[key])
     begin = moment.position.number * program.ticks
     tick = begin + offset_of(program, name, t)
     _check_place(timeline, moment, tick)
@@ -211,11 +223,11 @@ def what_if(
     trainer = timeline.segment_at(moment.position.tick).trainer
     if silent is None:
         record = moment.record.copy()
-        at = replace_number(record, program, name, t, edit.index, value)
+        at = replace_number(record, program, name, t, key, value)
         trainer.resume(record, at, learn=moment.learned, earlier=timeline.earlier(moment.position.number))
     else:  # in the model with the mask, whose lines are those of the model and two more
         masked_record = masked(timeline, moment, silent)
-        at = _with_mask(moment.record, masked_record, replace_number(masked_record, program, name, t, edit.index, value))
+        at = _with_mask(moment.record, masked_record, replace_number(masked_record, program, name, t, key, value))
         with NUMPY_SETTINGS:
             compute_from(masked_record, at, masked_record.settings if trainer.trains else None, learn=moment.learned)
         record = _without_mask(masked_record, moment.record)
@@ -223,7 +235,7 @@ def what_if(
     end = position_of(program, begin + (program.ticks if moment.learned else program.loss_tick))
     now = replace(moment, position=end, record=moment.record.as_computed())  # not with the loss and the weights of another machine
     differences = tuple(_differences(program, now.record, record))
-    return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), differences, silent)
+    return WhatIf(name, t, index, was, value, tick, now, replace(now, record=record), differences, silent)
 
 
 def _with_mask(record: BatchRecord, masked_record: BatchRecord, at: Point) -> Point:
@@ -242,6 +254,8 @@ def place_of_edit(program: Program, effect: WhatIf) -> tuple[str, int]:
     A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
     page = program.model.page
+    if not effect.is_one:
+        raise TuiGruError("this what-if is of several numbers, and only shows its effect; set changes one number of the run")
     if effect.name in page.inputs:
         raise TuiGruError(f"{effect.name} is a given input and cannot be edited; what-if only shows the effect of another value")
     state = next((state for state in page.states if effect.name in (page.before(state), page.received(state))), None)

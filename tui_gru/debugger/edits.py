@@ -79,8 +79,11 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
     return offset - 1 if named.kind is ValueKind.STATE or name in first.reads else offset
 
 
-def replace_number(record: BatchRecord, program: Program, name: str, t: int | None, index: Index, value: float) -> Point:
-    """Set entry `index` of `name` (of timestep `t`) to `value` in a record that the caller owns. Returns where the batch continues.
+def replace_number(
+    record: BatchRecord, program: Program, name: str, t: int | None, index: tuple[int | slice, ...], value: float
+) -> Point:
+    """Set entry `index` of `name` (of timestep `t`) to `value` in a record that the caller owns; with a slice, all along its axis.
+    Returns where the batch continues.
 
     Setting the existing value changes no bit. Raises `TuiGruError` for a gradient from after the last timestep, which is always 0.
     """
@@ -130,12 +133,13 @@ MOST_TRAINERS = 2
 class JournalEntry:
     """One change; `kind` is begin, learning, learning_rate, sgd or edit.
 
-    An edit has a name, an index (empty for a setting of the update rule) and a value.
+    An edit has a name, an index (empty for a setting of the update rule) and a value. Only in a what-if, which is not in the
+    journal, the index may have None, for all along its axis.
     """
 
     kind: str
     name: str = ""
-    index: tuple[int, ...] = ()
+    index: tuple[Any, ...] = ()
     value: Any = None
 
     @property

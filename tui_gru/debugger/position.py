@@ -415,6 +415,30 @@ class Reader:
             raise self.error(f"an index is whole numbers separated by commas and ends with ], not {self._shown}")
         return name, index
 
+    def entries(self, program: Program) -> tuple[str, tuple[int | None, ...]]:
+        """Read an entry as `entry` does, or a whole value, row or unit: `z`, `z[unit 2]`, `z[:, 1]`. None in the index stands for
+        all along its axis."""
+        begins = self._at
+        try:
+            name, index = self.entry(program)
+        except TypedError:
+            problem_at, self._at = self._at, begins
+            name = (self._read(_NAME) or "").removeprefix("Δ")
+            named = program.names.get(program.code_name(name))
+            closes = self._text.find("]", self._at)
+            if named is None or not self.take("[") or closes < 0:
+                self._at = problem_at
+                raise
+            along = _some_of(program, program.code_name(name), self._text[self._at : closes], self._at + 1)
+            if along is None:
+                self._at = problem_at
+                raise
+            self._at = closes
+            self.take("]")
+            return name, along
+        named = program.names.get(program.code_name(name))
+        return name, index if index or named is None else (None,) * len(named.axes)
+
     def timestep(self, seq_length: int) -> int | None:
         """Read `t 2`, counted from 1, as a 0-based timestep; None at the end of the text."""
         if not self.left:
@@ -508,6 +532,23 @@ def index_in_words_of(program: Program, name: str, typed: str, column: int) -> t
         problem = f"{name} is one number" if not axes else f"an entry of {name} has {len(axes)} indices: {_example(program, name)}"
         raise TypedError(problem, column)
     return tuple(_along_axis(program, name, axis, *part) for axis, part in zip(axes, parts, strict=True))
+
+
+def _some_of(program: Program, name: str, typed: str, column: int) -> tuple[int | None, ...] | None:
+    """Return the index of a row or a unit of `name`, with None for each other axis: `unit 2`, or `:, 1` counted from 0. None if
+    it is neither; raises `TypedError` for a row or a unit that there is not."""
+    axes, parts = program.names[name].axes, [part.strip() for part in typed.split(",")]
+    if ":" in parts and len(parts) == len(axes) and all(part == ":" or _WHOLE.fullmatch(part) for part in parts):
+        return tuple(None if part == ":" else whole_number(part) for part in parts)
+    index: list[int | None] = [None] * len(axes)
+    for part in parts:
+        counted = _COUNTED.fullmatch(part)
+        word = "character" if counted is None and part else counted[1] if counted is not None else ""
+        at = next((i for i, axis in enumerate(axes) if word in words_along(program, axis) and index[i] is None), None)
+        if at is None or len(parts) >= len(axes):
+            return None
+        index[at] = _along_axis(program, name, axes[at], part, column)
+    return tuple(index)
 
 
 def _is_in_words(program: Program, text: str, of_letters: bool) -> bool:

@@ -865,13 +865,15 @@ def no_entry(program: Program, name: str, shape: Sequence[int], index: Sequence[
     return f"{name} has the shape {size} and no entry {brackets(index)}; numbers alone count from 0; its first entry is [{first}]"
 
 
-def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:
-    """Return an index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
-    return ", ".join(axis_index_in_words(program, axis, i) for axis, i in zip(program.names[name].axes, index, strict=True))
+def spoken_index(program: Program, name: str, index: Sequence[int | None]) -> str:
+    """Return an index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar. None, which
+    stands for all along its axis, is left out."""
+    parts = zip(program.names[name].axes, index, strict=True)
+    return ", ".join(axis_index_in_words(program, axis, i) for axis, i in parts if i is not None)
 
 
-def spoken(program: Program, name: str, index: Sequence[int]) -> str:
-    """Return one entry in words, counted from 1: `h[row 2, unit 1]`."""
+def spoken(program: Program, name: str, index: Sequence[int | None]) -> str:
+    """Return one entry in words, counted from 1: `h[row 2, unit 1]`; or all of a row, a unit or a value: `h[unit 1]`, `h`."""
     where = spoken_index(program, name, index)
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 

@@ -378,10 +378,16 @@ class Queries:
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
         """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
 
+        None in the index stands for all along its axis: `(None, 1)` is the second unit in every row, `None` alone the whole value.
         Changes neither the run nor a branch; a silenced unit is at 0 in both. Raises `TuiGruError` if the number cannot be changed
         or has not been computed yet.
         """
-        edit = JournalEntry("edit", self._code_name(name), as_index(index), value)
+        code_name = self._code_name(name)
+        named = self.program.names.get(code_name)
+        if index is None and named is not None:
+            index = (None,) * len(named.axes)
+        parts = tuple(index) if isinstance(index, tuple | list) else (index,)
+        edit = JournalEntry("edit", code_name, tuple(None if part is None else as_index(part)[0] for part in parts), value)
         return analysis.what_if.what_if(self._run.timeline, self._moment, edit, t, self._silent)
 
     def kept(self, name: str, default: Any = None) -> Any:

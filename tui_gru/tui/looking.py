@@ -347,11 +347,11 @@ def _paths_of(snapshot: Snapshot, target: str) -> str:
 
 
 def ask_what_if(screen: MainScreen, rest: Arguments) -> None:
-    """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`."""
+    """Suppose another value: `NAME[INDEX] VALUE [t TIMESTEP]`, of one number, a row, a unit or a whole value."""
 
     program, session = screen.session.program, screen.session
     reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
-    name, index = reader.entry(program)
+    name, index = reader.entries(program)
     reader.take("=")
     value = reader.number(name)
     t = reader.timestep(program.seq_length)

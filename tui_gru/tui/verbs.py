@@ -110,7 +110,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          more="a text after the letter is shown at this place", press=changing.press_mark),
     Verb("suppose",          "i",                    "what-if whatif",   LOOK,    looking.ask_what_if,
          "what if the number under the cursor were another: show the effect; enter applies it", typed="what-if $z[0,1] 0.5",
-         completes=("entry", ""), press=looking.suppose),
+         more="or all of a value, a row, a unit: $z 0, $z[unit 1] 0", completes=("entry", ""), press=looking.suppose),
     Verb("row",              "r",                    "row",              LOOK,    partial(looking.row, direction=1),
          "single out the next row of the batch", label="row", rank=6, while_running=True, cycle=_rows),
     Verb("layer",            "L",                    "layer",            LOOK,    looking.layer,

@@ -315,6 +315,14 @@ _PLACE = 8
 _CHANGED = (TableColumn(gap=0), TableColumn(), TableColumn(least=_PLACE), TableColumn(), TableColumn(), TableColumn(gap=1))
 
 
+def _as_it_is(what_if: WhatIf) -> str:
+    """Return the number that would be another; of several, how many there are and their range."""
+    if what_if.is_one:
+        return f"it is {numbers.short(float(what_if.was))}"
+    was = np.asarray(what_if.was)
+    return f"{numbers.counted(was.size, 'number')}, now from {numbers.short(float(was.min()))} to {numbers.short(float(was.max()))}"
+
+
 class WhatIfPanel(SnapshotPanel):
     """The effect of a supposed value. Enter applies it, `+` and `-` change it, space unfolds all differences."""
 
@@ -344,14 +352,14 @@ class WhatIfPanel(SnapshotPanel):
         named = spoken(self._program, self.what_if.name, self.what_if.index)
         value = numbers.short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
-        applies = ["enter applies it"] if self.what_if.silent is None else []  # otherwise it is not of the run
+        applies = ["enter applies it"] if self.what_if.silent is None and self.what_if.is_one else []  # else it is not of the run
         hints = [*applies, "+ - change it", with_keys(self, "<stop> cancels")]
         return Titles(title if cell_len(title) <= self.border_room else f"{named} = {value}?", hints)
 
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
         since = " at the beginning of this batch" if what_if.t is None and not what_if.name.startswith("d") else ""
-        lines = [styled_row(palette, (part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)]
+        lines = [styled_row(palette, (part, palette.dim)) for part in folded(f"{_as_it_is(what_if)}{since}", width)]
         if what_if.remark:
             lines += (
                 styled_row(palette, (part, palette.dim)) for part in folded(transliterate(what_if.remark, palette.glyphs), width)
