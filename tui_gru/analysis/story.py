@@ -61,12 +61,12 @@ def course(
     program = timeline.program
     compiled = compile_expression(expression, program.spellings)
     compiled.check(program.shapes)
-    batches = _spaced(timeline, upto, points) if at is None else np.array(sorted({b for b in at if 0 <= b < upto}), np.intp)
+    batches = batches_spaced(timeline, upto, points) if at is None else np.array(sorted({b for b in at if 0 <= b < upto}), np.intp)
     values = np.full(len(batches), np.nan)
     for i, batch in enumerate(batches.tolist()):
         if check is not None:
             check()
-        moment = _end_of(timeline, batch)
+        moment = end_of_batch(timeline, batch)
         previous = timeline.before(batch) if compiled.previous else None
         value = compiled.value(moment.in_conditions, partial(value_before, moment, previous))
         if value is None:
@@ -78,7 +78,7 @@ def course(
     return batches, values
 
 
-def _spaced(timeline: Timeline, upto: int, points: int) -> NDArray[np.intp]:
+def batches_spaced(timeline: Timeline, upto: int, points: int) -> NDArray[np.intp]:
     """Return at most `points` of the batches 0 … `upto` − 1 in order, on a logarithmic scale."""
     if upto < 1:
         return np.empty(0, np.intp)
@@ -102,7 +102,7 @@ def _at_checkpoints(timeline: Timeline, batches: NDArray[np.intp], most: NDArray
     return np.unique(np.where(near, begins, batches))
 
 
-def _jumps(losses: ScalarRows, recorded: NDArray[np.bool_]) -> list[int]:
+def jumps_of(losses: ScalarRows, recorded: NDArray[np.bool_]) -> list[int]:
     """Return batches around the largest jumps of a loss (n), among those `recorded`: the last one before each, the highest, and the
     first one after it; and the first loss that is not finite, with the batch before."""
     batches = np.flatnonzero(recorded)
@@ -119,7 +119,7 @@ def _jumps(losses: ScalarRows, recorded: NDArray[np.bool_]) -> list[int]:
     return [int(batches[at]) for at in sorted(chosen) if 0 <= at < len(batches)]
 
 
-def _end_of(timeline: Timeline, batch: int) -> Moment:
+def end_of_batch(timeline: Timeline, batch: int) -> Moment:
     """Return the end of a batch, without the record of the batch before it, which `Timeline.moment` keeps for the screen."""
     records: list[BatchRecord] = []
 
@@ -288,8 +288,8 @@ def tell(
     recorded = _recorded(timeline, columns)
     batches = dict.fromkeys(
         (
-            *_spaced(timeline, upto, points).tolist(),
-            *_jumps(columns["loss"], recorded["loss"]),
+            *batches_spaced(timeline, upto, points).tolist(),
+            *jumps_of(columns["loss"], recorded["loss"]),
             *(batch for batch in also if 0 <= batch < upto),
             *_even(timeline, upto, points).tolist(),
         )
@@ -307,7 +307,7 @@ def tell(
         if batch not in reused:
             if check is not None:
                 check()
-            reused[batch] = story_moment(_end_of(timeline, batch), shares, held_out)
+            reused[batch] = story_moment(end_of_batch(timeline, batch), shares, held_out)
         moments[batch] = reused[batch]
         if progress is not None:
             progress(story())

@@ -186,6 +186,7 @@ class PlainResults:
             "Position": position_facts,
             "ValueRef": self._number,
             "Node": self._derivation,
+            "LearningMap": self._learning,
             "Finding": self._finding,
             "Diagnosis": self._finding,
             "Activity": self._activity,
@@ -262,6 +263,21 @@ class PlainResults:
         """Return the proof of a finding of a diagnosis, whose cause is a text; nothing for others."""
         names = ("cause", "seen", "tried", "proof")
         return {name: getattr(finding, name) for name in names} if hasattr(finding, "proof") else {}
+
+    def _learning(self, learned: Any) -> dict[str, Any]:
+        courses = [
+            {
+                "class": course.name,
+                "count": course.count,
+                "guess": course.guess,
+                "losses": course.losses,
+                "learned": None if course.learned is None else course.learned + 1,
+            }
+            for course in learned.classes
+        ]
+        batches = [batch + 1 for batch in learned.batches.tolist()]
+        plain = {"batches": batches, "loss": learned.mean, "classes": self.plain(courses), "sentences": list(learned.sentences)}
+        return {**plain, "unseen": learned.unseen}
 
     def _activity(self, activity: Activity) -> dict[str, Any]:
         row = None if activity.row is None else activity.row + 1

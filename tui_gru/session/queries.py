@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.examined import Finding as Finding
     from tui_gru.analysis.influence import ContextMemory, Influence, Jacobian, RowInfluence
     from tui_gru.analysis.influence import Flow as Flow
+    from tui_gru.analysis.learning import LearningMap
     from tui_gru.analysis.live import LiveLoop
     from tui_gru.analysis.losses import TextLosses as TextLosses
     from tui_gru.analysis.report import RunComparison, RunReport
@@ -525,6 +526,26 @@ class Queries:
             earlier=self._story,
             check=partial(run.interrupts.check, "stopped before the story was complete"),
             progress=report,
+        )
+
+    def learned(self, points: int = 22, *, held_out: str = "", progress: SearchProgress | None = None) -> LearningMap:
+        """Return what was learned when: the loss of each class of characters at some moments of this branch, and sentences on it.
+
+        A class counts as learned once its loss stays below half of that of guessing by the frequencies of the characters. It is
+        measured on `held_out`, by default the text of `hold_out`, or the beginning of the text that is trained on. Raises
+        `TuiGruError` if an argument is invalid, the model has no loss of characters, or it is interrupted.
+        """
+        self.config.source.check(Ability.TEXT)
+        run, unseen = self._run, self._unseen(held_out)
+        _, between = run.interrupts.monitors("stopped before the map was complete", progress)
+        return analysis.learning.learning_map(
+            run.timeline,
+            run.timeline.completed(run.position),
+            unseen or self._corpus.text,
+            unseen=bool(unseen),
+            points=arguments.integer("points", points, least=2, most=MOST_POINTS),
+            check=partial(run.interrupts.check, "stopped before the map was complete"),
+            progress=between,
         )
 
     def rates(self, *, progress: Callable[[RateTrial], object] | None = None) -> tuple[RateTrial, ...]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.check import Check
     from tui_gru.analysis.examined import Evidence, Finding
     from tui_gru.analysis.influence import ContextMemory, Influence, RowInfluence
+    from tui_gru.analysis.learning import LearningMap
     from tui_gru.analysis.losses import TextLosses
     from tui_gru.analysis.story import Story
     from tui_gru.analysis.timesteps import TimestepPlace
@@ -457,6 +458,15 @@ def story(screen: MainScreen, rest: Arguments) -> None:
         screen.overlays.lift()
     else:
         _tell(screen, list(screen.session.kept(PLOTTED, [])))
+
+
+def learned(screen: MainScreen, rest: Arguments) -> None:
+    """Show what was learned when."""
+
+    def show(told: LearningMap) -> None:
+        screen.overlays.cover(panels.learning.LearningPanel(told))
+
+    screen.do(screen.session.learned, batches=None, then=show, opens=True)
 
 
 def plot_expression(screen: MainScreen, rest: Arguments) -> None:

@@ -233,6 +233,8 @@ UNLISTED: tuple[Verb[MainScreen], ...] = (
          "change the theme: blackboard, whiteboard, ansi-dark, ansi-light", completes=("theme", "")),
     _unlisted("class",            "", "class feature",    ANALYSE, analysing.class_,
          "sort the units by a feature of the text, or by the characters typed", completes=("class", "")),
+    _unlisted("learned",          "", "learned",          ANALYSE, analysing.learned,
+         "what was learned when: the loss of each class of characters over the run, and sentences made from it"),
     _unlisted("plot",             "", "plot",             ANALYSE, analysing.plot_expression,
          "add a chart of an expression to the story; again removes it", completes=("name",)),
     _unlisted("arrays",           "", "arrays",           ANALYSE, analysing.arrays,

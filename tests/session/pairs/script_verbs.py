@@ -27,7 +27,8 @@ CHECKS: dict[Check, tuple[str, ...]] = {}  # with the names of a session that ea
 ELSEWHERE = {
     "add_notice", "adopt", "anchor", "apart", "batches_to", "branch", "branches", "break_at", "carry_over", "change_stop",
     "check_every_batch", "checked", "compare", "continue_", "counts_first", "delete_branch", "delete_mark", "delete_stop",
-    "edit", "held_out", "holds", "interrupt", "interrupts", "keep", "kept", "machine_difference", "marks", "memory_notice",
+    "edit", "held_out", "holds", "interrupt", "interrupts", "keep", "kept", "learned",
+    "machine_difference", "marks", "memory_notice",
     "newest", "next_mark", "next_match", "notice", "outcome", "passing", "prefetch", "program_text", "recorder", "recording",
     "redo", "rename_branch", "reverse_continue", "run_back_until", "run_to", "run_to_not_finite", "run_until", "samples",
     "silent", "state", "stop_on_nan", "stops", "switch", "tick_after", "tried_options", "try_cures", "undo", "watch",
@@ -162,7 +163,7 @@ def influences(s: ScriptSweep) -> None:
         s.same("the derivative of the state", session.jacobian(row=row, t=t).matrix, matrix)
 
 
-@about("check", "batch_check", "findings", "found", "gone", "units", "summary")
+@about("check", "batch_check", "findings", "found", "gone", "units", "summary", "diagnose")
 def analyses(s: ScriptSweep) -> None:
     """The check agrees, no finding accuses the script of something that changes a gradient, and units are those of the row."""
     session = at_end(s.session)
@@ -171,6 +172,7 @@ def analyses(s: ScriptSweep) -> None:
     assert report.agrees, report.summary
     accused = {"clipped-after-update", "gradient-changed", "state-detached"}
     assert not accused & {finding.name for finding in session.findings()}
+    assert not accused & {finding.name for finding in session.diagnose() if finding.proof}
     s.same("units", session.units(output, row=0).values, lambda truth: [out.detach().numpy()[0] for out in truth.net.outs])
 
 

@@ -538,7 +538,7 @@ def checked(s: Sweep) -> None:
     assert not session.outcome.notice or not session.outcome.notice.warning
 
 
-@about("findings", "found", "gone", "hold_out", "held_out", "try_cures", "tried_options", "rates")
+@about("findings", "found", "gone", "hold_out", "held_out", "try_cures", "tried_options", "rates", "diagnose", "learned")
 def trials(s: Sweep) -> None:
     """What is tried is the run with another option, from its first weights or from here on."""
     session = s.fork()
@@ -546,6 +546,14 @@ def trials(s: Sweep) -> None:
     findings = session.findings()
     assert session.found == findings
     assert session.gone() == session.found.gone
+    assert portrait(session) == before
+    roots = {finding.name for finding in findings if finding.cause is None}
+    diagnosis = session.diagnose()
+    assert {finding.name for finding in diagnosis} == roots
+    assert all(finding.tried or finding.proof == 2 for finding in diagnosis)
+    if session.program.loss_names.row and session.state.timeline.completed(session.position):
+        learned = session.learned(points=3)
+        assert learned.mean.shape == learned.batches.shape
     assert portrait(session) == before
     session.hold_out("abab")
     assert session.held_out == "abab"

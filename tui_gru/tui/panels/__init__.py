@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a type checker knows the modules that are imported somewhere
     import tui_gru.tui.panels.imported
+    import tui_gru.tui.panels.learning
     import tui_gru.tui.panels.story
     import tui_gru.tui.panels.trials  # noqa: F401
 else:
