@@ -118,6 +118,16 @@ def test_it_looks_at_the_screen_of_this_moment(tools):
         tools.look(5, 5)
 
 
+def test_the_streams_are_put_back_in_whatever_order_screens_end():
+    before = sys.stdout, sys.stderr
+    one, other = Tools(), Tools()
+    for opened in (one, other):
+        opened.look()
+    for opened in (one, other):
+        opened.close()
+    assert (sys.stdout, sys.stderr) == before
+
+
 def test_sessions_and_recordings_are_opened_by_their_paths(tools, tmp_path):
     session = Session()
     session.step("batch", 2)

@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from textual.app import App
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
@@ -239,9 +240,19 @@ NO_RESULT = object()  # of a verb that executes nothing on the session
 
 
 class UnseenScreen:
-    """Executes commands on the main screen. `execute`, `rows` and `close` are called by another thread."""
+    """Executes commands on the main screen. `execute`, `rows` and `close` are called by another thread.
+
+    Textual redirects the standard streams while a screen runs, and then puts back those that it found. Screens end in any order,
+    so the last one to end puts back the streams that were there before the first.
+    """
+
+    _running: ClassVar[set[UnseenScreen]] = set()
+    _streams: ClassVar[tuple[Any, Any]] = (None, None)
 
     def __init__(self, session: Session, view: View, size: tuple[int, int]) -> None:
+        if not self._running:
+            UnseenScreen._streams = sys.stdout, sys.stderr
+        self._running.add(self)
         self.session = session
         self._jobs: asyncio.Queue[tuple[Job, Future[Any]] | None] = asyncio.Queue()
         self._ready: Future[asyncio.AbstractEventLoop] = Future()
@@ -266,6 +277,9 @@ class UnseenScreen:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, None)
         self._thread.join()
+        self._running.discard(self)
+        if not self._running:
+            sys.stdout, sys.stderr = self._streams
 
     def _done(self, job: Job) -> Any:
         """Have the thread of the screen do a job, and return its result."""
