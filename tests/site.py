@@ -13,7 +13,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tui_gru.cli.commands import main as tui_gru_command
+from tui_gru.teaching.lesson import SHIPPED, shipped_lessons
 
 ROOT = Path(__file__).parents[1]
 MANUAL = ROOT / "tui_gru" / "manual"
@@ -30,7 +31,7 @@ README, CONTENTS = ROOT / "README.md", MANUAL / "contents.md"
 _IN_ORDER = [CONTENTS, *(MANUAL / name for name in re.findall(r"\]\(([\w-]+\.md)\)", CONTENTS.read_text(encoding="utf-8")))]
 PAGES = {README: "index.html"} | {path: f"manual/{path.stem}.html" for path in _IN_ORDER}
 PAGES |= {path: f"{path.stem.lower()}.html" for path in sorted((ROOT / ".github").glob("*.md"))}
-LESSONS = sorted((ROOT / "tui_gru" / "lessons").glob("*.md"))
+LESSONS = [SHIPPED / f"{name}.md" for name in shipped_lessons()]
 STYLE = Path(__file__).with_name("site.css")
 
 
@@ -42,8 +43,8 @@ def heading_id(words: str) -> str:
 class Site:
     """The pages, written into a folder."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    def __init__(self, out: Path, lessons: Sequence[Path] = LESSONS) -> None:
+        self.out, self._lessons = out, lessons
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
 
     def write(self) -> list[str]:
@@ -53,7 +54,7 @@ class Site:
         shutil.copy(ROOT / "LICENSE", self.out / "license.txt")
         for source, path in PAGES.items():
             self._write_page(source, path)
-        lessons = [self._write_lesson(source) for source in LESSONS]
+        lessons = [self._write_lesson(source) for source in self._lessons]
         items = "".join(f'<li><a href="{html.escape(path)}">{html.escape(title)}</a></li>' for path, title in lessons)
         words = "Each is a page that asks, checks the answers and can hint. Nothing that is typed leaves the page."
         self._write_html("lessons.html", "Lessons", f"<h1>Lessons</h1><p>{words}</p><ul>{items}</ul>")
