@@ -55,7 +55,7 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         await d.type("ctrl+b")
         assert "press f1 to execute one" in d.says
         await d.type("ctrl+e")
-        assert "f1 executes" in screen.query_one(Card).plain_text()
+        assert "f1 one line" in screen.query_one(Card).plain_text()
         await d.type("i")
         assert "ctrl+n goes from panel to panel" in d.says
         await d.type("f1", "ctrl+b")

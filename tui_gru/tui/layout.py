@@ -542,6 +542,12 @@ class PanelHost:
             self._mount_needed()
         self._arrange()
 
+    def is_elsewhere(self, panel: type[object]) -> bool:
+        """Return True if a panel of this class is on another page."""
+        snapshot, at = self._screen.snapshot, following(self._screen.snapshot)
+        slots = [slot for slot in PLACES if slot.panel is panel and slot.is_needed(snapshot) and slot.on(self._size) != ""]
+        return self.pages > 1 and bool(slots) and not any(slot.is_shown(self._size, self.page, at) for slot in slots)
+
     @property
     def _size(self) -> str:
         return size_class(self._screen.classes)

@@ -274,7 +274,11 @@ def explain_number(screen: MainScreen) -> None:
     from tui_gru.tui.panel import CellPanel
 
     focused = screen.focused
-    if isinstance(focused, MatrixView) or (isinstance(focused, CellPanel) and focused.spot is not None):
+    if (
+        isinstance(focused, MatrixView)
+        or (isinstance(focused, CellPanel) and focused.spot is not None)
+        or (isinstance(focused, panels.listing.Listing) and focused.pointed)
+    ):
         focused.choose()
     elif isinstance(focused, panels.time.LossCurve):
         _explain_loss(screen, focused.pointed)

@@ -20,7 +20,7 @@ from tui_gru.analysis.summaries import Summary
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, significant
 from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged_segments
-from tui_gru.tui.panel import Panel, contents
+from tui_gru.tui.panel import LabelledPlace, Panel, contents
 from tui_gru.tui.theme import LEVELS, Palette, fitting, transliterate, truncated
 from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, bracketed_matrix, scale_of
 
@@ -638,6 +638,59 @@ class MatrixView(Panel):
     def choose(self) -> None:
         if self.refs is not None:
             self.request("number", self.refs(*self.cursor))
+
+    def places(self) -> Sequence[LabelledPlace]:
+        """Return the entries, if they are numbers; otherwise the rows in view, as many as there are letters for."""
+        if self.refs is None or not self.shape[0] or not self.shape[1]:
+            return ()
+        width, height = self.content_size
+        if self.form == "numbers":
+            placed = dict[tuple[int, int], LabelledPlace]()
+            for y in range(height):
+                for x in range(width):
+                    if (cell := self._cell_at(x, y)) is not None:
+                        placed.setdefault(cell, LabelledPlace(x, y))
+            return list(placed.values())
+        if self.form == "cells":
+            rows = self.rows_in_cells(height)
+            return [LabelledPlace(0, y // 2, self.shape[1], rows[y]) for y in range(0, len(rows), 2) if y // 2 < height]
+        if self.form == "map":
+            shown = range(self._head, height)
+            rows = [y - self._head + self.scroll_offset.y for y in shown]
+            return [
+                LabelledPlace(0, y, self.shape[1], self._ordering.entry(0, row))
+                for y, row in zip(shown, rows, strict=True)
+                if row < self.shape[0]
+            ]
+        return [LabelledPlace(0, 0, self.shape[1], self.cursor[0])]
+
+    def point_to(self, place: LabelledPlace, column: int = 0) -> None:
+        if place.columns:
+            self.cursor = (place.row, column)
+        else:
+            super().point_to(place)
+
+    def entry_of_column(self, place: int) -> int:
+        return self._ordering.entry(1, place)
+
+    def largest_size(self) -> float | None:
+        places = [] if self.values is None else analysis.summaries.largest_entries(self.values, 1)
+        return None if self.values is None or not places else abs(float(self.values[places[0]]))
+
+    def go_to_largest_number(self) -> None:
+        self.unrank()
+        self.go_to_largest()
+
+    def column_at(self, place: int) -> int | None:
+        if self.form == "cells":
+            width = self.content_size.width
+            columns = self._columns_in_cells(width)
+            entry = self._ordering.entry(1, place)
+            return NAME + columns.index(entry) * self._cell_size(width) if entry in columns else None
+        if self.form == "map":
+            at = self._gutter + place * CELL - self.scroll_offset.x
+            return at if self._gutter <= at < self.content_size.width else None
+        return None
 
     def point_at(self, x: int, y: int) -> bool:
         cell = self._cell_at(x, y)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tui_gru.debugger.expressions import in_screen_spelling
-from tui_gru.debugger.position import Level, Reader, TypedError, tick_of
+from tui_gru.debugger.position import Level, Reader, TypedError, shortened_input, tick_of
 from tui_gru.debugger.program import in_line
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
@@ -258,8 +258,13 @@ def run_on(
 
 
 def jump(screen: MainScreen, rest: Arguments) -> None:
-    """Go to the mark of a letter."""
-    jump_to(screen, split_names(rest, "go a, go '")[0])
+    """Wait for the letters of a place on the screen; go to the place of two letters, or to the mark of one."""
+    if len(rest) == 1:
+        jump_to(screen, rest)
+    elif not rest:
+        screen.jump.begin()
+    elif not screen.jump.go(rest):
+        raise TuiGruError(f"no place on this screen has the letters {shortened_input(rest)}; f shows those of all")
 
 
 def jump_to(screen: MainScreen, letter: str) -> None:

@@ -132,6 +132,7 @@ class Panel(ScrollView, can_focus=True):
     _bordered: tuple[Content | None, Content | None] = (None, None)  # the texts as they are in the border
     _remark = ""
     _fresh = False
+    _labels: Sequence[tuple[int, int, str]] | None = None  # of a jump, by their places inside the frame
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         self._rows_drawn: dict[int, Strip] = {}  # the rows with their frame, from that at the top, until they must be drawn again
@@ -340,7 +341,59 @@ class Panel(ScrollView, can_focus=True):
             for y in region.line_range:
                 self._rows_drawn.pop(y + top, None)
 
+    # Labels of a jump
+
+    def places(self) -> Sequence[LabelledPlace]:
+        """Return what a jump can go to here, by default nothing."""
+        return ()
+
+    def point_to(self, place: LabelledPlace, column: int = 0) -> None:
+        """Go to a place; of a row of a large matrix, to the entry in a column, 0-based."""
+        if place.tick is None:
+            self.point_at(place.x, place.y)
+        else:
+            self.request("go", place.tick)
+
+    def largest_size(self) -> float | None:
+        """Return the size of the largest number here, disregarding its sign; None if there is none."""
+        return None
+
+    def go_to_largest_number(self) -> None:
+        """Move the cursor to the largest number."""
+
+    def entry_of_column(self, place: int) -> int:
+        """Return which column stands at a place of the present order, both 0-based."""
+        return place
+
+    def column_at(self, place: int) -> int | None:
+        """Return where a column of a large matrix begins, by its place in the present order; None if it is not in view."""
+        return None
+
+    def set_labels(self, labels: Sequence[tuple[int, int, str]] | None) -> None:
+        """Draw these labels (x, y, text) over the content, and dim everything else; None takes them away."""
+        if labels != self._labels:
+            self._labels = labels
+            self.refresh()
+
+    def _labelled(self, y: int, strip: Strip) -> Strip:
+        """Return a row of the panel, frame included, with its labels."""
+        assert self._labels is not None
+        palette, left, top = self.palette, self.gutter.left, self.gutter.top
+        dimmed = Strip(
+            [Segment(text, (style or Style()) + palette.dim, control) for text, style, control in strip], strip.cell_length
+        )
+        for x, row, label in sorted(self._labels):
+            at = x + left
+            if row + top == y and 0 <= at < strip.cell_length:
+                ink = palette.keyword + Style(bold=True, reverse=True)
+                dimmed = Strip.join([dimmed.crop(0, at), Strip([Segment(label, self._ground + ink)]), dimmed.crop(at + len(label))])
+        return dimmed.crop(0, strip.cell_length)
+
     def render_lines(self, crop: Region) -> list[Strip]:
+        if self._labels is not None:
+            strips = super().render_lines(Region(0, 0, *self.outer_size))
+            labelled = [self._labelled(y, strip) for y, strip in enumerate(strips)]
+            return [strip.crop(crop.x, crop.right) for strip in labelled[crop.y : crop.bottom]]
         # Textual asks for all rows of all panels whenever anything on the screen is drawn, and takes twice as long to put a frame
         # around a row as the row itself takes. So rows are kept until they change, and share what is at their sides.
         self._ensure_built()
@@ -482,6 +535,20 @@ class Panel(ScrollView, can_focus=True):
 
 # ------------------------------------------------------------------------------
 # The base of all panels that show snapshots. Each declares what it reads of a snapshot, its titles and its content.
+
+
+class LabelledPlace(NamedTuple):
+    """A place in the content of a panel to which a jump can go: a number, a row of a large matrix, a line, a moment.
+
+    `x` and `y` count from the first cell in view inside the frame. A row of a large matrix has `columns`, of which one is chosen
+    afterwards; `row` is its row, 0-based. `tick` is the moment of a place that is one.
+    """
+
+    x: int
+    y: int
+    columns: int = 0
+    row: int = 0
+    tick: int | None = None
 
 
 class Titles(NamedTuple):
@@ -774,6 +841,19 @@ class CellPanel(SnapshotPanel):
                 self.put_cursor(current)
                 self.scroll_to_region(Region(current.x, current.y, current.width, 1), animate=False, immediate=True, force=True)
 
+    def largest_size(self) -> float | None:
+        spot = self.largest_spot()
+        return None if spot is None else abs(float(np.asarray(self.read(spot.ref))[spot.ref.index]))
+
+    def go_to_largest_number(self) -> None:
+        if (spot := self.largest_spot()) is not None:
+            self.put_cursor(spot)
+
+    def places(self) -> Sequence[LabelledPlace]:
+        offset, (width, height) = self.scroll_offset, self.scrollable_content_region.size
+        shown = ((spot.x - offset.x, spot.y - offset.y) for spot in self.spots)
+        return [LabelledPlace(x, y) for x, y in shown if 0 <= x < width and 0 <= y < height]
+
     def choose(self) -> None:
         """Ask about the number under the cursor, also if it is not computed yet: the answer says so."""
         if (spot := self.spot) is not None:
@@ -883,6 +963,14 @@ class ListOverlay(SnapshotPanel):
         self._ensure_built()
         if self.entries:
             self.choose()
+
+    def places(self) -> Sequence[LabelledPlace]:
+        rows = {
+            entry: y
+            for y in reversed(range(self.scrollable_content_region.height))
+            if (entry := self.entry_at(y + self.scroll_offset.y)) is not None
+        }
+        return [LabelledPlace(0, y) for y in sorted(rows.values())]
 
     def entry_at(self, row: int) -> int | None:
         """Return the entry on a row of the last drawing, None if there is none."""

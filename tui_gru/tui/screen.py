@@ -27,6 +27,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import RunPace, Snapshot, View
 from tui_gru.tui import panels
+from tui_gru.tui.jump import Jump
 from tui_gru.tui.keys import NO_ARGUMENTS, Pending, Step, execute, key_sign, sign_of_key, with_keys
 from tui_gru.tui.layout import PLACES, OverlayHost, PanelHost
 from tui_gru.tui.panel import Panel, Request, SnapshotPanel
@@ -451,6 +452,7 @@ class MainScreen(SessionScreen):
         self.derivations = Derivations(self)
         self.newer = NewerSteps(self)
         self.kept = KeptWithSession(self)
+        self.jump = Jump(self, self.panels)
         self.next_remarkable: Callable[[], None] | None = None  # goes to the next remarkable number; made by the verb
         self.walk: LessonWalk | None = None  # made when the first lesson begins
         self._card: Card | None = None  # made when there is something to say on it
@@ -504,7 +506,9 @@ class MainScreen(SessionScreen):
     @property
     def awaits_key(self) -> bool:
         """True if the next key may be an answer, a letter or a step of a lesson, or belong to a count."""
-        return self.pending.awaited or bool(self.kept.question) or (self.walk is not None and self.walk.awaits_key)
+        return (
+            self.jump.waits or self.pending.awaited or bool(self.kept.question) or (self.walk is not None and self.walk.awaits_key)
+        )
 
     @property
     def overlay(self) -> SnapshotPanel | None:
@@ -776,8 +780,9 @@ class MainScreen(SessionScreen):
     def on_key(self, event: events.Key) -> None:
         """Give a key to the lesson and to what waits for one, before its binding is executed. Say so if it has none."""
         typed = event.character if event.is_printable else None
-        is_of_lesson = self.walk is not None and self.walk.take_key(event)
-        if is_of_lesson or self.pending.take_key(event.key, typed) or self.kept.take_key(event):
+        is_taken = self.jump.waits and self.jump.take_key(event)
+        is_taken = is_taken or (self.walk is not None and self.walk.take_key(event))
+        if is_taken or self.pending.take_key(event.key, typed) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()
         elif event.is_printable and event.key not in self.active_bindings and not self.running:

@@ -18,6 +18,7 @@ from rich.style import Style
 from textual import events
 from textual.content import Content
 from textual.geometry import Size
+from textual.strip import Strip
 
 from tui_gru.debugger.position import as_typed, position_of
 from tui_gru.debugger.program import ListingRow, Program, ProgramLine, shown_char
@@ -29,7 +30,7 @@ from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import draw as boxes
 from tui_gru.tui.draw import EMPTY, Box, RowsOnDemand, SegmentRow, clip, from_rows, row_width, shortened_row, styled_row, text_box
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
+from tui_gru.tui.panel import Compared, LabelledPlace, SnapshotPanel, Titles
 from tui_gru.tui.theme import Glyphs, Palette, transliterate, truncated
 
 # ------------------------------------------------------------------------------
@@ -130,6 +131,18 @@ class Listing(SnapshotPanel):
     DEFAULT_CSS = "Listing { padding: 0; }"
 
     _rows: Sequence[FoldedRow] = ()
+    _pointed: int | None = None  # the row of the program that a jump went to, None once the focus is elsewhere
+
+    @property
+    def pointed(self) -> str:
+        """The target of the line that a jump went to; empty if there is none."""
+        line = None if self._pointed is None else self.snapshot.program.rows[self._pointed].line
+        return "" if line is None else line.target
+
+    @property
+    def pointed_text(self) -> str:
+        """The line that a jump went to."""
+        return "" if self._pointed is None else self.snapshot.program.rows[self._pointed].text
 
     def reads(self, snapshot: Snapshot, view: View) -> Hashable:
         return snapshot.position, snapshot.state.stops, _learns(snapshot)
@@ -190,6 +203,36 @@ class Listing(SnapshotPanel):
     def on_resize(self) -> None:
         super().on_resize()
         self._follow()
+
+    # A jump to a line, which is marked as long as the panel has the focus
+
+    def places(self) -> Sequence[LabelledPlace]:
+        first, height = self.scroll_offset.y, self.scrollable_content_region.height
+        rows = enumerate(self._rows[first : first + height])
+        return [LabelledPlace(0, y) for y, shown in rows if shown.row.line is not None]
+
+    def point_at(self, x: int, y: int) -> bool:
+        index = y + self.scroll_offset.y
+        if not 0 <= index < len(self._rows) or self._rows[index].row.line is None:
+            return False
+        self._pointed = self._rows[index].first
+        self.refresh()
+        return True
+
+    def choose(self) -> None:
+        if self.pointed:
+            self.request("line", self.pointed)
+
+    def on_blur(self, event: events.Blur) -> None:
+        if self._pointed is not None:
+            self._pointed = None
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        strip, index = super().render_line(y), y + self.scroll_offset.y
+        if self._pointed is None or not 0 <= index < len(self._rows) or self._rows[index].first != self._pointed:
+            return strip
+        return Strip([Segment(strip.text, self._ground + self.palette.cursor)], strip.cell_length)
 
     # The mouse
 

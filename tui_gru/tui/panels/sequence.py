@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import abc
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
@@ -43,7 +44,7 @@ from tui_gru.tui.draw import (
     vstack,
 )
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import CellPanel, Compared, SnapshotPanel, Titles, contents
+from tui_gru.tui.panel import CellPanel, Compared, LabelledPlace, SnapshotPanel, Titles, contents
 from tui_gru.tui.theme import Palette, folded, transliterate, visible_text, widest, written_char
 from tui_gru.tui.written import ENTRIES, EntryFormat, named_rows, window
 
@@ -93,6 +94,16 @@ class Sequence(CellPanel):
         ways = "sequence  batch ↓  time →"
         title = f"sequence · {on}" if on else ways if len(ways) + 14 <= self.border_room < 10**6 else "sequence"
         return Titles(title, legend or self._summed_up(snapshot), place)
+
+    def places(self) -> abc.Sequence[LabelledPlace]:
+        """Return the timesteps in the first row, and the numbers."""
+        snapshot, numbered = self.snapshot, list[LabelledPlace]()
+        begins = snapshot.position.number * snapshot.program.ticks if snapshot.position.tick else 0
+        for match in re.finditer(r"(?:t )?(\d+)", self.drawn[0].text if self.drawn and not self.scroll_offset.y else ""):
+            if 0 < int(match[1]) <= snapshot.config.seq_length:
+                tick = begins + snapshot.program.end_of_timestep(int(match[1]) - 1)
+                numbered.append(LabelledPlace(match.start() - self.scroll_offset.x, 0, tick=tick))
+        return [*numbered, *(place for place in super().places() if place.y or self.scroll_offset.y)]
 
     def _wall(self, snapshot: Snapshot, state: str) -> str:
         """Return what the sign before the first timestep says; empty if it is not in view, or if there is no room."""

@@ -26,7 +26,7 @@ from tui_gru.engine.source import Ability
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, clip, from_rows, row_width, shortened_row, styled_row
 from tui_gru.tui.keys import with_keys
-from tui_gru.tui.panel import Compared, SnapshotPanel, Titles
+from tui_gru.tui.panel import Compared, LabelledPlace, SnapshotPanel, Titles
 from tui_gru.tui.plots import (
     EMPTY_PLOT,
     LONG,
@@ -546,6 +546,16 @@ class TimeLine(SnapshotPanel):
 
     # Moving through time
 
+    def places(self) -> Sequence[LabelledPlace]:
+        """Return the moments with a sign or a division, those of signs first where there is no room for both labels."""
+        scale, program, taken = self.scale, self.snapshot.program, dict[int, LabelledPlace]()
+        ticks = (*(sign.tick for sign in self._signs), *(tick for tick, _ in divisions(scale, program)))
+        for tick in ticks:
+            x = min(scale.column(tick), scale.width - 2)
+            if tick < scale.span and not any(abs(x - other) < 3 for other in taken):
+                taken[x] = LabelledPlace(x, self.content_size.height - 1, tick=tick)
+        return list(taken.values())
+
     @property
     def expecting(self) -> bool:
         """True if a requested place has not been shown yet."""
@@ -803,6 +813,22 @@ class LossCurve(SnapshotPanel):
             at = batch
         self._cursor = at
         self.show_again()
+
+    def places(self) -> Sequence[LabelledPlace]:
+        """Return batches at equal distances, in the first row."""
+        columns, count = self._plot.columns, len(self._series)
+        if not count or columns < 3:
+            return ()
+        apart = max(3, -(-columns // 26))
+        return [LabelledPlace(self._plot.margin + 1 + x, 0) for x in range(0, columns, apart) if self._plot.points(x).start < count]
+
+    def point_at(self, x: int, y: int) -> bool:
+        column = x - self._plot.margin - 1
+        hit = bool(len(self._series)) and 0 <= column < self._plot.columns
+        if hit:
+            self._cursor = self._batch_in(column)
+            self.show_again()
+        return hit
 
     def _batch_in(self, column: int) -> int:
         """Return the batch that stands for all batches of a column of the plot: the outlier, otherwise the middle one."""
