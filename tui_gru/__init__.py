@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from tui_gru.schema import __version__
     from tui_gru.session.opening import load
     from tui_gru.session.session import Session
+    from tui_gru.tui.lesson_notebook import lesson
 
 
 __all__ = [
     "Config", "Finding", "FoundGRU", "Level", "Options", "Position", "Recorder", "Sample", "Session", "TuiGruError", "__version__",
-    "debug", "diagnose", "inspect", "kept", "load", "record", "steps",
+    "debug", "diagnose", "inspect", "kept", "lesson", "load", "record", "steps",
 ]  # fmt: skip
 
 _HOMES = {
@@ -53,6 +54,7 @@ _HOMES = {
     "diagnose": "tui_gru.analysis.diagnosis",
     "inspect": "tui_gru.imported.inspect",
     "kept": "tui_gru.rewind.front",
+    "lesson": "tui_gru.tui.lesson_notebook",
     "load": "tui_gru.session.opening",
     "record": "tui_gru.capture.record",
     "steps": "tui_gru.rewind.front",

@@ -7,9 +7,9 @@ import pytest
 from tui_gru.errors import TuiGruError
 from tui_gru.teaching.checking import gives_away, lesson_problems
 from tui_gru.teaching.course import Course, graded, typed_answers
-from tui_gru.teaching.drafting import draft_of, template_text
+from tui_gru.teaching.drafting import lesson_draft, template_text
 from tui_gru.teaching.lesson import CommandBlock, Question, SourceLine, Words, lesson_of, read_lesson, shipped_lessons
-from tui_gru.teaching.values import LessonValues, written_value
+from tui_gru.teaching.values import LessonValues, number_in_text
 from tui_gru.tui.console import Console
 
 
@@ -156,7 +156,7 @@ def test_marks_become_cards(tmp_path):
         "mark d r",
     ):
         console.execute(command)
-    draft = draft_of(lesson_session, "a walk")
+    draft = lesson_draft(lesson_session, "a walk")
     read = lesson_of(draft.text, "draft.md", tmp_path)
     assert [card.heading for card in read.cards] == ["The start", "One timestep", "r", "Two batches"]
     assert read.models[0].options == "--seed 3 --learn"
@@ -177,7 +177,7 @@ def test_expressions_read_models_timesteps_and_results():
     for command in ("gru", "n", "keep before = loss", "lstm", "n"):
         course.execute(SourceLine(command, 1))
     values: LessonValues = course.values
-    assert written_value(values.value("gru: term3 t 1")) == "1.6710"
+    assert number_in_text(values.value("gru: term3 t 1")) == "1.6710"
     assert values.value("gru.(term3 t 1 + term3 t 2 + term3 t 3) / 3") == pytest.approx(values.value("before"))
     assert values.value("loss") != values.value("gru: loss")
     assert values.value("gru: say Ma 3 0 tutorial") == values.value("gru: say(“Ma”, 3, 0, tutorial)")

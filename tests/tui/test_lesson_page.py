@@ -134,3 +134,26 @@ def test_texts_of_a_lesson_cannot_become_elements():
     assert "<u>" not in page
     assert "<script>x" not in page
     assert "\\u003c/script>" in page
+
+
+def test_a_notebook_asks_with_the_same_hints(tmp_path):
+    """All of its cells run, and each answer that the program gives is right."""
+    from tui_gru import lesson
+    from tui_gru.tui.lesson_notebook import notebook_of
+
+    opened = read_lesson("loss")
+    notebook = json.loads(notebook_of(opened, "loss", seed=2))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert sum("lesson.ask(" in source for source in code) == 12
+    space = {}
+    for source in code:
+        exec(source, space)
+    with closing(Course(opened, Console, 2)) as course:
+        walkthrough = lesson("loss", seed=2)
+        for reached in course.steps():
+            if isinstance(question := reached.part, Question):
+                assert walkthrough.ask(question.number, course.judge.answer(question)).right, question.number
+    assert walkthrough.ask(9, "dr Ur'") == "✗ dr in the place of dar"
+    assert walkthrough.ask(2, "3").right is False
+    assert walkthrough.session.position.t == 0  # back at its place

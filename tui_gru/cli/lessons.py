@@ -13,7 +13,16 @@ from click.shell_completion import CompletionItem
 
 from tui_gru.cli.completion import session_completions
 from tui_gru.cli.models import click_integer, given_model
-from tui_gru.cli.options import DONE, INTERNAL_ERROR, open_debugger, open_output, print_lines, read_text_file, screen_options
+from tui_gru.cli.options import (
+    DONE,
+    INTERNAL_ERROR,
+    open_debugger,
+    open_output,
+    output_option,
+    print_lines,
+    read_text_file,
+    screen_options,
+)
 from tui_gru.disk import saving
 from tui_gru.errors import TuiGruError
 
@@ -63,6 +72,8 @@ Examples:
     help="Make the new lesson from the marks of a session.",
     shell_complete=session_completions,
 )
+@click.option("--notebook", is_flag=True, help="Write the lesson as a notebook of Jupyter, to -o FILE.")
+@output_option("Output file of --notebook; default: standard output.")
 @screen_options
 def lesson_command(
     name: str | None,
@@ -72,6 +83,8 @@ def lesson_command(
     as_json: bool,
     new: Path | None,
     session: str | None,
+    notebook: bool,
+    output: str,
     theme: str | None,
     ascii_only: bool | None,
     keymap: Path | None,
@@ -82,7 +95,7 @@ def lesson_command(
     """
     if as_json and answers is None:
         raise TuiGruError("it belongs to --answers; name the file with the answers", option="json")
-    if (chosen := [option for option, given in _faces(check, answers, new or session).items() if given])[1:]:
+    if (chosen := [option for option, given in _faces(check, answers, new or session, notebook).items() if given])[1:]:
         raise TuiGruError(f"--{chosen[0]} and --{chosen[1]} are both given; keep one of them")
     if new is not None or session is not None:
         _write_new(name, new, session)
@@ -90,6 +103,8 @@ def lesson_command(
         click.get_current_context().exit(_check(name, seed))
     elif answers is not None:
         _grade(_named(name), seed, answers, as_json)
+    elif notebook:
+        _write_notebook(_named(name), str(name), seed, output)
     elif name is None and not (sys.stdout is not None and sys.stdout.isatty()):
         print_lines(_list())
     else:
@@ -117,6 +132,13 @@ def _open(name: str | None, seed: int | None, **looks: Any) -> None:
     open_debugger(begin, command=command, **looks)
 
 
+def _write_notebook(lesson: Lesson, typed: str, seed: int | None, output: str) -> None:
+    from tui_gru.tui.lesson_notebook import notebook_of
+
+    with open_output(output, option="o") as out:
+        out.write(notebook_of(lesson, typed, seed).encode())
+
+
 def write_page(name: str, output: Path, *, force: bool) -> None:
     """Write a lesson as a page, with the seed of the model options if one is given; print its size. Raises `TuiGruError`."""
     options = given_model()
@@ -132,8 +154,8 @@ def write_page(name: str, output: Path, *, force: bool) -> None:
     print(f"{output}: {size / 1000:,.0f} kB", file=stdout)
 
 
-def _faces(check: bool, answers: Path | None, new: Any) -> dict[str, bool]:
-    return {"check": check, "answers": answers is not None, "new": new is not None}
+def _faces(check: bool, answers: Path | None, new: Any, notebook: bool) -> dict[str, bool]:
+    return {"check": check, "answers": answers is not None, "new": new is not None, "notebook": notebook}
 
 
 def _named(name: str | None) -> Lesson:
@@ -203,7 +225,7 @@ def _grade(lesson: Lesson, seed: int | None, path: Path, as_json: bool) -> None:
 
 def _write_new(name: str | None, path: Path | None, session: str | None) -> None:
     """Write an example, or a draft from a session, to a new file, or a draft to standard output."""
-    from tui_gru.teaching.drafting import Draft, draft_of, template_text
+    from tui_gru.teaching.drafting import Draft, lesson_draft, template_text
 
     if name is not None:
         raise TuiGruError(f"{name} would not be used; write --new FILE alone, or --from SESSION --new FILE")
@@ -211,7 +233,7 @@ def _write_new(name: str | None, path: Path | None, session: str | None) -> None
     if session is not None:
         from tui_gru.cli.sessions import looked_at
 
-        draft = draft_of(looked_at(session, {}), Path(session).stem)
+        draft = lesson_draft(looked_at(session, {}), Path(session).stem)
         if path is None:
             if draft.files:
                 listed = ", ".join(draft.files)

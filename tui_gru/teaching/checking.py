@@ -14,7 +14,7 @@ from tui_gru.session.session import Session
 from tui_gru.teaching.course import Course, Executor
 from tui_gru.teaching.judging import typed_number
 from tui_gru.teaching.lesson import CommandBlock, Lesson, LessonError, Question, Words
-from tui_gru.teaching.values import written_value
+from tui_gru.teaching.values import number_in_text
 
 # ------------------------------------------------------------------------------
 # The check of one lesson, with several seeds.
@@ -99,12 +99,12 @@ def _of_question(course: Course, question: Question, answer: str, texts: list[tu
         true = float(np.asarray(value).reshape(-1)[0])
         if not math.isfinite(true):
             yield lesson.error(
-                question.line, f"answer: {question.answer} is {written_value(true)} with this seed; ask for another number"
+                question.line, f"answer: {question.answer} is {number_in_text(true)} with this seed; ask for another number"
             )
         for number, line in numbers:
             if math.isclose(number, true, rel_tol=1e-6, abs_tol=1e-12):
                 yield lesson.error(
-                    line, f"wrong: gives {written_value(number)}, which is the answer; another expression, or leave it out"
+                    line, f"wrong: gives {number_in_text(number)}, which is the answer; another expression, or leave it out"
                 )
         for words, line in [*texts, (hint, question.line)]:
             if (leak := gives_away(words, true)) is not None:

@@ -37,7 +37,7 @@ class Draft(NamedTuple):
     files: dict[str, str]
 
 
-def draft_of(session: Session, title: str) -> Draft:
+def lesson_draft(session: Session, title: str) -> Draft:
     """Return a lesson whose cards are the marks of a session, in the order of time. Raises `TuiGruError` if it has none."""
     if isinstance(session.config.source, Imported) or not isinstance(session.config.text, str):
         raise TuiGruError("a lesson trains a model on a text; this session is of a recording, a model file, or of other data")

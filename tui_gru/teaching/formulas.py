@@ -18,7 +18,7 @@ from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import EquationError, Expression, File, Name, Parser, tokens_of
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
-from tui_gru.teaching.values import written_value
+from tui_gru.teaching.values import number_in_text
 
 # ------------------------------------------------------------------------------
 # The value of any formula of the names of a batch, in float64, at one timestep.
@@ -320,11 +320,11 @@ class LineJudge:
         """Say where what is typed differs most, with both numbers."""
         a, b = np.asarray(mine), np.asarray(right)
         if not a.ndim:
-            return f"it would be {written_value(a)}; the program has {written_value(b)}"
+            return f"it would be {number_in_text(a)}; the program has {number_in_text(b)}"
         at = tuple(map(int, np.unravel_index(int(np.argmax(np.abs(a - b))), a.shape)))
         fitting = int(np.count_nonzero(np.abs(a - b) <= 2.0**-40 * self.sizes[0]))
         entry = spoken(self.program, self.target, at) if self.line.phase != "update" else f"entry {at}"
-        numbers = f"would be {written_value(a[at])}; the program has {written_value(b[at])}"
+        numbers = f"would be {number_in_text(a[at])}; the program has {number_in_text(b[at])}"
         return f"with it {entry} {numbers}. It fits in {fitting} of {a.size} entries"
 
 

@@ -14,7 +14,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.teaching.formulas import LineJudge
 from tui_gru.teaching.lesson import LETTERS, Lesson, Question
 from tui_gru.teaching.slips import readings, slips_of
-from tui_gru.teaching.values import LessonValues, written_value
+from tui_gru.teaching.values import LessonValues, number_in_text
 
 # ------------------------------------------------------------------------------
 # Numbers as people type them.
@@ -129,7 +129,7 @@ class Judge:
                 return self.line_judge(question).answer
             case "place":
                 return self._filled(question.answer, question)
-        return written_value(self.value(question))
+        return number_in_text(self.value(question))
 
     def value(self, question: Question) -> Any:
         """Return the right number, or text, of a question that asks for one."""
@@ -154,7 +154,7 @@ class Judge:
         written = []
         for choice in question.choices:
             number = (
-                written_value(self._decided(choice.decides, question, choice.line)) if question.right and not choice.after else ""
+                number_in_text(self._decided(choice.decides, question, choice.line)) if question.right and not choice.after else ""
             )
             written.append(self._filled(choice.after, question) if choice.after else number)
         return tuple(written)
@@ -237,12 +237,12 @@ class Judge:
     def foreseen(self, question: Question) -> list[tuple[float, str]]:
         """Return the numbers of the mistakes that the author foresees, as far as they look otherwise than the right one, and what
         is said about them."""
-        foreseen, right = [], written_value(self.value(question))
+        foreseen, right = [], number_in_text(self.value(question))
         for wrong in question.wrong:
             number = _one_number(self._computed(wrong.expression, question, wrong.line))
             if number is None:
                 raise self._lesson.error(wrong.line, f"wrong: {wrong.expression} is not one number")
-            if written_value(number) != right:
+            if number_in_text(number) != right:
                 foreseen.append((number, self._filled(wrong.words, question, wrong.line)))
         return foreseen
 

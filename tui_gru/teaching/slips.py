@@ -19,7 +19,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
-from tui_gru.teaching.values import LessonValues, written_value
+from tui_gru.teaching.values import LessonValues, number_in_text
 
 # ------------------------------------------------------------------------------
 # The number that a question asks for.
@@ -142,7 +142,7 @@ def derived_slips(node: Node, depth: int = DEPTH) -> Iterator[Slip]:
             yield Slip(value, f"that is {FUNCTIONS[other].text} in the place of {function}", 2)
     if node.derivation.adds and kind != "norm":
         if abs(scale) != 1:
-            words = f"that is the sum; the mean divides it by {written_value(1 / abs(scale))}"
+            words = f"that is the sum; the mean divides it by {number_in_text(1 / abs(scale))}"
             yield Slip(math.fsum(parts) * math.copysign(1, scale), words, 1)
         yield from _without_terms(node, labels, parts)
         if len(parts) > 1:
@@ -155,7 +155,7 @@ def derived_slips(node: Node, depth: int = DEPTH) -> Iterator[Slip]:
         for i, label in enumerate(labels):
             yield from made([1.0 if i == j else v for j, v in enumerate(parts)], f"the factor {label} is missing", 2)
     if kind == "quotient":
-        yield from made([parts[0], 1.0], f"it is still to be divided by {labels[1]}, {written_value(parts[1])}", 1)
+        yield from made([parts[0], 1.0], f"it is still to be divided by {labels[1]}, {number_in_text(parts[1])}", 1)
         yield from made([parts[0] * parts[1], 1.0], f"it is multiplied by {labels[1]} in the place of divided", 3)
     if depth > 1:
         for i, term in enumerate(terms):
@@ -172,7 +172,7 @@ def _without_terms(node: Node, labels: list[str], parts: list[float]) -> Iterato
                 continue
             value = combined_value(node, [v for i, v in enumerate(parts) if i not in missing])
             if value is not None:
-                words = " and ".join(f"{labels[i]} ({written_value(parts[i])})" for i in missing)
+                words = " and ".join(f"{labels[i]} ({number_in_text(parts[i])})" for i in missing)
                 yield Slip(value, f"the term {words} is missing" if count == 1 else f"the terms {words} are missing", count)
 
 
@@ -218,8 +218,8 @@ def other_units(session: Session, true: float) -> Iterator[Slip]:
         yield Slip(true / size, f"it is {size} times too small, and {words}", 3)
     rate = session.value("learning_rate") if "learning_rate" in session.program.names else 0
     if rate and rate != 1:
-        yield Slip(true * float(rate), f"that is η = {written_value(float(rate))} times the number", 4)
-        yield Slip(true / float(rate), f"that is the number divided by η = {written_value(float(rate))}", 4)
+        yield Slip(true * float(rate), f"that is η = {number_in_text(float(rate))} times the number", 4)
+        yield Slip(true / float(rate), f"that is the number divided by η = {number_in_text(float(rate))}", 4)
 
 
 def expression_slips(values: LessonValues, typed: str, model: str) -> Iterator[Slip]:

@@ -149,7 +149,7 @@ class LessonValues:
         def written(match: re.Match[str]) -> str:
             typed, _, form = (part.strip() for part in match[1].partition("|"))
             try:
-                return written_value(self.value(typed), form)
+                return number_in_text(self.value(typed), form)
             except TuiGruError as error:
                 raise TuiGruError(f"{match[0]}: {error.reason if isinstance(error, TypedError) else error}") from None
 
@@ -164,7 +164,7 @@ def inserted(words: str) -> list[str]:
     return [typed.partition("|")[0].strip() for typed in _INSERTED.findall(words)]
 
 
-def written_value(value: Any, form: str = "") -> str:
+def number_in_text(value: Any, form: str = "") -> str:
     """Return a value as a lesson writes it: 1.6710, 5.4e-6, 16.7 % with the form %, 1.67 with the form 2, yes, (0.1 0.2)."""
     if form not in ("", "%") and not form.isdecimal():
         raise TuiGruError(f"{form!r} is no form of a number; write | % or | and the number of decimals")
@@ -174,7 +174,7 @@ def written_value(value: Any, form: str = "") -> str:
         return "yes" if value else "no"
     array = np.asarray(value)
     if array.ndim:
-        return f"({' '.join(written_value(entry, form) for entry in array.ravel().tolist())})"
+        return f"({' '.join(number_in_text(entry, form) for entry in array.ravel().tolist())})"
     return _shown_number(float(array), form).replace("-", "−").replace("e−", "e-")
 
 

@@ -360,7 +360,7 @@ class VerbScreen(MainScreen):
         "stop": changing.stop_chosen,
         "check.entry": analysing.entry_chosen,
         "finding": analysing.finding_chosen,
-        "lesson": lambda screen, name: looking.lesson(screen, Arguments(name)),
+        "lesson": lambda screen, name: looking.take_lesson(screen, Arguments(name)),
         "cures": analysing.cures_asked,
         "cure.copy": analysing.cure_copied,
         "cure.keep": analysing.cure_kept,

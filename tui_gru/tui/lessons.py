@@ -61,7 +61,7 @@ def finished_lessons() -> dict[str, int]:
     return {name: count for name, count in pairs if isinstance(name, str) and type(count) is int}
 
 
-def remember(name: str, count: int) -> None:
+def remember_progress(name: str, count: int) -> None:
     """Remember the progress in a lesson; a folder that cannot be written is no reason to disturb it."""
     stored = finished_lessons()
     if name in shipped_lessons() and stored.get(name, 0) not in (-1, count):
@@ -294,7 +294,7 @@ class LessonWalk:
         screen = self._screen
         self._paused, self._answering = False, Answering()
         if stop.is_end and self.lesson is not None:
-            remember(self.lesson.name, -1)
+            remember_progress(self.lesson.name, -1)
         if stop.question is not None:
             screen.set_focus(None)
         self._hide_asked(stop)
@@ -577,7 +577,7 @@ class LessonWalk:
         )
         if judgement.right:
             self._answered.setdefault(question.number, answering.hints < 2)
-            remember(self.lesson.name, sum(self._answered.values()))
+            remember_progress(self.lesson.name, sum(self._answered.values()))
             self._hide_asked(self._stops[-1])
         self._screen.say("")
 

@@ -161,7 +161,7 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
     screen.overlays.toggle(Legend)
 
 
-def lesson(screen: MainScreen, rest: Arguments) -> None:
+def take_lesson(screen: MainScreen, rest: Arguments) -> None:
     """List the lessons, or begin the one of this name or file. Raises `TuiGruError` if there is none, or it has no such model."""
     from tui_gru.teaching.lesson import read_lesson, shipped_lessons
     from tui_gru.tui.lessons import finished_lessons
@@ -309,7 +309,7 @@ def _explain_line(screen: MainScreen) -> None:
     training, begin the first lesson, which is about it."""
     line = screen.snapshot.line
     if screen.snapshot.position.tick == 0 and screen.snapshot.config == Config.of():
-        lesson(screen, Arguments(FIRST_LESSON))
+        take_lesson(screen, Arguments(FIRST_LESSON))
         return
     if line is None or line.formula is None:
         words = "no value has been computed yet: step first, then <explain> shows where a number comes from"

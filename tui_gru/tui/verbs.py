@@ -182,7 +182,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "explain what has the focus; list all keys and commands", typed="help $z",
          more="or explain the given name, sign or panel; or show the section of the manual with the given words",
          completes=("name",), while_running=True),
-    Verb("lesson",           "",                     "lesson lessons tour", OTHER,   looking.lesson,
+    Verb("lesson",           "",                     "lesson lessons tour", OTHER,   looking.take_lesson,
          "the list of lessons: cards with questions about a training", typed="lesson loss", completes=("lesson",),
          more="or begin the lesson of this name, or the one in a .md file; with other numbers: lesson loss seed 2"),
     Verb("suspend",          "ctrl+z",               "suspend",          OTHER,   looking.suspend,
