@@ -159,7 +159,7 @@ def _numbers(column: Array) -> Callable[[object], Array]:
     return lambda text: column
 
 
-def arrays_of(features: object, read: Callable[[Path], Array]) -> Mapping[str, Array]:
+def feature_arrays(features: object, read: Callable[[Path], Array]) -> Mapping[str, Array]:
     """Return arrays by name: of a mapping, of an array alone, or of a .npy file. Raises `TuiGruError`."""
     if isinstance(features, Mapping):
         return {str(name): np.asarray(array) for name, array in features.items()}

@@ -728,7 +728,7 @@ class PendingCall:
         def in_time(first: AnyArray, tensors: Sequence[Tensor]) -> AnyArray:
             array = take((T, *first.shape), first.dtype)
             array[0] = first
-            stack(tensors, array[1:])
+            write_stacked(tensors, array[1:])
             return array
 
         x, out = in_time(call.x[0], [one.x for one in later]), in_time(call.out[0], [one.out for one in later])
@@ -873,7 +873,7 @@ def _weights_in(part: Any, *, is_cell: bool) -> Iterable[Any]:
     return weights
 
 
-def stack(tensors: Sequence[Tensor], array: AnyArray) -> None:
+def write_stacked(tensors: Sequence[Tensor], array: AnyArray) -> None:
     """Write tensors, one after the other, into an array with as many entries."""
     import torch
 

@@ -714,7 +714,7 @@ class Queries:
         timesteps = self._timesteps()
         named: list[Feature] = []
         for source in (*self._features, *(() if features is None else (features,))):
-            for name, array in analysis.timesteps.arrays_of(source, lambda path: array_of(path, path.name)).items():
+            for name, array in analysis.timesteps.feature_arrays(source, lambda path: array_of(path, path.name)).items():
                 named += timesteps.features_of(name, array)
         return named
 
