@@ -542,7 +542,7 @@ def linear_gradient_kind(tape: Tape) -> tuple[str, float] | None:
         rest = float((gradient - factors[:, None] * form).norm() / gradient.norm())
         others = (gradient * plain).sum(1) / (plain * plain).sum(1)
         is_even = len(factors) > 1 and float(factors.std() / factors.mean().abs()) < _FIT
-        is_cross_entropy = sign > 0 and float(others.std() / others.mean().abs()) < 2 * _FIT
+        is_cross_entropy = sign > 0 and len(others) > 1 and float(others.std() / others.mean().abs()) < 2 * _FIT
         if rest < 1e-4 and is_even and not is_cross_entropy:
             return kind, rest
     return None

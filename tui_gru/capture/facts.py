@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.capture.call_tensors import tensors_in
@@ -239,6 +240,20 @@ class FactMemory:
 # Watching.
 
 
+def _unseen_by_modes(action: Callable[..., None]) -> Callable[..., None]:
+    """Return a hook whose own operations no mode of torch's functions sees, such as that in which a capture reads the operations of
+    a module."""
+
+    @wraps(action)
+    def hook(*args: Any) -> None:
+        import torch
+
+        with torch._C.DisableTorchFunction():
+            action(*args)
+
+    return hook
+
+
 @dataclass(eq=False)
 class _Handed:
     """What autograd has handed to a parameter since its optimizer's last step(): the sum, and that of the last pass."""
@@ -402,6 +417,7 @@ class StepWatch:
     # Hooks
 
     @harmless
+    @_unseen_by_modes
     def _before_call(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if self._copies and not self.start:  # not when the watch begins: a script may load its weights after that
             self.start = {p: p.detach().clone() for p in self.parameters}
@@ -420,6 +436,7 @@ class StepWatch:
         self._mode.depth += 1
 
     @harmless
+    @_unseen_by_modes
     def _after_call(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         if self._mode is None:
             return
