@@ -142,7 +142,7 @@ def test_ctrl_c_stops_a_run_and_the_end_of_the_input_ends():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("command", ["999999999999n", "go e99999999999"])
+@pytest.mark.parametrize("command", ["1000000000n", "go e99999999999"])
 def test_a_long_run_says_how_long_it_takes_and_ctrl_c_ends_it_with_what_is_reached(command):
     child = subprocess.Popen(
         [*PROGRAM, "run", "-x", f"l; {command}; e"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, text=False,
@@ -158,6 +158,11 @@ def test_a_long_run_says_how_long_it_takes_and_ctrl_c_ends_it_with_what_is_reach
     learning, reached = out.decode().splitlines()
     assert learning.startswith("learning on")
     assert re.search(r"epoch \d", reached)
+
+
+def test_a_count_that_is_too_large_is_refused(capsys):
+    assert main(["run", "-x", "l; 1000000001n"]) == 2
+    assert "1000000001n: a count is at most 1,000,000,000, not '1000000001'" in capsys.readouterr().err
 
 
 def test_only_a_run_that_takes_longer_than_a_minute_is_announced(monkeypatch):

@@ -313,7 +313,7 @@ async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: 
 async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """The origin of a gradient of carry notebook requires another run from the beginning of the epoch."""
     text = "the cat sat on the mat, and then " * 12
-    async with driving(text=text, vocabulary=None, carry="notebook") as d:
+    async with driving(text=text, vocabulary=None, carry="notebook", hidden_size=3, batch_size=2, seq_length=3) as d:
         d.session.learning = True
         d.session.step("batch", d.session.program.num_batches - 1)
         d.session.seek(d.session.position.number * d.session.program.ticks + d.session.program.backward_end)

@@ -153,6 +153,14 @@ async def test_a_key_without_a_meaning_says_so_and_changes_nothing() -> None:
         assert "meaning" not in d.says
 
 
+async def test_a_count_that_is_too_large_is_cut_and_said() -> None:
+    async with driving() as d:
+        await d.type("10000000000")
+        assert d.says == "a count is at most 1,000,000,000"
+        await d.type("escape", "s")
+        assert d.where == (0, 0, 0, "forward")
+
+
 async def test_escape_forgets_a_count() -> None:
     async with driving() as d:
         await d.type("9", "escape", "s")

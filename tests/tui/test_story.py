@@ -459,6 +459,7 @@ def test_what_is_said_of_a_rate() -> None:
     assert sentence(0.3, (0.01, 1.0), (0.3, 4.0)) == "0.01 falls fastest; yours, 0.3, is 30 times larger"
     assert sentence(4.2e18, (1.0, 1.0), (4.2e18, 4.0)) == "1 falls fastest; yours, 4.2e18, is 4.2e18 times larger"
     assert sentence(0.01, (0.01, 1.0), (0.3, 4.0)) == "yours, 0.01, is as good as any"
+    assert sentence(0.3, (0.01, 1.0), (0.1, 1.0), (0.3, 4.0)) == "2 rates reach the same lowest loss; yours, 0.3, does not"
     assert sentence(0.0, (0.0, 2.0), (0.3, 1.0)) == "0.3 falls fastest; yours, 0, is 0, so nothing is learned"
     assert sentence(0.3, (0.3, math.inf)) == "with none of these rates the loss stays finite"
 

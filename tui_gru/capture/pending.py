@@ -812,7 +812,7 @@ class PendingCall:
         """Return the collected call, which can receive no more gradients, with those of some backward passes, by default all."""
         self.release()
         self.check_in_place()
-        if self.by_pass and not self.facts["training"]:
+        if self.by_pass and not self.facts["training"] and self.module.dropout:  # otherwise the mode changes nothing in it
             self.notes[Note.EVALUATING] = None
         return self.so_far(number, self.weights.freeze(passes), passes, take)
 

@@ -80,7 +80,10 @@ class Typed(NamedTuple):
             return cls(line=f"go {letter[1]}")
         typed = _TYPED.fullmatch(command)
         if typed is not None and typed[2] in _KEYS:
-            return cls(min(int(typed[1][:12] or 0), LARGEST_COUNT), _KEYS[typed[2]])
+            times = int(typed[1][:12] or 0)
+            if times > LARGEST_COUNT:
+                raise TuiGruError(f"a count is at most {LARGEST_COUNT:,}, not {shortened_input(typed[1])}")
+            return cls(times, _KEYS[typed[2]])
         return cls(line=command)
 
 

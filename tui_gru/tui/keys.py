@@ -292,9 +292,11 @@ class Pending:
         self.count(self._count * 10 + digit)
 
     def count(self, count: int) -> None:
-        """Set the count for the next key; 0 resets it."""
+        """Set the count for the next key; 0 resets it. A larger one than `LARGEST_COUNT` becomes that, and the screen says so."""
         self._count = min(count, LARGEST_COUNT)
         self._show(str(self._count) if self._count else "")
+        if count > LARGEST_COUNT:
+            self._say(f"a count is at most {LARGEST_COUNT:,}")
 
     def take_count(self) -> int:
         """Return the count typed before this key, 1 if there was none, and reset it."""

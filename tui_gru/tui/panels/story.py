@@ -766,7 +766,7 @@ class RatesPanel(SnapshotPanel):
 
     @property
     def best(self) -> RateTrial | None:
-        """The trial with the lowest loss; None if none has a finite loss."""
+        """The trial with the lowest loss, of equal ones the one with the smallest rate; None if none has a finite loss."""
         finite = [trial for trial in self.trials if math.isfinite(trial.loss)]
         return min(finite, key=lambda trial: trial.loss, default=None)
 
@@ -785,6 +785,9 @@ class RatesPanel(SnapshotPanel):
         ratio = max(times, 1 / times) if times else math.inf
         written = f"{ratio:.1f}" if ratio < 10 else numbers.rounded(float(f"{ratio:.2g}"))
         size = f"{written} times {much}" if times else "0, so nothing is learned"
+        equals = [trial for trial in self.trials if trial.loss == best.loss]
+        if len(equals) > 1:
+            return f"{len(equals)} rates reach the same lowest loss; yours, {numbers.significant(self.run_rate)}, does not"
         return f"{numbers.significant(best.rate)} falls fastest; yours, {numbers.significant(self.run_rate)}, is {size}"
 
     def titles(self, snapshot: Snapshot) -> Titles:
@@ -808,9 +811,10 @@ class RatesPanel(SnapshotPanel):
         palette, best = self.palette, self.best
         yield styled_row(palette, ("    rate       loss", palette.dim))
         for trial in self.trials:
-            ink = palette.warning if trial.rate == self.run_rate else palette.strong if trial is best else palette.plain
+            is_best = best is not None and trial.loss == best.loss
+            ink = palette.warning if trial.rate == self.run_rate else palette.strong if is_best else palette.plain
             loss = numbers.plain(trial.loss) if math.isfinite(trial.loss) else "not finite"
-            words = " yours" if trial.rate == self.run_rate else " best" if trial is best and self.done else ""
+            words = " yours" if trial.rate == self.run_rate else " best" if is_best and self.done else ""
             yield styled_row(palette, (f"{numbers.significant(trial.rate):>8} {loss:>10}", ink), (words, palette.dim))
 
     def _chart(self, width: int, height: int) -> Iterator[SegmentRow]:
