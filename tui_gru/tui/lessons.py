@@ -88,8 +88,8 @@ class RunPlace(NamedTuple):
 class LessonStop:
     """Where a lesson waits: for a key or a command (`press`), an answer (`question`), or for the reader to go on.
 
-    `card` and `part` are where the card continues (0-based); `lines` are the texts of the card so far. `places`, `model` and
-    `numbers` are what is restored when the reader comes back.
+    `card` and `part` are where the card continues (0-based); `lines` are the texts of the card so far. With `looks`, the reader
+    looks at what the last command has opened. `places`, `model` and `numbers` are what is restored when the reader comes back.
     """
 
     card: int
@@ -99,6 +99,7 @@ class LessonStop:
     then: tuple[SourceLine, ...] = ()
     question: Question | None = None
     is_end: bool = False
+    looks: bool = False
     model: str = ""
     places: dict[str, RunPlace] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -344,7 +345,14 @@ class LessonWalk:
             return
         lesson, card, part = self.lesson, stop.card, stop.part
         assert lesson is not None
-        if stop.press is None and stop.question is None and part < len(lesson.cards[card].parts):
+        if stop.looks and self._screen.overlay is not None:
+            self._screen.overlays.lift()
+        is_last = part == len(lesson.cards[card].parts) and card + 1 == len(lesson.cards)
+        opens = self._screen.overlay is not None or self._screen.overlays.expecting
+        if stop.press is not None and opens and not is_last:
+            self._wait(LessonStop(card, part, stop.lines, looks=True))
+            return
+        if stop.press is None and stop.question is None and not stop.looks and part < len(lesson.cards[card].parts):
             self._wait_for_part(stop)  # a question whose words had a card of their own
             return
         self._go_on(card, part, ())
@@ -389,6 +397,8 @@ class LessonWalk:
         screen = self._screen
         if command in self._sessions:
             self._synchronize()
+            if screen.overlay is not None:  # it is about the model before
+                screen.overlays.lift()
             self._turn_to(command)
         elif (keep := KEEP.fullmatch(command)) is not None:
             self._synchronize()
