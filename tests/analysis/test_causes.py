@@ -102,6 +102,19 @@ def sgd(model, rate, **options):
     return torch.optim.SGD(model.parameters(), rate, **options)
 
 
+def _stepped_first(model):
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+
+    def run():
+        for x, y in texts():
+            own.zero_grad()
+            loss = of_tokens(model(x), y)
+            own.step()
+            loss.backward()
+
+    return tui_gru.diagnose(model, own, run)
+
+
 def _clipped(model):
     return diagnosis(model, optimizer=sgd(model, 0.5), before_update=lambda: nn.utils.clip_grad_norm_(model.parameters(), 1e-3))
 
@@ -142,6 +155,16 @@ SCRIPTS = {
         ),
     ),
     "a clip to nothing": ("mostly-clipped", 3, lambda: _clipped(Reader())),
+    "step before backward": ("cleared-before-step", 2, lambda: _stepped_first(Reader())),
+    "a clip by value to nothing": (
+        "mostly-clipped",
+        3,
+        lambda: diagnosis(
+            m := Reader(),
+            optimizer=sgd(m, 0.5),
+            before_update=lambda: nn.utils.clip_grad_value_(m.parameters(), 1e-6),
+        ),
+    ),
     "a tiny rate": ("rate-too-small", 1, lambda: diagnosis(m := Reader(), optimizer=torch.optim.Adam(m.parameters(), 1e-7))),
     "a huge rate": (
         "rate-too-large",
@@ -149,6 +172,58 @@ SCRIPTS = {
         lambda: diagnosis(m := Reader(classes=2), f.cross_entropy, data=rows, optimizer=sgd(m, 300.0)),
     ),
 }  # fmt: skip
+
+
+class Pairs(nn.Module):
+    """The loss of telling each row from the other rows of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.reader = Reader(classes=4)
+
+    def forward(self, x):
+        one, other = (f.normalize(self.reader(part), dim=1) for part in (x, x + 0.1))
+        return f.cross_entropy(one @ other.T / 0.2, torch.arange(len(x)))
+
+
+class WithTarget(nn.Module):
+    """A network and a copy of it that follows, without a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.online, self.target = Reader(classes=2), Reader(classes=2)
+
+    def forward(self, x):
+        with torch.no_grad():
+            aim = self.target(x)
+        return self.online(x), aim
+
+
+def _followed(model):
+    return diagnosis(
+        model, lambda z, y: f.mse_loss(z[0], 0.9 * z[1] + 1), data=rows, optimizer=torch.optim.Adam(model.online.parameters(), 1e-2)
+    )
+
+
+def _adversaries():
+    """A generator and a discriminator, each with its optimizer, in one step."""
+    torch.manual_seed(3)
+    made, told = nn.GRU(3, 3, batch_first=True), Reader(classes=1)
+    model = nn.ModuleList([made, told])
+    optimizers = [torch.optim.Adam(part.parameters(), 1e-3) for part in model]
+
+    def run():
+        for x, _ in rows():
+            fake, (ones, zeros) = made(x)[0], (torch.ones(len(x), 1), torch.zeros(len(x), 1))
+            optimizers[1].zero_grad()
+            real_loss = f.binary_cross_entropy_with_logits(told(x.sin()), ones)
+            (real_loss + f.binary_cross_entropy_with_logits(told(fake.detach()), zeros)).backward()
+            optimizers[1].step()
+            optimizers[0].zero_grad()
+            f.binary_cross_entropy_with_logits(told(fake), ones).backward()
+            optimizers[0].step()
+
+    return tui_gru.diagnose(model, optimizers, run)
 
 
 def _time_first(model):
@@ -172,7 +247,10 @@ HEALTHY = {
     "a text": lambda: diagnosis(Reader()),
     "classes of rows": lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=rows),
     "a clip at 1": lambda: diagnosis(m := Reader(), before_update=lambda: nn.utils.clip_grad_norm_(m.parameters(), 1.0)),
-    "an LSTM cell of torch": lambda: diagnosis(Reader(num_layers=2, dropout=0.1)),
+    "two layers with dropout": lambda: diagnosis(Reader(num_layers=2, dropout=0.1)),
+    "rows that are told from each other": lambda: diagnosis(Pairs(), lambda loss, y: loss, data=rows),
+    "a network that another one follows": lambda: _followed(WithTarget()),
+    "two adversaries": _adversaries,
 }
 
 

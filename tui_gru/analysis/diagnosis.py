@@ -292,7 +292,7 @@ def diagnose(model: Module, optimizer: Any, run: Any, *, progress: Callable[[str
     try:
         with _put_back(model, optimizers):
             run()
-        watch.end_step(None)
+            watch.end_step(None)
     finally:
         watch.close()
     return _of_watch(watch, (), progress=progress)

@@ -246,37 +246,46 @@ def _of_settings(x: Experiments) -> Iterator[ProvenCause]:
 
 def _of_clip(x: Experiments) -> Iterator[ProvenCause]:
     ratios = [u.norm / u.handed for u in x.updates if u.norm > 0 and u.cosine > 0.1]
-    if x.clip is None or len(ratios) < 2 or max(ratios) > 0.05 or not (x.stays or x.kind == "SGD"):
+    if len(ratios) < 2 or len(ratios) < 0.8 * len(x.updates) or max(ratios) > 0.05 or not (x.stays or x.kind == "SGD"):
         return
-    trial = x.trial(clip=None)
-    if x.is_better(trial, x.unchanged):
+    turned = [u.cosine for u in x.updates if u.cosine <= 0.999]
+    if x.clip is None and len(turned) < len(x.updates):
+        return  # one factor for all: a scale that is taken out
+    norms = sorted(u.norm for u in x.updates)
+    limit = x.clip or norms[len(norms) // 2]
+    unchanged, trial = x.trial(clip=limit), x.trial(clip=None)
+    how = f"clipping to the norm {limit:.2g} leaves" if x.clip else "clipping by value, or a change by hand, leaves"
+    direction = f", with the cosine {min(turned):.2f} or more to it" if turned and not x.clip else ""
+    if x.is_better(trial, unchanged):
         yield ProvenCause(
             "mostly-clipped",
             PROVEN,
-            f"clipping to the norm {x.clip:.2g} leaves {100 * sum(ratios) / len(ratios):.2g} % of the gradient",
-            f"in {len(ratios)} of {counted(len(x.updates), 'watched update')}; before it the norm was at least "
+            f"{how} {100 * sum(ratios) / len(ratios):.2g} % of the gradient",
+            f"in {len(ratios)} of {counted(len(x.updates), 'watched update')}{direction}; before it the norm was at least "
             f"{min(u.handed for u in x.updates):.2g}",
             "clip_grad_norm_ with 1.0 or more",
-            x.numbers(x.unchanged, trial, "without the clip"),
+            x.numbers(unchanged, trial, "without the clip"),
         )
 
 
 def _of_scale(x: Experiments) -> Iterator[ProvenCause]:
     """A gradient that is a multiple of that of the mean loss, which matters to SGD: Adam divides it out."""
-    scale = x.scale
-    if scale is None or x.kind != "SGD" or 0.3 < scale < 4 or not (x.stays or x.diverges):
+    if x.scale is None or x.kind != "SGD" or not (x.stays or x.diverges):
         return
-    several = [u.passes for u in x.updates[1:]]
-    predictions = x.facts.criteria[-1].predictions
-    trial = x.trial(factor=1 / scale)
-    if not x.is_better(trial, x.unchanged):
+    passes = [u.passes for u in x.updates[1:]]
+    several = min(passes) if passes and min(passes) == max(passes) else 1  # mean losses that one update adds up
+    scale, predictions = x.scale * several, x.facts.criteria[-1].predictions
+    if 0.3 < scale < 4:
         return
-    if abs(scale - predictions) < 0.1 * predictions:
+    unchanged, trial = x.trial(factor=float(several)), x.trial(factor=several / scale)
+    if not x.is_better(trial, unchanged):
+        return
+    if abs(x.scale - predictions) < 0.1 * predictions:
         why, cure = f": the loss is summed over its {predictions:,} predictions", "reduction='mean'"
     elif abs(scale * predictions - 1) < 0.2:
         why, cure = f": the mean is divided by its {predictions:,} predictions again", "divide once"
-    elif several and min(several) > 1 and abs(scale - min(several)) < 0.1:
-        why, cure = f": {min(several)} passes are added up", f"(loss / {min(several)}).backward()"
+    elif several > 1 and abs(x.scale - 1) < 0.1:
+        why, cure = f": {several} backward passes are added up", f"(loss / {several}).backward()"
     else:
         why, cure = "", "the mean loss; scaler.unscale_(optimizer), if a scale was left in"
     yield ProvenCause(
@@ -286,7 +295,7 @@ def _of_scale(x: Experiments) -> Iterator[ProvenCause]:
         f"at the criterion's input, to {max(c.misfit for c in x.facts.criteria):.0e}, in "
         f"{counted(len(x.facts.criteria), 'watched step')}",
         cure,
-        x.numbers(x.unchanged, trial, "with the gradient of the mean"),
+        x.numbers(unchanged, trial, "with the gradient of the mean"),
     )
 
 
@@ -502,7 +511,7 @@ def _of_state_of_rows(x: Experiments) -> Iterator[ProvenCause]:
             "the last state of a row begins another, independent one",
             f"the state is bit for bit that of the step before in {counted(len(of_rows), 'watched step')}, and each row has one "
             "target "
-            "of its unchanged",
+            "of its own",
             "begin each batch with zeros",
             f"on a copy: loss {means[0]:.4g} with the state of the same row, {means[2]:.4g} with that of another, {means[1]:.4g} "
             "with "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ALL = 0.98  # share of targets from which on they are those of a rule; the rest are those at the borders of a text
 _FEW = 0.7  # share below which they are not
 Cells = NDArray[np.bool_]
+_NOT_READ = {"input-not-read", "one-timestep", "no-context", "end-not-read"}  # what is said of one criterion's predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,8 @@ def causes_by_reading(replay: Replay) -> list[ProvenCause]:
     for tape in last[-2:]:
         causes = dict[str, ProvenCause]()
         for cause in _of_tape(replay, tape):
-            causes.setdefault(cause.name, cause)
+            if len(tape.criteria) <= 1 or cause.name not in _NOT_READ:  # another criterion may read it
+                causes.setdefault(cause.name, cause)
         shown.append(causes)
     if not shown:
         return []
@@ -126,6 +128,8 @@ def _moves(reading: PredictionReads) -> bool:
 def read_cells(replay: Replay, tape: Tape, source: Tensor) -> PredictionReads | None:
     """Return what predictions read of an input; None if they are not one for each row or cell, or cannot be computed again."""
     criterion = criterion_or_linear(tape)
+    if _compares_rows(criterion):
+        return None
     count = len(criterion.rows(criterion.input))
     first, second = source.shape[:2]
     each = count == first * second
@@ -146,6 +150,14 @@ def read_cells(replay: Replay, tape: Tape, source: Tensor) -> PredictionReads | 
     if narrow and not begins_alike and (now := replay.reads(tape, source, places, start=False)) is not None:
         cells = [one | other for one, other in zip(cells, now, strict=True)]  # nothing else is read now, either
     return PredictionReads(replay, tape, source, criterion, count, places, tuple(cells))
+
+
+def _compares_rows(criterion: CriterionCall) -> bool:
+    """Return True if the classes of a row are the rows of the batch, as where pairs are told from others."""
+    shape, target = criterion.input.shape, criterion.target
+    if criterion.kind != "ce" or len(shape) != 2 or shape[0] != shape[1] or target.dtype.is_floating_point:
+        return False
+    return sorted(target.reshape(-1).tolist()) == list(range(shape[0]))
 
 
 # ------------------------------------------------------------------------------

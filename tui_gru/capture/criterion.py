@@ -108,6 +108,7 @@ class Tape:
     evaluating: set[Module] = field(default_factory=set)
     linear: LastLinear | None = None
     root: Tensor | None = None
+    backwards: int = 0
     leaves: list[Tensor] = field(default_factory=list)
     weights: dict[int, Tensor] = field(default_factory=dict)
     viewed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
@@ -249,6 +250,7 @@ class TapeMode:
             roots = _tensors(root)
             if roots:
                 self.tape.root = roots[0]
+                self.tape.backwards += 1
                 self.tape.leaves += leaves_of(roots[0])
                 self.before_backward(roots[0])
         elif (kind := self._criteria.get(function)) is not None:

@@ -341,6 +341,7 @@ class StepWatch:
             return
         self._watching, self._window, self._open, self._arrived = True, 0, _OpenStep(self.count), False
         self._handed, self._last_used, self._left, self._before = {}, {}, None, {}
+        self._base = dict.fromkeys(self._base, self._passes)  # what came since the last window is not known
         for part in self.names:
             self._of_calls += self._hook_calls(part, self._before_call, self._after_call)
         for parameter in self.parameters:
@@ -431,6 +432,8 @@ class StepWatch:
             if self._left is not None:
                 self._open.outside = self._compare_with_left()
             self._watch_optimizers()
+            if not _in_backward():
+                self._mode.arrived = False  # another pass begins
             if self._mode.tape.root is None and not _in_backward():
                 self._mode.enter()
         self._mode.depth += 1
@@ -610,7 +613,8 @@ class StepWatch:
         self._last_inputs = [source.detach().clone() for source in sources[:1]]
         ends = {call.module: call.ends for call in tape.recurrent}
         self._ends = self._open.number, ends, tape
-        if self._keeps and tape.root is not None:
+        is_one_pass = tape.backwards <= 1 or len({update.optimizer for update in self._open.updates}) <= 1
+        if self._keeps and tape.root is not None and is_one_pass:
             self.tapes.append(tape)
             if len(self.tapes) > self.MOST_TAPES:
                 del self.tapes[2]
@@ -680,6 +684,11 @@ class StepWatch:
                 float(first.input.float().pow(2).mean().sqrt()) if first.input.numel() else 0.0,
             )
 
+    def _is_trained(self, parameter: Parameter) -> bool:
+        """Return False for a parameter of no optimizer, where those that run are known: that of a copy that follows another
+        network."""
+        return not self._in_optimizer or parameter in self._in_optimizer
+
     def _first_names(self, parameters: Sequence[Parameter]) -> tuple[str, ...]:
         return tuple(self.parameters[p] for p in parameters[:MOST_NAMES])
 
@@ -689,7 +698,7 @@ class StepWatch:
         trainable = [p for p in self.parameters if p.requires_grad]
         recurrent = [part for part in self.names if isinstance(part, torch.nn.RNNBase | torch.nn.RNNCellBase)]
         for call in tape.recurrent:
-            own = [p for p in call.module.parameters() if p.requires_grad]
+            own = [p for p in call.module.parameters() if p.requires_grad and self._is_trained(p)]
             name = self.names.get(call.module, "")
             if own and name and not self._reached.intersection(own):
                 if self._arrived:
@@ -704,6 +713,7 @@ class StepWatch:
             p
             for p in trainable
             if p not in self._nonzero
+            and self._is_trained(p)
             and p not in of_cut
             and p not in unread
             and p.dim() > 1
