@@ -590,3 +590,22 @@ def cells_of(row, colours):
         elif part >= 0:
             style = part
     return cells
+
+
+def test_a_mark_is_shown_with_the_page_the_panel_and_the_overlay_that_it_was_set_at(tmp_path):
+    commands = "l; 2n; why h[row 1, unit 2]; mark a where it comes from; escape; v; mark b the second page; escape; s"
+    player = Player(Session(), commands=commands, size=(80, 24))
+    player.draw()
+    data = data_of(player.page())
+    frames, chapters = texts(data), {letter: moment for moment, letter, _ in data["chapters"]}
+    assert any("where does h[row 1, unit 2] come from?" in row for row in frames[chapters["a"]])
+    assert chapters["a"] == chapters["b"]
+    assert not any("come from?" in row for row in frames[chapters["a"] + 1])
+    assert any("h̃" in row for row in frames[-1])
+    again = Player(Session(), commands="l; 2n; v; mark b the second page; v; v; 2s; S", size=(80, 24))
+    again.draw()
+    data = data_of(again.page())
+    ((moment, _, _),) = data["chapters"]
+    assert any("2/3" in row for row in texts(data)[moment])
+    assert any("1/3" in row for row in texts(data)[moment - 1])
+    assert any("1/3" in row for row in texts(data)[moment + 1])

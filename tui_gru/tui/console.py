@@ -111,6 +111,7 @@ class Console(Desk):
     """
 
     running = playing = is_watched = False
+    command = ""
     overlay: None = None
     focused: None = None
     maximized: None = None

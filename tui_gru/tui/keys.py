@@ -362,7 +362,10 @@ def commands_of(text: str) -> list[str]:
 
 
 class HasVerbs(KeyUser, Protocol):
-    """What a typed verb works on: the main screen, or what takes its place without one. `verbs` is the verb table by ids."""
+    """What a typed verb works on: the main screen, or what takes its place without one. `verbs` is the verb table by ids, `command`
+    the command executed last, as it is typed."""
+
+    command: str
 
     @property
     def verbs(self) -> Mapping[str, Verb[Any]]:
@@ -379,6 +382,7 @@ def execute(screen: HasVerbs, typed: str) -> None:
     is_entry = "[" in name  # which no verb has
     verb = screen.verbs["explain"] if is_entry else _verb(screen, name)
     arguments = Arguments.of(text if is_entry else rest, typed)
+    screen.command = text
     if arguments and not (verb.typed or verb.more or verb.completes):
         raise TuiGruError(f"{name} takes no argument; leave out {shortened_input(arguments)}")
     try:

@@ -679,6 +679,7 @@ class OverlayHost:
         if self._chosen is None:
             self._came_from = self._screen.in_use
         overlay.add_class(COVERING)
+        overlay.command = self._screen.command
         self._chosen, self._then = overlay, then
         if not self._mounting:
             self._mounting = True

@@ -120,6 +120,7 @@ class LessonScreen(Protocol):
 
     session: Session
     snapshot: Any
+    command: str
     pending: Any
     play: Any
     panels: Any

@@ -588,6 +588,9 @@ class SnapshotPanel(Panel):
     #: True if it covers the listing as well, as an overlay.
     COVERS_ALL: ClassVar[bool] = False
 
+    #: Of an overlay, the command that opens it.
+    command = ""
+
     #: The moment to which the content belongs, None if it belongs to every moment.
     read_at: Anchor | None = None
 

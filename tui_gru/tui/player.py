@@ -49,7 +49,7 @@ from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.headless import PromptPilot, headless, type_commands, until_checked, until_idle
 from tui_gru.tui.panel import CellPanel, Spot
-from tui_gru.tui.screen import MainScreen
+from tui_gru.tui.screen import MainScreen, ScreenLayout
 from tui_gru.tui.terminal import drawn_later, drawn_lines
 from tui_gru.tui.theme import BLACKBOARD, UNICODE, WHITEBOARD
 
@@ -357,13 +357,27 @@ class DrawnMoments:
         session = screen.session
         screen.say("")
         total = len(self.walk.ticks)
+        usual: ScreenLayout | None = None  # the layout, while that of a mark is shown
+        marked = {moment for moment, _, _ in self.walk.chapters}
 
         async def rows_at(moment: int) -> list[Parts]:
             """Show a moment, and return the rows of the screen."""
+            nonlocal usual
             screen.session = Session(state=as_of(session.state, self.walk.ticks[moment]))  # the session itself stays where it is
             screen.show_now()
+            if usual is not None:  # the moment before is that of a mark
+                screen.overlays.lift()
+                usual.apply(screen)
+                screen.set_focus(None)
+                usual = None
             await pilot.pause()
             await until_idle(pilot)
+            if moment in marked:  # as the screen looked when the mark was set: its page, the panel in focus, the overlay
+                usual = ScreenLayout.of(screen)
+                screen.kept.show_layout_of_mark("")
+                await until_idle(pilot)
+                await pilot.pause()
+                screen.say("")
             return [parts_of(strip) for strip in drawn_lines(screen)]
 
         try:

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
@@ -19,7 +20,7 @@ from textual.widget import Widget
 
 from tui_gru import analysis
 from tui_gru.debugger.drafts import can_draft
-from tui_gru.debugger.position import position_of
+from tui_gru.debugger.position import position_of, typed_entry
 from tui_gru.debugger.program import in_line
 from tui_gru.engine.config import TUTORIAL_TEXT
 from tui_gru.engine.source import Ability, Imported
@@ -114,6 +115,18 @@ class ScreenLayout(NamedTuple):
             screen.minimize()
 
 
+def command_of_overlay(overlay: SnapshotPanel, tick: int) -> str:
+    """Return the command that opens an overlay again at its place, a tick."""
+    from tui_gru.tui.panels.derivation import DerivationPanel
+
+    number = overlay.leaf.root.number if isinstance(overlay, DerivationPanel) else None
+    if number is None or number.tick != tick:
+        return overlay.command
+    program = overlay.snapshot.program
+    t = "" if number.t is None or not program.names[number.name].timed else f" t {number.t + 1}"
+    return f"why {typed_entry(program, number.name, number.index)}{t}"
+
+
 class KeptWithSession:
     """Restores layout and commands from the session, and saves every change of them in the session."""
 
@@ -151,11 +164,12 @@ class KeptWithSession:
     # What a mark was set at: the layout and the panel in focus
 
     def keep_layout_of_mark(self, letter: str) -> None:
-        """Keep with a mark how the screen looks: page, zoom, focus."""
+        """Keep with a mark how the screen looks: page, zoom, focus, and the command that has opened the overlay."""
         screen, mark = self._screen, self._screen.session.state.marks.get(letter)
         same_type = [panel for panel in screen.query(Panel) if type(panel) is type(screen.in_use)]
         focus = [type(screen.in_use).__name__, same_type.index(screen.in_use)] if screen.in_use in same_type else None
-        layout = {**ScreenLayout.of(screen)._asdict(), "focus": focus, "place": [mark.branch, mark.tick]}
+        overlay = "" if screen.overlay is None else command_of_overlay(screen.overlay, mark.tick)
+        layout = {**ScreenLayout.of(screen)._asdict(), "focus": focus, "overlay": overlay, "place": [mark.branch, mark.tick]}
         self._keep("looks", {**self._layouts, letter: layout})
 
     def show_layout_of_mark(self, letter: str) -> None:
@@ -168,6 +182,10 @@ class KeptWithSession:
         ScreenLayout.read(layout).apply(screen)
         if screen.overlay is not None and screen.overlay is screen.focused:
             return  # a list in which the mark was chosen
+        if isinstance(overlay := layout.get("overlay"), str) and overlay:
+            with suppress(TuiGruError):  # the command needs what is not there any more, such as another branch
+                execute(screen, overlay)
+            return
         match layout.get("focus"):
             case [str(kind), int(nth)]:
                 same_type = [panel for panel in screen.query(Panel) if type(panel).__name__ == kind]
@@ -649,6 +667,7 @@ class MainScreen(SessionScreen):
     async def action_verb(self, id: str) -> None:
         """Execute the verb of this id as its key does, or open the `:` line if it needs arguments."""
         verb = self.verbs[id]
+        self.command = verb.names[0] if verb.names else ""
         if isinstance(verb.do, Step):
             self.play.walk(verb.do, self.pending.take_count())
         elif verb.needs_arguments:

@@ -179,6 +179,7 @@ class SessionScreen(GuardedScreen):
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
         self.bottom = BottomLine(self.hints)
+        self.command = ""  # the last one, as it is typed
         self._stood = ""  # the words that stay above the keys, as last shown
 
     def show_now(self) -> None:
