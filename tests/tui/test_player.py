@@ -106,7 +106,9 @@ async def test_every_moment_is_the_screen_of_the_debugger(data):
     session = tutorial()
     session.mark("a", "here <i>it</i> begins")
     for moment in (0, 7, 19, LINES):
-        assert frames[moment] == await drawn(Session(state=as_of(session.state, moment)))
+        assert frames[moment][:-1] == (await drawn(Session(state=as_of(session.state, moment))))[:-1]
+    # The last row has the keys of the page.
+    assert {" ".join(frame[-1].split()) for frame in frames} == {"o line s timestep n batch e epoch space play enter explain"}
 
 
 def test_a_moment_is_as_it_was_when_the_run_came_there(data):
@@ -173,14 +175,16 @@ def test_one_theme_can_be_chosen():
 
 
 def test_it_is_small():
-    player = Player(tutorial(50), by="line")
-    planned = []
-    player.draw(lambda walk, size: planned.append((len(walk.ticks), size)))
-    size = len(player.page().encode())
-    assert size <= 80_000
-    ((moments, estimate),) = planned
-    assert moments == 51
-    assert size / 2 < estimate < size * 2
+    sizes = []
+    for on_telephones in (False, True):
+        player, planned = Player(tutorial(50), by="line", on_telephones=on_telephones), []
+        player.draw(lambda walk, size, planned=planned: planned.append((len(walk.ticks), size)))
+        sizes.append(len(player.page().encode()))
+        ((moments, estimate),) = planned
+        assert moments == 51
+        assert sizes[-1] / 2 < estimate < sizes[-1] * 2
+    assert sizes[0] <= 80_000
+    assert sizes[1] <= 4 / 3 * sizes[0]
 
 
 def test_the_page_is_the_same_each_time_and_the_session_is_left_alone():
@@ -508,20 +512,41 @@ def test_the_screen_fits_and_turns_on_a_phone(opened, width, height):
         opened.wait("player.at === 12")
 
 
-def test_on_an_upright_phone_letters_can_be_read_and_the_screen_scrolls(opened):
+def test_an_upright_phone_has_a_screen_of_fewer_columns_whose_letters_can_be_read(opened, data):
+    columns, rows = data["narrow"]["size"]
     opened.resize(390, 844, phone=True)
-    opened.wait("innerWidth === 390 && getComputedStyle(document.getElementById('screen')).fontSize === '12px'")
-    across, wide, page = opened.run("[view.clientWidth, view.scrollWidth, document.documentElement.scrollWidth]")
-    assert across == page == 390
-    assert wide > 2 * across
-    opened.swipe(250, 100, -120)  # scrolls, and is no step
-    opened.key("s")
-    opened.wait("player.at > 13 || player.at < 12")
-    assert opened.run("view.scrollLeft = 0") == 0
+    opened.wait(f"innerWidth === 390 && document.querySelectorAll('#screen > div').length === {rows}")
+    across, wide, page, size = opened.run(
+        "[view.clientWidth, view.scrollWidth, document.documentElement.scrollWidth, "
+        "parseFloat(getComputedStyle(document.getElementById('screen')).fontSize)]"
+    )
+    assert across == wide == page == 390
+    assert columns * 12 / 2 < 390
+    assert size >= 12
+    assert [row.rstrip() for row in shown_text(opened)] == [row.rstrip() for row in texts(data["narrow"])[12]]
+    opened.swipe(250, 100, -120)
+    opened.wait("player.at === 13")
     opened.key("Enter")
     opened.wait("!document.getElementById('why').hidden")
     left, right = opened.run("(b => [b.left, b.right])(document.getElementById('mark').getBoundingClientRect())")
     assert 0 <= left < right <= 391  # the number that is explained is in view
+    opened.resize(1360, 860)
+    opened.wait(f"document.querySelectorAll('#screen > div').length === {data['size'][1]}")
+    assert opened.run("player.at") == 13
+
+
+def test_keys_that_lead_nowhere_are_not_offered(opened):
+    def offered():
+        return opened.run(
+            "[...document.querySelectorAll('nav [data-key]')].filter(one => !one.disabled).map(one => one.dataset.key)"
+        )
+
+    opened.run("player.show(0)")
+    assert not set(offered()) & set("OSNE")
+    assert set(offered()) >= set("osne ")
+    opened.run(f"player.show({LINES})")
+    assert not set(offered()) & set("osne ")
+    assert set(offered()) >= set("OSNE")
 
 
 def test_colours_follow_the_preference_and_print_has_the_moment(opened, data):

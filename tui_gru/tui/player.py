@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,11 +55,14 @@ from tui_gru.tui.theme import BLACKBOARD, UNICODE, WHITEBOARD
 
 PAGE = Path(__file__).with_name("player.html")
 SIZE = (120, 36)
+NARROW = (48, 30)  # of the screen on a telephone, which has no room for letters of more columns that can be read
 LEAST_SIZE = (20, 6)  # a smaller screen shows no number
 MOST_MOMENTS = 2_000
 MOST_CELLS = MOST_MOMENTS * 160 * 50  # of all moments
 MOST_EXPLAINED = 20_000  # terms of all derivations; the first numbers are explained
 FEW = 8  # moments in a notebook
+#: The verbs that the page has.
+VERBS_OF_PAGE = frozenset({"step.line", "step.timestep", "step.batch", "step.epoch", "play", "explain"})
 
 #: Called with the number of moments that are drawn, and of all.
 Drawn = Callable[[int, int], object]
@@ -131,7 +134,8 @@ class Walk:
         """Return about how many bytes the file has."""
         moments = len(self.ticks)
         terms = min(MOST_EXPLAINED, moments * {"op": 33}.get(self.level, 230))
-        return PAGE.stat().st_size + moments * size[0] * size[1] // 6 + 12 * terms
+        narrow = NARROW[0] * NARROW[1] if size[0] > NARROW[0] else 0
+        return PAGE.stat().st_size + moments * (size[0] * size[1] + narrow) // 6 + 12 * terms
 
     def ends(self) -> dict[str, list[int]]:
         """Return for the key of each level the moments at which a step of the level ends, without the beginning of the run."""
@@ -342,9 +346,8 @@ def line_in_words(snapshot: Snapshot) -> str:
 class DrawnMoments:
     """The drawn moments of a walk, in one theme, or in a dark and a light one, of which the reader's preference chooses."""
 
-    def __init__(self, walk: Walk, size: tuple[int, int], themes: Sequence[str]) -> None:
-        self.walk, self.size, self.themes = walk, size, themes
-        self.derivations = ExplainedNumbers(walk)
+    def __init__(self, walk: Walk, size: tuple[int, int], themes: Sequence[str], derivations: ExplainedNumbers) -> None:
+        self.walk, self.size, self.themes, self.derivations = walk, size, themes, derivations
         self._frames: list[list[list[Parts]]] = [[] for _ in themes]  # by theme and moment: the rows
         self._grounds: list[tuple[str, str]] = []  # by theme: the colours of the screen
         self._spots: list[list[tuple[tuple[int, int, int], ...]]] = []  # by moment and row: column, width and derivation
@@ -356,6 +359,7 @@ class DrawnMoments:
         assert isinstance(screen, MainScreen)
         session = screen.session
         screen.say("")
+        screen.only_verbs = VERBS_OF_PAGE
         total = len(self.walk.ticks)
         usual: ScreenLayout | None = None  # the layout, while that of a mark is shown
         marked = {moment for moment, _, _ in self.walk.chapters}
@@ -418,8 +422,11 @@ class DrawnMoments:
         self._words.append((place if at.tick else "start", safe_text(line_in_words(snapshot))))
 
     def data(self) -> dict[str, Any]:
-        """Return what the page reads. A row lists the number of a style and the text in it, and where that has not as many cells as
-        characters, the negative number of its cells."""
+        """Return what the page reads of these moments: the rows, the styles, and the numbers that are explained.
+
+        A row lists the number of a style and the text in it, and where that has not as many cells as characters, the negative
+        number of its cells.
+        """
         styles, rows, spot_rows = RowStyles(self._grounds), Numbering[tuple[Any, ...]](), Numbering[tuple[Any, ...]]()
         row_numbers: dict[tuple[Parts, Parts], int] = {}
         for pair in chain.from_iterable(map(zip, self._frames[0], self._frames[-1])):
@@ -430,7 +437,6 @@ class DrawnMoments:
             [row_numbers[pair] for pair in zip(*both, strict=True)] for both in zip(self._frames[0], self._frames[-1], strict=True)
         ]
         return {
-            "version": 1,
             "size": self.size,
             "grounds": [self._grounds[0], self._grounds[-1]],
             "colours": list(styles.colours),
@@ -439,6 +445,12 @@ class DrawnMoments:
             "frames": _differences(frames),
             "numbers": list(spot_rows),
             "spots": _differences(spots),
+        }
+
+    def data_of_walk(self) -> dict[str, Any]:
+        """Return what the page reads of the walk: what is said of each moment, the ends of steps, marks, and derivations."""
+        return {
+            "version": 2,
             "words": self._words,
             "ends": self.walk.ends(),
             "chapters": self.walk.chapters,
@@ -497,6 +509,11 @@ async def in_other_theme(
         progress(len(others))
     progress(len(frames))
     return [others[n] if n in others else list(map(translation.row, frame)) for n, frame in enumerate(frames)]
+
+
+def _of_all(drawn: Drawn, number: int, count: int, done: int, total: int) -> None:
+    """Report the progress of one of several drawings of all moments as that of all of them."""
+    drawn(number * total + done, count * total)
 
 
 class RowStyles:
@@ -564,7 +581,8 @@ def _differences(frames: list[list[int]]) -> list[list[int]]:
 
 class Player:
     """A session as a page. `commands` are executed on its screen first, as if they were typed; of one that leads over more than
-    `jump` moments, only the end is a moment. The page opens at its first moment, or its last if `at_end`.
+    `jump` moments, only the end is a moment. The page opens at its first moment, or its last if `at_end`. With
+    `on_telephones`, it has a second screen of `NARROW` columns, for windows that are too narrow for the first.
 
     Raises `TuiGruError` for invalid arguments; `draw` does so if a command fails or the walk is too large.
     """
@@ -580,6 +598,7 @@ class Player:
         commands: str = "",
         jump: int | None = None,
         at_end: bool = False,
+        on_telephones: bool = True,
     ) -> None:
         check_level(by)
         if not isinstance(size, tuple | list) or len(size) != 2:
@@ -588,7 +607,7 @@ class Player:
         if size[0] < LEAST_SIZE[0] or size[1] < LEAST_SIZE[1]:
             least = "x".join(map(str, LEAST_SIZE))
             raise TuiGruError(f"a screen of {size[0]}x{size[1]} shows no number; the smallest is {least}", option="size")
-        self._jump, self._at_end = jump, at_end
+        self._jump, self._at_end, self._on_telephones = jump, at_end, on_telephones
         self._session, self._by, self._last, self._size, self._commands = session, by, last, size, commands
         self._themes = (BLACKBOARD.name, WHITEBOARD.name) if theme is None else (theme,)
         self._app = make_app(Session(state=session.state), theme=self._themes[0])
@@ -646,10 +665,21 @@ class Player:
                 jumps = [pair for pair in pairwise(ticks) if count(pair[1]) - count(pair[0]) > most]
                 walk = Walk.to_here(session, self._by, self._last, self._size, jumps)
                 planned(walk, walk.estimate(self._size))
-                recorder = DrawnMoments(walk, self._size, self._themes)
-                await recorder.draw(app, pilot, drawn)
-                self.walk, self.unexplained = walk, recorder.derivations.refused
-                self._data = recorder.data() | {"start": len(walk.ticks) - 1 if self._at_end else 0}
+                derivations, sizes = ExplainedNumbers(walk), [self._size]
+                if self._on_telephones and self._size[0] > NARROW[0]:
+                    sizes.append(NARROW)
+                recorders = [DrawnMoments(walk, size, self._themes, derivations) for size in sizes]
+                for number, recorder in enumerate(recorders):
+                    if number:
+                        await pilot.resize_terminal(*recorder.size)
+                        await until_idle(pilot)
+                    await recorder.draw(app, pilot, partial(_of_all, drawn, number, len(sizes)))
+                self.walk, self.unexplained = walk, derivations.refused
+                self._data = (
+                    recorders[0].data() | recorders[0].data_of_walk() | {"start": len(walk.ticks) - 1 if self._at_end else 0}
+                )
+                if len(recorders) > 1:
+                    self._data["narrow"] = recorders[1].data()
 
     @cached_property
     def title(self) -> str:
@@ -722,7 +752,7 @@ def play(
 
 def embedded(session: Session) -> str:
     """Return the last moments of a session as HTML for a notebook: a frame of its own, which no other output disturbs."""
-    player = Player(session, last=FEW, at_end=True)
+    player = Player(session, last=FEW, at_end=True, on_telephones=False)
     player.draw()
     words = html.escape(f"the last moments of {session!r}", quote=True)
     return (

@@ -459,6 +459,9 @@ class MainScreen(SessionScreen):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-middle"), (50, "-tall")]  # noqa: RUF012
     ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList, Card"
 
+    #: The verbs that the footer offers; None for all. A page of moments has only a few.
+    only_verbs: frozenset[str] | None = None
+
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         waiting = lambda: int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))  # noqa: E731
@@ -741,6 +744,8 @@ class MainScreen(SessionScreen):
         ]
         signs = {key_sign(binding.key) for binding, _ in bindings}
         for verb in self.verbs.values():
+            if self.only_verbs is not None and verb.id not in self.only_verbs:
+                continue
             sign = sign_of_key(self, verb.id) if verb.label else ""
             if verb.label and sign not in signs and verb.offered(self):
                 applies = verb.while_running if self.running else verb.applies(self)
