@@ -99,7 +99,10 @@ def test_questions_about_numbers() -> None:
     assert s.run_until("abs(logits[0, 2] - y[0, 2]) < 0.05")
     with pytest.raises(TuiGruError, match="a run without a text has no held-out text; remove the option"):
         s.hold_out("abc")
-    for ask in (s.units, s.losses, lambda: s.sample("a", 3)):
+    sizes = s.config.sizes
+    assert s.units().values.shape == (sizes["T"] * sizes["B"], sizes["H"])
+    assert s.units().goes_with()[0].what in {feature.name for feature in s.units().own}
+    for ask in (s.losses, lambda: s.sample("a", 3)):
         with pytest.raises(TuiGruError, match="this run has no text: it reads numbers"):
             ask()
     with pytest.raises(TuiGruError, match="this run has no text: it reads numbers"):
