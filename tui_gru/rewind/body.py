@@ -167,14 +167,14 @@ class Body:
             names.append("__class__")
         if not names:
             return {}
-        inner = {code for code in _codes(self.code) if code is not self.code}
+        inner = {id(code) for code in _codes(self.code) if code is not self.code}
         values = frame.f_locals
         matching: dict[str, dict[int, types.CellType]] = {name: {} for name in names}
         for function in gc.get_objects():
             if type(function) is not types.FunctionType or not function.__closure__:
                 continue
             code = function.__code__
-            if code is self.code or code in inner:
+            if code is self.code or id(code) in inner:
                 for name, cell in zip(code.co_freevars, function.__closure__, strict=True):
                     if name in matching and (code is not self.code or name in self.code.co_freevars) and _holds(cell, name, values):
                         matching[name][id(cell)] = cell

@@ -518,7 +518,7 @@ class _Iteration:
             self._end()
 
 
-_loops: list[tuple[Any, TrainingLoop]] = []  # the last ones, of which a script may run another epoch
+last_loops: list[tuple[Any, TrainingLoop]] = []  # the last ones, of which a script may run another epoch
 _MOST_LOOPS = 2
 
 
@@ -528,12 +528,12 @@ def loop_at(
     """Return the loop at a place of a script, as it was left by the epoch before; a new one for another model."""
     place = (None, 0, body) if frame is None else (frame.f_code, frame.f_lasti, body)
     key = (*place, keep, *map(id, stateful))
-    for other, loop in _loops:
+    for other, loop in last_loops:
         if other == key and not loop.watch.is_running:
             return loop
     loop = TrainingLoop(stateful, keep=keep, also=also, body=body)
-    _loops.append((key, loop))
-    del _loops[:-_MOST_LOOPS]
+    last_loops.append((key, loop))
+    del last_loops[:-_MOST_LOOPS]
     return loop
 
 

@@ -1,0 +1,95 @@
+"""What `tui_gru.steps` costs while a script trains: `python -m tests.benchmarks.rewinding [ROUNDS]`.
+
+CPU time of a step of three ways to write a loop, plainly and watched in turn; medians of the ratios. Then learning rates tried over
+the last steps, beside the time of these steps.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+import tui_gru
+
+torch.set_num_threads(1)
+H, B, T, INPUTS = 64, 16, 20, 16
+STEPS, ROUNDS = 400, 9
+
+
+class Model(nn.Module):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.rnn = nn.GRUCell(INPUTS, H) if way == "nn.GRUCell" else nn.GRU(INPUTS, H)
+        self.head = nn.Linear(H, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.way == "nn.GRU":
+            return self.head(self.rnn(x)[0])
+        outputs, h = [], None if self.way == "one timestep" else torch.zeros(B, H)
+        for t in range(T):
+            if self.way == "one timestep":
+                out, h = self.rnn(x[t : t + 1], h)
+                outputs.append(out[0])
+            else:
+                h = self.rnn(x[t], h)
+                outputs.append(h)
+        return self.head(torch.stack(outputs))
+
+
+def trained(way: str, wrap: Callable[..., Any]) -> float:
+    """Train, and return the CPU seconds."""
+    torch.manual_seed(0)
+    model = Model(way)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    begin = time.process_time()
+    for _ in wrap(range(STEPS), model, optimizer):
+        x = torch.randn(T, B, INPUTS)
+        optimizer.zero_grad()
+        loss = model(x).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+    return time.process_time() - begin
+
+
+def rates(way: str) -> float:
+    """Return the CPU time of the rates beside that of the steps over which they are tried."""
+    ratios = []
+
+    def measure(run: Any) -> None:
+        begin = time.process_time()
+        run.again()
+        again = time.process_time() - begin
+        begin = time.process_time()
+        run.rates()
+        ratios.append((time.process_time() - begin) / again)
+
+    trained(way, lambda loader, *stateful: tui_gru.steps(loader, *stateful, pause=[60, 180, 300], screen=measure))
+    return statistics.median(ratios)
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    for way in ("nn.GRU", "one timestep", "nn.GRUCell"):
+        pairs = []
+        for _ in range(rounds):
+            plain = trained(way, lambda loader, *stateful: loader)
+            pairs.append((plain, trained(way, lambda loader, *stateful: tui_gru.steps(loader, *stateful, screen=False))))
+        plain = statistics.median(plain for plain, _ in pairs) / STEPS
+        ratio = statistics.median(watched / plain for plain, watched in pairs)
+        print(f"{way}: a step {1e3 * plain:.2f} ms of CPU, watched ×{ratio:.3f} (wanted ≤ 1.15)", flush=True)
+        print(f"{way}: seven rates ×{rates(way):.1f} of the steps computed again (wanted ≤ 8)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
