@@ -145,7 +145,7 @@ PICTURES = (
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
     Picture("opened", "4s o o o o", (120, 36), session=ported),
     Picture("module", "n x x", (160, 50), session=debugged, rounded=True),
-    Picture("recording", "^", (160, 50), session=recorded, rounded=True),
+    Picture("recording", typed("go nan"), (160, 50), session=recorded, rounded=True),
     Picture("text", f"{TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
     Picture("story", "3e H", options=TOPICS | EXACT),
     Picture("own", "l n n 5s 3o", options={"cell": "my.cell", "cell_text": CELL}),

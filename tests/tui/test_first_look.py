@@ -7,12 +7,13 @@ import re
 import pytest
 from textual.events import MouseDown, MouseMove
 
+import tui_gru
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.headless import take
 from tui_gru.tui.help import rows_here, signs_of
 from tui_gru.tui.panel import Panel
-from tui_gru.tui.panels.line import CurrentLine
+from tui_gru.tui.panels.line import SAYS, CurrentLine
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples
 from tui_gru.tui.panels.values import LossTerms
@@ -24,18 +25,39 @@ async def test_the_first_screen_says_the_same_in_the_same_order_and_nothing_is_c
     async with driving(size) as d:
         panel = d.screen.query_one(CurrentLine)
         assert len(panel.drawn) <= panel.content_size.height
-        said = " ".join(" ".join(strip.text for strip in panel.drawn).split())
-        assert said == (
-            "GRU, the reset gate before the product (Cho et al. 2014; the tutorial): its training, before the first line. "
-            "Step to see how every number is computed. enter a lesson: why Mattttttttt? o a line; O goes back in time, as all "
-            "capitals do s n a timestep, a batch a the rest of this batch, with backward pass and update ? all keys"
-        )
+        assert all(strip.cell_length <= panel.content_size.width for strip in panel.drawn)
+        assert panel.heading == "After 900 epochs this model says Matttttttttt. Why?"
+        said = [" ".join(strip.text.split()) for strip in panel.drawn]
+        assert [line for line in said if line][:3] == [
+            "its sampler writes M a t t t t t t t t t t",
+            "the text is M a t h M a t h M a t h",
+            "The tutorial blames the small text. But the network knows the text by heart.",
+        ]
+        ways_in = ["enter find out why", ":lesson lessons", "o s n a line", "? ask “why is the loss 1.26”"]
+        assert [any(line.startswith(way) for line in said) for way in ways_in] == [True] * 4
 
 
-async def test_on_a_tiny_screen_fewer_words_leave_room_for_the_keys() -> None:
+def test_what_the_first_screen_says_of_the_model_is_so() -> None:
+    session = tui_gru.Session()
+    session.learning = True
+    session.step("epoch", 900)
+    assert session.sample("Ma", 10, sampler="tutorial", temperature=0) == SAYS
+    assert session.sample("Ma", 10, temperature=0) == session.config.text[: len(SAYS)]  # it knows the text by heart
+
+
+async def test_on_a_tiny_screen_the_question_and_the_key_that_answers_it_are_left() -> None:
     async with driving((40, 12)) as d:
-        shown = [strip.text.strip() for strip in d.screen.query_one(CurrentLine).drawn]
-        assert shown[:2] == ["A training, step by step.", "enter  a lesson: why Mattttttttt?"]
+        panel = d.screen.query_one(CurrentLine)
+        shown = [" ".join(strip.text.split()) for strip in panel.drawn]
+        assert panel.heading == "It says Matttttttttt. Why?"
+        assert shown[:3] == ["it writes Matttttttttt", "the text MathMathMath", "enter find out why"]
+
+
+async def test_another_model_begins_with_what_it_is() -> None:
+    async with driving((80, 24), hidden_size=3) as d:
+        panel = d.screen.query_one(CurrentLine)
+        assert panel.plain_text().startswith("the current line")
+        assert "its training, before the first line" in " ".join(panel.plain_text().split())
 
 
 async def signs(d: Driver, panel: type[Panel]) -> set[str]:

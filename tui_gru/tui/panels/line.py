@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise, product
 from textwrap import fill
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from textual.content import Content
 
 from tui_gru.debugger.program import Program, ProgramLine, index_in_words
 from tui_gru.engine import numbers
-from tui_gru.engine.config import Config, Text
+from tui_gru.engine.config import TUTORIAL_TEXT, Config, Text
 from tui_gru.engine.source import Ability
 from tui_gru.equations import syntax as e
 from tui_gru.equations.functions import FUNCTIONS
@@ -47,7 +47,7 @@ from tui_gru.tui.draw import (
 )
 from tui_gru.tui.keys import sign_of_key, with_keys
 from tui_gru.tui.panel import BORDER_GAP, CellPanel, Spot, Titles
-from tui_gru.tui.theme import Glyphs, Palette, operator, transliterate, widest, written_char
+from tui_gru.tui.theme import Glyphs, Palette, folded, operator, transliterate, widest, written_char
 from tui_gru.tui.written import (
     ENTRIES,
     Operand,
@@ -576,14 +576,26 @@ def _head(palette: Palette, head: TermHead) -> SegmentRow:
 _WELCOME = ("{title}: its training, before the first line. Step to see how every number is computed.", "A training, step by step.")
 _IMPORTED = ("{source}: {title}. Step to see how every number is computed.", "{source}, step by step.")
 _FIRST = (
-    ("explain", "a lesson: why Mattttttttt?"),
     ("step.line", "a line; <back.line> goes back in time, as all capitals do"),
     ("step.timestep step.batch", "a timestep, a batch"),
     ("learn.sgd", "the rest of this batch, with backward pass and update"),
     ("help", "all keys"),
 )
-_TRAINING = ("explain", "learn.sgd")  # those that a run without training does not have
-_TUTORIAL = ("explain",)  # those of the tutorial's training
+_TRAINING = ("learn.sgd",)  # those that a run without training does not have
+#: What the tutorial's sampler says after 900 epochs, begun with the first two characters, and the question that this is.
+SAYS = "Matttttttttt"
+_QUESTION = ("After 900 epochs this model says ", ". Why?")
+_PUZZLE = (
+    ("The tutorial blames the small text. But the network knows the text by heart.", 1),
+    ("Every number of its training is in this window, forwards and backwards in time. See for yourself.", 4),
+)
+#: What answers it, each a verb or a command, what that does, more about it, and how soon it is left out where there is no room.
+_WAYS_IN = (
+    ("explain", "find out why", "ten keys, two minutes", 0),
+    (":lesson", "lessons", "the loss by hand · why gates? · find the bug … your answers are checked to the digit", 2),
+    ("step.line step.timestep step.batch", "a line, a timestep, a batch", "capital letters go back in time", 0),
+    ("help", "ask", "“why is the loss 1.26”   “what if z were 0”   “which letter caused this change”", 1),
+)
 _EARLIER = (
     "The initial state of this batch was computed in earlier batches, so the gradient flows on through them, back to the first "
     "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
@@ -641,6 +653,14 @@ class CurrentLine(CellPanel):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         line, in_time = snapshot.line, snapshot.timestep is not None
+        if line is None and snapshot.config == Config.of():
+            before, after = _QUESTION
+            places = ("GRUs explained with matrices, the tutorial", "a tutorial")
+            room = self.border_room - cell_len(before + SAYS + after) - BORDER_GAP
+            place = next((words for words in places if cell_len(words) <= room), "")
+            asks = Content.assemble(before, (SAYS, "$accent"), after).stylize("bold") if room >= 0 else f"It says {SAYS}. Why?"
+            names = ("tui-gru, a debugger for recurrent networks", "tui-gru")
+            return Titles(asks, next((name for name in names if cell_len(name) <= self.border_room), ""), place)
         title = "the current line" if line is None else line.text
         place = f"t {snapshot.position.t + 1}" if in_time else ""
         keys = with_keys(self, "<explain> explain  <suppose> what if") if line is not None else ""
@@ -666,7 +686,9 @@ class CurrentLine(CellPanel):
         if line is None:
             source, title = snapshot.config.source, snapshot.program.model.title
             trains = source.can(Ability.TRAIN)
-            hidden = _TRAINING if not trains else () if snapshot.config == Config.of() else _TUTORIAL
+            if snapshot.config == Config.of():
+                return first_question(self.palette, partial(sign_of_key, self), width, height)
+            hidden = () if trains else _TRAINING
             first = [(verb, meaning) for verb, meaning in _FIRST if verb not in hidden]
             keys = [(" ".join(sign_of_key(self, key) for key in verb.split()), with_keys(self, meaning)) for verb, meaning in first]
             paragraphs = [text.format(title=title, source=source.title) for text in (_WELCOME if trains else _IMPORTED)]
@@ -988,6 +1010,48 @@ def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
     prediction, entry = (snapshot.program.writer.name(name) for name in (names.prediction, names.entry))
     words = transliterate(_UNDERFLOW.format(prediction=prediction, entry=entry), palette.glyphs)
     return text_box(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
+
+
+def first_question(palette: Palette, sign_of: Callable[[str], str], width: int, height: int) -> Box:
+    """Draw what the tutorial's model says after 900 epochs beside the text, and the ways to find out why: as many rows as
+    there are, the more important ones first."""
+    texts = ("its sampler writes", SAYS, palette.strong), ("the text is", TUTORIAL_TEXT[: len(SAYS)], palette.gate)
+    label, gap = (20, 3) if width >= 20 + 3 * len(SAYS) else (11, 1)
+    texts = texts if label == 20 else (("it writes", *texts[0][1:]), ("the text", *texts[1][1:]))
+    rows = list[tuple[int, SegmentRow]]()
+    for words, text, ink in texts:
+        letters = (Segment(letter.ljust(gap), palette.dim if i < 2 else ink) for i, letter in enumerate(text))
+        rows.append((0, (Segment(words.ljust(label), palette.dim), *letters)))
+    rows.append((3, ()))
+    for i, (words, rank) in enumerate(_PUZZLE):
+        ink = palette.dim if i else palette.plain
+        rows += [(rank, (Segment(line, ink),)) for line in folded(words, width)]
+    rows.append((3, ()))
+    signs = [" ".join(sign if sign.startswith(":") else sign_of(sign) for sign in verbs.split()) for verbs, *_ in _WAYS_IN]
+    column = max(map(cell_len, signs)) + 2
+    for sign, (_, words, more, rank) in zip(signs, _WAYS_IN, strict=True):
+        room = width - column - cell_len(words) - 2
+        shown = next((part for part in _shorter(more) if cell_len(part) <= room), "")
+        pieces = (
+            Segment(sign.ljust(column), palette.keyword),
+            Segment(words, palette.plain),
+            Segment(f"  {shown}" if shown else "", palette.dim),
+        )
+        rows.append((rank, pieces))
+    while len(rows) > height and any(rank for rank, _ in rows):
+        least = max(rank for rank, _ in rows)
+        rows.pop(max(i for i, (rank, _) in enumerate(rows) if rank == least))
+    glyphs = palette.glyphs
+    return from_rows(tuple(Segment(transliterate(text, glyphs), ink) for text, ink, _ in row) for _, row in rows)
+
+
+def _shorter(words: str) -> Iterator[str]:
+    """Yield a list of hints, then without its last, and so on."""
+    for separator in ("   ", " … ", " · "):
+        while separator in words:
+            yield words
+            words = words.rpartition(separator)[0]
+    yield words
 
 
 def _welcome(palette: Palette, words: Sequence[str], width: int, height: int, first: list[tuple[str, str]]) -> Box:
