@@ -318,7 +318,9 @@ def _timestep(t: int, program: Program) -> int:
 
 def _check_name(program: Program, name: str) -> None:
     if name in program.names and program.names[name].kind.store is Store.SETTINGS:
-        raise TuiGruError(f"{name} is a setting of the update rule and changes nothing before the update; use set or edit")
+        tried = "; rates tries other learning rates on copies of the run" if name == "learning_rate" else ""
+        words = f"{name} is a setting of the update rule and changes nothing before the update; use set or edit{tried}"
+        raise TuiGruError(words)
     names = changeable(program)
     if name not in names:
         problem = (

@@ -429,6 +429,7 @@ REDUCTIONS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
     "sum": lambda flat: flat.sum(axis=1),
     "mean": lambda flat: flat.sum(axis=1) / flat.shape[1],
     "norm": lambda flat: np.sqrt((flat * flat).sum(axis=1)),
+    "argmax": lambda flat: flat.argmax(axis=1).astype(np.float64),
 }
 """Functions of all numbers of a moment, from (n, k) to (n,)."""
 
@@ -436,7 +437,7 @@ REDUCTIONS: Mapping[str, Callable[[AnyArray], AnyArray]] = {
 def reduce(name: str, value: AnyArray, place: SourcePart) -> AnyArray:
     """Apply a function of REDUCTIONS: one number a moment, (n,). Raises ConditionError for the min, max or mean of no numbers."""
     flat = _flat(numbers(value, place))
-    if flat.shape[1] == 0 and name in ("min", "max", "mean"):
+    if flat.shape[1] == 0 and name in ("min", "max", "mean", "argmax"):
         raise place.error(f"{place}: no values, so no {name}")
     return REDUCTIONS[name](flat)
 

@@ -245,7 +245,28 @@ def why(screen: MainScreen, rest: Arguments) -> None:
     program = screen.session.program
     reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
     name, index = reader.entry(program)
-    screen.derivations.ask(ValueRef(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
+    t = reader.timestep(program.seq_length)
+    if rest.begins < len("why ") and (words := _not_computed(screen, program.code_name(name), index, t)):
+        screen.answer(words)  # an entry typed alone: what is known of it
+        return
+    screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick))
+
+
+def _not_computed(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> str:
+    """Say of an entry that this batch has not computed yet which line will; empty for any other."""
+    snapshot, program = screen.snapshot, screen.session.program
+    shape, place = program.shapes.get(name, ()), program.place_of(name)
+    exists = len(index) == len(shape) and all(0 <= i < size for i, size in zip(index, shape, strict=True))
+    if place is None or not exists or snapshot.value(name, t) is not None or snapshot.moment.why_missing(name):
+        return ""
+    from tui_gru.tui.about import about_line
+
+    block, at = place
+    line = block.lines[at]
+    words = f"{spoken(program, name, index)} has not been computed yet: {line.text} computes it"
+    note = about_line(program, line)
+    back = " · learning is off, so this line is not executed" if line.phase != "forward" and not snapshot.settings.learning else ""
+    return f"{words}{f' ({note})' if note else ''} · go {program.writer.name(line.target)} goes there{back}"
 
 
 def number_asked(screen: MainScreen, ref: Ref) -> None:
