@@ -56,6 +56,12 @@ def test_it_starts_trains_samples_and_explains(ran, arguments):
     assert (code, errors) == (0, "")
 
 
+def test_a_check_without_a_screen_is_refused(ran):
+    code, output, errors = ran("-m", "tui_gru", "run", "-x", "k")
+    assert (code, output) == (2, "")
+    assert re.fullmatch(r"tui-gru: k: the check needs PyTorch[^\n]*\n", errors)
+
+
 def test_a_check_on_the_screen_says_what_to_install(ran, tmp_path):
     code, _, errors = ran("-m", "tui_gru", "screenshot", "check.svg", "--keys", "l n k")
     assert (code, errors) == (0, "")

@@ -87,6 +87,7 @@ def value(source: str) -> object:
         ("9 ** 9 ** 9 ** 9 > 1", True),
         ("0.1 + 0.2 == 0.3", False),
         ("True + True == 2", True),
+        ("argmax(z) >= 0 and argmax(loss) == 0", True),
         ("log(4) == 1.3862943611198906 and exp(0) == 1 and sqrt(2.25) == 1.5", True),
         ("σ(0) == 0.5 and sigmoid(-9999) == 0 and tanh(0) == 0 and isnan(log(-1))", True),
         # arrays

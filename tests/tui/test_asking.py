@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
+import numpy as np
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
@@ -257,6 +258,38 @@ def test_a_line_is_a_place_and_so_is_the_first_moment_of_a_condition() -> None:
     assert console.session.newest.epoch == 899
     with pytest.raises(TuiGruError, match="column 10: unknown name lss"):
         console.execute("go first lss < 1")
+
+
+def test_an_entry_alone_explains_itself_and_says_what_will_compute_it() -> None:
+    console = Console(Session())
+    words = console.execute("z[row 1, unit 2]").text
+    assert words.startswith(
+        "z[row 1, unit 2] has not been computed yet: z = σ(x Wz + hₜ₋₁ Uz + bz) computes it (update gate: near 1"
+    )
+    assert console.execute("dWz[M, 1]").text.endswith(" · learning is off, so this line is not executed")
+    console.execute("s")
+    assert console.execute("z[row 1, unit 2]").text.startswith("z[row 1, unit 2] = +0.5942792")
+    with pytest.raises(TuiGruError, match="column 3: z has the rows 1 to 2 here, not row 9"):
+        console.execute("z[row 9, unit 2]")
+    console.execute("n")
+    with pytest.raises(TuiGruError, match="dz has not been computed yet"):
+        console.execute("why dz[row 1, unit 1]")
+
+
+def test_an_expression_reads_other_timesteps() -> None:
+    session = Session()
+    session.learning = True
+    session.step("batch", 3)
+    _, values = session.history("norm(dh t 1)")
+    assert values[-1] == pytest.approx(np.linalg.norm(session.value("dh", t=0)), rel=1e-6)
+    _, values = session.history("z[row 2, unit 1] t 2 - z[1, 0] t 2")
+    assert values.tolist() == [0, 0, 0]
+    with pytest.raises(TuiGruError, match=r"^column 6: a batch has the timesteps 1 to 3, not 9$"):
+        session.history("norm(dh t 9)")
+    with pytest.raises(TuiGruError, match=r"^column 1: Wz has no timesteps; leave out t 1$"):
+        session.history("Wz[0, 0] t 1")
+    with pytest.raises(TuiGruError, match=r"^column 14: .* ends too early$"):
+        session.history("z[0, 0] t 2 +")
 
 
 # On the screen

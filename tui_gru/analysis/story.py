@@ -14,7 +14,7 @@ from tui_gru.analysis.findings_of_course import held_out_loss
 from tui_gru.analysis.influence import last_prediction_gradient
 from tui_gru.analysis.summaries import limits_of, saturating
 from tui_gru.analysis.trials import Interruption
-from tui_gru.debugger.expressions import compile_expression
+from tui_gru.debugger.expressions import TimedExpression
 from tui_gru.debugger.history import COLUMNS, ScalarRows
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import position_of
@@ -59,15 +59,14 @@ def course(
     Raises `ConditionError` if the expression cannot be parsed or evaluated, `TuiGruError` if it is not a single number.
     """
     program = timeline.program
-    compiled = compile_expression(expression, program.spellings)
-    compiled.check(program.shapes)
+    compiled = TimedExpression(expression, program.spellings)
     batches = batches_spaced(timeline, upto, points) if at is None else np.array(sorted({b for b in at if 0 <= b < upto}), np.intp)
     values = np.full(len(batches), np.nan)
     for i, batch in enumerate(batches.tolist()):
         if check is not None:
             check()
         moment = end_of_batch(timeline, batch)
-        previous = timeline.before(batch) if compiled.previous else None
+        previous = timeline.before(batch) if compiled.reads_before else None
         value = compiled.value(moment.in_conditions, partial(value_before, moment, previous))
         if value is None:
             continue

@@ -815,6 +815,51 @@ class _Compiler:
         return self._place(node).error(reason)
 
 
+class TimedExpression:
+    """An expression whose names may be read at other timesteps of the batch: `norm(dh t 1)`, `z[row 1, unit 2] t 3`.
+
+    Its values are read at one moment at a time, so it can be computed and plotted, but not searched for. Raises ConditionError for
+    a text that is not an expression, a timestep that the batch does not have, or a value that has none.
+    """
+
+    def __init__(self, source: str, spellings: Spellings) -> None:
+        self._timed: dict[str, tuple[str, int]] = {}  # names in code that stand for a name at a timestep, 0-based
+        program = spellings.program
+        spelled = "|".join(map(re.escape, sorted(spellings, key=len, reverse=True)))
+        at_timestep = re.compile(rf"(?<!\w)(?P<name>{spelled})(?P<index>\[[^\[\]]*\])? t (?P<t>\d{{1,9}})(?!\w)")
+
+        def replaced(match: re.Match[str]) -> str:
+            name, t, column = spellings[match["name"]], int(match["t"]), match.start() + 1
+            named = program.names.get(name)
+            if named is None or not named.timed:
+                raise ConditionError(f"{match['name']} has no timesteps; leave out t {t}", column)
+            if not 1 <= t <= program.seq_length:
+                raise ConditionError(f"a batch has the timesteps 1 to {program.seq_length}, not {t}", column)
+            stands_for = f"{name}_t_{t}"
+            self._timed[stands_for] = name, t - 1
+            index = match["index"] or ""
+            if index:
+                place = index_in_words_of(program, name, index[1:-1], match.start("index") + 2)
+                index = index if place is None else f"[{', '.join(map(str, place))}]"
+            return f"{stands_for}{index}".ljust(len(match[0]))
+
+        typed = at_timestep.sub(replaced, source)
+        names = Spellings({**spellings, **{name: name for name in self._timed}})
+        names.program, names.tokens = program, spellings.tokens
+        self._compiled = compile_expression(typed, names)
+        shapes = {name: program.shapes[of] for name, (of, _) in self._timed.items()}
+        self._compiled.check({**program.shapes, **shapes})
+
+    @property
+    def reads_before(self) -> bool:
+        """True if it reads values before the moment, by prev()."""
+        return bool(self._compiled.previous)
+
+    def value(self, read: Callable[[str, int | None], Any], read_previous: Read | None = None) -> AnyArray | float | str | None:
+        """Return the value at one moment, as `CompiledExpression.value`; `read` gets a name, and a timestep (0-based) or None."""
+        return self._compiled.value(lambda name: read(*self._timed.get(name, (name, None))), read_previous)
+
+
 def in_screen_spelling(source: str, names: Spellings) -> str:
     """Return an expression with the entries that it names by numbers, `z[0, 1]`, as the screen writes them, `z[row 1, unit 2]`.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru import analysis
 from tui_gru.arguments import LARGEST
-from tui_gru.debugger.expressions import compile_expression
+from tui_gru.debugger.expressions import TimedExpression
 from tui_gru.debugger.position import Reader, in_words, position_of, shortened_input
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import decimals, significant
@@ -480,7 +480,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
     """Cover the blackboard with what is known of the story at once, and compute the rest in a thread."""
     session, snapshot, overlay = screen.session, screen.snapshot, screen.overlay
     for expression in expressions:
-        compile_expression(expression, session.program.spellings).check(session.program.shapes)
+        TimedExpression(expression, session.program.spellings)  # refused before anything is shown
     panel = overlay if isinstance(overlay, panels.story.StoryPanel) else panels.story.StoryPanel(at=snapshot.position.number)
     panel.told_at = snapshot.newest
     marks = [mark.tick for mark in snapshot.state.marks.sorted if mark.branch == snapshot.state.branch]
