@@ -593,6 +593,37 @@ def test_a_saved_session_goes_on_where_it_was_left(run, tmp_path):
     assert again.position == s.position
 
 
+@pytest.mark.parametrize("visited", [(), (1,), (3, 1, 6), (6,)], ids=str)
+def test_a_saved_session_of_a_script_that_scales_its_gradients_is_opened_again(tmp_path, visited):
+    """p.grad has another norm than the derived gradients, which are computed where one steps."""
+    torch.manual_seed(2)
+    model = nn.GRU(IN, H)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    with record(tmp_path / "run.gru", model, optimizer, every=1) as recorder:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = loss_of(model(torch.randn(T, B, IN))[0])
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-4)
+            optimizer.step()
+            recorder.step(loss)
+    s = Session.open(tmp_path / "run.gru")
+    for step in visited:
+        s.seek(f"b{step}")
+        s.step("batch")
+    s.save(tmp_path / "s.tui-gru")
+    again = Session.open(tmp_path / "s.tui-gru")
+    assert again.position == s.position
+    for name in ("loss", "grad_norm"):
+        for ours, theirs in zip(again.history(name), s.history(name), strict=True):
+            assert np.array_equal(ours, theirs, equal_nan=True), name
+    for step in (1, 4, 6):
+        for session in (s, again):
+            session.seek(f"b{step}")
+            session.step("batch")
+        assert again.value("grad_norm") == s.value("grad_norm")
+
+
 def test_a_saved_session_leaves_out_steps_that_were_kept_since(run, tmp_path):
     later = sorted(run.glob("step-*"))[-1]
     beside = tmp_path / later.name
