@@ -608,9 +608,18 @@ def test_a_saved_session_of_a_script_that_scales_its_gradients_is_opened_again(t
             optimizer.step()
             recorder.step(loss)
     s = Session.open(tmp_path / "run.gru")
+    s.stop_on_nan = True
     for step in visited:
         s.seek(f"b{step}")
         s.step("batch")
+        assert s.outcome.stopped_by is None  # nothing has grown, though the derived norm is 10,000 times that of p.grad
+    place = s.position
+    s.seek(0)
+    while s.position != s.end:
+        s.step("batch")
+        assert s.outcome.stopped_by is None
+    s.seek(place)
+    assert s.state.timeline.column("grad_norm", 0, 5) == pytest.approx(np.full(6, 1e-4), rel=1e-3)
     s.save(tmp_path / "s.tui-gru")
     again = Session.open(tmp_path / "s.tui-gru")
     assert again.position == s.position

@@ -628,7 +628,10 @@ class HistorySegment:
         if batch >= self.first_batch + checkpoints.length:
             if self.machines and self.machines[-1][1] is not None:
                 self.machines += ((batch, None),)
-            checkpoints.add((record.loss, record.grad_norm, record.max_weight))
+            norm = record.grad_norm
+            if recorded is not None and self.base is None and not np.isnan(recorded[batch, 1]):
+                norm = float(recorded[batch, 1])  # of p.grad, as in all other steps; the derived one may have another size
+            checkpoints.add((record.loss, norm, record.max_weight))
             if recorded is not None:
                 checkpoints.add_all(recorded[batch + 1 :])
             return

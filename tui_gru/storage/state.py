@@ -766,6 +766,9 @@ class _SessionReader:
 
         Its name alone does not prove that: machines of the same name can compute different bits.
         """
+        steps = self._memory.numbers  # of a recording; files of earlier versions have the derived norm of the first step
+        if steps is not None and not np.isnan(steps[0, 1]):
+            numbers = [np.concatenate([[[numbers[0][0, 0], steps[0, 1], numbers[0][0, 2]]], numbers[0][1:]]), *numbers[1:]]
         segment.restore(numbers, checkpoints)
         segment.computed_by(((0, recorded),))  # compared by size until it is known
         record = segment.record(0)[1].as_computed()
@@ -773,7 +776,8 @@ class _SessionReader:
         self._memory.here = current
         self._memory.machines = tuple(dict.fromkeys((*self._machines, current)))
         if current == recorded:
-            self._memory.restored.numbers(0, record, segment.checkpoints.numbers(0))
+            if steps is None:
+                self._memory.restored.numbers(0, record, segment.checkpoints.numbers(0))
             if record is not segment.record(0)[1]:
                 self._memory.records.clear()
             self._memory.by_size = BySize(self._config.num_batches, self._config.dtype)
