@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_gru.capture.call_tensors import tensors_in
+from tui_gru.capture.pending import is_compiled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -224,7 +225,7 @@ class TapeMode:
         """Begin. Returns False where it cannot."""
         import torch
 
-        if not self.entered and not _has_compiled() and not torch._C._len_torch_function_stack():
+        if not self.entered and not _has_compiled() and not is_compiled() and not torch._C._len_torch_function_stack():
             self._mode.__enter__()
             self.entered = True
         return self.entered

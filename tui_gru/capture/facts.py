@@ -444,6 +444,8 @@ class StepWatch:
         if self._mode is None:
             return
         self._mode.depth = max(0, self._mode.depth - 1)
+        if output is None:  # it has raised
+            return
         if (self._mode.entered or self._mode.tape.root is None) and not _in_backward():
             self._mode.note_module(part, args, kwargs, output)
 

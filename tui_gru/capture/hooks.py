@@ -916,7 +916,7 @@ class Capture:
 
         step = self._open
         entry = step.loops.get(part)
-        if entry is None or kwargs or len(args) != 2 or (step.complete and not self._explicit):
+        if entry is None or output is None or kwargs or len(args) != 2 or (step.complete and not self._explicit):
             return False
         loop = entry.call
         if loop is None or loop.is_followed or step.held_bytes > MOST_HELD or torch._C._current_graph_task_id() != -1:
