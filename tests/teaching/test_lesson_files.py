@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tui_gru.errors import TuiGruError
+from tui_gru.paths import confine
 from tui_gru.teaching.checking import gives_away, lesson_problems
 from tui_gru.teaching.course import Course, graded, typed_answers
 from tui_gru.teaching.drafting import lesson_draft, template_text
@@ -53,6 +54,8 @@ def test_a_lesson_has_cards_of_words_commands_and_questions():
         ("# T\n## C\n```python\nx\n```\n", "mine.md:3: a block is one of lesson, do, press and ask, not python"),
         ("# T\n## C\n```aks\nx\n```\n", "did you mean ask?"),
         ("# T\n## C\n```do\n\n```\n", "mine.md:3: this block do has no command"),
+        ("# T\n## C\n```do\ns\nsave! x\n```\n", "mine.md:5: save! x: a lesson neither ends the program nor reads or writes files"),
+        ("# T\n## C\n```press\nq\n```\n", "mine.md:4: q: a lesson neither ends"),
         ("# T\n```lesson\nminutes: ten\n```\n## C\n", "mine.md:3: minutes is a whole number such as 10, not 'ten'"),
         ("# T\n```lesson\nmodle: x\n```\n## C\n", "mine.md:3: there is no option 'modle'"),
         ("# T\n```lesson\nmodel a: x\nmodel a: y\n```\n## C\n", "mine.md:4: there are two models a"),
@@ -121,6 +124,22 @@ def test_the_options_of_a_model_are_those_of_the_command_line():
     )
     assert "mine.md:4: model: cannot read no.txt" in problems("", "model: --file no.txt")[0]
     assert "needs a value" in problems("", "model: --seed")[0]
+
+
+def test_a_lesson_in_a_browser_reads_files_of_its_folder_only(tmp_path):
+    outside, inside = tmp_path / "outside.txt", tmp_path / "folder"
+    outside.write_text("abcabcabcabcabcabc", encoding="utf-8")
+    inside.mkdir()
+    (inside / "a.md").write_text("# T\n```lesson\nmodel: --file ../outside.txt\n```\n## C\nx\n", encoding="utf-8")
+    assert list(lesson_problems(read_lesson(inside / "a.md"), Console, 1)) == []
+    confine(inside)
+    try:
+        assert "is outside of" in next(lesson_problems(read_lesson(inside / "a.md"), Console, 1)).text
+        with pytest.raises(TuiGruError, match="is outside of"):
+            read_lesson("../outside.txt")
+        assert list(lesson_problems(read_lesson("bug"), Console, 1)) == []  # its files lie in the package
+    finally:
+        confine(None)
 
 
 def test_a_number_is_given_away_by_three_digits():

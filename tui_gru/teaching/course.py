@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol, get_type_hints
 
 from tui_gru.engine.config import Options
 from tui_gru.errors import TuiGruError
+from tui_gru.paths import permitted
 from tui_gru.session.session import Session
 from tui_gru.teaching.judging import Judge, Judgement
-from tui_gru.teaching.lesson import CommandBlock, Lesson, LessonCard, LessonModel, Part, Question, SourceLine
+from tui_gru.teaching.lesson import SHIPPED, CommandBlock, Lesson, LessonCard, LessonModel, Part, Question, SourceLine
 from tui_gru.teaching.values import LessonValues
 
 # ------------------------------------------------------------------------------
@@ -60,9 +61,9 @@ def _options(typed: str, folder: Path) -> dict[str, Any]:
             raise TuiGruError(f"{words[at]} needs a value after it")
         value = words[at + 1]
         if name == "file":
-            options["text"] = _text(folder / value)
-        elif name in _FILES and (folder / value).is_file():
-            options[name] = str(folder / value)
+            options["text"] = _text(_file_beside(folder, value))
+        elif name in _FILES and (Path(value).suffix or Path(value).name != value):
+            options[name] = str(_file_beside(folder, value))
         else:
             options[name] = _number_or_word(name, value)
         at += 2
@@ -79,6 +80,12 @@ def _number_or_word(name: str, value: str) -> int | float | str:
     except ValueError:
         kind = "whole number" if name in _WHOLE else "number"
         raise TuiGruError(f"{value!r} is not a {kind}", option=name) from None
+
+
+def _file_beside(folder: Path, name: str) -> Path:
+    """Return a file that a model reads. A page of a server may use only those of its folder, and those of shipped lessons."""
+    is_shipped = folder == SHIPPED and Path(name).name == name
+    return folder / name if is_shipped else permitted(folder / name)
 
 
 def _text(path: Path) -> str:

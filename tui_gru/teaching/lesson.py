@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.paths import permitted
 
 # ------------------------------------------------------------------------------
 # The parts of a lesson.
@@ -151,6 +152,8 @@ _FIELDS = ("answer", "line", "place", "hide", "right", "on", "wrong", "hint", "w
 _REPEATED = ("wrong",)
 _MODEL = re.compile(r"model(?:\s+([^\W\d]\w*))?")
 _DECIDES = re.compile(r"(.*)\s(if|by)\s(.*)")
+_QUITS = re.compile(r":?\s*(?:\d*\s*)(?:q|ctrl\+z|ctrl\+c)")
+_REFUSED = ("save", "save!", "export", "export!", "open", "quit", "suspend")
 MAIN = "main"  # the name of the only model
 _ANY_BLOCK = f"a block is one of {', '.join(BLOCKS[:-1])} and {BLOCKS[-1]}"
 
@@ -162,7 +165,7 @@ def lesson_of(text: str, file: str, folder: Path) -> Lesson:
 
 def read_lesson(typed: str | Path) -> Lesson:
     """Return a shipped lesson, by its name, or the lesson in a file. Raises `LessonError` or `TuiGruError`."""
-    path = shipped_lessons().get(str(typed)) or Path(typed).expanduser()
+    path = shipped_lessons().get(str(typed)) or permitted(typed)
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST + 1)
@@ -187,6 +190,12 @@ def shipped_lessons() -> dict[str, Path]:
     order = (SHIPPED / "order.txt").read_text(encoding="utf-8").split()
     paths = {path.stem: path for path in sorted(SHIPPED.glob(f"*{SUFFIX}"))}
     return {name: paths[name] for name in (*(name for name in order if name in paths), *(n for n in paths if n not in order))}
+
+
+def refused_in_lessons(command: str) -> bool:
+    """Return True for a command that ends the program, or reads or writes files of the reader: lessons come from others."""
+    word = command.lstrip(": ").partition(" ")[0].lower()
+    return _QUITS.fullmatch(command.strip()) is not None or any(name.startswith(word) for name in _REFUSED if len(word) > 2)
 
 
 class _LessonReader:
@@ -273,6 +282,10 @@ class _LessonReader:
             commands = tuple(SourceLine(line.text.strip(), line.number) for line in body if line.text.strip())
             if not commands:
                 raise self._error(number, f"this block {kind} has no command; write one a line, or remove it")
+            for command in commands:
+                if refused_in_lessons(command.text):
+                    reason = f"{safe_text(command.text)}: a lesson neither ends the program nor reads or writes files; leave it out"
+                    raise self._error(command.number, reason)
             self._parts(number).append(CommandBlock(commands, kind == "press", number))
         return at + 1
 
