@@ -648,7 +648,7 @@ class StepWatch:
             bool((numbers == 0).all()),
             constant and values.numel() > 4,
             float(numbers.mean()),
-            float(numbers.std(unbiased=False)),
+            float(numbers.std(unbiased=False)) if numbers.numel() else math.nan,  # PyTorch would warn
             offset,
             same,
             values.numel() / storage,
