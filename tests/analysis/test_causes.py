@@ -387,3 +387,19 @@ def test_the_answers_of_diagnose_have_their_proof():
     assert {"cause", "seen", "tried", "cure", "proof"} <= data[0].keys()
     assert data[0]["proof"] == 3
     assert "without it" in data[0]["tried"]
+
+
+def test_a_recording_without_a_gradient_is_refused_with_the_reason_that_was_seen(tmp_path):
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    with tui_gru.record(tmp_path / "run.gru", model, own, every=1) as recorder:
+        for x, y in texts(6):
+            with torch.no_grad():
+                out = model.rnn(model.embed(x))[0]
+            own.zero_grad()
+            loss = of_tokens(model.head(out), y)
+            loss.backward()
+            own.step()
+            recorder.step(loss)
+    with pytest.raises(TuiGruError, match="its output had no graph in 4 watched steps: it was called under no_grad"):
+        tui_gru.Session.open(tmp_path / "run.gru")

@@ -700,7 +700,7 @@ class RecordedBatches(Sequence[ImportedBatch]):
             self.left_out.append(f"left out: {counted(without, 'step')} in which {module.name} received no gradient, or no row")
         if not usable:
             folder = printable(recording.folder.name or recording.folder, 200)
-            why = "; a frozen module (requires_grad) gets none, and none under torch.no_grad()" if without else ""
+            why = f"; {_why_without_gradient(recording, module.name)}" if without else ""
             if any(Note.UNSEEN in outline.notes for outline, _ in shapes_of_outlines.values()):
                 why = f"; {Note.UNSEEN.sentence}"
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}{why}", option="path")
@@ -828,6 +828,21 @@ class RecordedBatches(Sequence[ImportedBatch]):
         first = self.recording.steps[0]
         calls = self._calls(self.recording.load(first.number, first.ranks[0]))
         return min(CallShape.of(call).classes for call in calls)
+
+
+def _why_without_gradient(recording: Recording, module: str) -> str:
+    """Return why a module got no gradient, by the facts of the watched steps; where they do not show it, what usually is."""
+    table = next((step.parameters for step in reversed(recording.facts) if step.parameters is not None), None)
+    steps = counted(len(recording.facts), "watched step")
+    if table is not None and module in table.frozen:
+        return f"{module} is frozen: no weight of it had requires_grad in {steps}; p.requires_grad_(True) for its parameters"
+    if table is not None and module in table.cut:
+        if table.cut[module]:
+            return (
+                f"the loss does not reach its output, which had a graph in {steps}; read it without detach(), .data or a new tensor"
+            )
+        return f"its output had no graph in {steps}: it was called under no_grad, or on detached weights; take that off the training"
+    return "a frozen module (requires_grad) gets none, and none under torch.no_grad()"
 
 
 def _has_more_than_its_head(call: GRUCall) -> bool:
