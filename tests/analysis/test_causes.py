@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as f
 
 import tui_gru
+from tests.analysis.test_findings import LEARNED, run
 from tui_gru import TuiGruError
 from tui_gru.analysis.causes import WatchedSteps, causes_of
 from tui_gru.capture.facts import StepFacts, StepWatch
@@ -403,3 +404,22 @@ def test_a_recording_without_a_gradient_is_refused_with_the_reason_that_was_seen
             recorder.step(loss)
     with pytest.raises(TuiGruError, match="its output had no graph in 4 watched steps: it was called under no_grad"):
         tui_gru.Session.open(tmp_path / "run.gru")
+
+
+def test_a_large_model_is_watched_without_copies_of_its_parameters(monkeypatch):
+    monkeypatch.setattr("tui_gru.capture.facts.MOST_COPIED", 100)
+    model = Reader()
+    watch = StepWatch(model, [], hook_calls, unhook)
+    _, run = trained(model, lambda z, y: of_tokens(z.softmax(-1), y))
+    run()
+    assert not watch.start
+    assert [cause.name for cause in causes_of(WatchedSteps(watch.memory.steps))] == ["softmax-twice"]
+    watch.close()
+
+
+def test_a_fact_of_the_model_stays_one_where_its_cure_cannot_lower_the_loss():
+    session = run(200, **{**LEARNED, "bidirectional": True})
+    (read,) = [finding for finding in session.diagnose() if finding.name == "target-is-read"]
+    assert read.proof == 2
+    assert read.cure
+    assert "not lower with --no-bidirectional" in read.tried

@@ -170,6 +170,9 @@ def _merged(causes: Sequence[ProvenCause]) -> list[ProvenCause]:
 _BETTER = 0.05  # nats by which a cure must lower the loss
 _BEFORE = 8  # batches before the trouble is seen, where a trial of it begins
 _MOST_CURES = 4  # of a finding that are tried
+#: Facts of a model and its data, whether the loss tells or not; and those whose cure cannot lower a loss that is not earned.
+_OF_STRUCTURE = {"target-is-read", "rows-do-not-continue", "gradient-into-earlier-batches", "rows-know-each-other"}
+_CHEATS = {"target-is-read", "rows-know-each-other"}
 
 
 def diagnose_run(
@@ -183,7 +186,8 @@ def diagnose_run(
     """Return the findings of a run that are no consequence of others, sorted by proof, each with the cure that helps.
 
     A cure is tried from where the trouble begins, if the run can go on with it there, and otherwise from the first batch. One that
-    does not lower the loss is not offered; a finding none of whose cures helps is an observation.
+    does not lower the loss is not offered; a finding none of whose cures helps is an observation, unless it is a fact of the model
+    or its data.
     """
     results = list[Diagnosis]()
     with NUMPY_SETTINGS:
@@ -212,7 +216,8 @@ def _of_finding(timeline: Timeline, moment: Moment, finding: Finding, check: Cal
         return _diagnosis(finding, words, (cure, *others), seen, tried, PROVEN)
     if trials:
         lines = [f"{where} end at {rounded(without)}, not lower with {cure.typed}" for cure, without, _, where in trials]
-        return _diagnosis(finding, "", (), seen, "; ".join(lines), OBSERVED)
+        words, offered = (finding.cure, finding.cures) if finding.name in _CHEATS else ("", ())
+        return _diagnosis(finding, words, offered, seen, "; ".join(lines), EXACT if finding.name in _OF_STRUCTURE else OBSERVED)
     if finding.is_tried:  # by the finding itself, whose evidence says how
         return _diagnosis(finding, finding.cure, finding.cures, seen, finding.evidence[-1].words, PROVEN)
     return _diagnosis(finding, finding.cure, finding.cures, seen, "", EXACT)

@@ -464,7 +464,9 @@ class StepWatch:
         if gradient.is_sparse:
             gradient = gradient.to_dense()
         gradient = gradient.detach()
-        if (handed := self._handed.get(parameter)) is None:
+        if not self._copies:
+            pass  # of a large model, only what arrives is noted
+        elif (handed := self._handed.get(parameter)) is None:
             self._handed[parameter] = _Handed(gradient.clone(), gradient, self._passes)
         else:
             last = handed.last + gradient if handed.last_pass == self._passes else gradient
@@ -504,8 +506,9 @@ class StepWatch:
         )  # fmt: skip
         self._emptied += [self.parameters[p] for p in emptied]
         self._last_used = {p: v for p, v in self._last_used.items() if p not in set(ours)}
-        self._last_used |= {p: p.grad.detach().clone() for p in ours if p.grad is not None and not p.grad.is_sparse}
-        self._before = {p: p.detach().clone() for p in ours}
+        if self._copies:
+            self._last_used |= {p: p.grad.detach().clone() for p in ours if p.grad is not None and not p.grad.is_sparse}
+            self._before = {p: p.detach().clone() for p in ours}
 
     def _compare_gradients(self, ours: Sequence[Tensor]) -> tuple[float, float, float, float, float, bool]:
         """Return the norms of p.grad, of what was handed, of the last pass; the cosines of p.grad with both; and whether p.grad
@@ -549,7 +552,8 @@ class StepWatch:
         self._base[id(optimizer)] = self._passes
         if self._open.updates and not optimizer.state:  # it has none at any time, as one of the script's own
             self._open.updates[-1] = replace(self._open.updates[-1], begins=False)
-        self._left = (self._left or {}) | {p: p.detach().clone() for p in ours}
+        if self._copies:
+            self._left = (self._left or {}) | {p: p.detach().clone() for p in ours}
         for parameter in ours:
             self._handed.pop(parameter, None)
 

@@ -841,7 +841,7 @@ def _why_without_gradient(recording: Recording, module: str) -> str:
             return (
                 f"the loss does not reach its output, which had a graph in {steps}; read it without detach(), .data or a new tensor"
             )
-        return f"its output had no graph in {steps}: it was called under no_grad, or on detached weights; take that off the training"
+        return f"its output had no graph in {steps}: it was called under no_grad, or on detached weights; train it without that"
     return "a frozen module (requires_grad) gets none, and none under torch.no_grad()"
 
 
