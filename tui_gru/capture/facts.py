@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tui_gru.capture.call_tensors import tensors_in
+from tui_gru.capture.call_tensors import is_scripted, tensors_in
 from tui_gru.capture.criterion import CriterionFacts, Tape, TapeMode, criterion_facts, linear_gradient_kind
 from tui_gru.capture.pending import harmless, report_failure
 from tui_gru.errors import ModelFileError, printable
@@ -343,6 +343,8 @@ class StepWatch:
         self._handed, self._last_used, self._left, self._before = {}, {}, None, {}
         self._base = dict.fromkeys(self._base, self._passes)  # what came since the last window is not known
         for part in self.names:
+            if is_scripted(part):  # TorchScript takes no hooks
+                continue
             self._of_calls += self._hook_calls(part, self._before_call, self._after_call)
         for parameter in self.parameters:
             if parameter.requires_grad and parameter.is_leaf:
