@@ -180,15 +180,15 @@ class Session(Queries):
             return snapshot.without(self._silent, moment, self._run)
         return snapshot
 
-    def keep_draft(self) -> None:
+    def keep_draft(self) -> bool:
         """Keep what the model writes at first, and after the batch that a run forwards has just finished, if there is to be a draft
         (`debugger.drafts`). To be called at the start, and by the `progress` of a run with each batch.
 
-        Drafts stay in the session: `state.drafts`. They never change the training.
+        Return True if there was one to draw. Drafts stay in the session: `state.drafts`. They never change the training.
         """
         run = self._run
         if not run.settings.learning:
-            return
+            return False
         weights: dict[int, Weights] = {}
         if run.state.tick == 0 and not run.state.drafts:
             weights[0] = run.moment.weights
@@ -198,12 +198,14 @@ class Session(Queries):
                 if count and drafts.is_drafted(count):
                     weights[run.timeline.end_of(count - 1)] = after
         if not weights or not drafts.can_draft(self.config):
-            return
+            return False
         text = run.timeline.segment_at(run.state.tick).trainer.corpus.text
         earlier = {draft.tick for draft in run.state.drafts.get(run.state.branch, ())}
-        for tick in sorted(weights.keys() - earlier):
+        due = sorted(weights.keys() - earlier)
+        for tick in due:
             if (draft := drafts.draft_of(self.config, text, weights[tick], tick)) is not None:
                 run.update(**by_branch.with_draft(run.state, draft))
+        return bool(due)
 
     def carry_over(self, state: State, marks: Marks) -> None:
         """Take breakpoints, watches, and what a front end has saved from the state of another session, and these marks."""

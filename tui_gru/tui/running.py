@@ -140,9 +140,13 @@ class Runner:
             screen.run_worker(partial(self._work, verb), thread=True, exclusive=True, exit_on_error=True)
             screen.set_timer(SILENT, partial(self._say_that_it_runs, self._run))  # the first batch may take seconds
             return
+
+        def keep_draft(_: Position | str) -> None:
+            screen.session.keep_draft()
+
         begun, result = time.perf_counter(), None
         try:
-            result = verb(progress=lambda _: screen.session.keep_draft())
+            result = verb(progress=keep_draft)
         except Exception as error:
             screen.failed(error, "a verb")
             self._then = None
@@ -165,14 +169,16 @@ class Runner:
         screen, session = self._screen, self._screen.session
         reported = shown = due = begun = time.monotonic()
         computed = time.thread_time()
-        pictures = False
+        pictures, drafting = False, 0.0  # seconds of drafts since the last picture, which wait for one as pictures do
         before, interrupts = session.position.number, session.interrupts.count
         ticks = session.program.ticks
         done = session.position.tick // ticks
 
         def progress(place: Position | str) -> None:
-            nonlocal reported, shown, due, computed, pictures
-            session.keep_draft()
+            nonlocal reported, shown, due, computed, pictures, drafting
+            begun_draft = time.thread_time()
+            if session.keep_draft():
+                drafting += time.thread_time() - begun_draft
             now = time.monotonic()
             if now < due:
                 return
@@ -180,12 +186,12 @@ class Runner:
             if (
                 self._shown.is_set()
                 and now - shown >= SHOW_EVERY
-                and time.thread_time() - computed >= SHOW_SHARE * self._drawing_seconds
+                and time.thread_time() - computed >= SHOW_SHARE * (self._drawing_seconds + drafting)
             ):
                 picture = session.passing(writes=True)
             if picture is not None:
                 self._shown.clear()
-                pictures, shown, computed = True, now, time.thread_time()
+                pictures, shown, computed, drafting = True, now, time.thread_time(), 0.0
             # The words come with the pictures, so that both are about one batch, unless pictures are seldom.
             if picture is not None or now - reported >= (REPORT_EVERY if pictures else SHOW_EVERY):
                 reported = now
