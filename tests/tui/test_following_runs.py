@@ -12,9 +12,12 @@ from tui_gru import Session
 from tui_gru.engine.numbers import four
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.line import CurrentLine
-from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.listing import Listing, Log
 from tui_gru.tui.panels.live import Output, RunSummary
+from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.time import LossCurve
+from tui_gru.tui.panels.values import Gates
+from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.running import GROWTH, growing_step
 
 TEXT = "the cat sat on the mat, the rat sat on the hat; a dog ran by. " * 12
@@ -126,3 +129,18 @@ async def test_play_takes_more_batches_each_time(monkeypatch: pytest.MonkeyPatch
         d.screen.play.step()
         d.screen.play.pause()
         assert d.where == (0, 0, 0, "forward")
+
+
+@pytest.mark.parametrize(
+    ("keys", "panel"),
+    [
+        (["s", ":set Wz[M,1] 0.5"], WeightsPanel),
+        (["n", ":set text[0] h"], Sequence),
+        (["3o", ":set z[row 1, unit 1] 0.5", "v", "u"], Gates),
+        ([":break h log {loss}"], Log),
+    ],
+)
+async def test_a_change_turns_to_the_page_that_shows_it(keys: list[str], panel: type) -> None:
+    async with driving((80, 24)) as d:
+        await d.type(*keys)
+        assert visible(d, panel) == [True]

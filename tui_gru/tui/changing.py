@@ -102,8 +102,18 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
     def say(_: object) -> None:
         if screen.session.state.branches.last_change is not last:  # otherwise the notice says that nothing has changed
             screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
+            _show_changed(screen, name)
 
     screen.do(lambda progress: screen.session.edit(name, index, value), then=say)
+
+
+def _show_changed(screen: MainScreen, name: str) -> None:
+    """Turn to the page of the panel that shows a name that was changed."""
+    named = screen.session.program.names.get(name)
+    if name == "text":
+        screen.show_page_of("Sequence")
+    elif named is not None:
+        screen.show_page_of("WeightsPanel" if named.kind.per_batch else "Gates")
 
 
 def undo(screen: MainScreen, rest: Arguments) -> None:
@@ -127,6 +137,7 @@ def _restore(screen: MainScreen, name: str, change: JournalEntry | None, verb: C
             if name == "undo":
                 words += f" · {sign_of_key(screen, 'redo')} restores it{_batches_redone(screen)}"
             screen.answer(words + answers.branched(before, screen.snapshot) + answers.new_place(before, screen.snapshot))
+            _show_changed(screen, change.name)
 
     screen.do(lambda progress: verb(), batches=screen.session.batches_to(), then=say)
 
@@ -339,7 +350,7 @@ def _run_at(name: Arguments) -> Path | None:
     from tui_gru.capture.format import holds_a_recording
     from tui_gru.storage import store as library
 
-    with suppress(OSError, TuiGruError):  # such as a name that is too long for a file
+    with suppress(OSError, ValueError):  # such as a name that is too long for a file, or has a null byte
         path = permitted(name) if is_permitted(name) else None
         if path is not None and path.is_dir():
             return path if holds_a_recording(path) else None
@@ -617,6 +628,8 @@ def gutter_chosen(screen: MainScreen, target: str) -> None:
 
 def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
     change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
+    if log:
+        screen.show_page_of("Log")
     made = described(screen.session.stops.breakpoints[-1], screen.session.program)
     screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'continues and writes its lines' if log else 'runs to it'}")
 
