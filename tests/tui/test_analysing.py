@@ -656,7 +656,7 @@ async def test_where_the_loss_is_made() -> None:
 
 
 async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> None:
-    async with started(LARGE, "l 1n s", ":arrays") as (app, pilot):
+    async with started(LARGE, "1n s", ":arrays") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, ArrayList)
         written = panel.plain_text()

@@ -391,9 +391,9 @@ def lines_of(d: Driver) -> list[str]:
 MOVES = {
     "rows and panels": ((), ("r", "R", "v", "tab", "shift+tab")),
     "the numbers of the line": ((CurrentLine,), ("down", "right", "up", "left")),
-    "the largest entry of a matrix": (("*",), ("right", "down", "pagedown", "end", "left", "pageup", "home")),
+    "the largest entry of a matrix": ((":largest",), ("right", "down", "pagedown", "end", "left", "pageup", "home")),
     "the curve of the losses": ((LossCurve,), ("left", "home", "right", "end")),
-    "the arrays": (("W",), ("down", "pagedown", "up", "end", "pageup", "home")),
+    "the arrays": ((":arrays",), ("down", "pagedown", "up", "end", "pageup", "home")),
     "the units": (("h",), ("down", "right", "pagedown", "up", "left", "pageup", "end", "home")),
     "a derivation": ((":why loss",), ("down", "end", "up", "home")),
 }
