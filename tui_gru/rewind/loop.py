@@ -378,12 +378,17 @@ class TrainingLoop:
         names = {} if frame is None else {**frame.f_globals, **frame.f_locals}
         path = [*unkeepable.path, unkeepable.object]
         for place in range(len(path) - 1, -1, -1):
-            name = next((name for name, value in names.items() if value is path[place]), "")
+            subject, owner = path[place], path[place - 1] if place else None
+            name = next((name for name, value in names.items() if value is subject), "")
+            if isinstance(subject, types.CellType) and isinstance(owner, types.FunctionType) and owner.__closure__:
+                # A variable of a function, which the functions inside of it share.
+                cells = zip(owner.__code__.co_freevars, owner.__closure__, strict=True)
+                name = next((name for name, cell in cells if cell is subject), "")
             if name:
                 inner = [
                     attribute
-                    for owner, part in zip(path[place:], path[place + 1 :], strict=False)
-                    for attribute, value in getattr(owner, "__dict__", {}).items()
+                    for outer, part in zip(path[place:], path[place + 1 :], strict=False)
+                    for attribute, value in getattr(outer, "__dict__", {}).items()
                     if value is part
                 ]
                 return ".".join([name, *inner])
