@@ -204,7 +204,9 @@ class TrainingLoop:
             kept = copied_batch(batch, tensors=self._copies_batches)
             versions = versions_of(kept)
             others = next(reversed(self.states.values())).generators if self.states else ()
-            self.open = LoopStep(self.count, kept, index, self.epoch, Generators.now(others), versions, losses)
+            before = self.steps[-1].random if self.steps else None
+            generators = Generators.now(others, before)
+            self.open = LoopStep(self.count, kept, index, self.epoch, generators, versions, losses)
         except Exception as error:
             self._failed(error)
             self.open = LoopStep(self.count, None, index, self.epoch, _NO_GENERATORS, [], losses)

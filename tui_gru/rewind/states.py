@@ -123,12 +123,20 @@ class Generators(NamedTuple):
     others: tuple[tuple[Any, Any], ...]
 
     @classmethod
-    def now(cls, others: Iterable[Any] = ()) -> Generators:
+    def now(cls, others: Iterable[Any] = (), before: Generators | None = None) -> Generators:
+        """Return the states now. One that is still that of `before` is kept once: they are large beside what a step computes."""
         devices = None
         if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             devices = torch.cuda.get_rng_state_all()
         states = tuple((member, _generator_state(member)) for member in others)
-        return cls(torch.get_rng_state(), random.getstate(), np.random.get_state(), devices, states)
+        of_torch, of_python = torch.get_rng_state(), random.getstate()
+        of_numpy: Any = np.random.get_state()
+        if before is not None:
+            of_torch = before.torch if torch.equal(of_torch, before.torch) else of_torch
+            of_python = before.python if of_python == before.python else of_python
+            same = of_numpy[2:] == before.numpy[2:] and np.array_equal(of_numpy[1], before.numpy[1])
+            of_numpy = before.numpy if same else of_numpy
+        return cls(of_torch, of_python, of_numpy, devices, states)
 
     def put(self) -> None:
         torch.set_rng_state(self.torch)
