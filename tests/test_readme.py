@@ -360,7 +360,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         exec(further, names)
     assert list(tmp_path.glob("tensorboard-log/events.*"))
     calls = dict.fromkeys(code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code))
-    assert len(calls) == 18
+    assert len(calls) == 20
     names |= {"tui_gru": tui_gru, "other": tui_gru.Session(hidden_size=3)}
     results = [eval(call, dict(names)) for call in calls]
     (opened,) = [result for result in results if isinstance(result, tui_gru.Session)]
