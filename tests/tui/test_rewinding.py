@@ -10,7 +10,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.panels.story import RatesPanel
 from tui_gru.tui.panels.trials import TrialsList
-from tui_gru.tui.rewinding import change_of
+from tui_gru.tui.rewinding import typed_change
 
 
 def plain_run():
@@ -61,7 +61,7 @@ def test_what_is_typed_becomes_the_arguments():
     run, *_ = plain_run()
 
     def change(text):
-        return change_of(text, step=12, loop=run)
+        return typed_change(text, step=12, loop=run)
 
     assert change("step 9 lr=1e-3 clip=1 seed=3 weight_decay=0.1") == {
         "since": 9, "lr": 1e-3, "clip": 1.0, "seed": 3, "weight_decay": 0.1,

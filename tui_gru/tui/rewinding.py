@@ -30,7 +30,7 @@ def live_loop(screen: MainScreen) -> LiveLoop:
 def again(screen: MainScreen, rest: Arguments) -> None:
     """Run the last steps of the script's loop again, with a change, and show its losses beside those of the run."""
     loop = live_loop(screen)
-    change = change_of(rest, step=_step_shown(screen), loop=loop)
+    change = typed_change(rest, step=_step_shown(screen), loop=loop)
     panel = panels.trials.TrialsList(loop.trials, "the steps are computed again …")
 
     def attempt(progress: SearchProgress | None) -> Any:
@@ -47,12 +47,12 @@ def again(screen: MainScreen, rest: Arguments) -> None:
             screen.show_on(panel, lambda: panel.tell(loop.trials))
 
     def say(trial: Any) -> None:
-        screen.say(panels.trials.words_of(trial))
+        screen.say(panels.trials.trial_in_words(trial))
 
     screen.overlays.cover(panel, then=partial(screen.do, attempt, batches=None, then=say))
 
 
-def change_of(text: str, *, step: int | None, loop: LiveLoop) -> dict[str, Any]:
+def typed_change(text: str, *, step: int | None, loop: LiveLoop) -> dict[str, Any]:
     """Return the arguments of `again` that are typed. `step` is the step on the screen, from 1, which `skip` leaves out."""
     change: dict[str, Any] = {}
     reader = Reader(text, USAGE)

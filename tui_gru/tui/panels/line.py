@@ -334,9 +334,9 @@ class LineWriter:
         return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
     def _tokens(self, node: Expression) -> Iterator[DrawnToken]:
-        folded = self._operands.recorded(node) if self._fold else None
-        if folded is not None:
-            yield self._matrix(folded)
+        recorded = self._operands.recorded(node) if self._fold else None
+        if recorded is not None:
+            yield self._matrix(recorded)
             return
         match node:
             case Name(name=name):
@@ -420,8 +420,8 @@ class LineWriter:
         return self._operands.numbers.axes(node) == ()
 
     def _inside(self, node: Expression, tightness: int) -> Iterator[DrawnToken]:
-        folded = self._fold and self._operands.recorded(node) is not None
-        return self._tokens(node) if folded or binds(node) >= tightness else self._fenced(node)
+        is_folded = self._fold and self._operands.recorded(node) is not None
+        return self._tokens(node) if is_folded or binds(node) >= tightness else self._fenced(node)
 
     def _fenced(self, node: Expression, suffix: str = "") -> Iterator[DrawnToken]:
         tokens = list(self._tokens(node))
@@ -913,7 +913,7 @@ def _choices(
     was recorded as a whole are left out, then words, then all rows but one, then digits, the example entry, and at last names.
     """
     in_full = _in_full(operands, row, glyphs)
-    folded, plain = in_full[-1]
+    folded_tokens, plain = in_full[-1]
     for tokens, limits in in_full:
         lines = _lines(tokens, limits, width)
         rows = sum(_height_of(line, limits) for line in lines)
@@ -924,7 +924,7 @@ def _choices(
     by_row = operands.result.rows == "row"
     alone = LineWriter(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
     narrowest = DrawingLimits(compact=True, labels=False)
-    narrow = [tokens for tokens in (folded, loose, alone) if tokens and _lines(tokens, narrowest, width)]
+    narrow = [tokens for tokens in (folded_tokens, loose, alone) if tokens and _lines(tokens, narrowest, width)]
     named = plain._replace(words=True)
     for beneath, compact in ((rest, False), (brief, False), (rest, True), (brief, True), ((), False), ((), True)):
         if compact and beneath is rest and operands.heads(row) and narrow:
@@ -939,14 +939,14 @@ def _choices(
                     yield _Choice(all_rows, fitted(all_rows, width, _room(height, brief, 0), limits), brief)
             yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
     for beneath in (rest, brief, ()):
-        yield _Choice(folded, elided(folded, width, _room(height, beneath, 0)), beneath)
+        yield _Choice(folded_tokens, elided(folded_tokens, width, _room(height, beneath, 0)), beneath)
     for beneath, compact in product((brief, ()), (False, True)):
         limits = DrawingLimits(compact=compact, labels=False)
-        for tokens in narrow if narrow[:1] != [folded] else narrow[1:]:
+        for tokens in narrow if narrow[:1] != [folded_tokens] else narrow[1:]:
             yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
     for tokens in filter(None, (alone, loose)):
         yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
-    result = [OperatorToken("="), folded[-1]]
+    result = [OperatorToken("="), folded_tokens[-1]]
     room = _room(height, rest, 1)
     yield _Choice(result, fitted(result, width, room, plain), rest, 1)
     if room < -1:  # no room for the example entry either
@@ -956,11 +956,11 @@ def _choices(
 
 def _in_full(operands: Operands, row: int | None, glyphs: Glyphs) -> Sequence[tuple[list[DrawnToken], DrawingLimits]]:
     """Return the ways to draw a line with all its numbers, best first."""
-    folded = LineWriter(operands, row, glyphs, fold=True).line()
+    folded_line = LineWriter(operands, row, glyphs, fold=True).line()
     paths = any(head.path is not None for head in operands.heads(row))
-    unfolded = folded if paths else LineWriter(operands, row, glyphs).line()  # what makes a path is shown by its name
+    unfolded = folded_line if paths else LineWriter(operands, row, glyphs).line()  # what makes a path is shown by its name
     full, named = DrawingLimits(columns_named=True, words=True), DrawingLimits(words=True)
-    return (unfolded, full), (folded, full), (folded, named), (folded, DrawingLimits(words=paths))
+    return (unfolded, full), (folded_line, full), (folded_line, named), (folded_line, DrawingLimits(words=paths))
 
 
 #: The rows that suffice for the matrices of a line, the most that it wants if it needs more, and the rows below them: a blank,

@@ -55,7 +55,7 @@ class TrialsList(ListOverlay):
         for trial in self.trials:
             loss, usual = after(trial.losses), after(trial.own)
             ink = palette.warning if trial.why else palette.strong if is_lower(trial.losses, trial.own, 0) else palette.plain
-            shown = f"{written(usual)} → {written(loss)}"
+            shown = f"{loss_text(usual)} → {loss_text(loss)}"
             cells.append(
                 [styled_row(palette, cell) for cell in ((trial.words or "unchanged", ink), (shown, ink), (outcome_of(trial), ink))]
             )
@@ -101,7 +101,7 @@ def after(losses: Sequence[float]) -> float:
     return loss_after(own_losses) if own_losses else math.nan
 
 
-def written(loss: float) -> str:
+def loss_text(loss: float) -> str:
     return "–" if math.isnan(loss) else numbers.plain(loss) if math.isfinite(loss) else "not finite"
 
 
@@ -119,10 +119,10 @@ def outcome_of(trial: Any) -> str:
     return steps
 
 
-def words_of(trial: Any) -> str:
+def trial_in_words(trial: Any) -> str:
     """Say what a trial has shown, in a line."""
     if trial.why:
         return str(trial.why)
     if trial.is_equal:
         return f"{len(trial.losses)} steps run again: all losses equal bit for bit"
-    return f"from step {trial.since}: loss {written(after(trial.own))} → {written(after(trial.losses))}; {outcome_of(trial)}"
+    return f"from step {trial.since}: loss {loss_text(after(trial.own))} → {loss_text(after(trial.losses))}; {outcome_of(trial)}"
