@@ -317,12 +317,14 @@ class StepWatch:
         self._left: dict[Tensor, Tensor] | None = None  # the weights that the last step() left
         self._before: dict[Tensor, Tensor] = {}  # and those before it
         self._reached, self._nonzero, self._in_optimizer = set["Tensor"](), set["Tensor"](), set["Tensor"]()
+        self._above_rounding = set["Tensor"]()
         self._seen_optimizers: dict[int, Optimizer] = {}
         self._in_any: set[int] = set()  # ids of all parameters of the optimizers that step
         self._emptied = list[str]()
         self._ends: tuple[int, dict[Module, list[Tensor]], Tape | None] = (-2, {}, None)
         self._last_inputs = list["Tensor"]()
         self._cut: dict[str, bool] = {}
+        self._called = set["Module"]()
         self._strange: tuple[tuple[int, ...], ...] = ()
         self._open = _OpenStep(0)
         self.closed = False
@@ -426,6 +428,7 @@ class StepWatch:
             self.start = {p: p.detach().clone() for p in self.parameters}
         if self._keeps and not self.start_state:
             self.start_state = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+        self._called.add(part)
         if self._mode is None:
             return
         if self._mode.depth == 0:
@@ -476,6 +479,11 @@ class StepWatch:
         self._reached.add(parameter)
         if parameter not in self._nonzero and bool((gradient != 0).any()):
             self._nonzero.add(parameter)
+        if parameter not in self._above_rounding and parameter.numel():
+            # One that is 0 but for rounding, as along the length of a normed weight, moves nothing.
+            largest, size = float(gradient.abs().max()), float(parameter.detach().abs().max())
+            if largest > math.sqrt(torch.finfo(gradient.dtype).eps) * size:
+                self._above_rounding.add(parameter)
 
     @harmless
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -485,6 +493,9 @@ class StepWatch:
         ours = [p for group in optimizer.param_groups for p in group["params"] if p in self.parameters]
         if not ours and not any(optimizer is one for one in self.optimizers):
             return
+        leaves = set() if self._mode is None else {id(leaf) for leaf in self._mode.tape.leaves}
+        if not ours and any(id(p) in leaves for group in optimizer.param_groups for p in group["params"]):
+            return  # the script computes the model with other weights, as by functional_call, and trains these
         key = id(optimizer)
         begins = not optimizer.state
         new = key not in self._seen_optimizers
@@ -717,6 +728,13 @@ class StepWatch:
         single = all(call.input.dim() == 2 or 1 in call.input.shape[:2] for call in tape.recurrent)
         reads_zero = {call.module for call in tape.recurrent if not bool(call.input.any())}
         unread = {p for part in reads_zero for name, p in part.named_parameters() if "weight_ih_l0" in name or name == "weight_ih"}
+        # Not in doubt: a part that is not called, or a linear layer whose output the script gets and does not use.
+        used = {
+            p
+            for part in self._called
+            for p in part.parameters(recurse=False)
+            if p in self._reached or not isinstance(part, torch.nn.Linear)
+        }
         zero = [
             p
             for p in trainable
@@ -724,6 +742,7 @@ class StepWatch:
             and self._is_trained(p)
             and p not in of_cut
             and p not in unread
+            and p in used
             and p.dim() > 1
             and not (single and "weight_hh" in self.parameters[p])
             and "bias" not in self.parameters[p]
@@ -734,7 +753,7 @@ class StepWatch:
         missing = missing if drawn.intersection(missing) else []
         still = [
             p for p in trainable
-            if p in self._in_optimizer and p in self._nonzero and p in self.start and torch.equal(p.detach(), self.start[p])
+            if p in self._in_optimizer and p in self._above_rounding and p in self.start and torch.equal(p.detach(), self.start[p])
         ] if self._open.updates and self._open.number > 0 else []  # fmt: skip
         rate = None
         if still:
