@@ -362,6 +362,8 @@ class PanelHost:
 
     def _mount_needed(self) -> None:
         """Mount the panels that have, or will have, something to show for the first time."""
+        if not self._screen.is_attached:  # the program is about to end, while a run that goes on is still drawn
+            return
         before: dict[str, Shown] = {}
         for place in PLACES:
             is_made = place.is_made(self._screen.snapshot, self._size) and (place.live is not True or self._has_turn(place))
