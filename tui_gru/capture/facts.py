@@ -43,7 +43,7 @@ class UpdateFacts:
     last step(). `norm` is that of p.grad when the optimizer used it, `handed` that of the sum of what autograd handed to the
     same parameters since, and `last` that of the last pass alone; the cosines are those of p.grad with both. `stale`: p.grad
     less what was handed is bit for bit the p.grad that the step before has used. `emptied` has parameters whose gradient was
-    taken away."""
+    taken away. `settings` are those of the first group, but "lr" is the largest rate of a group with parameters of the model."""
 
     optimizer: int
     kind: str
@@ -508,6 +508,10 @@ class StepWatch:
             for name, value in optimizer.param_groups[0].items()
             if isinstance(value, int | float) and name not in _HIDDEN_OPTIONS
         }
+        groups = [group for group in optimizer.param_groups if any(p in self.parameters for p in group["params"])]
+        rates = [float(group["lr"]) for group in groups if isinstance(group.get("lr"), int | float)]
+        if "lr" in settings and rates:
+            settings["lr"] = max(rates)
         closure = bool(args[1:] or kwargs.get("closure")) if args and args[0] is optimizer else bool(args or kwargs.get("closure"))
         norms = self._compare_gradients(ours)
         order = list(self._seen_optimizers).index(key)
