@@ -887,16 +887,17 @@ def _are_equal(states: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
 
 
 def _continued(before: Tape, tape: Tape) -> float | None:
-    """Return the share of rows whose first token is the last target of the same row in the step before, in the order that fits
-    best; None if inputs or targets are no tokens of the same number."""
+    """Return the share of rows whose first token is the last target of the same row in the step before; None if inputs or targets
+    are no tokens of the same number. Which axis is time, and how the targets lie, is where they follow the inputs best."""
     earlier, later = before.sources(), tape.sources()
     if not earlier or not later or before.criterion is None:
         return None
     x, y, target = earlier[0], later[0], before.criterion.target
-    if x.dtype.is_floating_point or x.shape != y.shape or target.numel() != x.numel():
+    if x.dtype.is_floating_point or x.dim() != 2 or x.shape != y.shape or target.numel() != x.numel():
         return None
-    best = 0.0
+    layouts = list[tuple[float, float]]()
     for ordered in (target.reshape(x.shape), target.reshape(x.shape[::-1]).t()):
-        for last, first in ((ordered[:, -1], y[:, 0]), (ordered[-1], y[0])):
-            best = max(best, float((last == first).float().mean()))
-    return best
+        for targets, read, next_read in ((ordered, x, y), (ordered.t(), x.t(), y.t())):
+            follows = float((targets[:, :-1] == read[:, 1:]).float().mean()) if read.shape[1] > 1 else 1.0
+            layouts.append((follows, float((targets[:, -1] == next_read[:, 0]).float().mean())))
+    return max(layouts)[1]
