@@ -268,7 +268,9 @@ def _of_parameters(x: WatchedSteps) -> Iterator[ProvenCause]:
                 "read its output without detach(), .data, .item() or a new tensor",
             )
     if table.always_zero_count and table.reached:
-        yield _without_gradient(table, steps)
+        cause = _without_gradient(table, steps)
+        if cause.name != "detached" or not table.cut:  # else the gradient ends behind the embedding, as was said
+            yield cause
     elif not table.reached and any(update.passes for update in x.own_updates):
         yield ProvenCause(
             "all-gradients-0",
