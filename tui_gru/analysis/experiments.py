@@ -30,7 +30,7 @@ _AS_CONSTANT = 0.93  # of the loss of the best constant prediction
 #: What explains a loss that does not fall: no rate is tried beside it.
 EXPLAINS = frozenset({
     "changed-outside", "constant-target", "axes-swapped", "time-reversed", "detached-at-every-timestep", "not-registered",
-    "constant-input", "smoothing", "no-log", "mask-inverted", "targets-of-other-rows", "class-weight-0", "state-swapped", "frozen",
+    "constant-input", "smoothing", "no-log", "mask-inverted", "targets-of-other-rows", "state-swapped", "frozen",
     "never-moves", "last-output-of-both-directions", "softmax-twice", "nll-without-log", "relu-before-ce", "negated", "maximize",
     "no-backward", "cleared-before-step", "optimizer-of-other", "broadcast", "nan-input", "zero-input", "rows-mixed",
     "view-not-transpose", "under-no-grad", "detached", "all-gradients-0", "sigmoid-twice", "targets-in-other-order",

@@ -158,7 +158,6 @@ _BY_FACTS = (
     _by_facts("broadcast"),
     _by_facts("view-not-transpose", "one-row-learns"),
     _by_facts("smoothing"),
-    _by_facts("class-weight-0"),
     _by_facts("constant-target"),
     _by_facts("no-log"),
     _by_facts("negated", "gradient-ascent", effects=_OF_LARGE_STEPS, harm=Harm.DIVERGES),
