@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as f
 
 import tui_gru
-from tests.analysis.test_findings import LEARNED, run
+from tests.analysis import test_findings as of_runs
 from tui_gru import TuiGruError
 from tui_gru.analysis.causes import WatchedSteps, causes_of
 from tui_gru.capture.facts import StepFacts, StepWatch
@@ -40,6 +41,30 @@ class First(Reader):
         return self.head(self.rnn(x)[0][:, 0])
 
 
+class Reading(Reader):
+    """A reader whose output is `reads(reader, x)`."""
+
+    def __init__(self, reads, **options):
+        super().__init__(**options)
+        self.reads = reads
+
+    def forward(self, x):
+        return self.reads(self, x)
+
+
+class Carrying(Reader):
+    """A reader that begins with what `between` makes of its last states."""
+
+    def __init__(self, cell=nn.GRU, between=lambda state: state):
+        super().__init__()
+        self.rnn, self.between, self.state = cell(H, H, batch_first=True), between, None
+
+    def forward(self, x):
+        out, state = self.rnn(self.embed(x), None if self.state is None else self.between(self.state))
+        self.state = state.detach() if isinstance(state, torch.Tensor) else tuple(h.detach() for h in state)
+        return self.head(out)
+
+
 class Alone(nn.Module):
     """A cell that begins anew at each timestep; with `detaches`, its state is passed on without its graph."""
 
@@ -66,6 +91,19 @@ def texts(count=STEPS):
     for _ in range(count):
         rows = (torch.randint(V, (B, 1), generator=chance) + 3 * torch.arange(T + 1)) % V
         yield rows[:, :-1], rows[:, 1:]
+
+
+def passages(timesteps=T, count=STEPS):
+    """Texts that go on in each row from one batch to the next."""
+    begin = torch.randint(V, (B, 1), generator=torch.Generator().manual_seed(1))
+    for passage in torch.arange(timesteps * count).split(timesteps):
+        x = (begin + 3 * passage) % V
+        yield x, (x + 3) % V
+
+
+def numbers(count=STEPS):
+    for x, _ in rows(count):
+        yield x, x[:, :, 0].mean(1, keepdim=True)
 
 
 def rows(count=STEPS, *, scale=1.0, size=8):
@@ -99,21 +137,97 @@ def diagnosis(model, *args, **options):
     return tui_gru.diagnose(model, own, run)
 
 
+def changed(data, change):
+    """Return a function of batches (x, y) changed by `change(x, y)`."""
+    return lambda: (change(x, y) for x, y in data())
+
+
+def diagnosis_of(model, step):
+    """Diagnose a training whose steps are `step(optimizer, x, y)`."""
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+
+    def run():
+        for x, y in texts():
+            step(own, x, y)
+
+    return tui_gru.diagnose(model, own, run)
+
+
 def sgd(model, rate, **options):
     return torch.optim.SGD(model.parameters(), rate, **options)
 
 
 def _stepped_first(model):
-    own = torch.optim.Adam(model.parameters(), 1e-2)
+    def step(own, x, y):
+        own.zero_grad()
+        loss = of_tokens(model(x), y)
+        own.step()
+        loss.backward()
 
-    def run():
-        for x, y in texts():
+    return diagnosis_of(model, step)
+
+
+def _without_backward(model):
+    def step(own, x, y):
+        own.zero_grad()
+        of_tokens(model(x), y)
+        own.step()
+
+    return diagnosis_of(model, step)
+
+
+def _cleared_between_passes(model):
+    def step(own, x, y):
+        for part, targets in zip(x.split(2), y.split(2), strict=True):
             own.zero_grad()
-            loss = of_tokens(model(x), y)
-            own.step()
-            loss.backward()
+            of_tokens(model(part), targets).backward()
+        own.step()
 
-    return tui_gru.diagnose(model, own, run)
+    return diagnosis_of(model, step)
+
+
+def _with_new_optimizers(model):
+    def step(own, x, y):
+        own = torch.optim.Adam(model.parameters(), 1e-2)
+        own.zero_grad()
+        of_tokens(model(x), y).backward()
+        own.step()
+
+    return diagnosis_of(model, step)
+
+
+def _loaded_in_each_step(model):
+    start = copy.deepcopy(model.state_dict())
+
+    def step(own, x, y):
+        model.load_state_dict(start)
+        own.zero_grad()
+        of_tokens(model(x), y).backward()
+        own.step()
+
+    return diagnosis_of(model, step)
+
+
+def _with_a_list():
+    model = Reading(lambda m, x: m.head(m.layers[0](m.rnn(m.embed(x))[0]).tanh()))
+    model.layers = [nn.Linear(H, H)]
+    return diagnosis(model)
+
+
+def _of_the_first_rows():
+    x, y = map(torch.cat, zip(*rows(), strict=True))
+    return diagnosis(Reader(classes=2), f.cross_entropy, data=lambda: ((x[:8], y[:8]) for _ in range(STEPS)))
+
+
+def _without_graph(model, x):
+    with torch.no_grad():
+        out = model.rnn(model.embed(x))[0]
+    return model.head(out)
+
+
+def _with_a_rate_of_0(model):
+    groups = [{"params": model.embed.parameters(), "lr": 0.0}, {"params": [*model.rnn.parameters(), *model.head.parameters()]}]
+    return diagnosis(model, optimizer=torch.optim.Adam(groups, 1e-2))
 
 
 def _clipped(model):
@@ -172,6 +286,107 @@ SCRIPTS = {
         1,
         lambda: diagnosis(m := Reader(classes=2), f.cross_entropy, data=rows, optimizer=sgd(m, 300.0)),
     ),
+    "an optimizer of another model": (
+        "optimizer-of-other",
+        2,
+        lambda: diagnosis(Reader(), optimizer=torch.optim.Adam(Reader().parameters(), 1e-2)),
+    ),
+    "no backward": ("no-backward", 2, lambda: _without_backward(Reader())),
+    "zero_grad between two backward passes": ("accumulation-lost", 2, lambda: _cleared_between_passes(Reader())),
+    "a gradient with the other sign": (
+        "gradient-turned",
+        2,
+        lambda: diagnosis(m := Reader(), before_update=lambda: [p.grad.neg_() for p in m.parameters()]),
+    ),
+    "a new optimizer in each step": ("optimizer-recreated", 2, lambda: _with_new_optimizers(Reader())),
+    "a part with a rate of 0": ("never-moves", 2, lambda: _with_a_rate_of_0(Reader())),
+    "layers in a list": ("not-registered", 2, _with_a_list),
+    "the network under no_grad": ("under-no-grad", 2, lambda: diagnosis(Reading(_without_graph))),
+    "an output that is detached": ("detached", 2, lambda: diagnosis(Reading(lambda m, x: m.head(m.rnn(m.embed(x))[0].detach())))),
+    "an embedding that is detached": (
+        "detached",
+        2,
+        lambda: diagnosis(Reading(lambda m, x: m.head(m.rnn(m.embed(x).detach())[0]))),
+    ),
+    "the last state of the first layer": (
+        "no-gradient",
+        2,
+        lambda: diagnosis(Reading(lambda m, x: m.head(m.rnn(x)[1][0]), classes=2, num_layers=2), f.cross_entropy, data=rows),
+    ),
+    "rounded predictions": (
+        "all-gradients-0",
+        2,
+        lambda: diagnosis(Reader(classes=1), lambda z, y: f.mse_loss((10 * z).round(), 10 * y), data=numbers),
+    ),
+    "the weights of the start in each step": ("changed-outside", 2, lambda: _loaded_in_each_step(Reader())),
+    "a dropout of nearly all": ("dropout", 2, lambda: diagnosis(Reader(num_layers=2, dropout=0.9))),
+    "the logarithm of negative numbers": (
+        "nan-input",
+        2,
+        lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=changed(rows, lambda x, y: (x.log(), y))),
+    ),
+    "numbers cast to 0": (
+        "zero-input",
+        2,
+        lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=changed(rows, lambda x, y: ((x / 10).long().float(), y))),
+    ),
+    "unknown tokens alone": (
+        "constant-input",
+        2,
+        lambda: diagnosis(Reader(), data=changed(texts, lambda x, y: (torch.ones_like(x), y))),
+    ),
+    "the first rows in each step": ("same-batch", 2, _of_the_first_rows),
+    "targets of one class": (
+        "constant-target",
+        2,
+        lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=changed(rows, lambda x, y: (x, y // 2))),
+    ),
+    "sigmoid before cross-entropy": (
+        "sigmoid-before-ce", 2, lambda: diagnosis(Reader(), lambda z, y: of_tokens(z.sigmoid(), y))
+    ),
+    "relu before cross-entropy": ("relu-before-ce", 2, lambda: diagnosis(Reader(), lambda z, y: of_tokens(z.relu(), y))),
+    "tanh before cross-entropy": ("tanh-before-ce", 2, lambda: diagnosis(Reader(), lambda z, y: of_tokens(z.tanh(), y))),
+    "kl_div of probabilities": (
+        "kl-without-log",
+        2,
+        lambda: diagnosis(Reader(), lambda z, y: f.kl_div(z.softmax(-1), f.one_hot(y, V).float(), reduction="batchmean")),
+    ),
+    "targets beyond a sigmoid": (
+        "target-out-of-range",
+        2,
+        lambda: diagnosis(Reader(classes=1), lambda z, y: f.mse_loss(z.sigmoid(), 10 * y), data=numbers),
+    ),
+    "class numbers for binary cross-entropy": (
+        "target-out-of-range",
+        2,
+        lambda: diagnosis(
+            Reader(classes=1), lambda z, y: f.binary_cross_entropy_with_logits(z[:, 0], 1.0 + y), data=rows
+        ),
+    ),
+    "nearly all of the target smoothed": (
+        "smoothing",
+        3,
+        lambda: diagnosis(Reader(), lambda z, y: of_tokens(z, y, label_smoothing=0.9)),
+    ),
+    "a view in the place of a transpose": (
+        "view-not-transpose",
+        2,
+        lambda: diagnosis(
+            _time_first(Reading(lambda m, x: m.head(m.rnn(x.view(T, -1, 3))[0][-1]), classes=2)), f.cross_entropy, data=rows
+        ),
+    ),
+    "a random state": (
+        "random-state",
+        2,
+        lambda: diagnosis(Reading(lambda m, x: m.head(m.rnn(m.embed(x), torch.randn(1, len(x), H))[0]))),
+    ),
+    "h and c exchanged": (
+        "state-swapped",
+        2,
+        lambda: diagnosis(Carrying(nn.LSTM, lambda state: state[::-1]), data=passages),
+    ),
+    "one timestep in each step": ("one-timestep-chunks", 2, lambda: diagnosis(Carrying(), data=lambda: passages(1))),
+    "a state carried to rows of other texts": ("carried-over-shuffled", 2, lambda: diagnosis(Carrying())),
 }  # fmt: skip
 
 
@@ -248,6 +463,7 @@ HEALTHY = {
     "a text": lambda: diagnosis(Reader()),
     "classes of rows": lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=rows),
     "a clip at 1": lambda: diagnosis(m := Reader(), before_update=lambda: nn.utils.clip_grad_norm_(m.parameters(), 1.0)),
+    "a state carried to rows that go on": lambda: diagnosis(Carrying(), data=passages),
     "two layers with dropout": lambda: diagnosis(Reader(num_layers=2, dropout=0.1)),
     "rows that are told from each other": lambda: diagnosis(Pairs(), lambda loss, y: loss, data=rows),
     "a network that another one follows": lambda: _followed(WithTarget()),
@@ -266,6 +482,14 @@ def test_a_loss_that_nothing_explains_is_an_observation_with_numbers():
     (only,) = diagnosis(model, f.cross_entropy, data=lambda: ((x, torch.randint(2, y.shape, generator=chance)) for x, y in rows()))
     assert (only.proof, only.cause, only.cure, only.tried) == (0, "", "", "")
     assert "one kept batch alone goes from" in only.seen
+
+
+def test_a_class_weight_of_0_is_an_observation_for_it_may_be_that_of_the_padding():
+    weight = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    (only,) = diagnosis(Reader(), lambda z, y: of_tokens(z, y, weight=weight))
+    assert (only.name, only.proof, only.cause) == ("class-weight-0", 0, "")
+    assert "42 % of the targets" in only.seen
+    assert only.title.startswith("the class weight of 1, 2, 3 is 0")
 
 
 def test_nothing_of_the_script_changes():
@@ -418,7 +642,7 @@ def test_a_large_model_is_watched_without_copies_of_its_parameters(monkeypatch):
 
 
 def test_a_fact_of_the_model_stays_one_where_its_cure_cannot_lower_the_loss():
-    session = run(200, **{**LEARNED, "bidirectional": True})
+    session = of_runs.run(200, **{**of_runs.LEARNED, "bidirectional": True})
     (read,) = [finding for finding in session.diagnose() if finding.name == "target-is-read"]
     assert read.proof == 2
     assert read.cure
