@@ -10,6 +10,7 @@ from tests.capture.scripts import IN, B, Model, T, loss_of
 from tests.imported.recomputed import compare_gradients
 from tests.rounding import of_step
 from tui_gru.capture.calls import Note
+from tui_gru.capture.criterion import MOST_BEGUN
 from tui_gru.capture.hooks import Capture, OpenCall
 from tui_gru.capture.pending import PendingCall
 from tui_gru.errors import CaptureError
@@ -195,16 +196,22 @@ def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model, mode):
 
 
 def test_validation_with_a_graph_takes_no_memory(model):
-    """A call that can receive no more gradients is released at once."""
+    """A call that can receive no more gradients is released at once, but for the few of which one loss may be."""
     steps, running = capture(model, sgd(model))
     alive = []
     for _ in range(50):
         loss = forward(model)
         alive.append(sum(isinstance(each, PendingCall) for each in gc.get_objects()))
-    assert set(alive) == {1}
+    assert max(alive) <= MOST_BEGUN + 1
+    running.watch.close()
+    alive = []
+    for _ in range(5):
+        loss = forward(model)
+        alive.append(sum(isinstance(each, PendingCall) for each in gc.get_objects()))
+    assert set(alive[1:]) == {1}
     del loss
     running.step()
-    assert (steps[0].calls, steps[0].not_kept) == ((), 50)
+    assert (steps[0].calls, steps[0].not_kept) == ((), 55)
 
 
 def test_a_long_validation_takes_no_room(model, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,7 @@ _ARRANGE = (
     "Stack", "Cat", "ToCopy", "AsStrided", "Unbind", "Split", "Contiguous", "Alias", "Movedim",
 )  # fmt: skip
 MOST_NODES = 200_000  # of a graph that are walked through
+MOST_BEGUN = 4  # calls of a module on data of which one loss may be, as of pairs
 
 
 class TapeCall(NamedTuple):
@@ -116,6 +118,28 @@ class Tape:
     broadcast: tuple[tuple[int, ...], ...] | None = None
     loss: float | None = None
     number: int = 0
+    begun: list[tuple[Module, tuple[int, ...]]] = field(
+        default_factory=list
+    )  # calls that begin with data, and what was before them
+
+    def begin_call(self, part: Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Note that a module is called by the script before any backward pass.
+
+        Of a module that is called again and again on data, as in a validation with a graph, only the last calls stay: what they
+        hold is memory of the script.
+        """
+        if any(tensor.requires_grad for tensor in _tensors((args, kwargs))):
+            return  # it goes on from another call
+        lists: tuple[list[Any], ...] = (self.calls, self.criteria, self.recurrent, self.embedded)
+        self.begun.append((part, tuple(map(len, lists))))
+        if sum(begun is part for begun, _ in self.begun) <= MOST_BEGUN:
+            return
+        first = next(i for i, (begun, _) in enumerate(self.begun) if begun is part) + 1
+        last = next(i for i in range(first, len(self.begun)) if self.begun[i][0] is part)
+        cut = self.begun[last][1]
+        for entries, count in zip(lists, cut, strict=True):
+            del entries[:count]
+        self.begun = [(begun, tuple(n - m for n, m in zip(counts, cut, strict=True))) for begun, counts in self.begun[last:]]
 
     @property
     def criterion(self) -> CriterionCall | None:
@@ -185,6 +209,17 @@ def leaves_of(root: Tensor) -> Iterator[Tensor]:
         if (variable := getattr(node, "variable", None)) is not None:
             yield variable
         stack += [inner for inner, _ in node.next_functions]
+
+
+class _Receiver:
+    """A hook that gives the gradient of a tensor to its entry of the tape, while there is one: the entry holds the tensor."""
+
+    def __init__(self, entry: CriterionCall | LastLinear) -> None:
+        self._entry = weakref.ref(entry)
+
+    def __call__(self, gradient: Tensor) -> None:
+        if (entry := self._entry()) is not None:
+            entry.gradient = gradient.detach()
 
 
 class TapeMode:
@@ -265,10 +300,7 @@ class TapeMode:
             call = CriterionCall(function, kind, logits, target, args, dict(kwargs), feeding_node(logits))
             self.tape.criteria.append(call)
 
-            def arrive(gradient: Tensor) -> None:
-                call.gradient = gradient.detach()
-
-            logits.register_hook(arrive)
+            logits.register_hook(_Receiver(call))
 
     def _after(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         if function in self._backward or self.arrived:
@@ -335,11 +367,7 @@ class TapeMode:
             tape.embedded.append((part, args[0]))
         elif isinstance(part, torch.nn.Linear) and getattr(output, "requires_grad", False):
             last = tape.linear = LastLinear(output.detach())
-
-            def arrive(gradient: Tensor) -> None:
-                last.gradient = gradient.detach()
-
-            output.register_hook(arrive)
+            output.register_hook(_Receiver(last))
 
 
 def _has_compiled() -> bool:

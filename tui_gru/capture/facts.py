@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.capture.call_tensors import is_scripted, tensors_in
 from tui_gru.capture.criterion import CriterionFacts, Tape, TapeMode, criterion_facts, linear_gradient_kind
-from tui_gru.capture.pending import harmless, report_failure
+from tui_gru.capture.pending import WeakHook, harmless, report_failure
 from tui_gru.errors import ModelFileError, printable
 
 if TYPE_CHECKING:
@@ -339,8 +339,8 @@ class StepWatch:
 
     def begin(self) -> None:
         """Begin to watch, if the step that begins is to be watched."""
-        if self.closed or self._watching or not self._is_watched(self.count):
-            return
+        if self.closed or self._watching or not self._is_watched(self.count) or any(p.is_meta for p in self.parameters):
+            return  # on the meta device there are no numbers
         self._watching, self._window, self._open, self._arrived = True, 0, _OpenStep(self.count), False
         self._handed, self._last_used, self._left, self._before = {}, {}, None, {}
         self._base = dict.fromkeys(self._base, self._passes)  # what came since the last window is not known
@@ -362,7 +362,7 @@ class StepWatch:
         """Register hooks on all optimizers, once the script has loaded them: to load them here would take a second."""
         module = sys.modules.get("torch.optim.optimizer")
         if module is not None and not self._of_optimizers:
-            before, after = _Weakly(self._before_update), _Weakly(self._after_update)
+            before, after = WeakHook(self._before_update), WeakHook(self._after_update)
             self._of_optimizers = [
                 module.register_optimizer_step_pre_hook(before),
                 module.register_optimizer_step_post_hook(after),
@@ -440,6 +440,7 @@ class StepWatch:
             if not _in_backward():
                 self._mode.arrived = False  # another pass begins
             if self._mode.tape.root is None and not _in_backward():
+                self._mode.tape.begin_call(part, args, kwargs)
                 self._mode.enter()
         self._mode.depth += 1
 
@@ -806,17 +807,6 @@ class StepWatch:
             dropout,
             sum(p in embeddings for p in zero),
         )
-
-
-class _Weakly:
-    """A hook on all optimizers that does not make its watch, and with it the module, live on."""
-
-    def __init__(self, method: Callable[..., None]) -> None:
-        self._method = weakref.WeakMethod(method)
-
-    def __call__(self, *args: Any) -> None:
-        if (method := self._method()) is not None:
-            method(*args)
 
 
 class _Arrival:

@@ -59,6 +59,7 @@ from tui_gru.capture.pending import (
     PendingCall,
     Timestep,
     UsedWeights,
+    WeakHook,
     computed_once,
     draws_on_cpu,
     harmless,
@@ -932,11 +933,11 @@ class Capture:
         is_output = hn is out
         step.links.mark_later(loop, hn, cn, None if is_output else out)
         handles = loop.handles
-        handles.append(out.register_hook(partial(self._gradient_later, loop, timestep, "dout")))  # type: ignore[no-untyped-call]
+        handles.append(out.register_hook(partial(WeakHook(self._gradient_later), loop, timestep, "dout")))  # type: ignore[no-untyped-call]
         if not is_output:
-            handles.append(hn.register_hook(partial(self._gradient_later, loop, timestep, "dhn")))  # type: ignore[no-untyped-call]
+            handles.append(hn.register_hook(partial(WeakHook(self._gradient_later), loop, timestep, "dhn")))  # type: ignore[no-untyped-call]
         if cn is not None:
-            handles.append(cn.register_hook(partial(self._gradient_later, loop, timestep, "dcn")))  # type: ignore[no-untyped-call]
+            handles.append(cn.register_hook(partial(WeakHook(self._gradient_later), loop, timestep, "dcn")))  # type: ignore[no-untyped-call]
         if not len(loop.later) % LOOKED:
             self._look_at(timestep.out)
         return True
@@ -995,7 +996,7 @@ class Capture:
         source = self._source(part, module_call.args, module_call.kwargs, partial(_seen_by, kind), with_operations=inside)
         for key, cell, tensors_of_cell in zip(self._layers[part], kind, tensors_by_cell, strict=False):
             pending = [self._take_call(key, self._cells[key].module, call, None, None, source) for call in tensors_of_cell]
-            hook = partial(self._read_beside, [call for call in pending if call is not None])
+            hook = partial(WeakHook(self._read_beside), [call for call in pending if call is not None])
             for tensor in cell.tensors_beside(module_call, tensors_of_cell):
                 if tensor.requires_grad:
                     tensor.register_hook(hook)  # type: ignore[no-untyped-call]
@@ -1146,7 +1147,7 @@ class Capture:
         self._open.take(entry, pending)
         for name, tensor in (("dout", call.out), ("dhn", call.hn), ("dcn", call.cn)):
             if tensor is not None and tensor.requires_grad and (name == "dout" or tensor is not call.out):
-                hook = partial(self._gradient, pending, name, again)
+                hook = partial(WeakHook(self._gradient), pending, name, again)
                 pending.handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
                 pending.graph.append(weakref.ref(hook))
         if call.has_graph and not again:

@@ -48,6 +48,18 @@ def harmless(action: Callable[..., None]) -> Callable[..., None]:
     return hook
 
 
+class WeakHook:
+    """A hook that does not make the owner of its method live on. PyTorch holds hooks of tensors and optimizers where the garbage
+    collector does not see them."""
+
+    def __init__(self, method: Callable[..., None]) -> None:
+        self._method = weakref.WeakMethod(method)
+
+    def __call__(self, *args: Any) -> None:
+        if (method := self._method()) is not None:
+            method(*args)
+
+
 def _is_graph_captured() -> bool:
     """Return True while a CUDA graph is captured: a copy to the CPU would end the capture, and the script with it."""
     import torch
@@ -428,7 +440,7 @@ class PendingCall:
     in one operation for all.
     """
 
-    part: Module
+    part_alive: weakref.ref[Module]  # hooks of its graph hold the call, and would hold the module with it
     module: GRUModule
     layout: Padded | Packed
     x: AnyArray
@@ -470,6 +482,13 @@ class PendingCall:
     this_pass: int = -1  # the backward pass that is known to reach it
     first_ends: list[Tensor] = field(default_factory=list)  # the last states before `later`
     watched: list[tuple[Tensor, int]] = field(default_factory=list)  # x and the outputs, with version counters, until it is frozen
+
+    @property
+    def part(self) -> Module:
+        """The module that was called. Raises `ReferenceError` once the script has given it up."""
+        if (part := self.part_alive()) is None:
+            raise ReferenceError("the module of a call is gone")
+        return part
 
     @cached_property
     def reference(self) -> weakref.ref[PendingCall]:
@@ -942,7 +961,7 @@ def pending_call(
         and (bool(module.written_as) or call.out.device.type not in ("cuda", "xpu")),
     }
     pending = PendingCall(
-        part,
+        weakref.ref(part),
         module,
         layout,
         layout.array(call.x, take),
