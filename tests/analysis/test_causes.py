@@ -630,6 +630,19 @@ def test_a_recording_without_a_gradient_is_refused_with_the_reason_that_was_seen
         tui_gru.Session.open(tmp_path / "run.gru")
 
 
+def test_a_recording_without_a_backward_pass_is_refused_for_this_reason(tmp_path):
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    with tui_gru.record(tmp_path / "run.gru", model, own, every=1) as recorder:
+        for x, y in texts(6):
+            own.zero_grad()
+            loss = of_tokens(model(x), y)
+            own.step()
+            recorder.step(loss)
+    with pytest.raises(TuiGruError, match="no backward pass came before 4 watched steps of the optimizer"):
+        tui_gru.Session.open(tmp_path / "run.gru")
+
+
 def test_a_large_model_is_watched_without_copies_of_its_parameters(monkeypatch):
     monkeypatch.setattr("tui_gru.capture.facts.MOST_COPIED", 100)
     model = Reader()

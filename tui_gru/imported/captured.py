@@ -842,6 +842,11 @@ def _why_without_gradient(recording: Recording, module: str) -> str:
                 f"the loss does not reach its output, which had a graph in {steps}; read it without detach(), .data or a new tensor"
             )
         return f"its output had no graph in {steps}: it was called under no_grad, or on detached weights; train it without that"
+    updates = [update for step in recording.facts for update in step.updates if update.parameters]
+    if updates and not any(update.passes for update in updates):
+        return (
+            f"no backward pass came before {counted(len(updates), 'watched step')} of the optimizer; loss.backward() before step()"
+        )
     return "a frozen module (requires_grad) gets none, and none under torch.no_grad()"
 
 
