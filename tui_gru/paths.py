@@ -30,10 +30,10 @@ def permitted(path: str | os.PathLike[str]) -> Path:
     There, a relative path is relative to the folder. Raises `TuiGruError` if the path, or the target of a link in it, is outside of
     the folder, or is hidden, as the settings of other programs are.
     """
-    expanded = Path(os.path.expanduser(os.fsdecode(path)))
-    if _folder is None:
-        return expanded
     try:
+        expanded = Path(os.path.expanduser(os.fsdecode(path)))
+        if _folder is None:
+            return expanded
         real = Path(os.path.realpath(_folder / expanded))
     except ValueError:  # a zero byte
         raise TuiGruError(f"{shown(str(path))} is not a valid file name; type, for example, here.txt") from None

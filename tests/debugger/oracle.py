@@ -109,7 +109,7 @@ class Run:
             at = self.executed[self._written[line, t] - 1]
             self._written[name, t] = steps[at.phase, at.segment, at.step]
         self._written |= {(name, t): begun[t] for name in (*self.names.inputs, "char", "target") for t in range(T)}
-        self._learning, self._rule, self._once = False, config.settings, None
+        self._learning, self._rule, self._once = config.learns_at_first, config.settings, None
         self._text, self._trainer = config.text, Trainer(config, Corpus(config))
         self._run(changes, batches)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tui_gru
 from tests.tui.test_main_screen import driving
 from tui_gru.equations.syntax import Name
 from tui_gru.errors import TuiGruError
@@ -202,6 +203,7 @@ async def test_what_cannot_be_exported_says_why() -> None:
             ("export a.pdf", "a.txt"),
             ("export nowhere/a.txt", "cannot be written"),
             ("export a.tex", "no formula"),
+            ("export ~a\0b", "not a valid file name"),
         ):
             with pytest.raises(TuiGruError, match=word):
                 execute(d.screen, typed)
@@ -222,15 +224,28 @@ async def test_a_file_that_is_there_is_left_unless_asked(tmp_path: Path) -> None
 @pytest.mark.parametrize("command", ["export", "save"])
 async def test_a_file_that_exists_is_overwritten_after_a_question(command: str, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_text("mine", "utf-8")
+    if command == "save":  # which overwrites no file but a session
+        tui_gru.Session().save(path)
+    else:
+        path.write_text("mine", "utf-8")
+    before = path.read_bytes()
     async with driving() as d:
-        await d.type(f":{command} {path}")
+        await d.type("n", f":{command} {path}")
         assert d.says == f"{path} exists. Overwrite it? y/n"
         await d.type("n")
         assert d.says == f"{path} is left as it is"
-        assert path.read_text("utf-8") == "mine"
+        assert path.read_bytes() == before
         await d.type(f":{command} {path}", "y")
-        assert path.read_bytes() != b"mine"
+        assert path.read_bytes() != before
+
+
+async def test_a_file_that_is_no_session_is_not_overwritten_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("mine", "utf-8")
+    async with driving() as d:
+        await d.type(f":save {path}", "y")
+        assert d.says == f"{path} is not a tui-gru session; name another file"
+        assert path.read_text("utf-8") == "mine"
 
 
 async def test_what_an_export_writes_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ REFUSED = {
     "delete q": "no mark q",
     "enable x": "'x' is not the number",
     "mark 1": "letter",
-    "jump": "type which",
+    "jump zz": "no place on this screen has the letters 'zz'",
     "watch #9 loss": "no breakpoint or watch 9",
     "undo 3": "undo takes no argument; leave out '3'",
     "quit now": "quit takes no argument",

@@ -264,7 +264,7 @@ TOO_LARGE = {**LARGE, "text": TEXT, "learning_rate": 3.0}
 
 
 async def test_the_cures_of_a_finding_are_tried_and_listed_in_the_order_measured() -> None:
-    async with started(TOO_LARGE, "l 100n ! t") as (app, pilot):
+    async with started(TOO_LARGE, "100n ! t") as (app, pilot):
         session, panel = app.screen.session, app.screen.overlay
         finding = panel.findings[0]
         expected = session.try_cures(finding)
@@ -283,7 +283,7 @@ async def test_the_cures_of_a_finding_are_tried_and_listed_in_the_order_measured
 
 
 async def test_the_best_cure_is_kept_as_a_branch_that_equals_a_run_with_it() -> None:
-    async with started(TOO_LARGE, "l 100n ! t") as (app, pilot):
+    async with started(TOO_LARGE, "100n ! t") as (app, pilot):
         session = app.screen.session
         best = session.try_cures(app.screen.overlay.findings[0])[0]
         option, value = best.option.split()
@@ -315,7 +315,7 @@ async def test_a_cure_that_no_branch_can_have_is_refused() -> None:
 
 async def test_changes_are_taken_back_on_a_branch_that_equals_a_run_without_them() -> None:
     small = {**LARGE, "text": TEXT}
-    async with started(small, "l 60n", *(f":set Wy[unit {unit},{unit}] 60" for unit in (1, 2)), "10n ! t") as (app, pilot):
+    async with started(small, "60n", *(f":set Wy[unit {unit},{unit}] 60" for unit in (1, 2)), "10n ! t") as (app, pilot):
         session, panel = app.screen.session, app.screen.overlay
         first = panel.findings[0].cures[0]
         assert first.typed.startswith("take 2 changes back at epoch")
@@ -336,7 +336,7 @@ async def test_changes_are_taken_back_on_a_branch_that_equals_a_run_without_them
 
 async def test_the_changed_line_of_a_cell_is_copied() -> None:
     cell = "reads x\nstate h : H\nparameters Wh Uh bh\nh = tanh(x Wh + 0.01 ⊙ (h_prev Uh) + bh)"
-    async with started({**LARGE, "text": TEXT, "cell": "mine.cell", "cell_text": cell}, "l 60n ! t") as (app, pilot):
+    async with started({**LARGE, "text": TEXT, "cell": "mine.cell", "cell_text": cell}, "60n ! t") as (app, pilot):
         assert app.screen.overlay.findings[0].cures[0].typed == "the line h with 1 in the place of 0.01"
         await press(pilot, "y")
         assert app.screen.query_one(BottomLine).message == "copied: h = tanh(x Wh + 1 ⊙ (h_prev Uh) + bh)"
@@ -382,7 +382,7 @@ async def test_a_finding_without_an_option_says_so() -> None:
 
 
 async def test_the_cursor_goes_to_each_option_that_was_tried_with_its_curve_and_command() -> None:
-    async with started(TOO_LARGE, "l 100n !") as (app, pilot):
+    async with started(TOO_LARGE, "100n !") as (app, pilot):
         session, panel = app.screen.session, app.screen.overlay
         finding = panel.findings[0]
         places = sum(evidence.number is not None for evidence in finding.evidence)
@@ -407,7 +407,7 @@ async def test_the_cursor_goes_to_each_option_that_was_tried_with_its_curve_and_
 
 
 async def test_what_has_gone_again_is_listed_and_stands_in_the_story() -> None:
-    async with started({**TOO_LARGE, "learning_rate": 1.0}, "l 10n", ":set learning_rate 0.01", "99n 99n", "!") as (app, pilot):
+    async with started({**TOO_LARGE, "learning_rate": 1.0}, "10n", ":set learning_rate 0.01", "99n 99n", "!") as (app, pilot):
         await until_checked(pilot)
         gone = app.screen.session.found.gone
         assert gone
@@ -424,7 +424,7 @@ async def test_what_has_gone_again_is_listed_and_stands_in_the_story() -> None:
 
 
 async def test_the_letters_of_findings_stand_on_the_time_line() -> None:
-    async with started(TOO_LARGE, "l 100n !") as (app, _):
+    async with started(TOO_LARGE, "100n !") as (app, _):
         findings = [mark for mark in timeline_marks(app.screen.snapshot) if mark.kind == "finding"]
         found = app.screen.session.found
         assert [mark.name for mark in findings] == [chr(ord("A") + i) for i in range(len(found))]
@@ -434,7 +434,7 @@ async def test_the_letters_of_findings_stand_on_the_time_line() -> None:
 
 
 async def test_learning_rates_are_tried_and_compared_with_that_of_the_run() -> None:
-    async with started({**LARGE, "text": TEXT, "learning_rate": 1e-4}, "l 3n", ":rates") as (app, _):
+    async with started({**LARGE, "text": TEXT, "learning_rate": 1e-4}, "3n", ":rates") as (app, _):
         session, panel = app.screen.session, app.screen.overlay
         assert isinstance(panel, RatesPanel)
         assert panel.done

@@ -247,11 +247,11 @@ class UnseenScreen:
     """
 
     _running: ClassVar[set[UnseenScreen]] = set()
-    _streams: ClassVar[tuple[Any, Any]] = (None, None)
+    _streams: ClassVar[list[Any]] = []  # before the first of them
 
     def __init__(self, session: Session, view: View, size: tuple[int, int]) -> None:
         if not self._running:
-            UnseenScreen._streams = sys.stdout, sys.stderr
+            self._streams[:] = sys.stdout, sys.stderr
         self._running.add(self)
         self.session = session
         self._jobs: asyncio.Queue[tuple[Job, Future[Any]] | None] = asyncio.Queue()

@@ -391,8 +391,10 @@ def test_elision_keeps_the_picked_row_in_view():
 
 async def test_before_the_first_line(board):
     text = await panel_text(board, start())
-    assert text.splitlines()[0].startswith("GRU, the reset gate before the product")
-    assert [line[0] for line in text.splitlines()[2:7]] == ["e", "o", "s", "a", "?"]
+    lines = text.splitlines()
+    assert lines[0].split() == ["its", "sampler", "writes", *"Matttttttttt"]
+    assert lines[1].split() == ["the", "text", "is", *"MathMathMath"]
+    assert [line.split("  ")[0] for line in lines[6:]] == ["enter", ":lesson", "o s n", "?"]
 
 
 async def test_what_notebook_adds_is_told_in_words(board):
