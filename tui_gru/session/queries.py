@@ -295,7 +295,8 @@ class Queries:
         """
         from tui_gru.debugger.expressions import compile_expression
 
-        arguments.instance("numbers", numbers, Mapping, "a mapping of names to numbers")
+        if not isinstance(numbers, Mapping):
+            raise TuiGruError(f"numbers must be a mapping of names to numbers, not {errors.shown(numbers)}", option="numbers")
         if (other := next((name for name in numbers if not (isinstance(name, str) and name.isidentifier())), None)) is not None:
             raise TuiGruError(f"a name of a number must be a word, such as a, not {errors.shown(other)}", option="numbers")
         spellings = Spellings({**self.program.spellings, **{name: name for name in numbers}})

@@ -170,6 +170,7 @@ class Session(Queries):
         None at any other time, and for a batch that is only replayed, which is not on the way of the run. With `writes`, it has
         what the model writes now (`Snapshot.draft`).
         """
+        writes = arguments.boolean("writes", writes)
         snapshot = Snapshot.of_passing(self._run, self.found)
         if writes and snapshot is not None and snapshot.has_arrays:
             snapshot = snapshot.with_draft()
