@@ -197,6 +197,7 @@ def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model, mode):
 
 def test_validation_with_a_graph_takes_no_memory(model):
     """A call that can receive no more gradients is released at once, but for the few of which one loss may be."""
+    gc.collect()  # captures of other tests that nobody has closed
     steps, running = capture(model, sgd(model))
     alive = []
     for _ in range(50):
@@ -216,6 +217,7 @@ def test_validation_with_a_graph_takes_no_memory(model):
 
 def test_a_long_validation_takes_no_room(model, monkeypatch):
     monkeypatch.setattr("tui_gru.capture.hooks.MOST_ENTRIES", 20)
+    gc.collect()
     before = entries()
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)

@@ -30,6 +30,7 @@ _ARRANGE = (
     "Stack", "Cat", "ToCopy", "AsStrided", "Unbind", "Split", "Contiguous", "Alias", "Movedim",
 )  # fmt: skip
 MOST_NODES = 200_000  # of a graph that are walked through
+MOST_BETWEEN = 10_000  # functions that a script calls itself between a module and backward()
 MOST_BEGUN = 4  # calls of a module on data of which one loss may be, as of pairs
 
 
@@ -236,6 +237,7 @@ class TapeMode:
 
         self.tape = Tape()
         self.depth = 0  # of modules whose forward pass runs
+        self._since_module = 0  # functions that the script has called itself since the last module
         self.registered: frozenset[int] | None = None  # the ids of the model's parameters, where others are looked for
         self.arrived = False  # True once a gradient of this step has arrived: what is called after it is no part of the loss
         self.before_backward: Callable[[Tensor], None] = lambda root: None
@@ -309,6 +311,11 @@ class TapeMode:
         if not tensors:
             return
         if self.depth == 0:
+            self._since_module += 1
+            if self._since_module > MOST_BETWEEN:  # what the script computes is no loss of this model
+                self.tape = Tape()
+                self.leave()
+                return
             tape.calls.append(TapeCall(function, args, kwargs, output))
         elif self.registered is not None and tensors[0].requires_grad:
             for tensor in _tensors((args, kwargs)):
@@ -343,6 +350,7 @@ class TapeMode:
         if self.arrived:
             return
         if self.depth == 0:
+            self._since_module = 0
             tape.calls.append(TapeCall(part, args, kwargs, output))
         if not part.training:
             tape.evaluating.add(part)
