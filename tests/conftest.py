@@ -43,6 +43,16 @@ def kept_out_of_collections():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def modes_of_torch_end_with_their_test():
+    """Take away the modes of torch's functions in which a test has left PyTorch: of a capture that it has not closed, such as that of
+    `tui_gru.debug`, which lasts as long as its module."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "_C"):
+        while torch._C._len_torch_function_stack():
+            torch._C._pop_torch_function_stack()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def frozen_objects_stay_frozen():
     """Have a player thaw nothing: in a run of all tests that is all that earlier tests have left, and takes seconds to collect."""

@@ -30,7 +30,7 @@ _ARRANGE = (
     "Stack", "Cat", "ToCopy", "AsStrided", "Unbind", "Split", "Contiguous", "Alias", "Movedim",
 )  # fmt: skip
 MOST_NODES = 200_000  # of a graph that are walked through
-MOST_BETWEEN = 10_000  # functions that a script calls itself between a module and backward()
+MOST_BETWEEN = 1_000  # functions that a script calls itself between a module and backward()
 MOST_BEGUN = 4  # calls of a module on data of which one loss may be, as of pairs
 
 
