@@ -45,8 +45,8 @@ def kept_out_of_collections():
 
 @pytest.fixture(autouse=True)
 def modes_of_torch_end_with_their_test():
-    """Take away the modes of torch's functions in which a test has left PyTorch: of a capture that it has not closed, such as that of
-    `tui_gru.debug`, which lasts as long as its module."""
+    """Take away the modes of torch's functions in which a test has left PyTorch: of a capture that it has not closed, such as that
+    of `tui_gru.debug`, which lasts as long as its module."""
     yield
     if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "_C"):
         while torch._C._len_torch_function_stack():

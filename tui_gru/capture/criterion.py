@@ -241,7 +241,8 @@ class TapeMode:
         self.registered: frozenset[int] | None = None  # the ids of the model's parameters, where others are looked for
         self.arrived = False  # True once a gradient of this step has arrived: what is called after it is no part of the loss
         self.before_backward: Callable[[Tensor], None] = lambda root: None
-        own, functional = self, torch.nn.functional
+        functional = torch.nn.functional
+        reference = weakref.ref(self)  # PyTorch holds the mode that is entered, and must not hold the tape, and with it the model
         self._criteria = {getattr(functional, name): kind for name, kind in CRITERIA.items()}
         self._views = {torch.Tensor.view, torch.Tensor.reshape, torch.reshape}
         self._differences = {torch.Tensor.sub, torch.Tensor.__sub__, torch.sub, torch.Tensor.__rsub__}
@@ -250,6 +251,8 @@ class TapeMode:
         class Mode(TorchFunctionMode):
             def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 kwargs = kwargs or {}
+                if (own := reference()) is None:
+                    return function(*args, **kwargs)
                 own._before(function, args, kwargs)
                 output = function(*args, **kwargs)
                 own._after(function, args, kwargs, output)
@@ -257,6 +260,7 @@ class TapeMode:
 
         self._mode: Any = Mode()
         self.entered = False
+        weakref.finalize(self, _take_out, self._mode)
 
     def enter(self) -> bool:
         """Begin. Returns False where it cannot."""
@@ -269,18 +273,10 @@ class TapeMode:
 
     def leave(self) -> None:
         """End, and leave the modes that the script has entered meanwhile as they are."""
-        import torch
 
-        if not self.entered:
-            return
-        self.entered, above = False, list[Any]()
-        while torch._C._len_torch_function_stack():
-            mode = torch._C._pop_torch_function_stack()
-            if mode is self._mode:
-                break
-            above.append(mode)
-        for mode in reversed(above):
-            torch._C._push_on_torch_function_stack(mode)
+        if self.entered:
+            self.entered = False
+            _take_out(self._mode)
 
     def _before(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if function in self._backward:
@@ -376,6 +372,20 @@ class TapeMode:
         elif isinstance(part, torch.nn.Linear) and getattr(output, "requires_grad", False):
             last = tape.linear = LastLinear(output.detach())
             output.register_hook(_Receiver(last))
+
+
+def _take_out(mode: Any) -> None:
+    """Take a mode out of those that are entered, if it is one of them."""
+    import torch
+
+    above = list[Any]()
+    while torch._C._len_torch_function_stack():
+        entered = torch._C._pop_torch_function_stack()
+        if entered is mode:
+            break
+        above.append(entered)
+    for entered in reversed(above):
+        torch._C._push_on_torch_function_stack(entered)
 
 
 def _has_compiled() -> bool:

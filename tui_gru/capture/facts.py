@@ -306,8 +306,6 @@ class StepWatch:
         self.start_state: dict[str, Tensor] = {}
         self._tapes_allowed = plain and not any(_is_compiled(part) for part in self.names)
         self._mode = TapeMode() if self._tapes_allowed else None
-        if self._mode is not None:
-            weakref.finalize(self, self._mode.leave)  # PyTorch holds the modes that are entered
         self._registered = frozenset(map(id, self.parameters))
         self._handles, self._of_calls, self._of_optimizers = list[Any](), list[Any](), list[Any]()
         self._watching = False
