@@ -25,13 +25,13 @@ CHECKS: dict[Check, tuple[str, ...]] = {}  # with the names of a session that ea
 
 #: What asks nothing of where the batches of a run come from: stops, branches, marks, messages, files. verbs.py examines it.
 ELSEWHERE = {
-    "add_notice", "adopt", "anchor", "apart", "batches_to", "branch", "branches", "break_at", "carry_over", "change_stop",
-    "check_every_batch", "checked", "compare", "continue_", "counts_first", "delete_branch", "delete_mark", "delete_stop",
-    "edit", "held_out", "holds", "interrupt", "interrupts", "keep", "kept", "learned",
-    "machine_difference", "marks", "memory_notice",
-    "newest", "next_mark", "next_match", "notice", "outcome", "passing", "prefetch", "program_text", "recorder", "recording",
-    "redo", "rename_branch", "reverse_continue", "run_back_until", "run_to", "run_to_not_finite", "run_until", "samples",
-    "silent", "state", "stop_on_nan", "stops", "switch", "tick_after", "tried_options", "try_cures", "undo", "watch",
+    "add_notice", "adopt", "anchor", "apart", "batches_to", "branch", "branches", "break_at", "calculate", "carry_over",
+    "change_stop", "check_every_batch", "checked", "compare", "continue_", "counts_first", "delete_branch", "delete_mark",
+    "delete_stop", "edit", "held_out", "holds", "interrupt", "interrupts", "keep", "keep_draft", "kept", "largest_gradients",
+    "learned", "machine_difference", "marks", "memory_notice", "newest", "next_mark", "next_match", "notice", "outcome",
+    "passing", "prefetch", "program_text", "recorder", "recording", "redo", "rename_branch", "reverse_continue",
+    "run_back_until", "run_to", "run_to_first", "run_to_not_finite", "run_until", "samples", "silent", "state", "stop_on_nan",
+    "stops", "switch", "tick_after", "to_frame", "trace", "tried_options", "try_cures", "undo", "watch",
 }  # fmt: skip
 
 
@@ -249,7 +249,9 @@ def files(s: ScriptSweep) -> None:
         again.close()
 
 
-@about("silence", "learning", "learning_rate", "sgd", "rates", "sample", "losses", "memory", "hold_out", "feature", "epochs")
+@about(
+    "silence", "learning", "learning_rate", "sgd", "rates", "sample", "predict", "losses", "memory", "hold_out", "feature", "epochs"
+)
 def refusals(s: ScriptSweep) -> None:
     """What such a batch has not is refused in words."""
     session = at_end(s.session)
@@ -258,6 +260,7 @@ def refusals(s: ScriptSweep) -> None:
         lambda: session.sgd(),
         lambda: session.rates(),
         lambda: session.sample("a"),
+        lambda: session.predict("a"),
         lambda: session.losses(),
         lambda: session.memory(),
         lambda: session.hold_out("a"),

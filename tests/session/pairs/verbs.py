@@ -364,6 +364,49 @@ def remembered(s: Sweep) -> None:
     s.same("omission by distance", memory.occlusion, lambda loop: by_distance(loop, True))
 
 
+@about("predict", "calculate", "trace", "to_frame", "keep_draft")
+def answers(s: Sweep) -> None:
+    """Chances after a text, expressions, and all numbers as arrays and as a table are those of the loop; a draft changes none."""
+    session, state, t = s.fork(), s.setup.states[0], s.chance.randrange(s.T)
+    if s.setup.bidirectional or s.setup.loss != "cross-entropy":
+        with pytest.raises(TuiGruError):
+            session.predict("ab")
+    else:
+        chances = session.predict("ab").probabilities
+        s.same("chances", chances, lambda loop: torch.softmax(s.read(loop, "ab").logits[-1][0], 0))
+    session.seek((s.last + 1) * session.program.ticks)
+    size = session.calculate(f"max(abs({state})) + a", t, {"a": 0.25})
+    s.same("an expression", size, lambda loop: np.abs(loop.batches[-1].batch.value(state, t)).max() + 0.25)
+    arrays = session.trace(1)
+    s.same("losses of the trace", arrays["loss"], lambda loop: [each.loss for each in loop.batches[1:]])
+    for name in s.first:
+        s.same(f"{name} of the trace", arrays[f"parameters/{name}"], lambda loop: [each.after[name] for each in loop.batches[1:]])
+    table = session.to_frame("history")
+    s.same("losses of the table", table["loss"], lambda loop: [each.loss for each in loop.batches])
+    numbers = bits_here(session)
+    session.keep_draft()
+    assert bits_here(session) == numbers
+    assert all(set(draft.text) <= set(VOCABULARY) for drafts in session.state.drafts.values() for draft in drafts)
+
+
+@about("largest_gradients")
+def gradients_of_rows(s: Sweep) -> None:
+    """The norm of what the head and the loss give to each row, by the gradient of the logits and the weights of the head."""
+    session = s.fork()
+    if s.setup.carry == "notebook" or not session.program.model.page.outputs:
+        return
+
+    def norms(loop: Loop) -> np.ndarray:
+        last = loop.batches[-1]
+        slopes = np.array([np.asarray(last.batch.gradient("logits", t)) for t in range(s.T)]) @ last.before["Wy"].T
+        return np.sort(np.linalg.norm(slopes[..., : s.H], axis=(0, 2)))[::-1]
+
+    if s.loops[0].batches[-1].learns:
+        rows = [(place.row, norm) for place, norm in session.largest_gradients(100) if place.batch == s.last]
+        assert sorted(row for row, _ in rows) == list(range(s.B))
+        s.same("gradients of rows", [norm for _, norm in rows], norms)
+
+
 @about("sample", "samples")
 def sampled(s: Sweep) -> None:
     """Each distribution is the one of the loop after the same characters, and the character is the one that the number chooses."""
@@ -742,7 +785,7 @@ def further(s: Sweep) -> None:
 
 @about(
     "run_until", "run_back_until", "next_match", "continue_", "reverse_continue", "break_at", "watch", "change_stop", "delete_stop",
-    "stops", "counts_first", "outcome",
+    "stops", "counts_first", "outcome", "run_to_first",
 )  # fmt: skip
 def searches(s: Sweep) -> None:
     """A run stops in the first batch, or the last one on the way back, whose loss the loop has below a limit."""
@@ -771,6 +814,11 @@ def searches(s: Sweep) -> None:
     for batch in below:
         assert session.next_match() if batch != below[0] else session.run_until(condition)
         assert session.position.tick == at[batch]
+    session.seek(end)
+    assert session.run_to_first(condition)
+    assert session.position.tick == at[below[0]]
+    assert not session.run_to_first(f"loss < {low - 1!r}")
+    assert session.position.tick == at[below[0]]
     session.watch("loss", stops=True)
     session.seek(0)
     assert session.continue_()
