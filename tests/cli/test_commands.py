@@ -205,7 +205,7 @@ def test_the_debugger_is_opened_on_the_tutorial(run, screen):
     assert run() == (0, "", "")
     (((session,), options),) = screen
     assert (session.config, session.learning, session.stop_on_nan, session.recording) == (Config(), False, True, None)
-    assert options == {"theme": None, "ascii": True, "keys": None}
+    assert options == {"theme": None, "ascii": True, "keys": None, "command": ""}
 
 
 def test_the_debuggers_options_reach_it(run, screen, tmp_path):
@@ -216,7 +216,7 @@ def test_the_debuggers_options_reach_it(run, screen, tmp_path):
     (((session,), options),) = screen
     assert (session.config, session.learning) == (Config(seed=7), True)
     assert session.state.branches.timeline.memory.budget.limit == 2 * 2**20
-    assert options == {"theme": "nord", "ascii": False, "keys": keymap}
+    assert options == {"theme": "nord", "ascii": False, "keys": keymap, "command": ""}
 
 
 @pytest.fixture

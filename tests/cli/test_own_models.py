@@ -283,7 +283,7 @@ def test_open_goes_on_to_predictions(language_model, monkeypatch, given, shown):
         (("--text", "the cat", "--vocabulary", "abcd"), "--tokens and vocabulary are both given"),
         (("--text", "the cat", "--input", "ids.npy"), "--input: inputs and text are both given"),
         (("--input", "none.npy"), "--input: none.npy"),
-        (("--input", "ids.npy", "--batch-size", "9"), "the text has 20 tokens; 9 rows of 3 timesteps need 28"),
+        (("--input", "ids.npy", "--batch-size", "9", "--seq-length", "3"), "the text has 20 tokens; 9 rows of 3 timesteps need 28"),
     ],
 )
 def test_a_mistake_about_tokens_is_said_in_one_line(run, language_model, monkeypatch, given, reason):

@@ -65,6 +65,7 @@ def run_of(kind, folder):
         for name in ("Uz", "Ur", "Uh"):
             weights[name][...] *= 24
     session = Session.on(config, weights=weights, history_memory=memory)
+    session.learning = False
     session.step("batch", 3)
     session.sample(config.vocabulary[:2], 5, seed=1)
     session.learning = True

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -380,14 +380,22 @@ def open_command(
     Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches. A
     FILE that ends with .tui-gru is a saved session, as for --session.
     """
-    session = session_on_file(path, follow=follow, **options)
-    for feature in features:
-        session.feature(feature)
+    session = session_on_file(path, follow=follow, features=features, **options)
     open_debugger(lambda: session, theme=theme, ascii_only=ascii_only, keymap=keymap)
 
 
-def session_on_file(path: str, *, follow: bool = False, **options: Any) -> Session:
-    """Return the session that `open` opens, on a model file, a recording or a saved session. Raises `TuiGruError`."""
+def session_on_file(path: str, *, follow: bool = False, features: Sequence[str] = (), **options: Any) -> Session:
+    """Return the session that `open` opens, on a model file, a recording or a saved session, which knows features for its units.
+
+    Raises `TuiGruError`.
+    """
+    session = _session_on_file(path, options, follow=follow)
+    for feature in features:
+        session.feature(feature)
+    return session
+
+
+def _session_on_file(path: str, options: dict[str, Any], *, follow: bool) -> Session:
     if follow and not os.path.isdir(path):
         raise TuiGruError(f"{path} does not grow: it is no folder of a recording; leave the option out", option="follow")
     if path.endswith(SESSION_FILE) and not os.path.isdir(path):

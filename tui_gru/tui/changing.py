@@ -584,7 +584,7 @@ def change_stops(screen: MainScreen, change: Callable[[Session], object]) -> Non
 
 def break_(screen: MainScreen, rest: Arguments) -> None:
     """Set or change a breakpoint: `[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; by default on the current line."""
-    if not rest and isinstance(screen.focused, panels.listing.Listing) and screen.focused.pointed:
+    if not rest and screen.focused is not None and isinstance(screen.focused, panels.listing.Listing) and screen.focused.pointed:
         toggle_breakpoint(screen, screen.focused.pointed)
         return
     if not rest and screen.snapshot.line is not None:
