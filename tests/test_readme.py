@@ -398,6 +398,7 @@ OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block an
 def test_the_python_on_your_own_runs(
     block: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.compiler.reset()  # what another test has compiled; in such a process the loss of a script is not followed
     shutil.rmtree("run.gru")
     monkeypatch.setattr("sys.stdin", None)  # so that no screen is opened
     model = Model()

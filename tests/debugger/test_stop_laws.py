@@ -313,7 +313,7 @@ def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learnin
     epochs = EPOCHS[name]
     session = Session(epochs=epochs, learning_rate=0.3, **MODELS[name])
     session.learning = learning
-    run = Run(session.config, ((0, "learning", True),) if learning else (), batches=epochs * session.config.num_batches + 1)
+    run = Run(session.config, ((0, "learning", learning),), batches=epochs * session.config.num_batches + 1)
     places = [tick for tick in run.places("op") if tick <= session.end.tick]
     stops = sorted({tick for each in asked for tick in each.stops_in(run, places)})
     for each in asked:

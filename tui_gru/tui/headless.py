@@ -4,6 +4,7 @@ thread."""
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import re
 import sys
@@ -247,11 +248,11 @@ class UnseenScreen:
     """
 
     _running: ClassVar[set[UnseenScreen]] = set()
-    _streams: ClassVar[list[Any]] = []  # before the first of them
+    _streams: ClassVar[list[Any]] = []  # before the first; none if another app has them, which puts them back
 
     def __init__(self, session: Session, view: View, size: tuple[int, int]) -> None:
         if not self._running:
-            self._streams[:] = sys.stdout, sys.stderr
+            self._streams[:] = (sys.stdout, sys.stderr) if isinstance(sys.stdout, io.TextIOBase) else ()
         self._running.add(self)
         self.session = session
         self._jobs: asyncio.Queue[tuple[Job, Future[Any]] | None] = asyncio.Queue()
@@ -278,7 +279,7 @@ class UnseenScreen:
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, None)
         self._thread.join()
         self._running.discard(self)
-        if not self._running:
+        if not self._running and self._streams:
             sys.stdout, sys.stderr = self._streams
 
     def _done(self, job: Job) -> Any:
