@@ -215,3 +215,18 @@ def test_the_last_steps_are_recorded_when_the_script_ends(how, tmp_path):
     session.seek(session.end)
     titles = " ".join(finding.title for finding in session.findings())
     assert ("RuntimeError: no more, train.py:12" if how == "error" else "NaN") in titles
+
+
+def test_a_body_that_asks_for_its_step_is_computed_again():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run = tui_gru.steps([torch.randn(4, 3) for _ in range(6)], model, optimizer, keep=4, screen=False)
+    for x in run:
+        optimizer.zero_grad()
+        loss = (1 + run.step) * model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+    trial = run.again()
+    assert trial.losses == trial.own
+    assert run.step == 6

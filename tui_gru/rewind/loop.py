@@ -123,6 +123,7 @@ class TrainingLoop:
         self.recorder: Any = None  # of every n-th step, and of the last ones when the script ends
         self.trouble: Ring | None = None  # the steps at the first moment at which something went wrong
         self.count = 0  # of ended steps
+        self.repeated: int | None = None  # the step that is computed again, as its body counts it
         self.open: LoopStep | None = None
         self.last_losses = StepLosses()
         self.watch = LossWatch()
@@ -562,7 +563,7 @@ class TrainingLoop:
                     )
                 cursor.rewound = True
             _mute_captures(state)
-            for step in self.steps:
+            for step in tuple(self.steps):
                 if (number := step.number) < begin:
                     continue
                 if number > begin and number in self.between:
@@ -584,6 +585,7 @@ class TrainingLoop:
                     outcome.losses[number] = StepLosses()
                     continue
                 losses = watch.current = StepLosses()
+                self.repeated = number
                 batch = copied_batch(step.batch, tensors=True)
                 try:
                     with closed_boundary() as attempts, trial():
@@ -596,7 +598,7 @@ class TrainingLoop:
                     if attempts.words:  # which the body has caught itself
                         outcome.why = f"step {number + 1} {attempts.words[0]}, which nothing could put back"
                 finally:
-                    watch.current = None
+                    watch.current = self.repeated = None
                     losses.end()
                     if number >= since:
                         outcome.losses[number] = losses

@@ -126,8 +126,10 @@ class ScriptRun:
 
     @property
     def step(self) -> int:
-        """The number of steps that have ended."""
-        return 0 if self._loop is None else self._loop.count
+        """The number of steps that have ended; in a body that is computed again, what it was there."""
+        if self._loop is None:
+            return 0
+        return self._loop.count if self._loop.repeated is None else self._loop.repeated
 
     @property
     def rate(self) -> float | None:
@@ -378,12 +380,15 @@ class ScriptRun:
         loop = self._loop
         if loop is None or loop.recorder is None or loop.recorder.closed:
             return
+        loop.end_step(ended=False)  # the half one, whose iterator may live a while longer
         try:
             if loop.trouble is not None and not loop.refused:
                 with loop.at_trouble():
                     loop.run_again(Change(), recorder=self._step_recorder(loop.recorder).begin)
             if error is not None or always:
-                loop.run_again(Change(), recorder=self._step_recorder(loop.recorder, error).begin)
+                outcome = loop.run_again(Change(), recorder=self._step_recorder(loop.recorder, error).begin)
+                if outcome.why and type(outcome.error) is not type(error):  # it should end as the script did
+                    print(f"tui_gru.steps: the last steps are not recorded whole: {outcome.why}", file=sys.stderr)
         except TuiGruError as refusal:
             print(f"tui_gru.steps: the last steps are not recorded: {refusal}", file=sys.stderr)
 

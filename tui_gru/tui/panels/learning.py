@@ -33,9 +33,10 @@ class LearningPanel(SnapshotPanel):
         self.learned = learned
 
     def titles(self, snapshot: Snapshot) -> Titles:
+        moments = numbers.counted(len(self.learned.batches), "moment")
         text = "unseen text" if self.learned.unseen else "the beginning of the text"
         return Titles(
-            f"what was learned when · {len(self.learned.batches)} moments, {self.learned.read:,} characters of {text}",
+            f"what was learned when · {moments}, {self.learned.read:,} characters of {text}",
             [":learned again", with_keys(self, "<stop> closes")],
         )
 

@@ -579,7 +579,7 @@ _FIRST = (
     ("step.line", "a line; <back.line> goes back in time, as all capitals do"),
     ("step.timestep step.batch", "a timestep, a batch"),
     ("learn.sgd", "the rest of this batch, with backward pass and update"),
-    ("help", "all keys"),
+    ("help", "ask in your own words; tab has all keys"),
 )
 _TRAINING = ("learn.sgd",)  # those that a run without training does not have
 #: What the tutorial's sampler says after 900 epochs, begun with the first two characters, and the question that this is.
