@@ -246,6 +246,11 @@ def rows(device: str) -> Iterator[Row]:
     kinds += [("tf32", partial(tf32, True))] if device == "cuda" else []
     for name in MODULES:
         for numbers, context in kinds:
+            try:
+                trained(made(name, device), device, lambda loss: None, context)
+            except RuntimeError as error:
+                yield Row(name, f"alone, {numbers}", f"cannot run here: {str(error).splitlines()[0]}", 0.0)
+                continue
             for follow in (by_debug, by_recording, by_steps):
                 try:
                     with tf32(False):

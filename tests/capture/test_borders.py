@@ -205,6 +205,8 @@ def test_validation_with_a_graph_takes_no_memory(model):
         alive.append(sum(isinstance(each, PendingCall) for each in gc.get_objects()))
     assert max(alive) <= MOST_BEGUN + 1
     running.watch.close()
+    del loss
+    gc.collect()
     alive = []
     for _ in range(5):
         loss = forward(model)

@@ -14,6 +14,9 @@ import pytest
 from tests.process import PROGRAM
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.tools import RefusedError, Tools
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.headless import headless
 
 ROOT = Path(__file__).parents[2]
 GUIDE = resources.files("tui_gru").joinpath("AGENTS.md").read_text(encoding="utf-8")
@@ -125,6 +128,15 @@ def test_the_streams_are_put_back_in_whatever_order_screens_end():
         opened.look()
     for opened in (one, other):
         opened.close()
+    assert (sys.stdout, sys.stderr) == before
+
+
+async def test_a_screen_that_began_within_another_app_leaves_no_stream_of_it():
+    before = sys.stdout, sys.stderr
+    tools = Tools()
+    async with headless(make_app(Config.of())):
+        tools.look()
+    tools.close()
     assert (sys.stdout, sys.stderr) == before
 
 

@@ -277,9 +277,12 @@ class UnseenScreen:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, None)
+        before = sys.stdout, sys.stderr
         self._thread.join()
         self._running.discard(self)
-        if not self._running and self._streams:
+        if isinstance(before[0], io.TextIOBase):  # an app in whose time this screen began has ended, and has put them back already
+            sys.stdout, sys.stderr = before
+        elif not self._running and self._streams:
             sys.stdout, sys.stderr = self._streams
 
     def _done(self, job: Job) -> Any:
