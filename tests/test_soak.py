@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,32 @@ def test_the_end_of_a_soak_writes_its_row(tmp_path, monkeypatch):
     text = report.PAGE.read_text(encoding="utf-8")
     page.write_text(text, encoding="utf-8")
     monkeypatch.setattr(report, "PAGE", page)
-    report.write("kills", "1,000 kills", range(3, 53), [], "0123abcd")
-    report.write("files", "200 files", range(2), [1], "0123abcd with changes")
+    report.write("kills", "1,000 kills", 1234.5, range(3, 53), [], "0123abcd")
+    report.write("files", "200 files", 60.4, range(2), [1], "0123abcd with changes")
     lines = page.read_text(encoding="utf-8").splitlines()
     changed = [line for line in lines if line not in text.splitlines()]
     assert [line.rpartition(" | ")[2] for line in changed] == ["no findings |", "findings with the seeds 1 |"]
-    assert "| 1,000 kills, seeds 3 to 52, at 0123abcd |" in changed[0]
-    assert "| 200 files, seeds 0 to 1, at 0123abcd with changes |" in changed[1]
+    assert "| 1,000 kills in 1,234 s, seeds 3 to 52, at 0123abcd |" in changed[0]
+    assert "| 200 files in 60 s, seeds 0 to 1, at 0123abcd with changes |" in changed[1]
     assert len(lines) == len(text.splitlines())
     with pytest.raises(ValueError, match="has no row"):
-        report.write("others", "1 run", range(1), [], "")
+        report.write("others", "1 run", 1.0, range(1), [], "")
+
+
+def test_a_row_of_the_table_changes_nothing_that_is_tested(tmp_path, monkeypatch):
+    page = tmp_path / "tui_gru" / "manual" / "reliability.md"
+    page.parent.mkdir(parents=True)
+    (code := tmp_path / "code.py").write_text("1")
+    page.write_text("a row")
+    commit = ["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qam", "all"]
+    for words in (["init", "-q"], ["add", "."], commit):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "PAGE", page)
+    page.write_text("another row")
+    assert re.fullmatch("[0-9a-f]{8}", report.commit())
+    code.write_text("2")
+    assert re.fullmatch("[0-9a-f]{8} with changes", report.commit())
 
 
 @pytest.mark.parametrize("fault", planted.FAULTS, ids=lambda fault: f"{fault.function} {fault.operator} {fault.occurrence}")

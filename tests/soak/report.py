@@ -12,12 +12,17 @@ PAGE = ROOT / "tui_gru" / "manual" / "reliability.md"
 
 
 def commit() -> str:
-    """Return the short hash of the commit that is tested, and whether files differ from it."""
+    """Return the short hash of the commit that is tested, and whether files differ from it, besides the page with the table."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        words = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=8", "--dirty= with changes", "--exclude=*"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        hashed = git("rev-parse", "--short=8", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){PAGE.relative_to(ROOT)}")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{hashed} with changes" if changed else hashed
 
 
 def row(text: str, name: str, extent: str, result: str) -> str:
@@ -30,8 +35,8 @@ def row(text: str, name: str, extent: str, result: str) -> str:
     return changed
 
 
-def write(name: str, done: str, seeds: range, findings: Sequence[int], tested: str) -> None:
-    """Write the row of a soak: what was done, such as `3,000 faults`, the seeds, those with findings, and the commit."""
+def write(name: str, done: str, seconds: float, seeds: range, findings: Sequence[int], tested: str) -> None:
+    """Write the row of a soak: what was done, such as `3,000 faults`, how long, the seeds, those with findings, and the commit."""
     result = f"findings with the seeds {', '.join(map(str, findings))}" if findings else "no findings"
-    extent = f"{done}, seeds {seeds[0]} to {seeds[-1]}, at {tested}"
+    extent = f"{done} in {seconds:,.0f} s, seeds {seeds[0]} to {seeds[-1]}, at {tested}"
     PAGE.write_text(row(PAGE.read_text(encoding="utf-8"), name, extent, result), encoding="utf-8")
