@@ -357,11 +357,11 @@ class TermBuilder:
                 return self.formula(argument, index, tick, t) if argument.label else self._activation(argument, index, tick, t)
             case e.Apply(function="softmax"):
                 return self._softmax(node, index, tick, t)
-            case e.Apply(function="log", parts=(Name(name=name),)) if self._softmax_of(name) is not None:
+            case e.Apply(function="log", parts=(Name(name=name),)) if self.softmax_argument(name) is not None:
                 return self._log_of_softmax(node, name, index, tick, t)
         made = terms_of(node, index, numbers)
         terms = tuple(self._term(node, made.term(k), k, numbers, tick) for k in range(made.size))
-        return self._noted(node, index, Derivation(made.kind, terms, made.scale), numbers)
+        return self.noted(node, index, Derivation(made.kind, terms, made.scale), numbers)
 
     def shares(
         self,
@@ -375,13 +375,10 @@ class TermBuilder:
 
         `expanded` completes the derivation of the share of a timestep.
         """
-        named = self._program.config.compiled.schedule.named
-        timed, once = list[Expression](), list[Expression]()
-        for term in (formula,) if formula.label else formula.terms:
-            (timed if of_each_timestep(term, lambda name: named[name].axes) else once).append(term)
-        summed = e.Sum(tuple(timed)) if len(timed) > 1 else next(iter(timed), formula)
+        summed, once = self.split(formula)
 
         def share(t: int) -> Node:
+            assert summed is not None
             numbers = self.numbers(tick, t)
             at = numbers.index_of(summed, formula, index)
             latex = rf"\left({self._writer.latex(summed)}\right)_{{t={t + 1}}}"
@@ -391,9 +388,17 @@ class TermBuilder:
         last = self._program.seq_length - 1
         constant = [signed(term, formula, index, self.numbers(tick, last)) for term in once]
         return [
-            *(share(t) for t in (timesteps if timed else ())),
+            *(share(t) for t in (timesteps if summed is not None else ())),
             *(self.entry(part.formula, part.at, tick, last, part.sign) for part in constant),
         ]
+
+    def split(self, formula: Expression) -> tuple[Expression | None, tuple[Expression, ...]]:
+        """Return the part of a gradient that each timestep adds, None if there is none, and the terms that are added once."""
+        named = self._program.config.compiled.schedule.named
+        timed, once = list[Expression](), list[Expression]()
+        for term in (formula,) if formula.label else formula.terms:
+            (timed if of_each_timestep(term, lambda name: named[name].axes) else once).append(term)
+        return (e.Sum(tuple(timed)) if len(timed) > 1 else next(iter(timed), None)), tuple(once)
 
     def _term(self, node: Expression, term: FactorTerm, k: int, numbers: MomentNumbers, tick: int) -> Node:
         nodes = [self.entry(part.formula, part.at, tick, numbers.t if part.t is None else part.t, part.sign) for part in term]
@@ -403,11 +408,11 @@ class TermBuilder:
             return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._index_words(node.left, k, numbers)}")
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
-    def _noted(self, node: Expression, index: AnyIndex, made: Derivation, numbers: MomentNumbers) -> Derivation:
+    def noted(self, node: Expression, index: AnyIndex, made: Derivation, numbers: MomentNumbers) -> Derivation:
         """Return the derivation with a note on what its terms do not show."""
         match node:
             case e.Transpose(argument=argument):
-                return self._noted(argument, index[::-1], made, numbers)
+                return self.noted(argument, index[::-1], made, numbers)
             case e.Product(left=Name(name=name), right=right) if numbers.is_one_hot(name):
                 pick = int(numbers.read(name)[index[0]].argmax())
                 picks = f"{character(pick, self._vocabulary)} picks row {pick + 1} of {self._writer.text(right)}"
@@ -420,7 +425,7 @@ class TermBuilder:
                 return replace(made, note=f"over {self._counted(left, numbers)}")
             case e.Reduce(kind=kind, argument=argument):
                 if e.is_unwritten(node):
-                    return self._noted(argument, index, made, numbers)
+                    return self.noted(argument, index, made, numbers)
                 return replace(made, note=f"{kind} over {terms_of(node, index, numbers).over}")
             case e.Number():
                 return not_computed("")
@@ -440,7 +445,7 @@ class TermBuilder:
         if isinstance(node, e.Activation) and node.argument.label:
             return self.entry(node.argument, index, tick, t, sign)
         name = node.name if isinstance(node, Name) else node.label
-        if name in self._program.names and (isinstance(node, Name) or self._is_shown_by_name(name)):
+        if name in self._program.names and (isinstance(node, Name) or self.is_shown_by_name(name)):
             timed = self._program.names[name].timed
             return self._node(ValueRef(name, index, t if timed else None, tick), sign)
         value, text, latex = float(numbers.value(node, index)), self._writer.text(node), self._writer.latex(node)
@@ -452,7 +457,7 @@ class TermBuilder:
         stored = isinstance(node, e.Activation)
         return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, exact=stored, latex=latex)
 
-    def _is_shown_by_name(self, name: str) -> bool:
+    def is_shown_by_name(self, name: str) -> bool:
         """Return True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
         return self._program.names[name].kind.is_derivative or name in self._program.preactivations
 
@@ -465,11 +470,11 @@ class TermBuilder:
     def _index_words(self, left: Expression, k: int, numbers: MomentNumbers) -> str:
         return axis_index_in_words(self._program, numbers.axes(left)[-1], k)
 
-    def _softmax_of(self, name: str) -> e.Apply | None:
-        """Return the softmax that a line computes; None for any other name."""
+    def softmax_argument(self, name: str) -> Expression | None:
+        """Return what the softmax of a line reads; None for a line without one."""
         line = self._program.lines.get(name)
         formula = line.formula if line is not None else None
-        return formula if isinstance(formula, e.Apply) and formula.function == "softmax" else None
+        return formula.argument if isinstance(formula, e.Apply) and formula.function == "softmax" else None
 
     def _softmax(self, node: e.Apply, index: AnyIndex, tick: int, t: int) -> Derivation:
         *row, chosen = index
@@ -496,11 +501,11 @@ class TermBuilder:
             log = float(np.log(numbers.value(node.argument, index)))
         if y_hat.value > 1e-30 or (math.isinf(log) and math.isinf(float(numbers.value(node, index)))):
             return Derivation("log", (y_hat,))
-        softmax = self._softmax_of(name)
-        assert softmax is not None
-        logits = np.asarray(numbers.value(softmax.argument, (*index[:-1], EVERY)))
+        read = self.softmax_argument(name)
+        assert read is not None
+        logits = np.asarray(numbers.value(read, (*index[:-1], EVERY)))
         log_total = float(np.log(np.exp(logits - logits.max()).sum()) + logits.max())
-        o, shown = self.entry(softmax.argument, index, tick, t), self._writer.text(softmax.argument)
+        o, shown = self.entry(read, index, tick, t), self._writer.text(read)
         rest = Node(
             f"log Σ exp({shown})", log_total, lambda: not_computed("over the vocabulary"), sign=-1, latex=rf"\log \sum \exp {shown}"
         )

@@ -16,7 +16,6 @@ import re
 import sys
 import threading
 from base64 import b64encode
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -34,32 +33,31 @@ from textual.color import Color as CssColor
 from textual.strip import Strip
 
 from tui_gru.arguments import integer
-from tui_gru.debugger.derivation import MOST_TERMS, DerivationRow, Node, ValueRef, first_opened, laid_out
-from tui_gru.debugger.derivation import Path as TermPath
-from tui_gru.debugger.explain import Explainer
 from tui_gru.debugger.position import Level, check_level, in_words
+from tui_gru.debugger.rules import NoRuleError
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Branch
 from tui_gru.disk import save_bytes
-from tui_gru.engine.numbers import short, short_percent
+from tui_gru.engine.numbers import short
 from tui_gru.errors import TuiGruError, safe_text, shown
 from tui_gru.paths import FilePath
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.app import TuiGruApp, make_app
+from tui_gru.tui.derivations import MOST_RECORDED, DerivedNumbers, ExplainedNumbers
 from tui_gru.tui.headless import PromptPilot, headless, type_commands, until_checked, until_idle
 from tui_gru.tui.panel import CellPanel, Spot
 from tui_gru.tui.screen import MainScreen, ScreenLayout
-from tui_gru.tui.terminal import drawn_later, drawn_lines
+from tui_gru.tui.terminal import at_rest, drawn_later, drawn_lines
 from tui_gru.tui.theme import BLACKBOARD, UNICODE, WHITEBOARD
 
 PAGE = Path(__file__).with_name("player.html")
+SCRIPT = Path(__file__).with_name("derivations.js")
 SIZE = (120, 36)
 NARROW = (48, 30)  # of the screen on a telephone, which has no room for letters of more columns that can be read
 LEAST_SIZE = (20, 6)  # a smaller screen shows no number
 MOST_MOMENTS = 2_000
 MOST_CELLS = MOST_MOMENTS * 160 * 50  # of all moments
-MOST_EXPLAINED = 20_000  # terms of all derivations; the first numbers are explained
 FEW = 8  # moments in a notebook
 #: The verbs that the page has.
 VERBS_OF_PAGE = frozenset({"step.line", "step.timestep", "step.batch", "step.epoch", "play", "explain"})
@@ -131,11 +129,17 @@ class Walk:
         return sorted((self.ticks.index(mark.tick), mark.letter, safe_text(mark.on_one_line)) for mark in marks)
 
     def estimate(self, size: tuple[int, int]) -> int:
-        """Return about how many bytes the file has."""
-        moments = len(self.ticks)
-        terms = min(MOST_EXPLAINED, moments * {"op": 33}.get(self.level, 230))
+        """Return about how many bytes the file has, without derivations."""
         narrow = NARROW[0] * NARROW[1] if size[0] > NARROW[0] else 0
-        return PAGE.stat().st_size + moments * (size[0] * size[1] + narrow) // 6 + 12 * terms
+        return PAGE.stat().st_size + SCRIPT.stat().st_size // 3 + len(self.ticks) * (size[0] * size[1] + narrow) // 12
+
+    def derivations(self, most: int) -> DerivedNumbers | ExplainedNumbers:
+        """Return the derivations of its numbers: computed in the page if it can, from at most `most` recorded numbers."""
+        timeline = self.session.state.timeline
+        try:
+            return DerivedNumbers(timeline, self.ticks, most)
+        except NoRuleError:
+            return ExplainedNumbers(timeline, self.ticks)
 
     def ends(self) -> dict[str, list[int]]:
         """Return for the key of each level the moments at which a step of the level ends, without the beginning of the run."""
@@ -185,14 +189,19 @@ def parts_of(strip: Strip) -> Parts:
     return tuple((safe_text(text), style or Style()) for text, style, control in strip if text and not control)
 
 
+def same_text(row: Parts, other: Parts) -> bool:
+    """Return True if two rows have the same text, whatever its styles."""
+    return "".join(part for part, _ in row) == "".join(part for part, _ in other)
+
+
 def overlaid(dark: Parts, light: Parts) -> Iterator[tuple[str, Style, Style]]:
     """Yield the parts of a row with their styles in two themes, whose parts may begin at other places.
 
     If the texts differ, the styles of the first are used for both.
     """
-    text = "".join(part for part, _ in dark)
-    if text != "".join(part for part, _ in light):
+    if not same_text(dark, light):
         light = dark
+    text = "".join(part for part, _ in dark)
     ends = [set(np.cumsum([len(part) for part, _ in row]).tolist()) for row in (dark, light)]
     styles = [list(chain.from_iterable([style] * len(part) for part, style in row)) for row in (dark, light)]
     for begins, end in pairwise(sorted({0, *ends[0], *ends[1]})):
@@ -221,95 +230,6 @@ def decoration(style: Style) -> str:
     """Return the letters of bold, italic, underlined and struck text."""
     marks = zip("bius", (style.bold, style.italic, style.underline, style.strike), strict=True)
     return "".join(letter for letter, on in marks if on)
-
-
-# ------------------------------------------------------------------------------
-# The derivations of the numbers on the screen, as rows whose terms can be opened.
-
-
-class ExplainedNumbers:
-    """The derivations of a walk by number. A number is identified by the line that computed it, so it is explained once."""
-
-    def __init__(self, walk: Walk) -> None:
-        self._walk, self._explainer = walk, Explainer(walk.session.state.timeline)
-        self._program = walk.session.program
-        self._known: dict[ValueRef, int | None] = {}
-        self._by_place: dict[tuple[Any, ...], int] = {}
-        self._laid_out: list[tuple[DerivationRow, ...]] = []
-        self._room = MOST_EXPLAINED
-        self.refused = 0  # numbers without a derivation because there are too many
-
-    def number_of(self, ref: ValueRef) -> int | None:
-        """Return the number of the derivation of a shown number; None if it has none."""
-        if ref not in self._known:
-            self._known[ref] = self._added(ref)
-        return self._known[ref]
-
-    def _added(self, ref: ValueRef) -> int | None:
-        if self._room <= 0:
-            self.refused += 1
-            return None
-        try:
-            node = self._explainer.explain(ref)
-            place = self._place(node)
-        except TuiGruError:  # it is not computed yet
-            return None
-        if place not in self._by_place:
-            rows = laid_out(node, frozenset(_parts(node)))
-            self._room -= len(rows)
-            self._by_place[place] = len(self._laid_out)
-            self._laid_out.append(rows)
-        return self._by_place[place]
-
-    def _place(self, node: Node) -> tuple[Any, ...]:
-        """Return what identifies a number: its name and entry, and the tick at which it was computed."""
-        number, derivation = node.number, node.derivation
-        assert number is not None
-        tick = number.tick if derivation.tick is None else derivation.tick
-        is_given = derivation.kind == "given"
-        return number.name, number.index, derivation.note if is_given else tick, number.before, node.value if is_given else None
-
-    def rows(self) -> list[Any]:
-        """Return each derivation: name, value, line, the place in words, its moment (None: not in the file), how it is computed,
-        and the rows of its terms: depth, sign, name, value, share, computation, whether it is open at first, its derivation
-        (None: not in the file). A row does not repeat the name, the value and the computation of its derivation.
-        """
-        return [self._written(*rows) for rows in self._laid_out]
-
-    def _written(self, root: DerivationRow, *rows: DerivationRow) -> list[Any]:
-        node = root.node
-        assert node is not None
-        assert node.number is not None
-        number, derivation, opened = node.number, node.derivation, first_opened(node)
-        tick = number.tick if derivation.tick is None else derivation.tick
-        at, place = self._walk.session.state.timeline.position(tick), ""
-        if derivation.kind != "given":
-            place = in_words(at.epoch, at.batch, at.t, at.phase, step=at.step, between=" · ") if tick else "before the first line"
-        ticks = self._walk.ticks
-        moment = bisect_left(ticks, tick) if place and ticks[0] <= tick <= ticks[-1] else None
-        terms = [self._term(row, row.path in opened) for row in rows]
-        return [safe_text(node.label), root.written, safe_text(derivation.formula), place, moment, safe_text(root.made), terms]
-
-    def _term(self, row: DerivationRow, opened: bool) -> list[Any]:
-        node, entry, name, written, made = row.node, None, safe_text(row.label), row.written, safe_text(row.made)
-        if node is not None and node.number is not None and node.derivation.near:
-            entry = self._by_place.get(self._place(node))
-        if entry is not None:
-            its, made = self._laid_out[entry][0], ""
-            name = "" if its.label == row.label else name
-            written = "" if its.written == written else written
-        share = "" if row.share is None else short_percent(row.share)
-        return [len(row.path), row.sign, name, written, share, made, int(opened), entry]
-
-
-def _parts(node: Node, path: TermPath = ()) -> Iterator[TermPath]:
-    """Yield the paths of the terms that are parts of the line and not numbers of the run; those have derivations of their own."""
-    if len(node.terms) > MOST_TERMS:  # of a long sum, what is computed of each term is written beside it
-        return
-    for i, term in enumerate(node.terms):
-        if term.number is None and term.derivation.near and term.terms:
-            yield (*path, i)
-            yield from _parts(term, (*path, i))
 
 
 # ------------------------------------------------------------------------------
@@ -346,7 +266,9 @@ def line_in_words(snapshot: Snapshot) -> str:
 class DrawnMoments:
     """The drawn moments of a walk, in one theme, or in a dark and a light one, of which the reader's preference chooses."""
 
-    def __init__(self, walk: Walk, size: tuple[int, int], themes: Sequence[str], derivations: ExplainedNumbers) -> None:
+    def __init__(
+        self, walk: Walk, size: tuple[int, int], themes: Sequence[str], derivations: DerivedNumbers | ExplainedNumbers
+    ) -> None:
         self.walk, self.size, self.themes, self.derivations = walk, size, themes, derivations
         self._frames: list[list[list[Parts]]] = [[] for _ in themes]  # by theme and moment: the rows
         self._grounds: list[tuple[str, str]] = []  # by theme: the colours of the screen
@@ -382,7 +304,11 @@ class DrawnMoments:
                 await until_idle(pilot)
                 await pilot.pause()
                 screen.say("")
-            return [parts_of(strip) for strip in drawn_lines(screen)]
+            strips = drawn_lines(screen)
+            if not at_rest(app):  # a panel has set the texts of its border as it was drawn
+                await pilot.pause()
+                strips = drawn_lines(screen)
+            return [parts_of(strip) for strip in strips]
 
         try:
             for theme in self.themes:
@@ -408,13 +334,7 @@ class DrawnMoments:
         rows: list[list[tuple[int, int, int]]] = [[] for _ in range(self.size[1])]
         for panel in screen.query(CellPanel):
             for spot, x, y in _in_view(screen, panel):
-                ref = spot.ref
-                if ref.change:
-                    continue
-                named = snapshot.program.names.get(ref.name)
-                t = at.t if ref.t is None and named is not None and named.timed else ref.t
-                number = ValueRef(ref.name, ref.index, t, at.tick - ref.before)
-                entry = self.derivations.number_of(number)
+                entry = self.derivations.number_of(spot.ref, at)  # of a change that of its weight, which has it as a term
                 if entry is not None:
                     rows[y].append((x, spot.width, entry))
         self._spots.append([tuple(sorted(row)) for row in rows])
@@ -454,7 +374,7 @@ class DrawnMoments:
             "words": self._words,
             "ends": self.walk.ends(),
             "chapters": self.walk.chapters,
-            "derivations": self.derivations.rows(),
+            "derive" if isinstance(self.derivations, DerivedNumbers) else "derivations": self.derivations.data(),
         }
 
 
@@ -475,8 +395,10 @@ class ThemeTranslation:
         return ("blank", style.bgcolor) if is_blank else style
 
     def learn(self, rows: Sequence[Parts], others: Sequence[Parts]) -> None:
-        """Learn from rows that were drawn in both themes."""
+        """Learn from rows that were drawn in both themes. Those of a listing can differ, which scrolls by what was shown before."""
         for row, other in zip(rows, others, strict=True):
+            if not same_text(row, other):
+                continue
             for text, style, its in overlaid(row, other):
                 key = self.key(text, style)
                 known = self._styles.setdefault(key, its)
@@ -487,9 +409,11 @@ class ThemeTranslation:
         """Return True if all of these styles have one in the other theme."""
         return keys <= self._styles.keys() and not keys & self._doubtful
 
-    def row(self, row: Parts) -> Parts:
-        """Return a row in the other theme."""
-        return tuple((text, self._styles[self.key(text, style)]) for text, style in row)
+    def row(self, row: Parts, other: Parts | None = None) -> Parts:
+        """Return a row in the other theme: `other`, in which it was drawn, if that has its text."""
+        if other is not None and same_text(row, other):
+            return other
+        return tuple((text, self._styles.get(self.key(text, style), style)) for text, style in row)
 
 
 async def in_other_theme(
@@ -508,7 +432,7 @@ async def in_other_theme(
         translation.learn(frames[moment], others[moment])
         progress(len(others))
     progress(len(frames))
-    return [others[n] if n in others else list(map(translation.row, frame)) for n, frame in enumerate(frames)]
+    return [list(map(translation.row, frame, others.get(n, [None] * len(frame)))) for n, frame in enumerate(frames)]
 
 
 def _of_all(drawn: Drawn, number: int, count: int, done: int, total: int) -> None:
@@ -599,6 +523,7 @@ class Player:
         jump: int | None = None,
         at_end: bool = False,
         on_telephones: bool = True,
+        most_recorded: int = MOST_RECORDED,
     ) -> None:
         check_level(by)
         if not isinstance(size, tuple | list) or len(size) != 2:
@@ -607,12 +532,13 @@ class Player:
         if size[0] < LEAST_SIZE[0] or size[1] < LEAST_SIZE[1]:
             least = "x".join(map(str, LEAST_SIZE))
             raise TuiGruError(f"a screen of {size[0]}x{size[1]} shows no number; the smallest is {least}", option="size")
-        self._jump, self._at_end, self._on_telephones = jump, at_end, on_telephones
+        self._jump, self._at_end, self._on_telephones, self._most_recorded = jump, at_end, on_telephones, most_recorded
         self._session, self._by, self._last, self._size, self._commands = session, by, last, size, commands
         self._themes = (BLACKBOARD.name, WHITEBOARD.name) if theme is None else (theme,)
         self._app = make_app(Session(state=session.state), theme=self._themes[0])
         self._app.glyphs = UNICODE
         self._data: dict[str, Any] = {}
+        self._numbers = b""
 
     def draw(self, planned: Callable[[Walk, int], object] = lambda *_: None, drawn: Drawn = lambda *_: None) -> None:
         """Draw all moments. `planned` gets the walk and the estimated size in bytes before, `drawn` the progress."""
@@ -664,8 +590,8 @@ class Player:
                 most = sys.maxsize if self._jump is None else self._jump
                 jumps = [pair for pair in pairwise(ticks) if count(pair[1]) - count(pair[0]) > most]
                 walk = Walk.to_here(session, self._by, self._last, self._size, jumps)
-                planned(walk, walk.estimate(self._size))
-                derivations, sizes = ExplainedNumbers(walk), [self._size]
+                derivations, sizes = walk.derivations(self._most_recorded), [self._size]
+                planned(walk, walk.estimate(self._size) + derivations.estimate())
                 if self._on_telephones and self._size[0] > NARROW[0]:
                     sizes.append(NARROW)
                 recorders = [DrawnMoments(walk, size, self._themes, derivations) for size in sizes]
@@ -680,6 +606,7 @@ class Player:
                 )
                 if len(recorders) > 1:
                     self._data["narrow"] = recorders[1].data()
+                self._numbers = derivations.packed()
 
     @cached_property
     def title(self) -> str:
@@ -691,10 +618,14 @@ class Player:
     def page(self) -> str:
         """Return the page."""
         raw = json.dumps(self._data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-        packed = b64encode(gzip.compress(raw, 9, mtime=0)).decode()
         template = re.sub(r"\n\s+", "\n", PAGE.read_text(encoding="utf-8"))  # without indentation
-        parts = {"@TITLE@": html.escape(self.title), "@DATA@": packed}
+        packed = {"@DATA@": raw, "@NUMBERS@": self._numbers, "@DERIVATIONS@": SCRIPT.read_bytes() if self._numbers else b""}
+        parts = {"@TITLE@": html.escape(self.title), **{part: _packed(content) for part, content in packed.items()}}
         return re.sub("|".join(parts), lambda part: parts[part[0]], template)
+
+
+def _packed(data: bytes) -> str:
+    return b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
 def write(player: Player, path: FilePath, *, force: bool = False) -> int:
@@ -752,7 +683,7 @@ def play(
 
 def embedded(session: Session) -> str:
     """Return the last moments of a session as HTML for a notebook: a frame of its own, which no other output disturbs."""
-    player = Player(session, last=FEW, at_end=True, on_telephones=False)
+    player = Player(session, last=FEW, at_end=True, on_telephones=False, most_recorded=MOST_RECORDED // 10)
     player.draw()
     words = html.escape(f"the last moments of {session!r}", quote=True)
     return (
