@@ -44,6 +44,19 @@ def test_a_digit_more_is_asked_for_where_a_foreseen_mistake_fits_as_well(judge):
     assert judge.judged(question, "1.2615").hint == "Too much."
 
 
+def test_an_expression_of_two_entries_is_read_wholly(judge):
+    """Not as the entry with which it begins."""
+    question = asked("h[row 1, unit 1] - h[row 2, unit 2] t 1")
+    right = float(judge.value(question))
+    assert judge.judged(question, f"{right:.4f}").right
+    assert not judge.judged(question, f"{float(judge.value(asked('h[row 1, unit 1]'))):.4f}").right
+
+
+def test_a_chance_is_no_slip_of_a_number_without_a_logarithm(judge):
+    assert judge.judged(asked("1"), "0.37").hint == "not yet"
+    assert "in percent" in judge.judged(asked("ŷ[row 1, a] t 1"), "16.69").hint
+
+
 def test_one_digit_is_not_enough(judge):
     assert "two digits" in judge.judged(asked("loss"), "1").hint
     assert judge.judged(asked("0 * loss"), "0").right

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,7 @@ def mutants(node: Expression, program: Program, writer: Any = None) -> Iterator[
                 yield f"the term {shown_part} is missing", rest[0] if len(rest) == 1 else e.Sum(rest)
                 turned = part.argument if isinstance(part, e.Negative) else e.Negative(part)
                 yield f"the term {shown_part} has the other sign", e.Sum((*parts[:i], turned, *parts[i + 1 :]))
+            yield from _exchanged_shares(parts, writer)
         case e.Apply(parts=(argument,), function=function):
             yield f"{FUNCTIONS[function].text} of it is still to be taken", argument
             if function in ("sigmoid", "tanh"):
@@ -153,6 +154,19 @@ def mutants(node: Expression, program: Program, writer: Any = None) -> Iterator[
             if isinstance(node, e.Transpose) and isinstance(mutant, e.Transpose):
                 continue  # turned twice
             yield words, node.with_children(tuple(mutant if j == i else other for j, other in enumerate(node.children)))
+
+
+def _exchanged_shares(parts: tuple[Expression, ...], writer: Any) -> Iterator[tuple[str, Expression]]:
+    """Yield a sum such as z⊙a + (1 − z)⊙b with the two shares exchanged."""
+    for (i, one), (j, other) in permutations(enumerate(parts), 2):
+        if not (isinstance(one, e.Times) and isinstance(other, e.Times)):
+            continue
+        for share, rest in product(one.parts, other.parts):
+            if writer.text(rest).strip("()") == f"1 − {writer.text(share)}":
+                turned = list(parts)
+                turned[i] = e.Times(tuple(rest if factor is share else factor for factor in one.parts))
+                turned[j] = e.Times(tuple(share if factor is rest else factor for factor in other.parts))
+                yield f"{writer.text(share)} and 1 − {writer.text(share)} are exchanged", e.Sum(tuple(turned))
 
 
 def _bare(text: str) -> str:

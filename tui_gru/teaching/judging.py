@@ -14,7 +14,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.teaching.formulas import LineJudge
 from tui_gru.teaching.lesson import LETTERS, Lesson, Question
 from tui_gru.teaching.slips import readings, slips_of
-from tui_gru.teaching.values import LessonValues, number_in_text
+from tui_gru.teaching.values import WORD, LessonValues, number_in_text
 
 # ------------------------------------------------------------------------------
 # Numbers as people type them.
@@ -94,7 +94,7 @@ class Judgement(NamedTuple):
     unread: bool = False
 
 
-NOT_YET = "not yet"
+NOT_YET, NOT_THIS = "not yet", "not this one"
 MORE_DIGITS = "write a digit more: with these, another number fits as well"
 
 
@@ -134,6 +134,16 @@ class Judge:
     def value(self, question: Question) -> Any:
         """Return the right number, or text, of a question that asks for one."""
         return self._computed(question.answer, question, question.line)
+
+    def names(self, question: Question) -> dict[str, tuple[str, ...]]:
+        """Return the names of the program that the answer reads, each with its spellings."""
+        model, expression = self._values.model_of(question.answer, question.model)
+        program = self._values.session(model).program
+        words = {program.code_name(word) for word in WORD.findall(expression)}
+        spelled: dict[str, tuple[str, ...]] = {}
+        for name in sorted(words & program.names.keys()):
+            spelled[name] = tuple({name, program.writer.name(name)})
+        return spelled
 
     def right_choice(self, question: Question) -> int:
         """Return the place of the choice that is right. Raises `LessonError` unless it is exactly one."""
@@ -184,7 +194,7 @@ class Judge:
             chosen = begins[0]
         if chosen == self.right_choice(question):
             return Judgement(True, self.why(question))
-        return Judgement(False, self.hint(question) or NOT_YET)
+        return Judgement(False, self.hint(question) or NOT_THIS)
 
     def _line(self, question: Question, typed: str) -> Judgement:
         judge = self.line_judge(question)

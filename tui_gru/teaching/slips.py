@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
@@ -15,11 +16,12 @@ from tui_gru.debugger.derivation import Node
 from tui_gru.debugger.evaluate import function_in_float64
 from tui_gru.debugger.expressions import ConditionError, ExpressionText
 from tui_gru.debugger.position import TypedError, index_in_words_of
-from tui_gru.debugger.program import spoken
+from tui_gru.debugger.program import ValueKind, spoken
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
-from tui_gru.teaching.values import LessonValues, number_in_text
+from tui_gru.teaching.formulas import BatchValues, LineJudge, MisfitError
+from tui_gru.teaching.values import WORD, LessonValues, number_in_text
 
 # ------------------------------------------------------------------------------
 # The number that a question asks for.
@@ -55,7 +57,7 @@ def referred(session: Session, typed: str) -> Reference | None:
     name, bracket, rest = text.partition("[")
     program, index = session.program, tuple[int, ...]()
     name = program.code_name(name.strip())
-    if name not in program.names or (bracket and not rest.endswith("]")):
+    if name not in program.names or (bracket and rest.find("]") != len(rest) - 1):
         return None
     if bracket:
         try:
@@ -102,11 +104,11 @@ def combined_value(node: Node, parts: Sequence[float]) -> float | None:
     return None
 
 
-def computed_from_shown(node: Node, levels: int) -> float:
-    """Return the value of a node as a reader computes it from the numbers on the screen, so many levels of its derivation below."""
+def computed_from_rounded(node: Node, levels: int, rounded: Callable[[float], float]) -> float:
+    """Return the value of a node as a reader computes it from rounded numbers, so many levels of its derivation below."""
     if levels == 0 or not node.derivation.near or not 0 < len(node.terms) <= MOST_TERMS:
-        return as_on_screen(node.value)
-    parts = [term.sign * computed_from_shown(term, levels - 1) for term in node.terms]
+        return rounded(node.value)
+    parts = [term.sign * computed_from_rounded(term, levels - 1, rounded) for term in node.terms]
     value = combined_value(node, parts)
     return node.value if value is None else value
 
@@ -116,6 +118,14 @@ def as_on_screen(number: float) -> float:
     if not math.isfinite(number) or number == int(number):
         return number
     return float(f"{number:.4f}" if 5e-4 <= abs(number) < 1e4 else f"{number:.1e}")
+
+
+def rounded_slips(node: Node) -> Iterator[Slip]:
+    """Yield what the number is if it is computed from numbers with one decimal or two."""
+    for decimals, words in ((1, "one decimal"), (2, "two decimals")):
+        for levels in LEVELS[:2]:
+            value = computed_from_rounded(node, levels, partial(round, ndigits=decimals))
+            yield Slip(value, f"it is computed from numbers rounded to {words}; take all digits that the screen shows", 4)
 
 
 def derived_slips(node: Node, depth: int = DEPTH) -> Iterator[Slip]:
@@ -151,6 +161,8 @@ def derived_slips(node: Node, depth: int = DEPTH) -> Iterator[Slip]:
                     yield from made(
                         [-v if i == j else v for j, v in enumerate(parts)], f"the term {labels[i]} has the other sign", 2
                     )
+    if kind == "norm":
+        yield Slip(node.value**2, "that is the square; its root is still to be taken", 1)
     if kind == "product" and len(parts) > 1:
         for i, label in enumerate(labels):
             yield from made([1.0 if i == j else v for j, v in enumerate(parts)], f"the factor {label} is missing", 2)
@@ -180,6 +192,33 @@ def _without_terms(node: Node, labels: list[str], parts: list[float]) -> Iterato
 # Other numbers that are mistaken for the right one.
 
 
+def _group(kind: ValueKind) -> str | None:
+    """Return what the numbers of a kind are mistaken for: numbers of the same group."""
+    if kind in (ValueKind.VALUE, ValueKind.STATE):
+        return "forward"
+    return "backward" if kind is ValueKind.VALUE_GRADIENT else None
+
+
+def mutated_lines(session: Session, reference: Reference) -> Iterator[Slip]:
+    """Yield the number as its line computes it with another name in the place of one, or with a matrix that is transposed."""
+    line = session.program.lines.get(reference.name)
+    if line is None or line.formula is None or line.op != "=" or line.phase == "update" or not reference.index:
+        return
+    try:
+        judge = LineJudge(session, reference.name)
+        t = session.position.t if reference.t is None else reference.t
+        values = BatchValues(judge.batch[0].session, t)
+    except TuiGruError:
+        return
+    for words, mistaken in judge.mutants():
+        if any(word in words for word in ("transposed", "in the place of", "exchanged")):
+            try:
+                array = np.asarray(values.value(mistaken))
+                yield Slip(reference.sign * float(array[reference.index]), words, 2)
+            except (MisfitError, TuiGruError, IndexError, TypeError):
+                continue
+
+
 def neighbours(session: Session, reference: Reference) -> Iterator[Slip]:
     """Yield the other entries of the name, and the same entry at other timesteps."""
     program, name, index, sign = session.program, reference.name, reference.index, reference.sign
@@ -192,6 +231,12 @@ def neighbours(session: Session, reference: Reference) -> Iterator[Slip]:
                 words += ", with row and column exchanged" * (other == swapped and "B" not in program.names[name].axes)
                 near = sum(a != b for a, b in zip(other, index, strict=True))
                 yield Slip(sign * float(array[other]), words, 1 + near)
+    group = _group(program.names[name].kind)
+    for other_name, named in program.names.items():
+        if other_name != name and named.axes == program.names[name].axes and _group(named.kind) == group is not None:
+            other_value = session.value(other_name, reference.t)
+            if isinstance(other_value, np.ndarray) and other_value.dtype.kind == "f":
+                yield Slip(sign * float(other_value[index]), f"that is {spoken(program, other_name, index)}", 3)
     if program.names[name].timed:
         now = session.position.t if reference.t is None else reference.t
         for t in range(program.seq_length):
@@ -200,15 +245,25 @@ def neighbours(session: Session, reference: Reference) -> Iterator[Slip]:
                 yield Slip(sign * float(np.asarray(value)[index]), f"that is {spoken(program, name, index)} at t {t + 1}", 2)
 
 
-def other_units(session: Session, true: float) -> Iterator[Slip]:
-    """Yield the number in other units, with the other sign, and multiplied or divided by what means divide by."""
+def other_units(session: Session, true: float, expression: str) -> Iterator[Slip]:
+    """Yield the number in other units, with the other sign, and multiplied or divided by what means divide by.
+
+    Only a number of the loss has been through a logarithm, and only one of gradients and weights through the learning rate.
+    """
     if not true or not math.isfinite(true):
         return
+    program = session.program
+    words_in = {program.code_name(word) for word in WORD.findall(expression)}
+    kinds = {program.names[name].kind for name in words_in if name in program.names}
+    is_step = any(kind.is_weight or kind is ValueKind.GRADIENT for kind in kinds) or bool(words_in & {"learning_rate", "grad_norm"})
     yield Slip(-true, "the sign is the other one", 0)
-    yield Slip(true / math.log(2), "that is in bits, by log₂; the program uses nats, by the natural logarithm", 3)
-    yield Slip(true / math.log(10), "that is by log₁₀; the program uses the natural logarithm", 3)
-    if 0 < abs(true) < 50:
-        yield Slip(math.exp(-abs(true)), "that is the chance itself; its surprise is −log of it", 4)
+    if words_in & {*program.loss_names[1:], "loss", "losses", "log"}:
+        yield Slip(true / math.log(2), "that is in bits, by log₂; the program uses nats, by the natural logarithm", 3)
+        yield Slip(true / math.log(10), "that is by log₁₀; the program uses the natural logarithm", 3)
+        if 0 < abs(true) < 50:
+            yield Slip(math.exp(-abs(true)), "that is the chance itself; its surprise is −log of it", 4)
+    elif not is_step and 0 < abs(true) <= 1:
+        yield Slip(100 * true, f"that is in percent; the number is {number_in_text(100)} times smaller, or write % after it", 3)
     sizes = session.config.sizes
     factors = {f"{axis} = {size}": size for axis, size in sizes.items() if axis in ("B", "T") and size > 1}
     if {"B", "T"} <= sizes.keys() and sizes["B"] > 1 < sizes["T"]:
@@ -216,8 +271,8 @@ def other_units(session: Session, true: float) -> Iterator[Slip]:
     for words, size in factors.items():
         yield Slip(true * size, f"it is {size} times too large, and {words}", 3)
         yield Slip(true / size, f"it is {size} times too small, and {words}", 3)
-    rate = session.value("learning_rate") if "learning_rate" in session.program.names else 0
-    if rate and rate != 1:
+    rate = session.value("learning_rate") if "learning_rate" in program.names else 0
+    if is_step and rate and rate != 1:
         yield Slip(true * float(rate), f"that is η = {number_in_text(float(rate))} times the number", 4)
         yield Slip(true / float(rate), f"that is the number divided by η = {number_in_text(float(rate))}", 4)
 
@@ -267,6 +322,8 @@ def _mistakes(node: ast.AST, text_of: Callable[[ast.expr], str]) -> Iterator[tup
             yield f"that is {b} times {a}; it is to the power of {b}", f"({a}) * ({b})"
             yield "that is one power too few", f"({a}) ** (({b}) - 1)"
             yield "that is one power too many", f"({a}) ** (({b}) + 1)"
+        case ast.Call(func=ast.Name(id="norm"), args=[_]):
+            yield "that is the square; its root is still to be taken", f"({text_of(node)}) ** 2"
         case ast.Call(func=ast.Name(id=function), args=[argument]):
             yield f"{function} of it is still to be taken", text_of(argument)
 
@@ -275,18 +332,20 @@ def slips_of(values: LessonValues, typed: str, true: float, model: str = "") -> 
     """Return the wrong numbers near the value of an expression, likeliest first, each value once."""
     model, expression = values.model_of(typed, model)
     session = values.session(model)
-    candidates = list(other_units(session, true))
+    candidates = list(other_units(session, true, expression))
     reference = referred(session, expression)
     if reference is None:
         candidates += expression_slips(values, expression, model)
     else:
         candidates += neighbours(session, reference)
+        candidates += mutated_lines(session, reference)
         try:
             node = session.explain(reference.name, reference.index, reference.t)
         except TuiGruError:
             node = None
         if node is not None:
-            candidates += [slip._replace(value=reference.sign * slip.value) for slip in derived_slips(node)]
+            slips = (*derived_slips(node), *rounded_slips(node))
+            candidates += [slip._replace(value=reference.sign * slip.value) for slip in slips]
     named: dict[tuple[float, str], Slip] = {}
     for slip in sorted(candidates, key=lambda slip: slip.rank):
         if math.isfinite(slip.value):
@@ -303,7 +362,7 @@ def readings(values: LessonValues, typed: str, true: float, model: str = "") -> 
     if reference is not None:
         try:
             node = session.explain(reference.name, reference.index, reference.t)
-            numbers += [reference.sign * computed_from_shown(node, levels) for levels in LEVELS]
+            numbers += [reference.sign * computed_from_rounded(node, levels, as_on_screen) for levels in LEVELS]
         except TuiGruError:
             pass
         return numbers

@@ -20,6 +20,7 @@ from tui_gru.session.session import Session
 
 
 _NAME = r"[^\W\d][\w₋₊←→\u0300-\u036f]*|[①②③]"
+WORD = re.compile(_NAME)  # a name in an expression
 _AT_TIMESTEP = re.compile(rf"((?:{_NAME})(?:\[[^\]]*\])?) t (\d+)(?!\w)")
 _INSERTED = re.compile(r"\{([^{}]*)\}")
 #: A result: its word, then its arguments in parentheses or, as on the `:` line, after blanks.
