@@ -71,6 +71,7 @@ def test_a_lesson_has_cards_of_words_commands_and_questions():
         ("# T\n## C\n```ask\nWhat?\nright: most\n- a by loss\n- b by t\n```\n", "mine.md:5: right: is largest or smallest"),
         ("# T\n## C\n```ask\nWhat?\nanswer: 1\nwrong: 2\n```\n", "mine.md:6: wrong: is an expression, ->"),
         ("# T\n## C\n```ask\nWhat?\nanswer: 1\nhide: x\n```\n", "mine.md:6: hide: belongs to line:"),
+        ("# T\n## C\n```ask\nWhat?\nplace: h\nvisible: yes\n```\n", "mine.md:6: visible: belongs to answer: and line:"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_line_and_cure(text, error):

@@ -82,7 +82,8 @@ class Question:
 
     `answer` is the expression of a number or letter, the target of a line, or a place. `hidden` is the term of a line that is
     asked for, empty for the complete line. With `right`, the choice with the largest or smallest number is right; without it, the
-    one whose condition holds. `model` is the name of the model that it is about, empty for the current one.
+    one whose condition holds. `model` is the name of the model that it is about, empty for the current one. With `visible`, the
+    number is one to be found on the screen, and is not hidden there.
     """
 
     number: int
@@ -97,6 +98,7 @@ class Question:
     wrong: tuple[WrongAnswer, ...] = ()
     hint: str = ""
     why: str = ""
+    visible: bool = False
 
 
 Part = Words | CommandBlock | Question
@@ -148,7 +150,7 @@ class Lesson:
 
 _FENCE = re.compile(r"(`{3,}|~{3,})\s*(\S*)\s*(.*)")
 _FIELD = re.compile(r"([a-z]+):(?:\s+(.*))?")
-_FIELDS = ("answer", "line", "place", "hide", "right", "on", "wrong", "hint", "why")
+_FIELDS = ("answer", "line", "place", "hide", "right", "on", "wrong", "hint", "why", "visible")
 _REPEATED = ("wrong",)
 _MODEL = re.compile(r"model(?:\s+([^\W\d]\w*))?")
 _DECIDES = re.compile(r"(.*)\s(if|by)\s(.*)")
@@ -344,7 +346,10 @@ class _LessonReader:
         question = Question(self._questions, "\n".join(words), kind, answer, number, tuple(choices), right)
         wrong = tuple(self._wrong(line, kind) for name, line in fields if name == "wrong")
         hidden, model, hint, why = (values[name].text if name in values else "" for name in ("hide", "on", "hint", "why"))
-        return replace(question, hidden=hidden, model=model, wrong=wrong, hint=hint, why=why)
+        if (visible := values.get("visible")) is not None and (visible.text != "yes" or kind not in ("answer", "line")):
+            cure = "write visible: yes where the reader is to find the number on the screen, or leave the line out"
+            raise self._error(visible.number, f"visible: belongs to answer: and line:; {cure}")
+        return replace(question, hidden=hidden, model=model, wrong=wrong, hint=hint, why=why, visible=visible is not None)
 
     def _joined(self, body: Sequence[SourceLine]) -> Iterator[tuple[str, SourceLine]]:
         """Yield the lines of a question with their kinds: words, choice, or the name of a field. An indented line continues the one

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,18 @@ from tui_gru.teaching.lesson import Question
 MOST_HIDDEN = 400  # entries of a term whose numbers are hidden
 LEAST_WHOLE = 100  # a smaller whole number is also a count, an index or a place, and cannot be hidden by its value
 LEAST_CUT = 4  # characters of a formula that is cut off, from which on its beginning is hidden
+SAME = 1e-5  # relative difference between a number of a batch and the same one computed with more digits
+_PLACE = re.compile(r"(?:row|unit|epoch|batch|line|of|\bt|\be|\bb|[⁄/(\[]) ?$")  # what a number is that follows, but no value
 _NUMBER = re.compile(r"(?<![\w.])[-−+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-−+]?\d+)?(?: ?%)?(?!\w)")
+
+
+class HiddenCount(NamedTuple):
+    """A small whole number that is hidden only as a value of the names that its question reads: as 0 of `dh_future`, and not as a
+    count. `spelled` has these names as the screen writes them."""
+
+    number: float
+    names: tuple[str, ...]
+    spelled: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,16 +44,24 @@ class AnswerMask:
     numbers: tuple[float, ...] = ()
     formulas: tuple[str, ...] = ()
     written: Callable[[str], str] = str
+    counts: tuple[HiddenCount, ...] = ()
 
     def __or__(self, other: AnswerMask) -> AnswerMask:
-        return AnswerMask((*self.numbers, *other.numbers), (*self.formulas, *other.formulas), self.written)
+        numbers, formulas = (*self.numbers, *other.numbers), (*self.formulas, *other.formulas)
+        return AnswerMask(numbers, formulas, self.written, (*self.counts, *other.counts))
 
     def __bool__(self) -> bool:
-        return bool(self.numbers or self.formulas)
+        return bool(self.numbers or self.formulas or self.counts)
+
+    def hides(self, name: str, value: float) -> bool:
+        """Return True if a number of the screen, of which the name and all digits are known, is a hidden one, with either sign."""
+        if any(math.isclose(abs(value), abs(hidden), rel_tol=SAME) for hidden in self.numbers):
+            return True
+        return any(abs(value) == abs(count.number) and name in count.names for count in self.counts)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return the places of a text to hide, from left to right, each with its end."""
-        spans = [*self._numbers_in(text), *self._formulas_in(text)]
+        spans = [*self._numbers_in(text), *self._counts_in(text), *self._formulas_in(text)]
         return [span for i, span in enumerate(sorted(spans)) if not any(a < span[1] and span[0] < b for a, b in sorted(spans)[:i])]
 
     def hidden(self, text: str) -> str:
@@ -54,6 +74,16 @@ class AnswerMask:
         if self.numbers:
             for match in _NUMBER.finditer(text):
                 if self.is_answer(match[0]):
+                    yield match.span()
+
+    def _counts_in(self, text: str) -> Iterator[tuple[int, int]]:
+        for count in self.counts:
+            named = [match.end() for name in count.spelled for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
+            if not named:
+                continue
+            for match in _NUMBER.finditer(text, min(named)):
+                number = typed_number(match[0])
+                if number is not None and abs(number.value) == abs(count.number) and not _PLACE.search(text, 0, match.start()):
                     yield match.span()
 
     def is_answer(self, written: str) -> bool:
@@ -94,14 +124,21 @@ def _loosely(formula: str) -> str:
 
 def mask_of(judge: Judge, question: Question, written: Callable[[str], str] = str) -> AnswerMask:
     """Return what a question hides until it is answered, at the place where the lesson is."""
+    if question.visible:
+        return AnswerMask()
     if question.kind == "answer":
         value = judge.value(question)
         array = np.asarray(value)
         if isinstance(value, str) or array.size != 1 or array.dtype.kind not in "iuf":
             return AnswerMask()
         number = float(array.reshape(-1)[0])
-        is_count = number == int(number) and abs(number) < LEAST_WHOLE if math.isfinite(number) else True
-        return AnswerMask() if is_count else AnswerMask((number,), written=written)
+        if not math.isfinite(number):
+            return AnswerMask()
+        if number != int(number) or abs(number) >= LEAST_WHOLE:
+            return AnswerMask((number,), written=written)
+        names = judge.names(question)
+        spelled = tuple(sorted({spelling for spelled in names.values() for spelling in (*spelled, *map(written, spelled))}))
+        return AnswerMask(written=written, counts=(HiddenCount(number, tuple(names), spelled),) if names else ())
     if question.kind == "line":
         line = judge.line_judge(question)
         numbers: tuple[float, ...] = ()

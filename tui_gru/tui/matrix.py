@@ -21,6 +21,7 @@ from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact, significant
 from tui_gru.tui.draw import EMPTY, Box, CellRow, Ref, Refs, SegmentRow, from_rows, merged_segments
 from tui_gru.tui.panel import LabelledPlace, Panel, contents
+from tui_gru.tui.terminal import NumberInView
 from tui_gru.tui.theme import LEVELS, Palette, fitting, transliterate, truncated
 from tui_gru.tui.written import ENTRIES, AnyArray, NumberScale, bracketed_matrix, scale_of
 
@@ -638,6 +639,20 @@ class MatrixView(Panel):
     def choose(self) -> None:
         if self.refs is not None:
             self.request("number", self.refs(*self.cursor))
+
+    def numbers_in_view(self) -> Iterator[NumberInView]:
+        """Yield the entries, if they are numbers."""
+        if self.refs is None or self.values is None or self.form != "numbers":
+            return
+        (width, height), name = self.content_size, self.refs(0, 0).name
+        entry = ENTRIES[self.kind, bool(self._entry_form(self.content_size))].width
+        for y in range(height):
+            columns: dict[tuple[int, int], int] = {}
+            for x in range(width):
+                if (cell := self._cell_at(x, y)) is not None:
+                    columns.setdefault(cell, x)
+            for cell, x in columns.items():
+                yield NumberInView(x, y, entry, name, float(self.values[cell]))
 
     def places(self) -> Sequence[LabelledPlace]:
         """Return the entries, if they are numbers; otherwise the rows in view, as many as there are letters for."""

@@ -7,7 +7,7 @@ it has changed. `CellPanel` finds the numbers in its box, `ListOverlay` the entr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -33,7 +33,7 @@ from tui_gru.debugger.program import spoken
 from tui_gru.engine.numbers import exact
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, Cell, Ref, SegmentRow, clip, from_rows, row_width
-from tui_gru.tui.terminal import guarded
+from tui_gru.tui.terminal import NumberInView, guarded
 from tui_gru.tui.theme import ASCII, Palette, TextFilter, fitting, folded, palette_of, transliterate
 
 if TYPE_CHECKING:
@@ -340,6 +340,10 @@ class Panel(ScrollView, can_focus=True):
         for region in regions:
             for y in region.line_range:
                 self._rows_drawn.pop(y + top, None)
+
+    def numbers_in_view(self) -> Iterable[NumberInView]:
+        """Return the numbers in view whose values are known, by default none."""
+        return ()
 
     # Labels of a jump
 
@@ -851,6 +855,13 @@ class CellPanel(SnapshotPanel):
     def go_to_largest_number(self) -> None:
         if (spot := self.largest_spot()) is not None:
             self.put_cursor(spot)
+
+    def numbers_in_view(self) -> Iterator[NumberInView]:
+        offset = self.scroll_offset
+        for spot in self.spots:
+            array = self.read(spot.ref)
+            if array is not None and (values := np.asarray(array)).dtype.kind in "fiu":
+                yield NumberInView(spot.x - offset.x, spot.y - offset.y, spot.width, spot.ref.name, float(values[spot.ref.index]))
 
     def places(self) -> Sequence[LabelledPlace]:
         offset, (width, height) = self.scroll_offset, self.scrollable_content_region.size

@@ -649,7 +649,7 @@ class MainScreen(SessionScreen):
     def hide(self, mask: AnswerMask | None) -> None:
         """Draw `?` in the place of what a question of a lesson asks for, everywhere but on its card; None: in no place."""
         ink = palette_of(self.app).dim + Style(reverse=True, bold=True)
-        self.mask_text(None if mask is None else mask.spans, Card, ink)
+        self.mask_text(mask, Card, ink)
 
     def _show_card(self) -> None:
         text = self._card_here()

@@ -13,7 +13,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -90,33 +90,70 @@ class GuardedApp(App[None]):
         self.panic(self.last_words(self._exception))
 
 
-class MaskingCompositor(Compositor):
-    """Draws widgets, and `?` in the place of what `spans` returns of the text of a row, but not on widgets of the class `bare`."""
+class NumberInView(NamedTuple):
+    """A number that a widget draws: where, from the first cell in view inside its frame, and its name and value."""
 
-    spans: Callable[[str], list[tuple[int, int]]] | None = None
+    x: int
+    y: int
+    width: int
+    name: str
+    value: float
+
+
+class ScreenMask(Protocol):
+    """What is not to be shown: of numbers whose value is known, by `hides`; of everything else, by the text of its row."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]: ...
+
+    def hides(self, name: str, value: float) -> bool: ...
+
+
+class MaskingCompositor(Compositor):
+    """Draws widgets, and `?` in the place of what `mask` hides, but not on widgets of the class `bare`."""
+
+    mask: ScreenMask | None = None
     bare: type[Widget] = Widget
     ink = Style(reverse=True)
 
     def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
-        renders = super()._get_renders(crop)
-        if self.spans is None:
+        renders, mask = super()._get_renders(crop), self.mask
+        if mask is None:
             yield from renders
             return
-        shown = {region for widget, (region, _) in self.visible_widgets.items() if isinstance(widget, self.bare)}
+        widgets: dict[Region, list[Widget]] = {}
+        for widget, (region, _) in self.visible_widgets.items():
+            widgets.setdefault(region, []).append(widget)
         for region, clip, strips in renders:
-            yield region, clip, strips if region in shown else [self._masked(strip, self.spans) for strip in strips]
+            drawn = widgets[region]
+            if any(isinstance(widget, self.bare) for widget in drawn):
+                yield region, clip, strips
+                continue
+            numbers: dict[int, list[NumberInView]] = {}
+            first = region.intersection(clip)
+            for widget in drawn:
+                if (in_view := getattr(widget, "numbers_in_view", None)) is not None:
+                    inside = widget.scrollable_content_region
+                    for number in in_view():
+                        placed = number._replace(x=number.x + inside.x - first.x, y=number.y + inside.y - first.y)
+                        numbers.setdefault(placed.y, []).append(placed)
+            yield region, clip, [self._masked(mask, strip, numbers.get(y, ())) for y, strip in enumerate(strips)]
 
-    def _masked(self, strip: Strip, spans: Callable[[str], list[tuple[int, int]]]) -> Strip:
+    def _masked(self, mask: ScreenMask, strip: Strip, numbers: Iterable[NumberInView]) -> Strip:
         text = strip.text
-        hidden = spans(text)
-        if not hidden:
+        hidden = [(cell_len(text[:begins]), cell_len(text[:ends])) for begins, ends in mask.spans(text)]
+        for number in numbers:  # its value says more than its digits
+            begins, ends = number.x, number.x + number.width
+            hidden = [span for span in hidden if not (span[0] < ends and begins < span[1])]
+            if mask.hides(number.name, number.value):
+                hidden.append((max(begins, 0), min(ends, strip.cell_length)))
+        cells = sorted(span for span in hidden if span[0] < span[1])
+        if not cells:
             return strip
-        cells = [(cell_len(text[:begins]), cell_len(text[:ends])) for begins, ends in hidden]
         cuts = sorted({0, strip.cell_length, *(cut for span in cells for cut in span)})
         parts = strip.divide(cuts[1:])
-        begins = {begin: end - begin for begin, end in cells}
+        begins_of = {begin: end - begin for begin, end in cells}
         masked = [
-            Strip([Segment("?".center(begins[cut]), self.ink)], begins[cut]) if cut in begins else part
+            Strip([Segment("?".center(begins_of[cut]), self.ink)], begins_of[cut]) if cut in begins_of else part
             for cut, part in zip(cuts, parts, strict=False)
         ]
         return Strip.join(masked)
@@ -129,12 +166,12 @@ class GuardedScreen(Screen[None]):
         super().__init__()
         self._compositor = MaskingCompositor()
 
-    def mask_text(self, spans: Callable[[str], list[tuple[int, int]]] | None, bare: type[Widget], ink: Style) -> None:
-        """Draw `?` in the place of what `spans` returns of the text of a row, but not on widgets of a class; with None, nowhere."""
+    def mask_text(self, mask: ScreenMask | None, bare: type[Widget], ink: Style) -> None:
+        """Draw `?` in the place of what a mask hides, but not on widgets of a class; with None, nowhere."""
         compositor = self._compositor
         assert isinstance(compositor, MaskingCompositor)
-        if spans is not None or compositor.spans is not None:
-            compositor.spans, compositor.bare, compositor.ink = spans, bare, ink
+        if mask is not None or compositor.mask is not None:
+            compositor.mask, compositor.bare, compositor.ink = mask, bare, ink
             if self.is_attached:
                 self.refresh()
 
