@@ -29,6 +29,21 @@ def test_answers_are_graded_as_json(run, tmp_path):
     assert rows[8]["hint"] == "Ur has to be transposed: Urᵀ"
 
 
+def test_the_exit_code_tells_whether_enough_is_right(run, tmp_path):
+    (tmp_path / "a.txt").write_text("1: 1.7905\n2: 1.671\n3: b\n", encoding="utf-8")
+    grade = ("lesson", "loss", "--answers", tmp_path / "a.txt", "--json", "--at-least")
+    assert run(*grade, "0.25")[0] == 0
+    code, out, err = run(*grade, "0.3")
+    assert (code, err) == (1, "")
+    assert len(out.splitlines()) == 12
+    for share, words in (("30", "from 0 to 1"), ("-0.1", "from 0 to 1"), ("x", "number")):
+        code, _, err = run(*grade, share)
+        assert code == 2
+        assert words in err
+    code, _, err = run("lesson", "loss", "--at-least", "0.3")
+    assert (code, "it belongs to --answers" in err) == (2, True)
+
+
 def test_another_seed_is_another_sheet(run, tmp_path):
     (tmp_path / "a.txt").write_text("1: 1.7905\n", encoding="utf-8")
     sheets = [run("lesson", "loss", "--answers", tmp_path / "a.txt", "--seed", seed)[1] for seed in (1, 2)]

@@ -18,6 +18,7 @@ from tui_gru.teaching.masking import AnswerMask
 from tui_gru.tui.console import Console
 from tui_gru.tui.layout import shared
 from tui_gru.tui.lessons import LessonWalk, finished_lessons, paragraphs
+from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.derivation import DerivationPanel
 from tui_gru.tui.panels.lessons import LessonList
 from tui_gru.tui.panels.lists import FindingsList
@@ -113,7 +114,7 @@ async def test_every_lesson_is_gone_through_with_its_right_answers(name: str) ->
             stop = walk_of(d).stop
             assert stop is not None
             assert stop.question == question, (number, d.card)
-            if value is not None and not float(value).is_integer():
+            if value is not None and not question.visible and not float(value).is_integer():
                 assert_hidden(d, AnswerMask((value,)))
             await d.type(*answer, "enter")
             card = walk_of(d).card
@@ -126,7 +127,24 @@ async def test_every_lesson_is_gone_through_with_its_right_answers(name: str) ->
 
 
 def assert_hidden(d: Driver, mask: AnswerMask) -> None:
-    for row in outside_of_the_card(d):
+    """Assert that no cell of the screen shows the number: in panels those whose value it is, elsewhere all that look like it."""
+    lines, others = rows(d), outside_of_the_card(d)
+    for panel in d.screen.query(Panel):
+        if not panel.region or isinstance(panel, Card) or not panel.display:
+            continue
+        inside, in_view = panel.scrollable_content_region, d.screen.find_widget(panel).visible_region
+        for number in panel.numbers_in_view():
+            x, y = inside.x + number.x, inside.y + number.y
+            if not in_view.contains(x, y):
+                continue
+            shown = lines[y][x : x + number.width]
+            for value in mask.numbers:
+                if abs(abs(number.value) - abs(value)) <= 1e-6 * abs(value):
+                    assert not re.search(r"\d", shown), (number, lines[y])
+            for i, row in enumerate(others):
+                if row == lines[y]:
+                    others[i] = lines[y] = row[:x] + "_" * number.width + row[x + number.width :]
+    for row in others:
         for word in re.findall(r"[-−+]?\d+\.\d+(?:e[-−]?\d+)?(?: ?%)?", row):
             assert not mask.is_answer(word), (word, row)
 
@@ -155,6 +173,85 @@ async def test_why_and_hovers_hide_it_too() -> None:
         assert_hidden(d, mask)
         await d.type("backspace", *"1.671", "enter")
         assert any("1.6710" in row for row in outside_of_the_card(d))
+
+
+async def test_a_small_whole_number_is_hidden_by_its_name_and_counts_are_not() -> None:
+    """At t 3, dh← is 0 in all its entries."""
+    right = answers("loss")
+    async with learning("loss", (120, 36)) as d:
+        for number in range(1, 8):
+            await go_on(d)
+            await d.type(*right[number][1], "enter", "enter")
+        await go_on(d)
+        question, answer, _ = right[8]
+        assert question.answer == "max(abs(dh_future))"
+        mask = walk_of(d).mask
+        assert mask is not None
+        assert not mask.numbers
+        assert mask.hides("dh_future", 0.0)
+        assert not mask.hides("dz", 0.0)
+        assert not mask.hides("dh_future", 0.1)
+        assert_named_count_is_hidden(d)
+        await d.type("escape", ":why dh_future[row 1, unit 1]")
+        assert isinstance(d.screen.overlay, DerivationPanel)
+        assert any("?" in row for row in d.screen.overlay.plain_text().splitlines()) or any("?" in row for row in rows(d))
+        assert not any(re.search(r"dh←\S* = [-−+]?0(?![\d.])", row) for row in rows(d))
+        await d.type("escape", "backspace", *answer, "enter")
+        assert walk_of(d).mask is None or not walk_of(d).mask.hides("dh_future", 0.0)
+
+
+def assert_named_count_is_hidden(d: Driver) -> None:
+    """Assert that no panel shows an entry of dh←."""
+    lines, hidden = rows(d), 0
+    for panel in d.screen.query(Panel):
+        if isinstance(panel, Card) or not panel.region or not panel.display:
+            continue
+        inside, in_view = panel.scrollable_content_region, d.screen.find_widget(panel).visible_region
+        for number in panel.numbers_in_view():
+            x, y = inside.x + number.x, inside.y + number.y
+            if in_view.contains(x, y):
+                text = lines[y][x : x + number.width]
+                if number.name == "dh_future":
+                    assert not re.search(r"\d", text), (number, lines[y])
+                    hidden += 1
+    assert hidden
+
+
+async def test_a_number_to_be_found_on_the_screen_is_not_hidden() -> None:
+    async with learning("rows", (120, 36)) as d:
+        await d.type("n")
+        await go_on(d)
+        assert walk_of(d).asks
+        assert any("-0.8616" in row for row in outside_of_the_card(d))
+
+
+async def test_results_are_written_to_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.md"
+    async with learning("loss", (100, 30)) as d:
+        await go_on(d)
+        await d.type(*"2.58", "enter", "ctrl+u", *"1.7905", "enter", "enter")
+        await d.type("tab", "tab", *"1.671", "enter", "enter", "escape", f":lesson results {path}")
+        assert "2 of 12 questions" in d.says
+        text = path.read_text(encoding="utf-8")
+        assert "1 of 12 right." in text
+        assert "| 1 | 1.7905 | 2 |  | yes |" in text
+        assert "| 2 | 1.671 | 1 | answer | no |" in text
+        assert "| 3 |  | 0 |  | no |" in text
+        await d.type(f":lesson results {path}")
+        assert "is left as it is" in d.says
+    async with driving((80, 24)) as d:
+        await d.type(f":lesson results {tmp_path / 'other.md'}")
+        assert "no lesson is under way" in d.says
+
+
+async def test_keys_stay_on_a_narrow_card_and_the_number_of_a_question_beside_a_long_title() -> None:
+    async with learning("sampling", (80, 24)) as d:
+        await go_on(d)
+        assert "question 1 of 5" in d.card
+        await d.type(*"9.09", "enter", "enter")
+        await go_on(d)
+        assert "enter answers tab a hint esc looks around" in d.card
+        assert any("│   b  it falls" in row for row in rows(d))
 
 
 async def test_the_line_that_is_asked_for_is_cut_in_the_listing_and_in_the_title() -> None:
@@ -332,6 +429,9 @@ async def test_small_screens_show_the_panel_that_the_card_speaks_of() -> None:
 
 def test_paragraphs_are_joined_and_items_are_not() -> None:
     assert paragraphs("One\ntwo.\n\nThree\n- a\n  b\n- c") == ["One two.", "Three", "- a b", "- c"]
+    assert paragraphs("In\nfive:\n\n    state h : H\n      f = σ(x)\n\nThen") == [
+        "In five:", "    state h : H", "      f = σ(x)", "Then",
+    ]  # fmt: skip
 
 
 def test_a_frame_without_room_is_left_out() -> None:

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from tui_gru.cli.completion import session_completions
-from tui_gru.cli.models import click_integer, given_model
+from tui_gru.cli.models import click_float, click_integer, given_model
 from tui_gru.cli.options import (
     DONE,
     INTERNAL_ERROR,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui_gru.session.session import Session
     from tui_gru.teaching.lesson import Lesson
 
-NOT_RIGHT = INTERNAL_ERROR  # of `--check`, as of other checks
+NOT_RIGHT = INTERNAL_ERROR  # of `--check` and `--at-least`, as of other checks
 
 
 def complete_lessons(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -50,6 +50,7 @@ Examples:
   tui-gru lesson loss                               the loss and its gradient, by hand
   tui-gru lesson loss --seed 2                      the same with other numbers, a sheet for another student
   tui-gru lesson loss --answers mine.txt --json     grade the answers in a file, one a line: `3: 1.7905`
+  tui-gru lesson loss --answers mine.txt --at-least 0.8   the same, with exit code 1 if fewer are right
   tui-gru lesson --new mine.md                      a file to begin with, with a card of each kind
   tui-gru lesson --from walk.tui-gru --new mine.md  a draft from the marks of a session
   tui-gru lesson --check mine.md                    everything computes, and nothing gives an answer away""",
@@ -64,6 +65,12 @@ Examples:
     help="Grade the answers in a file, one a line: `3: 1.7905`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --answers: one JSON object for each question.")
+@click.option(
+    "--at-least",
+    type=click_float,
+    metavar="SHARE",
+    help="With --answers: exit code 1 if a smaller share is right, as in 0.8.",
+)
 @click.option("--new", type=click.Path(path_type=Path), metavar="FILE", help="Write a lesson to begin with to a new file.")
 @click.option(
     "--from",
@@ -81,6 +88,7 @@ def lesson_command(
     check: bool,
     answers: Path | None,
     as_json: bool,
+    at_least: float | None,
     new: Path | None,
     session: str | None,
     notebook: bool,
@@ -95,6 +103,10 @@ def lesson_command(
     """
     if as_json and answers is None:
         raise TuiGruError("it belongs to --answers; name the file with the answers", option="json")
+    if at_least is not None and answers is None:
+        raise TuiGruError("it belongs to --answers; name the file with the answers", option="at-least")
+    if at_least is not None and not 0 <= at_least <= 1:
+        raise TuiGruError(f"a share is a number from 0 to 1, such as 0.8, not {at_least:g}", option="at-least")
     if (chosen := [option for option, given in _faces(check, answers, new or session, notebook).items() if given])[1:]:
         raise TuiGruError(f"--{chosen[0]} and --{chosen[1]} are both given; keep one of them")
     if new is not None or session is not None:
@@ -102,7 +114,8 @@ def lesson_command(
     elif check:
         click.get_current_context().exit(_check(name, seed))
     elif answers is not None:
-        _grade(_named(name), seed, answers, as_json)
+        share = _grade(_named(name), seed, answers, as_json)
+        click.get_current_context().exit(NOT_RIGHT if at_least is not None and share < at_least else DONE)
     elif notebook:
         _write_notebook(_named(name), str(name), seed, output)
     elif name is None and not (sys.stdout is not None and sys.stdout.isatty()):
@@ -201,8 +214,8 @@ def _check(name: str | None, seed: int | None) -> int:
     return NOT_RIGHT if problems else DONE
 
 
-def _grade(lesson: Lesson, seed: int | None, path: Path, as_json: bool) -> None:
-    """Print the verdict on each question, as text or as JSON."""
+def _grade(lesson: Lesson, seed: int | None, path: Path, as_json: bool) -> float:
+    """Print the verdict on each question, as text or as JSON; return the share that is right, 1 of a lesson without questions."""
     from tui_gru.teaching.course import Course, graded, typed_answers
     from tui_gru.tui.console import Console
 
@@ -221,6 +234,7 @@ def _grade(lesson: Lesson, seed: int | None, path: Path, as_json: bool) -> None:
             out.flush()
         if not as_json:
             out.write(f"{right} of {total} right\n".encode())
+    return right / total if total else 1.0
 
 
 def _write_new(name: str | None, path: Path | None, session: str | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
 from tui_gru.engine.config import Options
-from tui_gru.errors import TuiGruError
+from tui_gru.errors import TuiGruError, safe_text
 from tui_gru.paths import permitted
 from tui_gru.session.session import Session
 from tui_gru.teaching.judging import Judge, Judgement
@@ -237,3 +237,29 @@ def graded(course: Course, answers: Mapping[int, str]) -> Iterator[Answered]:
             typed = answers.get(step.part.number, "")
             verdict = course.judge.judged(step.part, typed) if typed else Judgement(False, "no answer", unread=True)
             yield Answered(step.part, typed, verdict)
+
+
+class QuestionResult(NamedTuple):
+    """What a reader has done for a question: the last answer, the tries, what was shown (1 a hint, 2 the answer), and whether it is
+    right."""
+
+    number: int
+    typed: str = ""
+    tries: int = 0
+    told: int = 0
+    right: bool = False
+
+
+def results_text(lesson: Lesson, results: Mapping[int, QuestionResult], seed: int | None) -> str:
+    """Return the results of a lesson as Markdown. An answer that was shown before it was typed is not counted as right."""
+    rows, count = list[str](), 0
+    for question in lesson.questions:
+        result = results.get(question.number, QuestionResult(question.number))
+        alone = result.right and result.told < 2
+        count += alone
+        typed = safe_text(result.typed).replace("\\", "\\\\").replace("|", "\\|")
+        told = ("", "hint", "answer")[result.told]
+        rows.append(f"| {result.number} | {typed} | {result.tries} | {told} | {'yes' if alone else 'no'} |")
+    numbers = f", with the seed {seed}" if seed is not None else ""
+    head = f"# Results: {lesson.title}\n\n{count} of {len(lesson.questions)} right{numbers}.\n\n"
+    return f"{head}| question | answer | tries | shown | right |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"

@@ -18,7 +18,7 @@ from tui_gru.disk import saving
 from tui_gru.errors import TuiGruError
 from tui_gru.session.session import Session
 from tui_gru.storage.store import sessions_folder
-from tui_gru.teaching.course import KEEP, model_session
+from tui_gru.teaching.course import KEEP, QuestionResult, model_session, results_text
 from tui_gru.teaching.judging import Judge, Judgement
 from tui_gru.teaching.lesson import (
     LETTERS,
@@ -154,6 +154,8 @@ LOW_CARD = 30  # rows of a screen on which words and a question do not fit on on
 LONG_WORDS = 3  # rows of words from which on they have a card of their own there
 MOST_TYPED = 200  # characters of an answer
 _LEAVES = "escape"
+LOOKING = "Look at what it shows; arrows move in it."
+CODE = "    "  # before a line that is shown as it is written
 
 
 class LessonWalk:
@@ -172,8 +174,10 @@ class LessonWalk:
         self._after: Callable[[], None] | None = None  # called once they have been
         self._answering = Answering()
         self._answered: dict[int, bool] = {}  # question numbers, True if answered without being told
+        self._results: dict[int, QuestionResult] = {}
+        self._seed: int | None = None
         self._heading = ""
-        self._mask: AnswerMask | None = None
+        self.mask: AnswerMask | None = None
 
     # What the screen asks
 
@@ -213,7 +217,7 @@ class LessonWalk:
         self.lesson, self._sessions = lesson, sessions
         self._values = LessonValues(sessions, first)
         self._judge = Judge(lesson, self._values)
-        self._stops, self._paused, self._queue, self._answered = [], False, [], {}
+        self._stops, self._paused, self._queue, self._answered, self._results, self._seed = [], False, [], {}, {}, seed
         if screen.overlay is not None:
             screen.overlays.lift()
         self._turn_to(first)
@@ -332,8 +336,8 @@ class LessonWalk:
                     yield part
 
     def _hide(self, mask: AnswerMask | None) -> None:
-        self._mask = mask or None
-        self._screen.hide(self._mask)
+        self.mask = mask or None
+        self._screen.hide(self.mask)
 
     def _next(self) -> None:
         """Go on from the stop at which the lesson waits."""
@@ -351,12 +355,24 @@ class LessonWalk:
         is_last = part == len(lesson.cards[card].parts) and card + 1 == len(lesson.cards)
         opens = self._screen.overlay is not None or self._screen.overlays.expecting
         if stop.press is not None and opens and not is_last:
-            self._wait(LessonStop(card, part, stop.lines, looks=True))
+            lines, part = self._words_from(card, part)
+            self._wait(LessonStop(card, part, lines or (LOOKING,), looks=True))
             return
         if stop.press is None and stop.question is None and not stop.looks and part < len(lesson.cards[card].parts):
             self._wait_for_part(stop)  # a question whose words had a card of their own
             return
         self._go_on(card, part, ())
+
+    def _words_from(self, card: int, part: int) -> tuple[tuple[str, ...], int]:
+        """Return the words that come next on a card, which are about what a command has opened, and the part after them."""
+        assert self.lesson is not None
+        lines: list[str] = []
+        for words in self.lesson.cards[card].parts[part:]:
+            if not isinstance(words, Words):
+                break
+            lines += paragraphs(self._filled(words.text))
+            part += 1
+        return tuple(lines), part
 
     def _wait_for_part(self, stop: LessonStop) -> None:
         lesson = self.lesson
@@ -586,11 +602,36 @@ class LessonWalk:
         self._answering = answering._replace(
             judgement=judgement, judged=answering.typed.strip(), tries=answering.tries + (not judgement.unread)
         )
+        self._note_result(question)
         if judgement.right:
             self._answered.setdefault(question.number, answering.hints < 2)
             remember_progress(self.lesson.name, sum(self._answered.values()))
             self._hide_asked(self._stops[-1])
         self._screen.say("")
+
+    def _note_result(self, question: Question) -> None:
+        """Note what has been done for a question; what came before it was first answered right stays."""
+        noted, answering = self._results.get(question.number), self._answering
+        if noted is None or not noted.right:
+            right = answering.judgement is not None and answering.judgement.right
+            typed = answering.judged or (noted.typed if noted else "")
+            before = noted or QuestionResult(question.number)
+            told = max(before.told, answering.hints)
+            tries = before.tries + (1 if answering.judged and answering.judgement and not answering.judgement.unread else 0)
+            self._results[question.number] = QuestionResult(question.number, typed, tries, told, right)
+
+    def write_results(self, path: Path) -> str:
+        """Write the results so far to a new Markdown file, and return what was written, in words. Raises `TuiGruError`."""
+        assert self.lesson is not None
+        text = results_text(self.lesson, self._results, self._seed)
+        try:
+            with saving(path, overwrite=False) as out:
+                out.write(text.encode())
+        except FileExistsError:
+            raise TuiGruError(f"{path} exists and is left as it is; name another file, as in lesson results mine.md") from None
+        except OSError as error:
+            raise TuiGruError(f"cannot write {path}: {error.strerror}; write somewhere else") from None
+        return f"the results of {len(self._results)} of {len(self.lesson.questions)} questions"
 
     def _help(self, question: Question) -> None:
         """Show the author's hint, then the answer."""
@@ -607,6 +648,7 @@ class LessonWalk:
         else:
             shown = f"The answer is {answer}. Type it to go on."
             self._answering = answering._replace(hints=2, judgement=Judgement(False, shown, unread=True), judged="")
+        self._note_result(question)
         self._screen.say("")
 
     # The card
@@ -625,7 +667,8 @@ class LessonWalk:
             return CardText(f"{title}, paused", (words,), place=dots, keys=f"backspace goes on  {leaves} leaves")
         if stop.is_end:
             right = f"{sum(self._answered.values())} of {len(lesson.questions)} right. " if lesson.questions else ""
-            words = f"{right}Capital letters go back in time, with all numbers; :lesson lists the others."
+            keeps = " `:lesson results` writes what you have answered to results.md." if lesson.questions else ""
+            words = f"{right}Capital letters go back in time, with all numbers; :lesson lists the others.{keeps}"
             return CardText(title, (words,), "That was the lesson.", "enter", "enter closes the card", dots, "backspace back")
         keys = f"{'backspace back  ' if len(self._stops) > 1 else ''}{leaves} looks around"
         if stop.question is not None:
@@ -653,14 +696,14 @@ class LessonWalk:
         done = self._is_done(question)
         after: Sequence[str] = self._after_choices(question) if done and question.choices else ()
         for i, choice in enumerate(question.choices):
-            more = f"   {after[i]}" if after and after[i] and self._is_right_choice(question, i) else ""
-            number = f"   {after[i]}" if after and after[i] and question.right else more
+            more = f" · {after[i]}" if after and after[i] and self._is_right_choice(question, i) else ""
+            number = f" · {after[i]}" if after and after[i] and question.right else more
             lines.append(
                 f"{'▸' if answering.typed.lower() == LETTERS[i] else ' '} {LETTERS[i]}  {self._filled(choice.words)}{number}"
             )
         reply = "" if judgement is None else judgement.hint or ("right" if judgement.right else "")
         keys = "enter goes on" if done else f"enter answers  tab {'a hint' if answering.hints == 0 else 'the answer'}"
-        keys += f"  backspace back  {sign_of_key(self._screen, 'stop')} looks around"
+        keys += f"  {sign_of_key(self._screen, 'stop')} looks around  backspace back"
         tries = f"{answering.tries} {'try' if answering.tries == 1 else 'tries'}   " * (answering.tries > 0)
         right = f"{tries}{sum(self._answered.values())} of {len(self._answered)} right" if self._answered else tries.strip()
         number = f"question {question.number} of {len(self.lesson.questions)}  {dots}"
@@ -730,10 +773,16 @@ class LessonWalk:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Return the paragraphs of a Markdown text, each on one line; an item of a list is one."""
+    """Return the paragraphs of a Markdown text, each on one line; an item of a list is one, and so is a line of code, which keeps
+    its indentation."""
     lines: list[str] = []
     begins = True
-    for line in (line.strip() for line in text.split("\n")):
+    for written in text.split("\n"):
+        line = written.strip()
+        if line and written.startswith(CODE) and (begins or lines[-1].startswith(CODE)):
+            lines.append(written.rstrip())
+            begins = False
+            continue
         if begins or line.startswith(("- ", "* ")):
             lines.append(line)
         elif line:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_gru import analysis
@@ -18,6 +19,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data import Corpus
 from tui_gru.engine.source import Ability
 from tui_gru.errors import TuiGruError
+from tui_gru.paths import permitted
 from tui_gru.session import answers
 from tui_gru.tui import panels
 from tui_gru.tui.keys import Arguments, commands_of, example, with_keys
@@ -161,13 +163,24 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
     screen.overlays.toggle(Legend)
 
 
+RESULTS, RESULTS_FILE = "results", "results.md"
+
+
 def take_lesson(screen: MainScreen, rest: Arguments) -> None:
-    """List the lessons, or begin the one of this name or file. Raises `TuiGruError` if there is none, or it has no such model."""
+    """List the lessons, or begin the one of this name or file; or write the results of the one under way to a file.
+
+    Raises `TuiGruError` if there is none, or it has no such model, or the file exists.
+    """
     from tui_gru.teaching.lesson import read_lesson, shipped_lessons
     from tui_gru.tui.lessons import finished_lessons
     from tui_gru.tui.panels.lessons import LessonList
 
-    if rest:
+    if rest.partition(" ")[0] == RESULTS and not Path(rest).exists():
+        path = permitted(rest.removeprefix(RESULTS).strip() or RESULTS_FILE)
+        if screen.walk is None or screen.walk.lesson is None:
+            raise TuiGruError(f"no lesson is under way; begin one, and type lesson {RESULTS} at its end")
+        screen.say(f"wrote {screen.walk.write_results(path)} to {path}")
+    elif rest:
         typed = re.fullmatch(r"(.*?)(?:\s+seed\s+(\d{1,18}))?", rest)
         assert typed is not None
         screen.take_lesson(read_lesson(typed[1]), None if typed[2] is None else int(typed[2]))

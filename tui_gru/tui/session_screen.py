@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
@@ -19,9 +20,9 @@ from tui_gru.session.session import Session
 from tui_gru.session.snapshot import RunPace, Snapshot, View
 from tui_gru.tui.draw import EMPTY, Box, SegmentRow, from_rows, hstack
 from tui_gru.tui.keys import Desk, Verb, with_keys
-from tui_gru.tui.panel import Panel, SnapshotPanel
+from tui_gru.tui.panel import BORDER_GAP, Panel, SnapshotPanel
 from tui_gru.tui.terminal import GuardedScreen
-from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate
+from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate, truncated
 
 # ------------------------------------------------------------------------------
 # The last rows of the screen: an answer, and key hints.
@@ -314,6 +315,9 @@ class CardText(NamedTuple):
     reply: str = ""
 
 
+LEAST_TITLE = 12  # cells of a title that is cut for the place after it
+
+
 class Card(Panel, can_focus=False):
     """A few lines below the panels, above the time line, as high as its text; hidden without one."""
 
@@ -323,13 +327,14 @@ class Card(Panel, can_focus=False):
     _BLOCK = 3  # rows of a key
     text: CardText | None = None
 
+    # before the words of a choice, or of a line of code, below which they go on
+    _HANGING = re.compile(r"(?:[▸ ] [a-h]  )|(?: {4,})")
+
     def say(self, text: CardText | None) -> None:
         """Show a text, or hide the card."""
         if text == self.text:
             return
         self.text, self.display = text, text is not None
-        if text is not None:
-            self.set_titles(text.title, text.data, text.place, text.keys)
         self.size_up()
         self.refresh_content()
 
@@ -339,8 +344,24 @@ class Card(Panel, can_focus=False):
         height = self.styles.height
         return int(height.value) if self.text is not None and height is not None else 0
 
+    def _set_border_texts(self, text: CardText) -> None:
+        """Set the texts of the border: a long title is cut before the place is left out, and the last keys before the data."""
+        glyphs, room = self.palette.glyphs, self.app.size.width - 6
+        keys = text.keys.split("  ")
+        data = cell_len(text.data) + BORDER_GAP if text.data else 0
+        while len(keys) > 1 and cell_len("  ".join(keys)) + data > room:
+            keys.pop()
+        if cell_len("  ".join(keys)) + data > room:
+            data = 0
+        title = text.title
+        if text.place and cell_len(title) + cell_len(text.place) + BORDER_GAP > room:
+            title = truncated(title, max(room - cell_len(text.place) - BORDER_GAP, LEAST_TITLE), glyphs)
+        self.set_titles(title, text.data if data else None, text.place, "  ".join(keys))
+
     def size_up(self) -> None:
         """Set the height to that of the text at the width of the screen."""
+        if self.text is not None:
+            self._set_border_texts(self.text)
         height = self._drawn(max(self.app.size.width - 4, 1)).height + 2
         if self.styles.height is None or self.styles.height.value != height:
             self.styles.height = height
@@ -356,7 +377,7 @@ class Card(Panel, can_focus=False):
         block = cell_len(sign) + 4 if sign else 0
         room = max(width - block - 3 * bool(block), 1)
         rows: list[SegmentRow] = [(Segment(piece, palette.strong),) for piece in self._folded(text.head, room)]
-        rows += [(Segment(piece, palette.plain),) for line in text.lines for piece in self._folded(line, room) or ("",)]
+        rows += [(Segment(piece, palette.plain),) for line in text.lines for piece in self._hung(line, room) or ("",)]
         press = self._folded(text.press, room)
         if press and press[0].startswith(sign):
             rows.append((Segment(sign, palette.keyword), Segment(press.pop(0).removeprefix(sign), palette.plain)))
@@ -379,6 +400,17 @@ class Card(Panel, can_focus=False):
         ink = {"✓": palette.gate, "✗": palette.warning}.get(text.mark, palette.plain)
         reply = self._folded(f"{text.mark} {text.reply}".strip(), width)
         return [*rows, *((Segment(piece, ink),) for piece in reply)]
+
+    def _hung(self, line: str, width: int) -> list[str]:
+        """Return the rows of a line, those of a choice or of code below its first word."""
+        hanging = self._HANGING.match(line)
+        if hanging is None or hanging.end() + LEAST_TITLE > width:
+            return self._folded(line, width)
+        first, glyphs = hanging[0], self.palette.glyphs
+        words = transliterate(line[hanging.end() :], glyphs)
+        room = width - hanging.end()
+        pieces = [words] if first.isspace() and cell_len(words) <= room else folded(words, room)
+        return [f"{transliterate(first, glyphs) if i == 0 else ' ' * len(first)}{piece}" for i, piece in enumerate(pieces)]
 
     def _folded(self, words: str, width: int) -> list[str]:
         return folded(transliterate(words, self.palette.glyphs), width) if words else []

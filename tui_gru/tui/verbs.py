@@ -184,7 +184,8 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          completes=("name",), while_running=True),
     Verb("lesson",           "",                     "lesson lessons tour", OTHER,   looking.take_lesson,
          "the list of lessons: cards with questions about a training", typed="lesson loss", completes=("lesson",),
-         more="or begin the lesson of this name, or the one in a .md file; with other numbers: lesson loss seed 2"),
+         more="or begin the lesson of this name, or the one in a .md file; with other numbers: lesson loss seed 2; "
+              "write its results to a file: lesson results"),
     Verb("suspend",          "ctrl+z",               "suspend",          OTHER,   looking.suspend,
          "give the terminal back to the shell, whose fg goes on", while_running=True),
     Verb("quit",             "q",                    "quit q",           OTHER,   looking.quit_,
