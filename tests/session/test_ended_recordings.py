@@ -1,5 +1,8 @@
 """Recordings of scripts that ended within a step: what is not known stays blank, and why the script ended is said first."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch import nn
 
 import tui_gru
 from tui_gru import Session
+from tui_gru.cli.commands import main
 from tui_gru.debugger.position import as_typed, place_name
 from tui_gru.errors import TuiGruError
 from tui_gru.imported.recordings import open_recording
@@ -195,4 +199,64 @@ def test_p_grad_of_the_step_before_is_not_that_of_a_step_without_a_backward_pass
     session = Session.open(tmp_path / "run.gru")
     session.seek(session.end)
     assert session.recorded_gradient("Wz") is None
-    assert np.isnan(session.history("grad_norm")[1]).tolist() == [False, False, True]
+    assert [norm is None for norm in session.history("grad_norm")[1].tolist()] == [False, False, True]
+
+
+NOT_GIVEN, WAS_NAN = 4, 6  # steps
+
+
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
+    """A recording in which one step has no loss, and another has one that is NaN; its gradients are clipped."""
+    folder = tmp_path_factory.mktemp("gaps") / "run.gru"
+    model, head, optimizer = parts()
+    with tui_gru.record(folder, model, optimizer, every=2) as recorder:
+        for number in range(STEPS):
+            optimizer.zero_grad()
+            loss = head(model(torch.randn(5, 4, 3))[0]).pow(2).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            optimizer.step()
+            recorder.step(None if number == NOT_GIVEN else torch.tensor(float("nan")) if number == WAS_NAN else loss)
+    return folder
+
+
+def test_a_loss_that_is_not_known_differs_from_one_that_was_nan(gaps, tmp_path, capsys):
+    losses = open_recording(gaps).losses.tolist()
+    assert [losses.index(None), losses.count(None)] == [NOT_GIVEN, 1]
+    assert [at for at, loss in enumerate(losses) if loss is not None and np.isnan(loss)] == [WAS_NAN]
+    session = Session.open(gaps)
+    place, bad = session.steps.index(NOT_GIVEN), session.steps.index(WAS_NAN)
+    values = session.history("loss")[1].tolist()
+    assert values[place] is None
+    assert np.isnan(values[bad])
+    frame = session.to_frame("history")
+    assert frame["loss"].isna().tolist() == [at == place for at in range(len(values))]
+    assert np.isnan(frame["loss"][bad])
+    told = session.story()
+    assert (told.number("loss", place), told.recorded["loss"].sum()) == (None, len(values) - 1)
+    assert np.isnan(told.number("loss", bad))
+    facts = dict(session.report().facts)
+    assert facts["losses that are not finite"] == "1 step"
+    path = tmp_path / "story.csv"
+    assert main(["run", "--session", str(gaps), "--json", "-x", f"e; story; export {path}"]) == 0
+    plain = json.loads(capsys.readouterr().out.splitlines()[1])["data"]["columns"]
+    assert (plain["loss"][place], plain["loss"][bad], plain["max_weight"][bad]) == (None, "NaN", None)
+    with path.open(encoding="utf-8") as lines:
+        rows = {row["recorded_step"]: row["loss"] for row in csv.DictReader(lines)}
+    assert (rows[str(NOT_GIVEN)], rows[str(WAS_NAN)]) == ("", "nan")
+
+
+def test_the_norm_of_the_gradient_is_that_of_p_grad_wherever_it_is_read(gaps):
+    session = Session.open(gaps)
+    session.seek(session.end)
+    last = session.value("grad_norm")
+    assert last == pytest.approx(1e-3, rel=1e-2)
+    assert session.history("grad_norm")[1][-1] == last == session.story().columns["grad_norm"][-1]
+    derived = np.sqrt(sum(float((session.gradient(name).astype(float) ** 2).sum()) for name in session.parameter_names))
+    assert derived > 2 * last
+    note = session.explain("grad_norm", ()).derivation.note
+    assert note.startswith("the norm of p.grad as your script's optimizer used it at step 10")
+    assert note.endswith(f"that of the derived gradients is {derived:.7g}")
+    session.edit("Wz", (0, 0), 0.5)
+    assert session.value("grad_norm") > 2 * last  # of the changed weights, which no script has

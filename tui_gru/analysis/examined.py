@@ -29,7 +29,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
 from tui_gru.engine.data import AnyCorpus, Corpus
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.source import Ability, Imported
+from tui_gru.engine.source import Ability, Imported, masked_where
 from tui_gru.engine.weights import Array, Float64Array
 from tui_gru.errors import safe_text
 from tui_gru.imported.captured import CapturedBatch, RecordedBatches
@@ -302,10 +302,15 @@ class RunFacts:
 
     @cached_property
     def losses_of_script(self) -> ScalarRows:
-        """The loss of every step of a script, recorded or not, (n), from step 0; NaN if unknown."""
+        """The loss of every step of a script, recorded or not, (n), from step 0; masked if unknown."""
         source = self.config.source
         batches = source.batches if isinstance(source, Imported) else ()
-        return batches.recording.losses if isinstance(batches, RecordedBatches) else self.losses
+        if isinstance(batches, RecordedBatches):
+            return batches.recording.losses
+        blank = (
+            np.isin(np.arange(self.count), list(source.unknown_losses)) if self.program.knows_loss else np.ones(self.count, bool)
+        )
+        return masked_where(self.losses, blank)
 
     def check(self) -> None:
         """Let the monitor stop the examination, between two batches of a trial."""

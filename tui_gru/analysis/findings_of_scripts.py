@@ -407,8 +407,8 @@ def _noise(losses: ScalarRows) -> float:
 def _finite_losses(x: RunFacts) -> tuple[NDArray[np.intp], ScalarRows]:
     """Return the steps with a finite loss, and these losses."""
     losses = x.losses_of_script if x.captured else np.empty(0)
-    steps = np.flatnonzero(np.isfinite(losses))
-    return steps, losses[steps]
+    steps = np.flatnonzero(np.isfinite(np.ma.filled(losses, np.nan)))
+    return steps, np.ma.getdata(losses)[steps]
 
 
 def _has_loss(x: RunFacts, batch: int) -> bool:

@@ -34,7 +34,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
 from tui_gru.engine.numbers import batch_ticks, counted, decimals, rounded, value_ticks
 from tui_gru.engine.sampling import Sample, refused, sample_text
-from tui_gru.engine.source import Ability, Imported
+from tui_gru.engine.source import Ability, Imported, masked_where
 from tui_gru.engine.weights import Float64Array
 from tui_gru.errors import TuiGruError
 from tui_gru.imported.captured import RecordedBatches
@@ -189,14 +189,15 @@ def of_source(timeline: Timeline, moment: Moment, source: Imported, title: str, 
     the current batch with the computed ones. `curve` counts the steps of a recording as the script does, and batches from 1.
     """
     program, batch, batches = timeline.program, moment.position.batch, source.batches
-    losses, norms = (timeline.column(name, 0, len(batches) - 1) for name in ("loss", "grad_norm"))
+    columns, every = {name: timeline.column(name, 0, len(batches) - 1) for name in ("loss", "grad_norm")}, np.arange(len(batches))
+    losses, norms = (masked_where(values, np.isin(every, list(source.unknown(name)))) for name, values in columns.items())
     losses_kept = losses if source.can(Ability.LOSS) else losses[:0]
     script_losses = batches.recording.losses if len(losses_kept) and isinstance(batches, RecordedBatches) else losses_kept
     places, first, of = (source.steps, 0, "steps") if source.steps else (range(1, len(norms) + 1), 1, "batches")
     return RunReport(
         title=title,
         options=tuple(_imported_options(program.config, source)),
-        facts=(*_imported_facts(source, batch, losses_kept, script_losses, norms), *_compared(moment, source)),
+        facts=(*_imported_facts(source, batch, script_losses, norms), *_compared(moment, source)),
         curve=tuple((at - 1 + first, loss) for at, loss in _curve(script_losses)),
         findings=findings,
         name=program.writer.name(program.main_state),
@@ -229,27 +230,25 @@ def _imported_options(config: Config, source: Imported) -> Iterator[tuple[str, s
     yield "inputs from", source.inputs_from
 
 
-def _imported_facts(
-    source: Imported, batch: int, losses: ScalarRows, script_losses: ScalarRows, norms: ScalarRows
-) -> Iterator[tuple[str, str]]:
-    """Yield the facts about imported batches: `losses` are theirs, `script_losses` those of all steps of the script."""
+def _imported_facts(source: Imported, batch: int, losses: ScalarRows, norms: ScalarRows) -> Iterator[tuple[str, str]]:
+    """Yield the facts about imported batches: `norms` are those of their gradients, `losses` those of all steps of the script."""
     yield "run", source.title
     if source.steps:
         first, last = source.steps[0], source.steps[-1]
-        missing = max(last + 1, len(script_losses)) - len(source.steps)
+        missing = max(last + 1, len(losses)) - len(source.steps)
         yield "kept steps", f"{len(source.steps):,}, from step {first:,} to step {last:,}; {missing:,} others were not kept"
     yield "place", source.places[batch] if source.places else "its only batch"
-    finite = script_losses[np.isfinite(script_losses)]
+    losses = np.ma.compressed(losses)
+    finite = losses[np.isfinite(losses)]
     if len(finite):
         yield "first loss", rounded(finite[0])
         yield "last loss", rounded(finite[-1])
-    if len(norms) and np.isfinite(norms).any():
+    norms = np.ma.filled(norms, math.nan)
+    if np.isfinite(norms).any():
         largest = int(np.nanargmax(np.where(np.isfinite(norms), norms, -math.inf)))
         yield "largest gradient norm", rounded(norms[largest]) + (f" in {source.step(largest)}" if source.steps else "")
-    bad = ~np.isfinite(losses)
-    bad[[at for at in source.unknown_losses if at < len(bad)]] = False
-    if bad.any():
-        yield "losses that are not finite", counted(int(bad.sum()), "step" if source.steps else "batch")
+    if len(finite) < len(losses):
+        yield "losses that are not finite", counted(len(losses) - len(finite), "step" if source.steps else "batch")
 
 
 def _compared(moment: Moment, source: Imported) -> Iterator[tuple[str, str]]:
@@ -410,13 +409,13 @@ def _facts(moment: Moment, losses: ScalarRows, accuracy: float) -> Iterator[tupl
 
 
 def _curve(losses: ScalarRows) -> Iterator[tuple[int, float]]:
-    """Yield the first loss, and the means of the others in at most `POINTS` − 1 pieces, each with its last batch, from 1."""
-    if len(losses):
-        yield 1, float(losses[0])
-    end = 1
-    for piece in np.array_split(losses[1:], min(POINTS - 1, len(losses) - 1)) if len(losses) > 1 else ():
+    """Yield the first loss, and the means of the others in at most `POINTS` − 1 pieces, each with its last batch, from 1;
+    none where all losses are masked."""
+    end = 0
+    for piece in (losses[:1], *(np.array_split(losses[1:], min(POINTS - 1, len(losses) - 1)) if len(losses) > 1 else ())):
         end += len(piece)
-        yield end, float(piece.mean())
+        if len(values := np.ma.compressed(piece)):
+            yield end, float(values.mean())
 
 
 def _figures_of_columns(

@@ -23,7 +23,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Text
 from tui_gru.engine.sampling import refused, sample_text
-from tui_gru.engine.source import Ability
+from tui_gru.engine.source import Ability, masked_where, with_blanks
 from tui_gru.engine.weights import NUMPY_SETTINGS, Float64Array, Weights, norms_over_time
 from tui_gru.errors import TuiGruError
 
@@ -54,14 +54,14 @@ def course(
     Batches are counted through all epochs, 0-based, among the first `upto`. They are those in `at`; without it, at most `points`:
     the first and the last, and others about evenly spaced on a logarithmic scale. Where possible, one of those is a batch that
     begins at a checkpoint, since it is replayed alone. A value that is not computed in a batch, such as a gradient of a batch that
-    does not learn, is NaN.
+    does not learn, is masked.
 
     Raises `ConditionError` if the expression cannot be parsed or evaluated, `TuiGruError` if it is not a single number.
     """
     program = timeline.program
     compiled = TimedExpression(expression, program.spellings)
     batches = batches_spaced(timeline, upto, points) if at is None else np.array(sorted({b for b in at if 0 <= b < upto}), np.intp)
-    values = np.full(len(batches), np.nan)
+    values: list[float | None] = [None] * len(batches)
     for i, batch in enumerate(batches.tolist()):
         if check is not None:
             check()
@@ -74,7 +74,7 @@ def course(
             kind = "a character" if isinstance(value, str) else f"{np.size(value)} numbers"
             raise TuiGruError(f"{expression} is {kind}; a curve needs one number, as in max(abs({expression}))")
         values[i] = value
-    return batches, values
+    return batches, with_blanks(values)
 
 
 def batches_spaced(timeline: Timeline, upto: int, points: int) -> NDArray[np.intp]:
@@ -241,6 +241,10 @@ class Story:
             means = np.add.reduceat(np.where(recorded, losses, 0.0), begins) / np.add.reduceat(recorded, begins, dtype=np.intp)
         return (ends - 1).astype(np.intp), means
 
+    def column(self, name: str) -> ScalarRows:
+        """Return loss, grad_norm or max_weight of every batch, (count); masked where the run does not have it."""
+        return masked_where(self.columns[name], ~self.recorded[name])
+
     def number(self, column: str, batch: int) -> float | None:
         """Return loss, grad_norm or max_weight of a batch; None if the run does not have it."""
         return float(self.columns[column][batch]) if self.recorded[column][batch] else None
@@ -284,7 +288,7 @@ def tell(
     and after each one. Raises what `check` raises.
     """
     columns = {name: timeline.column(name, 0, upto - 1) for name in COLUMNS}
-    recorded = _recorded(timeline, columns)
+    recorded = _recorded(timeline, upto)
     batches = dict.fromkeys(
         (
             *batches_spaced(timeline, upto, points).tolist(),
@@ -313,11 +317,11 @@ def tell(
     return story()
 
 
-def _recorded(timeline: Timeline, columns: Mapping[str, ScalarRows]) -> dict[str, NDArray[np.bool_]]:
-    """Return for each of these columns which batches have the number."""
-    count = len(columns["loss"])
+def _recorded(timeline: Timeline, count: int) -> dict[str, NDArray[np.bool_]]:
+    """Return for each of `COLUMNS` which of the first `count` batches have the number; one that is NaN is known."""
     if timeline.memory.numbers is not None:
-        recorded = {name: ~np.isnan(values) for name, values in columns.items()}
+        source, all_batches = timeline.program.config.source, np.arange(count)
+        recorded = {name: ~np.isin(all_batches, list(source.unknown(name))) for name in ("loss", "grad_norm")}
         return {**recorded, "max_weight": np.zeros(count, bool)}
     all_batches = np.ones(count, bool)
     return {

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,37 @@ from tui_gru.debugger.history import ScalarRows
 from tui_gru.debugger.position import Position, in_words
 from tui_gru.files.arrays import AnyArray
 
-#: The columns by their names, in order; NaN or None where a row has no such number.
+#: The columns by their names, in order; None, or masked, where a row has no such number. NaN is a number.
 Columns = Mapping[str, Sequence[Any] | AnyArray]
 
 
 def csv_text(table: Columns) -> str:
-    """Return a table as CSV with a head; a number is written so that it reads back as the same one, none as an empty field."""
+    """Return a table as CSV with a head; a number is written so that it reads back as the same one, `nan` if it is none; a
+    field is empty where a row has no number."""
     written = StringIO()
     writer = csv.writer(written, lineterminator="\n")
     writer.writerow(table)
     columns = [column.tolist() if isinstance(column, np.ndarray) else column for column in table.values()]
     for row in zip(*columns, strict=True):
-        writer.writerow(["" if value is None or value != value else value for value in row])
+        writer.writerow(["" if value is None else value for value in row])
     return written.getvalue()
+
+
+def of_pandas(table: Columns) -> dict[str, Any]:
+    """Return the columns of a data frame. Numbers of which some are missing are of the type Float64 of pandas, with `NA` for those,
+    which differs from NaN; pandas must be installed."""
+    from pandas.arrays import FloatingArray
+
+    columns: dict[str, Any] = {}
+    for name, column in table.items():
+        values = column.tolist() if isinstance(column, np.ndarray) else list(column)
+        blank = np.array([value is None for value in values], bool)
+        if blank.any() and all(isinstance(value, float) for value in values if value is not None):
+            numbers = np.array([math.nan if value is None else value for value in values], np.float64)
+            columns[name] = FloatingArray(numbers, blank)
+        else:
+            columns[name] = column
+    return columns
 
 
 def of_history(batches: AnyArray, values: ScalarRows, expression: str, per_epoch: int, steps: Sequence[int]) -> Columns:
@@ -50,17 +69,19 @@ def of_story(story: Story, steps: Sequence[int], plotted: Iterable[tuple[str, An
     moments, program = story.moments, story.timeline.program
     batches = [moment.batch for moment in moments]
     table: dict[str, Any] = {**places(batches, program.num_batches, steps)}
-    table |= {name: column[batches] for name, column in story.columns.items()}
-    table |= {"held_out": story.of(lambda moment: moment.held_out), "step": story.of(lambda moment: moment.step)}
+    table |= {name: story.column(name)[batches] for name in story.columns}
+    reads_more = len(story.held_out) > 1
+    held_out = [moment.held_out if reads_more and math.isfinite(moment.max_weight) else None for moment in moments]
+    table |= {"held_out": held_out, "step": [moment.step if moment.steps else None for moment in moments]}
     for i, share in enumerate(story.shares):
         table[share.written(share.name)] = [moment.shares[i] for moment in moments]
     table |= {f"norm({name})": [moment.norms[name] for moment in moments] for name in matrices_of(program)}
-    deltas, reach = story.map_of(lambda moment: moment.deltas), story.map_of(lambda moment: moment.reach)
-    table |= {f"norm(d{program.main_state}) t {t + 1}": deltas[:, t] for t in range(deltas.shape[1])}
-    table |= {f"reach {back}": reach[:, back] for back in range(reach.shape[1])}
+    deltas, reach = (zip_longest(*rows) for rows in ([moment.deltas for moment in moments], [moment.reach for moment in moments]))
+    table |= {f"norm(d{program.main_state}) t {t + 1}": column for t, column in enumerate(deltas)}
+    table |= {f"reach {back}": column for back, column in enumerate(reach)}
     for expression, at, values in plotted:
         computed = dict(zip(at.tolist(), values.tolist(), strict=True))
-        table[expression] = [computed.get(batch, math.nan) for batch in batches]
+        table[expression] = [computed.get(batch) for batch in batches]
     return table
 
 

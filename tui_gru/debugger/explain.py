@@ -474,6 +474,12 @@ class Explainer:
         if name == "loss":
             words = f"the loss that your script gave{at}: it is computed there, from the output of this model"
             return not_computed(words, tick=number.tick)
+        own = self._moment(number).record.own_results if name == "grad_norm" and source.numbers is not None else None
+        if own is not None:
+            words = (
+                f"the norm of p.grad as your script's optimizer used it{at}; that of the derived gradients is {own.grad_norm:.7g}"
+            )
+            return not_computed(words, tick=number.tick)
         output = next((output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name), "")
         if output:
             words = f"the gradient from outside{at}: your head and loss"

@@ -623,20 +623,27 @@ class HistorySegment:
     def _note(self, batch: int, record: BatchRecord) -> None:
         """Store the scalars of a batch; if it was computed before, compare them instead."""
         recorded, checkpoints = self._memory.numbers, self.checkpoints
-        if recorded is not None and checkpoints.length:  # the scalars of all batches are known already
-            return
+        if recorded is not None:
+            self._show_recorded_norm(batch, record)
+            if checkpoints.length:  # the scalars of all batches are known already
+                return
         if batch >= self.first_batch + checkpoints.length:
             if self.machines and self.machines[-1][1] is not None:
                 self.machines += ((batch, None),)
-            norm = record.grad_norm
-            if recorded is not None and self.base is None and not np.isnan(recorded[batch, 1]):
-                norm = float(recorded[batch, 1])  # of p.grad, as in all other steps; the derived one may have another size
-            checkpoints.add((record.loss, norm, record.max_weight))
+            checkpoints.add((record.loss, record.grad_norm, record.max_weight))
             if recorded is not None:
                 checkpoints.add_all(recorded[batch + 1 :])
             return
         comparison: BitForBit | BySize = self._comparison if self.is_exact(batch) else self._memory.by_size
         comparison.numbers(batch, record, checkpoints.numbers(batch))
+
+    def _show_recorded_norm(self, batch: int, record: BatchRecord) -> None:
+        """Give the record of a recorded step the norm of p.grad, as all columns have it: that of the derived gradient may have
+        another size, where the script clips or scales. A step with an edited number has its own."""
+        source, recorded = self._memory.program.config.source, self._memory.numbers
+        is_edited = self.base is not None and batch == self.first_batch
+        if recorded is not None and record.learned and not is_edited and batch not in source.unknown_norms:
+            record.replace_numbers(record.loss, float(recorded[batch, 1]), record.max_weight)
 
     def _compare_end(self, batch: int, record: BatchRecord) -> None:
         """Compare the state that a replay reaches at the end of a batch with the checkpoint there, if there is one."""

@@ -302,7 +302,7 @@ class ScalarSeries:
 
     def __init__(self, timeline: Timeline, name: str, count: int) -> None:
         self._timeline, self._name, self._count = timeline, name, count
-        self.unknown = timeline.program.config.source.unknown_losses if name == "loss" else frozenset[int]()
+        self.unknown = timeline.program.config.source.unknown(name)
 
     def __len__(self) -> int:
         return self._count

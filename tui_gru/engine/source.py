@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from tui_gru.files.kinds import Blocks, Convention
 
 
+def with_blanks(numbers: Sequence[float | None]) -> NDArray[np.float64]:
+    """Return numbers as an array (n); where some are None, it is a masked array: one that is not known differs from NaN there."""
+    values = np.array([math.nan if number is None else number for number in numbers], np.float64)
+    return masked_where(values, [number is None for number in numbers])
+
+
+def masked_where(values: NDArray[np.float64], blank: Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return values (n) as they are, or as a masked array if some are `blank`, (n)."""
+    return np.ma.masked_array(values, np.array(blank)) if np.any(blank) else values
+
+
 class Ability(StrEnum):
     """What can be done with the batches of a source."""
 
@@ -47,11 +58,16 @@ class Source:
     module: str  # the name of the module that is shown, "" if it has none
     modules: tuple[str, ...]  # all that were captured together, in the order of their calls
     unknown_losses: frozenset[int] = frozenset()  # the batches whose loss is not known; one that is NaN is known
+    unknown_norms: frozenset[int] = frozenset()  # the steps of a recording of which it has no norm of p.grad
     without_gradients: frozenset[int] = frozenset()  # the batches that got no gradient, so that they end with the loss
 
     @property
     def refusals(self) -> Mapping[Ability, str]:
         return {}
+
+    def unknown(self, column: str) -> frozenset[int]:
+        """Return the batches of which loss or grad_norm is not known, where the run has some of them."""
+        return {"loss": self.unknown_losses, "grad_norm": self.unknown_norms}.get(column, frozenset())
 
     def can(self, ability: Ability) -> bool:
         return ability not in self.refusals
@@ -160,6 +176,7 @@ class Imported(Source):
     `inputs_from` that of the inputs. `fixed` says why training cannot continue. `learns` is True if gradients from outside are
     given, so that there is a backward pass; the batches `without_gradients` have none, such as a step within which a script ended.
     `knows_loss` is True if the original run reported its losses; those of the batches `unknown_losses` are not known.
+    Of the `numbers` of a recording, the norms of p.grad of the steps `unknown_norms` are not known either.
 
     For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
     model file, `stored` returns its convention and its numbers by layer and direction. If that is a GRU, `reading` has the place of
@@ -184,6 +201,7 @@ class Imported(Source):
     places: Sequence[str] = ()
     steps: tuple[int, ...] = ()
     unknown_losses: frozenset[int] = frozenset()
+    unknown_norms: frozenset[int] = frozenset()
     without_gradients: frozenset[int] = frozenset()
     reading: tuple[str, str] = ("", "")
     again: Callable[[str | None, str | None, Array], tuple[Imported, str]] | None = None

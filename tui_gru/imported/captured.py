@@ -543,10 +543,10 @@ def recorded_run(recording: Recording, name: str | None = None, *, followed: boo
     module = _chosen_module(recording, name, folder)
     batches = RecordedBatches(recording, module)
     steps = batches.recording.steps
+    norms = [None if i in batches.cut_before_gradients else step.norm for i, step in enumerate(steps)]
     numbers = np.full((len(steps), 3), np.nan)
     for i, step in enumerate(steps):
-        norm = None if i in batches.cut_before_gradients else step.norm
-        numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, norm)]
+        numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, norms[i])]
     frame = batches.frame
     source = Imported(
         title=f"{module.name} of {folder}",
@@ -562,6 +562,7 @@ def recorded_run(recording: Recording, name: str | None = None, *, followed: boo
         places=_places(batches.recording),
         steps=tuple(step.number for step in steps),
         unknown_losses=frozenset(i for i, step in enumerate(steps) if step.loss is None),
+        unknown_norms=frozenset(i for i, norm in enumerate(norms) if norm is None),
         without_gradients=batches.without_gradients if frame.learns else frozenset(),
         numbers=numbers,
         identity=partial(identity_of, batches.recording, module.name),
@@ -617,7 +618,7 @@ def _summary(recording: Recording, *, followed: bool) -> list[str]:
     """Return sentences on the number of kept steps, and on what is missing or incomplete."""
     steps, gaps = len(recording.steps), len(recording.gaps())
     lines = [] if recording.end is None else [recording.end.sentence(recording.total)]
-    lines.append(f"{steps:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else ""))
+    lines.append(f"{steps:,} of {recording.total:,} steps were kept" + (f", with {counted(gaps, 'gap')}" if gaps else ""))
     if others := [module.name for module in recording.modules[1:]]:
         lines.append(f"recorded besides: {', '.join(others)}")
     if not recording.closed:

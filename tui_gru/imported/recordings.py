@@ -43,6 +43,7 @@ from tui_gru.capture.format import (
     step_in,
 )
 from tui_gru.engine.numbers import counted, gib
+from tui_gru.engine.source import with_blanks
 from tui_gru.errors import ModelFileError, RecordingError, printable
 from tui_gru.files import tensors as safetensors
 from tui_gru.files.arrays import without_numbers
@@ -261,25 +262,25 @@ class Recording:
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
-        """The losses of all steps, recorded or not, (total); NaN if unknown. They come from the lines of the lowest rank."""
-        losses = np.full(self.total, np.nan)
+        """The losses of all steps, recorded or not, (total); masked if unknown. They come from the lines of the lowest rank."""
+        losses: list[float | None] = [None] * self.total
         for step in self.steps:
-            losses[step.number] = np.nan if step.loss is None else step.loss
+            losses[step.number] = step.loss
         ranks = sorted(set(range(self.ranks)) - set(self.missing_ranks))
         try:
             text = file_text(self.folder / lines_name(ranks[0])) if ranks else ""
         except (ModelFileError, OSError):  # `damaged` says so
-            return losses
+            return with_blanks(losses)
         for line in text.split("\n")[:-1]:
             with contextlib.suppress(ModelFileError):
                 entry = read_line(line, losses=True)
                 if isinstance(entry, StepFacts):
                     continue
                 end = entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1
-                line_losses = [np.nan if loss is None else loss for loss in entry.losses[max(len(entry.losses) - end, 0) :]]
+                line_losses = entry.losses[max(len(entry.losses) - end, 0) :]
                 if end <= self.total:
                     losses[end - len(line_losses) : end] = line_losses
-        return losses
+        return with_blanks(losses)
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
         """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
@@ -321,11 +322,12 @@ class PlainResults:
             place = position_facts(position_of(self._program, story.timeline.end_of(moment.batch)))
             plain = {name: self.plain(getattr(moment, name)) for name in _OF_MOMENTS}
             plain |= {"shares": dict(zip(names, moment.shares, strict=True))}
-            plain |= {"held_out": moment.held_out} if story.held_out else {}
+            plain |= {"step": moment.step if moment.steps else None}
+            plain |= {"held_out": moment.held_out if math.isfinite(moment.max_weight) else None} if story.held_out else {}
             if answer.plotted:
-                plain["plotted"] = {expression: float(values[i]) for expression, values in answer.plotted.items()}
+                plain["plotted"] = {expression: values.tolist()[i] for expression, values in answer.plotted.items()}
             moments.append({"place": place, **plain})
-        return {"batches": story.count, "columns": self.plain(story.columns), "moments": moments}
+        return {"batches": story.count, "columns": {name: story.column(name) for name in story.columns}, "moments": moments}
 
     def _mark(self, mark: Mark) -> dict[str, Any]:
         place = position_facts(position_of(self._program, mark.tick))

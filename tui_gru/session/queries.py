@@ -466,7 +466,7 @@ class Queries:
             causes = diagnosis.diagnose_loop(self.live, check=check, progress=between)
             return diagnosis.with_findings(causes, findings)
         facts = RunFacts(run.timeline, run.moment.position, monitor=monitor)
-        watched = replace(facts.watched, losses=tuple(map(float, facts.losses_of_script)))
+        watched = replace(facts.watched, losses=tuple(map(float, np.ma.filled(facts.losses_of_script, np.nan))))
         causes = diagnosis.diagnose_script(script_watch(source), watched, check=check, progress=between)
         return diagnosis.with_findings(causes, findings)
 
@@ -484,14 +484,19 @@ class Queries:
         return findings.gone
 
     def history(
-        self, expression: str, points: int = 40, *, at: Sequence[int] | None = None
+        self, expression: str, points: int = 40, *, at: Sequence[int] | None = None, masked: bool | None = None
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the course of an expression, such as `loss` or `max(abs(dUh))`: batches (n,), and its values at their ends, (n,).
 
         Batches are counted through all epochs, 0-based, on a logarithmic scale up to the position; n is at most `points`. With `at`
-        they are those of the run so far among the given ones. A value that a batch does not compute is NaN. Replays one batch for
-        each where it can. Raises `ConditionError`, with the column, for an expression that cannot be parsed or evaluated,
-        `TuiGruError` if it is not one number or it is interrupted.
+        they are those of the run so far among the given ones. Replays one batch for each where it can.
+
+        Where a batch does not have the value, such as the loss of a step for which a script gave none, it is NaN in a run of this
+        program. In a recording, where a loss may have been NaN as well, the array is masked there, None as a list. `masked`
+        decides it for both.
+
+        Raises `ConditionError`, with the column, for an expression that cannot be parsed or evaluated, `TuiGruError` if it is not
+        one number or it is interrupted.
         """
         run = self._run
         points = arguments.integer("points", points, least=1, most=MOST_POINTS)
@@ -499,8 +504,10 @@ class Queries:
         check = partial(run.interrupts.check, "stopped before the curve was complete")
         expression = arguments.string("an expression", expression)
         trains = self.config.source.can(Ability.TRAIN)
+        masked = not trains if masked is None else arguments.boolean("masked", masked)
         count = run.timeline.completed(run.position if at is None and trains else self.newest)
-        return analysis.story.course(run.timeline, count, expression, points, at=at, check=check)
+        batches, values = analysis.story.course(run.timeline, count, expression, points, at=at, check=check)
+        return batches, values if masked else np.ma.filled(values, np.nan)
 
     def story(
         self, points: int = 40, *, also: Sequence[int] = (), held_out: str = "", progress: Callable[[Story], object] | None = None
@@ -873,7 +880,8 @@ class Queries:
 
         The other arguments are those of the method of this name: `s.to_frame("history", "norm(dUh)")`, whose expression is the
         loss by default, or `s.to_frame("units", "z", row=0)`. A row is a batch, a moment, a predicted character, a character that
-        was read, a finding. Epochs, batches, rows, units and timesteps count from 1 in it. Raises `TuiGruError` if pandas is not
+        was read, a finding. Epochs, batches, rows, units and timesteps count from 1 in it. What a row
+        does not have is missing (`NA`), which differs from NaN. Raises `TuiGruError` if pandas is not
         installed, or as the method does.
         """
         tables = self._tables()
@@ -884,13 +892,15 @@ class Queries:
             from pandas import DataFrame
         except ImportError:
             raise TuiGruError("a data frame needs pandas, which is not installed: pip install pandas") from None
-        return DataFrame(dict(tables[what](*values, **options)))
+        return DataFrame(analysis.tables.of_pandas(tables[what](*values, **options)))
 
     def _tables(self) -> Mapping[str, Callable[..., Columns]]:
         steps, per_epoch = self.config.source.steps, self.program.num_batches
 
         def history(expression: str = "loss", *values: Any, **options: Any) -> Columns:
-            return analysis.tables.of_history(*self.history(expression, *values, **options), expression, per_epoch, steps)
+            return analysis.tables.of_history(
+                *self.history(expression, *values, **{**options, "masked": True}), expression, per_epoch, steps
+            )
 
         return {
             "history": history,

@@ -29,10 +29,12 @@ from tui_gru.errors import TuiGruError
 
 
 def json_text(value: Any) -> str:
-    """Return `value` (mappings, sequences, strings, numbers, float arrays) as one line of JSON.
+    """Return `value` (mappings, sequences, strings, numbers, float arrays) as one line of JSON; what is masked is null.
 
     An entry of an array is written as the shortest decimal that reads back as the same number of the array's dtype.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        return json_text(value.tolist())
     if isinstance(value, (np.ndarray, np.floating)):
         return _array_text(np.asarray(value))
     if isinstance(value, Mapping):

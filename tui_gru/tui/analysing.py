@@ -500,7 +500,7 @@ def _tell(screen: MainScreen, expressions: Sequence[str]) -> None:
         also += [min(finding.first_seen.number, final.count - 1) for finding in problems if finding.first_seen is not None]
         final = session.story(_MOMENTS, also=also)
         for expression in expressions:
-            batches, values = session.history(expression, at=final.batches.tolist())
+            batches, values = session.history(expression, at=final.batches.tolist(), masked=True)
             plotted = (*plotted, panels.story.PlottedExpression(expression, batches, values))
             report(final)
         session.keep(PLOTTED, list(expressions), begin=False)

@@ -443,12 +443,13 @@ class StoryPanel(SnapshotPanel):
         return rows if moment is None else _with_readings(rows, [CursorValue(numbers.plain(moment.max_weight), "this batch")])
 
     def _plotted(self, plotted: PlottedExpression, height: int) -> list[ChartRow]:
-        axis = axis_of([Envelope(plotted.values)])
-        curve = Curve(plotted.values, self.palette.gate, plotted.batches, sampled=True)
+        values = np.ma.filled(plotted.values, np.nan)
+        axis = axis_of([Envelope(values)])
+        curve = Curve(values, self.palette.gate, plotted.batches, sampled=True)
         rows = line_chart(self.palette, self.scale, plotted.expression, height, axis, [curve])
         moment = self.moment
         at = np.flatnonzero(plotted.batches == moment.batch) if moment is not None else np.empty(0, int)
-        return _with_readings(rows, [_value(plotted.values[at[0]], plotted.expression)]) if len(at) else rows
+        return _with_readings(rows, [_value(plotted.values.tolist()[at[0]], plotted.expression)]) if len(at) else rows
 
     def _head(self, title: str, full: str) -> ChartRow:
         return ChartRow(title, "", CellRow(self.scale.width), CursorValue("", f"a full cell is {full}"), is_title=True)
