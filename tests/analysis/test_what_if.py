@@ -888,3 +888,12 @@ def test_a_row_or_unit_that_there_is_not_is_refused(typed, message):
     session.step("timestep")
     with pytest.raises(TuiGruError, match=message):
         session.what_if(*Reader(typed, "z 0").entries(session.program), 0.0)
+
+
+def test_a_named_part_of_a_line_is_not_the_equal_part_without_a_name():
+    """v⊙v is computed before it has a name in the same line: only what reads the named one may change with it."""
+    lines = "parameters U W b\nv = (h_prev ⊙ h_prev) U + σ(h_prev ⊙ h_prev ⊙ (p: h_prev ⊙ h_prev))\nh = tanh(x W + b + v)"
+    session = standing(cell_text=f"reads x\nstate h : H\n{lines}", hidden_size=2, dtype="float64")
+    was, step = float(session.value("p", 1)[0, 0]), 1e-5
+    higher, lower = (session.what_if("p", (0, 0), was + sign * step, 1).losses[1] for sign in (1, -1))
+    assert (higher - lower) / (2 * step) == pytest.approx(float(session.value("dp", 1)[0, 0]), rel=1e-5)

@@ -327,12 +327,15 @@ class Lowering:
     def _value(self, node: Expression) -> Operation:
         if node.label and node.label in self.named:
             return self._read(node.label)
+        made = len(self.every)
         operation = self._lowered(node)
         if self._phase == "forward" and node.children:
             self._computed.append((node, operation))
         if node.label:
             self._parts[node.label] = node
-            if operation.kind in ("leaf", "constant") or self._is_of_other_line(operation):
+            # What the line has computed before without this name, as in v⊙v⊙(p: v⊙v), must not change when the name is edited.
+            is_earlier = not any(each is operation for each in self.every[made:])
+            if operation.kind in ("leaf", "constant") or is_earlier:
                 operation = self._made("copy", operation)
             operation.name = operation.name or node.label
             self._keep(node.label, operation)
