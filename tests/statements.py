@@ -64,7 +64,7 @@ def false_words(shown: Iterable[Shown], facts: Facts) -> list[str]:
     """Return what is shown that no run of this kind may show: a number that is not known, an alarm about a healthy run."""
     faults = []
     for where, words in shown:
-        text = words.replace("0 · log 0 = NaN", "")  # an explanation
+        text = re.sub(r"0 ·\s+log\s+0\s+=\s+NaN", "", words)  # an explanation, on one line or two
         forbidden = [BROKEN, LONG]
         if facts.finite:
             forbidden += [UNKNOWN] if where.split()[-1] not in _HELP else []
@@ -84,6 +84,8 @@ def agrees(written: str, number: float) -> bool | None:
     written = written.strip()
     if re.fullmatch(r"[+−-]?(nan|inf)", written):
         return not math.isfinite(number) and written.strip("+−-") == str(abs(number))
+    if re.fullmatch(r"[+−-]0\.", written):  # what is not 0, where there is no room for its exponent
+        return 0 < abs(number) < 0.05 and (number > 0) == (written[0] == "+")
     match = NUMBER.fullmatch(written)
     if match is None:
         return None

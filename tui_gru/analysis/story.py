@@ -73,7 +73,7 @@ def course(
         if isinstance(value, str) or np.ndim(value):
             kind = "a character" if isinstance(value, str) else f"{np.size(value)} numbers"
             raise TuiGruError(f"{expression} is {kind}; a curve needs one number, as in max(abs({expression}))")
-        values[i] = value
+        values[i] = float(value)
     return batches, with_blanks(values)
 
 

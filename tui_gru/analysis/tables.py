@@ -38,7 +38,7 @@ def csv_text(table: Columns) -> str:
 def of_pandas(table: Columns) -> dict[str, Any]:
     """Return the columns of a data frame. Numbers of which some are missing are of the type Float64 of pandas, with `NA` for those,
     which differs from NaN; pandas must be installed."""
-    from pandas.arrays import FloatingArray
+    from pandas import arrays
 
     columns: dict[str, Any] = {}
     for name, column in table.items():
@@ -46,7 +46,7 @@ def of_pandas(table: Columns) -> dict[str, Any]:
         blank = np.array([value is None for value in values], bool)
         if blank.any() and all(isinstance(value, float) for value in values if value is not None):
             numbers = np.array([math.nan if value is None else value for value in values], np.float64)
-            columns[name] = FloatingArray(numbers, blank)
+            columns[name] = arrays.FloatingArray(numbers, blank)
         else:
             columns[name] = column
     return columns

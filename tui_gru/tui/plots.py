@@ -21,6 +21,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.program import Program
+from tui_gru.engine.numbers import significant
 from tui_gru.tui.draw import EMPTY, Box, CellRow, SegmentRow, from_rows, pad, text_box
 from tui_gru.tui.theme import Palette, transliterate
 from tui_gru.tui.written import AnyArray
@@ -426,11 +427,11 @@ def ticks(low: float, high: float, count: int, *, integers: bool = False) -> lis
 
 
 def label(value: float, step: float) -> str:
-    """Return the label of a tick, with only the decimals that its step needs: `0.25`, `1,000`, `2e-06`."""
+    """Return the label of a tick, with only the decimals that its step needs: `0.25`, `1,000`, `2e-06`, `2e7`."""
     if not value and step < 1e-4:
         return "0"
     if value and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.2g}"
+        return significant(value, 2) if abs(value) > 1 else f"{value:.2g}"
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 2
     return f"{value:,.{decimals}f}"
 

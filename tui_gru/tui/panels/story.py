@@ -400,6 +400,9 @@ class StoryPanel(SnapshotPanel):
         if np.isfinite(held_out).any():
             curves.append(Curve(held_out, palette.second, story.batches, sampled=True))
         rows = line_chart(palette, self.scale, "loss", height, axis, curves, baselines_of(snapshot))
+        broken = np.flatnonzero(story.recorded["loss"] & ~np.isfinite(story.columns["loss"]))
+        for column in np.unique(np.rint(self.scale.at(broken) * (self.scale.width - 1)).astype(int)).tolist():
+            rows[-1].cells.put(column, palette.glyphs.not_finite, palette.warning)
         if (moment := self.moment) is None:
             return rows
         epoch = moment.batch // snapshot.program.num_batches
@@ -476,11 +479,11 @@ class StoryPanel(SnapshotPanel):
         rows = [
             bar_row(
                 self.palette, self.scale, f"‖{written(name)}‖", values, at, full,
-                CursorValue(numbers.short(moment.norms[name]), f"{written(name)}, first {numbers.short(values[0])}"),
+                CursorValue(_size(moment.norms[name]), f"{written(name)}, first {_size(values[0])}"),
             )
             for name, values in norms.items()
         ]  # fmt: skip
-        return [self._head("size of the weights", numbers.short(full)), *rows] if rows else []
+        return [self._head("size of the weights", _size(full)), *rows] if rows else []
 
     def _steps(self, story: Story, moment: StoryMoment, height: int) -> list[ChartRow]:
         steps = story.of(lambda other: other.step)
@@ -533,8 +536,8 @@ class StoryPanel(SnapshotPanel):
             []
             if not len(deltas)
             else [
-                CursorValue(numbers.short(float(deltas[0])), f"{name} at t 1"),
-                CursorValue(numbers.short(deltas.max()), "the largest"),
+                CursorValue(_size(float(deltas[0])), f"{name} at t 1"),
+                CursorValue(_size(deltas.max()), "the largest"),
             ]
         )
         return _with_readings(rows, readings)
@@ -695,6 +698,11 @@ _VALUE, _MAP_ROWS = 9, 4
 def _value(value: float | None, words: str) -> CursorValue:
     """Return a value at the cursor; blank if the run does not have it."""
     return CursorValue("" if value is None else numbers.plain(value), words)
+
+
+def _size(value: float) -> str:
+    """Format a size for the column of values, which has room for seven cells of a large number."""
+    return numbers.short(value) if value < 1e6 else numbers.plain(value)
 
 
 def _with_readings(rows: list[ChartRow], readings: Sequence[CursorValue]) -> list[ChartRow]:

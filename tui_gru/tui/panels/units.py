@@ -374,7 +374,7 @@ class UnitsMap(SnapshotPanel):
         """Draw the curve of a unit as columns of so many rows below the characters; of a tall one, with the ends of its scale."""
         scale, (low, _) = self._scale()
         values = self.activity.unit(unit)[visible] / scale
-        parts = np.nan_to_num(values if low == 0 else (values + 1) / 2)
+        parts = np.nan_to_num(values if low == 0 else np.maximum((values + 1) / 2, 0.125 / rows))  # −1 is not blank, as NaN is
         ink = palette.strong if unit == self.unit else palette.plain
         name, ends = f"unit {unit + 1}:", {0: f"{-scale if low else 0:+.3g} ", rows - 1: f"{scale:+.3g} "}
         ends = ends if rows > 2 and len(name) + max(map(len, ends.values())) < label else {}
