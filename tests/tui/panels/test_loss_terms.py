@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
+from tui_gru import Session
 from tui_gru.engine import numbers
 from tui_gru.tui.panel import View
 from tui_gru.tui.panels.values import LossTerms, terms
@@ -95,4 +97,13 @@ def test_a_softmax_that_underflows_is_said():
     session = tutorial()
     session.edit("Wy", (0, 0), 3000.0)
     session.step("op", session.program.tick_of("term1", 0))
+    assert np.isfinite(session.value("term1")).all()
+    assert "✗ ŷ is 0: ① is computed from the argument of softmax" in lines_of(session.snapshot())
+    session = Session()
+    session.stop_on_nan = False
+    session.edit("by", (0,), 3e38)
+    session.step("op", session.program.tick_of("h", 0))
+    session.edit("Wy", (0, 0), float(np.copysign(3e38, session.value("h")[0, 0])))
+    session.seek(session.program.tick_of("term1", 0))
+    assert not np.isfinite(session.value("term1")).all()
     assert "✗ y⊙log ŷ is not finite: ŷ is 0" in lines_of(session.snapshot())

@@ -870,7 +870,8 @@ class TermWriter(NamedTuple):
         return (*row, *more) if row_width((*row, *more)) <= width else row
 
     def _badge(self) -> Box:
-        """Return a warning if the code of the tutorial would compute another value than ①."""
+        """Return a warning if the code of the tutorial would compute another value than ①: the one here is computed from the argument
+        of the softmax, and stays finite with it."""
         predicted = self.snapshot.value(self.names.prediction)
         if predicted is not None and predicted.all() and np.isfinite(predicted).all():
             return EMPTY  # the logarithm of such numbers is finite
@@ -878,7 +879,11 @@ class TermWriter(NamedTuple):
         if term is None or np.isfinite(term).all():
             return EMPTY
         entry, prediction = program.lines[self.names.entry], program.writer.name(self.names.prediction)
-        words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
+        values = self.snapshot.value(self.names.entry)
+        if values is not None and np.isfinite(values).all():
+            words = f"{prediction} is 0: {program.writer.name(self.names.entry)} is computed from the argument of softmax"
+        else:
+            words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
         return text_box(self.palette, f"{self.palette.glyphs.not_finite} {words}", self.palette.warning)
 
     def _fresh(self, name: str) -> bool:
