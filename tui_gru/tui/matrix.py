@@ -763,7 +763,7 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: NumberScale, 
     bad = summary.entries - summary.finite
     words = list(_words(summary, kind, where, short=room < _WIDE))
     low, high = (numbers.compact(x).strip() for x in (summary.smallest, summary.largest))
-    all_of_it = " · ".join([f"{low} … {high}", *words])
+    all_of_it = " · ".join([f"{low} … {high}", *words] if summary.finite else words)
     shown = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
     ink = palette.warning if bad else palette.dim
     row = [histogram(palette, summary, columns), Segment(f"  {truncated(shown, room, palette.glyphs)}", ink)]
@@ -797,6 +797,8 @@ def _words(summary: Summary, kind: NumberScale, where: Where, *, short: bool) ->
     """Yield what is not finite, the shares of entries, the mean of a gate and the largest entry, the most important first."""
     if bad := summary.entries - summary.finite:
         yield f"{bad:,} not finite"
+    if not summary.finite:
+        return
     limits = summary.limits
     if limits is not None and limits.low == 0:
         yield _share(summary, summary.low, "0", short)

@@ -22,7 +22,7 @@ from tui_gru.debugger.program import LossNames, Program
 from tui_gru.engine import numbers
 from tui_gru.engine.source import Ability
 from tui_gru.equations.page import Layer
-from tui_gru.equations.syntax import Name, Reduce, split
+from tui_gru.equations.syntax import Apply, Name, Reduce, split
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui import panels
 from tui_gru.tui.draw import (
@@ -870,8 +870,10 @@ class TermWriter(NamedTuple):
         return (*row, *more) if row_width((*row, *more)) <= width else row
 
     def _badge(self) -> Box:
-        """Return a warning if the code of the tutorial would compute another value than ①: the one here is computed from the argument
-        of the softmax, and stays finite with it."""
+        """Return a warning if the code of the tutorial would compute another value than ①.
+
+        ① comes from the argument of the softmax, and stays finite with it.
+        """
         predicted = self.snapshot.value(self.names.prediction)
         if predicted is not None and predicted.all() and np.isfinite(predicted).all():
             return EMPTY  # the logarithm of such numbers is finite
@@ -881,9 +883,12 @@ class TermWriter(NamedTuple):
         entry, prediction = program.lines[self.names.entry], program.writer.name(self.names.prediction)
         values = self.snapshot.value(self.names.entry)
         if values is not None and np.isfinite(values).all():
-            words = f"{prediction} is 0: {program.writer.name(self.names.entry)} is computed from the argument of softmax"
+            formula = program.lines[self.names.prediction].formula
+            argument = program.writer.text(formula.argument) if isinstance(formula, Apply) else "what softmax reads"
+            words = f"{prediction} is 0: {program.writer.name(self.names.entry)} comes from {argument}, not {prediction}"
         else:
-            words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
+            cause = f"{prediction} is 0" if predicted is not None and np.isfinite(predicted).all() else f"nor is {prediction}"
+            words = f"{entry.text.partition(' = ')[2]} is not finite: {cause}"
         return text_box(self.palette, f"{self.palette.glyphs.not_finite} {words}", self.palette.warning)
 
     def _fresh(self, name: str) -> bool:
