@@ -321,7 +321,7 @@ class StepWatch:
         self._seen_optimizers: dict[int, Optimizer] = {}
         self._in_any: set[int] = set()  # ids of all parameters of the optimizers that step
         self._emptied = list[str]()
-        self._ends: tuple[int, dict[Module, list[Tensor]], Tape | None] = (-2, {}, None)
+        self._ends: tuple[int, dict[Module, list[Tensor]], tuple[Tensor, Tensor] | None] = (-2, {}, None)
         self._last_inputs = list["Tensor"]()
         self._cut: dict[str, bool] = {}
         self._called = set["Module"]()
@@ -636,7 +636,10 @@ class StepWatch:
             )
         self._last_inputs = [source.detach().clone() for source in sources[:1]]
         ends = {call.module: call.ends for call in tape.recurrent}
-        self._ends = self._open.number, ends, tape
+        target = None if tape.criterion is None else tape.criterion.target
+        # Not the tape itself, which holds the graph of the step, and with it all that is captured of it.
+        read = (sources[0].detach(), target.detach()) if sources and target is not None else None
+        self._ends = self._open.number, ends, read
         is_one_pass = tape.backwards <= 1 or len({update.optimizer for update in self._open.updates}) <= 1
         if self._keeps and tape.root is not None and is_one_pass:
             self.tapes.append(tape)
@@ -693,7 +696,7 @@ class StepWatch:
             time_axis = 1 if getattr(part, "batch_first", False) else 0
             is_cell = isinstance(part, torch.nn.RNNCellBase)
             timesteps = 1 if is_cell or first.packed or first.input.dim() < 3 else first.input.shape[time_axis]
-            continued = _continued(before, tape) if carried and before is not None else None
+            continued = _continued(before, sources) if carried and before is not None else None
             yield StateFacts(
                 self.names.get(part, type(part).__name__),
                 len(calls),
@@ -876,13 +879,13 @@ def _are_equal(states: Iterable[Tensor], others: Iterable[Tensor]) -> bool:
     return bool(pairs) and all(one.shape == other.shape and torch.equal(one.detach(), other) for one, other in pairs)
 
 
-def _continued(before: Tape, tape: Tape) -> float | None:
-    """Return the share of rows whose first token is the last target of the same row in the step before; None if inputs or targets
-    are no tokens of the same number. Which axis is time, and how the targets lie, is where they follow the inputs best."""
-    earlier, later = before.sources(), tape.sources()
-    if not earlier or not later or before.criterion is None:
+def _continued(before: tuple[Tensor, Tensor], later: Sequence[Tensor]) -> float | None:
+    """Return the share of rows whose first token is the last target of the same row in the step before, of which `before` has input
+    and targets; None if inputs or targets are no tokens of the same number. Which axis is time, and how the targets lie, is where
+    they follow the inputs best."""
+    if not later:
         return None
-    x, y, target = earlier[0], later[0], before.criterion.target
+    (x, target), y = before, later[0]
     if x.dtype.is_floating_point or x.dim() != 2 or x.shape != y.shape or target.numel() != x.numel():
         return None
     layouts = list[tuple[float, float]]()
