@@ -614,33 +614,66 @@ def test_the_answers_of_diagnose_have_their_proof():
     assert "without it" in data[0]["tried"]
 
 
-def test_a_recording_without_a_gradient_is_refused_with_the_reason_that_was_seen(tmp_path):
+def _recorded(folder, step):
+    """Record some steps in which no gradient comes to the recurrent module: `step(model, x, y)` returns the loss."""
     model = Reader()
     own = torch.optim.Adam(model.parameters(), 1e-2)
-    with tui_gru.record(tmp_path / "run.gru", model, own, every=1) as recorder:
+    with tui_gru.record(folder, model, own, every=1) as recorder:
         for x, y in texts(6):
-            with torch.no_grad():
-                out = model.rnn(model.embed(x))[0]
             own.zero_grad()
-            loss = of_tokens(model.head(out), y)
-            loss.backward()
+            loss = step(model, x, y)
             own.step()
             recorder.step(loss)
-    with pytest.raises(TuiGruError, match="its output had no graph in 4 watched steps: it was called under no_grad"):
-        tui_gru.Session.open(tmp_path / "run.gru")
+    return tui_gru.Session.open(folder)
 
 
-def test_a_recording_without_a_backward_pass_is_refused_for_this_reason(tmp_path):
+def _no_grad_step(model, x, y):
+    loss = of_tokens(_without_graph(model, x), y)
+    loss.backward()
+    return loss
+
+
+UNTRAINED = {
+    "under no_grad": ("under-no-grad", "its output had no graph in 4 watched steps: it was called under no_grad", _no_grad_step),
+    "no backward pass": (
+        "no-backward",
+        "no backward pass came before 4 watched steps of the optimizer",
+        lambda model, x, y: of_tokens(model(x), y),
+    ),
+}
+
+
+@pytest.mark.parametrize("script", UNTRAINED)
+def test_a_recording_in_which_nothing_is_learned_opens_and_says_so(tmp_path, script):
+    name, reason, step = UNTRAINED[script]
+    session = _recorded(tmp_path / "run.gru", step)
+    assert session.steps == (0, 1, 2, 3, 4, 5)
+    assert f"rnn received no gradient in any step: {reason}" in session.notice
+    assert [finding.name for finding in session.findings()] == [name]
+    session.step("batch")
+    assert session.value("h").shape == (B, H)
+    assert session.gradient("Wz") is None
+
+
+def test_calls_without_a_gradient_are_not_recorded_once_something_is_learned(tmp_path):
     model = Reader()
     own = torch.optim.Adam(model.parameters(), 1e-2)
     with tui_gru.record(tmp_path / "run.gru", model, own, every=1) as recorder:
-        for x, y in texts(6):
+        for x, y in texts(3):
+            with torch.no_grad():
+                model(x[:2])
             own.zero_grad()
             loss = of_tokens(model(x), y)
+            loss.backward()
             own.step()
+            with torch.no_grad():
+                model(x[:1])
             recorder.step(loss)
-    with pytest.raises(TuiGruError, match="no backward pass came before 4 watched steps of the optimizer"):
-        tui_gru.Session.open(tmp_path / "run.gru")
+    session = tui_gru.Session.open(tmp_path / "run.gru")
+    assert "no gradient" not in session.notice
+    for _ in session.steps:
+        session.step("batch")
+        assert session.value("h").shape == (B, H)
 
 
 def test_a_large_model_is_watched_without_copies_of_its_parameters(monkeypatch):

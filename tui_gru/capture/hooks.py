@@ -308,6 +308,7 @@ def unhook(parts: Iterable[Module], handles: Iterable[Any]) -> None:
 
 MOST_KINDS = 4  # of calls of one module whose states are found among its operations
 MOST_WAITING = 16  # calls of one module until one has shown which of its results are states
+UNTRAINED = 8  # calls without a gradient that a step stores, where those are to be seen
 LOOKED = 8  # calls of a loop: NaN stays in a state from timestep to timestep, so not every one is looked at
 MOST_HELD = 1 << 28  # bytes of the calls of a step that are held although the script may have given them up
 MOST_ENTRIES = 10_000  # of one step, such as a long validation; then those of calls that can receive no gradient are removed
@@ -582,6 +583,7 @@ class Capture:
         head: Linear | None = None,
         on_step: Callable[[CapturedStep], None] = lambda step: None,
         without_gradient: int = 0,
+        until_trained: bool = False,
         take: Take = fresh,
         rank: int | None = None,
         wanted: Callable[[int], bool] = lambda number: True,
@@ -593,8 +595,9 @@ class Capture:
         """Begin to capture.
 
         `optimizer` is an optimizer, a wrapper that has one as `.optimizer`, or a list of them. `without_gradient` is the number of
-        calls without a gradient, such as those under no_grad, that a step stores; the latest ones are stored. `take` allocates
-        arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
+        calls without a gradient, such as those under no_grad, that a step stores; the latest ones are stored. `until_trained`: only
+        as long as none has ever received one, so that a module that is not trained can be seen, and a validation takes no memory.
+        `take` allocates arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
         True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite` receives what is
         known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
         off is emitted as far as it is. `may_repeat`: steps have what it takes to make their calls again. `cell` is the name of a
@@ -617,7 +620,7 @@ class Capture:
         self._optimizers = optimizers_in(optimizer)
         self._head, self._on_step, self._take = head, on_step, take
         self._head_name = next((name for name, part in module.named_modules() if part is head), "head") or "head"
-        self._without_gradient = without_gradient
+        self._without_gradient, self._until_trained = without_gradient, until_trained
         self._parameters = Parameters(module, self._parts)
         self.rank, self.ranks = _ranks(rank)
         self.ended = 0  # the number of ended steps
@@ -690,7 +693,8 @@ class Capture:
             self._emit_waiting()
             self.watch.end_step(None)
             self._cut_off(stopped)
-            if self._open.learned or self._open.updated or self._open.latest or Note.CUT in self._open.notes:
+            is_left = bool(self._open.latest) and not self._until_trained
+            if self._open.learned or self._open.updated or is_left or Note.CUT in self._open.notes:
                 self._emit(self._take_open())
         finally:
             self._remove_hooks()
@@ -761,7 +765,14 @@ class Capture:
         number = self._begun
         self._begun += 1
         holds = self._on_not_finite is not None
-        return OpenStep(number, self._wanted(number), deque(maxlen=self._without_gradient), holds)
+        most = 0 if self._until_trained and self._trained else self._without_gradient
+        return OpenStep(number, self._wanted(number), deque(maxlen=most), holds)
+
+    @property
+    def _stores_untrained(self) -> bool:
+        """True if calls without a gradient are stored."""
+        is_trained = self._until_trained and (self._trained or self._open.learned)
+        return self._without_gradient > 0 and not is_trained
 
     def _take_open(self) -> OpenStep:
         """End the current step and begin a new one."""
@@ -816,6 +827,8 @@ class Capture:
     def _emit(self, ended: OpenStep) -> CapturedStep:
         try:
             self._note_writes(ended)
+            if self._until_trained and (ended.learned or self._trained):
+                ended.latest.clear()
             step = ended.freeze(self._take, self.rank, self.ranks)
             if self._may_repeat and (sources := ended.sources()) is not None:
                 step = replace(step, made_again=partial(_made_again, weakref.ref(self), sources))
@@ -1109,7 +1122,8 @@ class Capture:
 
         self._called.add(part)
         again = torch._C._current_graph_task_id() != -1  # True in a backward pass; torch.utils.checkpoint uses the same test
-        if call.has_graph and not again and self._open.complete and not self._explicit:
+        begins = call.has_graph or (self._until_trained and self._stores_untrained)
+        if begins and not again and self._open.complete and not self._explicit:
             self._wait(self._take_open())
         if not self._open.wanted:
             return None
@@ -1129,7 +1143,7 @@ class Capture:
             self._open.notes[Note.NOT_CAPTURED] = None
             return None
         entry = self._open.place(part, has_graph=call.has_graph, again=again)
-        if entry is None or not (call.has_graph or self._without_gradient):
+        if entry is None or not (call.has_graph or self._stores_untrained):
             return None
         if before is not None:
             pending = before.next_in_loop(call, self._take)

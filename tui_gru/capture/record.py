@@ -47,7 +47,7 @@ from tui_gru.capture.format import (
     write_shard,
     written_facts,
 )
-from tui_gru.capture.hooks import Capture, Optimizers
+from tui_gru.capture.hooks import UNTRAINED, Capture, Optimizers
 from tui_gru.capture.trial import in_trial
 from tui_gru.disk import Flusher, GrowingFile, synchronise_folder
 from tui_gru.errors import CaptureError, ModelFileError, printable, shown
@@ -273,6 +273,8 @@ class Recorder:
             optimizer,
             head=head,
             on_step=self._take,
+            without_gradient=UNTRAINED,
+            until_trained=True,
             take=Buffers(),
             rank=rank,
             wanted=self._is_wanted,

@@ -707,6 +707,8 @@ class RecordedBatches(Sequence[ImportedBatch]):
             raise RecordingError(f"{folder}: none of its steps can be opened; {'; '.join(self.left_out)}{why}", option="path")
         self.recording = replace(recording, steps=tuple(usable))
         self.without_gradients = frozenset(i for i, calls in enumerate(shapes) if not any(call.learned for call in calls))
+        if len(self.without_gradients) == len(usable):
+            self.left_out.append(f"{module.name} received no gradient in any step: {_why_without_gradient(recording, module.name)}")
         self.cut_before_gradients = frozenset(
             i for i in self.without_gradients if Note.CUT in recording.outline(usable[i].number, usable[i].ranks[0]).notes
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from tui_gru.capture.calls import CapturedStep, GivenCell, GRUCall, Note
-from tui_gru.capture.hooks import Capture, Optimizers
+from tui_gru.capture.hooks import UNTRAINED, Capture, Optimizers
 from tui_gru.engine.source import Imported
 from tui_gru.equations.syntax import did_you_mean
 from tui_gru.errors import CaptureError, TuiGruError, shown
@@ -19,7 +19,6 @@ from tui_gru.imported.recompute import sequences, stepped_call, without_gradient
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-UNTRAINED = 8  # calls without a gradient that a step stores
 WHY_CAPTURE_IS_FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
 
