@@ -32,7 +32,7 @@ from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, Text, separator, token_word
-from tui_gru.engine.numbers import batch_ticks, counted, decimals, rounded, value_ticks
+from tui_gru.engine.numbers import batch_ticks, correlation, counted, decimals, rounded, value_ticks
 from tui_gru.engine.sampling import Sample, refused, sample_text
 from tui_gru.engine.source import Ability, Imported, masked_where
 from tui_gru.engine.weights import Float64Array
@@ -634,7 +634,7 @@ def heat_map(report: RunReport) -> tuple[list[str], int, int]:
         for i in range(characters):
             ink = _coloured(float(report.values[row, i]))
             elements.append(f'<rect x="{left + i * cell}" y="{y}" width="{cell}" height="13" {ink}/>')
-        words = f"{note.goes_with} {note.r:+.2f}" if abs(note.r) >= 0.1 else ""
+        words = f"{note.goes_with} {correlation(note.r)}" if abs(note.r) >= 0.1 else ""
         elements.append(svg_text(left + characters * cell + 6, y + 11, words, ink=_DIM))
     return elements, left + characters * cell + 220, top + units * 14 + 6
 
@@ -813,7 +813,7 @@ def _classes_html(report: RunReport) -> str:
 
 def _correlated(note: UnitNote) -> str:
     """Return the feature that a unit follows, and the correlation with that before training."""
-    return f"{note.goes_with} {note.r:+.2f} ({note.before:+.2f})"
+    return f"{note.goes_with} {correlation(note.r)} ({correlation(note.before)})"
 
 
 def _added(note: UnitNote) -> str:

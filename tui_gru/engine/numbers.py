@@ -63,6 +63,12 @@ def rounded(x: float) -> str:
     return _short_exponent(f"{x:.3g}")
 
 
+def correlation(r: float) -> str:
+    """Format a correlation with a sign and two decimals, `+0.42`; one that rounds to 0 has no sign."""
+    written = f"{r:+.2f}"
+    return written[1:] if float(written) == 0 else written
+
+
 def scientific(x: float) -> str:
     """Format a difference or tolerance with two significant digits and an exponent: `3.1e-8`; 0 is `0`."""
     return "0" if x == 0 else _short_exponent(f"{x:.1e}")

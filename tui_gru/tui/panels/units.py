@@ -21,7 +21,7 @@ from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, stat
 from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
 from tui_gru.debugger.program import shown_char
-from tui_gru.engine.numbers import counted, decimals
+from tui_gru.engine.numbers import correlation, counted, decimals
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot, View
@@ -331,9 +331,11 @@ class UnitsMap(SnapshotPanel):
         for head, cells in columns:
             words, ink = "", palette.dim
             if head == "r untrained" and self.activity.before is not None:
-                words = f"{note.before:+.2f}" if note.before else ""  # 0 where there is no correlation, of values that do not vary
+                words = (
+                    correlation(note.before) if note.before else ""
+                )  # 0 where there is no correlation, of values that do not vary
             elif head == "r now":
-                words, ink = f"{note.r:+.2f}" if note.r else "", palette.plain
+                words, ink = correlation(note.r) if note.r else "", palette.plain
             elif head.endswith("without") and added is not None and np.isfinite(added[unit]):
                 computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
                 about = "" if computed else transliterate("≈", palette.glyphs)
@@ -345,8 +347,8 @@ class UnitsMap(SnapshotPanel):
         note = self.notes[unit] if self.notes else Correlated("", 0.0)
         if abs(note.r) < _WEAK:
             return ""
-        untrained = f" (untrained {note.before:+.2f})" if self.activity.before is not None else ""
-        return f"{note.what} {note.r:+.2f}{untrained}"
+        untrained = f" (untrained {correlation(note.before)})" if self.activity.before is not None else ""
+        return f"{note.what} {correlation(note.r)}{untrained}"
 
     def _scale(self) -> tuple[float, tuple[float, float]]:
         low, high = self.snapshot.program.ranges.get(self.activity.name, (-np.inf, np.inf))
@@ -398,7 +400,9 @@ class UnitsMap(SnapshotPanel):
         pending = np.isnan(now) and activity.row is not None  # of a text, every value is computed: a NaN is one
         words = "not computed yet" if pending else decimals(now, 4, signed=True)
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at {activity.place_words(self.at)}"
-        like = [f"{self._called(int(other.what))} ({other.r:+.2f})" for other in activity.like(unit, 3) if abs(other.r) >= _WEAK]
+        like = [
+            f"{self._called(int(other.what))} ({correlation(other.r)})" for other in activity.like(unit, 3) if abs(other.r) >= _WEAK
+        ]
         goes = f" · correlates with {note}" if (note := self._note(unit)) else ""
         char += f": not on here, less than {self._limit:.2g} in magnitude" if self._is_off else ""
         yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
