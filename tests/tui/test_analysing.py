@@ -24,11 +24,12 @@ from tests.analysis.test_influence import in_torch
 from tests.analysis.torch_model import TorchModel
 from tests.debugger.models import parametrize
 from tests.tui.pressing import press
-from tui_gru.analysis import losses
+from tui_gru.analysis import diagnosis, losses
 from tui_gru.analysis.units import feature_of
 from tui_gru.debugger.state import State
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import Model
+from tui_gru.engine.numbers import significant
 from tui_gru.equations.syntax import split
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless, until_checked, until_idle
@@ -97,6 +98,33 @@ async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() ->
         panel = app.screen.overlay
         assert isinstance(panel, DerivationPanel)
         assert panel.leaf.root.number == finding.evidence[-1].number
+
+
+async def test_cures_are_tried_only_when_e_is_pressed_and_the_cursor_stays_at_its_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, of_runs = list[int](), diagnosis.diagnose_run
+    monkeypatch.setattr(diagnosis, "diagnose_run", lambda *args, **options: (calls.append(1), of_runs(*args, **options))[1])
+    async with started({}, "l 300e", ":sample Ma 10 0.0", "!") as (app, pilot):
+        await until_checked(pilot)
+        before = app.screen.overlay
+        while before.chosen != "rows-do-not-continue":
+            await press(pilot, "down")
+        assert not calls
+        await press(pilot, "e")
+        await until_idle(pilot)
+        after = app.screen.overlay
+        assert len(calls) == 1
+        assert after.chosen == "rows-do-not-continue"
+        assert {finding.name for finding in after.findings} == {finding.name for finding in before.findings}
+        assert all(finding.tried or finding.cure_label == "cure, not tried" for finding in after.findings)
+
+
+async def test_a_healthy_run_says_which_of_the_rates_that_were_tried_falls_fastest() -> None:
+    async with started(LARGE, "l 2e") as (app, pilot):
+        trials = app.screen.session.rates()
+        await press(pilot, "!")
+        fastest = min(trials, key=lambda trial: trial.loss).rate
+        words = " ".join(app.screen.overlay.plain_text().split())
+        assert f"Of the {len(trials)} learning rates that were tried, {significant(fastest)} falls fastest." in words
 
 
 async def test_a_healthy_run_has_none_and_says_so() -> None:

@@ -20,6 +20,7 @@ from tui_gru.analysis.trials import (
     LEAST_TRIED,
     UNDO,
     Cure,
+    can_have,
     is_lower,
     loss_after,
     losses_with,
@@ -75,6 +76,7 @@ class Diagnosis(Finding):
             cause.cure,
             evidence,
             is_tried=bool(cause.tried),
+            is_observation=not cause.proof,
             cause=cause.title if cause.proof else "",
             seen=cause.seen or cause.title,
             tried=cause.tried,
@@ -138,12 +140,20 @@ def with_findings(causes: Sequence[Diagnosis], findings: Sequence[Finding]) -> t
     """Return the causes of a script with its other findings that are no consequence: what is computed from the recorded numbers."""
     names = {cause.name for cause in causes}
     others = [
-        _diagnosis(finding, finding.cure, finding.cures, "; ".join(e.words for e in finding.evidence), "", EXACT)
+        _diagnosis(finding, finding.cure, finding.cures, "; ".join(e.words for e in finding.evidence), "", _proof_of(finding))
         for finding in findings
         if finding.cause is None and finding.name not in names
     ]
-    observations = [cause for cause in causes if not cause.proof and not others]
-    return (*(cause for cause in causes if cause.proof), *others, *observations)
+    proven = [cause for cause in (*causes, *others) if cause.proof]
+    return (
+        *proven,
+        *(cause for cause in others if not cause.proof),
+        *(cause for cause in causes if not cause.proof and not proven),
+    )
+
+
+def _proof_of(finding: Finding) -> int:
+    return OBSERVED if finding.is_observation else EXACT
 
 
 def _is_interruption(error: Exception) -> bool:
@@ -169,7 +179,7 @@ def _merged(causes: Sequence[ProvenCause]) -> list[ProvenCause]:
 
 _BETTER = 0.05  # nats by which a cure must lower the loss
 _BEFORE = 8  # batches before the trouble is seen, where a trial of it begins
-_MOST_CURES = 4  # of a finding that are tried
+_ENOUGH_CURES = 3  # of a finding that help, after which no others are tried
 #: Facts of a model and its data, whether the loss tells or not; and those whose cure cannot lower a loss that is not earned.
 _OF_STRUCTURE = {"target-is-read", "rows-do-not-continue", "gradient-into-earlier-batches", "rows-know-each-other"}
 _CHEATS = {"target-is-read", "rows-know-each-other"}
@@ -203,10 +213,13 @@ def _of_finding(timeline: Timeline, moment: Moment, finding: Finding, check: Cal
     trials = list[tuple[Cure, float, float, str]]()
     most = trial_batches(timeline.program.config)
     completed = timeline.completed(moment.position)
+    cures = tuple(dict.fromkeys(cure for cure in finding.cures if can_have(timeline, moment, cure)))
     if most >= LEAST_TRIED and completed:
-        for cure in dict.fromkeys(finding.cures[:_MOST_CURES]):
+        for cure in cures:
             if (trial := _tried(timeline, moment, finding, cure, most, check)) is not None:
                 trials.append(trial)
+            if sum(with_it < without for _, without, with_it, _ in trials) == _ENOUGH_CURES:
+                break
     helping = [trial for trial in trials if trial[2] < trial[1]]
     if helping:
         cure, without, loss, where = min(helping, key=lambda trial: trial[2] - trial[1])
@@ -216,11 +229,11 @@ def _of_finding(timeline: Timeline, moment: Moment, finding: Finding, check: Cal
         return _diagnosis(finding, words, (cure, *others), seen, tried, PROVEN)
     if trials:
         lines = [f"{where} end at {rounded(without)}, not lower with {cure.typed}" for cure, without, _, where in trials]
-        words, offered = (finding.cure, finding.cures) if finding.name in _CHEATS else ("", ())
+        words, offered = (finding.cure, cures) if finding.name in _CHEATS else ("", ())
         return _diagnosis(finding, words, offered, seen, "; ".join(lines), EXACT if finding.name in _OF_STRUCTURE else OBSERVED)
     if finding.is_tried:  # by the finding itself, whose evidence says how
-        return _diagnosis(finding, finding.cure, finding.cures, seen, finding.evidence[-1].words, PROVEN)
-    return _diagnosis(finding, finding.cure, finding.cures, seen, "", EXACT)
+        return _diagnosis(finding, finding.cure, cures, seen, finding.evidence[-1].words, PROVEN)
+    return _diagnosis(finding, finding.cure, cures, seen, "", _proof_of(finding))
 
 
 def _diagnosis(finding: Finding, cure: str, cures: tuple[Cure, ...], seen: str, tried: str, proof: int) -> Diagnosis:
@@ -229,6 +242,7 @@ def _diagnosis(finding: Finding, cure: str, cures: tuple[Cure, ...], seen: str, 
     if tried and all(part.words != tried for part in evidence):
         evidence = (*evidence, Evidence(tried))
     changed = {"cure": cure, "cures": cures, "is_tried": bool(tried), "cause": finding.title if proof else "", "evidence": evidence}
+    changed["is_observation"] = not proof
     return Diagnosis(**{**of_finding, **changed}, seen=seen, tried=tried, proof=proof)
 
 

@@ -207,6 +207,12 @@ def _losses(run: Iterator[BatchRecord], count: int, check: Interruption | None) 
     return losses
 
 
+def fastest_rate(trials: Sequence[RateTrial]) -> RateTrial | None:
+    """Return the trial with the lowest loss, of equal ones that with the smallest rate; None if none has a finite loss."""
+    finite = (trial for trial in trials if math.isfinite(trial.loss))
+    return min(finite, key=lambda trial: (trial.loss, trial.rate), default=None)
+
+
 def smaller_rates(settings: RuleSettings) -> tuple[Cure, ...]:
     """Return a tenth and smaller parts of a learning rate as options; none without a rate that can be changed."""
     rate = settings.get("learning_rate", 0.0)
@@ -252,6 +258,11 @@ def trial_batches(config: Config) -> int:
     return min(MOST_TRIED, WORK // (config.parameter_count * config.batch_size * config.seq_length))
 
 
+def can_have(timeline: Timeline, moment: Moment, cure: Cure) -> bool:
+    """Return True if a run is another one with an option: it has not got it, and its other options allow it."""
+    return cure.name == "sampler" or not isinstance(_with(timeline, moment, cure), str)
+
+
 def losses_with(
     timeline: Timeline, moment: Moment, cure: Cure | None, count: int, *, since: int = 0, check: Interruption | None = None
 ) -> list[float] | None:
@@ -289,6 +300,15 @@ def losses_without_learning(timeline: Timeline, since: int, count: int, check: I
     moment = timeline.moment(timeline.end_of(since - 1))
     rule = timeline.segment_at(moment.position.tick).settings.rule
     return _Beginning(timeline, moment).losses(rule, count, check, learn=False)
+
+
+def losses_with_first_weights(timeline: Timeline, batch: int, count: int, check: Interruption | None = None) -> list[float]:
+    """Return the losses of `count` batches from `batch` on with the weights that the run began with, and zeros as the state."""
+    moment = timeline.moment(timeline.end_of(batch))
+    segment = timeline.segment_at(moment.position.tick)
+    weights, trainer = timeline.record(0).before.copy(), Trainer(timeline.program.config, segment.trainer.corpus)
+    run = _batches(trainer, batch, weights, trainer.initial_state(), segment.settings.rule, timeline.earlier(batch), learn=False)
+    return _losses(run, count, check)
 
 
 def _with(timeline: Timeline, moment: Moment, cure: Cure, since: int = 0) -> Config | str:

@@ -72,6 +72,7 @@ class Queries:
         self._run = run
         self.live: LiveLoop | None = None  # the loop of a script whose steps these are, and which tries in the place of the run
         self._found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
+        self._rates: tuple[Timeline | None, tuple[RateTrial, ...]] = (None, ())
         self._story: Story | None = None
         self._features: dict[str, None] = {}  # the files and expressions that units may follow, as typed, the newest last
         self._silent: SilentUnit | None = None
@@ -570,12 +571,21 @@ class Queries:
         arguments.callback("progress", progress)
         check = partial(run.interrupts.check, "stopped before all rates were tried")
         if self.live is not None:
-            return self.live.rates(progress=lambda trial: (check(), progress is not None and progress(trial)))
+            of_loop = self.live.rates(progress=lambda trial: (check(), progress is not None and progress(trial)))
+            self._rates = run.timeline, of_loop
+            return of_loop
         for trial in analysis.trials.try_rates(run.timeline, run.moment, check=check):
             trials.append(trial)
             if progress is not None:
                 progress(trial)
+        self._rates = run.timeline, tuple(trials)
         return tuple(trials)
+
+    @property
+    def tried_rates(self) -> tuple[RateTrial, ...]:
+        """The result of the last call of `rates` on this branch; empty before the first."""
+        timeline, trials = self._rates
+        return trials if timeline is self._run.timeline else ()
 
     def try_cures(
         self, finding: Finding, *, progress: Callable[[tuple[CureTrial, ...]], object] | None = None

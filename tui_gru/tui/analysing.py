@@ -57,7 +57,7 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
     """List what is wrong with the run up to the current position."""
 
     def show(problems: Sequence[Finding]) -> None:
-        panel = panels.lists.FindingsList(problems)
+        panel = panels.lists.FindingsList(problems, rates=screen.session.tried_rates)
         panel.waiting = screen.snapshot.config.source.can(Ability.TRAIN)
 
         def look_back(progress: SearchProgress | None) -> Sequence[Finding]:
@@ -78,10 +78,11 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
 
 
 def diagnose(screen: MainScreen, rest: Arguments) -> None:
-    """List the causes of what is wrong with the run, sorted by proof, after trials on copies."""
+    """List the causes of what is wrong with the run, sorted by proof, after trials on copies; the cursor stays at its finding."""
+    at = screen.overlay.chosen if isinstance(screen.overlay, panels.lists.FindingsList) else ""
 
     def show(causes: Sequence[Finding]) -> None:
-        screen.overlays.cover(panels.lists.FindingsList(causes))
+        screen.overlays.cover(panels.lists.FindingsList(causes, at=at, rates=screen.session.tried_rates))
 
     screen.do(screen.session.diagnose, batches=None, then=show, opens=True)
 

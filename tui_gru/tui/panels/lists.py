@@ -17,7 +17,7 @@ from tui_gru.analysis import tables
 from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
 from tui_gru.analysis.tables import Columns
-from tui_gru.analysis.trials import Cure, TriedOption
+from tui_gru.analysis.trials import Cure, RateTrial, TriedOption, fastest_rate
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
 from tui_gru.debugger.position import as_typed, batch_in_words, place_name, position_of
 from tui_gru.debugger.program import Program, ValueKind, in_line, spoken, spoken_index
@@ -453,9 +453,9 @@ def _key(entry: StopOrMark) -> int | str:
 
 
 _NONE = (
-    "Nothing was found: up to here, sampler, rows, gradients, units and loss are as in a healthy run. What comes is not examined; "
-    ":rates tries learning rates from here on."
+    "Nothing was found: up to here, sampler, rows, gradients, units and loss are as in a healthy run. What comes is not examined."
 )
+_RATES_NOT_TRIED = ":rates tries learning rates from here on."
 _EARLY = "No batch has been finished yet, so there is little to look at."
 _CURVES, _LEAST_CURVES, _MOST_CURVES = 9, 40, 100  # rows of the curves of a trial; cells that they need, and that they take
 
@@ -476,10 +476,11 @@ class FindingsList(ListOverlay):
     ASKING = frozenset({"choose", "attempt", "keep", "diagnose"})
     BINDINGS: ClassVar[list[BindingType]] = [("t", "attempt"), ("y", "copy"), ("b", "keep"), ("e", "diagnose")]
 
-    def __init__(self, findings: Sequence[Finding], *, at: str = "") -> None:
-        """Create a list. `at` is the name of the finding at which the cursor starts, by default the first."""
+    def __init__(self, findings: Sequence[Finding], *, at: str = "", rates: Sequence[RateTrial] = ()) -> None:
+        """Create a list. `at` is the name of the finding at which the cursor starts, by default the first. `rates` are the learning
+        rates that were tried, of which a run without findings says which falls fastest."""
         super().__init__()
-        self.findings = tuple(findings)
+        self.findings, self.rates = tuple(findings), tuple(rates)
         self.earlier: tuple[Finding, ...] = getattr(findings, "gone", ())
         self.waiting = False  # True while earlier moments are examined
         self._letters = {id(finding): letter for letter, finding in lettered(self.findings)}
@@ -529,7 +530,11 @@ class FindingsList(ListOverlay):
         if not self.findings:
             trains = self.snapshot.config.source.can(Ability.TRAIN)
             early = trains and self.snapshot.position.tick < self.snapshot.program.loss_tick
-            none = [self._line(words, palette.plain) for words in folded(_EARLY if early else _NONE, width)]
+            fastest, words = fastest_rate(self.rates), _RATES_NOT_TRIED
+            if fastest is not None:
+                count = len(self.rates)
+                words = f"Of the {count} learning rates that were tried, {numbers.significant(fastest.rate)} falls fastest."
+            none = [self._line(line, palette.plain) for line in folded(_EARLY if early else f"{_NONE} {words}", width)]
             return [*none, *self._earlier_rows(0, width)]
         rows: list[ListRow] = []
         entry, follows = 0, False
@@ -591,7 +596,7 @@ class FindingsList(ListOverlay):
         moment = finding.first_seen
         step = "" if moment is None else self.snapshot.config.source.step(moment.number)
         place = "" if moment is None else f"from {step or f'e{moment.epoch + 1} b{moment.batch + 1}'} on"
-        if (proof := getattr(finding, "proof", None)) is not None:
+        if (proof := 0 if finding.is_observation else getattr(finding, "proof", None)) is not None:
             place = _PROOFS[proof]
             lead, ink = (lead, ink) if proof else ("· ", palette.plain)
         rows = folded(finding.title, width - len(lead))
@@ -663,6 +668,11 @@ class FindingsList(ListOverlay):
         """Show the options that have been tried so far for a finding."""
         self._trials_by_id[id(finding)] = trials
         self.show_again()
+
+    @property
+    def chosen(self) -> str:
+        """The name of the finding under the cursor, or of that which it follows from; "" without findings."""
+        return "" if self._cause is None else self._cause.name
 
     @property
     def _cause(self) -> Finding | None:

@@ -18,7 +18,7 @@ from tui_gru.analysis import tables
 from tui_gru.analysis.examined import Finding, lettered
 from tui_gru.analysis.story import Story, StoryMoment, matrices_of
 from tui_gru.analysis.tables import Columns
-from tui_gru.analysis.trials import RATES, RateTrial
+from tui_gru.analysis.trials import RATES, RateTrial, fastest_rate
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import in_line
 from tui_gru.engine import numbers
@@ -775,9 +775,8 @@ class RatesPanel(SnapshotPanel):
 
     @property
     def best(self) -> RateTrial | None:
-        """The trial with the lowest loss, of equal ones the one with the smallest rate; None if none has a finite loss."""
-        finite = [trial for trial in self.trials if math.isfinite(trial.loss)]
-        return min(finite, key=lambda trial: trial.loss, default=None)
+        """The trial with the lowest loss; None if none has a finite one."""
+        return fastest_rate(self.trials)
 
     @property
     def sentence(self) -> str:
