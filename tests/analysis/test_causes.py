@@ -676,6 +676,41 @@ def test_calls_without_a_gradient_are_not_recorded_once_something_is_learned(tmp
         assert session.value("h").shape == (B, H)
 
 
+def test_the_settings_of_all_groups_of_an_optimizer_are_read():
+    model = Reader()
+    groups = [
+        {"params": model.embed.parameters()},
+        {"params": [*model.rnn.parameters(), *model.head.parameters()], "weight_decay": 9.0},
+    ]
+    own = torch.optim.SGD(groups, 0.1)
+    watch = StepWatch(model, [own], hook_calls, unhook)
+    _, run = trained(model, optimizer=own)
+    run()
+    watch.close()
+    assert WatchedSteps(watch.memory.steps).own_updates[-1].settings["weight_decay"] == 9.0
+
+
+def test_an_average_of_gradients_of_the_scripts_own_is_no_clip_that_comes_too_late():
+    model = Reader()
+
+    def step(own, x, y):
+        of_tokens(model(x), y).backward()
+        own.step()
+        for parameter in model.parameters():
+            parameter.grad.mul_(0.9)
+
+    assert "clipped-too-late" not in [finding.name for finding in diagnosis_of(model, step)]
+
+
+def test_no_more_is_tried_than_a_user_waits_for(monkeypatch):
+    monkeypatch.setattr("tui_gru.analysis.experiments.MOST_WORK", 0)
+    model = Reader()
+    (only,) = diagnosis(model, optimizer=torch.optim.Adam(model.parameters(), 1e-7))
+    assert (only.proof, only.tried) == (0, "")
+    assert only.is_observation
+    assert "not more was tried: the model is so large" in only.seen
+
+
 def test_a_large_model_is_watched_without_copies_of_its_parameters(monkeypatch):
     monkeypatch.setattr("tui_gru.capture.facts.MOST_COPIED", 100)
     model = Reader()

@@ -206,6 +206,28 @@ def _of_noise(folder, factor):
         raise RuntimeError("the data ended")
 
 
+def test_states_that_take_turns_in_any_order_are_not_stale(tmp_path):
+    """Each is that of an earlier step, and is renewed after its own."""
+    torch.manual_seed(0)
+    model = torch.nn.GRU(3, 4)
+    optimizer, states = torch.optim.SGD(model.parameters(), 1e-2), [torch.zeros(1, 2, 4)] * 3
+    with tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1) as recorder:
+        for stream in (0, 1, 2, 1, 0, 0, 2, 1, 2, 0):
+            optimizer.zero_grad()
+            out, state = model(torch.randn(5, 2, 3), states[stream])
+            loss = out.pow(2).mean()
+            loss.backward()
+            optimizer.step()
+            states[stream] = state.detach()
+            recorder.step(loss)
+    assert "state-is-stale" not in causes(Session.open(tmp_path / "run.gru"))
+
+
+def test_what_no_fact_decides_is_an_observation_and_stands_last():
+    (only,) = Session.open(trained(rate=1e-6, optimizer=planted.sgd)).findings()
+    assert (only.name, only.is_observation) == ("steps-are-tiny", True)
+
+
 @pytest.mark.parametrize("factor", [1.0, float("nan")])
 def test_a_step_without_a_gradient_is_not_one_whose_gradient_is_nan(tmp_path, factor):
     """A high loss just before the end is noise, and an input that is NaN is not the learning rate's fault."""

@@ -21,8 +21,6 @@ import tui_gru
 from tui_gru import Session
 
 STEPS, B, T, H, V = 60, 8, 10, 16, 6
-#: Findings that only observe, and blame nothing.
-OBSERVATIONS = {"loss-rises", "steps-are-tiny", "vanishing-gradient"}
 
 #: A script trains its model for a number of steps with a recorder, which it is given as a function of model, optimizer and options.
 Begin = Callable[..., Any]
@@ -508,7 +506,7 @@ def main() -> int:
                 SCRIPTS[name](lambda model, optimizer, path=path: tui_gru.record(path, model, optimizer, every=options.every))
             session = Session.open(path)
             findings = session.findings()
-            blamed += any(each.name not in OBSERVATIONS for each in findings)
+            blamed += any(not each.is_observation for each in findings)
             print(f"{name}: {'; '.join(f'{each.name} ({each.title})' for each in findings) or 'nothing'}", flush=True)
             for each in warned:
                 print(f"    warned: {each.message}")

@@ -19,6 +19,7 @@ from tui_gru.engine.numbers import counted, rounded
 OBSERVED, TRIAL_ALONE, EXACT, PROVEN = 0, 1, 2, 3  # levels of proof: none; an experiment; an exact fact; a fact and an experiment
 _FEWEST = 3  # watched steps that show a fact that could be chance in one
 _MOSTLY = 0.8  # of the watched steps
+_RESCALED = 1e-3  # from 1: far more than rounding
 _REPLACED = 0.5  # of the norm of the weights: a projection or an average moves them by less
 _ALL = 0.98  # of the targets are those of a rule
 _NOT_CONTINUED, _HARDLY_CONTINUED = 0.6, 0.4  # shares of rows that continue by chance, in one step and on average
@@ -163,6 +164,19 @@ def _of_optimizer(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"its cosine with what backward() brought is {turned[-1].cosine:.4f} in {len(turned)} of "
             f"{counted(len(with_pass), 'watched update')}",
             "leave the sign of p.grad as it is",
+        )
+    # Cleared after it, since step() uses exactly what backward() has brought: it is no average of gradients of one's own.
+    rescaled = [u for u in with_pass if u.rescaled is not None and abs(u.rescaled - 1) > _RESCALED and u.cosine > 0.9999]
+    if len(rescaled) >= _FEWEST and len(rescaled) >= 0.5 * len(with_pass):
+        least, most = min(u.rescaled or 0 for u in rescaled), max(u.rescaled or 0 for u in rescaled)
+        by = f"by {rounded(least)}" if rounded(least) == rounded(most) else f"by {rounded(least)} … {rounded(most)}"
+        yield ProvenCause(
+            "clipped-too-late",
+            EXACT,
+            "p.grad is scaled after step(), where nothing uses it any more: a clip there has no effect",
+            f"{by} in {len(rescaled)} of {counted(len(with_pass), 'watched update')}; step() has used the whole gradient, and the "
+            "next one uses what the next backward() brings",
+            "clip_grad_norm_ between loss.backward() and optimizer.step()",
         )
     last = updates[-1]
     has_memory = last.kind != "SGD" or last.settings.get("momentum", 0) > 0

@@ -60,7 +60,7 @@ class Finding:
     tries, from the batch `since` on (0-based, over the run), where the trouble has not begun; `is_tried` is True if the cure in
     words was tried on a copy and lowers the loss. `cause` is the finding of which this one is a consequence, None for an
     independent one; `first_seen` is the position from which on the run shows it, `last_seen` the last one at which it does, None
-    if it does now.
+    if it does now. `is_observation`: its numbers are true, and no fact decides what they mean.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Finding:
     cause: Finding | None = None
     first_seen: Position | None = None
     last_seen: Position | None = None
+    is_observation: bool = False
 
     @property
     def follows_from(self) -> Finding | None:
@@ -124,8 +125,8 @@ class FoundProblems(tuple[Finding, ...]):
 
 
 def lettered(findings: Sequence[Finding]) -> Iterator[tuple[str, Finding]]:
-    """Yield findings with capital letters in their order; those after the 26th are left out."""
-    return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", findings, strict=False)
+    """Yield findings with capital letters in their order; observations have none, and those after the 26th are left out."""
+    return zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", (f for f in findings if not f.is_observation), strict=False)
 
 
 def enumerated(words: list[str], most: int = 4) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.analysis.causes import EXACT, OBSERVED, PROVEN, TRIAL_ALONE, ProvenCause, WatchedSteps
 from tui_gru.capture.criterion import REGRESSIONS, Tape
 from tui_gru.capture.facts import UpdateFacts
-from tui_gru.capture.replay import JUDGED, Replay, TrialOfSteps
+from tui_gru.capture.replay import JUDGED, MOST_TRAINED, Replay, TrialOfSteps
 from tui_gru.engine.numbers import counted
 from tui_gru.errors import CaptureError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SURE = 3.0  # times the standard error of the difference of two trials, judged by the same steps
 _WORTH = 0.1  # share of the loss by which a trial must be lower: what a user would call better
+MOST_WORK = 16 * 10**9  # products of a weight and an input that the trials of a script may compute forwards: some 2.5 seconds
 _STAYS, _RISES = 0.25, 1.05  # a loss that has fallen by less, or risen by more, is worth an experiment
 _AS_CONSTANT = 0.93  # of the loss of the best constant prediction
 #: What explains a loss that does not fall: no rate is tried beside it.
@@ -39,13 +41,19 @@ EXPLAINS = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+class NoTrialLeftError(CaptureError):
+    """Raised for a trial that would take longer than a user waits."""
+
+
+@dataclass(eq=False)
 class Experiments:
-    """The trials for one script. `check` is called between two steps of a trial, and may raise an error."""
+    """The trials for one script. `check` is called between two steps of a trial, and may raise an error; `left` is the work that
+    may still be done, some seconds of it at first. It counts products, so that what is tried is the same on every machine."""
 
     facts: WatchedSteps
     replay: Replay
     check: Callable[[], object] = lambda: None
+    left: int = field(default_factory=lambda: MOST_WORK)
 
     # The steps that are trained on, and those that trials are judged by
 
@@ -62,10 +70,18 @@ class Experiments:
     def trained(self) -> list[Tape]:
         return self.tapes[: len(self.tapes) - len(self.judged)]
 
-    def trial(self, **changed: Any) -> TrialOfSteps:
-        """Train a copy with something changed, and the clip of the script."""
+    def trial(self, tapes: Sequence[Tape] = (), steps: int = MOST_TRAINED, **changed: Any) -> TrialOfSteps:
+        """Train a copy with something changed, and the clip of the script; or on some steps, which then judge it as well.
+
+        Raises `NoTrialLeftError` if no work is left for it.
+        """
+        trained, judged = (tapes, ()) if tapes else (self.trained, self.judged)
+        work = self.replay.work_of(trained[0]) * self.replay.steps_within_work(trained, steps)
+        if work > self.left:
+            raise NoTrialLeftError("the model is so large that no other trial is done within three seconds")
+        self.left -= work
         changed.setdefault("clip", self.clip)
-        return self.replay.train(self.trained, self.judged, check=self.check, **changed)
+        return self.replay.train(trained, judged, steps=steps, check=self.check, **changed)
 
     @cached_property
     def unchanged(self) -> TrialOfSteps:
@@ -74,7 +90,7 @@ class Experiments:
 
     def conditions(self, *, start: bool = True) -> str:
         """Return in words what trials begin with, train on and are judged by."""
-        steps = self.replay.steps_within_work(self.trained, 110)
+        steps = self.replay.steps_within_work(self.trained, MOST_TRAINED)
         judged = f", judged by {len(self.judged)} others" if self.judged else ""
         weights = "the first watched weights" if start else "the present weights"
         return f"on a copy from {weights}, {steps} steps over {counted(len(self.trained), 'kept batch')}{judged}"
@@ -186,19 +202,22 @@ def causes_by_experiment(x: Experiments, causes: Sequence[ProvenCause]) -> Itera
     yield from _of_state_of_rows(x)
     if names & EXPLAINS or not x.facts.own_updates or not math.isfinite(x.first):
         return
-    shown = list[ProvenCause]()
-    for experiment in (_of_settings, _of_clip, _of_scale, _of_schedule):
-        shown += experiment(x)
-        if shown:
-            break
-    if not shown and (x.stays or x.diverges):
-        for experiment in (_of_inputs, _of_targets, _of_first_weights, _of_rates, _of_axes):
+    shown, why = list[ProvenCause](), ""
+    try:
+        for experiment in (_of_settings, _of_clip, _of_scale, _of_schedule):
             shown += experiment(x)
             if shown:
                 break
+        if not shown and (x.stays or x.diverges):
+            for experiment in (_of_inputs, _of_targets, _of_first_weights, _of_rates, _of_axes):
+                shown += experiment(x)
+                if shown:
+                    break
+    except NoTrialLeftError as error:
+        why = str(error)
     yield from shown
     if not shown and not names and x.stays:
-        yield from _undecided(x)
+        yield from _undecided(x, why)
 
 
 # ------------------------------------------------------------------------------
@@ -425,6 +444,9 @@ def _of_first_weights(x: Experiments) -> Iterator[ProvenCause]:
         )
 
 
+_USUAL_RATES = {"SGD": 0.1}  # that of others is 1e-3
+
+
 def _of_rates(x: Experiments) -> Iterator[ProvenCause]:
     """Other learning rates, judged by kept batches that were not trained on: what is learned by heart is no proof."""
     if not math.isfinite(x.rate) or not x.rate > 0 or not x.judged:
@@ -437,10 +459,16 @@ def _of_rates(x: Experiments) -> Iterator[ProvenCause]:
         return
     factor = x.rate / max(1e-30, x.settings.get("lr", x.rate) or x.rate)
     unchanged = x.trial(rate=factor)
-    trials = {rate: x.trial(rate=factor * rate / x.rate) for rate in rates}
+    trials = dict[float, TrialOfSteps]()
+    try:
+        for rate in sorted(rates, key=lambda rate: abs(math.log(rate / _USUAL_RATES.get(x.kind, 1e-3)))):
+            trials[rate] = x.trial(rate=factor * rate / x.rate)
+    except NoTrialLeftError:
+        if not trials:
+            raise
     best = min(trials, key=lambda rate: trials[rate].loss)
     trial = trials[best]
-    numbers = f"{x.conditions()}: " + ", ".join(f"{rate:g} → {_loss(t.loss)}" for rate, t in trials.items())
+    numbers = f"{x.conditions()}: " + ", ".join(f"{rate:g} → {_loss(t.loss)}" for rate, t in sorted(trials.items()))
     tried = f"{numbers}; {x.rate:g} → {_loss(unchanged.loss)}"
     learns = x.constant is None or trial.loss < _AS_CONSTANT * x.constant
     falls = trial.loss < x.first - 0.1 * abs(x.first)
@@ -536,25 +564,29 @@ def _one_target_a_row(tape: Tape) -> bool:
 # What nothing decides.
 
 
-def _undecided(x: Experiments) -> Iterator[ProvenCause]:
-    """One batch by heart, and the way of the gradient: numbers without a judgement."""
+def _undecided(x: Experiments, why: str) -> Iterator[ProvenCause]:
+    """One batch by heart, and the way of the gradient: numbers without a judgement. `why`: why not more was tried."""
     import torch
 
-    tape, trials = x.tapes[-1:], list[TrialOfSteps]()
-    for rate in (1e-2, 1e-3):
-        adam = partial(torch.optim.Adam, lr=rate)
-        trials.append(x.replay.train(tape, steps=90, clip=1.0, optimizer=adam, check=x.check))
-    by_heart = min(trials, key=lambda trial: trial.loss)
-    try:
-        flow = x.replay.flow(tape[0])
-    except (RuntimeError, CaptureError):
-        flow = None
-    words = [_course(x)]
+    words, trials = [_course(x)], list[TrialOfSteps]()
     if x.constant is not None:
         words.append(f"a constant prediction has {_loss(x.constant)}")
-    words.append(f"one kept batch alone goes from {_loss(by_heart.trained[0])} to {_loss(by_heart.loss)} with Adam")
+    try:
+        for rate in (1e-2, 1e-3):
+            trials.append(x.trial(x.tapes[-1:], steps=90, clip=1.0, optimizer=partial(torch.optim.Adam, lr=rate)))
+    except NoTrialLeftError as error:
+        why = str(error)
+    if trials:
+        by_heart = min(trials, key=lambda trial: trial.loss)
+        words.append(f"one kept batch alone goes from {_loss(by_heart.trained[0])} to {_loss(by_heart.loss)} with Adam")
+    try:
+        flow = x.replay.flow(x.tapes[-1])
+    except (RuntimeError, CaptureError):
+        flow = None
     if flow is not None:
         words.append(f"the gradient at the first of {flow[1]} timesteps is {flow[0]:.1g} of the largest")
+    if why:
+        words.append(f"not more was tried: {why}")
     yield ProvenCause("not-decided", OBSERVED, "", "; ".join(words), "")
 
 
@@ -562,7 +594,10 @@ def with_trials(x: Experiments, causes: Sequence[ProvenCause]) -> Iterator[Prove
     """Yield causes that facts show, with a trial of those cures that are a change of the loss."""
     for cause in causes:
         trial = _TRIALS.get(cause.name)
-        tried = "" if trial is None or cause.proof != EXACT or not x.facts.own_updates or not x.judged else trial(x)
+        tried = ""
+        if trial is not None and cause.proof == EXACT and x.facts.own_updates and x.judged:
+            with suppress(NoTrialLeftError):
+                tried = trial(x)
         yield cause._replace(proof=PROVEN, tried=tried) if tried else cause
 
 

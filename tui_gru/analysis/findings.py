@@ -128,6 +128,7 @@ _BY_FACTS = (
     _by_facts("gradient-not-cleared", effects=("rate-too-large", *_OF_LARGE_STEPS)),
     _by_facts("accumulation-lost"),
     _by_facts("gradient-turned", "gradient-ascent", effects=_OF_LARGE_STEPS, harm=Harm.DIVERGES),
+    _by_facts("clipped-too-late", effects=("rate-too-large", *_OF_LARGE_STEPS)),
     _by_facts("rate-is-0"),
     _by_facts("optimizer-recreated"),
     _by_facts("maximize", "gradient-ascent", effects=("rate-too-large", *_OF_LARGE_STEPS), harm=Harm.DIVERGES),
@@ -194,7 +195,6 @@ TABLE = (
     FindingRule("biases-merged", ported.biases_merged),
     FindingRule("output-not-expected", ported.output_not_expected),
     FindingRule("adam-uncorrected", ported.adam_uncorrected),
-    FindingRule("clipped-too-late", scripts.clipped_too_late, effects=("rate-too-large", *_OF_LARGE_STEPS)),
     FindingRule("one-row-learns", scripts.one_row_learns, effects=_OF_NO_LEARNING),
     FindingRule("last-output-is-padding", scripts.last_output_of_padded_rows, effects=_OF_NO_LEARNING),
     FindingRule("state-is-stale", scripts.state_is_stale, effects=()),
@@ -456,7 +456,8 @@ def gone_again(
 
 
 def by_cause(findings: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:
-    """Yield each finding that is no consequence of another, then its consequences; the groups are sorted by their worst harm."""
+    """Yield each finding that is no consequence of another, then its consequences; the groups are sorted by their worst harm,
+    observations last."""
     causes = dict[FindingRule, FindingRule]()
     for row in findings:
         # Rules may be consequences of each other: a rule whose root is this one is not its cause.
@@ -466,10 +467,14 @@ def by_cause(findings: dict[FindingRule, list[Finding]]) -> Iterator[Finding]:
     effects: dict[FindingRule, list[FindingRule]] = {row: [] for row in findings if row not in causes}
     for row in causes:
         effects[_root(row, causes)].append(row)
-    for row in sorted(effects, key=lambda row: min(rule.harm for rule in (row, *effects[row]))):
+    for row in sorted(effects, key=lambda row: (_only_observes(findings[row]), min(rule.harm for rule in (row, *effects[row])))):
         yield from findings[row]
         for effect in sorted(effects[row], key=lambda row: row.harm):
             yield from (replace(finding, cause=findings[row][0]) for finding in findings[effect])
+
+
+def _only_observes(findings: Sequence[Finding]) -> bool:
+    return all(finding.is_observation for finding in findings)
 
 
 def _root(row: FindingRule, causes: dict[FindingRule, FindingRule]) -> FindingRule:

@@ -21,6 +21,7 @@ from tui_gru.analysis.trials import (
     larger_rates,
     loss_after,
     losses_with,
+    losses_with_first_weights,
     losses_without_learning,
     smaller_rates,
     trial_batches,
@@ -618,21 +619,23 @@ def has_risen(x: RunFacts) -> bool:
 
 
 def loss_rises(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that is above the first one in the last batches."""
-    if not has_risen(x):
+    """Find last batches that lose more than they would with the weights of the beginning: the first batch can be an easy one."""
+    if not has_risen(x) or not x.config.source.can(Ability.TRAIN):
         return
-    began, now, batch = (
-        float(x.losses[x.learned[0]]),
-        float(_windows(x.losses[x.learned])[-1]),
-        int(x.learned[-1]),
-    )
+    batches, batch = x.learned[-_WINDOW:], int(x.learned[-1])
+    first = int(batches[0])
+    losses = losses_with_first_weights(x.timeline, first, batch + 1 - first, x.check)
+    at_first = float(np.mean([losses[at - first] for at in batches.tolist() if at - first < len(losses)] or [math.nan]))
+    now = float(x.losses[batches].mean())
+    if not now > at_first + _ABOVE:
+        return
     yield Finding(
         "loss-rises",
-        "the loss rises above that of the first batch",
+        "the loss is higher than with the weights of the beginning",
         "A step should lower the loss of its batch; these steps lead away from the minimum.",
         f"look where it begins to rise; {of_steps(x)}",
         (
-            Evidence(f"the last {_WINDOW} batches lose {rounded(now)} on average; the first lost {rounded(began)}"),
+            Evidence(f"the last {_WINDOW} batches lose {rounded(now)} on average; with the first weights, {rounded(at_first)}"),
             _grad_norm(x, batch) if x.program.update else x.loss_of(batch),
         ),
         x.end(batch),
@@ -686,7 +689,7 @@ def _jump(x: RunFacts) -> _Jump | None:
             place += int(np.argmax(losses[start - _WINDOW : start + _WINDOW] > between)) - _WINDOW
         before, after = float(losses[:place][-_WINDOW:].mean()), float(losses[place : place + _WINDOW].mean())
         unchanged = _loss_unchanged(x, place)
-        if not unchanged > (before + after) / 2:
+        if unchanged <= (before + after) / 2 or (start == at_edit and math.isnan(unchanged)):
             return _Jump(int(x.learned[place]), place, before, after, unchanged)
     return None
 

@@ -88,45 +88,25 @@ def script_ended(x: RunFacts) -> Iterator[Finding]:
 
 
 # ------------------------------------------------------------------------------
-# The update: gradients that add up, a clip without effect, weights that cannot change.
-
-
-def _square(array: AnyArray) -> float:
-    return float(np.square(array, dtype=np.float64).sum())
-
-
-def clipped_too_late(x: RunFacts) -> Iterator[Finding]:
-    """Find gradients that are clipped after the update."""
-    batch = next((batch for batch, step in _steps(x) if Note.SCALED_AFTER in step.notes), None)
-    if batch is not None:
-        yield Finding(
-            "clipped-too-late",
-            "the gradient is clipped after the update, which has no effect",
-            "The optimizer has already used the whole gradient; the next zero_grad() clears what was clipped.",
-            "clip_grad_norm_ between loss.backward() and optimizer.step()",
-            (Evidence(f"in {x.at(batch)} p.grad was scaled after the optimizer had run"),),
-            x.end(batch),
-        )
-
-
-# ------------------------------------------------------------------------------
 # What the loss reads of the output: rows in place of timesteps, padding, the wrong end of a backward direction.
 
 
 def one_row_learns(x: RunFacts) -> Iterator[Finding]:
-    """Find a gradient that reaches all timesteps of a single row of the batch: a row was read where a timestep was meant."""
-    batch = _of_calls(x, lambda call: _only_row(call) is not None)
-    if batch is None:
+    """Find a gradient that reaches all timesteps of a single row of the batch, the same one in each step."""
+    learned = [(batch, call, _only_row(call)) for batch, call in _calls(x)]
+    rows = {row for _, _, row in learned}
+    if len(rows) != 1 or None in rows:
         return
-    call = next(call for of, call in _calls(x) if of == batch)
-    row = _only_row(call)
+    batch, call, row = learned[0]
     assert row is not None
     T, B = call.timesteps, call.rows
     shape = f"({B}, {T}, ·)" if call.module.batch_first else f"({T}, {B}, ·)"
+    steps = counted(len({of for of, _, _ in learned}), "recorded step")
     yield Finding(
         "one-row-learns",
-        f"the axes of batch and time are mixed up: only row {row + 1} of {B} gets a gradient, at all {T} timesteps",
-        "The loss reads one row of the batch where it should read one timestep of every row. The other rows teach nothing.",
+        f"only row {row + 1} of {B} gets a gradient, at all {T} timesteps: the other rows teach nothing",
+        "A loss that reads one timestep of every row gives a gradient to all rows. Where batch and time are mixed up, it reads one "
+        "row at every timestep.",
         f"{call.module.name} has batch_first={call.module.batch_first}: "
         + (
             "its last timestep is output[:, -1], and its input must be (batch, time, ·)"
@@ -135,7 +115,7 @@ def one_row_learns(x: RunFacts) -> Iterator[Finding]:
         ),
         (
             Evidence(f"its output is {shape} in {x.at(batch)}, that is {counted(B, 'row')} of {counted(T, 'timestep')}"),
-            Evidence(f"{B - 1} of {counted(B, 'row')} get the gradient 0 at every timestep"),
+            Evidence(f"{B - 1} of {counted(B, 'row')} get the gradient 0 at every timestep, in {steps}"),
         ),
         x.end(batch),
     )
@@ -153,19 +133,19 @@ def _only_row(call: GRUCall) -> int | None:
 
 
 def last_output_of_padded_rows(x: RunFacts) -> Iterator[Finding]:
-    """Find a loss that reads the output of rows after their end."""
-    padded = [(batch, call) for batch, call in _calls(x) if reads_padding(call)]
-    if not padded or any(call.lengths is not None and _is_ragged(call) and not reads_padding(call) for _, call in _calls(x)):
+    """Find packed rows of which only the longest get a gradient."""
+    ragged = [(batch, call) for batch, call in _calls(x) if _is_ragged(call)]
+    if not ragged or not all(reads_padding(call) for _, call in ragged):
         return
-    batch, call = padded[0]
+    batch, call = ragged[0]
     assert call.lengths is not None
     shorter = int((call.lengths < call.lengths.max()).sum())
     yield Finding(
         "last-output-is-padding",
-        "the last output of packed rows is read: rows that are shorter than others get no gradient",
-        "After the end of a row its output is padding, 0 whatever the row was.",
+        f"only the longest of the packed rows get a gradient: {shorter} of {call.rows} end before the last timestep, and get none",
+        "After the end of a row its output is padding, 0 whatever the row was: a loss that reads output[-1] reads that.",
         "hn has the last state of each row; or output[lengths - 1, arange(rows)]",
-        (Evidence(f"in {x.at(batch)} {shorter} of {counted(call.rows, 'row')} end before the last timestep, and get no gradient"),),
+        (Evidence(f"so it is in {counted(len({of for of, _ in ragged}), 'recorded step')} with rows of different lengths"),),
         x.end(batch),
     )
 
@@ -179,12 +159,13 @@ def _is_ragged(call: GRUCall) -> bool:
 
 
 def state_is_stale(x: RunFacts) -> Iterator[Finding]:
-    """Find a step that begins with the last state of an earlier step than the one before it.
+    """Find several steps that begin with one and the same last state of an earlier step, and not of the step before them.
 
-    A state that the call does not change says nothing: all states are equal that are NaN, or saturated.
+    Where several streams take turns, each state is that of one step. A state that the call does not change says nothing: all states
+    are equal that are NaN, or saturated.
     """
     ended: dict[bytes, int] = {}  # the batch that ended with a state
-    began = list[tuple[int, int]]()  # (batch, the batch whose last state it begins with)
+    began: dict[int, list[int]] = {}  # batches by the one with whose last state they begin
     calls = [(batch, call) for batch, captured in x.captured for call in captured.steps[0][1]]
     numbers = {batch: step.number for batch, step in _steps(x)}
     for batch in numbers:
@@ -193,30 +174,28 @@ def state_is_stale(x: RunFacts) -> Iterator[Finding]:
             begins = call.h0.tobytes()
             moves = bool(np.isfinite(call.h0).all()) and begins != call.hn.tobytes()
             if call.h0_given and call.h0.any() and moves and ended.get(begins, batch) != batch:
-                began.append((batch, ended[begins]))
+                began.setdefault(ended[begins], []).append(batch)
         ended |= {call.hn.tobytes(): batch for call in calls_of_batch}
-    stale = [(batch, of) for batch, of in began if numbers[of] < numbers[batch] - 1]
-    if not stale:
+    stale = {
+        of: [batch for batch in dict.fromkeys(batches) if numbers[of] < numbers[batch] - 1]
+        for of, batches in began.items()
+        if len(set(batches)) > 1
+    }
+    if not (of_steps := [(of, batches) for of, batches in stale.items() if batches]):
         return
-    lags, sources = {numbers[batch] - numbers[of] for batch, of in stale}, [of for _, of in stale]
-    if len(stale) == len(began) > 1 and len(lags) == 1 and len(set(sources)) == len(sources):
-        return  # several streams in turn, each with its own state
-    batch, of = stale[0]
+    of, batches = max(of_steps, key=lambda entry: len(entry[1]))
+    size = next(call.h0.size for batch, call in calls if batch == batches[0])
     yield Finding(
         "state-is-stale",
-        f"{x.at(batch)} begins with the last state of {x.at(of)}, not of the step before it",
+        f"{counted(len(set(began[of])), 'step')} begin with the state that {x.at(of)} ended with: it is not renewed",
         "A state that is carried on belongs to the batch that follows. A stale state has read another text.",
         "keep the new state after each step: out, h = gru(x, h); h = h.detach()",
         (
-            Evidence(f"h0 of {x.at(batch)} is hn of {x.at(of)}, in all {call_entries(calls, batch)}"),
-            *((Evidence(f"so does h0 of {counted(len(stale) - 1, 'other step')}"),) if len(stale) > 1 else ()),
+            Evidence(f"h0 of {x.at(batches[0])} is hn of {x.at(of)}, bit for bit in all {counted(size, 'entry')}"),
+            Evidence(f"the last of them is {x.at(batches[-1])}"),
         ),
-        x.end(batch),
+        x.end(batches[0]),
     )
-
-
-def call_entries(calls: list[tuple[int, GRUCall]], batch: int) -> str:
-    return counted(next(call.h0.size for of, call in calls if of == batch), "entry")
 
 
 def detached_at_every_timestep(x: RunFacts) -> Iterator[Finding]:
@@ -314,6 +293,10 @@ _LARGE, _TINY = 0.03, 1e-4  # relative change of the weights by a step
 _MOVED = 0.05  # relative change of the weights by all steps
 _CUT_DOWN = 0.1  # the factor of a clip that leaves little of a gradient
 _FEWEST_PAIRS = 3  # of recorded steps that follow each other
+
+
+def _square(array: AnyArray) -> float:
+    return float(np.square(array, dtype=np.float64).sum())
 
 
 def _change(one: CapturedStep, other: CapturedStep) -> float:
@@ -496,6 +479,7 @@ def loss_rises(x: RunFacts) -> Iterator[Finding]:
         "reported",
         (*rise.evidence, *moves),
         x.end(rise.batch),
+        is_observation=True,
     )
 
 
@@ -658,6 +642,7 @@ def steps_are_tiny(x: RunFacts) -> Iterator[Finding]:
         "as a sigmoid or softmax that the loss applies itself",
         (Evidence(f"the learning rate is {rounded(tiny.rate)}"), *tiny.evidence),
         x.end(0),
+        is_observation=True,
     )
 
 
@@ -712,6 +697,7 @@ def gradient_vanishes(x: RunFacts) -> Iterator[Finding]:
             ),
         ),
         x.end(batch),
+        is_observation=True,
     )
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _ALL = 0.98  # share of targets from which on they are those of a rule; the rest are those at the borders of a text
 _FEW = 0.7  # share below which they are not
+_READ_WORK = 3 * 10**9  # products of a weight and an input that the reading of one step may compute
+_FEWEST_PLACES = 4  # predictions that show whether rows and timesteps are read
 Cells = NDArray[np.bool_]
 _NOT_READ = {"input-not-read", "one-timestep", "no-context", "end-not-read"}  # what is said of one criterion's predictions
 
@@ -140,6 +142,9 @@ def read_cells(replay: Replay, tape: Tape, source: Tensor) -> PredictionReads | 
         places = tuple(sorted(place for place in chosen if place < count))
     else:
         places = tuple(range(min(count, MOST_PLACES)))
+    most = max(_FEWEST_PLACES, _READ_WORK // replay.work_of(tape))
+    if len(places) > most:  # a backward pass of each takes as long as one of a step
+        places = tuple(dict.fromkeys(places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)))
     begins_alike = any(
         value.dim() == 2 and value.numel() > 1 and float(value.float().std()) == 0 for value in replay.watch.start_state.values()
     )

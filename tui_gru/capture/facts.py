@@ -31,6 +31,7 @@ MOST_NAMES = 8  # of parameters in a fact
 MOST_COPIED = 2**26  # bytes of the parameters at the start, with which it is seen that one never moves
 MOST_FACTS, FIRST_FACTS = 18, 4  # watched steps that are remembered, and the first ones among them
 MOST_STEPS_WITHOUT_UPDATE = 64  # that one watched window may last, as where gradients are accumulated
+_ONE_FACTOR = 1e-5  # relative rest up to which float32 numbers are multiples of others: some hundred roundings
 _HIDDEN_OPTIONS = ("params", "initial_lr", "foreach", "capturable", "differentiable", "fused")
 
 # ------------------------------------------------------------------------------
@@ -43,7 +44,8 @@ class UpdateFacts:
     last step(). `norm` is that of p.grad when the optimizer used it, `handed` that of the sum of what autograd handed to the
     same parameters since, and `last` that of the last pass alone; the cosines are those of p.grad with both. `stale`: p.grad
     less what was handed is bit for bit the p.grad that the step before has used. `emptied` has parameters whose gradient was
-    taken away. `settings` are those of the first group, but "lr" is the largest rate of a group with parameters of the model."""
+    taken away. `settings` are those of all groups with parameters of the model, of different ones the largest. `rescaled` is the
+    factor of p.grad at the end of the step to what the optimizer has used, None if it is another, or not known."""
 
     optimizer: int
     kind: str
@@ -59,6 +61,7 @@ class UpdateFacts:
     cosine_of_last: float = 0.0
     stale: bool = False
     emptied: tuple[str, ...] = ()
+    rescaled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -504,15 +507,8 @@ class StepWatch:
         self._in_optimizer |= set(ours)
         base = self._base.get(key, max(self._base.values(), default=0) if new and begins else 0)
         emptied = [p for p in ours if p.grad is None and p in self._handed]
-        settings = {
-            name: float(value)
-            for name, value in optimizer.param_groups[0].items()
-            if isinstance(value, int | float) and name not in _HIDDEN_OPTIONS
-        }
         groups = [group for group in optimizer.param_groups if any(p in self.parameters for p in group["params"])]
-        rates = [float(group["lr"]) for group in groups if isinstance(group.get("lr"), int | float)]
-        if "lr" in settings and rates:
-            settings["lr"] = max(rates)
+        settings = _settings_of(groups or optimizer.param_groups)
         closure = bool(args[1:] or kwargs.get("closure")) if args and args[0] is optimizer else bool(args or kwargs.get("closure"))
         norms = self._compare_gradients(ours)
         order = list(self._seen_optimizers).index(key)
@@ -575,6 +571,24 @@ class StepWatch:
         for parameter in ours:
             self._handed.pop(parameter, None)
 
+    def _note_rescaled(self) -> None:
+        """Note by which factor p.grad differs from what the last optimizer has used, where it is one factor for all."""
+        if not self._open.updates or not self._last_used:
+            return
+        product = square = size = 0.0
+        pairs = [(p.grad.detach().double(), used.double()) for p, used in self._last_used.items() if p.grad is not None]
+        for gradient, used in pairs:
+            if gradient.is_sparse or gradient.shape != used.shape:
+                return
+            product, square = product + float((gradient * used).sum()), square + float((used * used).sum())
+            size += float((gradient * gradient).sum())
+        if not (size > 0 and square > 0 and math.isfinite(size) and math.isfinite(square)):
+            return
+        factor = product / square
+        rest = sum(float((gradient - factor * used).pow(2).sum()) for gradient, used in pairs)
+        if factor > 0 and rest <= _ONE_FACTOR**2 * size:
+            self._open.updates[-1] = replace(self._open.updates[-1], rescaled=factor)
+
     def _compare_with_left(self) -> OutsideFacts:
         assert self._left is not None
         changed = total = sixteen = back = 0
@@ -613,6 +627,7 @@ class StepWatch:
             return None
         import torch
 
+        self._note_rescaled()
         tape.loss = loss if loss is not None or tape.root is None else _number(tape.root)
         tape.number = self._open.number
         tape.prune([*self.parameters])
@@ -851,6 +866,18 @@ def _acts_in_training(part: Module) -> bool:
     if isinstance(part, torch.nn.RNNBase):
         return bool(part.dropout > 0 and part.num_layers > 1)
     return isinstance(part, torch.nn.Dropout | torch.nn.modules.batchnorm._BatchNorm) and getattr(part, "p", 1.0) > 0
+
+
+def _settings_of(groups: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the settings of groups of parameters that are numbers. Where groups differ, it is the largest number; and something is
+    true if it is in all of them, as `maximize`."""
+    numbers = [
+        {name: value for name, value in group.items() if isinstance(value, int | float) and name not in _HIDDEN_OPTIONS}
+        for group in groups
+    ]
+    names = dict.fromkeys(name for group in numbers for name in group)
+    values = {name: [group[name] for group in numbers if name in group] for name in names}
+    return {name: float((min if isinstance(of[0], bool) else max)(of)) for name, of in values.items()}
 
 
 def _is_compiled(part: Module) -> bool:

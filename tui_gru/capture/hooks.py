@@ -597,12 +597,12 @@ class Capture:
         `optimizer` is an optimizer, a wrapper that has one as `.optimizer`, or a list of them. `without_gradient` is the number of
         calls without a gradient, such as those under no_grad, that a step stores; the latest ones are stored. `until_trained`: only
         as long as none has ever received one, so that a module that is not trained can be seen, and a validation takes no memory.
-        `take` allocates arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's). `wanted` returns
-        True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite` receives what is
-        known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step that `close` cuts
-        off is emitted as far as it is. `may_repeat`: steps have what it takes to make their calls again. `cell` is the name of a
-        hand-written cell, or its equations; `on_cell` is called when the first call of one has shown how it computes. Raises
-        `CaptureError` if there is nothing to capture in `module`, or an argument does not fit.
+        `take` allocates arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's).
+        `wanted` returns True for the number of a step (from 0) that is to be captured; other steps have no calls. `on_not_finite`
+        receives what is known of a step as soon as an output or a gradient in it is not finite, once for a step; with it, a step
+        that `close` cuts off is emitted as far as it is. `may_repeat`: steps have what it takes to make their calls again. `cell`
+        is the name of a hand-written cell, or its equations; `on_cell` is called when the first call of one has shown how it
+        computes. Raises `CaptureError` if there is nothing to capture in `module`, or an argument does not fit.
         """
         self._parts, self._candidates, self._written = find_modules(module, cell)
         self._cells: dict[Module, HandwrittenCell] = {}
@@ -1304,7 +1304,8 @@ class Capture:
                 _warn(f"{unseen_names} received a gradient, but was not called; {cure}; otherwise {CALL_IT}")
         owned = self._parameters.held_by(optimizer.param_groups)
         if not ended.settings or bool(owned) > ended.settings_hold:
-            ended.settings, ended.settings_hold = _numbers(optimizer.param_groups[0]), bool(owned)
+            groups = [group for group in optimizer.param_groups if self._parameters.held_by([group])] or optimizer.param_groups
+            ended.settings, ended.settings_hold = _numbers(groups[0]), bool(owned)
         for part in self._parts:
             if owned.intersection(self._parameters.of([part])):
                 ended.use(part)

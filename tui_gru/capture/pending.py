@@ -118,9 +118,9 @@ def is_compiled() -> bool:
     """Return True in a hook, which torch.compile leaves alone, of a call in code that it compiles."""
     frame: Any = sys._getframe()
     while frame is not None:
-        # The locals of this function's own callers are left alone: to read them makes a circle of each, which would hold their tensors.
+        # The locals of other frames are not read: that makes a circle of a frame, which would hold the tensors of the script.
         if frame.f_code.co_filename.endswith("eval_frame.py"):
-            # What leaves alone is in this file as well: it has nothing to clean up, or before PyTorch 2.4 no callback that compiles.
+            # What leaves alone is there as well: it has nothing to clean up, or before PyTorch 2.4 no callback that compiles.
             names = frame.f_locals
             if "cleanups" in names and names.get("callback", is_compiled) is not None:
                 return True

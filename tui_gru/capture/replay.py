@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_PLACES = 24  # predictions whose reading is examined
 WORK = 10**9  # products of a weight and an input that one trial may compute
+_OF_CALLS = 15 * 10**5  # such products that take as long as one call of torch, forwards and backwards
 MOST_TRAINED, LEAST_TRAINED = 110, 24  # steps of a trial
 JUDGED = 4  # steps that a trial does not train on, and is judged by
 #: A hook of the replay on a criterion: gets the call's function, args and kwargs, and returns the last two.
@@ -143,10 +144,14 @@ class Replay:
 
     def steps_within_work(self, tapes: Sequence[Tape], steps: int) -> int:
         """Return how many steps a trial may take: fewer for a large model. It does not depend on the machine."""
+        return max(LEAST_TRAINED, min(steps, WORK // self.work_of(tapes[0])))
+
+    def work_of(self, tape: Tape) -> int:
+        """Return about how many products of a weight and an input a step computes forwards, with the fixed cost of its calls."""
         parameters = sum(p.numel() for p in self.watch.parameters)
-        sources = tapes[0].sources()
+        sources = tape.sources()
         rows = math.prod(sources[0].shape[:2]) if sources else 1
-        return max(LEAST_TRAINED, min(steps, WORK // max(1, parameters * rows)))
+        return parameters * rows + _OF_CALLS * max(1, len(tape.calls) + len(tape.recurrent))
 
     def losses(self, tapes: Sequence[Tape], inputs: Callable[[Tape], Mapping[int, Tensor]], *, start: bool = False) -> list[float]:
         """Return the losses of some steps with other inputs, in evaluation mode, without learning."""

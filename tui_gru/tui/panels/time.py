@@ -191,7 +191,7 @@ def _unusual(palette: Palette, snapshot: Snapshot, *, learning: bool) -> list[_I
         add("unrecorded", palette.warning, 9)
     if (machine := snapshot.machine) is not None:
         add(machine.short, palette.warning if machine.warning else palette.plain, 9 if machine.warning else 6)
-    if count := len(snapshot.findings):
+    if count := sum(not finding.is_observation for finding in snapshot.findings):
         sign, words = (f"{palette.glyphs.here} ", palette.warning), numbers.counted(count, "finding")
         items.append(_Item(styled_row(palette, sign, words), 7))
     if behind:
