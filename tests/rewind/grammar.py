@@ -115,6 +115,24 @@ CARRIED = {
     "comprehension": ("ws = [1, 2]", "ws = [w + i for w in ws if w < 1000]", "sum(ws) % 13"),
     "walrus": ("wn2 = 0", "if (half := i // 2) % 2: wn2 += half", "wn2"),
     "deleted": ("tmp = 1", "del tmp\ntmp = i", "tmp"),
+    "named tuple": ("Pair = collections.namedtuple('Pair', 'a b'); pair = Pair(0, 1)", "pair = pair._replace(a=pair.a + i)", "pair.a"),
+    "metaclass": (
+        "class Kind(type):\n    made = []\nclass Made(metaclass=Kind):\n    def __init__(self): Kind.made.append(1)",
+        "Made()",
+        "len(Kind.made)",
+    ),
+    "rows of a file": ("import csv; csv_file = open(path + '.csv', 'w'); rows = csv.writer(csv_file)", "rows.writerow([i])", "0"),
+    "hook of a weight": (
+        "handles = [model.head.weight.register_hook(lambda g: g * 1.1)]",
+        "if i == 9 and handles: handles.pop().remove()",
+        "len(handles)",
+    ),
+    "view of the batch": ("m3 = 0.0", "for part in x.split(2): m3 = float(part.sum())", "m3"),
+    "weak values": (
+        "import weakref\nclass Item: pass\nitem = Item(); table = weakref.WeakValueDictionary(a=item)",
+        "table[f'k{i % 3}'] = item; table.pop('k0', None)",
+        "len(table)",
+    ),
     "match": ("mt = 0", "match i % 3:\n    case 0: mt += 1\n    case other: mt += other", "mt"),
 }  # fmt: skip
 

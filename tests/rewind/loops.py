@@ -229,3 +229,21 @@ def changes_its_batches(wrap):
         optimizer.step()
         losses.append(loss.item())
     return losses, model
+
+
+@loop
+def large_gradients_that_are_added_to(wrap):
+    model, judge = Net(hidden=80), Net(hidden=80)
+    optimizer, of_judge = torch.optim.SGD(model.parameters(), 1e-2), torch.optim.SGD(judge.parameters(), 1e-2)
+    losses = []
+    for x, _ in wrap(batches()):
+        of_judge.zero_grad()
+        loss = f.softplus(-judge(x)[0]).mean() + model(x)[0].pow(2).mean()
+        loss.backward()
+        of_judge.step()
+        optimizer.step()
+        optimizer.zero_grad()
+        (other := (judge(x)[0] * model(x)[0]).mean()).backward()  # adds to the gradients of the judge
+        optimizer.step()
+        losses += [loss.item(), other.item()]
+    return losses, nn.ModuleList([model, judge])

@@ -1,11 +1,16 @@
 """Where a loop pauses, what is refused and left out, the end of the script, and a trial that the script goes on from."""
 
+import csv
+import gzip
 import hashlib
+import queue
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,7 +90,11 @@ def refusal(wrap_and_use):
     return said[0] if said else ""
 
 
-def test_what_cannot_be_put_back_is_refused_by_its_name_before_anything_runs():
+class Owner:
+    pass
+
+
+def test_what_cannot_be_put_back_is_refused_by_its_name_before_anything_runs(tmp_path):
     def with_iterator(wrap):
         it = iter(range(100))
         train(wrap, lambda i: next(it))
@@ -97,6 +106,32 @@ def test_what_cannot_be_put_back_is_refused_by_its_name_before_anything_runs():
         train(wrap, lambda i: env.update(b"x"))
 
     assert "a _hashlib.HASH, whose state cannot be kept" in refusal(with_hash)
+
+    def with_seeds(wrap):
+        seeds = np.random.SeedSequence(3)
+        train(wrap, lambda i: seeds.spawn(1))
+
+    assert "seeds, a numpy.random.bit_generator.SeedSequence, whose state cannot be kept" in refusal(with_seeds)
+
+    def with_queue(wrap):
+        waiting = queue.Queue()
+        train(wrap, lambda i: waiting.put(i))
+
+    assert "waiting, a queue.Queue, which other threads may change; use a collections.deque" in refusal(with_queue)
+
+    def with_weak_reference(wrap):
+        model = Net()
+        model.owner = Owner()
+        reference = weakref.ref(model.owner)
+        train(wrap, lambda i: setattr(reference(), "count", i))
+
+    assert "Owner only by a weak reference, reference, so its state cannot be kept" in refusal(with_weak_reference)
+
+    def with_packed_file(wrap):
+        with gzip.open(tmp_path / "log.gz", "wt") as packed:
+            train(wrap, lambda i: packed.write("x"))
+
+    assert "the body writes into packed, a _io.TextIOWrapper that packs what is written" in refusal(with_packed_file)
 
     def with_kept(wrap):
         it = tui_gru.kept(range(100))
@@ -132,12 +167,41 @@ def test_nothing_leaves_a_trial(tmp_path):
     assert "writes" in left_out[0]
     assert path.read_text() == "13"  # the script goes on writing
 
+    rows = tmp_path / "rows.csv"
+    with open(rows, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        train(
+            lambda loader, *stateful: tui_gru.steps(loader, *stateful, pause=5, screen=lambda run: run.again()),
+            lambda i: writer.writerow([i]),
+        )
+    assert rows.read_text(encoding="utf-8").split() == [str(i) for i in range(14)]
+
     def start(i):
         return subprocess.run([sys.executable, "-c", ""], check=True).returncode
 
     seen = []
     train(lambda loader, *stateful: tui_gru.steps(loader, *stateful, pause=2, screen=lambda run: seen.append(run.again())), start)
     assert "starts the process" in (seen[0].why or seen[0].left_out[0])
+
+
+def test_a_changed_line_replaces_all_statements_of_the_line():
+    def several(wrap):
+        torch.manual_seed(0)
+        model = Net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for x, y in wrap(batches(), model, optimizer):
+            optimizer.zero_grad(); loss = (model(x)[0] - y).pow(2).mean(); loss.backward(); optimizer.step()  # fmt: skip # noqa: E702
+
+    trials = []
+    line = several.__code__.co_firstlineno + 5
+    text = "optimizer.zero_grad(); loss = 2 * (model(x)[0] - y).pow(2).mean(); loss.backward()"
+    several(
+        lambda loader, *stateful: tui_gru.steps(
+            loader, *stateful, pause=4, screen=lambda run: trials.append(run.again(since=4, lines={line: text}))
+        )
+    )
+    assert trials[0].why == ""
+    assert trials[0].losses == (2 * trials[0].own[0],)
 
 
 def test_a_script_goes_on_from_a_trial_as_if_it_had_been_written_so():

@@ -43,7 +43,7 @@ class Between:
                     self._parts.append(part)
             elif value is not was[2] or more is not was[3]:  # type: ignore[index]
                 self._parts.append(part)
-        self._tensors = [entry for key, entry in after.tensors.items() if entry.copy is not None and _differs(before, key, entry)]
+        self.tensors = [entry for key, entry in after.tensors.items() if entry.copy is not None and _differs(before, key, entry)]
         self._arrays = [
             (numbers, copy)
             for key, (numbers, copy, _) in after.arrays.items()
@@ -71,7 +71,7 @@ class Between:
         for contents, values in self._appended:
             contents.extend(values)
         with torch.no_grad():
-            for entry in self._tensors:
+            for entry in self.tensors:
                 entry.put()
         for numbers, copy in self._arrays:
             numbers[...] = copy

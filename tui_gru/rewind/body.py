@@ -363,6 +363,7 @@ class _Changed(ast.NodeTransformer):
 
     def __init__(self, cuts: Mapping[tuple[int, int], int], lines: Mapping[int, str]) -> None:
         self._cuts, self._lines, self._depth = cuts, lines, 0
+        self._changed = set[int]()  # the lines that are replaced already
 
     def generic_visit(self, node: ast.AST) -> Any:
         is_scope = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef))
@@ -372,6 +373,9 @@ class _Changed(ast.NodeTransformer):
         if not isinstance(node, ast.stmt):
             return node
         if node.lineno in self._lines and not hasattr(node, "body"):
+            if node.lineno in self._changed:  # a later statement of the same line, which is replaced as a whole
+                return ast.copy_location(ast.Pass(), node)
+            self._changed.add(node.lineno)
             new = ast.parse(self._lines[node.lineno].strip()).body
             for statement in new:
                 for inner in ast.walk(statement):

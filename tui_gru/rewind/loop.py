@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import ctypes
+import io
 import math
 import os
+import queue
 import random
 import signal
 import sys
@@ -14,8 +16,9 @@ import threading
 import time
 import traceback
 import types
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,9 +38,11 @@ from tui_gru.rewind.states import (
     LoopMemory,
     RewindError,
     ScriptState,
+    TensorCopy,
     Unkeepable,
     free_memory,
     is_of_library,
+    memory_of,
     type_name,
     version_of,
 )
@@ -130,6 +135,8 @@ class TrainingLoop:
         self.thread_modes: tuple[int, Any] | None = None
         self._memory = LoopMemory()
         self._unread: frozenset[str] | None = None
+        self._unchanged: dict[int, list[TensorCopy]] = {}  # what has not changed since each state, when a trial begins
+        self._unchanged_batches: list[list[bool]] = []
         self._at_end: ScriptState | None = None  # the state at the end of the last epoch
         self._spacing = SPACING
         self._copies_batches = False
@@ -213,6 +220,12 @@ class TrainingLoop:
             self.open = LoopStep(self.count, None, index, self.epoch, _NO_GENERATORS, [], losses)
         self._began = time.perf_counter()
 
+    def add_to_batch(self, part: Any) -> None:
+        """Add a part to the batch of the step that has begun, a list, which is known one part after another."""
+        if self.open is not None and not self.refused:
+            self.open.batch.append(copied_batch(part, tensors=self._copies_batches))
+            self.open.versions += versions_of(self.open.batch[-1])
+
     def end_step(self, *, ended: bool = True) -> None:
         """The body has come to its end, or was left."""
         step, self.open = self.open, None
@@ -232,9 +245,20 @@ class TrainingLoop:
             if not self._copies_batches and any(version_of(tensor) != version for tensor, version in step.versions):
                 self._copies_batches = True  # the body changes its batches: they are copied from now on
                 self.forget()
+            if step.number in self.states:
+                self._learn_of_gradients(step.number)
             self._drop_old()
         except Exception as error:
             self._failed(error)
+
+    def _learn_of_gradients(self, number: int) -> None:
+        """See whether the step after a state has added to the gradients of the one before, as a loop does that accumulates them."""
+        state, between = self.states[number], self.between.get(number)
+        if changed := state.changed_gradients():
+            state.copy_from_now_on(changed)
+            self._drop_state(number)  # the next step begins with a state that has copies
+            if self.states and between is not None:
+                self.between[number] = between
 
     def end_epoch(self) -> None:
         """The loop is exhausted, or was left within a step."""
@@ -261,7 +285,7 @@ class TrainingLoop:
         last = next(reversed(self.states.values()), None)
         state = self.state(earlier=last)
         if last is not None and (changed := last.changed_since(state)):
-            self._memory.changing |= changed  # copied from now on
+            last.copy_from_now_on(changed)
             self.forget()
             state = self.state()
         if first and self._at_end is not None:
@@ -360,6 +384,22 @@ class TrainingLoop:
             return
         first = state.unkeepable[0]
         name = self._name_of(first)
+        if isinstance(first.object, weakref.ref):
+            through = f", {name}" if name.isidentifier() else ""
+            raise RewindError(
+                f"the body reaches a {type_name(first.object())} only by a weak reference{through}, so its state cannot be kept; "
+                "use a name of the object itself in the body"
+            )
+        if isinstance(first.object, queue.SimpleQueue | queue.Queue):
+            raise RewindError(
+                f"the body reaches {name}, a {type_name(first.object)}, which other threads may change; use a collections.deque, "
+                "or take its items in the loader of the loop"
+            )
+        if isinstance(first.object, io.IOBase) and first.object.writable():
+            raise RewindError(
+                f"the body writes into {name}, a {type_name(first.object)} that packs what is written, which cannot be taken back; "
+                "write into it after the loop"
+            )
         if hasattr(type(first.object), "__next__"):
             if name.isidentifier():
                 raise RewindError(
@@ -429,6 +469,11 @@ class TrainingLoop:
         try:
             self.check_keepable(now)
             self._drop_outdated()
+            if not self.states:
+                raise RewindError(
+                    "the body changes large tensors in place, which were not copied until now; they are from here on: let the loop "
+                    "run for a few steps, and try again"
+                )
             self.check_can_try()
             since = max(self.steps[-1].number - self.keep + 1, self.first_kept) if change.since is None else change.since
             last = self.steps[-1].number
@@ -451,14 +496,15 @@ class TrainingLoop:
             optimizers = [member for member in now.optimizers if not hasattr(member, "optimizer")]
             if not optimizers and (change.lr, change.rate, change.clip, change.weight_decay) != (None,) * 4:
                 raise RewindError(
-                    "the loop reaches no optimizer of torch to change the options of; give it: steps(loader, model, optimizer)"
+                    "the body reaches no optimizer of torch whose options could change: give it, steps(loader, model, optimizer), "
+                    "or change the line of the body that updates the weights, lines={number: text}"
                 )
         except BaseException:
             now.release()
             raise
         failures: list[str] = []
-        versions = {key: entry.version for key, entry in now.tensors.items()}
-        before = [(step, [version_of(tensor) for tensor, _ in step.versions]) for step in self.steps]
+        self._unchanged = {number: state.unchanged() for number, state in self.states.items()}
+        self._unchanged_batches = [[version_of(tensor) == version for tensor, version in step.versions] for step in self.steps]
         put_back = not stays
         try:
             with _as_in_thread(self.thread_modes):
@@ -472,14 +518,7 @@ class TrainingLoop:
             if put_back:
                 with _uninterrupted():
                     failures = now.put()
-                    after = {key: (versions[key], version_of(entry.tensor)) for key, entry in now.tensors.items()}
-                    for state in self.states.values():
-                        state.renew_versions(after)
-                    for step, numbers in before:
-                        step.versions = [
-                            (tensor, after.get(id(tensor), (0, number))[1] if number == version else version)
-                            for (tensor, version), number in zip(step.versions, numbers, strict=True)
-                        ]
+                    self._renew_versions(now.tensors.values())
                     now.release()
         if failures:
             raise RewindError(
@@ -487,6 +526,19 @@ class TrainingLoop:
                 "untouched run"
             )
         return outcome
+
+    def _renew_versions(self, entries: Iterable[TensorCopy]) -> None:
+        """Count no change where numbers were put back that had not changed before the trial: all views of a tensor count them."""
+        memories = {memory_of(entry.tensor) for entry in entries}
+        for unchanged in self._unchanged.values():
+            for entry in unchanged:
+                if memory_of(entry.tensor) in memories:
+                    entry.version = version_of(entry.tensor)
+        for step, are_unchanged in zip(self.steps, self._unchanged_batches, strict=True):
+            step.versions = [
+                (tensor, version_of(tensor) if is_unchanged and memory_of(tensor) in memories else version)
+                for (tensor, version), is_unchanged in zip(step.versions, are_unchanged, strict=True)
+            ]
 
     def _find_cells(self) -> None:
         """Find the variables that functions share with the frames of the kept steps."""
@@ -502,7 +554,8 @@ class TrainingLoop:
         changed = {number: state.changed_since() for number, state in self.states.items()}
         outdated = [number for number, keys in changed.items() if keys]
         if outdated:
-            self._memory.changing |= set().union(*changed.values())
+            for number, keys in changed.items():
+                self.states[number].copy_from_now_on(keys)
             for number in [number for number in self.states if number <= outdated[-1]]:
                 self._drop_state(number)
             self._drop_steps(min(self.states, default=self.count))
@@ -548,6 +601,7 @@ class TrainingLoop:
     ) -> tuple[TrialOutcome, Outside | None, int]:
         state, body = self.states[begin], self.body
         failures = state.put()
+        self._renew_versions(self._unchanged[begin])
         names = state.substituted(dict(state.names))
         if failures:
             raise RewindError(f"the state before step {begin + 1} cannot be put back: {'; '.join(failures[:3])}")
@@ -568,6 +622,8 @@ class TrainingLoop:
                     continue
                 if number > begin and number in self.between:
                     self.between[number].put(names)
+                    unchanged = set(map(id, self._unchanged.get(number, ())))
+                    self._renew_versions([entry for entry in self.between[number].tensors if id(entry) in unchanged])
                 epoch = step.epoch
                 if number == since:
                     if recorder is not None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import array
 import collections
+import csv
 import datetime
 import decimal
 import enum
 import fractions
+import gc
 import io
 import itertools
 import operator
@@ -50,10 +52,10 @@ Children: TypeAlias = Iterable[tuple[Any, Reach]]
 _PLAIN: frozenset[type] = frozenset({int, float, complex, str, bool, bytes, type(None), type(Ellipsis), type(NotImplemented)})
 _WITHOUT_STATE = (
     range, slice, np.generic, np.dtype, np.ufunc, datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo,
-    pathlib.PurePath, enum.Enum, decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern, re.Match, weakref.ref,
+    pathlib.PurePath, enum.Enum, decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern, re.Match,
     types.GenericAlias, types.WrapperDescriptorType, types.MethodDescriptorType, types.MethodWrapperType, types.CodeType,
     types.GetSetDescriptorType, types.MemberDescriptorType, types.ClassMethodDescriptorType, operator.itemgetter,
-    operator.attrgetter, operator.methodcaller, type(int | str),
+    operator.attrgetter, operator.methodcaller, type(int | str), type(vars(collections.namedtuple("_Pair", "first"))["first"]),
 )  # fmt: skip
 #: Modules of Python and others whose objects are left alone: they have no state that a training depends on.
 _LEFT_ALONE = frozenset({
@@ -247,6 +249,11 @@ def version_of(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def memory_of(tensor: torch.Tensor) -> int:
+    """Return the place of a tensor's memory, which its views share."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided and not tensor.is_meta else id(tensor)
+
+
 def equal_numbers(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Return True if all entries are equal bit for bit, where NaN is equal to itself."""
     if a.shape != b.shape or a.dtype != b.dtype:
@@ -283,6 +290,7 @@ class LoopMemory:
         self.handlers: dict[type, Callable[[ScriptState, Any, Reach], Children]] = {}
         self.buffers = CopyPool()
         self.changing: set[int] = set()  # ids of tensors and arrays that are copied although they are large
+        self.copies_gradients = False  # since the body changes gradients of the step before, each of which is a tensor of its own
         self.mentioned: dict[types.CodeType, frozenset[str]] = {}
 
     def names_in(self, code: types.CodeType) -> frozenset[str]:
@@ -318,9 +326,11 @@ class ScriptState:
         self.optimizers: list[torch.optim.Optimizer] = []
         self.modules: list[torch.nn.Module] = []
         self.unkeepable: list[Unkeepable] = []
+        self.weak: list[weakref.ref[Any]] = []  # references that do not hold what they refer to
         self.deep = {id(member): _deep_copy(member) for member in deep}
         self._deep_of = {id(member): member for member in deep}
         self._tensors: list[tuple[torch.Tensor, bool]] = []
+        self._gradients = set[int]()
         self._arrays: list[np.ndarray[Any, Any]] = []
         self._mentioned, self._namespaces = set(mentioned), list[tuple[dict[str, Any], set[str]]]()
         self.in_functions: set[str] = set()  # the names that functions of the script mention
@@ -331,6 +341,7 @@ class ScriptState:
             self.add_namespace(names)
         self._walk([(root, STRICT) for root in roots])
         if complete:
+            self._check_weak()
             self._check_memory()
         self._copy_tensors({} if earlier is None else earlier.tensors)
         self._copy_arrays({} if earlier is None else earlier.arrays)
@@ -406,14 +417,26 @@ class ScriptState:
                 path.append(self.objects.get(key))
             self.unkeepable.append(Unkeepable(subject, tuple(reversed(path))))
 
+    def _check_weak(self) -> None:
+        """Refuse objects of the script that are only reached by weak references: kept for later, they would live longer."""
+        for reference in self.weak:
+            subject = reference()
+            if subject is not None and id(subject) not in self.objects and not _is_library_type(type(subject)):
+                self._parents.setdefault(id(subject), id(reference))
+                self.refuse(reference, STRICT)
+
     def add_tensor(self, tensor: torch.Tensor, reach: Reach) -> Children:
         self._tensors.append((tensor, bool(reach & COPIED) or isinstance(tensor, torch.nn.Parameter)))
         children: list[tuple[Any, Reach]] = []
         if tensor.is_leaf and (tensor.requires_grad or tensor.grad is not None):
             gradient = tensor.grad
             self.parts.append((_put_gradient, tensor, gradient, tensor.requires_grad))
+            if (hooks := tensor._backward_hooks) is not None:
+                children += self.add_map(hooks, reach)
+                self.parts.append((_put_hooks, tensor, hooks, None))
             if gradient is not None:
-                children.append((gradient, reach & STRICT))
+                self._gradients.add(id(gradient))
+                children.append((gradient, (reach & STRICT) | (COPIED if self.memory.copies_gradients else 0)))
         if attributes := getattr(tensor, "__dict__", None):
             children += self.add_map(attributes, reach)
         return children
@@ -528,6 +551,16 @@ class ScriptState:
                     changed.add(key)
         return changed
 
+    def changed_gradients(self) -> set[int]:
+        """Return the ids of gradients that were not copied and have changed in place since."""
+        entries = ((key, entry) for key in self._gradients if (entry := self.tensors.get(key)) is not None)
+        return {key for key, entry in entries if entry.copy is None and version_of(entry.tensor) != entry.version}
+
+    def copy_from_now_on(self, changed: set[int]) -> None:
+        """Let later states copy what has changed."""
+        self.memory.changing |= changed
+        self.memory.copies_gradients |= not changed.isdisjoint(self._gradients)
+
     def different(self) -> list[torch.Tensor]:
         """Return the tensors that do not have the copied numbers now."""
         return [
@@ -606,12 +639,9 @@ class ScriptState:
                 put(subject, new(value), more)
         return {name: new(value) for name, value in names.items()}
 
-    def renew_versions(self, versions: Mapping[int, tuple[int, int]]) -> None:
-        """Take the changes of a trial, which were put back, as no changes: `versions` are those before it and after it, by id."""
-        for key, entry in self.tensors.items():
-            before, after = versions.get(key, (0, 0))
-            if entry.version == before != after:
-                entry.version = after
+    def unchanged(self) -> list[TensorCopy]:
+        """Return the entries whose tensors have not been changed in place since."""
+        return [entry for entry in self.tensors.values() if version_of(entry.tensor) == entry.version]
 
 
 def type_name(subject: Any) -> str:
@@ -716,6 +746,17 @@ def _put_gradient(tensor: torch.Tensor, gradient: torch.Tensor | None, requires:
         tensor.grad = gradient
     if tensor.requires_grad != requires:
         tensor.requires_grad_(requires)
+
+
+def _put_weak(contents: Any, values: Any, _: Any) -> None:
+    if contents.data != values:
+        contents.data.clear()
+        contents.data.update(values)
+
+
+def _put_hooks(tensor: torch.Tensor, hooks: Any, _: Any) -> None:
+    if tensor._backward_hooks is not hooks:
+        tensor._backward_hooks = hooks
 
 
 def _put_position(cursor: Cursor, position: int, _: Any) -> None:
@@ -907,7 +948,7 @@ def _module(state: ScriptState, module: Any, reach: Reach) -> Children:
 
 
 def _class(state: ScriptState, kind: Any, reach: Reach) -> Children:
-    children: list[tuple[Any, Reach]] = []
+    children: list[tuple[Any, Reach]] = [] if type(kind) is type else [(type(kind), reach)]
     for base in kind.__mro__:
         if _is_library_type(base) or (id(base) in state.objects and base is not kind):
             continue
@@ -926,6 +967,28 @@ def _cursor(state: ScriptState, cursor: Any, reach: Reach) -> Children:
     return ()
 
 
+def _csv_writer(state: ScriptState, writer: Any, reach: Reach) -> Children:
+    return [
+        (member, reach) for member in gc.get_referents(writer) if isinstance(member, types.BuiltinFunctionType | types.MethodType)
+    ]
+
+
+def _weak_reference(state: ScriptState, reference: Any, reach: Reach) -> Children:
+    if reach & STRICT:
+        state.weak.append(reference)
+    return ()
+
+
+def _weak_container(state: ScriptState, contents: Any, reach: Reach) -> Children:
+    # What it refers to weakly is not held, since the script may see when it is no longer there.
+    entries = contents.data
+    state.parts.append((_put_weak, contents, entries.copy(), None))
+    by_key = issubclass(type(contents), weakref.WeakKeyDictionary)
+    if reach & STRICT:
+        state.weak += list(entries) if by_key or isinstance(entries, set) else list(entries.values())
+    return [(value, reach) for value in entries.values()] if by_key else ()
+
+
 def _file(state: ScriptState, file: Any, reach: Reach) -> Children:
     if file.closed or file in (sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__):
         return ()
@@ -935,9 +998,12 @@ def _file(state: ScriptState, file: Any, reach: Reach) -> Children:
     name = getattr(file, "name", None)
     if not isinstance(name, str) or not os.path.isfile(name):
         return ()  # a terminal or a pipe, into which a trial writes nothing
+    layer = getattr(file, "buffer", file)
     try:
         if file.writable():
-            if state.complete:
+            if not isinstance(getattr(layer, "raw", layer), io.FileIO):
+                state.refuse(file, reach)  # it packs what is written, and cannot go back
+            elif state.complete:
                 file.flush()
                 state.parts.append((_put_length, file, os.path.getsize(name), file.tell()))
         else:
@@ -994,6 +1060,10 @@ def _handler_of(kind: type, subject: Any) -> Callable[[ScriptState, Any, Reach],
         (set, _set),
         ((tuple, frozenset), _tuple),
         ((bytearray, array.array), _bytes),
+        (weakref.ref, _weak_reference),
+        ((weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet), _weak_container),
+        ((type(csv.writer(io.StringIO())),), _csv_writer),
+        (np.random.SeedSequence, _refused),
         (types.MappingProxyType, _mapping_proxy),
         (types.FunctionType, _function),
         (types.CellType, _cell),
