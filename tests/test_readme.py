@@ -391,7 +391,8 @@ def test_the_python_on_findings_runs() -> None:
 
 
 CALLBACKS = [block for block in blocks("python") if "Callback)" in block]
-OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block and block not in (*CALLBACKS, *CONTINUED)]
+TRAINERS = [block for block in blocks("python") if ".Steps(" in block]
+OWN = [block for block in blocks("python") if "tui_gru.Session(" not in block and block not in (*CALLBACKS, *TRAINERS, *CONTINUED)]
 
 
 @pytest.mark.parametrize("block", OWN, ids=[re.findall(r"tui_gru\.(\w+)", block)[0] for block in OWN])
@@ -478,6 +479,29 @@ def test_the_callbacks_record(package: str, tmp_path: Path, monkeypatch: pytest.
     assert (recording.total, recording.closed, [step.number for step in recording.steps]) == (3, True, [0])
     assert (recording.steps[0].loss is not None) == (package == "lightning")
     assert recording.load(0).updated
+
+
+@pytest.mark.parametrize("block", TRAINERS, ids=["lightning", "transformers"])
+def test_the_callbacks_of_trainers_are_made(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/rewind/test_trainers.py lets them run."""
+
+    def trainer(*arguments: Any, callbacks: Any) -> Any:
+        return SimpleNamespace(callbacks=callbacks)
+
+    lightning = SimpleNamespace(Callback=type("Callback", (), {}), Trainer=trainer)
+    others = {"lightning": lightning, "lightning.pytorch": lightning}
+    others["transformers"] = SimpleNamespace(TrainerCallback=type("TrainerCallback", (), {}), Trainer=trainer)
+    for name, module in others.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    names: dict[str, Any] = {"model": None}
+    try:
+        exec(block, names)
+    finally:
+        for name in ("lightning", "transformers"):
+            sys.modules.pop(f"tui_gru.{name}", None)
+            vars(tui_gru).pop(name, None)
+    (steps,) = names["trainer"].callbacks
+    assert steps.run.step == 0
 
 
 def test_the_benchmarks_are_there() -> None:

@@ -342,10 +342,10 @@ class ScriptRun:
 
     # Pauses
 
-    def attach(self, frame: Any) -> TrainingLoop:
-        """Find the loop that this run is an epoch of, or begin a new one."""
+    def attach(self, frame: Any, more: Sequence[Any] = ()) -> TrainingLoop:
+        """Find the loop that this run is an epoch of, or begin a new one; `more` are objects that its steps change."""
         optimizers = self._optimizer if isinstance(self._optimizer, (list, tuple)) else [self._optimizer]
-        stateful = [member for member in (self._model, *optimizers) if member is not None]
+        stateful = [member for member in (self._model, *optimizers, *more) if member is not None]
         self._loop = loop_at(frame, stateful, keep=self._keep, also=self._also, body=self._body)
         if self._record is not None:
             self._begin_record(self._loop)
