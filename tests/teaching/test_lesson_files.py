@@ -12,6 +12,7 @@ from tui_gru.teaching.drafting import lesson_draft, template_text
 from tui_gru.teaching.lesson import CommandBlock, Question, SourceLine, Words, lesson_of, read_lesson, shipped_lessons
 from tui_gru.teaching.values import LessonValues, number_in_text
 from tui_gru.tui.console import Console
+from tui_gru.tui.theme import ASCII, transliterate
 
 
 def lesson(body, header=""):
@@ -220,3 +221,9 @@ def test_a_sheet_is_graded_at_the_places_of_its_questions():
     assert [number for number, verdict in verdicts.items() if verdict.right] == [1]
     assert (verdicts[2].hint, verdicts[9].hint) == ("that is the sum; the mean divides it by 2", "dr in the place of dar")
     assert verdicts[3].hint == "no answer"
+
+
+@pytest.mark.parametrize("name", shipped_lessons())
+def test_an_ascii_terminal_can_show_all_of_a_lesson(name):
+    text = shipped_lessons()[name].read_text(encoding="utf-8")
+    assert transliterate(text, ASCII).count("?") == text.count("?")

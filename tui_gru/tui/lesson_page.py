@@ -25,7 +25,7 @@ from tui_gru.teaching.masking import AnswerMask, mask_of
 from tui_gru.teaching.slips import readings, slips_of
 from tui_gru.tui.console import Console
 from tui_gru.tui.headless import UnseenScreen
-from tui_gru.tui.lessons import paragraphs
+from tui_gru.tui.lessons import CODE, paragraphs
 
 # ------------------------------------------------------------------------------
 # The page.
@@ -108,7 +108,8 @@ class _PageWriter:
                 match part:
                     case Words():
                         for paragraph in paragraphs(self._course.filled(part.text, part.line)):
-                            yield from ("<p>", self._text(paragraph), "</p>\n")
+                            opening = '<p class="code">' if paragraph.startswith(CODE) else "<p>"
+                            yield from (opening, self._text(paragraph), "</p>\n")
                     case CommandBlock():
                         for command in part.commands:
                             answer = self._course.execute(command).split("\n")[0]

@@ -648,7 +648,8 @@ class MainScreen(SessionScreen):
 
     def hide(self, mask: AnswerMask | None) -> None:
         """Draw `?` in the place of what a question of a lesson asks for, everywhere but on its card; None: in no place."""
-        ink = palette_of(self.app).dim + Style(reverse=True, bold=True)
+        dim, colours = palette_of(self.app).dim, self.app.get_css_variables()
+        ink = dim + Style(color=colours["background"], bgcolor=dim.color or colours["foreground"], bold=True)
         self.mask_text(mask, Card, ink)
 
     def _show_card(self) -> None:
