@@ -230,13 +230,16 @@ class PlainResults:
         return {"name": ref.name, "index": list(ref.index), **t, "computed": position_facts(position_of(self._program, ref.tick))}
 
     def _derivation(self, node: Node, depth: int = DEPTH, share: float | None = None) -> dict[str, Any]:
-        """Return a derivation with its terms, and theirs as far as no other batch has to be computed for them."""
+        """Return a derivation with its terms, and theirs as far as no other batch has to be computed for them.
+
+        The value of a term has the sign that it has in its sum; the number that it is has its own.
+        """
         made = node.derivation
         plain: dict[str, Any] = {"label": node.label, "value": node.contribution, "kind": made.kind}
         plain |= {"share": share} if share is not None else {}
         plain |= {"formula": made.formula} if made.formula else {}
         plain |= {"note": made.note} if made.note else {}
-        plain |= {"number": self._number(node.number)} if node.number is not None else {}
+        plain |= {"number": {**self._number(node.number), "value": node.value}} if node.number is not None else {}
         if depth and made.near:
             shares = node.shares or (None,) * len(node.terms)
             terms = [self._derivation(term, depth - 1, share) for term, share in zip(node.terms, shares, strict=True)]
