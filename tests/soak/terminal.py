@@ -20,11 +20,11 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.soak.blocks import run_blocks
-from tests.terminal import Terminal
+from tests.terminal import SLOWER, Terminal
 from tui_gru import Session
 
 TYPED = 1000  # keys and bytes of a block
-ANSWER = 30.0  # seconds that the program may take to redraw the screen, or to end
+ANSWER = 30.0 * SLOWER  # seconds that the program may take to redraw the screen, or to end
 MEMORY = 2**20  # KiB
 
 PROGRAMS = (
@@ -141,13 +141,13 @@ def faults(terminal: Terminal, folder: Path) -> list[str]:
         if not quits(terminal):
             found.append("does not quit")
             os.kill(terminal.pid, signal.SIGTERM)
-            terminal.rest(15)
+            terminal.rest(15 * SLOWER)
             if terminal.process.poll() is None:
                 before = len(terminal.output)
                 os.kill(terminal.pid, signal.SIGABRT)  # Python prints the stacks of its threads
                 terminal.rest(1)
                 at = terminal.output[before:].decode(errors="replace")
-                return [*found, f"does not end with SIGTERM within 15 s:\n{at}"]
+                return [*found, f"does not end with SIGTERM within {15 * SLOWER} s:\n{at}"]
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.output.decode(errors="replace"))
     if terminal.process.returncode not in (0, 128 + signal.SIGTERM) or "Traceback" in said:
         found.append(f"ended with the code {terminal.process.returncode}:\n{said[-4000:]}")
