@@ -321,6 +321,15 @@ async def test_the_loss_without_each_unit_is_shown_and_sorts_them() -> None:
         assert [line.split()[-1] for line in shown] == [f"{added[unit]:+.3f}" for unit in order[: len(shown)]]
 
 
+async def test_a_large_loss_without_a_unit_leaves_a_gap_to_the_column_before() -> None:
+    async with started(LARGE, "h", epochs=1) as (app, pilot):
+        await until_checked(pilot)
+        panel = app.screen.overlay
+        panel.tell(0.0, np.full(24, -4.288e10), done=True)
+        lines = [line for line in panel.plain_text().splitlines() if re.match(r"unit \d+ ", line)]
+        assert {line.split()[-1] for line in lines} == {"-4.3e10"}
+
+
 async def test_an_estimate_is_shown_until_the_loss_without_a_unit_is_computed() -> None:
     async with started(LARGE, "h", epochs=1) as (app, pilot):
         await until_checked(pilot)

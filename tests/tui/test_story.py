@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tui_gru
 from tests.session.test_imported_derivations import of_a_recording
 from tests.tui.pressing import press
 from tests.tui.test_analysing import LARGE, TEXT, opened, started
+from tui_gru import Session
 from tui_gru.analysis.tables import csv_text
 from tui_gru.analysis.trials import Cure, RateTrial, command_line
 from tui_gru.cli.commands import main
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import plain, significant
 from tui_gru.tui.app import make_app
-from tui_gru.tui.headless import until_checked
+from tui_gru.tui.headless import headless, until_checked, until_idle
 from tui_gru.tui.panels.story import BatchScale, RatesPanel, StoryPanel, grouped
 from tui_gru.tui.panels.time import TimeLine, timeline_marks
 from tui_gru.tui.plots import Dots, TimeScale, divisions
@@ -487,3 +489,22 @@ def test_a_mark_stands_in_the_row_of_the_curve(glyphs) -> None:
             dots.draw_thin(np.full(dots.across, part), palette.plain)
             drawn = [y for y, row in enumerate(dots.rows()) if not row.free(0, 1)]
             assert drawn == [dots.row_of(part)]
+
+
+async def test_a_loss_that_is_not_finite_is_marked_and_one_that_is_not_known_is_blank(tmp_path) -> None:
+    head, model = torch.nn.Linear(4, 2), torch.nn.GRU(3, 4)
+    optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], 0.1)
+    with tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1) as recorder:
+        for loss in (1.0, float("nan"), None, 1.0):
+            optimizer.zero_grad()
+            head(model(torch.randn(5, 2, 3))[0]).mean().backward()
+            optimizer.step()
+            recorder.step(loss)
+    async with headless(make_app(Session.open(tmp_path / "run.gru")), (120, 36)) as pilot:
+        await press(pilot, "e H")
+        await until_idle(pilot)
+        panel = panel_of(pilot.app)
+        chart = panel.plain_text().partition("‖∇‖")[0]
+        assert chart.count("✗") == 1
+        place = next(line.index("✗") for line in chart.splitlines() if "✗" in line) - panel.margin
+        assert place == pytest.approx(panel.scale.column(1), abs=1)
