@@ -50,7 +50,7 @@ def test_every_question_is_asked_in_several_words_and_answered_by_verbs() -> Non
 
 @pytest.mark.parametrize("question", questions(), ids=lambda question: question.text)
 def test_every_question_is_answered_in_words_and_as_data(question: ListedQuestion, tmp_path, monkeypatch) -> None:
-    session = Session(layers=2) if "layers" in question.needs else Session()
+    session = Session(layers=2 if "layers" in question.needs else 1, clip=0.1 if "clipping" in question.needs else 0.0)
     monkeypatch.chdir(tmp_path)
     console = Console(session)
     try:
@@ -149,6 +149,16 @@ def test_a_file_of_questions_is_read_in_groups() -> None:
         ("how did ‖Uz‖ change over the run", "plot norm(Uz)"),
         ("which unit follows the vowels", "units h; class vowels"),
         ("what if this number z[row 1, unit 2] were -0.5", "what-if z[row 1, unit 2] -0.5"),
+        ("halt as soon as the norm of the gradient exceeds 5", "until grad_norm > 5"),
+        ("run until z is above 0.7", "until any(z > 0.7)"),
+        ("run until z[row 1, unit 2] > 0.7", "until z[row 1, unit 2] > 0.7"),
+        ("watch the gradient norm while I step", "watch grad_norm"),
+        ("watch the update gate of unit 2", "watch z[row 1, unit 2]"),
+        ("how do h and h~ differ", "why h[row 1, unit 1]"),
+        ("difference between z and r", "why z[row 1, unit 1]"),
+        ("why did W_z change", "why Wz[“h”, unit 1]"),
+        ("what does h_{t-1} mean", "help hₜ₋₁"),
+        ("what is W_hh", "help Uz"),
     ],
 )
 def test_numbers_names_and_texts_fill_the_command(typed: str, command: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tui_gru import analysis
 from tui_gru.debugger.position import typed_entry
-from tui_gru.debugger.program import ValueKind, flow_names, in_line
+from tui_gru.debugger.program import Program, ValueKind, flow_names, in_line
 from tui_gru.engine.numbers import plain
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
@@ -35,7 +35,7 @@ class Matched(NamedTuple):
 def matching(snapshot: Snapshot, typed: str) -> list[Matched]:
     """Return the questions that fit what is typed, best first; an entry of a value typed alone is asked about first."""
     words = TypedWords(snapshot, typed)
-    fits = ranking().rank(typed)
+    fits = ranking().rank(words.typed)
     listed = ((fit.place, questions()[fit.place]) for fit in fits)
     matched = [with_slots_filled(question, place, words) for place, question in listed if can_be_asked(snapshot, question)]
     if words.entry is not None and not words.words_besides:
@@ -90,6 +90,7 @@ def can_be_asked(snapshot: Snapshot, question: ListedQuestion) -> bool:
         "sampling": lambda: source.can(Ability.TEXT) and refused(snapshot.config) is None,
         "layers": lambda: len(program.layers) > 1,
         "carry": lambda: _carry(snapshot) is not None,
+        "clipping": lambda: snapshot.config.clip > 0,
     }
     return all(has[need]() for need in question.needs.split())
 
@@ -119,8 +120,8 @@ class TypedWords:
     """What was typed, taken apart for the slots of questions about a moment."""
 
     def __init__(self, snapshot: Snapshot, typed: str) -> None:
-        self.snapshot, self._typed = snapshot, typed
-        self._names = snapshot.program.spellings
+        self.snapshot, self._names = snapshot, snapshot.program.spellings
+        self._typed = self.typed = in_names(typed, snapshot.program)
 
     def slot(self, name: str) -> str | None:
         """Return what was typed for a slot, None if nothing was."""
@@ -241,12 +242,83 @@ class TypedWords:
         return name if analysis.units.can_be_silent(program.model, code) else None
 
     @property
+    def condition(self) -> str | None:
+        """What a run is to stop at: a value, or any entry of one, beyond the number that is typed."""
+        number, amount = self.number, self._entry_alone or self._amount
+        if number is None:
+            return None
+        sign = "<" if re.search(r"(?i)\b(?:below|under|less|lower|smaller|beneath|falls?|drops?)\b", self._typed) else ">"
+        if amount is None and (name := self.name) is not None:
+            return f"any({name} {sign} {number})"
+        return None if amount is None else f"{amount} {sign} {number}"
+
+    @property
+    def watched(self) -> str | None:
+        """What is to be watched: an entry, an amount of the whole batch, or the largest entry of a value."""
+        name, program = self.name, self.snapshot.program
+        if self.unit is not None and name is not None and self._entry_alone is None:  # the forget gate of unit 3
+            shape = program.shapes[program.code_name(name)]
+            return typed_entry(program, name, (*(0,) * (len(shape) - 1), int(self.unit) - 1))
+        return self._entry_alone or self._amount or (None if name is None else f"max(abs({name}))")
+
+    @property
+    def _entry_alone(self) -> str | None:
+        """The entry whose indices are typed."""
+        return self.entry if "[" in self._typed else None
+
+    @property
+    def _amount(self) -> str | None:
+        """A number of a whole batch that is named in words: the norm of the gradient, the loss."""
+        if self._name_typed() is None and re.search(
+            r"(?i)gradients?['s]*\s+norm|norm\s+of\s+(?:the\s+|all\s+)?gradients?", self._typed
+        ):
+            return "grad_norm" if "grad_norm" in self.snapshot.program.names else None
+        return "loss" if re.search(r"(?i)\bloss\b", self._typed) and self._name_typed() is None else None
+
+    @property
+    def _two(self) -> tuple[str, str] | None:
+        """The code names of the two values that are typed."""
+        names = list(dict.fromkeys(self._all_names()))
+        return None if len(names) < 2 else (names[0], names[1])
+
+    @property
+    def one(self) -> str | None:
+        return None if self._two is None else self.snapshot.program.writer.name(self._two[0])
+
+    @property
+    def other(self) -> str | None:
+        return None if self._two is None else self.snapshot.program.writer.name(self._two[1])
+
+    @property
+    def mixed(self) -> str | None:
+        """The first entry of the one of two values that is computed from the other, else of the first."""
+        if self._two is None:
+            return None
+        program, (one, other) = self.snapshot.program, self._two
+        line = program.lines.get(other)
+        name = other if line is not None and one in line.reads and one not in program.names_of(ValueKind.PARAMETER) else one
+        return typed_entry(program, name, (0,) * len(program.shapes[name]))
+
+    @property
+    def delta(self) -> str | None:
+        """The gradient of the first row where the backward pass begins, at the character that is to be predicted."""
+        program, name = self.snapshot.program, self.snapshot.program.code_name(self.back or "")
+        if name not in program.names:
+            return None
+        shape, target = program.shapes[name], self.snapshot.value(program.target) if program.target else None
+        fits = target is not None and getattr(target, "shape", None) == shape and len(shape) == 2
+        return typed_entry(program, name, (0, int(target[0].argmax())) if fits and target is not None else (0,) * len(shape))
+
+    @property
     def weight(self) -> str | None:
         name = self._name_typed()
         return name if name is not None and self.snapshot.program.names[name].kind is ValueKind.PARAMETER else None
 
     def _name_typed(self) -> str | None:
         """Return the code name of the first name of the program that is typed; words of English are none."""
+        return next(self._all_names(), None)
+
+    def _all_names(self) -> Iterator[str]:
         for word in re.findall(r"[^\s\[\],;:?!.()“”\"‖|]+", self._typed):
             code = self._names.get(word)
             if (
@@ -255,9 +327,9 @@ class TypedWords:
                 and word not in ("a", "t", "I", "i", "s", "loss")
             ):
                 named = self.snapshot.program.names.get(code)
-                if named is not None and len(self.snapshot.program.shapes[code]) == len(named.counted):
-                    return code
-        return None
+                is_counter = named is not None and named.kind is ValueKind.COUNTER  # a word of English, too
+                if named is not None and not is_counter and len(self.snapshot.program.shapes[code]) == len(named.counted):
+                    yield code
 
     @property
     def letter(self) -> str | None:
@@ -334,6 +406,29 @@ class TypedWords:
         """The words besides the entry."""
         rest = self._typed.replace(self.entry or "", " ")
         return [word for word in words_of(rest) if word not in COMMON]
+
+
+def in_names(typed: str, program: Program) -> str:
+    """Return a question with the spellings of books and of PyTorch as names of the program: W_z, h~, h_{t-1}, W_hh."""
+    names = program.spellings
+
+    def known(match: re.Match[str]) -> str:
+        base, below = match[1], match[2] or match[3]
+        if match[0] in names:
+            return match[0]
+        if below.replace(" ", "") in ("t-1", "t−1", "prev") and f"{base}_prev" in names:
+            return f"{base}_prev"
+        if below in ("ih", "hh"):
+            group = next((group for group in program.matrices_by_gate if len(group) > 1), ())
+            return group[below == "hh"] if group else match[0]
+        return f"{base}{below}" if f"{base}{below}" in names else base if below == "t" and base in names else match[0]
+
+    def marked(match: re.Match[str]) -> str:
+        code = f"{match[1]}_{'hat' if match[2] in ('hat', '^') else 'tilde'}"
+        return code if code in names else match[0]
+
+    typed = re.sub(r"(?<!\w)(\w)\s?(~|\^|tilde\b|hat\b)", marked, typed)
+    return re.sub(r"(?<![\w])([^\W\d_]+)_(?:\{([^{}]*)\}|([^\W\d_]+))(?!\w)", known, typed)
 
 
 #: Names of the program that are words of English more often, or have no entries.
