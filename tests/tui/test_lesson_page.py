@@ -157,3 +157,20 @@ def test_a_notebook_asks_with_the_same_hints(tmp_path):
     assert walkthrough.ask(9, "dr Ur'") == "✗ dr in the place of dar"
     assert walkthrough.ask(2, "3").right is False
     assert walkthrough.session.position.t == 0  # back at its place
+
+
+def test_a_page_hides_what_a_number_is_and_not_what_it_looks_like(tmp_path):
+    """dh← is 0 at t 3; and the largest entry of h at question 11 looks like another number of the gates."""
+    path = tmp_path / "named.md"
+    path.write_text(
+        "# T\n```lesson\nmodel: --learn\n```\n## C\n```do\nto dh\n```\n```ask\nHow much comes from later timesteps?\n"
+        "answer: max(abs(dh_future))\n```\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "named.html"
+    write_lesson(read_lesson(path), out)
+    screen = out.read_text(encoding="utf-8").partition('<pre class="screen">')[2].partition("</pre>")[0]
+    hidden = re.findall(r'data-text="([^"]*)"', screen)
+    assert [text.strip() for text in hidden] == ["0"] * len(hidden)
+    assert len(hidden) >= 4  # two rows of two units
+    assert re.search(r"[^.\d]0[^.\d]", re.sub(r"<span.*?</span>", "", screen))  # other zeros stay

@@ -34,7 +34,7 @@ from tui_gru.tui.panel import Panel
 from tui_gru.tui.panels.check import CheckReport
 from tui_gru.tui.panels.lists import BranchList, StopsList
 from tui_gru.tui.screen import MainScreen
-from tui_gru.tui.terminal import at_rest, draw_changes, drawn_later, drawn_lines, drawn_once
+from tui_gru.tui.terminal import NumberInView, at_rest, draw_changes, drawn_later, drawn_lines, drawn_once, numbers_on
 from tui_gru.tui.theme import UNICODE
 
 # ------------------------------------------------------------------------------
@@ -275,6 +275,11 @@ class UnseenScreen:
         rows: list[str] = self._done(partial(self._read_rows, size))
         return rows
 
+    def numbers(self) -> list[NumberInView]:
+        """Return the numbers of the screen whose values are known, with their places in its rows."""
+        numbers: list[NumberInView] = self._done(self._read_numbers)
+        return numbers
+
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, None)
         before = sys.stdout, sys.stderr
@@ -319,6 +324,9 @@ class UnseenScreen:
             await pilot.resize_terminal(*size)
         await pilot.pause()
         return [strip.text for strip in drawn_lines(main)]
+
+    async def _read_numbers(self, pilot: PromptPilot[None], main: MainScreen) -> list[NumberInView]:
+        return list(numbers_on(main))
 
     async def _carry_out(self, times: int, key: str, line: str, pilot: PromptPilot[None], main: MainScreen) -> tuple[str, str, Any]:
         main.say("")

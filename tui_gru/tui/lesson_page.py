@@ -12,6 +12,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.cells import cell_len
 
 from tui_gru.disk import save_bytes
 from tui_gru.errors import TuiGruError, safe_text
@@ -26,6 +27,7 @@ from tui_gru.teaching.slips import readings, slips_of
 from tui_gru.tui.console import Console
 from tui_gru.tui.headless import UnseenScreen
 from tui_gru.tui.lessons import CODE, paragraphs
+from tui_gru.tui.terminal import NumberInView
 
 # ------------------------------------------------------------------------------
 # The page.
@@ -82,6 +84,27 @@ class HiddenText(NamedTuple):
     place: int
     own: int = 0
     is_screen: bool = False
+    numbers: tuple[NumberInView, ...] = ()
+
+    def spans(self, mask: AnswerMask) -> list[tuple[int, int]]:
+        """Return the places that a mask hides, of numbers by their values."""
+        spans = mask.spans(self.text)
+        for number in self.numbers:
+            begins, ends = (index_of_cell(self.text, cell) for cell in (number.x, number.x + number.width))
+            spans = [span for span in spans if not (span[0] < ends and begins < span[1])]
+            if mask.hides(number.name, number.value):
+                spans.append((begins, ends))
+        return spans
+
+
+def index_of_cell(text: str, cell: int) -> int:
+    """Return the index of the character that begins at a cell of a text, or its length."""
+    at = 0
+    for i, char in enumerate(text):
+        if at >= cell and cell_len(char):
+            return i
+        at += cell_len(char)
+    return len(text)
 
 
 class _PageWriter:
@@ -130,7 +153,7 @@ class _PageWriter:
         spans: list[tuple[int, int, int]] = []
         for number, (place, mask) in self._masks.items():
             if number != hidden.own and hidden.place >= place:
-                new = ((*span, number) for span in mask.spans(hidden.text))
+                new = ((*span, number) for span in hidden.spans(mask))
                 spans += [span for span in new if not any(a < span[1] and span[0] < b for a, b, _ in spans)]
         write = html.escape if hidden.is_screen else _inline
         written, at = "", 0
@@ -220,13 +243,14 @@ class _PageWriter:
         session = self._course.values.session(question.model)
         screen = UnseenScreen(session, View(), SIZE)
         try:
-            rows = screen.rows(SIZE)[:-BELOW]
+            rows, numbers = screen.rows(SIZE)[:-BELOW], screen.numbers()
         finally:
             screen.close()
         opened = " open" if question.kind != "choice" else ""
         yield f'<details{opened}><summary>the screen here</summary><pre class="screen">'
-        for row in rows:
-            yield from (HiddenText(row.rstrip(), self._place, is_screen=True), "\n")
+        for y, row in enumerate(rows):
+            in_row = tuple(number for number in numbers if number.y == y)
+            yield from (HiddenText(row.rstrip(), self._place, is_screen=True, numbers=in_row), "\n")
         yield "</pre></details>\n"
 
 

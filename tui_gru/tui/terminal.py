@@ -159,6 +159,17 @@ class MaskingCompositor(Compositor):
         return Strip.join(masked)
 
 
+def numbers_on(screen: Screen[Any]) -> Iterator[NumberInView]:
+    """Yield the numbers of the widgets in view whose values are known, with their places on the screen."""
+    for widget, (region, clip) in screen._compositor.visible_widgets.items():
+        if (in_view := getattr(widget, "numbers_in_view", None)) is not None:
+            inside, shown = widget.scrollable_content_region, region.intersection(clip)
+            for number in in_view():
+                x, y = number.x + inside.x, number.y + inside.y
+                if shown.contains(x, y):
+                    yield number._replace(x=x, y=y)
+
+
 class GuardedScreen(Screen[None]):
     """A screen whose subclasses implement the report of an error (`failed`)."""
 
