@@ -42,19 +42,19 @@ class Sizes:
 SIZES = (Sizes(2, 2, 3, 4), Sizes(64, 16, 32, 64), Sizes(256, 32, 64, 96))
 
 
-def _config(sizes: Sizes, cell: str) -> Config:
+def _config(sizes: Sizes, cell: str, dtype: str = "float32") -> Config:
     """Return a config with a text of random characters, and initial weights for which gradients stay bounded at every size."""
     vocabulary = "".join(map(chr, range(0x4E00, 0x4E00 + sizes.V)))
     text = "".join(np.random.default_rng(0).choice(list(vocabulary), BATCHES * sizes.B * sizes.T + 1))
     return Config.of(
         text=text, vocabulary=vocabulary, hidden_size=sizes.H, batch_size=sizes.B, seq_length=sizes.T, cell=cell,
-        optimizer="sgd", clip=0.0, init="torch", layout="tutorial", learning_rate=LEARNING_RATE,
+        optimizer="sgd", clip=0.0, init="torch", layout="tutorial", learning_rate=LEARNING_RATE, dtype=dtype,
     )  # fmt: skip
 
 
-def session(sizes: Sizes, cell: str = "gru") -> Run:
+def session(sizes: Sizes, cell: str = "gru", dtype: str = "float32") -> Run:
     """A session that records everything and stores the history of the run."""
-    it = Session(**asdict(_config(sizes, cell)))
+    it = Session(**asdict(_config(sizes, cell, dtype)))
     it.learning = True
 
     def run(batches: int) -> float:
@@ -125,11 +125,12 @@ def tutorial_loop(sizes: Sizes, cell: str = "gru") -> Run:
     return lambda batches: [batch() for _ in range(batches)][-1]
 
 
-def torch_module(sizes: Sizes, cell: str = "gru") -> Run:
+def torch_module(sizes: Sizes, cell: str = "gru", dtype: str = "float32") -> Run:
     """torch.nn.GRU or torch.nn.LSTM, Linear and cross_entropy, on one-hot input; only the states are stored."""
     corpus = Corpus(_config(sizes, cell))
-    module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](sizes.V, sizes.H)
-    linear, eye = torch.nn.Linear(sizes.H, sizes.V), torch.eye(sizes.V)
+    kind = {"float32": torch.float32, "float64": torch.float64}[dtype]
+    module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](sizes.V, sizes.H, dtype=kind)
+    linear, eye = torch.nn.Linear(sizes.H, sizes.V, dtype=kind), torch.eye(sizes.V, dtype=kind)
     pairs = [(eye[torch.tensor(X)], torch.tensor(Y).flatten()) for X, Y in zip(corpus.inputs, corpus.targets, strict=True)]
     parameters = [*module.parameters(), *linear.parameters()]
     at = 0
@@ -150,6 +151,19 @@ def torch_module(sizes: Sizes, cell: str = "gru") -> Run:
         return loss.item()
 
     return lambda batches: [batch() for _ in range(batches)][-1]
+
+
+def in_two_threads(run: Run) -> Run:
+    """Return a run of PyTorch in two threads."""
+
+    def run_in_two(batches: int) -> float:
+        torch.set_num_threads(2)
+        try:
+            return run(batches)
+        finally:
+            torch.set_num_threads(1)
+
+    return run_in_two
 
 
 CONTENDERS = {"session": session, "engine": engine, "tutorial's loop": tutorial_loop, "torch": torch_module}
