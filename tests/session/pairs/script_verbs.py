@@ -208,7 +208,7 @@ def pages(s: ScriptSweep) -> None:
         return
     session = at_end(s.session)
     with TemporaryDirectory() as folder:
-        data = page_data(session.player(Path(folder, "walk.html"), "timestep", 3, theme="blackboard"))
+        data = page_data(session, folder)
     program, compared = session.program, 0
     labels = {}
     for name in program.names:

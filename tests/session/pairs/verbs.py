@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ from tui_gru.debugger.edits import changeable
 from tui_gru.debugger.program import spoken
 from tui_gru.storage.trace import json_text
 from tui_gru.tui.console import Console
+from tui_gru.tui.derivations import ExplainedNumbers
+from tui_gru.tui.player import Walk
 
 Check = Callable[[Sweep], None]
 CHECKS: dict[Check, tuple[str, ...]] = {}  # with the names of a session that each is about
@@ -646,10 +649,14 @@ def reports(s: Sweep) -> None:
     assert compared.mine.curve == compared.other.curve == report.curve
 
 
-def page_data(path: Path) -> dict[str, Any]:
-    """Return what the page of a player reads."""
-    (packed,) = re.findall(r'"(H4sI[\w+/=]+)"|>(H4sI[\w+/=]+)<', path.read_text("utf-8"))
-    data: dict[str, Any] = json.loads(gzip.decompress(b64decode("".join(packed))))
+def page_data(session: Session, folder: str) -> dict[str, Any]:
+    """Return what the page of a player reads, with the derivations of the debugger: those of most models are computed in the page
+    (tests/tui/test_player_derivations.py)."""
+    with patch.object(Walk, "derivations", lambda walk, most: ExplainedNumbers(walk.session.state.timeline, walk.ticks)):
+        page = session.player(Path(folder, "walk.html"), "timestep", 3, theme="blackboard").read_text("utf-8")
+    packed = re.search(r'<script id="data"[^>]*>([^<]*)</script>', page)
+    assert packed is not None
+    data: dict[str, Any] = json.loads(gzip.decompress(b64decode(packed[1])))
     return data
 
 
@@ -660,7 +667,7 @@ def pages(s: Sweep) -> None:
         return
     session = s.fork()
     with TemporaryDirectory() as folder:
-        data = page_data(session.player(Path(folder, "walk.html"), "timestep", 3, theme="blackboard"))
+        data = page_data(session, folder)
     program, labels = session.program, {}
     for name in program.names:
         value = session.value(name)
