@@ -21,7 +21,8 @@ from tui_gru.analysis.influence import Jacobian, jacobian, jacobian_of_row, stat
 from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.units import PROBED, Activity, Correlated, Feature, Probe, TextSpan, indices_of, over_row
 from tui_gru.debugger.program import shown_char
-from tui_gru.engine.numbers import WIDE, correlation, counted, decimals, wide
+from tui_gru.engine import numbers
+from tui_gru.engine.numbers import WIDE, correlation, counted, decimals
 from tui_gru.engine.weights import Array, Float64Array, Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot, View
@@ -340,7 +341,9 @@ class UnitsMap(SnapshotPanel):
                 computed = self.activity.without is not None and np.isfinite(self.activity.without[unit])
                 about = "" if computed else transliterate("≈", palette.glyphs)
                 words = decimals(added[unit], 3, signed=True)
-                words = about + (words if len(words) <= WIDE else wide(added[unit]).strip())  # with a gap to the column before
+                words = about + (
+                    words if len(words) <= WIDE else numbers.wide(added[unit]).strip()
+                )  # with a gap to the column before
                 ink = palette.plain
             yield Segment(words.rjust(cells), ink)
 
