@@ -31,7 +31,8 @@ ELSEWHERE = {
     "learned", "machine_difference", "marks", "memory_notice", "newest", "next_mark", "next_match", "notice", "outcome",
     "passing", "prefetch", "program_text", "recorder", "recording", "redo", "rename_branch", "reverse_continue",
     "run_back_until", "run_to", "run_to_first", "run_to_not_finite", "run_until", "samples", "silent", "state", "stop_on_nan",
-    "stops", "switch", "tick_after", "to_frame", "trace", "tried_options", "try_cures", "undo", "watch",
+    "stops", "switch", "tick_after", "to_frame", "trace", "tried_options", "tried_rates", "try_cures", "undo",
+    "watch",
 }  # fmt: skip
 
 

@@ -588,7 +588,9 @@ def checked(s: Sweep) -> None:
     assert not session.outcome.notice or not session.outcome.notice.warning
 
 
-@about("findings", "found", "gone", "hold_out", "held_out", "try_cures", "tried_options", "rates", "diagnose", "learned")
+@about(
+    "findings", "found", "gone", "hold_out", "held_out", "try_cures", "tried_options", "rates", "tried_rates", "diagnose", "learned"
+)
 def trials(s: Sweep) -> None:
     """What is tried is the run with another option, from its first weights or from here on."""
     session = s.fork()
@@ -622,6 +624,7 @@ def trials(s: Sweep) -> None:
             s.same(f"losses with the rate {rate}", each.losses[:count], losses)
     rates = session.rates()
     assert [each.rate for each in rates] == sorted(each.rate for each in rates)
+    assert session.tried_rates == rates
 
 
 # ------------------------------------------------------------------------------
