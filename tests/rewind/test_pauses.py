@@ -184,6 +184,19 @@ def test_nothing_leaves_a_trial(tmp_path):
     assert "starts the process" in (seen[0].why or seen[0].left_out[0])
 
 
+def test_a_notebook_shows_both_curves_of_a_trial_and_why_it_ended():
+    shown = []
+
+    def attempt(run):
+        shown.extend(run.again(**change)._repr_html_() for change in ({}, {"lr": 0.3}, {"edit": lambda names: 1 / 0}))
+
+    train(lambda loader, *stateful: tui_gru.steps(loader, *stateful, pause=6, screen=attempt))
+    unchanged, faster, failed = shown
+    assert "all losses and weights are equal bit for bit" in unchanged
+    assert all(f">{name} " in faster for name in ("as it was", "lr=0.3"))  # what the lines end with
+    assert "ZeroDivisionError in step 1: division by zero" in failed
+
+
 def test_a_changed_line_replaces_all_statements_of_the_line():
     def several(wrap):
         torch.manual_seed(0)

@@ -10,7 +10,7 @@ from tui_gru.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.panels.story import RatesPanel
 from tui_gru.tui.panels.trials import TrialsList
-from tui_gru.tui.rewinding import typed_change
+from tui_gru.tui.rewinding import add_edited_weights, typed_change
 
 
 def plain_run():
@@ -72,3 +72,44 @@ def test_what_is_typed_becomes_the_arguments():
     for text, reason in {"often": "takes no 'often'", "lr=fast": "takes a number", "step one": "whole number"}.items():
         with pytest.raises(TuiGruError, match=reason):
             change(text)
+
+
+async def test_an_edited_weight_is_tried_in_the_loop():
+    run, _, weights, model = plain_run()
+    session = run.session()
+    session.seek("b5 t1")
+
+    def edit(names):
+        names["model"].rnn.weight_hh_l0.data[7, 0] = 2.5  # unit 1 of z reads unit 0
+        names["model"].rnn.bias_ih_l0.data[8] = 1.0
+
+    direct = run.again(since=11, edit=edit)
+    async with driving_app(TuiGruApp(session)) as d:
+        await d.type(":set Uz[0, 1] 2.5")
+        await d.type(":set bz[2] 1")
+        await d.type(":again step 12")
+        assert "the edited weights are those of step 11, where the trial then begins" in d.says
+        await d.type(":again")
+        trial = d.screen.overlay.trials[-1]
+    assert (trial.since, trial.words) == (11, "Uz, bz edited")
+    assert trial.losses == direct.losses != trial.own
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.state_dict().values(), strict=True))
+
+
+def test_an_edited_bias_that_is_a_sum_changes_the_first_of_both():
+    torch.manual_seed(0)
+    model = torch.nn.LSTM(2, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    run = tui_gru.steps([torch.randn(4, 2, 2) for _ in range(4)], model, optimizer, screen=False)
+    for x in run:
+        optimizer.zero_grad()
+        model(x)[0].pow(2).mean().backward()
+        optimizer.step()
+    session, change = run.session(), {}
+    session.edit("bf", (1,), 3.0)
+    add_edited_weights(session, change, step=4, loop=run)
+    (value,) = change["edit"].values.values()
+    parameter, numbers = value
+    assert parameter is model.bias_ih_l0
+    assert numbers[4] + session.config.source.batch(3).steps[0][1][0].weights.values["bias_hh_l0"][4] == 3.0
+    assert run.again(**change).words == "bf edited"

@@ -22,7 +22,7 @@ from tui_gru.engine.training import Prefetch
 from tui_gru.engine.weights import Weights
 from tui_gru.equations.page import KEEP, LIVE, SET
 from tui_gru.equations.syntax import did_you_mean, with_word
-from tui_gru.errors import RecordingError, printable
+from tui_gru.errors import CaptureError, RecordingError, printable
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import KINDS
 from tui_gru.imported.recompute import (
@@ -191,6 +191,49 @@ def batch_of(
         steps=steps,
         is_misread=step_remarks.is_misread,
     )
+
+
+def changed_parameters(batch: CapturedBatch, weights: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    """Return the parameters of the script, by their names in its module, that other weights of a batch need, under the names of the
+    model; {} if the weights are those of the batch.
+
+    Raises `CaptureError` if a changed weight is no parameter of the script, or not one alone.
+    """
+    call = batch.steps[0][1][0]
+    model, used = compiled_for(call), call.weights
+    before, after = (Weights.zeros(model.layout, str(model.dtype)) for _ in range(2))
+    changed = set[str]()
+    for name in before.names:
+        before[name][...] = batch.weights[name]
+        after[name][...] = weights[name]
+        if not np.array_equal(before[name], after[name], equal_nan=True):
+            changed.add(name)
+    if not changed:
+        return {}
+    was, new = torch_gradients(call, before, model), torch_gradients(call, after, model)
+    values = {name: np.array(value) for name, value in used.values.items()}
+    for name, array in new.items():
+        differs = (array != was[name]).reshape(values[name].shape)
+        if differs.any() and name.startswith("bias_") and not _is_one(was[name], values[name]):
+            if name.startswith("bias_hh"):
+                continue  # the equations have the sum of both biases, and the first one takes the change
+            values[name][differs] += (array - was[name]).reshape(differs.shape)[differs]
+        else:
+            values[name][differs] = array.reshape(differs.shape)[differs]
+    head = call.head
+    if np.array_equal(model_weights(replace(call, weights=replace(used, values=values)), model).flat, after.flat, equal_nan=True):
+        altered = {name: value for name, value in values.items() if not np.array_equal(value, used.values[name], equal_nan=True)}
+        if altered.keys() <= used.parameters.keys():
+            return {used.parameters[name]: value for name, value in altered.items()}
+    words = ", ".join(sorted(changed))
+    if head is not None and changed & {"Wy", "by"}:
+        raise CaptureError(f"{words}: of the weights of the head, none can be changed in the script from here; use edit=")
+    raise CaptureError(f"{words}: no single parameter of the script has these numbers; change them with edit=")
+
+
+def _is_one(named: AnyArray, value: AnyArray) -> bool:
+    """Return True if a bias of the model is one of torch's, and not the sum of two."""
+    return np.array_equal(named.ravel(), value.ravel(), equal_nan=True)
 
 
 def _links(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> dict[str, ModuleLink]:

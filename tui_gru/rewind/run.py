@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import math
 import os
 import signal
@@ -77,6 +78,34 @@ class Trial:
 
     def __len__(self) -> int:
         return len(self.losses)
+
+    def _repr_html_(self) -> str:
+        """Return both curves for a notebook, with why the trial ended and what was left out of it."""
+        from tui_gru.analysis.report import Figure, FigureLine, figure_svg
+
+        curves = {"as it was": self.own, self.words or "unchanged": self.losses}
+        lines = tuple(
+            FigureLine(name, tuple((float(self.since + place), loss) for place, loss in enumerate(losses)))
+            for name, losses in curves.items()
+        )
+        title = f"the loss of {len(self.losses)} steps from {self.since} on"
+        notes = [self.why] if self.why else ["all losses and weights are equal bit for bit"] if self.is_equal else []
+        notes += [f"left out: {', '.join(self.left_out)}"] if self.left_out else []
+        said = "".join(f"<p>{html.escape(errors.printable(note, 400))}</p>" for note in notes)
+        return f"<div><h3>{html.escape(title)}</h3>{figure_svg(Figure('trial', title, lines, of='steps'))}{said}</div>"
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterEdit:
+    """Sets parameters of a script at the beginning of a step of a trial."""
+
+    values: Mapping[str, tuple[torch.Tensor, Any]]
+    words: str
+
+    def __call__(self, names: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for parameter, value in self.values.values():
+                parameter.copy_(torch.tensor(value, dtype=parameter.dtype).reshape(parameter.shape))
 
 
 class ScriptRun:
@@ -173,6 +202,18 @@ class ScriptRun:
     def trials(self) -> tuple[Trial, ...]:
         """The results of `again` since the loop stands where it does."""
         return tuple(trial for trial in self._trials if trial._count == self.step)
+
+    def with_parameters(self, values: Mapping[str, Any], words: str) -> Callable[[dict[str, Any]], object]:
+        """Return an `edit` for `again` that sets parameters of the module, by their names in it; `words` say it. Raises
+        `RewindError` if the module has none of such a name."""
+        states = self._standing().states
+        if self._model is None and not states:
+            raise RewindError("no step is kept yet; let the loop run for a step")
+        model = self._model if self._model is not None else recording.recurrent_module(next(reversed(states.values())))
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        if absent := sorted(values.keys() - parameters.keys()):
+            raise RewindError(f"the module has no parameter {absent[0]} now, so it cannot be changed")
+        return ParameterEdit({name: (parameters[name], values[name]) for name in values}, words)
 
     def edited_lines(self) -> dict[int, str]:
         """Return the lines of the body that are others in its file now, by number, for `again`.
@@ -615,7 +656,7 @@ def _in_words(change: Change) -> str:
     words += [f"seed={change.seed}"] if change.seed is not None else []
     words += [f"skip {number + 1}" for number in sorted(change.skip)]
     words += [f"line {number} {text.strip()}" for number, text in sorted(change.lines.items())]
-    words += ["edit"] if change.edit is not None else []
+    words += [str(getattr(change.edit, "words", "edit"))] if change.edit is not None else []
     return ", ".join(words)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tui_gru.debugger.position import Reader, shortened_input
+from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import panels
 
 if TYPE_CHECKING:
     from tui_gru.analysis.live import LiveLoop
+    from tui_gru.session.session import Session
     from tui_gru.session.travel import SearchProgress
     from tui_gru.tui.keys import Arguments
     from tui_gru.tui.screen import MainScreen
@@ -31,6 +35,7 @@ def again(screen: MainScreen, rest: Arguments) -> None:
     """Run the last steps of the script's loop again, with a change, and show its losses beside those of the run."""
     loop = live_loop(screen)
     change = typed_change(rest, step=_step_shown(screen), loop=loop)
+    add_edited_weights(screen.session, change, step=_step_shown(screen), loop=loop)
     panel = panels.trials.TrialsList(loop.trials, "the steps are computed again …")
 
     def attempt(progress: SearchProgress | None) -> Any:
@@ -86,6 +91,25 @@ def typed_change(text: str, *, step: int | None, loop: LiveLoop) -> dict[str, An
         else:
             raise reader.error(f"again takes no {shortened_input(word)}")
     return change
+
+
+def add_edited_weights(session: Session, change: dict[str, Any], *, step: int | None, loop: LiveLoop) -> None:
+    """Let a trial begin with the weights on the screen, if they were edited in the step that it shows. Raises `TuiGruError` if they
+    are no parameters of the script, or the trial is to begin elsewhere."""
+    from tui_gru.imported.captured import CapturedBatch, changed_parameters
+
+    source = session.config.source
+    batch = source.batch(session.position.number) if isinstance(source, Imported) else None
+    if step is None or not isinstance(batch, CapturedBatch):
+        return
+    weights = {name: session.value(name) for name in batch.weights.names}
+    values = changed_parameters(batch, weights)
+    if not values:
+        return
+    if change.get("since", step) != step:
+        raise TuiGruError(f"the edited weights are those of step {step}, where the trial then begins: type again step {step}")
+    edited = [name for name in batch.weights.names if not np.array_equal(weights[name], batch.weights[name], equal_nan=True)]
+    change |= {"since": step, "edit": loop.with_parameters(values, f"{', '.join(edited)} edited")}
 
 
 def _step_shown(screen: MainScreen) -> int | None:
