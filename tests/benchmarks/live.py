@@ -1,7 +1,8 @@
 """How long a run takes that is drawn while it goes on, in a real terminal of 160x50, compared with the same run without a screen,
 and how many pictures a second it shows: `python -m tests.benchmarks.live`.
 
-Both run in turn in fresh processes, for ten seconds each; the medians of the epochs a second are compared.
+Both run in turn in fresh processes, for some seconds each; the medians of the epochs in a second of the process are compared, so
+that what else the machine does counts for neither. (On Linux, which tells the time of another process.)
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from pydoc_data.topics import topics
 
 import pyte
@@ -26,19 +29,19 @@ if sys.platform != "win32":
     import struct
     import termios
 
-SECONDS, ROUNDS = 10, 3
+SECONDS, ROUNDS, PATIENCE = 4, 9, 120
 PLAIN = """
 import sys, time
 from tui_gru.session.session import Session
 session = Session(**{options!r})
 session.learning = True
 session.step("epoch")
-begun, first = time.perf_counter(), session.position.number
+begun, first = time.process_time(), session.position.number
 def progress(place):
-    if time.perf_counter() - begun > {seconds}:
+    if time.process_time() - begun > {seconds}:
         session.interrupt()
 session.step("epoch", 10**9, progress=progress)
-print((session.position.number - first) / session.program.num_batches / (time.perf_counter() - begun))
+print((session.position.number - first) / session.program.num_batches / (time.process_time() - begun))
 """
 SHOWN = """
 from tui_gru.session.session import Session
@@ -51,14 +54,14 @@ EPOCH = re.compile(r"epoch ([\d,]+)")
 
 
 def plain(options: dict[str, object]) -> float:
-    """Return the epochs a second of a run without a screen."""
+    """Return the epochs in a second of the process, of a run without a screen."""
     program = PLAIN.format(options=options, seconds=SECONDS)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment())
     return float(done.stdout)
 
 
 def shown(options: dict[str, object]) -> tuple[float, float]:
-    """Return the epochs a second of a run on a screen, and the number of different headers a second."""
+    """Return the epochs in a second of the process, of a run on a screen, and the number of different headers in a second."""
     process, terminal = pty.fork()
     if process == 0:
         os.execve(sys.executable, [sys.executable, "-c", SHOWN.format(options=options)], environment())
@@ -76,21 +79,34 @@ def shown(options: dict[str, object]) -> tuple[float, float]:
                     stream.feed(os.read(terminal, 1 << 16))
                     heads.add(screen.display[0])
 
-        watch(3)
-        heads.clear()
+        def epoch() -> int:
+            found = EPOCH.search(screen.display[0])
+            return 0 if found is None else int(found[1].replace(",", ""))
+
+        def watch_until(moment: Callable[[], bool]) -> None:
+            end = time.perf_counter() + PATIENCE
+            while not moment():
+                assert time.perf_counter() < end, screen.display
+                watch(0.1)
+
+        watch_until(lambda: epoch() > 0)
         os.write(terminal, b"9999999e")
-        begun = time.perf_counter()
-        watch(SECONDS)
-        os.write(terminal, b"\x1b")
-        took, pictures = time.perf_counter() - begun, len(heads)
-        watch(1)
-        found = EPOCH.search(screen.display[0])
-        assert found is not None, screen.display
-        return int(found[1].replace(",", "")) / took, pictures / took
+        watch_until(lambda: epoch() > 1)
+        heads.clear()
+        first, begun, used = epoch(), time.perf_counter(), cpu_seconds(process)
+        watch_until(lambda: cpu_seconds(process) - used > SECONDS)
+        count, took, used = epoch() - first, time.perf_counter() - begun, cpu_seconds(process) - used
+        return count / used, len(heads) / took
     finally:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         os.close(terminal)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the seconds that a process has computed, with all its threads."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def environment() -> dict[str, str]:
@@ -102,7 +118,7 @@ def main() -> None:
     for name, options in (("tutorial", {}), ("H64 B16 T32 V64", large()), ("a text of 30,000 characters", own)):
         without, rates, pictures = [], [], []
         for _ in range(ROUNDS):
-            without.append(plain(options))
+            without.append(plain(options))  # in turn, since the machine may become slower
             rate, count = shown(options)
             rates.append(rate)
             pictures.append(count)

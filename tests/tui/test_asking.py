@@ -191,7 +191,7 @@ def test_at_each_moment_other_questions_are_offered() -> None:
     session.step("line", 1)
     assert "tour" in start
     line = [match.command for match in of_this_moment(session.snapshot())]
-    assert line[0] == "help z"
+    assert line[0] == "help this line"
     assert "tour" not in line
     gates = [match.command for match in of_this_moment(session.snapshot(), "Gates")]
     assert gates != line
@@ -246,6 +246,20 @@ def test_where_says_the_loops_the_line_and_what_comes_next() -> None:
     console.execute("go e1")
     console.execute("o")
     assert "in the past: the newest moment is 2 batches later" in console.execute("where").text
+
+
+def test_a_line_is_explained_with_what_it_reads_and_gives() -> None:
+    console = Console(Session())
+    try:
+        assert console.execute("help this line").text.startswith("before the first line")
+        console.execute("o")
+        words = console.execute("help this line").text
+        assert words.startswith("z = σ(x Wz + hₜ₋₁ Uz + bz) computes z, update gate: near 1 keeps the old state. It reads x, ")
+        assert words.endswith("bz, bias of z. Its first number: z[row 1, unit 1] = 0.1790542")
+        console.execute("n")
+        assert console.execute("help this line").text.endswith("in nats. It gives: loss = 1.2602230310440063")
+    finally:
+        console.close()
 
 
 def test_a_line_is_a_place_and_so_is_the_first_moment_of_a_condition() -> None:

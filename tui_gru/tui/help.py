@@ -414,6 +414,23 @@ def explain_named(program: Program, words: str, keys: Keys) -> str:
     return of_panel or term(words)
 
 
+def line_in_full(snapshot: Snapshot) -> str:
+    """Explain the line just executed: what it computes, from what, and to which number; empty if there is none to explain."""
+    line, program = snapshot.line, snapshot.program
+    if line is None or line.formula is None or line.target not in program.names:
+        return ""
+    does = {"+=": "adds the share of this timestep to", "-=": "makes a step of"}.get(line.op, "computes")
+    words = f"{line.text} {does} {program.writer.name(line.target)}, {about_line(program, line)}"
+    read = [
+        f"{program.writer.name(name)}, {re.split('[:;] ', about(program, name))[0]}" for name in line.reads if name in program.names
+    ]
+    if read:
+        words += f". It reads {'; '.join(read)}"
+    shape, timed = program.shapes[line.target], program.names[line.target].timed
+    number = _number(snapshot, Ref(line.target, (0,) * len(shape), snapshot.position.t if timed else None))
+    return f"{words}. {'Its first number' if shape else 'It gives'}: {number}"
+
+
 def _value(program: Program, ref: Ref) -> str:
     if ref.change:
         return f"the change of {program.writer.name(ref.name)}"

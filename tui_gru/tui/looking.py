@@ -85,6 +85,9 @@ def help_(screen: MainScreen, rest: Arguments) -> None:
         screen.show_section(str(rest))
 
 
+THIS_LINE = "this line"  # what `help` explains as the line just executed
+
+
 def explanations_here(screen: MainScreen) -> tuple[list[Explanation], Callable[[], Iterable[Explanation]]]:
     """Return the explanations of what has the focus, and a function that returns all."""
     from tui_gru.tui.help import every_row, rows_here
@@ -106,8 +109,11 @@ def _explain_words(screen: MainScreen, words: str) -> bool:
     """
     from tui_gru.tui import manual
     from tui_gru.tui.about import TERMS
-    from tui_gru.tui.help import WORDS, explain_named, explanation_of
+    from tui_gru.tui.help import WORDS, explain_named, explanation_of, line_in_full
 
+    if words.strip() == THIS_LINE:
+        screen.say(line_in_full(screen.snapshot) or answers.place_in_full(screen.snapshot))
+        return True
     program, keys = screen.session.program, partial(with_keys, screen)
     explanation, sections = explain_named(program, words, keys), manual.search(words)
     if not explanation and not (sections and manual.is_about(sections[0], words)):
