@@ -476,9 +476,8 @@ class Explainer:
             return not_computed(words, tick=number.tick)
         own = self._moment(number).record.own_results if name == "grad_norm" and source.numbers is not None else None
         if own is not None:
-            words = (
-                f"the norm of p.grad as your script's optimizer used it{at}; that of the derived gradients is {own.grad_norm:.7g}"
-            )
+            words = f"the norm of p.grad as your script's optimizer used it{at}; that of the derived gradients is "
+            words += numbers.significant(own.grad_norm, 4)
             return not_computed(words, tick=number.tick)
         output = next((output for output in self._program.model.page.outputs if with_word(f"d{output}", "given") == name), "")
         if output:
