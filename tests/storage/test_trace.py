@@ -9,6 +9,7 @@ import pytest
 from tests.debugger import models
 from tests.debugger.models import MODELS
 from tests.extent import SOAK
+from tui_gru import Session
 from tui_gru.debugger.program import CHARACTERS, COUNTERS, ValueKind, program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.training import initial_weights, train
@@ -170,3 +171,19 @@ def test_epochs_that_make_no_sense(epochs, from_epoch, option):
 def test_npz_is_weighed_before_it_is_begun():
     with pytest.raises(TuiGruError, match="GiB"):
         Trace.of_new_run(Config.of(), epochs=10**9).write_npz(io.BytesIO())
+
+
+def test_an_epoch_behind_the_last_is_refused_with_those_that_there_are():
+    with pytest.raises(TuiGruError, match="from_epoch must be from 0 to 2, not 3: epochs count from 0, and epochs is 3"):
+        Trace.of_new_run(Config.of(), epochs=3, from_epoch=3)
+
+
+def test_a_run_that_has_learned_in_some_of_its_batches_has_no_gradients():
+    session = Session()
+    session.step("batch")
+    session.step("op")  # learning begins in the second batch
+    session.learning = True
+    session.step("batch", 2)
+    arrays = session.trace()
+    assert not [name for name in arrays if name.startswith(("gradients", "parameters", "grad_norm"))]
+    assert "gradients/Wz" in session.trace(1)
