@@ -121,3 +121,13 @@ def test_completion_shows_what_a_user_wants(trained):
     assert {"step", "seek", "value", "findings", "to_frame", "trace", "player"} <= offered
     assert not offered & OF_SCREENS
     assert all(hasattr(trained, name) for name in OF_SCREENS)
+
+
+def test_numbers_that_are_missing_have_a_type_of_their_own_and_other_columns_are_left():
+    nan = float("nan")
+    columns = tables.of_pandas({"a": [0.5, None, nan], "b": ["x", None, 0.5], "c": [0.5, 1.5, nan], "d": [None] * 3})
+    frame = pd.DataFrame(columns)
+    assert frame["a"].isna().tolist() == [False, True, False]
+    assert np.isnan(frame["a"][2])
+    assert (columns["b"], columns["c"][:2]) == (["x", None, 0.5], [0.5, 1.5])
+    assert (columns["d"], frame["d"].tolist()) == ([None] * 3, [None] * 3)

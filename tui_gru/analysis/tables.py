@@ -44,7 +44,8 @@ def of_pandas(table: Columns) -> dict[str, Any]:
     for name, column in table.items():
         values = column.tolist() if isinstance(column, np.ndarray) else list(column)
         blank = np.array([value is None for value in values], bool)
-        if blank.any() and all(isinstance(value, float) for value in values if value is not None):
+        present = [value for value in values if value is not None]
+        if blank.any() and present and all(isinstance(value, float) for value in present):
             numbers = np.array([math.nan if value is None else value for value in values], np.float64)
             columns[name] = arrays.FloatingArray(numbers, blank)
         else:
