@@ -214,6 +214,52 @@ def _with_a_list():
     return diagnosis(model)
 
 
+class Stepped(Reader):
+    """A reader of one token a call."""
+
+    def forward(self, x, h):
+        out, h = self.rnn(self.embed(x)[:, None], h)
+        return self.head(out[:, 0]), h
+
+
+def _detached_in_the_loop(model):
+    def step(own, x, y):
+        h = torch.zeros(1, B, H)
+        own.zero_grad()
+        for t in range(T):
+            logits, h = model(x[:, t], h)
+            h = h.detach()
+        f.cross_entropy(logits, y[:, -1]).backward()
+        own.step()
+
+    return diagnosis_of(model, step)
+
+
+def _learning_in_the_validation(model):
+    count = iter(range(1000))
+
+    def step(own, x, y):
+        model.train(next(count) % 4 < 2)
+        own.zero_grad()
+        of_tokens(model(x), y).backward()
+        own.step()
+
+    return diagnosis_of(model, step)
+
+
+def _set(model, change):
+    with torch.no_grad():
+        change(model)
+    return model
+
+
+class Ordered(Reader):
+    """A reader that puts its rows into another order, and leaves the predictions in it."""
+
+    def forward(self, x):
+        return super().forward(x[torch.arange(len(x)).flip(0)])
+
+
 def _of_the_first_rows():
     x, y = map(torch.cat, zip(*rows(), strict=True))
     return diagnosis(Reader(classes=2), f.cross_entropy, data=lambda: ((x[:8], y[:8]) for _ in range(STEPS)))
@@ -290,6 +336,37 @@ SCRIPTS = {
         "optimizer-of-other",
         2,
         lambda: diagnosis(Reader(), optimizer=torch.optim.Adam(Reader().parameters(), 1e-2)),
+    ),
+    "a state detached in the loop over the timesteps": (
+        "detached-at-every-timestep", 2, lambda: _detached_in_the_loop(Stepped())
+    ),
+    "steps of the optimizer in the validation": ("learns-in-evaluation", 2, lambda: _learning_in_the_validation(Reader())),
+    "weights that are all equal": (
+        "equal-weights", 2, lambda: diagnosis(_set(Reader(), lambda m: [p.fill_(0.05) for p in m.rnn.parameters()]))
+    ),
+    "words without a vector": (
+        "tokens-alike",
+        2,
+        lambda: diagnosis(
+            m := _set(Reader(), lambda m: m.embed.requires_grad_(False).weight[:5].zero_()),
+            optimizer=torch.optim.Adam([*m.rnn.parameters(), *m.head.parameters()], 1e-2),
+        ),
+    ),
+    "log_softmax over the rows": (
+        "softmax-over-other-axis",
+        2,
+        lambda: diagnosis(Reader(classes=3), lambda z, y: f.nll_loss(z.log_softmax(0), y), data=rows),
+    ),
+    "predictions in another order than the targets": (
+        "rows-permuted", 3, lambda: diagnosis(Ordered(classes=2), f.cross_entropy, data=rows)
+    ),
+    "the root of 0": (
+        "gradient-not-finite",
+        3,
+        lambda: diagnosis(Reader(classes=1), lambda z, y: (0 * (z - y)).sqrt().mean() + f.mse_loss(z, y), data=numbers),
+    ),
+    "a decay that holds the weights down": (
+        "weight-decay", 1, lambda: diagnosis(m := Reader(), optimizer=torch.optim.Adam(m.parameters(), 1e-2, weight_decay=0.5))
     ),
     "no backward": ("no-backward", 2, lambda: _without_backward(Reader())),
     "zero_grad between two backward passes": ("accumulation-lost", 2, lambda: _cleared_between_passes(Reader())),

@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from tui_gru.capture.criterion import REGRESSIONS, CriterionFacts
-from tui_gru.capture.facts import ParameterFacts, StateFacts, StepFacts, UpdateFacts
+from tui_gru.capture.facts import MOST_PASSED, ParameterFacts, StateFacts, StepFacts, UpdateFacts
 from tui_gru.engine.numbers import counted, rounded
 
 OBSERVED, TRIAL_ALONE, EXACT, PROVEN = 0, 1, 2, 3  # levels of proof: none; an experiment; an exact fact; a fact and an experiment
 _FEWEST = 3  # watched steps that show a fact that could be chance in one
 _MOSTLY = 0.8  # of the watched steps
+_MANY_ALIKE = 0.1  # of the tokens that are read
 _RESCALED = 1e-3  # from 1: far more than rounding
 _REPLACED = 0.5  # of the norm of the weights: a projection or an average moves them by less
 _ALL = 0.98  # of the targets are those of a rule
@@ -304,6 +305,23 @@ def _of_parameters(x: WatchedSteps) -> Iterator[ProvenCause]:
             "they get equal gradients, so they stay equal",
             "reset_parameters() of the module, or orthogonal_",
         )
+    elif table.copies:
+        yield ProvenCause(
+            "equal-weights",
+            EXACT,
+            f"all units of {_named(table.copies, len(table.copies))} have the same weights: they are copies of each other",
+            f"equal to rounding after step {x.training[-1].number:,}; they get equal gradients, so they stay equal",
+            "reset_parameters() of the module, or orthogonal_",
+        )
+    alike, different = table.alike_tokens
+    if alike >= _FEWEST and alike >= _MANY_ALIKE * different:  # a few words without a vector are no cause
+        yield ProvenCause(
+            "tokens-alike",
+            EXACT,
+            f"{alike} of {different} different tokens that are read have one and the same vector: the model cannot tell them apart",
+            f"their rows of the embedding are bit for bit equal, in step {x.training[-1].number:,}",
+            "look at how the vectors of words are looked up (capitals, unknown words), and at the first weights of the embedding",
+        )
     drops = [(name, share) for name, share in table.dropout.items() if share > 0.8]
     if drops:
         name, share = drops[0]
@@ -373,6 +391,16 @@ def _of_modes(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"{first.evaluating[0]}.training was True at first, and False in the last "
             f"{counted(sum(step.number >= first.number for step in taped), 'watched step')}",
             "model.train() after each validation",
+        )
+    modes = [step.updates[-1].training for step in x.training if step.updates and step.updates[-1].parameters]
+    returns = [i for i in range(1, len(modes)) if modes[i] and not modes[i - 1]]
+    if returns and not all(modes[: returns[0]]) and modes.count(False) >= _FEWEST <= modes.count(True):
+        yield ProvenCause(
+            "learns-in-evaluation",
+            EXACT,
+            "the optimizer also steps while the model is in evaluation mode: it learns from the batches of the validation",
+            f"model.training is False at {modes.count(False)} of {counted(len(modes), 'watched update')}, and True in between",
+            "no backward() and no step() in the validation",
         )
     compared = [step.outside for step in x.training if step.outside is not None]
     changed = [outside for outside in compared if outside.changed > 0.2 * outside.total]
@@ -620,6 +648,14 @@ def _of_feed(last: CriterionFacts, steps: str) -> Iterator[ProvenCause]:
             by,
             "no tanh on the last layer",
         )
+    elif kind == "nll" and last.log_sum_error > _ROUNDING and "LogSoftmax" in feeds:
+        yield ProvenCause(
+            "softmax-over-other-axis",
+            EXACT,
+            "log_softmax runs over another axis than that of the classes",
+            f"{by}; the exponentials of a row of classes add up to 1 ± {last.log_sum_error:.2g}, not to 1",
+            "log_softmax(dim=-1) for rows of classes, or cross_entropy of the logits",
+        )
     elif kind == "nll" and last.log_sum_error > _ROUNDING:
         yield ProvenCause(
             "nll-without-log",
@@ -672,6 +708,15 @@ def _of_states(x: WatchedSteps) -> Iterator[ProvenCause]:
 
 
 def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps) -> Iterator[ProvenCause]:
+    if all(state.passed == min(state.calls, MOST_PASSED) - 1 >= _FEWEST and not state.passed_in_graph for state in states):
+        yield ProvenCause(
+            "detached-at-every-timestep",
+            EXACT,
+            "the state is detached at every timestep: no gradient flows back through time",
+            f"{module} is called {states[-1].calls} times a step, each time with its last state bit for bit, and without the "
+            f"graph of it, in {counted(len(states), 'watched step')}",
+            "detach the state between batches, not between timesteps",
+        )
     random = [state for state in states if state.random]
     reads_data = any(step.inputs and not (step.inputs[0].random or step.inputs[0].constant) for step in x.training)
     if len(random) >= _MOSTLY * len(states) and reads_data:
@@ -742,8 +787,15 @@ def causes_of(x: WatchedSteps) -> list[ProvenCause]:
 
 
 def by_proof(causes: Sequence[ProvenCause]) -> list[ProvenCause]:
-    """Return causes sorted by proof; of equal proof, those that follow from others last."""
-    return sorted(causes, key=lambda cause: (-cause.proof, cause.is_effect or cause.name in _FOLLOWS))
+    """Return causes sorted by proof; of equal proof, those that follow from others last. What follows from others counts no more
+    than an exact fact where there is one."""
+    if any(cause.proof == EXACT and not _follows(cause) for cause in causes):
+        causes = [cause._replace(proof=min(cause.proof, EXACT)) if _follows(cause) else cause for cause in causes]
+    return sorted(causes, key=lambda cause: (-cause.proof, _follows(cause)))
+
+
+def _follows(cause: ProvenCause) -> bool:
+    return cause.is_effect or cause.name in _FOLLOWS
 
 
 def loss_in_words(losses: Sequence[float]) -> str:

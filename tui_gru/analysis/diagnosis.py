@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,6 +123,7 @@ def _with_experiments(
     if any(cause.name == "view-not-transpose" for cause in causes):  # which mixes the rows
         read = [cause for cause in read if cause.name not in ("reads-target", "rows-mixed")]
     causes = _merged([*causes, *read])
+    causes += _of_not_finite(replay, facts, causes)
     check()
     progress("trying changes on a copy")
     experiments = Experiments(facts, replay, check)
@@ -134,6 +136,31 @@ def _with_experiments(
         else:
             raise
     yield from _merged(causes)
+
+
+def _of_not_finite(replay: Replay, facts: WatchedSteps, causes: Sequence[ProvenCause]) -> Iterator[ProvenCause]:
+    """Name the function whose backward pass gives NaN first, where a gradient is NaN and no input is."""
+    broken = [update for update in facts.own_updates if update.passes and not math.isfinite(update.handed)]
+    if not broken or any(cause.name == "nan-input" for cause in causes):
+        return
+    try:
+        first = replay.not_finite_function()
+    except (RuntimeError, CaptureError, TypeError, ValueError, KeyError, AttributeError):
+        return
+    if first is None:
+        return
+    name = first[0].removeprefix("Linalg").lower()
+    yield ProvenCause(
+        "gradient-not-finite",
+        PROVEN,
+        f"the gradient becomes NaN in the backward pass of {name}",
+        f"the gradient that came to the parameters is not finite in {len(broken)} of "
+        f"{counted(len(facts.own_updates), 'watched update')}",
+        f"give {name} no number at which its derivative is infinite, as a root or a logarithm at 0: x + 1e-8; a mask that "
+        "multiplies by 0 comes too late, since 0 times infinity is NaN: choose the entries before it",
+        f"the step was computed again on a copy, function by function: its loss is finite, and {name} is the first whose "
+        "gradient is NaN",
+    )
 
 
 def with_findings(causes: Sequence[Diagnosis], findings: Sequence[Finding]) -> tuple[Diagnosis, ...]:

@@ -37,7 +37,8 @@ EXPLAINS = frozenset({
     "no-backward", "cleared-before-step", "optimizer-of-other", "broadcast", "nan-input", "zero-input", "rows-mixed",
     "view-not-transpose", "under-no-grad", "detached", "all-gradients-0", "sigmoid-twice", "targets-in-other-order",
     "weights-are-rounded", "accumulation-lost", "equal-weights", "one-timestep", "gradient-not-cleared", "target-out-of-range",
-    "optimizer-recreated", "input-not-read", "gradient-turned", "no-context",
+    "optimizer-recreated", "input-not-read", "gradient-turned", "no-context", "tokens-alike", "softmax-over-other-axis",
+    "clipped-too-late", "gradient-not-finite", "rows-permuted",
 })  # fmt: skip
 
 
@@ -134,6 +135,17 @@ class Experiments:
         return not self.end < self.first - _STAYS * abs(self.first) or at_constant
 
     @cached_property
+    def has_stood_still(self) -> bool:
+        """True if the loss of the last quarter of all steps is not surely lower than that of the quarter before."""
+        n = len(self.losses) // 4
+        before, last = self.losses[-2 * n : -n], self.losses[-n:]
+        if n < 8 or not all(map(math.isfinite, (*before, *last))):
+            return False
+        means = sum(before) / n, sum(last) / n
+        square = sum((loss - means[0]) ** 2 for loss in before) + sum((loss - means[1]) ** 2 for loss in last)
+        return means[0] - means[1] < _SURE * math.sqrt(square / (2 * n - 2) * 2 / n)
+
+    @cached_property
     def updates(self) -> tuple[UpdateFacts, ...]:
         return tuple(update for update in self.facts.own_updates if update.passes > 0 and update.handed > 0)
 
@@ -199,6 +211,8 @@ def _loss(value: float) -> str:
 def causes_by_experiment(x: Experiments, causes: Sequence[ProvenCause]) -> Iterator[ProvenCause]:
     """Yield what trials show, after the causes that facts and reading show."""
     names = {cause.name for cause in causes if cause.proof >= EXACT}
+    if not x.tapes:
+        return
     yield from _of_state_of_rows(x)
     if names & EXPLAINS or not x.facts.own_updates or not math.isfinite(x.first):
         return
@@ -225,10 +239,9 @@ def causes_by_experiment(x: Experiments, causes: Sequence[ProvenCause]) -> Itera
 
 
 def _of_settings(x: Experiments) -> Iterator[ProvenCause]:
-    if not (x.stays or x.diverges):
-        return
     decay, momentum, eps = (x.settings.get(name, 0.0) for name in ("weight_decay", "momentum", "eps"))
-    if decay > 0:
+    slow = x.stays or x.diverges
+    if decay > (0 if slow else _USUAL_DECAY):
         trial = x.trial(settings={"weight_decay": 0.0})
         if x.is_better(trial, x.unchanged):
             yield ProvenCause(
@@ -239,7 +252,7 @@ def _of_settings(x: Experiments) -> Iterator[ProvenCause]:
                 "weight_decay of 0.01 or less",
                 x.numbers(x.unchanged, trial, "without it"),
             )
-    if momentum > 0.95:
+    if momentum > 0.95 and slow:
         trial = x.trial(settings={"momentum": 0.9})
         if x.is_better(trial, x.unchanged):
             yield ProvenCause(
@@ -250,7 +263,7 @@ def _of_settings(x: Experiments) -> Iterator[ProvenCause]:
                 "momentum=0.9",
                 x.numbers(x.unchanged, trial, "with 0.9"),
             )
-    if eps > 1e-4:
+    if eps > 1e-4 and slow:
         trial = x.trial(settings={"eps": 1e-8})
         if x.is_better(trial, x.unchanged):
             yield ProvenCause(
@@ -332,6 +345,18 @@ def _of_schedule(x: Experiments) -> Iterator[ProvenCause]:
             f"the rate in {counted(len(rates), 'watched update')}",
             "a schedule that falls",
         )
+    initial = max(update.settings.get("initial_lr", 0.0) for update in x.facts.own_updates)
+    if max(rates) < 1e-2 * initial and x.has_stood_still:  # a schedule that has ended before
+        present, trial = x.trial(start=False, rate=1.0), x.trial(start=False, rate=initial / max(rates[-1], 1e-30))
+        if x.is_better(trial, present):
+            yield ProvenCause(
+                "rate-decayed",
+                PROVEN,
+                f"the schedule took the learning rate from {initial:g} to {rates[-1]:.2g}, and the loss falls no more",
+                f"it is {max(rates):.2g} or less in {counted(len(rates), 'watched update')}; {_course(x)}",
+                "step the scheduler once an epoch, or a slower decay",
+                x.numbers(present, trial, f"with {initial:g}", start=False),
+            )
     elif min(rates[-3:]) < 1e-2 * rates[0] and rates[0] > 0:
         present = x.trial(start=False, rate=1.0)
         trial = x.trial(start=False, rate=rates[0] / max(rates[-1], 1e-30))
@@ -396,7 +421,16 @@ def _of_targets(x: Experiments) -> Iterator[ProvenCause]:
             return (args[0], (args[1] - mean) / deviation, *args[2:]), kwargs
         return args, {**kwargs, "target": (kwargs["target"] - mean) / deviation}
 
-    trial = x.trial(change=normal)
+    sources = {id(tape): next(iter(tape.sources()), None) for tape in x.tapes}
+    numbers = [s for s in sources.values() if s is not None and s.dtype.is_floating_point]
+    rows = torch.cat([s.reshape(-1, s.shape[-1]) for s in numbers if s.shape[-1] == numbers[0].shape[-1]]) if numbers else None
+    far = rows is not None and float((rows.mean(0).abs() / (rows.std(0) + 1e-9)).max() + rows.std(0).max()) > _FAR
+
+    def normal_inputs(tape: Tape) -> dict[int, Tensor]:
+        source = sources[id(tape)]
+        return {} if source is None or rows is None else {id(source): (source - rows.mean(0)) / (rows.std(0) + 1e-9)}
+
+    trial = x.trial(change=normal, inputs=normal_inputs if far else None)
     unit = deviation**2 if calls[-1].kind == "mse" else deviation
     relative = TrialOfSteps(tuple(v / unit for v in x.unchanged.trained), tuple(v / unit for v in x.unchanged.judged))
     if x.is_better(trial, relative):
@@ -405,10 +439,9 @@ def _of_targets(x: Experiments) -> Iterator[ProvenCause]:
             TRIAL_ALONE,
             f"the targets are far from what a fresh network gives: their mean is {mean:.4g}, their deviation {deviation:.3g}",
             f"over {counted(targets.numel(), 'target')} of watched batches",
-            "normalise the targets, and scale the predictions back",
+            "normalise the targets, and scale the predictions back" + ("; normalise the inputs as well" if far else ""),
             f"{x.conditions()}: loss {_loss(relative.loss)} in units of the targets' spread as they are, {_loss(trial.loss)} when "
-            "they "
-            "have mean 0 and deviation 1",
+            f"they{' and the inputs' if far else ''} have mean 0 and deviation 1",
         )
 
 
@@ -444,6 +477,9 @@ def _of_first_weights(x: Experiments) -> Iterator[ProvenCause]:
         )
 
 
+_CLEARLY = 0.6  # of a loss, below which another arrangement of the same numbers must end
+_FAR = 20.0  # deviations that a mean is from 0, or deviations of 1
+_USUAL_DECAY = 0.01  # and less is not tried where the loss falls
 _USUAL_RATES = {"SGD": 0.1}  # that of others is 1e-3
 
 
@@ -497,7 +533,10 @@ def _of_axes(x: Experiments) -> Iterator[ProvenCause]:
     """Time and batch exchanged, where both have one size, so that no error shows it."""
     sources = {id(tape): next(iter(tape.sources()), None) for tape in x.tapes}
     first = sources[id(x.tapes[-1])]
-    if first is None or first.dim() != 3 or first.shape[0] != first.shape[1] or not x.judged:
+    if first is None or first.dim() != 3 or not x.judged:
+        return
+    yield from _of_view(x, sources, first)
+    if first.shape[0] != first.shape[1]:
         return
 
     def exchanged(tape: Tape) -> dict[int, Tensor]:
@@ -505,7 +544,7 @@ def _of_axes(x: Experiments) -> Iterator[ProvenCause]:
         return {} if source is None else {id(source): source.transpose(0, 1)}
 
     trial = x.trial(inputs=exchanged)
-    if x.is_better(trial, x.unchanged) and trial.loss < 0.6 * min(x.unchanged.loss, x.first):
+    if x.is_better(trial, x.unchanged) and trial.loss < _CLEARLY * min(x.unchanged.loss, x.first):
         yield ProvenCause(
             "axes-swapped",
             TRIAL_ALONE,
@@ -513,6 +552,30 @@ def _of_axes(x: Experiments) -> Iterator[ProvenCause]:
             f"both have the size {first.shape[0]}, so no error shows it",
             "batch_first=True, or a transpose of the input",
             x.numbers(x.unchanged, trial, "with both axes exchanged"),
+        )
+
+
+def _of_view(x: Experiments, sources: Mapping[int, Tensor | None], first: Tensor) -> Iterator[ProvenCause]:
+    """Numbers (rows, channels, timesteps) that were viewed as (rows, timesteps, channels), which cuts them anew."""
+    rows, T, channels = first.shape
+    if not first.dtype.is_floating_point or channels < 2 or not _one_target_a_row(x.tapes[-1]):
+        return
+
+    def exchanged(tape: Tape) -> dict[int, Tensor]:
+        source = sources[id(tape)]
+        if source is None or source.shape[1:] != first.shape[1:]:
+            return {}
+        return {id(source): source.reshape(len(source), channels, T).transpose(1, 2).contiguous()}
+
+    trial = x.trial(inputs=exchanged)
+    if x.is_better(trial, x.unchanged) and trial.loss < _CLEARLY * min(x.unchanged.loss, x.first):
+        yield ProvenCause(
+            "view-not-transpose",
+            TRIAL_ALONE,
+            "the inputs were viewed in another shape where two axes were to be exchanged: a timestep has numbers of one channel",
+            f"of shape ({rows}, {T}, {channels}); read as ({rows}, {channels}, {T}) and transposed, they can be predicted from",
+            "transpose(1, 2) in the place of a view or reshape, where the data are made",
+            x.numbers(x.unchanged, trial, "with the axes exchanged"),
         )
 
 

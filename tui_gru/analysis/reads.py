@@ -52,9 +52,17 @@ class PredictionReads:
         """True if there is a prediction for each cell; otherwise there is one for each row."""
         return self.predictions == self.source.shape[0] * self.source.shape[1]
 
-    @property
+    @cached_property
     def tokens(self) -> bool:
-        return not self.source.dtype.is_floating_point
+        """True if the input is one of tokens, also of one-hot rows."""
+        return not self.source.dtype.is_floating_point or self.is_one_hot
+
+    @cached_property
+    def is_one_hot(self) -> bool:
+        source = self.source
+        if source.dim() != 3 or source.shape[2] < 2 or not source.dtype.is_floating_point:
+            return False
+        return bool(((source == 0) | (source == 1)).all()) and bool((source.sum(2) == 1).all())
 
     @cached_property
     def within_one(self) -> tuple[bool, bool]:
@@ -74,7 +82,8 @@ class PredictionReads:
     @property
     def values(self) -> NDArray[Any]:
         """The tokens, (T, B)."""
-        values = np.array(self.source.detach().cpu().tolist())
+        source = self.source.argmax(2) if self.is_one_hot else self.source
+        values = np.array(source.detach().cpu().tolist())
         return values.T if self.row_axis == 0 else values
 
 
@@ -98,6 +107,7 @@ def _has_linear(tape: Tape) -> bool:
 
 
 def _of_tape(replay: Replay, tape: Tape) -> Iterator[ProvenCause]:
+    yield from _of_row_order(replay, tape)
     unread, sources = 0, tape.sources()
     for source in sources:
         try:
@@ -120,6 +130,39 @@ def _of_tape(replay: Replay, tape: Tape) -> Iterator[ProvenCause]:
                 )
             continue
         yield from _of_rows(reading)
+
+
+_CHANGED_ROWS = 5
+
+
+def _of_row_order(replay: Replay, tape: Tape) -> Iterator[ProvenCause]:
+    """Predictions of which there is one a row, in another order than the rows: by changing some rows, each alone."""
+    criterion, sources = criterion_or_linear(tape), tape.sources()
+    count = len(criterion.rows(criterion.input))
+    if criterion.kind == "linear" or not sources or count < 4 or _compares_rows(criterion):
+        return
+    source = sources[0]
+    axes = [axis for axis in (0, 1) if source.shape[axis] == count]
+    if len(axes) != 1 or source.shape[0] * source.shape[1] == count:
+        return
+    rows = sorted({0, 1, count // 3, count // 2, count - 1})[:_CHANGED_ROWS]
+    try:
+        reached = replay.predictions_of_rows(tape, source, axes[0], rows)
+    except (RuntimeError, CaptureError, IndexError, ValueError):
+        return
+    others = [(row, next(iter(places))) for row, places in zip(rows, reached, strict=True) if len(places) == 1]
+    moved = [(row, place) for row, place in others if row != place]
+    if len(others) == len(rows) and len(moved) >= 3 and len({place for _, place in others}) == len(others):
+        row, place = moved[-1]
+        yield ProvenCause(
+            "rows-permuted",
+            PROVEN,
+            "the predictions are in another order than the rows, and so than the targets",
+            f"of {len(rows)} rows that were changed, each alone, {len(moved)} change the prediction of another row",
+            "bring the outputs back into the order of the rows (perm.argsort()), or bring the targets into theirs; "
+            "pack_padded_sequence(…, enforce_sorted=False) does it by itself",
+            f"on a copy: a change of row {row + 1} changes prediction {place + 1} alone",
+        )
 
 
 def _moves(reading: PredictionReads) -> bool:

@@ -12,10 +12,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.capture.call_tensors import is_scripted, tensors_in
-from tui_gru.capture.criterion import CriterionFacts, Tape, TapeMode, criterion_facts, linear_gradient_kind
+from tui_gru.capture.criterion import CriterionFacts, RecurrentCall, Tape, TapeMode, criterion_facts, linear_gradient_kind
 from tui_gru.capture.pending import WeakHook, harmless, report_failure
 from tui_gru.errors import ModelFileError, printable
 
@@ -30,9 +31,11 @@ EARLY, LATE_PERIOD = 400, 200  # steps after which fewer are watched, and of how
 MOST_NAMES = 8  # of parameters in a fact
 MOST_COPIED = 2**26  # bytes of the parameters at the start, with which it is seen that one never moves
 MOST_FACTS, FIRST_FACTS = 18, 4  # watched steps that are remembered, and the first ones among them
+MOST_PASSED = 64  # calls of a module in one step of which it is seen whether the state is passed on
+MOST_TOKENS = 512  # different tokens of a step whose vectors are compared
 MOST_STEPS_WITHOUT_UPDATE = 64  # that one watched window may last, as where gradients are accumulated
 _ONE_FACTOR = 1e-5  # relative rest up to which float32 numbers are multiples of others: some hundred roundings
-_HIDDEN_OPTIONS = ("params", "initial_lr", "foreach", "capturable", "differentiable", "fused")
+_HIDDEN_OPTIONS = ("params", "foreach", "capturable", "differentiable", "fused")
 
 # ------------------------------------------------------------------------------
 # The facts, as they are recorded.
@@ -45,7 +48,8 @@ class UpdateFacts:
     same parameters since, and `last` that of the last pass alone; the cosines are those of p.grad with both. `stale`: p.grad
     less what was handed is bit for bit the p.grad that the step before has used. `emptied` has parameters whose gradient was
     taken away. `settings` are those of all groups with parameters of the model, of different ones the largest. `rescaled` is the
-    factor of p.grad at the end of the step to what the optimizer has used, None if it is another, or not known."""
+    factor of p.grad at the end of the step to what the optimizer has used, None if it is another, or not known. `training` says
+    whether the model was in training mode."""
 
     optimizer: int
     kind: str
@@ -62,6 +66,7 @@ class UpdateFacts:
     stale: bool = False
     emptied: tuple[str, ...] = ()
     rescaled: float | None = None
+    training: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,10 @@ class InputFacts:
 @dataclass(frozen=True)
 class StateFacts:
     """How a recurrent module is called in a step. `carried`: it begins with the last states of the step before, bit for bit;
-    `swapped`: with these in exchanged places. Each is None where it begins with none, or the step before was not watched.
-    `continued` is the share of rows whose first input is the last target of the same row one step before, None if not known."""
+    `swapped`: with these in exchanged places. Each is None where it begins with none, or the step before was not watched. `passed`
+    counts the calls that begin with the very states with which the call before them in the step has ended, and `passed_in_graph`
+    those of them through which a gradient flows. `continued` is the share of rows whose first input is the last target of the same
+    row one step before, None if not known."""
 
     module: str
     calls: int
@@ -115,12 +122,15 @@ class StateFacts:
     swapped: bool | None
     continued: float | None
     read_size: float
+    passed: int = 0
+    passed_in_graph: int = 0
 
 
 @dataclass(frozen=True)
 class ParameterFacts:
     """The parameters of the model over all watched steps up to one. The names are the first few; `cut` has recurrent modules
-    none of whose parameters got a gradient, with False if their output had no graph."""
+    none of whose parameters got a gradient, with False if their output had no graph. `copies` are those all of whose units have
+    the same weights. `alike_tokens`: how many of the different tokens that are read in the step have one and the same vector."""
 
     total: int
     reached: int
@@ -138,6 +148,8 @@ class ParameterFacts:
     equal_value: float
     dropout: Mapping[str, float]
     embedded_count: int
+    copies: tuple[str, ...] = ()
+    alike_tokens: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -515,7 +527,7 @@ class StepWatch:
         self._open.updates.append(
             UpdateFacts(
                 order, type(optimizer).__name__, len(ours), self._passes - base, begins, closure, settings, *norms,
-                emptied=tuple(self.parameters[p] for p in emptied[:MOST_NAMES]),
+                emptied=tuple(self.parameters[p] for p in emptied[:MOST_NAMES]), training=self.module.training,
             )
         )  # fmt: skip
         self._emptied += [self.parameters[p] for p in emptied]
@@ -724,6 +736,7 @@ class StepWatch:
                 swapped,
                 continued,
                 float(first.input.float().pow(2).mean().sqrt()) if first.input.numel() else 0.0,
+                *_passed(calls),
             )
 
     def _is_trained(self, parameter: Parameter) -> bool:
@@ -824,6 +837,8 @@ class StepWatch:
             float(equal[0][1].flatten()[0]) if equal else 0.0,
             dropout,
             sum(p in embeddings for p in zero),
+            tuple(self.names[part] for part in recurrent if _has_one_unit(part))[:MOST_NAMES],
+            _alike_tokens(tape),
         )
 
 
@@ -842,6 +857,45 @@ class _Arrival:
                 watch.arrive(parameter, gradient)
             except Exception as error:
                 report_failure(error)
+
+
+def _passed(calls: Sequence[RecurrentCall]) -> tuple[int, int]:
+    """Return how many calls begin with the states of the call before them, and how many of these in the graph of it."""
+    passed = in_graph = 0
+    for before, call in pairwise(calls[:MOST_PASSED]):
+        if before.in_graph and call.begins and _are_equal(call.begins, before.ends):
+            passed += 1
+            in_graph += any(call.begins_in_graph)
+    return passed, in_graph
+
+
+def _has_one_unit(part: Module) -> bool:
+    """Return True if all units of a recurrent module have the same weights, so that they compute the same and stay equal."""
+    import torch
+
+    units = int(part.hidden_size)  # type: ignore[arg-type]
+    weights = [p.detach() for name, p in part.named_parameters() if "weight" in name and p.shape[0] % units == 0]
+    if units < 2 or not weights or not all(bool(torch.isfinite(weight).all()) and bool(weight.any()) for weight in weights):
+        return False
+    for weight in weights:
+        of_gates = weight.reshape(-1, units, weight.shape[1])  # (gates, units, inputs)
+        if float((of_gates - of_gates[:, :1]).abs().max()) > _ONE_FACTOR * float(weight.abs().max()):
+            return False
+    return True
+
+
+def _alike_tokens(tape: Tape) -> tuple[int, int]:
+    """Return how many of the different tokens that are looked up have one and the same vector, and how many there are in all."""
+    import torch
+
+    most = 0, 0
+    for part, ids in tape.embedded:
+        tokens = torch.unique(ids.detach())
+        vectors: Any = part.weight
+        if 1 < len(tokens) <= MOST_TOKENS and vectors.layout == torch.strided:
+            counts = torch.unique(vectors.detach()[tokens], dim=0, return_counts=True)[1]
+            most = max(most, (int(counts.max()), len(tokens)))
+    return most
 
 
 def _is_as_drawn(part: Module) -> bool:

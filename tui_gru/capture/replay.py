@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ WORK = 10**9  # products of a weight and an input that one trial may compute
 _OF_CALLS = 15 * 10**5  # such products that take as long as one call of torch, forwards and backwards
 MOST_TRAINED, LEAST_TRAINED = 110, 24  # steps of a trial
 JUDGED = 4  # steps that a trial does not train on, and is judged by
+_OF_NAN = re.compile(r"Function '(\w+?)Backward\d*' returned nan values")
 #: A hook of the replay on a criterion: gets the call's function, args and kwargs, and returns the last two.
 ChangeCriterion = Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -292,6 +294,57 @@ class Replay:
             one, again, other_row = row(source), row(source), row(changed)
         noise = float((one - again).abs().max())
         return float((one - other_row).abs().max()) > max(1e-6, 10 * noise)
+
+    def predictions_of_rows(self, tape: Tape, source: Tensor, axis: int, rows: Sequence[int]) -> list[set[int]]:
+        """Return for some rows of an input, along an axis of it, which predictions change when the row alone does."""
+        import torch
+
+        def predictions(values: Tensor) -> Tensor:
+            made = self.copied(start=True)
+            made.module.eval()
+            with torch.no_grad():
+                _, logits = self.compute(tape, made, {id(source): values})
+            of = criterion_or_linear(tape)
+            return of.rows(logits[-1])
+
+        with self._alone():
+            plain, again = predictions(source), predictions(source)
+            noise = float((plain - again).abs().max())
+            places = list[set[int]]()
+            for row in rows:
+                changed = source.clone()
+                part = changed.select(axis, row)
+                part.copy_(part + 0.01 if source.dtype.is_floating_point else part.roll(1, 0).flip(0))
+                moved = (predictions(changed) - plain).abs().amax(1) > max(1e-6, 10 * noise)
+                places.append(set(torch.nonzero(moved).flatten().tolist()))
+        return places
+
+    def not_finite_function(self) -> tuple[str, Tape] | None:
+        """Return the function whose backward pass is the first to give NaN in a step with a finite loss, and the step; None if none
+        does. Where the weights are not finite any more, they are drawn as PyTorch does."""
+        import torch
+
+        with self._alone(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for tape in self.tapes[:2]:
+                made = self.copied(start=True)
+                if not all(bool(torch.isfinite(p).all()) for p in made.module.parameters()):
+                    for part in made.module.modules():
+                        if hasattr(part, "reset_parameters"):
+                            part.reset_parameters()  # type: ignore[operator]
+                if not self.evaluates:
+                    made.module.train()
+                loss, _ = self.compute(tape, made, {})
+                if not math.isfinite(float(loss.detach())):
+                    continue
+                try:
+                    with torch.autograd.set_detect_anomaly(True):
+                        loss, _ = self.compute(tape, made, {})
+                        loss.backward()  # type: ignore[no-untyped-call]
+                except RuntimeError as error:
+                    if match := _OF_NAN.search(str(error)):
+                        return match[1], tape
+        return None
 
     def where_rows_mix(self, tape: Tape, source: Tensor) -> str:
         """Return in words between which modules a row begins to depend on others; "" if that is not known."""
