@@ -184,6 +184,64 @@ def test_nothing_leaves_a_trial(tmp_path):
     assert "starts the process" in (seen[0].why or seen[0].left_out[0])
 
 
+def test_a_trial_that_is_interrupted_or_damages_what_it_reaches_leaves_the_script_as_it_was():
+    plain = train(lambda loader, *stateful: loader)
+    interrupted = []
+
+    def interrupt(at):
+        def report(number):
+            if number == at:
+                raise KeyboardInterrupt
+
+        return report
+
+    def damage(names):
+        model, optimizer = names["model"], names["optimizer"]
+        model.rnn.weight_hh_l0.data = torch.zeros(2, 2)
+        model.head.requires_grad_(False)
+        model.head.weight.grad = None
+        del model.rnn, optimizer.param_groups[0]["betas"]
+        optimizer.state.clear()
+        names["losses"][:] = []
+
+    def attempt(run):
+        for at in range(run.step - 3, run.step + 1):
+            try:
+                run.again(lr=0.3, progress=interrupt(at))
+            except KeyboardInterrupt:
+                interrupted.append(at)
+        assert run.again(edit=damage).why
+        assert run.again().is_equal
+
+    tried = train(lambda loader, *stateful: tui_gru.steps(loader, *stateful, pause=9, screen=attempt))
+    assert interrupted == [6, 7, 8, 9]
+    assert tried[0] == plain[0]
+    assert all(torch.equal(a, b) for a, b in zip(tried[1], plain[1], strict=True))
+
+
+def test_batches_and_states_that_are_no_longer_kept_are_freed():
+    model = torch.nn.Linear(3, 1)
+    alive, counts = weakref.WeakSet(), []
+
+    class Batch:
+        def __init__(self):
+            self.x = torch.randn(2, 3)
+
+    def stream():
+        for _ in range(60):
+            batch = Batch()
+            alive.add(batch.x)
+            yield batch
+
+    run = tui_gru.steps(stream(), model, keep=8, screen=False)
+    for batch in run:
+        model.zero_grad()
+        model(batch.x).sum().backward()
+        counts.append(len(alive))
+    assert max(counts[20:]) <= 8 + 8 + 2  # those of the kept steps, up to a state before them, and of this step
+    assert len(run.again().losses) == 8
+
+
 def test_a_notebook_shows_both_curves_of_a_trial_and_why_it_ended():
     shown = []
 

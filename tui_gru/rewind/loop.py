@@ -302,7 +302,7 @@ class TrainingLoop:
     def _choose_spacing(self, state: ScriptState, seconds: float) -> None:
         """Choose how far apart states are, from their memory, and from the time that one takes beside that of a step."""
         most = min(MOST_MEMORY, free_memory() // 8) if state.bytes > 1 << 20 else MOST_MEMORY
-        if 2 * state.bytes > (free := free_memory()) and state.bytes > 1 << 28:
+        if state.bytes > 1 << 28 and 2 * state.bytes > (free := free_memory()):
             raise RewindError(
                 f"two states of this loop need {2 * state.bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; use tui_gru.record"
             )

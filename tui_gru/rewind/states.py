@@ -587,7 +587,10 @@ class ScriptState:
         torch.set_grad_enabled(self.settings[0])
         if torch.get_default_dtype() != self.settings[1]:
             torch.set_default_dtype(self.settings[1])
+        gradients = [part for part in self.parts if part[0] is _put_gradient]
         for put, subject, value, more in self.parts:
+            if put is _put_gradient:
+                continue
             try:
                 put(subject, value, more)
             except Exception as error:
@@ -605,6 +608,8 @@ class ScriptState:
                 targets, copies = groups.setdefault((target.dtype, target.device), ([], []))
                 targets.append(target)
                 copies.append(entry.copy)
+        for put, subject, value, more in gradients:  # which must have the shape that their tensors have again
+            attempt(lambda put=put, subject=subject, value=value, more=more: put(subject, value, more), subject)  # type: ignore[misc]
         with torch.no_grad():
             for targets, copies in groups.values():
                 try:
