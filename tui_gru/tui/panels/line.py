@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from enum import IntEnum
+from functools import cache, cached_property, partial
 from itertools import pairwise, product
 from textwrap import fill
 from typing import NamedTuple
@@ -75,7 +76,8 @@ class DrawingLimits(NamedTuple):
     """How matrices are drawn: with at most `rows` and `columns` (None: all), short numbers if `compact`, and rows above them.
 
     These are, from below, the names of the columns (`columns_named`, which also names rows of characters), the names of the
-    matrices (`labels`), and the words and shares of the terms (`words`).
+    matrices (`labels`), and the words and shares of the terms (`words`). With `loose`, the line is broken within products and
+    differences too.
     """
 
     columns: int | None = None
@@ -84,14 +86,21 @@ class DrawingLimits(NamedTuple):
     labels: bool = True
     columns_named: bool = False
     words: bool = False
+    loose: bool = False
+
+
+class Break(IntEnum):
+    """Where a line may be broken: nowhere, before factors and minus signs if it is too wide otherwise, or before terms."""
+
+    NEVER, LOOSE, TERM = range(3)
 
 
 @dataclass(frozen=True)
 class OperatorToken:
-    """An operator or the name of a function. With `breaks`, the line may be broken before it."""
+    """An operator or the name of a function. `breaks` says whether the line may be broken before it."""
 
     sign: str
-    breaks: bool = False
+    breaks: Break = Break.NEVER
     head: TermHead | None = None
 
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
@@ -113,7 +122,7 @@ class Matrix:
     fresh: bool = False
     focus: tuple[int | None, int | None] = (None, None)
     picked: bool = False
-    breaks: bool = False
+    breaks: Break = Break.NEVER
     head: TermHead | None = None
     _sizes: dict[DrawingLimits, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
 
@@ -247,7 +256,7 @@ class Bracket:
     inner: tuple[Matrix, ...]
     opening: bool
     suffix: str = ""
-    breaks: bool = False
+    breaks: Break = Break.NEVER
     head: TermHead | None = None
 
     def size(self, limits: DrawingLimits) -> tuple[int, int]:
@@ -286,8 +295,7 @@ class LineWriter:
     """Turns a line into tokens.
 
     `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix. `alone` shows only one row of every matrix that
-    has a row per row of the batch, and the row that it picks of a matrix. `loose` allows line breaks within products and
-    differences too. `terms` writes each term of a sum as one matrix.
+    has a row per row of the batch, and the row that it picks of a matrix. `terms` writes each term of a sum as one matrix.
     """
 
     def __init__(
@@ -298,15 +306,14 @@ class LineWriter:
         *,
         fold: bool = False,
         alone: bool = False,
-        loose: bool = False,
         terms: bool = False,
     ) -> None:
         self._operands, self._row, self._single, self._glyphs = operands, row or 0, row, glyphs
-        self._fold, self._alone, self._loose, self._terms = fold, alone, loose, terms
+        self._fold, self._alone, self._terms = fold, alone, terms
 
     def line(self) -> list[DrawnToken]:
         """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target."""
-        key = self._single, self._glyphs, self._fold, self._alone, self._loose, self._terms
+        key = self._single, self._glyphs, self._fold, self._alone, self._terms
         if key not in self._operands.written:  # each way to draw the line asks for it, at each size
             self._operands.written[key] = self._line()
         return self._operands.written[key]
@@ -317,11 +324,11 @@ class LineWriter:
         tokens: list[DrawnToken] = []
         if line.op != "=":
             tokens.append(self._sign("0") if before is None else self._matrix(before))
-            tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
+            tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=Break.TERM))
         tokens += self._tokens(line.formula)
-        return [*tokens, self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+        return [*tokens, self._sign("=", breaks=Break.TERM), replace(self._matrix(self._operands.result), fresh=True)]
 
-    def _sign(self, sign: str, *, breaks: bool = False) -> OperatorToken:
+    def _sign(self, sign: str, *, breaks: Break = Break.NEVER) -> OperatorToken:
         return OperatorToken(operator(sign, self._glyphs), breaks)
 
     def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
@@ -369,7 +376,7 @@ class LineWriter:
                 for i, part in enumerate(parts):
                     minus = i > 0 and isinstance(part, e.Negative) and not part.label
                     if i:
-                        yield self._sign("−" if minus else "+", breaks=self._loose or not minus)
+                        yield self._sign("−" if minus else "+", breaks=Break.LOOSE if minus else Break.TERM)
                     inside: Iterator[DrawnToken]
                     inside = self._inside(part.argument, 2) if isinstance(part, e.Negative) and minus else self._inside(part, 1)
                     if heads and (self._terms or (self._fold and heads[i].path is not None)):
@@ -381,17 +388,17 @@ class LineWriter:
                     yield from rest
             case e.Product(left=Name(name=read), right=Name(name=name)) if self._operands.numbers.is_one_hot(read):
                 yield self._matrix(self._operands.read(read))
-                yield replace(self._matrix(self._operands.read(name), picked=True), breaks=self._loose)
+                yield replace(self._matrix(self._operands.read(name), picked=True), breaks=Break.LOOSE)
             case e.Product(left=left, right=right):
                 yield from self._inside(left, 2 if isinstance(left, e.Product) else 3)
                 first, *rest = self._inside(right, 3)
-                yield replace(first, breaks=self._loose)
+                yield replace(first, breaks=Break.LOOSE)
                 yield from rest
             case e.Times(parts=(first_part, *parts)):
                 yield from self._inside(first_part, 2)
                 number = self._is_number(first_part)
                 for part in parts:
-                    yield self._sign("·" if number else "⊙", breaks=self._loose)
+                    yield self._sign("·" if number else "⊙", breaks=Break.LOOSE)
                     yield from self._inside(part, 2)
                     number = self._is_number(part)
             case e.Quotient(left=left, right=right):
@@ -433,8 +440,6 @@ class LineWriter:
 
 #: The numbers of columns of matrices that do not fit, best first, and whether numbers are short.
 _ELIDED = ((8, False), (6, False), (4, False), (3, False), (2, False), (2, True))
-#: The least number of rows of an elided matrix, if it has as many.
-_FEWEST = 2
 
 
 def fitted(tokens: Sequence[DrawnToken], width: int, height: int, limits: DrawingLimits) -> DrawingLimits | None:
@@ -443,22 +448,21 @@ def fitted(tokens: Sequence[DrawnToken], width: int, height: int, limits: Drawin
     return limits if lines and sum(_height_of(line, limits) for line in lines) <= height else None
 
 
-def elided(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
-    """Return limits under which the whole line fits with parts of its matrices, None if it does not fit.
+def elided(tokens: Sequence[DrawnToken], width: int, height: int, *, fewest: int = 2) -> DrawingLimits | None:
+    """Return limits under which the whole line fits with parts of its matrices, None if it does not fit with `fewest` rows of them.
 
-    Columns are dropped before the names above the matrices, which are more useful than another column of a large matrix.
+    Columns are dropped before the names above the matrices, which are more useful than another column of a large matrix, but not
+    than its only row.
     """
     heights = [len(token.operand.values) for token in tokens if isinstance(token, Matrix) and not token.operand.is_number]
-    fewest = min(_FEWEST, max(heights, default=1))
-    for labels, (columns, compact) in product((True, False), _ELIDED):
-        for count in range(1, height + 1):
-            rows = height // count - labels
-            if rows < fewest:
-                break
-            limits = DrawingLimits(columns, rows, compact, labels)
-            lines = _lines(tokens, limits, width)
-            if lines and len(lines) <= count:
-                return limits
+    tallest = max(heights, default=1)
+    for labels, (columns, compact) in product((True, False) if fewest > 1 else (False,), _ELIDED):
+        limits = DrawingLimits(columns, None, compact, labels, loose=fewest == 1)
+        counts = range(min(height - labels, tallest), min(fewest, tallest) - 1, -1)
+        if any(_lines(tokens, limits._replace(rows=rows), width) for rows in (*counts[:1], *counts[1:][-1:])):
+            chosen = (fitted(tokens, width, height, limits._replace(rows=rows)) for rows in counts)
+            if (fitting := next(filter(None, chosen), None)) is not None:
+                return fitting
     return None
 
 
@@ -466,57 +470,54 @@ def widest_piece(tokens: Sequence[DrawnToken], limits: DrawingLimits) -> int:
     """Return the width of the widest unbreakable piece, with the indent of later lines, in cells."""
     pieces: list[int] = [INDENT]
     for token in tokens:
-        if token.breaks:
+        if token.breaks is Break.TERM:
             pieces.append(INDENT)
         pieces[-1] += token.size(limits)[0] + GAP
     return max(pieces)
 
 
-def squeezed(tokens: Sequence[DrawnToken], width: int, height: int) -> DrawingLimits | None:
-    """Return limits under which at least one row of every matrix fits, None if not even that fits."""
-    for columns, compact in _ELIDED:
-        for rows in range(height, 0, -1):
-            if limits := fitted(tokens, width, height, DrawingLimits(columns, rows, compact, labels=False)):
-                return limits
-    return None
+class SizedToken(NamedTuple):
+    """A token in a line, with its size and the cells before it."""
+
+    token: DrawnToken
+    width: int
+    height: int
+    gap: int
 
 
-_Sized = tuple[DrawnToken, int, int]
-
-
-def _height_of(line: Sequence[_Sized], limits: DrawingLimits) -> int:
+def _height_of(line: Sequence[SizedToken], limits: DrawingLimits) -> int:
     """Return the height of a line with the rows above its matrices."""
-    words = limits.words and any(token.head for token, _, _ in line)
-    matrices = any(isinstance(token, Matrix) and not token.operand.is_number for token, _, _ in line)
-    return max(height for _, _, height in line) + limits.labels + words + (limits.columns_named and matrices)
+    words = limits.words and any(sized.token.head for sized in line)
+    matrices = any(isinstance(sized.token, Matrix) and not sized.token.operand.is_number for sized in line)
+    return max(sized.height for sized in line) + limits.labels + words + (limits.columns_named and matrices)
 
 
-def _lines(tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int) -> list[list[_Sized]]:
-    """Break the tokens into lines before operators. Return no lines if a piece between two breaks exceeds the width."""
-    pieces: list[list[_Sized]] = []
-    for token in tokens:
-        sized = (token, *token.size(limits))
-        if token.breaks or not pieces:
+def _lines(tokens: Sequence[DrawnToken], limits: DrawingLimits, width: int) -> list[list[SizedToken]]:
+    """Break the tokens into lines before terms, and before factors if the limits are loose. Return no lines if a piece between two
+    breaks exceeds the width."""
+    least = Break.LOOSE if limits.loose else Break.TERM
+    pieces: list[list[SizedToken]] = []
+    for before, token in pairwise((None, *tokens)):
+        assert token is not None
+        begins = before is None or token.breaks >= least
+        sized = SizedToken(token, *token.size(limits), GAP if before is None or begins else _gap(before, token))
+        if begins:
             pieces.append([sized])
         else:
             pieces[-1].append(sized)
-    lines: list[list[_Sized]] = []
+    lines: list[list[SizedToken]] = []
     used = 0
-    for piece in pieces:
-        length = _width_of(piece)
+    for first, *others in pieces:
+        length = first.width + sum(sized.gap + sized.width for sized in others)
         if lines and used + GAP + length <= width:
-            lines[-1] += piece
+            lines[-1] += (first, *others)
             used += GAP + length
         else:
             used = length + (INDENT if lines else 0)
-            lines.append(piece)
+            lines.append([first._replace(gap=0), *others])
             if used > width:
                 return []
     return lines
-
-
-def _width_of(piece: Sequence[_Sized]) -> int:
-    return sum(width for _, width, _ in piece) + sum(_gap(left[0], right[0]) for left, right in pairwise(piece))
 
 
 def _gap(left: DrawnToken, right: DrawnToken) -> int:
@@ -530,20 +531,20 @@ def drawn_tokens(palette: Palette, tokens: Sequence[DrawnToken], limits: Drawing
     """Draw the tokens within these limits, in as many lines as needed. `row` is the batch row singled out."""
     lines = []
     for index, sized in enumerate(_lines(tokens, limits, width)):
-        line = [token for token, _, _ in sized]
+        line = [token for token, *_ in sized]
         boxes, starts, used = list[Box](), list[int](), 0
-        for i, (token, size, _) in enumerate(sized):
+        for token, size, _, gap in sized:
             placed = token.for_tokens(line) if isinstance(token, Bracket) else token
-            box, gap = placed.box(palette, limits, row), 0 if not i else GAP if token.breaks else _gap(line[i - 1], token)
+            box = placed.box(palette, limits, row)
             starts.append(used + gap)
             boxes.append(pad(box, left=gap, right=size - box.width))
             used += gap + size
-        named = [(token, start, size) for (token, size, _), start in zip(sized, starts, strict=True) if isinstance(token, Matrix)]
+        named = [(token, start, size) for (token, size, *_), start in zip(sized, starts, strict=True) if isinstance(token, Matrix)]
         heads = [(start, token.head) for token, start in zip(line, starts, strict=True) if token.head is not None]
         above = [_at([(start, _head(palette, head)) for start, head in heads])] if limits.words and heads else []
         if limits.labels:
             above.append(_at([(start, token.above(palette, limits, size)) for token, start, size in named]))
-        if limits.columns_named and any(not token.operand.is_number for token, _, _ in named):
+        if limits.columns_named and any(not token.operand.is_number for token, *_ in named):
             above.append(_at([(start, token.column_names(palette, limits)) for token, start, _ in named]))
         lines.append(pad(vstack(from_rows(above), hstack(*boxes, gap=0)), left=INDENT if index else 0))
     return vstack(*lines)
@@ -728,21 +729,27 @@ def drawn_line(
     wide = not operands.result.is_number and operands.result.values.shape[1] * ENTRIES["unit", True].width > width
     if wide and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
         return instead  # before anything is drawn: not even the result would fit
-    rest = [box for box in (badge, entry.box(palette, width)) if box.height]
 
-    def brief() -> list[Box]:
-        return [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
+    @cache
+    def below(brief: bool | None) -> list[Box]:
+        worked = EMPTY if brief is None else entry.box(palette, width, brief=brief)
+        return [box for box in (badge, worked) if box.height]
 
-    for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
-        if choice.limits is not None:
-            cut = not (choice.in_full or wide)
+    for way in _ways(operands, view.row, palette.glyphs, width):
+        for brief in way.brief:
+            beneath = below(brief)
+            limits = way.fitted(width, height - sum(box.height for box in beneath))
+            if limits is None:
+                continue
+            cut = not (way.in_full or wide)
             if cut and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
                 return instead
-            written = drawn_tokens(palette, choice.tokens, choice.limits, width, view.row)
-            box = vstack(written, *choice.beneath, gap=choice.gap)
-            others = entry.others(palette, width, height - box.height) if choice.beneath is rest and choice.in_full else ()
-            return vstack(box, *others), choice.alone, False
-    return vstack(*rest), False, False
+            written = drawn_tokens(palette, way.tokens, limits, width, view.row)
+            apart = way.is_whole and written.height + sum(box.height + 1 for box in beneath) <= height
+            box = vstack(written, *beneath, gap=int(apart))
+            others = entry.others(palette, width, height - box.height) if brief is False and way.in_full else ()
+            return vstack(box, *others), way.alone, False
+    return vstack(*below(False)), False, False
 
 
 def _instead_of_parts(
@@ -882,76 +889,62 @@ def complete_line(
     return vstack(drawn_tokens(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
 
-class _Choice(NamedTuple):
-    """A way to draw a line: `limits` that make it fit, None if it cannot fit, the boxes below it, and whether it shows one row."""
+class Way(NamedTuple):
+    """A way to draw a line, with the first of these limits with which it fits; without limits, as much of the matrices as fits, but
+    at least `fewest` rows.
+
+    `brief` says which computations of one entry may stand below it, best first: in full, briefly, none. With `alone` it shows only
+    one row of the batch.
+    """
 
     tokens: list[DrawnToken]
-    limits: DrawingLimits | None
-    beneath: Sequence[Box] = ()
-    gap: int = 0
+    limits: Sequence[DrawingLimits]
+    brief: Sequence[bool | None]
     alone: bool = False
+    fewest: int = 2
 
     @property
     def in_full(self) -> bool:
-        """True if all numbers of the line are shown."""
-        return self.limits is not None and self.limits.columns is None and self.limits.rows is None
+        """True if the columns of the matrices are shown in full."""
+        return bool(self.limits)
+
+    @property
+    def is_whole(self) -> bool:
+        """True if all numbers of the line are shown with all their digits."""
+        return self.in_full and not self.limits[0].compact and not self.alone
+
+    def fitted(self, width: int, height: int) -> DrawingLimits | None:
+        """Return the limits with which the line fits into the size, None if it does not."""
+        if not self.limits:
+            return elided(self.tokens, width, height, fewest=self.fewest)
+        return next(filter(None, (fitted(self.tokens, width, height, limits) for limits in self.limits)), None)
 
 
-def _choices(
-    operands: Operands,
-    row: int | None,
-    glyphs: Glyphs,
-    width: int,
-    height: int,
-    rest: Sequence[Box],
-    shorter: Callable[[], Sequence[Box]],
-) -> Iterator[_Choice]:
-    """Yield the ways to draw a line, best first: from all numbers in full and the example entry (`rest`, `shorter`) to the result
-    alone.
+def _ways(operands: Operands, row: int | None, glyphs: Glyphs, width: int) -> Iterator[Way]:
+    """Yield the ways to draw a line, best first: from all its numbers in full and the example entry to the result alone.
 
     None shows less than a later one, so that more room never shows less: first the names of columns and what is in a part that
     was recorded as a whole are left out, then words, then all rows but one, then digits, the example entry, and at last names.
     """
-    in_full = _in_full(operands, row, glyphs)
-    folded_tokens, plain = in_full[-1]
-    for tokens, limits in in_full:
-        lines = _lines(tokens, limits, width)
-        rows = sum(_height_of(line, limits) for line in lines)
-        for gap in (1, 0) if lines else ():
-            yield _Choice(tokens, limits if rows <= _room(height, rest, gap) else None, rest, gap)
-    brief = shorter()
-    loose = LineWriter(operands, row, glyphs, fold=True, loose=True).line()
+    *named, (folded_tokens, worded), (_, plain) = _in_full(operands, row, glyphs)
+    for tokens, limits in named:
+        yield Way(tokens, [limits], [False])
+    plain_limits = plain, plain._replace(loose=True)
+    yield Way(folded_tokens, [worded, *plain_limits], [False, True])
     by_row = operands.result.rows == "row"
-    alone = LineWriter(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
-    narrowest = DrawingLimits(compact=True, labels=False)
-    narrow = [tokens for tokens in (folded_tokens, loose, alone) if tokens and _lines(tokens, narrowest, width)]
-    named = plain._replace(words=True)
-    for beneath, compact in ((rest, False), (brief, False), (rest, True), (brief, True), ((), False), ((), True)):
-        if compact and beneath is rest and operands.heads(row) and narrow:
-            # each term as one matrix, before digits and the example entry are left out
-            terms = LineWriter(operands, row, glyphs, terms=True, alone=by_row, loose=True).line()
-            for below in (rest, brief):
-                yield _Choice(terms, fitted(terms, width, _room(height, below, 0), named), below, alone=by_row)
-        limits = plain._replace(compact=compact)
-        for tokens in [alone] if compact and alone in narrow else narrow:  # not all rows with fewer digits than one row has
-            if tokens is alone and beneath is rest and not compact:  # rather all rows with a brief entry than one
-                for all_rows in narrow[:-1]:
-                    yield _Choice(all_rows, fitted(all_rows, width, _room(height, brief, 0), limits), brief)
-            yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
-    for beneath in (rest, brief, ()):
-        yield _Choice(folded_tokens, elided(folded_tokens, width, _room(height, beneath, 0)), beneath)
-    for beneath, compact in product((brief, ()), (False, True)):
-        limits = DrawingLimits(compact=compact, labels=False)
-        for tokens in narrow if narrow[:1] != [folded_tokens] else narrow[1:]:
-            yield _Choice(tokens, fitted(tokens, width, _room(height, beneath, 0), limits), beneath, alone=tokens is alone)
-    for tokens in filter(None, (alone, loose)):
-        yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
-    result = [OperatorToken("="), folded_tokens[-1]]
-    room = _room(height, rest, 1)
-    yield _Choice(result, fitted(result, width, room, plain), rest, 1)
-    if room < -1:  # no room for the example entry either
-        yield _Choice(result, fitted(result, width, height, plain))
-        yield _Choice(result, elided(result, width, height))
+    least = LineWriter(operands, row, glyphs, fold=True, alone=True).line() if by_row else folded_tokens
+    if by_row:
+        yield Way(least, plain_limits, [False, True], alone=True)
+    compact = [limits._replace(compact=True) for limits in plain_limits]  # not all rows with fewer digits than one row has
+    if operands.heads(row) and _lines(least, compact[1]._replace(labels=False), width):
+        # each term as one matrix, before digits and the example entry are left out
+        terms = LineWriter(operands, row, glyphs, terms=True, alone=by_row).line()
+        yield Way(terms, [worded, worded._replace(loose=True)], [False, True], alone=by_row)
+    yield Way(least, compact, [False, True], alone=by_row)
+    yield Way(least, plain_limits, [None], alone=by_row)
+    yield Way(folded_tokens, [], [False, True, None])
+    yield Way(least, [], [None], alone=by_row, fewest=1)
+    yield Way([OperatorToken("="), folded_tokens[-1]], [], [False, None], fewest=1)
 
 
 def _in_full(operands: Operands, row: int | None, glyphs: Glyphs) -> Sequence[tuple[list[DrawnToken], DrawingLimits]]:
@@ -994,11 +987,6 @@ def _wanted_by(operands: Operands, row: int | None, glyphs: Glyphs, width: int) 
             if heights[-1] <= _SUFFICIENT:
                 break
     return min([*heights[-1:], _MOST_WANTED]) + _BELOW
-
-
-def _room(height: int, beneath: Sequence[Box], gap: int) -> int:
-    """Return the rows left for the line."""
-    return height - sum(box.height + gap for box in beneath)
 
 
 def _badge(palette: Palette, snapshot: Snapshot, line: ProgramLine) -> Box:
