@@ -128,7 +128,7 @@ def test_it_is_reported(name: str, suffix: str) -> None:
     report = s.report()
     assert ("input", "1 series of 60 timesteps, 2 inputs") in report.options
     assert report.samples == report.units == report.classes == ()
-    assert [name for name, _ in report.lines] == (["log V"] if name == "classes" else [])
+    assert [name for name, _ in report.lines] == (["blind guess"] if name == "classes" else [])
     written = WRITERS[suffix](report)
     assert suffix == ".svg" or "1 series of 60 timesteps, 2 inputs" in written
 

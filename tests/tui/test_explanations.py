@@ -177,14 +177,23 @@ async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> Non
             ("loss curve", explanations()["LossCurve"]),
             ("training loop", explanations()["Listing"]),
             ("findings", explanations()["FindingsList"].replace("<findings>", "!")),
-            ("log V", "log V: the loss of a blind guess; unigram: of knowing the counts of characters; bigram: of pairs"),
-            ("bigram", "╌ log V: the loss of a blind guess; unigram: of knowing the counts of characters; bigram: of pairs"),
+            (
+                "log V",
+                "╌ blind guess: all characters equally likely, log V; unigram: knowing the counts of characters; bigram: of pairs",
+            ),
+            (
+                "bigram",
+                "╌ blind guess: all characters equally likely, log V; unigram: knowing the counts of characters; bigram: of pairs",
+            ),
             ("V", "V: the number of characters in the vocabulary"),
             ("Σ", "Σ: the sum; “over” says along which direction"),
             ("n", "n: the number of updates so far, including this one"),
-            ("blind guess", "blind guess: all characters equally likely, which costs log V"),
+            (
+                "blind guess",
+                "blind guess: all characters equally likely, log V; unigram: knowing the counts of characters; bigram: of pairs",
+            ),
             ("opposite", "opposite: of a unit that follows a feature in reverse, and is drawn with the other sign"),
-            ("expose", "expose: the output gate of an LSTM, which says how much of its cell is shown as the state h"),
+            ("output gate", "output gate: of an LSTM, says how much of its cell is shown as the state h"),
             ("lines back", "past, 5 lines back: you are 5 executed lines before the newest moment reached"),
             ("tenths of", "tenths of 0.7: the scale of these digits, in a narrow panel ×0.07: with it, +7 is 0.49"),
         ):

@@ -75,7 +75,7 @@ async def test_the_summary_says_what_is_overtaken_and_since_when() -> None:
         assert text.startswith("the run 230 batches")
         losses = np.asarray(d.session.snapshot().losses[:])
         first = next(at for at in range(20, 231) if losses[at - 20 : at].mean() < np.log(d.session.config.vocab_size))
-        assert f"✓ a blind guess, log V {np.log(d.session.config.vocab_size):.2f} {first}" in text
+        assert f"✓ blind guess {np.log(d.session.config.vocab_size):.2f} {first}" in text
         assert f"loss, mean of 20 {losses[-20:].mean():.2f}" in text
         first_weights = Session(**SMALL).parameter("Wz")
         before, now = (four(float(np.linalg.norm(weights))) for weights in (first_weights, d.session.parameter("Wz")))

@@ -69,7 +69,7 @@ async def test_a_list_has_its_keys_in_its_border_and_the_footer_the_others() -> 
         assert d.screen.overlay is not None
         assert "e edit" in d.screen.overlay.subheading
         footer = await footer_on(d, StopsList)
-        assert footer.startswith("o line s timestep n batch a SGD step")
+        assert footer.startswith("o line s timestep n batch a full step")
         assert not {"epoch", "play", "explain"} & set(footer.split())
         await d.type("escape")
         assert "e epoch" in seen(d)

@@ -97,7 +97,7 @@ def what_it_writes(d: Driver) -> Iterable[str]:
 
 def whether_it_learns(d: Driver) -> Iterable[str]:
     yield "loss so far"
-    yield "log V"
+    yield "blind guess"
     yield f"mean of epoch 20 {np.mean(d.session.snapshot().losses[-3:]):.4f}"
 
 

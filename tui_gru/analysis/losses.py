@@ -259,7 +259,7 @@ class Baselines:
     @cached_property  # the curve is drawn after every step
     def lines(self) -> tuple[tuple[str, float], ...]:
         """The baselines with their names, in descending order, as lines of a curve."""
-        return ("log V", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)
+        return ("blind guess", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)
 
 
 @lru_cache(maxsize=8)

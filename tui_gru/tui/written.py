@@ -783,6 +783,10 @@ class Summand(NamedTuple):
     factors: Callable[[int], SegmentRow]
     counted: str = ""
 
+    def named(self, terms: str) -> str:
+        """Return the name of some of its terms: `unit 3 state`, but not `input 6 input`."""
+        return terms if self.word == self.counted else f"{terms} {self.word}"
+
 
 class Waterfall:
     """Draws the entry that an `ExampleEntry` works out as a waterfall, for a line that has a sum along an axis."""
@@ -878,12 +882,11 @@ class Waterfall:
             largest = sorted((k for k in range(len(summand.values)) if first + k in chosen), key=lambda k: -sizes[first + k])
             words = (index_in_words(summand.counted, k, operands.vocabulary) for k in largest)
             terms += [
-                (f"{name} {summand.word}", summand.factors(k), float(summand.values[k]))
-                for name, k in zip(words, largest, strict=True)
+                (summand.named(name), summand.factors(k), float(summand.values[k])) for name, k in zip(words, largest, strict=True)
             ]
             if rest := len(summand.values) - len(largest):
-                word = summand.word if len(long) > 1 else ""
-                name = f"{rest} {'other ' if largest else ''}{summand.counted}{'' if rest == 1 else 's'} {word}"
+                name = f"{rest} {'other ' if largest else ''}{summand.counted}{'' if rest == 1 else 's'}"
+                name = summand.named(name) if len(long) > 1 else name
                 terms.append((name, (Segment("their sum", palette.dim),), float(np.delete(summand.values, largest).sum())))
             first += len(summand.values)
         scale = scale_of(np.array([value for *_, value in terms]))

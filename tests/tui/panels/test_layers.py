@@ -132,7 +132,7 @@ async def test_many_values_stand_in_two_rows_where_there_is_the_height(board, si
         if size[0] // -(-8 // rows) >= 20:
             assert all(matrix.as_numbers for matrix in matrices)
             words = [str(matrix.border_title).partition("  ")[2] for matrix in matrices]
-            assert words == ["before", "before", "forget", "input", "candidate", "state c", "expose", "state h"]
+            assert words == ["before", "before", "forget", "input", "candidate", "state c", "output", "state h"]
 
 
 async def test_weights_are_those_of_the_layer_and_of_no_layer(board, written) -> None:
@@ -189,7 +189,7 @@ def test_each_state_has_its_norms() -> None:
         norms = [numbers.unit(flow.dh) for flow in snapshot.flow(state=state)[1:]]
         assert line.split() == [f"‖d{state}‖", "┃", "·", *norms, "size", "of", "gradient"]
     assert set(paths.removesuffix("share of each path").split()[-1]) <= set("ifgq")
-    assert flow_legend(snapshot, "h", 80) == "shares by size: i input · f forget · g candidate · q expose"
+    assert flow_legend(snapshot, "h", 80) == "shares by size: i input · f forget · g candidate · q output"
 
 
 def test_a_single_path_is_not_divided() -> None:

@@ -162,7 +162,6 @@ def _predictions(palette: Palette, snapshot: Snapshot, row: int, width: int, hei
 # How far the run has come, in the place of the listing.
 
 
-_SPELLED = {"log V": "a blind guess, log V", "unigram": "characters counted", "bigram": "pairs counted"}
 _NAMED = 4  # columns for the names of weights and gates, at least
 
 
@@ -242,7 +241,7 @@ def _overtaken(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment
     for name, level in baselines_of(snapshot):
         at = analysis.drafts.overtaken_at(losses, level)
         sign = (f"{ok} ", palette.gate) if at is not None else "  "
-        words = (f"{_SPELLED.get(name, name):<22}{numbers.decimals(level, 2):>6}", palette.plain if at is not None else palette.dim)
+        words = (f"{name:<22}{numbers.decimals(level, 2):>6}", palette.plain if at is not None else palette.dim)
         end = ("" if at is None else f"{at:,}", palette.strong)
         rows.append(_between(styled_row(palette, sign, words), styled_row(palette, end), width))
     if len(losses) >= analysis.drafts.WINDOW:

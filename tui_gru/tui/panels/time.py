@@ -664,10 +664,6 @@ class TimeLine(SnapshotPanel):
 # The loss curve: the loss of every batch so far.
 
 
-#: What the lines of guessing and of counting are, before their names, from this width on.
-_SPELLED = {"log V": "blind guess, ", "unigram": "counts, ", "bigram": "counts of pairs, "}
-
-
 class LossCurve(SnapshotPanel):
     """The loss over batches, with a mark at the current batch, a rule after each epoch, and the mean of the epoch in the border.
 
@@ -677,7 +673,7 @@ class LossCurve(SnapshotPanel):
     With the focus, the arrows move a cursor from batch to batch. The border shows the number and the loss of the batch under the
     cursor or the mouse. If a column has several batches, that is the outlier among them, otherwise the middle one.
 
-    Dashed lines show, if the axis spans them, the losses of guessing (log V), of character frequencies (unigram), and of pair
+    Dashed lines show, if the axis spans them, the losses of a blind guess, of character frequencies (unigram), and of pair
     frequencies (bigram).
 
     If two branches are compared, both losses are drawn, and the border names the branches.
@@ -698,6 +694,9 @@ class LossCurve(SnapshotPanel):
     ]
 
     COMPARED = Compared.BOTH
+
+    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
+        return 6  # it is of use with any more, but what stands beside it may not be
 
     def __init__(self) -> None:
         super().__init__()
@@ -779,7 +778,7 @@ class LossCurve(SnapshotPanel):
             pointed=None if self.pointed is None else self.pointed + 1,
             per_epoch=_batches_of_epoch(snapshot),
             second=self._other.envelope if snapshot.other is not None else None,
-            levels=[(_SPELLED.get(name, "") + name, value) for name, value in levels],
+            levels=levels,
             placeholder=runs if snapshot.program.knows_loss else "this model ends without a loss",
         )  # fmt: skip
         return clip(self.palette, self._plot.box, width, height)
@@ -861,7 +860,7 @@ class LossCurve(SnapshotPanel):
 
 
 def baselines_of(snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
-    """Return the names and values of the baselines of a cross-entropy, of classes that are no characters only log V."""
+    """Return the names and values of the baselines of a cross-entropy, of classes that are no characters only a blind guess."""
     config = snapshot.config
     if not config.model.is_cross_entropy:
         return ()
