@@ -175,6 +175,11 @@ _WEIGHTS = 80  # the width of the weights beside the samples
 _LEAST = {"line": 8, "gates": 8, "middle": 6, "bottom": 5}
 _SHORTEST = {"line": 8, "gates": 4, "middle": 4, "bottom": 4}
 _WRITTEN = {"line": 2}  # of what it wants, the rows that only write out more of its entries: the weights come before
+_JOINING, _SCROLLING = (
+    ("gates", "middle", "bottom"),
+    ("middle", "bottom"),
+)  # those that other pages have room for, even with fewer rows
+_SPARE = 2  # rows that are left for the last frame; the gates have as many before it
 _LEAST_SAMPLES = 9  # below the listing: of two samplers, the text, what was said and what was read, and a border
 
 
@@ -201,6 +206,8 @@ def shared(room: int, desired: Mapping[str, int], first: Iterable[str], highligh
         less = max(min(-spare, heights[name] - shortest[name]), 0)
         heights[name], spare = heights[name] - less, spare + less
     last = [name for name in heights if name in order and (name in ("middle", "bottom") or len(order) == 1)]
+    if last and spare > _SPARE and "gates" in order and len(order) > 1:
+        heights["gates"], spare = heights["gates"] + min(spare - _SPARE, _SPARE), spare - min(spare - _SPARE, _SPARE)
     for name in last[-1:]:
         heights[name] += spare
     return heights
@@ -388,7 +395,7 @@ class PanelHost:
         with_content = tuple(place.is_needed(snapshot) and self._has_turn(place) for place in self._panels)
         in_blackboard = [place for place in PLACES if place.frame in FRAMES["blackboard"] and place.panel in _LACKS]
         lacks = [_LACKS[place.panel] for place in in_blackboard if place.on(size) == "" or not place.is_needed(snapshot)]
-        more = self._more(size, at) if self.page == 1 else frozenset()
+        more = self._more(size, at, self.page)
         heights = self._shares(size, at, more)
         if heights != self._heights:
             self._heights = heights
@@ -401,7 +408,7 @@ class PanelHost:
         screen.add_class(f"-page-{self.page}", *filter(None, [at.value, "-live" if live else ""]), *lacks, update=False)
         stale: list[Widget] = [*self._frames.values()]
         for (place, panel), is_useful in zip(self._panels.items(), with_content, strict=True):
-            shown = is_useful and (self._is_on(place, self.page, at) or (_row_of(place) in more and not self._gives_way(place)))
+            shown = is_useful and (self._is_on(place, self.page, at) or self._joins(place, self.page, more))
             if shown is panel.has_class("-off") or (shown and screen.classes != before):
                 stale.append(panel)
             panel.set_class(not shown, "-off", update=False)
@@ -416,6 +423,11 @@ class PanelHost:
         if self._screen.view.live and page == 1 and self._size in _FLAT and place.name:
             return place.panel in (Output, LossCurve)
         return place.is_shown(self._size, page, at)
+
+    def _joins(self, place: PanelSlot, page: int, more: frozenset[str]) -> bool:
+        """Return True if a panel is in one of the rows for which a page has room besides its own."""
+        belongs = page == 1 or place.panel is not Samples  # beside the weights of another page
+        return _row_of(place) in more and belongs and not self._gives_way(place)
 
     def _gives_way(self, place: PanelSlot) -> bool:
         """Return True for the prediction on the first page of a small screen that follows a run, where the curve has the width."""
@@ -433,19 +445,25 @@ class PanelHost:
         """Return the rows of the blackboard that a page is there for."""
         return {_row_of(place) for place in self._panels if place.name and self._has_turn(place) and self._is_on(place, page, at)}
 
-    def _more(self, size: str, at: Following) -> frozenset[str]:
-        """Return the rows of the blackboard for which the first page has room besides its own."""
+    def _more(self, size: str, at: Following, page: int) -> frozenset[str]:
+        """Return the rows of the blackboard for which a page has room besides its own: those that fit as they want to, then the
+        prediction and the weights, which are of use with fewer rows. The line and the samples are only where they belong."""
         if size in ("", "-tiny"):
             return frozenset()
-        room, page_rows, more = self._room(size), self._rows_of_page(size, at, 1), set[str]()
-        used = sum(self._height_of(name, room.width, size, at, 1) for name in _LEAST if name in page_rows)
-        for name in _LEAST:
-            height = self._height_of(name, room.width, size, at, 1)
+        room, page_rows, more = self._room(size), self._rows_of_page(size, at, page), set[str]()
+        if page_rows.isdisjoint(_LEAST):  # the page of watches
+            return frozenset()
+        used = sum(self._height_of(name, room.width, size, at, page, in_full=page > 1) for name in _LEAST if name in page_rows)
+        for name in _LEAST if page == 1 else _JOINING:
+            height = self._height_of(name, room.width, size, at, page)
             if name not in page_rows and 0 < height <= room.height - used:
                 more.add(name)
                 used += height
-        if "middle" not in page_rows | more and room.height - used > _SHORTEST["middle"]:  # of use with fewer rows than it wants
-            more |= {"middle"} if self._height_of("middle", room.width, size, at, 1) else set()
+        for name in ("middle",) if page == 1 else _SCROLLING:
+            if name not in page_rows | more and room.height - used >= _SHORTEST[name]:
+                height = self._height_of(name, room.width, size, at, page)
+                more |= {name} if height else set()
+                used += height
         return frozenset(more)
 
     def _shares(self, size: str, at: Following, more: frozenset[str]) -> dict[str, int]:
@@ -470,6 +488,8 @@ class PanelHost:
         first: tuple[str, ...] = ("line", "gates", "bottom")  # the curve takes what it gets
         if at is not Following.VALUES or self.page > 1:
             first = ("line", "middle") if at is Following.PREDICTION and self.page == 1 else ("bottom",)
+        if self.page > 1 and "bottom" in more:  # which has what the others leave
+            first = ("gates", "middle")
         heights = shared(room.height, desired, first, highlighted)
         for below in self._in_row("samples"):
             if not size and isinstance(below, Samples):
@@ -478,14 +498,19 @@ class PanelHost:
                 heights["samples"] = below.within(self._screen.snapshot, _LISTING, spare)
         return heights
 
-    def _height_of(self, name: str, width: int, size: str, at: Following, page: int) -> int:
-        """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is."""
+    def _height_of(self, name: str, width: int, size: str, at: Following, page: int, *, in_full: bool = False) -> int:
+        """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is.
+
+        A large matrix wants few rows, `in_full` one for each of its own.
+        """
         snapshot = self._screen.snapshot
         places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot) and self._has_turn(place)]
         on_page = [place for place in places if self._is_on(place, page, at)] or places
         alone = name in ("line", "gates") or (name == "bottom" and len(on_page) == 1)
         across = width if alone else _WEIGHTS if name == "bottom" and size in ("", "-middle") else width // 2
-        return max((self._panels[place].wanted_height(snapshot, across) for place in on_page), default=0)
+        weights = [panel for place in on_page if isinstance(panel := self._panels[place], WeightsPanel)] if in_full else []
+        heights = [self._panels[place].wanted_height(snapshot, across) for place in on_page]
+        return max([*heights, *(panel.height_in_full(snapshot, across) for panel in weights)], default=0)
 
     def _set_heights(self, *, update: bool) -> None:
         """Give the rows of the blackboard their heights. That of a panel that can be zoomed is `auto`, which the zoom replaces."""
@@ -568,10 +593,13 @@ class PanelHost:
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
         """The names of the panels on each page at this screen size."""
         snapshot, at, size = self._screen.snapshot, following(self._screen.snapshot), self._size
-        first, *rest = pages_of(size, snapshot, at, live=self._screen.view.live)
-        more, in_turn = self._more(size, at), [place for place in PLACES if place.name and self._has_turn(place)]
-        named = (place.named(snapshot) for place in in_turn if place.is_needed(snapshot) and _row_of(place) in more)
-        return (*first, *(name for name in named if name not in first)), *rest
+        in_turn = [place for place in PLACES if place.name and self._has_turn(place) and place.is_needed(snapshot)]
+        pages = list[tuple[str, ...]]()
+        for page, names in enumerate(pages_of(size, snapshot, at, live=self._screen.view.live), 1):
+            more = self._more(size, at if page == 1 else Following.VALUES, page)
+            named = (place.named(snapshot) for place in in_turn if self._joins(place, page, more))
+            pages.append((*names, *(name for name in named if name not in names)))
+        return tuple(pages)
 
     def turn_to(self, page: int) -> None:
         """Show the page of this number, from 1; the first page if there is no such page."""
@@ -581,9 +609,10 @@ class PanelHost:
     def show_page_of(self, panel: type[object]) -> bool:
         """Turn to the first page with a panel, if this page does not show it. Return True if the page was turned."""
         at, size = following(self._screen.snapshot), self._size
-        slots, more = [place for place in PLACES if place.panel is panel and place.on(size) != ""], self._more(size, at)
+        slots = [place for place in PLACES if place.panel is panel and place.on(size) != ""]
         pages = range(1, self.pages + 1) if slots else ()
-        shown = [page for page in pages if self._is_on(slots[0], page, at) or (page == 1 and _row_of(slots[0]) in more)]
+        more = self._more(size, at, 1)  # other pages may show it with fewer rows than its own
+        shown = [page for page in pages if self._is_on(slots[0], page, at) or (page == 1 and self._joins(slots[0], page, more))]
         if not shown or self.page in shown:
             return False
         self.turn_to(shown[0])

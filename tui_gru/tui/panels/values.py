@@ -451,6 +451,7 @@ _NAMED = 22
 _BESIDE = 60
 #: The least number of characters shown of a row: the likeliest and the target.
 _FEWEST = 2
+_TALLEST = 12  # rows of the panel of many predictions
 #: Of more characters than these, rows of which only two have room are lines of numbers; their cells before the likeliest ones.
 _MANY = 12
 _SAID = 3 + 2 + 5 + 2 + 6 + 2 + 8
@@ -512,7 +513,11 @@ class Softmax(CellPanel):
         if not snapshot.program.target:  # the difference from the expected output, of this timestep and the one before
             return min(snapshot.config.seq_length, 2) + 2
         lines = -(-snapshot.config.batch_size // max(min((width - 4 + _GAP) // (_BLOCKS[1] + _GAP), 2), 1))
-        return min(lines * (snapshot.config.vocab_size + 1) + 1, 12)
+        tallest = min(lines * (snapshot.config.vocab_size + 1) + 1, _TALLEST)
+        room = width - self.gutter.width
+        if tallest == _TALLEST and self._in_rows(snapshot, self._plan(snapshot, room, tallest - 2), room):
+            return min(snapshot.config.batch_size + 3, tallest)  # the heads of its columns, and a border
+        return tallest
 
     def is_fresh(self, snapshot: Snapshot) -> bool:
         target, line = snapshot.program.target, snapshot.line
@@ -588,7 +593,10 @@ class Softmax(CellPanel):
             elif i is not None:
                 rows[-1].append(styled_row(palette, (palette.glyphs.blank, palette.blank)))
             rows[-1] += [()] * (len(columns) - len(rows[-1]))
-        return table(palette, rows, columns, width)
+        above, *body = table(palette, rows, columns, width)
+        if 2 * len(body) > height:
+            return [above, *body]
+        return [above, *body[:1], *(row for drawn in body[1:] for row in ((), drawn))]  # a blank row between them
 
     def _block(
         self,

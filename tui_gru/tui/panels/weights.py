@@ -112,11 +112,12 @@ def fits(program: Program, names: Sequence[str], width: int) -> bool:
 
 class Spacing(NamedTuple):
     """How near the numbers of a sheet stand: short if `compact`, with `gap` cells between columns of matrices, and `leading` rows
-    between the matrices of a column."""
+    between the matrices of a column. Rows and columns are named if this takes no more rows, or at most `rows`."""
 
     compact: bool
     gap: int = _NEAR
     leading: int = 1
+    rows: int = 0
 
 
 class _Entry(NamedTuple):
@@ -152,7 +153,7 @@ def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Shee
 def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, spacing: Spacing) -> Box:
     named, index, _ = _arrangement(palette, kind, program, tuple(entry.name for entry in entries), width, spacing)
     return wrapped_boxes(
-        _drawn_ways(palette, kind, program, entries, spacing._replace(gap=0), named)[index], width, gap=spacing.gap
+        _drawn_ways(palette, kind, program, entries, spacing._replace(gap=0, rows=0), named)[index], width, gap=spacing.gap
     )
 
 
@@ -228,11 +229,11 @@ def _arrangement(
     fewest rows, and the size of it: all that is the same for all numbers."""
     best = {}
     for named in (True, False):
-        ways = _blank_ways(palette, kind, program, names, spacing._replace(gap=0), named)
+        ways = _blank_ways(palette, kind, program, names, spacing._replace(gap=0, rows=0), named)
         sizes = [flow_size(boxes, width, gap=spacing.gap) for boxes in ways]
         fewest = min(sizes, key=lambda size: size.height)
         best[named] = sizes.index(fewest), fewest
-    named = best[True][1].height <= best[False][1].height and best[True][1].width <= width
+    named = best[True][1].height <= max(best[False][1].height, spacing.rows) and best[True][1].width <= width
     return named, *best[named]
 
 
@@ -384,7 +385,19 @@ class Overview(CellPanel):
         self._caption(kind.name)
         full = self._sheet_size(snapshot, width, _FULL)
         spacing = self._in_rows(snapshot, width, height, _SHORT if full.width > width or full.height > height else _FULL)
-        return self._sheet(snapshot, kind, width, spacing)
+        return self._with_largest(snapshot, kind, self._sheet(snapshot, kind, width, spacing._replace(rows=height)), height)
+
+    def _with_largest(self, snapshot: Snapshot, kind: Sheet, shown: Box, height: int) -> Box:
+        """Return a sheet, below it in words which of its numbers is the largest, which is underlined, if there is room."""
+        arrays = {name: array for name in self._names(snapshot) if (array := kind.read(snapshot, name)) is not None}
+        sizes = {name: float(np.abs(array).max()) for name, array in arrays.items() if array.size and np.isfinite(array).all()}
+        if not kind.sign or not any(sizes.values()) or shown.height + 2 > height:
+            return shown
+        name = max(sizes, key=lambda name: sizes[name])
+        index = tuple(int(at) for at in np.unravel_index(np.abs(arrays[name]).argmax(), arrays[name].shape))
+        place = spoken(snapshot.program, name, index)
+        words = f"the largest: {kind.sign}{place} = {numbers.plain(arrays[name][index])}"
+        return vstack(shown, text_box(self.palette, words, self.palette.dim), gap=1)
 
     def _sheet_size(self, snapshot: Snapshot, width: int, spacing: Spacing) -> Size:
         return sheet_size(self.palette, snapshot.program, self._names(snapshot), width, spacing)
@@ -415,9 +428,12 @@ class Overview(CellPanel):
             )
             if together.height <= height:
                 shown, left_out = together, others[count:]
+        if shown is first:
+            spacing = spacing._replace(rows=height)
+            shown = self._sheet(snapshot, WEIGHTS, width, spacing)
         if GRADIENTS in left_out and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
-            return self._sheet(snapshot, GRADIENTS, width, spacing)
+            return self._with_largest(snapshot, GRADIENTS, self._sheet(snapshot, GRADIENTS, width, spacing), height)
         self._leave_out("weights", *left_out[:1])
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             words = snapshot.moment.why_missing() or f"no gradients yet: {_how_gradients_come(self, snapshot)}"
@@ -551,6 +567,9 @@ def parameter_of(program: Program, target: str) -> str:
     return parameter
 
 
+_AROUND_MATRIX = 2  # rows: the range of a large matrix, and the names of its columns
+
+
 class WeightsPanel(PanelGroup):
     """All parameters: values, gradients and the changes of the last SGD step.
 
@@ -586,6 +605,15 @@ class WeightsPanel(PanelGroup):
         if not fits(program, names, room):
             return 5
         return sheet_size(self._overview.palette, program, names, room, _SHORT).height + 2
+
+    def height_in_full(self, snapshot: Snapshot, width: int) -> int:
+        """Return the outer height at which all weights are shown, of a large model all rows of its tallest matrix."""
+        program, gutter = snapshot.program, self._overview.gutter
+        names = program.parameters_with(self._view.layer_of(snapshot))
+        if fits(program, names, width - gutter.width):
+            return self.wanted_height(snapshot, width)
+        shapes = program.config.compiled.layout.shapes
+        return max(shapes[name][0] for name in names if len(shapes[name]) > 1) + _AROUND_MATRIX + gutter.height
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         super().show(snapshot, view)
