@@ -695,9 +695,6 @@ class LossCurve(SnapshotPanel):
 
     COMPARED = Compared.BOTH
 
-    def wanted_height(self, snapshot: Snapshot, width: int) -> int:
-        return 6  # it is of use with any more, but what stands beside it may not be
-
     def __init__(self) -> None:
         super().__init__()
         self._series, self._other = LossSeries(), LossSeries()

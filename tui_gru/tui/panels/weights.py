@@ -251,12 +251,14 @@ def _blank_ways(
     return _ways(palette, kind, program, entries, boxes, spacing, named=named)
 
 
-def widest_spacing(palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, near: Spacing) -> Spacing:
+def widest_spacing(
+    palette: Palette, program: Program, names: tuple[str, ...], width: int, room: int, near: Spacing, kind: Sheet = WEIGHTS
+) -> Spacing:
     """Return the spacing with the most cells between columns that takes no row and no name more than `near`, within `room` of this
     width."""
-    named, _, least = _arrangement(palette, WEIGHTS, program, names, width, near)
+    named, _, least = _arrangement(palette, kind, program, names, width, near)
     for wider in (near._replace(gap=gap) for gap in range(_APART, near.gap, -1)):
-        also, _, size = _arrangement(palette, WEIGHTS, program, names, width, wider)
+        also, _, size = _arrangement(palette, kind, program, names, width, wider)
         if also == named and size.height <= least.height and size.width <= room:
             return wider
     return near
@@ -417,6 +419,8 @@ class Overview(CellPanel):
         least = self._sheet_size(snapshot, width, spacing).width
         across = max((width + _GAP) // (least + _GAP), 1)
         room, names = width - (norms_width + _GAP if least + _GAP + norms_width <= width else 0), self._names(snapshot)
+        kind = GRADIENTS if computed_by(snapshot) is GRADIENTS else WEIGHTS
+        alone = widest_spacing(self.palette, snapshot.program, names, width, room, spacing._replace(rows=height), kind)
         spacing = spacing if across > 1 else widest_spacing(self.palette, snapshot.program, names, width, room, spacing)
         first = shown = self._sheet(snapshot, WEIGHTS, width, spacing)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
@@ -429,7 +433,7 @@ class Overview(CellPanel):
             if together.height <= height:
                 shown, left_out = together, others[count:]
         if shown is first:
-            spacing = spacing._replace(rows=height)
+            spacing = alone if across == 1 else spacing._replace(rows=height)
             shown = self._sheet(snapshot, WEIGHTS, width, spacing)
         if GRADIENTS in left_out and computed_by(snapshot) is GRADIENTS:
             self._leave_out(GRADIENTS.name, WEIGHTS)
