@@ -1,8 +1,9 @@
 """How long a run takes that is drawn while it goes on, in a real terminal of 160x50, compared with the same run without a screen,
 and how many pictures a second it shows: `python -m tests.benchmarks.live`.
 
-Both run in turn in fresh processes, for some seconds each; the medians of the epochs in a second of the process are compared, so
-that what else the machine does counts for neither. (On Linux, which tells the time of another process.)
+Both run in turn in fresh processes, for some seconds each; the medians of the epochs in a second of the process are compared. (On
+Linux, which tells the time of another process.) The machine must have a processor to spare: the screen is drawn by the clock, so
+where the process has to wait for its turn, drawing takes a larger share of it.
 """
 
 from __future__ import annotations
