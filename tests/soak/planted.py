@@ -83,14 +83,6 @@ FAULTS = (
         "a second backward pass ends the step, and gradients that were cleared do not",
     ),
     Fault(
-        "tui/player.py",
-        "DrawnMoments._look",
-        "plus",
-        0,
-        ("tests/tui/test_player.py",),
-        "a click on a value of an earlier batch explains that of a later one",
-    ),
-    Fault(
         "analysis/findings_of_training.py",
         "units_are_identical",
         "plus",
