@@ -83,6 +83,14 @@ FAULTS = (
         "a second backward pass ends the step, and gradients that were cleared do not",
     ),
     Fault(
+        "debugger/rules.py",
+        "Along.__add__",
+        "plus",
+        0,
+        ("tests/tui/test_player_derivations.py",),
+        "the page of a walk derives an entry of joined values from another column",
+    ),
+    Fault(
         "analysis/findings_of_training.py",
         "units_are_identical",
         "plus",
