@@ -161,14 +161,15 @@ class Links:
 
     def _searched(self, states: Sequence[Any], part: Module, first: int) -> tuple[PendingCall | None, bool, list[_Edge]]:
         todo: list[tuple[int, int, Any, Any]] = []  # (-number, id, node, the route to it, backwards)
-        visited = set[int]()
-        for at, state in enumerate(states):
-            if id(state.grad_fn) not in visited:
-                visited.add(id(state.grad_fn))
-                todo.append((-state.grad_fn._sequence_nr(), id(state.grad_fn), state.grad_fn, (None, at)))
+        # PyTorch makes a new object for a node each time that it is read, unless one is alive: only these have ids of their own.
+        visited, alive = set[int](), [state.grad_fn for state in states]
+        for at, node in enumerate(alive):
+            if id(node) not in visited:
+                visited.add(id(node))
+                todo.append((-node._sequence_nr(), id(node), node, (None, at)))
         heapq.heapify(todo)
         before: PendingCall | None = None
-        are_copies, left, readers, alive = True, MOST_NODES, list[tuple[Any, Any]](), [node for _, _, node, _ in todo]
+        are_copies, left, readers = True, MOST_NODES, list[tuple[Any, Any]]()
         while todo and left:
             left -= 1
             _, _, node, route = heapq.heappop(todo)
@@ -188,7 +189,7 @@ class Links:
                 if following is None or not first <= following._sequence_nr() < NO_NUMBER or id(following) in visited:
                     continue
                 visited.add(id(following))
-                alive.append(following)  # so that no other node gets its id
+                alive.append(following)
                 heapq.heappush(todo, (-following._sequence_nr(), id(following), following, (route, i)))
         if before is None:
             return None, False, []
