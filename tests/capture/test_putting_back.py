@@ -10,7 +10,9 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, register_optimizer_step_post_hook
 
+import tui_gru
 from tests.capture.scripts import IN, B, H, Model, Seq2seq, T
 from tests.capture.test_borders import capture, forward, sgd
 from tui_gru.capture.hooks import Capture
@@ -224,3 +226,37 @@ def test_other_arguments_that_do_not_fit():
     with pytest.raises(CaptureError, match=r"head must be the torch\.nn\.Linear that reads the GRU's output, not ReLU"):
         Capture(model, head=nn.ReLU())
     assert hooks(model) == []
+
+
+@pytest.mark.parametrize("place", ["of all optimizers", "of one"])
+def test_a_recording_within_a_hook_of_an_optimizer_raises_nothing_into_the_script(place, tmp_path):
+    """It begins, ends steps, and closes there, while PyTorch goes through the hooks; other hooks are called as well."""
+    torch.manual_seed(1)
+    model, steps = Seq2seq(), 8
+    optimizer, recorders, counts, before = sgd(model), [], [], len(_global_optimizer_post_hooks)
+
+    def record(*_):
+        if not recorders:
+            recorders.append(tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1))
+        elif len(counts) < steps - 1:
+            recorders[0].step(0.5)
+        else:
+            recorders[0].close()
+
+    registers = register_optimizer_step_post_hook if place == "of all optimizers" else optimizer.register_step_post_hook
+    handles = [registers(record), registers(lambda *_: counts.append(1))]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(T, 3, 4)).pow(2).mean().backward()
+        optimizer.step()
+    for handle in handles:
+        handle.remove()
+    assert len(counts) == steps
+    session = tui_gru.Session.open(recorders[0].folder)
+    assert session.steps == tuple(range(steps - 1))
+    session.seek(session.end)
+    assert "the optimizer did not run" not in session.remarks
+    with Capture(model, optimizer):
+        pass
+    assert not optimizer._optimizer_step_post_hooks
+    assert len(_global_optimizer_post_hooks) == before

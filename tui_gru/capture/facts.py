@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.capture.call_tensors import is_scripted, tensors_in
 from tui_gru.capture.criterion import CriterionFacts, RecurrentCall, Tape, TapeMode, criterion_facts, linear_gradient_kind
-from tui_gru.capture.pending import WeakHook, harmless, report_failure
+from tui_gru.capture.pending import WeakHook, harmless, is_within_optimizer_hook, remove_from_optimizers, report_failure
 from tui_gru.errors import ModelFileError, printable
 
 if TYPE_CHECKING:
@@ -376,7 +376,8 @@ class StepWatch:
     def _watch_optimizers(self) -> None:
         """Register hooks on all optimizers, once the script has loaded them: to load them here would take a second."""
         module = sys.modules.get("torch.optim.optimizer")
-        if module is not None and not self._of_optimizers:
+        if module is not None and not self._of_optimizers and not is_within_optimizer_hook():
+            remove_from_optimizers([])
             before, after = WeakHook(self._before_update), WeakHook(self._after_update)
             self._of_optimizers = [
                 module.register_optimizer_step_pre_hook(before),
@@ -395,8 +396,9 @@ class StepWatch:
         if self._mode is not None:
             self._mode.leave()
         self._unhook(self.names, self._of_calls)
-        for handle in (*self._handles, *self._of_optimizers):
+        for handle in self._handles:
             handle.remove()
+        remove_from_optimizers(self._of_optimizers)
         self._handles, self._of_calls, self._of_optimizers, self._watching = [], [], [], False
         self._handed, self._last_used, self._left, self._before = {}, {}, None, {}
         self._ends = -2, {}, None
@@ -445,6 +447,7 @@ class StepWatch:
             self.start_state = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         self._called.add(part)
         if self._mode is None:
+            self._watch_optimizers()
             return
         if self._mode.depth == 0:
             if self.implicit and self._open.updates and not _in_backward():

@@ -66,7 +66,9 @@ from tui_gru.capture.pending import (
     is_compiled,
     is_parametrized,
     is_sharded,
+    is_within_optimizer_hook,
     pending_call,
+    remove_from_optimizers,
     report_failure,
     tensors_used,
 )
@@ -630,7 +632,8 @@ class Capture:
         self._open = self._new_step()
         self._waiting: OpenStep | None = None  # ended by a call, but the script can still report its loss
         self._explicit = False  # True if the script calls `step`
-        self._updating = self._checked = False
+        self._updating: Optimizer | None = None  # the optimizer that is running
+        self._checked = False
         self._calls_before_update = 0
         self._called: set[Module] = set()
         self._by_reference: set[Module] = set()  # modules of whose loops the tensors are copied at the end of the step
@@ -638,6 +641,7 @@ class Capture:
         self._generators: dict[Module, Tensor] = {}
         self._gathered: dict[Module, UsedWeights] = {}
         self._once: dict[Module, ExitStack] = {}
+        self._of_optimizers = list[Any]()
         self._handles = self._hook()
         self.watch = StepWatch(module, self._optimizers, hook_calls, unhook, keeps_tapes=may_repeat)
 
@@ -666,6 +670,8 @@ class Capture:
         if self.closed:
             return None
         value = math.nan if loss is None else _number(loss)
+        if self._updating is not None and is_within_optimizer_hook():
+            self._after_update(self._updating, (), {})
         self._explicit = True
         ended = self._waiting or self._take_open()
         self._waiting = None
@@ -706,6 +712,7 @@ class Capture:
             _warn(self.undecided)
         self._undecided = {}
         self._open.sums.release()
+        remove_from_optimizers(self._of_optimizers)
         unhook([*self._parts, *([self._head] if self._head is not None else [])], self._handles)
         for part, handles in self._of_candidates.items():
             unhook([part], handles)
@@ -881,10 +888,17 @@ class Capture:
         self._of_candidates = {part: hook_calls(part, self._before_cell, self._after_cell) for part in self._candidates}
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
-        for optimizer in self._optimizers:
-            handles.append(optimizer.register_step_pre_hook(self._before_update))
-            handles.append(optimizer.register_step_post_hook(self._after_update))
+        self._hook_optimizers()
         return handles
+
+    def _hook_optimizers(self) -> None:
+        """Register the hooks of the optimizers, with the next call if the capture begins within such a hook."""
+        if self._of_optimizers or is_within_optimizer_hook():
+            return
+        remove_from_optimizers([])
+        for optimizer in self._optimizers:
+            self._of_optimizers.append(optimizer.register_step_pre_hook(self._before_update))
+            self._of_optimizers.append(optimizer.register_step_post_hook(self._after_update))
 
     @harmless
     def _before_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -1121,6 +1135,8 @@ class Capture:
         import torch
 
         self._called.add(part)
+        if self._optimizers and not self._of_optimizers:
+            self._hook_optimizers()
         again = torch._C._current_graph_task_id() != -1  # True in a backward pass; torch.utils.checkpoint uses the same test
         begins = call.has_graph or (self._until_trained and self._stores_untrained)
         if begins and not again and self._open.complete and not self._explicit:
@@ -1195,7 +1211,9 @@ class Capture:
         self._open.sums.with_graph |= torch.is_grad_enabled()
         if this_pass not in self._open.passes:
             parts = list(self._open.parts_learned)
-            follows = not (again or self._updating or call.by_pass)  # not a second pass through one graph, as of a gradient's norm
+            follows = not (
+                again or self._updating is not None or call.by_pass
+            )  # not a second pass through one graph, as of a gradient's norm
             if parts and follows and not self._open.updated and self._parameters.cleared(parts):
                 self._end_cleared()
             elif follows:
@@ -1266,7 +1284,7 @@ class Capture:
 
     @harmless
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._updating, self._calls_before_update = True, len(self._open.entries)
+        self._updating, self._calls_before_update = optimizer, len(self._open.entries)
         if self._open.wanted:
             step = self._open
             earlier = step.gradients if step.updated else {}  # of the optimizers that ran before this one
@@ -1281,7 +1299,9 @@ class Capture:
 
     @harmless
     def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ended, self._updating = self._open, False
+        if self._updating is None:
+            return  # the script has ended the step in a hook before this one
+        ended, self._updating = self._open, None
         if len(ended.entries) > self._calls_before_update:
             ended.notes[Note.CLOSURE] = None
             ended.handed = None  # those of all its runs together

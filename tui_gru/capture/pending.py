@@ -60,6 +60,41 @@ class WeakHook:
             method(*args)
 
 
+def is_within_optimizer_hook() -> bool:
+    """Return True in a hook before or after optimizer.step(). PyTorch goes through the hooks there, and raises into the script if
+    one is added or removed."""
+    module = sys.modules.get("torch.optim.optimizer")
+    frame: Any = sys._getframe()
+    while module is not None and frame is not None:
+        caller = frame.f_back
+        if caller is not None and caller.f_code.co_filename == module.__file__ and "profile_name" in caller.f_locals:
+            step = caller.f_locals.get("func")
+            return getattr(step, "__code__", None) is not frame.f_code
+        frame = caller
+    return False
+
+
+_silenced = list[Any]()  # handles of hooks that do nothing and are still to be removed
+
+
+def remove_from_optimizers(handles: Iterable[Any]) -> None:
+    """Remove hooks of optimizers. Within such a hook they only do nothing from now on, and the next call removes them."""
+    if not is_within_optimizer_hook():
+        for handle in (*handles, *_silenced):
+            handle.remove()
+        _silenced.clear()
+        return
+    for handle in handles:
+        hooks = handle.hooks_dict_ref()
+        if hooks is not None and handle.id in hooks:
+            hooks[handle.id] = _do_nothing
+            _silenced.append(handle)
+
+
+def _do_nothing(*args: Any) -> None:
+    """What is left of a hook."""
+
+
 def _is_graph_captured() -> bool:
     """Return True while a CUDA graph is captured: a copy to the CPU would end the capture, and the script with it."""
     import torch
