@@ -17,6 +17,7 @@ from tests.capture.handwritten import IN, H, debugged_and_recorded, parameter, t
 from tests.capture.test_borders import capture
 from tests.imported.recomputed import compare_gradients, compare_outputs
 from tests.rounding import of_call
+from tui_gru.capture import cells
 from tui_gru.imported.module import forget
 from tui_gru.imported.recompute import recompute, sequences
 
@@ -468,6 +469,14 @@ def test_what_cannot_be_told_apart_or_is_no_derivative_is_refused(make):
         one_step(model["rnn"], x_for(model["rnn"], torch.float32), running)
     running.close()
     assert not steps[0].calls
+
+
+def test_a_refusal_names_a_version_that_shows_more(monkeypatch):
+    monkeypatch.setattr(cells, "shows_indexing", lambda: False)
+    _, running = capture(model := nn.ModuleDict({"rnn": CutRNN()}))
+    with pytest.warns(UserWarning, match="; a newer PyTorch also shows what is taken by an index;"):
+        one_step(model["rnn"], x_for(model["rnn"], torch.float32), running)
+    running.close()
 
 
 @pytest.mark.parametrize("make", [LastLogitsRNN, NormedRNN, LayersInTime])

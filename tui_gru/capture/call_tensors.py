@@ -325,6 +325,7 @@ class Operations:
     order; and for each the name of its function, and the tensors that it takes."""
 
     def __init__(self) -> None:
+        from torch._ops import OpOverload
         from torch.overrides import TorchFunctionMode
 
         self.results: list[Tensor] = []
@@ -336,6 +337,8 @@ class Operations:
         class Mode(TorchFunctionMode):
             def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 result = function(*args, **(kwargs or {}))
+                if isinstance(function, OpOverload):
+                    return result  # of an index with PyTorch 2.3, which shows it only to who observes operations as well
                 if not log._ended and (outputs := tensors_in(result)):
                     log.results += outputs
                     log.names += [getattr(function, "__name__", "")] * len(outputs)

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import permutations
 from itertools import product as combined
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,6 +29,7 @@ from tui_gru.capture.call_tensors import (
     LoopForm,
     ModuleCall,
     OneTimestepForm,
+    Operations,
     ParameterProduct,
     ResultPlace,
     SumTerms,
@@ -851,7 +853,19 @@ def _recognized_inside(call: ModuleCall, name: str, *, reads_off: bool) -> list[
                 check = _check if cell.module.equations is None else _check_equations
                 check(cell, call)
             return cells
-    raise UnreadableError(next((argument for argument in why if argument != NO_LOOP), fixed or NO_LOOP))
+    reason = next((argument for argument in why if argument != NO_LOOP), fixed or NO_LOOP)
+    raise UnreadableError(reason if shows_indexing() else f"{reason}; a newer PyTorch also shows what is taken by an index")
+
+
+@cache
+def shows_indexing() -> bool:
+    """Return True if PyTorch shows what a script takes from a tensor by its index, as 2.3 does not."""
+    import torch
+
+    operations = Operations()
+    with operations.mode:
+        torch.zeros(1)[0]
+    return "__getitem__" in operations.names
 
 
 NO_LOOP = "no matrix multiplies a state once in each timestep"
