@@ -10,8 +10,10 @@ import tui_gru
 from tests.capture.handwritten import IN, H
 from tests.capture.scripts import Model
 from tests.capture.test_borders import capture, forward, sgd
-from tui_gru.capture import pending
+from tui_gru.capture import hooks, pending
 from tui_gru.capture.calls import Note, in_float64
+from tui_gru.capture.facts import FIRST_WATCHED
+from tui_gru.capture.hooks import Capture
 from tui_gru.imported.module import forget
 
 T, B = 5, 3
@@ -40,6 +42,47 @@ def test_nothing_is_copied_while_a_cuda_graph_is_captured(monkeypatch):
     running.close()
     (step,) = [step for step in steps if step.calls]
     assert step.updated
+
+
+@pytest.mark.parametrize("records", [True, False], ids=["record", "debug"])
+def test_the_hooks_of_a_loop_read_no_number_in_each_timestep(records, monkeypatch, tmp_path):
+    """To read one, Python would wait for the device."""
+    reads = []
+
+    def step(timesteps):
+        optimizer.zero_grad()
+        h, outputs = torch.zeros(B, H), []
+        for x in torch.randn(timesteps, B, IN):
+            h = model["cell"](x, h)
+            outputs.append(h)
+        loss = torch.stack(outputs).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def counted(name):
+        original = getattr(torch.Tensor, name)
+        return lambda tensor, *args: (reads.append(name), original(tensor, *args))[1]
+
+    torch.manual_seed(3)
+    model = nn.ModuleDict({"cell": nn.GRUCell(IN, H)})
+    optimizer = sgd(model)
+    follower = tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1) if records else Capture(model, optimizer)
+    monkeypatch.setattr(hooks, "reading_waits", lambda tensor: True)
+    for _ in range(FIRST_WATCHED + 1):
+        follower.step(step(8))
+    counts = []
+    for timesteps in (8, 40):
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+                patch.setattr(torch.Tensor, name, counted(name))
+            loss = step(timesteps)
+        follower.step(loss)
+        counts.append(sorted(reads))
+        reads.clear()
+    follower.close()
+    assert counts[0] == counts[1]
+    assert counts[0].count("__float__") == records  # once a backward pass, since the script can stop in it
 
 
 class WithoutFloat64(torch.Tensor):

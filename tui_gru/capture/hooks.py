@@ -68,6 +68,7 @@ from tui_gru.capture.pending import (
     is_sharded,
     is_within_optimizer_hook,
     pending_call,
+    reading_waits,
     remove_from_optimizers,
     report_failure,
     tensors_used,
@@ -206,10 +207,14 @@ class Hook:
     def __init__(self, action: Callable[..., None]) -> None:
         import torch
 
-        self._action = torch.compiler.disable(action)  # type: ignore[no-untyped-call]
+        self._action, self._is_compiling = action, torch.compiler.is_compiling
+        self._left_alone = torch.compiler.disable(action)  # type: ignore[no-untyped-call]
 
     def __call__(self, *args: Any) -> None:
-        self._action(*args)
+        if self._is_compiling():  # to switch the compiler off takes as long as many a hook, so only where it is on
+            self._left_alone(*args)
+        else:
+            self._action(*args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
         return Hook(_nothing)  # of a parametrized module, which copies its attributes itself
@@ -763,6 +768,11 @@ class Capture:
             self._emit_waiting()
             self._on_not_finite(step.so_far(self._take, self.rank, self.ranks))
 
+    def _look_at_some(self, tensor: Tensor) -> None:
+        """Look at a tensor of a loop, unless that would wait for a device each time."""
+        if not reading_waits(tensor):
+            self._look_at(tensor)
+
     def _look_at(self, tensor: Tensor) -> None:
         """Look at a tensor, of which nothing is copied if its sum is finite."""
         if self._on_not_finite is not None and not self._open.reported and not math.isfinite(float(tensor.detach().sum())):
@@ -966,7 +976,7 @@ class Capture:
         if cn is not None:
             handles.append(cn.register_hook(partial(WeakHook(self._gradient_later), loop, timestep, "dcn")))  # type: ignore[no-untyped-call]
         if not len(loop.later) % LOOKED:
-            self._look_at(timestep.out)
+            self._look_at_some(timestep.out)
         return True
 
     def _gradient_later(self, call: PendingCall, timestep: Timestep, name: str, gradient: Tensor | None) -> None:
@@ -980,7 +990,7 @@ class Capture:
             timestep.add(name, this_pass, gradient.detach())
             call.gradients_of_later += 1
             if not call.gradients_of_later % LOOKED:
-                self._look_at(gradient)
+                self._look_at_some(gradient)
         except Exception as error:  # as in a hook that is `harmless`
             report_failure(error)
 

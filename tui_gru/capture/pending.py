@@ -102,6 +102,11 @@ def _is_graph_captured() -> bool:
     return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
 
 
+def reading_waits(tensor: Tensor) -> bool:
+    """Return True if Python waits for a device to finish when it reads a number of a tensor."""
+    return not tensor.is_cpu
+
+
 def report_failure(error: Exception) -> None:
     """Warn that something could not be captured, once for each error."""
     text = f"tui_gru could not capture a call ({type(error).__name__}: {printable(error, 200)}); training continues without it"
