@@ -289,6 +289,7 @@ def test_padding_that_the_loss_omits_still_comes_before_the_rows_of_the_backward
     number = found.evidence[1].number
     session.seek(number.tick)
     assert (found.name, number.name) == ("padding-moves-the-state", "h_l0_reverse")
+    assert found.is_observation  # the loss reads nothing behind the end of a row
     assert (number.t, found.evidence[1].value) == (LENGTHS[number.index[0]], session.value(number.name, t=number.t)[number.index])
     assert "with which the backward direction comes to the row, is not 0" in found.evidence[1].words
 

@@ -436,7 +436,8 @@ def test_paragraphs_are_joined_and_items_are_not() -> None:
 
 def test_a_frame_without_room_is_left_out() -> None:
     wanted = {"line": 12, "gates": 5, "middle": 8}
-    assert shared(30, wanted, ()) == {"line": 12, "gates": 5, "middle": 13}
+    assert shared(27, wanted, ()) == {"line": 12, "gates": 5, "middle": 10}
+    assert shared(30, wanted, ()) == {"line": 12, "gates": 7, "middle": 11}
     assert shared(17, wanted, ()) == {"line": 8, "gates": 5, "middle": 4}
     assert shared(15, wanted, ()) == {"line": 10, "gates": 5, "middle": 0}
     assert shared(9, wanted, ()) == {"line": 9, "gates": 0, "middle": 0}

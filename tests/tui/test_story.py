@@ -422,7 +422,9 @@ async def test_what_has_gone_again_is_listed_and_stands_in_the_story() -> None:
         await press(pilot, "H")
         rows = app.screen.overlay.plain_text().splitlines()
         at = next(i for i, row in enumerate(rows) if row.startswith("gone again"))
-        assert all(each.title in rows[at + i] and "──" in rows[at + i] for i, each in enumerate(gone))
+        assert all(
+            each.title[:30] in rows[at + i] and "──" in rows[at + i] for i, each in enumerate(gone)
+        )  # cut where it has no room
 
 
 async def test_the_letters_of_findings_stand_on_the_time_line() -> None:

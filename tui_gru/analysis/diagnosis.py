@@ -243,7 +243,7 @@ def _of_finding(timeline: Timeline, moment: Moment, finding: Finding, check: Cal
     cures = tuple(dict.fromkeys(cure for cure in finding.cures if can_have(timeline, moment, cure)))
     if most >= LEAST_TRIED and completed:
         for cure in cures:
-            if (trial := _tried(timeline, moment, finding, cure, most, check)) is not None:
+            if (trial := _trial_of(timeline, moment, finding, cure, most, check)) is not None:
                 trials.append(trial)
             if sum(with_it < without for _, without, with_it, _ in trials) == _ENOUGH_CURES:
                 break
@@ -273,7 +273,7 @@ def _diagnosis(finding: Finding, cure: str, cures: tuple[Cure, ...], seen: str, 
     return Diagnosis(**{**of_finding, **changed}, seen=seen, tried=tried, proof=proof)
 
 
-def _tried(
+def _trial_of(
     timeline: Timeline, moment: Moment, finding: Finding, cure: Cure, most: int, check: Callable[[], object]
 ) -> tuple[Cure, float, float, str] | None:
     """Return a cure with the loss without it and with it, the same if it is not surely lower, and where it was tried in words; None

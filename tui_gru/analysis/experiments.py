@@ -505,7 +505,7 @@ def _of_rates(x: Experiments) -> Iterator[ProvenCause]:
     best = min(trials, key=lambda rate: trials[rate].loss)
     trial = trials[best]
     numbers = f"{x.conditions()}: " + ", ".join(f"{rate:g} → {_loss(t.loss)}" for rate, t in sorted(trials.items()))
-    tried = f"{numbers}; {x.rate:g} → {_loss(unchanged.loss)}"
+    results = f"{numbers}; {x.rate:g} → {_loss(unchanged.loss)}"
     learns = x.constant is None or trial.loss < _AS_CONSTANT * x.constant
     falls = trial.loss < x.first - 0.1 * abs(x.first)
     if best < x.rate and learns and falls and x.is_better(trial, unchanged) and unchanged.loss - trial.loss > 0.15 * abs(x.first):
@@ -515,13 +515,13 @@ def _of_rates(x: Experiments) -> Iterator[ProvenCause]:
             f"the learning rate {x.rate:g} is too large",
             f"{_course(x)}",
             f"lr={best:g}",
-            tried,
+            results,
         )
         return
     does_not_learn = unchanged.loss > x.first - _WORTH * abs(x.first)  # in as many steps as the trial
     if best > x.rate and learns and does_not_learn and trial.loss < x.first - 0.15 * abs(x.first) and x.is_better(trial, unchanged):
         yield ProvenCause(
-            "rate-too-small", TRIAL_ALONE, f"the learning rate {x.rate:g} is too small", _course(x), f"lr={best:g}", tried
+            "rate-too-small", TRIAL_ALONE, f"the learning rate {x.rate:g} is too small", _course(x), f"lr={best:g}", results
         )
 
 
@@ -657,11 +657,11 @@ def with_trials(x: Experiments, causes: Sequence[ProvenCause]) -> Iterator[Prove
     """Yield causes that facts show, with a trial of those cures that are a change of the loss."""
     for cause in causes:
         trial = _TRIALS.get(cause.name)
-        tried = ""
+        result = ""
         if trial is not None and cause.proof == EXACT and x.facts.own_updates and x.judged:
             with suppress(NoTrialLeftError):
-                tried = trial(x)
-        yield cause._replace(proof=PROVEN, tried=tried) if tried else cause
+                result = trial(x)
+        yield cause._replace(proof=PROVEN, tried=result) if result else cause
 
 
 def _as_shaped(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

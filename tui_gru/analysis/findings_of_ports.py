@@ -176,12 +176,13 @@ def _padded_without_lengths(x: RunFacts) -> Iterator[Finding]:
         shown = [at(length, f"{written} =", ", where the row ends"), at(T, "and", "")]
     yield Finding(
         "padding-moves-the-state",
-        "padding changes the state",
+        "the backward direction begins each row in its padding" if backwards else "padding changes the state",
         "The rows have different lengths and are padded. A GRU that reads padding still changes its state, so its last state is "
         "the state after the padding, not after the row; a backward direction starts in the padding.",
         "use nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False), or read the output at the end of each row",
         (Evidence(_ragged(x, lengths)), *shown),
         x.end(number),
+        is_observation=backwards,  # the states of the rows are others with packed rows; whether the model learns less is not known
     )
 
 

@@ -6,6 +6,7 @@ the input its gradient is not 0. A gradient of 0 does not prove that a cell is n
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -177,10 +178,10 @@ def read_cells(replay: Replay, tape: Tape, source: Tensor) -> PredictionReads | 
         return None
     count = len(criterion.rows(criterion.input))
     first, second = source.shape[:2]
-    each = count == first * second
-    if min(first, second) < 2 or not (each or count in (first, second)):
+    has_all = count == first * second
+    if min(first, second) < 2 or not (has_all or count in (first, second)):
         return None
-    if each:
+    if has_all:
         chosen = {0, 1, count // 2, count - 1, count // 3, 2 * count // 3 + 1, count // 5, second + 1, 2 * second, 2 * first + 1}
         places = tuple(sorted(place for place in chosen if place < count))
     else:
@@ -315,15 +316,14 @@ def _of_padding(over_time: Sequence[Cells], token: int, lengths: NDArray[np.intp
     extra = [int(reached[lengths[i] :].sum()) for i, reached in enumerate(over_time)]
     missing = [int((~reached[: lengths[i]]).sum()) for i, reached in enumerate(over_time)]
     reached_lengths = [int(reached.sum()) for reached in over_time]
-    own = [int(length) for length in lengths[: len(over_time)]]
+    row_lengths = [int(length) for length in lengths[: len(over_time)]]
     count = len(over_time)
-    if any(extra) and any(missing) and sorted(reached_lengths) == sorted(own):
+    if any(extra) and any(missing) and sorted(reached_lengths) == sorted(row_lengths):
         yield ProvenCause(
             "lengths-permuted",
             EXACT,
             "the lengths belong to other rows",
-            f"{sum(a != b for a, b in zip(reached_lengths, own, strict=True))} of {counted(count, 'row')} are read to the length "
-            "of "
+            f"{sum(map(operator.ne, reached_lengths, row_lengths))} of {counted(count, 'row')} are read to the length of "
             "another; sorted, both lists are equal",
             "sort the rows together with the lengths, or enforce_sorted=False",
         )
@@ -336,14 +336,15 @@ def _of_padding(over_time: Sequence[Cells], token: int, lengths: NDArray[np.intp
                 f"in {sum(m > 0 for m in missing)} of {counted(count, 'row')}, and no padding is read: the lengths are too short",
                 "count all tokens of a row",
             )
-    elif sum(e > 0 for e in extra) >= 0.5 * sum(length < T for length in own) and sum(extra) > sum(own):
+    elif sum(e > 0 for e in extra) >= 0.5 * sum(length < T for length in row_lengths) and sum(extra) > sum(row_lengths):
         yield ProvenCause(
             "padding-read",
             EXACT,
             f"the padding is read as text: a prediction reads {sum(extra) / count:.0f} padded timesteps (token {token}) after the "
             "end of "
             "its row",
-            f"{sum(e > 0 for e in extra)} of {counted(count, 'row')}; the rows themselves have {np.mean(own):.0f} timesteps",
+            f"{sum(e > 0 for e in extra)} of {counted(count, 'row')}; "
+            f"the rows themselves have {np.mean(row_lengths):.0f} timesteps",
             "pack_padded_sequence, or read each row at its own length",
         )
 
@@ -512,13 +513,13 @@ def _of_shift(x: PredictionReads, y: _Targets, without: int | None) -> Iterator[
 def _of_other_rows(x: PredictionReads, y: _Targets, share: float) -> Iterator[ProvenCause]:
     inputs, targets = y.inputs, y.targets
     T, B = inputs.shape
-    along = float((targets[:, :-1] == inputs[:, 1:]).mean())
-    if along > _ALL:
+    next_share = float((targets[:, :-1] == inputs[:, 1:]).mean())
+    if next_share > _ALL:
         yield ProvenCause(
             "axes-swapped",
             EXACT,
             "the model takes the batch for time: the targets follow along the other axis of the input",
-            f"{100 * along:.0f} % of the targets are the next input along axis {x.row_axis}, along which the predictions read "
+            f"{100 * next_share:.0f} % of the targets are the next input along axis {x.row_axis}, along which the predictions read "
             "nothing; "
             f"{100 * share:.0f} % along the axis that they read",
             "batch_first=True, or a transpose of the input",

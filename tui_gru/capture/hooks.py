@@ -1352,16 +1352,16 @@ def _made_again(capture: weakref.ref[Capture], sources: list[Source], exact: boo
     return living.gradients_again(sources, exact)
 
 
-def optimizers_in(given: Optimizers) -> list[Optimizer]:
+def optimizers_in(source: Optimizers) -> list[Optimizer]:
     """Return the optimizers in what a script gives: one, a wrapper that has one as `.optimizer` (Accelerate, Lightning), or a list,
     tuple or dict of them.
 
     Warns of a wrapper whose optimizer is not found. Raises `CaptureError` for anything else.
     """
-    if given is None:
+    if source is None:
         return []
     optimizers = list[Any]()
-    for entry in given.values() if isinstance(given, dict) else given if isinstance(given, list | tuple) else [given]:
+    for entry in source.values() if isinstance(source, dict) else source if isinstance(source, list | tuple) else [source]:
         inner, wrappers = entry, set[int]()
         while (deeper := getattr(inner, "optimizer", None)) is not None and hasattr(deeper, "step") and id(deeper) not in wrappers:
             wrappers.add(id(inner := deeper))

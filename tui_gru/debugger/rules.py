@@ -77,16 +77,16 @@ class Rules:
         for name, line in program.lines.items():
             formula = line.formula
             assert formula is not None
-            every = self._every(formula)
+            entries = self._all_entries(formula)
             if name == NORM:
                 continue
             if line.phase == "update" and name in program.weights:
-                whole = self._factor(Factor(formula, every))
-                updates[name] = [line.text, line.op == "=", self._rule(formula), whole]
+                total = self._factor(Factor(formula, entries))
+                updates[name] = [line.text, line.op == "=", self._rule(formula), total]
             elif program.names[name].kind.store is Store.GRADIENTS:
                 summed, once = self._builder.split(formula)
-                share = summed and self._part(summed), self._indices(self._numbers.index_of(summed or formula, formula, every))
-                added = [self._factor(signed(term, formula, every, self._numbers)) for term in once]
+                share = summed and self._part(summed), self._indices(self._numbers.index_of(summed or formula, formula, entries))
+                added = [self._factor(signed(term, formula, entries, self._numbers)) for term in once]
                 shares[name] = [line.text, self._rule(formula), *share, added]
             else:
                 lines[name] = [self._rule(formula), line.text]
@@ -96,7 +96,7 @@ class Rules:
 
     # Rules, and the factors that their terms consist of
 
-    def _every(self, node: Expression) -> AnyIndex:
+    def _all_entries(self, node: Expression) -> AnyIndex:
         return tuple(map(Along, range(len(self._numbers.axes(node)))))
 
     def _rule(self, node: Expression) -> int:
@@ -109,7 +109,7 @@ class Rules:
 
     def _written(self, node: Expression, at: AnyIndex | None = None) -> dict[str, Any]:
         """Return the rule of an expression at an index, by default at each of its entries."""
-        at, numbers, writer = self._every(node) if at is None else at, self._numbers, self._program.writer
+        at, numbers, writer = self._all_entries(node) if at is None else at, self._numbers, self._program.writer
         match node:
             case e.Activation(argument=argument) if not node.label and not argument.label:
                 return {"kind": "recorded", "line": self._line_of(argument), "rule": self._rule(argument)}

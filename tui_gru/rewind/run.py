@@ -135,7 +135,7 @@ class ScriptRun:
             self._pauses |= steps
             self._pause_trigger = trigger or self._pause_trigger
         self._record, self._every, self._on = record, every, Trigger(on)
-        self._keep, self._also, self._body = _whole("keep", keep, 1, 100_000), tuple(also), body
+        self._keep, self._also, self._body = _whole_number("keep", keep, 1, 100_000), tuple(also), body
         self._head, self._cell, self._screen = head, cell, screen
         self._loop: TrainingLoop | None = None
         self._trials: list[Trial] = []
@@ -593,7 +593,7 @@ def _pauses(pause: Any, option: str) -> tuple[set[int], Trigger | None]:
         except TuiGruError as error:
             raise TuiGruError(str(error).replace("on: ", f"{option}: ", 1), option=option) from None
     numbers = [pause] if isinstance(pause, int) else list(pause) if hasattr(pause, "__iter__") else [pause]
-    return {_whole(option, number, 1, 10**15) for number in numbers}, None
+    return {_whole_number(option, number, 1, 10**15) for number in numbers}, None
 
 
 def _read_variable(text: str) -> Any:
@@ -601,7 +601,7 @@ def _read_variable(text: str) -> Any:
     return [int(part) for part in parts] if all(part.isdigit() for part in parts) else text
 
 
-def _whole(option: str, value: Any, least: int, most: int) -> int:
+def _whole_number(option: str, value: Any, least: int, most: int) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value.__index__() <= most:
         raise TuiGruError(f"{option} must be a whole number, {least} or more, not {errors.shown(value)}", option=option)
     return int(value.__index__())
@@ -630,17 +630,17 @@ def _checked(since: Any, lr: Any, rate: Any, clip: Any, skip: Any, seed: Any, we
     if lines is not None and not isinstance(lines, Mapping):
         raise TuiGruError(f"lines must be texts by the numbers of lines, {{31: '…'}}, not {errors.shown(lines)}", option="lines")
     for number, text in (lines or {}).items():
-        _whole("lines", number, 1, 10**9)
+        _whole_number("lines", number, 1, 10**9)
         if not isinstance(text, str):
             raise TuiGruError(f"lines: line {number} must be a text, not {errors.shown(text)}", option="lines")
     skipped = [skip] if isinstance(skip, int) else list(skip) if hasattr(skip, "__iter__") else [skip]
     return Change(
-        None if since is None else _whole("since", since, 1, 10**15) - 1,
+        None if since is None else _whole_number("since", since, 1, 10**15) - 1,
         _number("lr", lr),
         _number("rate", rate),
         _number("clip", clip, positive=True),
-        frozenset(_whole("skip", number, 1, 10**15) - 1 for number in skipped),
-        None if seed is None else _whole("seed", seed, 0, 2**63 - 1),
+        frozenset(_whole_number("skip", number, 1, 10**15) - 1 for number in skipped),
+        None if seed is None else _whole_number("seed", seed, 0, 2**63 - 1),
         _number("weight_decay", weight_decay),
         edit,
         dict(lines or {}),

@@ -98,7 +98,7 @@ def calling_trainer(callback: Any) -> Any:
     while frame is not None:
         caller = frame.f_locals.get("self")
         callbacks = getattr(getattr(caller, "callback_handler", None), "callbacks", ())
-        if any(each is callback for each in callbacks):
+        if any(entry is callback for entry in callbacks):
             return caller
         frame = frame.f_back
     raise TuiGruError("tui_gru.transformers.Steps is a callback of a Trainer: Trainer(…, callbacks=[tui_gru.transformers.Steps()])")

@@ -91,13 +91,13 @@ class AnswerMask:
         number = typed_number(written.replace(",", "") if "." in written or written.count(",") > 1 else written)
         if number is None or number.digits < 2:
             return False
-        whole = "." not in written and "e" not in written and "," not in written and "%" not in written
+        is_whole = "." not in written and "e" not in written and "," not in written and "%" not in written
         for hidden in self.numbers:
             below = abs(hidden) - abs(number.value)  # rounded, or cut off after the last digit
             if (
                 -0.5 * number.unit <= below + 1e-6 * abs(hidden)
                 and below - 1e-6 * abs(hidden) < number.unit
-                and (not whole or (hidden == int(hidden) and abs(hidden) >= LEAST_WHOLE))
+                and (not is_whole or (hidden == int(hidden) and abs(hidden) >= LEAST_WHOLE))
             ):
                 return True
         return False

@@ -88,11 +88,11 @@ class DerivedNumbers:
             return None
         if self._known[0] != at.tick:
             self._known = at.tick, {}
-        known, key = self._known[1], (ref.name, ref.t, ref.before)
-        if key not in known:
+        values, key = self._known[1], (ref.name, ref.t, ref.before)
+        if key not in values:
             t = at.t if ref.t is None and named.timed else ref.t
-            known[key] = self._timeline.moment(tick).value(ref.name, t) is not None
-        if not known[key]:
+            values[key] = self._timeline.moment(tick).value(ref.name, t) is not None
+        if not values[key]:
             return None
         if self._timeline.position(tick).number not in self._batches:
             self.refused += 1

@@ -188,7 +188,7 @@ def shared(room: int, desired: Mapping[str, int], first: Iterable[str], highligh
 
     The rows of the line that only write out more entries come after the weights, which would scroll. A frame for which there is no
     room, as below a card, is left out: it has 0 rows. `highlighted` are those that the card refers to, which are shown in
-    full. What is left goes to the last frame, so that a panel ends where its content ends.
+    full. What is left goes to the last frame, but for a few rows of the gates where it is more than a few.
     """
     shortest = {name: rows if name in highlighted else min(_SHORTEST[name], rows) for name, rows in desired.items() if rows}
     order: list[str] = []

@@ -209,11 +209,16 @@ class LessonWalk:
         """
         screen, first = self._screen, lesson.models[0].name
         sessions = {model.name: model_session(lesson, model, seed) for model in lesson.models}
-        own, mine = screen.session, sessions[first]
-        if len(sessions) == 1 and own.position.tick == 0 and own.config == mine.config and own.learning == mine.learning:
-            sessions[first] = own
-        if self._own is None or sessions[first] is own:
-            self._own = own
+        session, mine = screen.session, sessions[first]
+        if (
+            len(sessions) == 1
+            and session.position.tick == 0
+            and session.config == mine.config
+            and session.learning == mine.learning
+        ):
+            sessions[first] = session
+        if self._own is None or sessions[first] is session:
+            self._own = session
         self.lesson, self._sessions = lesson, sessions
         self._values = LessonValues(sessions, first)
         self._judge = Judge(lesson, self._values)
@@ -225,11 +230,11 @@ class LessonWalk:
 
     def leave(self) -> None:
         """End the lesson, and return to the session before it."""
-        screen, own = self._screen, self._own
+        screen, session = self._screen, self._own
         self.lesson, self._judge, self._stops, self._queue, self._after, self._own = None, None, [], [], None, None
         self._hide(None)
-        if own is not None and own is not screen.session:
-            screen.session = own
+        if session is not None and session is not screen.session:
+            screen.session = session
             screen.forget_notice()
         screen.show_now()
 

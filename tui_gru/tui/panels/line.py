@@ -735,20 +735,20 @@ def drawn_line(
         worked = EMPTY if brief is None else entry.box(palette, width, brief=brief)
         return [box for box in (badge, worked) if box.height]
 
-    for way in _ways(operands, view.row, palette.glyphs, width):
-        for brief in way.brief:
+    for drawing in _ways(operands, view.row, palette.glyphs, width):
+        for brief in drawing.brief:
             beneath = below(brief)
-            limits = way.fitted(width, height - sum(box.height for box in beneath))
+            limits = drawing.fitted(width, height - sum(box.height for box in beneath))
             if limits is None:
                 continue
-            cut = not (way.in_full or wide)
+            cut = not (drawing.in_full or wide)
             if cut and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
                 return instead
-            written = drawn_tokens(palette, way.tokens, limits, width, view.row)
-            apart = way.is_whole and written.height + sum(box.height + 1 for box in beneath) <= height
-            box = vstack(written, *beneath, gap=int(apart))
-            others = entry.others(palette, width, height - box.height) if brief is False and way.in_full else ()
-            return vstack(box, *others), way.alone, False
+            written = drawn_tokens(palette, drawing.tokens, limits, width, view.row)
+            spaced = drawing.is_whole and written.height + sum(box.height + 1 for box in beneath) <= height
+            box = vstack(written, *beneath, gap=int(spaced))
+            others = entry.others(palette, width, height - box.height) if brief is False and drawing.in_full else ()
+            return vstack(box, *others), drawing.alone, False
     return vstack(*below(False)), False, False
 
 

@@ -604,11 +604,12 @@ class StoryPanel(SnapshotPanel):
             row = CellRow(scale.width)
             first, last = (scale.column(at.number) for at in (finding.first_seen, finding.last_seen) if at is not None)
             row.put(first, transliterate("─" * (last - first + 1), palette.glyphs), palette.dim)
-            words = f" {transliterate(finding.title, palette.glyphs)} "
-            width = cell_len(words)
-            starts = [start for start in (last + 1, first - width) if row.free(start, width)]
-            if starts or width + 2 < last - first:
-                row.put(starts[0] if starts else first + 2, words, palette.dim)
+            title = transliterate(finding.title, palette.glyphs)
+            width = cell_len(title) + 2
+            # Behind the line, before it, or on it: the first place that has room, else the widest, where it is cut.
+            places = [(last + 1, scale.width - last - 1), (max(first - width, 0), first), (first + 2, last - first - 2)]
+            start, room = next((place for place in places if place[1] >= width), max(places, key=lambda place: place[1]))
+            row.put(start, f" {truncated(title, room - 2, palette.glyphs)} ", palette.dim)
             yield ChartRow("" if i else "gone again", "", row)
 
     def _batch_of(self, finding: Finding) -> int:
