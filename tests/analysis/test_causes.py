@@ -561,6 +561,19 @@ def test_a_loss_that_nothing_explains_is_an_observation_with_numbers():
     assert "one kept batch alone goes from" in only.seen
 
 
+def test_missing_values_that_the_model_replaces_are_an_observation():
+    def missing(x, y):
+        return x.masked_fill(torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.3, torch.nan), y
+
+    class Replacing(Reader):
+        def forward(self, x):
+            return super().forward(torch.nan_to_num(x))
+
+    causes = diagnosis(Replacing(classes=2), f.cross_entropy, data=changed(rows, missing))
+    assert [cause.name for cause in causes if cause.proof] == []
+    assert "so the model replaces them" in next(cause.seen for cause in causes if cause.name == "nan-input")
+
+
 def test_a_class_weight_of_0_is_an_observation_for_it_may_be_that_of_the_padding():
     weight = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
     (only,) = diagnosis(Reader(), lambda z, y: of_tokens(z, y, weight=weight))

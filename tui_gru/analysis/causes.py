@@ -248,7 +248,7 @@ def _of_parameters(x: WatchedSteps) -> Iterator[ProvenCause]:
     if table.frozen:
         yield ProvenCause(
             "frozen",
-            EXACT,
+            OBSERVED,  # of a model that has learned before, a part is often frozen on purpose
             f"{_named(table.frozen, len(table.frozen))} is frozen: no weight of it has requires_grad",
             f"requires_grad is False for all of its parameters in {steps}",
             "p.requires_grad_(True) for its parameters, if it is to learn",
@@ -446,11 +446,14 @@ def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
             f", in feature {', '.join(str(i + 1) for i in bad[0].features_not_finite[:6])}" if bad[0].features_not_finite else ""
         )
         size = math.prod(bad[0].shape)
+        updates = [update for update in x.own_updates if update.passes]
+        replaced = bool(updates) and all(math.isfinite(update.handed) for update in updates)  # as a model of missing values does
+        note = f"; the gradient is finite in {counted(len(updates), 'update')}, so the model replaces them" if replaced else ""
         yield ProvenCause(
             "nan-input",
-            EXACT,
+            OBSERVED if replaced else EXACT,
             "the inputs contain NaN or inf",
-            f"{bad[0].not_finite:,} of {size:,} numbers of a batch{where}; in {len(bad)} of {batches}",
+            f"{bad[0].not_finite:,} of {size:,} numbers of a batch{where}; in {len(bad)} of {batches}{note}",
             "look where the data are read, and where a column is divided by its standard deviation",
         )
     elif any(state.begins and state.size > 0 for step in x.training for state in step.states):

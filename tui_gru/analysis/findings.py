@@ -17,7 +17,7 @@ from tui_gru.analysis import findings_of_data as data
 from tui_gru.analysis import findings_of_ports as ported
 from tui_gru.analysis import findings_of_scripts as scripts
 from tui_gru.analysis import findings_of_training as training
-from tui_gru.analysis.causes import EXACT, causes_of
+from tui_gru.analysis.causes import TRIAL_ALONE, causes_of
 from tui_gru.analysis.examined import NO_OPTION, Evidence, Finding, RunFacts
 from tui_gru.analysis.trials import (
     LEAST_TRIED,
@@ -109,10 +109,10 @@ _OF_TINY_STEPS = ("rate-too-small", "steps-are-tiny")
 def _of_cause(name: str, x: RunFacts) -> Iterator[Finding]:
     """Yield the finding of a cause that the watched steps of a script show."""
     for cause in causes_of(x.watched):
-        if cause.name == name and cause.proof >= EXACT:
-            yield Finding(
-                name, cause.title, cause.meaning, cause.cure, (Evidence(cause.seen),), x.end(0) if x.count else None
-            )  # fmt: skip
+        if cause.name == name and cause.proof != TRIAL_ALONE:
+            position = x.end(0) if x.count else None
+            evidence = (Evidence(cause.seen),)
+            yield Finding(name, cause.title, cause.meaning, cause.cure, evidence, position, is_observation=not cause.proof)
 
 
 def _by_facts(name: str, *instead_of: str, effects: tuple[str, ...] = _OF_NO_LEARNING, harm: Harm = Harm.COSTS) -> FindingRule:
