@@ -281,8 +281,8 @@ class UnseenScreen:
         return numbers
 
     def close(self) -> None:
+        before = sys.stdout, sys.stderr  # the thread changes them at its end
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, None)
-        before = sys.stdout, sys.stderr
         self._thread.join()
         self._running.discard(self)
         if isinstance(before[0], io.TextIOBase):  # an app in whose time this screen began has ended, and has put them back already

@@ -453,7 +453,8 @@ def _key(entry: StopOrMark) -> int | str:
 
 
 _NONE = (
-    "Nothing was found: up to here, sampler, rows, gradients, units and loss are as in a healthy run. What comes is not examined."
+    "Nothing was found of what is looked for in the sampler, rows, gradients, units and loss up to here. That is no proof that "
+    "nothing is wrong."
 )
 _RATES_NOT_TRIED = ":rates tries learning rates from here on."
 _EARLY = "No batch has been finished yet, so there is little to look at."
@@ -530,11 +531,11 @@ class FindingsList(ListOverlay):
         if not self.findings:
             trains = self.snapshot.config.source.can(Ability.TRAIN)
             early = trains and self.snapshot.position.tick < self.snapshot.program.loss_tick
-            fastest, words = fastest_rate(self.rates), _RATES_NOT_TRIED
+            fastest, words = fastest_rate(self.rates), _RATES_NOT_TRIED if trains else ""
             if fastest is not None:
                 count = len(self.rates)
                 words = f"Of the {count} learning rates that were tried, {numbers.significant(fastest.rate)} falls fastest."
-            none = [self._line(line, palette.plain) for line in folded(_EARLY if early else f"{_NONE} {words}", width)]
+            none = [self._line(line, palette.plain) for line in folded(_EARLY if early else f"{_NONE} {words}".rstrip(), width)]
             return [*none, *self._earlier_rows(0, width)]
         rows: list[ListRow] = []
         entry, follows = 0, False
