@@ -755,10 +755,10 @@ class LessonWalk:
         if self._paused:
             return f"{number} · {card.lines[0]}"
         if stop.question is not None:
-            parts = [
-                self._filled(stop.question.words).replace("\n", " "),
+            parts = [  # the question last, since a long one is cut
                 f"[{self._answering.typed}]",
                 f"{card.mark} {card.reply}".strip(),
+                self._filled(stop.question.words).replace("\n", " "),
             ]
             return " · ".join(filter(None, (number, *parts)))
         return " · ".join(filter(None, (number, card.head, card.press)))

@@ -29,7 +29,7 @@ from tui_gru.tui.theme import Glyphs, folded, palette_of, transliterate, truncat
 
 
 LOW = 20  # rows; a screen with fewer is low
-MOST_LINES = 4
+MOST_LINES, MOST_LINES_OF_LOW = 4, 6  # of a message
 MOST_CHARACTERS = 10_000  # of a message, more than `MOST_LINES` lines of the largest terminal show
 
 
@@ -46,7 +46,7 @@ class Hint(NamedTuple):
 def _lines(message: str, room: int, glyphs: Glyphs) -> tuple[str, ...]:
     """Fold a message into at most one line more than can be shown."""
     written = transliterate(message, glyphs)
-    return (written,) if cell_len(written) <= room else tuple(folded(written, max(room - 1, 1), MOST_LINES + 1))
+    return (written,) if cell_len(written) <= room else tuple(folded(written, max(room - 1, 1), MOST_LINES_OF_LOW + 1))
 
 
 class BottomLine(Widget):
@@ -83,7 +83,8 @@ class BottomLine(Widget):
             self.refresh()
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message until `say('')`, in as many lines as it needs at this width, at most `MOST_LINES`."""
+        """Show a message until `say('')`, in as many lines as it needs at this width, at most `MOST_LINES`, or
+        `MOST_LINES_OF_LOW` where it takes the place of the hints."""
         self.warning = warning
         written = " ".join(message.split())
         self.message = safe_text(written if len(written) <= MOST_CHARACTERS else f"{written[:MOST_CHARACTERS]}…")
@@ -102,7 +103,7 @@ class BottomLine(Widget):
 
     def make_room(self) -> None:
         """Set the height to what the message and the hints need on a screen of this size."""
-        lines = min(max(len(self._lines()), 1), MOST_LINES) + (not self.low)
+        lines = min(max(len(self._lines()), 1), MOST_LINES_OF_LOW if self.low else MOST_LINES) + (not self.low)
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
 
