@@ -447,9 +447,10 @@ async def test_a_long_sample_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
         await d.pilot.pause()
         monkeypatch.undo()
         (drawn,) = d.session.samples
-        assert len(drawn.draws) == 20
-        assert d.says.endswith("stopped after 20 of 10,000 characters")
-        assert d.session.sample("Ma", 20, temperature=drawn.temperature, seed=drawn.seed) == drawn.text
+        count = len(drawn.draws)
+        assert 0 < count <= 20  # progress is shown before the last of them, so the key may come earlier
+        assert d.says.endswith(f"stopped after {count} of 10,000 characters")
+        assert d.session.sample("Ma", count, temperature=drawn.temperature, seed=drawn.seed) == drawn.text
 
 
 @pytest.mark.parametrize("verb", ["go", "back", "undo", "switch", "jump", "why"])
