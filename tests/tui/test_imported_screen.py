@@ -19,7 +19,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import execute
 from tui_gru.tui.panel import SnapshotPanel
-from tui_gru.tui.panels.imported import batch_size_in_cells, difference_shown, imported_sequence
+from tui_gru.tui.panels.imported import batch_size_in_cells, difference_shown, imported_sequence, worst_difference
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples, Sequence
 from tui_gru.tui.panels.time import Header, LossCurve
@@ -254,5 +254,22 @@ async def test_zoomed_the_difference_is_shown_number_by_number(opened: Callable[
 
 
 def test_a_difference_is_told_in_four_cells() -> None:
-    shown = {0.0: "0", 5e-10: "~0", 1e-9: "1e-9", -3e-7: "3e-7", 0.25: "2e-1"}
-    assert {number: difference_shown(np.array([number])) for number in shown} == shown
+    shown = {0.0: "0", 5e-10: "~0", 1e-9: "1e-9", 3e-7: "3e-7", 0.25: "2e-1", np.nan: "nan"}
+    assert {number: difference_shown(number) for number in shown} == shown
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "difference"),
+    [
+        ([1.0, 2.0], [1.0, 2.5], 0.5),
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([np.nan, 2.0], [np.nan, 2.5], 0.5),
+        ([np.nan, 2.0], [1.0, 2.0], np.nan),
+        ([np.nan, np.nan], [np.nan, np.nan], np.nan),
+        ([np.inf, 2.0], [np.inf, 2.0], np.nan),
+    ],
+)
+def test_a_difference_between_numbers_that_are_not_known_is_not_zero(
+    here: list[float], there: list[float], difference: float
+) -> None:
+    np.testing.assert_equal(worst_difference(np.array(here), np.array(there)), difference)

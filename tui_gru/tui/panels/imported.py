@@ -122,7 +122,8 @@ def _lines(palette: Palette, snapshot: Snapshot, row: int, steps: range) -> list
         pairs = zip(values, steps, strict=True)
         lines.append(
             _Line(
-                _OFF, ["" if value is None else difference_shown(_difference(value[row], expected[t, row])) for value, t in pairs]
+                _OFF,
+                ["" if value is None else difference_shown(worst_difference(value[row], expected[t, row])) for value, t in pairs],
             )
         )
     return lines
@@ -155,9 +156,14 @@ def _difference(value: Array, expected: Array) -> Array:
         return np.where(numbers.same(value, expected), 0, value - expected)
 
 
-def difference_shown(difference: Array) -> str:
+def worst_difference(value: Array, expected: Array) -> float:
+    """Return the largest absolute difference; NaN if it is not known, as where all that is not equal is NaN on both sides."""
+    largest = float(np.abs(_difference(value, expected)).max(initial=0))
+    return np.nan if largest == 0 and not np.isfinite(value).all() else largest
+
+
+def difference_shown(largest: float) -> str:
     """Format the largest absolute difference in four cells; below 1e-9 it is `~0`."""
-    largest = float(np.abs(difference).max(initial=0))
     return "~0" if 0 < largest < 9.5e-10 else f"{largest:.0e}".replace("e-0", "e-").replace("0e+00", "0")
 
 
@@ -231,7 +237,7 @@ def difference_over_time(palette: Palette, snapshot: Snapshot, width: int, heigh
     values, labels = [], []
     for t in range(start, min(start + height, T)):
         value = snapshot.value(output, t)
-        difference = np.nan if value is None else float(np.abs(_difference(value, expected[t])).max(initial=0))
+        difference = np.nan if value is None else worst_difference(value, expected[t])
         values.append(max(log10(difference / _LEAST), 0) / _DECADES if difference > 0 else 0.0)
         labels.append(f"t {t + 1}".rjust(len(f"t {T}")) + ("      " if value is None else f" {difference:5.0e}"))
     return clip(palette, bars(palette, values, labels, width, word=False, write=lambda value: ""), width, height)
@@ -249,7 +255,10 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
         assert value is not None
         name = f"  {spoken(snapshot.program, output, (row, unit))}"
         ours = Cell.of(numbers.wide(value[row, unit]).rjust(_NUMBER), palette.plain, Ref(output, (row, unit), t))
-        others = numbers.wide(expected[t, row, unit]).rjust(_NUMBER), f"{off[row, unit]:+.1e}".rjust(_NUMBER)
+        others = (
+            numbers.wide(expected[t, row, unit]).rjust(_NUMBER),
+            f"{value[row, unit] - expected[t, row, unit]:+.1e}".rjust(_NUMBER),
+        )
         rows.append((Segment(name.ljust(_NAME), palette.dim), ours, *(Segment(words, palette.second) for words in others)))
     return from_rows(rows)
 
