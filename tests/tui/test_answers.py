@@ -156,6 +156,13 @@ async def test_a_warning_is_not_hidden_by_an_answer() -> None:
         assert not d.screen.query_one(BottomLine).warning
 
 
+async def test_an_update_is_called_sgd_only_where_it_is() -> None:
+    for optimizer, words in (("sgd", "an SGD step: "), ("adam", "a step of the optimizer: ")):
+        async with driving(optimizer=optimizer) as d:
+            await d.type("n", "a")
+            assert d.says.startswith(words)
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_steps_searches_and_branches_answer(size: tuple[int, int]) -> None:
     async with driving(size) as d:

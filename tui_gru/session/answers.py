@@ -117,8 +117,14 @@ def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -
     return f"{spoken(now.program, name, index)} is {now_is}, was {was}"
 
 
+def update_in_words(snapshot: Snapshot) -> str:
+    """Return what one update of the weights is called with this optimizer."""
+    return "an SGD step" if snapshot.config.optimizer == "sgd" else "a step of the optimizer"
+
+
 def largest_change(now: Snapshot) -> str:
-    """Describe the largest change of the last SGD step: `an SGD step: Wy[unit 1, “a”] changed most, by 0.0123`."""
+    """Describe the largest change of the last update: `an SGD step: Wy[unit 1, “a”] changed most, by 0.0123`."""
+    update = update_in_words(now)
     largest: tuple[float, str, tuple[int, ...], float] | None = None
     for name in now.program.parameters:
         step = now.last_step(name)
@@ -129,9 +135,9 @@ def largest_change(now: Snapshot) -> str:
         if largest is None or size > largest[0]:
             largest = size, name, tuple(map(int, index)), float(step[index])
     if largest is None:
-        return "an SGD step"
+        return update
     _, name, where, by = largest
-    return f"an SGD step: {spoken(now.program, name, where)} changed most, by {short(by)}"
+    return f"{update}: {spoken(now.program, name, where)} changed most, by {short(by)}"
 
 
 def branched(before: Snapshot, now: Snapshot) -> str:

@@ -51,7 +51,7 @@ VERBS: tuple[Verb[MainScreen], ...] = (
          "play or pause: repeat steps like the last one automatically; after a count, so many times", label="play", rank=5,
          typed="play 10", more="with a number, so many a second; + and - change that", completes=("",)),
     Verb("learn.sgd",        "a",                    "sgd a",            LEARN,   changing.sgd,
-         "an SGD step: finish this batch with backward and update", label="full step", rank=2, offered=trains),
+         "a step of the optimizer: finish this batch with backward and update", label="full step", rank=2, offered=trains),
     Verb("learn.toggle",     "l",                    "learning l",       LEARN,   changing.learning,
          "learning on or off: batches end with or without backward and update", label="learning", rank=3, typed="learning on",
          completes=("switch", ""), offered=trains),

@@ -20,6 +20,7 @@ from tui_gru.debugger.program import Program, number_along, spoken
 from tui_gru.engine import numbers
 from tui_gru.engine.numbers import exact
 from tui_gru.engine.source import Ability
+from tui_gru.session.answers import update_in_words
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.draw import (
     EMPTY,
@@ -494,7 +495,7 @@ def _norm(arrays: Sequence[AnyArray | None]) -> float | None:
 def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
     if snapshot.settings.learning:
         return "the backward phase computes them"
-    return with_keys(panel, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
+    return with_keys(panel, f"<learn.sgd> takes {update_in_words(snapshot)}, <learn.toggle> turns learning on")
 
 
 class ParameterMatrix(MatrixView):
