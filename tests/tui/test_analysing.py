@@ -430,6 +430,9 @@ async def test_the_states_stand_in_the_plane_of_their_main_directions() -> None:
         await press(pilot, "right")
         assert panel.at == 1
         assert f"after “{text[1]}”" in panel.plain_text()
+        for width, height in ((0, 8), (0, 0), (1, 0), (1, 1)):  # a terminal may become so small
+            panel.draw(width, height)
+            assert not panel.failed
         # The character that is farthest in each direction stands at that edge.
         drawn = panel.plain_text().splitlines()[3:-1]
         top = next(row for row in drawn if row.strip())
