@@ -57,6 +57,53 @@ async def test_trials_are_made_listed_opened_and_adopted():
     assert not any(torch.equal(a, b) for a, b in zip(weights, model.state_dict().values(), strict=True))
 
 
+async def test_a_trial_that_is_opened_is_a_branch_to_compare_with_the_run():
+    run, losses, *_ = plain_run()
+    session = run.session()
+    async with driving_app(TuiGruApp(session)) as d:
+        await d.type(":again step 10 lr=1e-1")
+        trial = d.screen.overlay.trials[-1]
+        await d.type("enter")
+        assert d.says.startswith("this is the trial lr=0.1; = compares it with main")
+        assert d.screen.session is session
+        assert session.branches == ("main", "lr=0.1")
+        assert session.branch == "lr=0.1"
+        assert session.loss == pytest.approx(trial.losses[-1])
+        assert d.screen.snapshot.forks[1].tick == 3 * session.program.ticks  # the steps 7 to 9 are those of the run
+        await d.type("escape", "=")
+        assert "lr=0.1 minus main in matrices · first differ at step 10 t1 ←: Wz" in d.says  # after its update
+        other = d.screen.snapshot.other
+        assert other.losses[7] == pytest.approx(losses[-1])
+        assert session.apart().furthest.difference != 0
+        await d.type(":branch main")
+        assert session.loss == pytest.approx(losses[-1])
+        await d.type(":again step 9 skip 12", "enter")
+        assert session.branches[-1] == "skip-12"
+        assert session.config.source.places[5] == "step 12, left out of the trial"
+        assert not [finding for finding in session.findings() if finding.name == "loss-not-finite"]
+        session.delete_branch("lr=0.1")
+        with pytest.raises(TuiGruError, match="main is the run of the script"):
+            session.delete_branch("main")
+        session.step("batch", -4)
+        weights = session.value("Uz")
+        session.switch("main")
+        assert (session.value("Uz") == weights).all()  # step 10, of which both have the weights
+    assert list(run.again(since=9, skip=12).session.steps) == [9, 10, 11, 13, 14]
+    with pytest.raises(TuiGruError, match="all of them are left out"):
+        _ = run.again(since=14, skip=14).session
+
+
+def test_a_saved_session_leaves_the_trials_out(tmp_path):
+    run, *_ = plain_run()
+    session, trial = run.session(), run.again(since=10, lr=0.1)
+    assert session.add_trial(trial.session, trial.since, "lr=0.1")
+    session.save(tmp_path / "live.tui-gru")
+    assert session.branch == "lr=0.1"
+    other = tui_gru.Session.open(tmp_path / "live.tui-gru")
+    assert other.branches == ("main",)
+    assert other.position == session.position
+
+
 def test_what_is_typed_becomes_the_arguments():
     run, *_ = plain_run()
 

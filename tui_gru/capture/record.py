@@ -316,6 +316,11 @@ class Recorder:
         self._losses = [*losses[:number], *[None] * (number - len(losses))]
         self._capture.begin_at(number)
 
+    def pass_over(self) -> None:
+        """Leave a step out, which is not computed: the one after it has the next number. Call it between two steps."""
+        self._losses.append(None)
+        self._capture.begin_at(self._capture.ended + 1)
+
     def add(self, step: CapturedStep) -> None:
         """Write an earlier step, captured when it was computed again, unless it is written already."""
         with self._going_on():

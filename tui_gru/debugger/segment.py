@@ -641,7 +641,7 @@ class HistorySegment:
         """Give the record of a recorded step the norm of p.grad, as all columns have it: that of the derived gradient may have
         another size, where the script clips or scales. A step with an edited number has its own."""
         source, recorded = self._memory.program.config.source, self._memory.numbers
-        is_edited = self.base is not None and batch == self.first_batch
+        is_edited = self.action.kind != "begin" and self.base is not None and batch == self.first_batch
         if recorded is not None and record.learned and not is_edited and batch not in source.unknown_norms:
             record.replace_numbers(record.loss, float(recorded[batch, 1]), record.max_weight)
 

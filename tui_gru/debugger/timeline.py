@@ -20,6 +20,7 @@ from tui_gru.debugger.position import Position, StepIndex, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Chain, HistorySegment, Memory, Monitor
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import RecordingError, TuiGruError
 
@@ -256,6 +257,19 @@ class Timeline:
         segment.record(segment.first_batch)
         return Timeline(segment, self.memory)
 
+    def going_on_with(self, config: Config, batch: int) -> Timeline:
+        """Return the timeline of `config`, another run on imported batches of the same model. The batches before `batch` are shared
+        with this one, as it began."""
+        memory, settings = Memory(config, self.memory.budget.limit), self.beginning.settings
+        memory.segments = self.memory.segments  # each has a number of its own
+        if not batch:
+            first = config.source.batch(0)
+            assert first is not None
+            return Timeline.begin(settings, first.weights, memory)
+        segment = HistorySegment(memory, batch * self.program.ticks, settings, JournalEntry("begin"), self.beginning)
+        segment.record(segment.first_batch)
+        return Timeline(segment, memory)
+
     def changed_at(self, tick: int) -> frozenset[str]:
         """Return the names changed at a tick: parameters, values, gradients, settings of the update rule.
 
@@ -410,6 +424,16 @@ class Branches:
         target = self._free_name() if forks else self.current
         change = BranchChange(self.current, target, tick, None if forks else self.named[target], tick)
         return Branches({**self.named, target: Branch(timeline, tick)}, target, (*self.done, change))
+
+    def with_branch(self, name: str, branch: Branch) -> Branches:
+        """Return the branches with another one, which is the current one then. Its name gets a number if there is one of this
+        name."""
+        name = "".join(filter(str.isprintable, name))[: LONGEST_NAME - 4] or "trial"
+        n, free = 1, name
+        while free in self.named:
+            n += 1
+            free = f"{name}~{n}"
+        return replace(self, named={**self.named, free: branch}, current=free)
 
     def undo(self, tick: int) -> tuple[Branches, int] | None:
         """Return the branches without the last change, and the tick of that change; None if there is none.

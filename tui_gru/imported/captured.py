@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -874,6 +876,66 @@ class RecordedBatches(Sequence[ImportedBatch]):
         first = self.recording.steps[0]
         calls = self._calls(self.recording.load(first.number, first.ranks[0]))
         return min(CallShape.of(call).classes for call in calls)
+
+
+class _TrialBatches(RecordedBatches):
+    """The batches of a run up to a trial of its last steps, and those of the trial. `recording` is that of the trial."""
+
+    def __init__(
+        self, chosen: Sequence[tuple[Imported, int]], left_out: frozenset[int], trial: RecordedBatches, owner: object
+    ) -> None:
+        self.recording, self._chosen, self._left_out = trial.recording, chosen, left_out
+        self._owner = owner  # the files are there as long as it lives
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        source, number = self._chosen[at]
+        batch = source.batches[number]
+        if range(len(self))[at] in self._left_out and isinstance(batch, CapturedBatch):
+            batch = replace(batch, loss=math.nan, steps=[(replace(step, loss=None), calls) for step, calls in batch.steps])
+        return batch
+
+
+def with_trial(run: Imported, trial: Imported, since: int, owner: object) -> tuple[Imported, int] | None:
+    """Return a run with the steps of a trial in the place of its own, from the step `since` on, and the batch where these begin.
+
+    A step that the trial has left out stays as it was, without its loss; the last step is that of the trial. None if both are not
+    of the same model and sizes. `owner` lives as long as the batches.
+    """
+    alike = (run.structure, run.sizes, run.dtype, run.learns) == (trial.structure, trial.sizes, trial.dtype, trial.learns)
+    steps = [step for step in run.steps if step <= trial.steps[-1]]
+    batch = bisect_left(steps, since)
+    if not alike or batch == len(steps) or not isinstance(trial.batches, RecordedBatches):
+        return None
+    tried = {step: number for number, step in enumerate(trial.steps)}
+    chosen = [(trial, tried[step]) if step in tried else (run, place) for place, step in enumerate(steps)]
+    left_out = frozenset(place for place, (source, _) in enumerate(chosen) if source is run and place >= batch)
+
+    def where(name: str) -> frozenset[int]:
+        return frozenset(place for place, (source, number) in enumerate(chosen) if number in getattr(source, name))
+
+    rows = [[math.nan] * 3 if source.numbers is None else source.numbers[number] for source, number in chosen]
+    numbers = np.array([[math.nan] * 3 if place in left_out else row for place, row in enumerate(rows)])
+    places = run.places[: len(steps)]
+    joined = replace(
+        trial,
+        batches=_TrialBatches(chosen, left_out, trial.batches, owner),
+        steps=tuple(steps),
+        places=[f"{name}, left out of the trial" if place in left_out else name for place, name in enumerate(places)],
+        knows_loss=run.knows_loss or trial.knows_loss,
+        unknown_losses=where("unknown_losses") | left_out,
+        unknown_norms=where("unknown_norms") | left_out,
+        without_gradients=where("without_gradients"),
+        numbers=numbers,
+        identity=None,
+        modules=(trial.module,),
+        of_module=None,
+    )
+    return joined, batch
 
 
 def _why_without_gradient(recording: Recording, module: str) -> str:

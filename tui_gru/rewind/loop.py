@@ -639,6 +639,8 @@ class TrainingLoop:
                     step.random.put()
                 if number in change.skip and number >= since:
                     outcome.losses[number] = StepLosses()
+                    if recording is not None:
+                        recording.pass_over()
                     continue
                 losses = watch.current = StepLosses()
                 self.repeated = number

@@ -66,6 +66,11 @@ class StepRecorder:
         assert self._recorder is not None
         self._recorder.step(losses.total if losses.count else None)
 
+    def pass_over(self) -> None:
+        """The next step is left out."""
+        if isinstance(self._recorder, Recorder):
+            self._recorder.pass_over()
+
     def end(self, outcome: TrialOutcome) -> None:
         """End the recording, within a step if the trial ended in one by an error."""
         error = self._error or outcome.error
@@ -100,6 +105,9 @@ class StepWatcher:
     def step(self, losses: StepLosses) -> None:
         assert self.watch is not None
         self.watch.end_step(losses.total if losses.count else None)
+
+    def pass_over(self) -> None:
+        """The next step is left out, of which there are no facts."""
 
     def end(self, outcome: TrialOutcome) -> None:
         self.close()

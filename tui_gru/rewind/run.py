@@ -67,6 +67,8 @@ class Trial:
         Raises `TuiGruError` if the script has gone on since.
         """
         run = self._standing_run()
+        if not any(loss == loss for loss in self.losses) and len(self._change.skip) >= len(self.losses):
+            raise TuiGruError("no step of this trial can be seen: all of them are left out")
         return run.recorded(self._change, words=self.words or "as it was")
 
     def _standing_run(self) -> ScriptRun:

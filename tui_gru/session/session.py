@@ -17,11 +17,12 @@ from tui_gru.debugger.edits import JournalEntry, as_index, plan
 from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined_notices, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
-from tui_gru.debugger.timeline import Branches
+from tui_gru.debugger.timeline import Branch, Branches
 from tui_gru.debugger.trouble import finite_answer, first_not_finite
 from tui_gru.engine.config import Config, Options, Sampler, check_options, check_setting
-from tui_gru.engine.data import config_from
+from tui_gru.engine.data import ImportedConfig, config_from
 from tui_gru.engine.numbers import mib, significant
+from tui_gru.engine.source import Imported
 from tui_gru.engine.weights import Weights
 from tui_gru.errors import TuiGruError
 from tui_gru.paths import FilePath, permitted
@@ -45,9 +46,9 @@ HISTORY_MEMORY = 256 * 2**20
 RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because any step can be recomputed from the recording
 #: Public names that screens, pages and the files of sessions use, and nobody types.
 OF_SCREENS = {
-    "add_notice", "anchor", "batch_check", "batches_to", "by_module", "carry_over", "checked", "counts_first", "derive", "found",
-    "gone", "held_out", "holds", "interrupts", "keep", "kept", "left_at", "memory_notice", "on", "outcome", "passing", "prefetch",
-    "recorder", "remarks", "silent", "snapshot", "state", "step_each", "tick_after", "tried_options",
+    "add_notice", "add_trial", "anchor", "batch_check", "batches_to", "by_module", "carry_over", "checked", "counts_first",
+    "derive", "found", "gone", "held_out", "holds", "interrupts", "keep", "kept", "left_at", "memory_notice", "on", "outcome",
+    "passing", "prefetch", "recorder", "remarks", "silent", "snapshot", "state", "step_each", "tick_after", "tried_options",
 }  # fmt: skip
 REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
 
@@ -123,8 +124,6 @@ class Session(Queries):
         """
         folder = permitted(path) if isinstance(path, str | os.PathLike) else None
         if folder is not None and os.path.isdir(folder) and sources.is_recording(Path(folder)):
-            from tui_gru.engine.data import ImportedConfig
-
             source, notice = sources.recorded_steps(Path(folder))
             memory = RECORDING_MEMORY if history_memory is None else history_memory
             session = cls.on(ImportedConfig.of_source(source), history_memory=memory)
@@ -695,7 +694,34 @@ class Session(Queries):
         """
         with self._run.verb():
             branches = self.state.branches.without(name)
+            if all(map(self._run.is_trial, branches.names)):
+                raise TuiGruError(f"{name} is the run of the script, of which the others are trials; delete those")
             self._run.update(branches=branches, **by_branch.moved_branch(self.state, name, None))
+
+    def add_trial(self, trial: Session, since: int, name: str) -> bool:
+        """Go to a trial in the loop of a script, which becomes a branch with this name beside the run of its last steps.
+
+        It shares what was before the step `since`, and can be compared with the run. The place is that of the same step, or the
+        last one of the trial. Returns False if the trial is not of the same model and sizes, so that it is no branch.
+        """
+        run = self._run
+        trial = arguments.instance("trial", trial, Session, "that of a trial of `tui_gru.steps`")
+        since, name = arguments.integer("since", since), "-".join(arguments.string("name", name).replace(",", " ").split())
+        source, of_trial = run.own_timeline.program.config.source, trial.config.source
+        if not isinstance(source, Imported) or not isinstance(of_trial, Imported):
+            return False
+        if of_trial.module != source.module and source.module in of_trial.modules and of_trial.of_module is not None:
+            of_trial, _ = of_trial.of_module(source.module)
+        joined = sources.with_trial(source, of_trial, since, trial)
+        if joined is None:
+            return False
+        with run.verb(), run.leaving():
+            config, batch = ImportedConfig.of_source(joined[0]), joined[1]
+            timeline = run.own_timeline.going_on_with(config, batch)
+            newest = timeline.end_of(config.num_batches - 1)
+            branches = run.state.branches.with_branch(name, Branch(timeline, newest))
+            run.move_to(branches, timeline.place(min(max(run.state.tick, batch * self.program.ticks + 1), newest)))
+        return True
 
     def compare(self, name: str | None = "") -> str | None:
         """Compare this branch with another from now on; None ends the comparison. Returns the name of the other branch.

@@ -54,6 +54,14 @@ def recorded_steps(folder: Path, name: str | None = None, *, follow: bool = Fals
     return followed_run(folder, name) if follow else recorded_run(open_recording(folder), name)
 
 
+def with_trial(run: Imported, trial: Imported, since: int, owner: object) -> tuple[Imported, int] | None:
+    """Return a recording with the steps of a trial in the place of its own, from the step `since` on, and the batch with which they
+    begin; None if both are not alike. `owner` lives as long as the batches."""
+    from tui_gru.imported import captured
+
+    return captured.with_trial(run, trial, since, owner)
+
+
 def recording_of(identity: Mapping[str, Any], folder: Path) -> Imported:
     """Return the run of the recording that a saved session is on; `folder` is another one that may hold it."""
     from tui_gru.imported.captured import recognised_run

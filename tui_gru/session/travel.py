@@ -208,6 +208,7 @@ class Run:
         self.passing: tuple[int, BatchRecord] | None = None  # what `progress` is being called for: a finished batch, and its record
         self.interrupts = Interrupts()
         self.checks = checks
+        self.own_timeline = state.timeline  # of this run, while trials in the loop of a script have their own memory
         self.stops = StopCache(self.program, state)
         self.first_stops = frozenset(state.stops.breakpoints)  # which wrote the lines that are in the log
         self.tree = BranchTree()
@@ -221,6 +222,10 @@ class Run:
     def timeline(self) -> Timeline:
         """The timeline of the current branch."""
         return self.state.timeline
+
+    def is_trial(self, name: str) -> bool:
+        """Return True for a branch that is a trial in the loop of a script."""
+        return self.state.branches.named[name].timeline.memory is not self.own_timeline.memory
 
     @property
     def position(self) -> Position:
@@ -346,7 +351,23 @@ class Run:
         return visit
 
     def _state_to_write(self, counts: bool) -> State:
-        return self.state.replaced(hit_counts=self.stops.hit_counts(self.state)) if counts else self.state
+        state = self.state.replaced(hit_counts=self.stops.hit_counts(self.state)) if counts else self.state
+        trials = [name for name in state.branches.names if self.is_trial(name)]
+        return self._without_trials(state, trials) if trials else state
+
+    def _without_trials(self, state: State, trials: Sequence[str]) -> State:
+        """Return the state without the branches that are trials in the loop of a script, whose numbers are not this run's."""
+        if state.branch in trials:
+            own = next(name for name in state.branches.names if name not in trials)
+            branch = state.branches.named[own]
+            tick = branch.timeline.place(min(state.tick, branch.newest))
+            config = branch.timeline.program.config
+            state = state.replaced(
+                branches=state.branches.switched(own), tick=tick, config=config, stride=StepMemory.begin("", tick)
+            )
+        for name in trials:
+            state = state.replaced(branches=state.branches.without(name), **by_branch.moved_branch(state, name, None))
+        return state
 
     # Changes of the training
 
@@ -530,6 +551,8 @@ class Run:
             parted = was.timeline.parted(branches.timeline)
             changes = by_branch.taken_over(self.state, branches.current, branches.current, parted)
         self.moment = branches.timeline.moment(tick)
+        if self.moment.program is not self.program:  # of a trial in the loop of a script, or from there
+            self.program, changes["config"] = self.moment.program, self.moment.program.config
         stride = StepMemory.begin("", tick) if stride is None else stride
         self.update(branches=branches.reached(tick), tick=tick, stride=stride, **changes)
 

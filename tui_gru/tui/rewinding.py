@@ -11,6 +11,7 @@ from tui_gru.debugger.position import Reader, shortened_input
 from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError
 from tui_gru.tui import panels
+from tui_gru.tui.keys import sign_of_key
 
 if TYPE_CHECKING:
     from tui_gru.analysis.live import LiveLoop
@@ -119,13 +120,22 @@ def _step_shown(screen: MainScreen) -> int | None:
 
 
 def trial_opened(screen: MainScreen, trial: Any) -> None:
-    """Open the recording of a trial in the place of the run; it can be compared with it."""
+    """Go to the steps of a trial, a branch beside the run, which can be compared with it."""
+    name, key = trial.words or "unchanged", sign_of_key(screen, "compare")
 
-    def open_trial(progress: object) -> None:
-        screen.session = trial.session
+    def open_trial(progress: object) -> bool:
+        session = trial.session
+        if screen.session.add_trial(session, trial.since, name):
+            return True
+        screen.session = session
+        return False
 
-    def say(_: object) -> None:
-        screen.say(f"this is the trial {trial.words or 'unchanged'}; the script still stands after its own steps")
+    def say(is_branch: bool) -> None:
+        if is_branch:
+            then = f"{key} compares it with {screen.session.branches[0]}"
+        else:
+            then = f"its steps have other sizes than the run, so it is no branch of it and {key} has nothing to compare"
+        screen.say(f"this is the trial {name}; {then}; the script still stands after its own steps")
 
     screen.do(open_trial, batches=None, then=say)
 

@@ -26,7 +26,7 @@ class TrialsList(ListOverlay):
 
     ABOUT = (
         "The last steps of your own loop, computed again with a change; the script itself stands still and is as it was. Enter "
-        "opens a trial as a recording, k lets the script go on from its end."
+        "goes to a trial, a branch that can be compared with the run; k lets the script go on from its end."
     )
     ASKING = frozenset({"choose", "adopt"})
     BINDINGS: ClassVar[list[BindingType]] = [("k", "adopt")]
