@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
+from tui_gru import Session
 from tui_gru.debugger.expressions import MAX_DEPTH, MAX_LENGTH, ConditionError, compile_condition, compile_expression
+from tui_gru.debugger.possible import refuse_impossible
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.errors import TuiGruError
@@ -386,3 +388,77 @@ def test_every_name_may_be_spelled_as_on_the_screen(model):
 
 def test_a_screen_name_in_quotes_is_text():
     assert compile_condition("char == '①'", {"char"}).test({"char": np.array(["①"])}.get) is True
+
+
+@pytest.mark.parametrize(
+    ("source", "column", "reason"),
+    [
+        ("t == 7", 1, "t == 7 never holds: t is 1 to 3: a batch has 3 timesteps"),
+        ("loss < 1 and batch == 40", 14, "an epoch has 3 batches; step counts those of the whole run"),
+        ("t == 9 or epoch == 0", 1, "a batch has 3 timesteps"),
+        ("not t < 9", 1, "a batch has 3 timesteps"),
+        ("any(char == 'Q')", 5, "there is no 'Q' in the vocabulary; there are: h a t M"),
+        ("argmax(h) == 5", 1, "argmax counts the 4 numbers from 0: 0 to 3"),
+        ("argmax(h[0]) == 2", 1, "argmax counts the 2 numbers from 0: 0 to 1"),
+        ("epoch % 10 == 10", 1, "what is left by 10 is 0 to 9"),
+        ("norm(h) < 0", 1, "norm has no number below 0"),
+        ("t + 4 < batch", 1, "a batch has 3 timesteps; batch is 1 to 3"),
+        ("term3 t 7 > 1", 1, "a batch has the timesteps 1 to 3, not 7"),
+        ("loss t 1 > 1", 1, "loss has no timesteps; leave out t 1"),
+        ("z[0, 0] t 1 > loss", 15, "loss is known after the last timestep only, not at timestep 1"),
+        ("all(z t 1 > z t 2)", 13, "tested at one timestep, not at 1 and 2"),
+        ("loss[1] > 1", 1, "that of a timestep is ③ t 1"),
+        ("k == 3", 1, "unknown name k; step counts the batches of the whole run"),
+        ("e3", 1, "as a condition it is epoch == 3, and go e3 goes there"),
+        ("lr < 1", 1, "learning_rate is its name here"),
+        ("h_l4[0, 0] > 1", 1, "h has no layers here; write it without a suffix"),
+    ],
+)
+def test_what_can_never_hold_is_refused_with_the_reason(source: str, column: int, reason: str) -> None:
+    with pytest.raises(ConditionError) as caught:
+        refuse_impossible(source, program_of(Config.of()))
+    assert reason in caught.value.reason
+    assert caught.value.column == column
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "t == 3 and batch == 3 and epoch == 10**9",
+        "any(char == 'M') or t == 7",
+        "isnan(loss) or not (loss < 9)",
+        "all(h[:0] > 9) and not t == 7",
+        "all(char[:0] == 'Q')",
+        "prev(t) > t and t != 2",
+        "loss - loss != 0 and abs(loss) >= 0",
+        "argmax(h) == 3 and epoch % 10 == 9 and step > 1000000",
+        "-t > -2 and t * t == 9 and epoch - batch < -1",
+        "any(h > 5)",  # an edit may make it so
+        "term3 t 2 > Wz[0, 0] and epoch < 9",
+    ],
+)
+def test_what_may_hold_is_not_refused(source: str) -> None:
+    refuse_impossible(source, program_of(Config.of()))
+
+
+@pytest.mark.parametrize("source", ["term3 t 2 > 0", "③ t 2 > 0", "term3[t=2] > 0", "term3[t 2] > 0", "y_hat[row 1, “a”, t 2] > 0"])
+def test_a_condition_on_one_timestep(source: str) -> None:
+    session = Session()
+    assert session.run_until(source)
+    assert session.position.t == 1
+    assert session.run_until(source)
+    assert (session.position.batch, session.position.t) == (1, 1)
+
+
+def test_what_is_past_and_what_is_never_computed_is_refused_where_a_run_would_have_no_end() -> None:
+    session = Session()
+    with pytest.raises(ConditionError, match="grad_norm: only batches that learn compute this, and learning is off"):
+        session.run_until("grad_norm > 1")
+    session.step("epoch", 4)
+    with pytest.raises(ConditionError, match="epoch is 5 from here on, and only grows; back epoch == 3 goes back in time"):
+        session.run_until("epoch == 3")
+    assert session.run_back_until("epoch == 3")
+    assert session.run_to_first("epoch == 2")
+    with pytest.raises(ConditionError, match="never holds: t is 1 to 3"):
+        session.break_at("z", condition="t == 4")
+    assert not session.stops.all

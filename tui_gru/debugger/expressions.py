@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from tui_gru.debugger.evaluate import function_in_float64
 from tui_gru.debugger.position import TypedError, character_of, end_of_index, index_in_words_of
-from tui_gru.debugger.program import CHARACTERS, Spellings, spoken_index
-from tui_gru.equations.syntax import did_you_mean
+from tui_gru.debugger.program import CHARACTERS, Spellings, Store, spoken_index
+from tui_gru.equations.syntax import did_you_mean, split
 
 # ------------------------------------------------------------------------------
 # Parses typed text as a Python expression whose nodes know their place in the text.
@@ -468,6 +468,24 @@ Read: TypeAlias = Callable[[str], object]
 
 FUNCTIONS = (*REDUCTIONS, *ELEMENTWISE, "prev")
 
+#: What people call a name otherwise, and what else there is to say of it.
+_OTHER_WORDS: Mapping[str, frozenset[str]] = {
+    "step": frozenset({"k", "n", "it", "iter", "iteration", "global_step", "steps", "update", "batch_idx", "i"}),
+    "epoch": frozenset({"e", "ep", "epochs"}),
+    "batch": frozenset({"b", "batches", "minibatch"}),
+    "t": frozenset({"timestep", "time", "time_step", "ts"}),
+    "char": frozenset({"input", "letter", "character", "token"}),
+    "grad_norm": frozenset({"gradient", "grad", "grads", "gnorm", "gradnorm", "gradient_norm"}),
+    "learning_rate": frozenset({"lr", "eta", "η", "rate"}),
+}
+_MEANINGS = {
+    "step": "counts the batches of the whole run, batch those of the epoch",
+    "char": "is the character of each row: char[0] == 'a'",
+    "grad_norm": "is the norm of all gradients together; the gradient of a weight has a d before its name",
+}
+
+_ALWAYS_KNOWN = (Store.NOTHING, Store.SETTINGS, Store.WEIGHTS)
+
 _CHAIN_ADVICE = "write the two comparisons separately, as in all(a < b) and all(b < c)"
 
 _ARITHMETIC: Mapping[type[ast.AST], Operation] = {
@@ -604,9 +622,12 @@ def compile_expression(source: str, names: Collection[str], *, test: bool = Fals
     `first_column`. Raises ConditionError if `source` is not a valid expression.
     """
     spellings = names if isinstance(names, Mapping) else {name: name for name in names}
-    text = ExpressionText(source, first_column, spellings)
+    typed, t = at_one_timestep(source, spellings, first_column, test=test) if isinstance(spellings, Spellings) else (source, None)
+    text = ExpressionText(typed, first_column, spellings)
     compiler = _Compiler(text, spellings)
     evaluate = compiler.truth(text.tree) if test else compiler.value(text.tree)
+    if t is not None:
+        evaluate = compiler.truth_at_timestep(text.tree, t)
     now, before = frozenset(compiler.now), frozenset(compiler.before)
     return CompiledExpression(source, now | before, before, now, evaluate)
 
@@ -622,6 +643,7 @@ class _Compiler:
         self._place = text.place
         self._names = frozenset(spellings.values())
         self._tokens = spellings.tokens if isinstance(spellings, Spellings) else frozenset()
+        self._names_of_program = spellings.program if isinstance(spellings, Spellings) else None
         # Python's parser normalizes names (NFKC).
         self._spellings = {normalize("NFKC", spelled): name for spelled, name in spellings.items()}
         self.now: set[str] = set()
@@ -666,6 +688,24 @@ class _Compiler:
         value, place = self.value(node), self._place(node)
         return lambda moments: truth_values(value(moments), moments.count, place)
 
+    def truth_at_timestep(self, node: ast.expr, t: int) -> Evaluate:
+        """Return a closure for a condition that can hold at timestep `t` only, from 1.
+
+        Raises ConditionError for a value that is not known there.
+        """
+        program = self._names_of_program
+        assert program is not None
+        for part in (part for part in ast.walk(node) if isinstance(part, ast.Name)):
+            name = self._spellings.get(part.id)
+            if name is None or program.names[name].timed or program.names[name].kind.store in _ALWAYS_KNOWN:
+                continue
+            raise self._place(part).error(f"{name} is known after the last timestep only, not at timestep {t}")
+        is_there = ast.Compare(ast.Name("t"), [ast.Eq()], [ast.Constant(t)])
+        both = ast.BoolOp(ast.And(), [is_there, node])
+        for made in (is_there, is_there.left, *is_there.comparators, both):
+            ast.copy_location(made, node)
+        return self.truth(both)
+
     def _constant(self, node: ast.Constant) -> Evaluate:
         match node.value:
             case str() as text if len(text) == 1 or text in self._tokens:
@@ -696,7 +736,24 @@ class _Compiler:
             return name
         if node.id in FUNCTIONS:
             raise self._error(node, f"{node.id} is a function; write {node.id}(...)")
-        raise self._error(node, f"unknown name {node.id}; {did_you_mean(node.id, sorted(self._names))}")
+        raise self._error(node, f"unknown name {node.id}; {self._meant(node.id)}")
+
+    def _meant(self, typed: str) -> str:
+        """Return what an unknown name may mean: a word for a counter, a place, a layer, or a name that is spelled like it."""
+        word = next((name for name, words in _OTHER_WORDS.items() if typed.lower() in words), "")
+        if word in self._names:
+            return f"{word} {_MEANINGS.get(word, 'is its name here')}"
+        if (place := re.fullmatch(r"([ebt])(\d+)", typed)) is not None:
+            counter = {"e": "epoch", "b": "batch", "t": "t"}[place[1]]
+            return f"as a condition it is {counter} == {place[2]}, and go {typed} goes there"
+        base, suffix = split(typed)
+        layers = sorted(name for name in self._names if suffix and split(name)[0] == base)
+        if layers:
+            alone = (
+                " has no layers here; write it without a suffix" if layers == [base] else f" is in these layers: {' '.join(layers)}"
+            )
+            return f"{base}{alone}"
+        return did_you_mean(typed, sorted(self._names))
 
     def _junction(self, node: ast.BoolOp) -> Evaluate:
         """Compile `and` or `or`: each part is evaluated at the moments that the parts before it did not decide."""
@@ -755,9 +812,19 @@ class _Compiler:
 
     def _picked(self, value: Evaluate, node: ast.Subscript) -> Evaluate:
         place = self._place(node)
+        self._refuse_index_of_number(node)
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         keys = [(self._slice(i) if isinstance(i, ast.Slice) else self._index(i), self._place(i)) for i in items]
         return lambda moments: pick(value(moments), [(key(moments), at) for key, at in keys], place)
+
+    def _refuse_index_of_number(self, node: ast.Subscript) -> None:
+        program = self._names_of_program
+        name = self._spellings.get(node.value.id) if isinstance(node.value, ast.Name) else None
+        if program is None or name is None or program.shapes[name]:
+            return
+        term = program.loss_names.timestep if name == "loss" else name if program.names[name].timed else ""
+        hint = f"; that of a timestep is {program.writer.name(term)} t 1" if term else ""
+        raise self._error(node, f"{self._place(node)}: a single value takes no index{hint}")
 
     def _index(self, node: ast.expr) -> Evaluate:
         value, place = self.value(node), self._place(node)
@@ -815,6 +882,54 @@ class _Compiler:
         return self._place(node).error(reason)
 
 
+def _timed_name(spellings: Spellings) -> re.Pattern[str]:
+    """Return the pattern of a name at a timestep: `z t 3`, `z[row 1, unit 2] t 3`, and `z[t=3]`, `z[row 1, unit 2, t 3]`."""
+    spelled = "|".join(map(re.escape, sorted(spellings, key=len, reverse=True)))
+    inside = r"\[(?P<before>[^\[\]]*,)?\s*t\s*(?:=(?!=)|\s)\s*(?P<inner>\d{1,9})\s*\]"
+    return re.compile(rf"(?<!\w)(?P<name>{spelled})(?:{inside}|(?P<index>\[[^\[\]]*\])? t (?P<t>\d{{1,9}})(?!\w))")
+
+
+def _timestep_of(match: re.Match[str], spellings: Spellings, column: int) -> tuple[str, str, int]:
+    """Return the code name, the index in brackets and the timestep, from 1, of a match of `_timed_name`.
+
+    Raises ConditionError for a timestep that the batch does not have, or a value that has none.
+    """
+    program, name, t = spellings.program, spellings[match["name"]], int(match["t"] or match["inner"])
+    named = program.names.get(name)
+    if named is None or not named.timed:
+        raise ConditionError(f"{match['name']} has no timesteps; leave out t {t}", column)
+    if not 1 <= t <= program.seq_length:
+        raise ConditionError(f"a batch has the timesteps 1 to {program.seq_length}, not {t}", column)
+    index = match["index"] or (f"[{match['before'][:-1]}]" if match["before"] else "")
+    return name, index, t
+
+
+def at_one_timestep(source: str, spellings: Spellings, first_column: int = 1, *, test: bool = True) -> tuple[str, int | None]:
+    """Return a condition on one timestep, `term3 t 1 > 1`, without it, in the same columns; and the timestep, from 1, or None.
+
+    Raises ConditionError for two timesteps, one that the batch does not have, and, without `test`, for any.
+    """
+    times: dict[int, int] = {}  # columns, by timestep
+
+    def without(match: re.Match[str]) -> str:
+        column = first_column + match.start()
+        _, index, t = _timestep_of(match, spellings, column)
+        times.setdefault(t, column)
+        return f"{match['name']}{index}".ljust(len(match[0]))
+
+    if not re.search(r"(?<!\w)t[\s=]+\d", source):
+        return source, None
+    left = _timed_name(spellings).sub(without, source)
+    if times and not test:
+        reason = "this is read at the timestep you are in; leave out t, or use a condition such as t == 1"
+        raise ConditionError(reason, min(times.values()))
+    if len(times) > 1:
+        one, other = sorted(times)[:2]
+        reason = f"a condition is tested at one timestep, not at {one} and {other}; prev(z) is the z before"
+        raise ConditionError(reason, max(times.values()))
+    return left, next(iter(times), None)
+
+
 class TimedExpression:
     """An expression whose names may be read at other timesteps of the batch: `norm(dh t 1)`, `z[row 1, unit 2] t 3`.
 
@@ -825,25 +940,17 @@ class TimedExpression:
     def __init__(self, source: str, spellings: Spellings) -> None:
         self._timed: dict[str, tuple[str, int]] = {}  # names in code that stand for a name at a timestep, 0-based
         program = spellings.program
-        spelled = "|".join(map(re.escape, sorted(spellings, key=len, reverse=True)))
-        at_timestep = re.compile(rf"(?<!\w)(?P<name>{spelled})(?P<index>\[[^\[\]]*\])? t (?P<t>\d{{1,9}})(?!\w)")
 
         def replaced(match: re.Match[str]) -> str:
-            name, t, column = spellings[match["name"]], int(match["t"]), match.start() + 1
-            named = program.names.get(name)
-            if named is None or not named.timed:
-                raise ConditionError(f"{match['name']} has no timesteps; leave out t {t}", column)
-            if not 1 <= t <= program.seq_length:
-                raise ConditionError(f"a batch has the timesteps 1 to {program.seq_length}, not {t}", column)
+            name, index, t = _timestep_of(match, spellings, match.start() + 1)
             stands_for = f"{name}_t_{t}"
             self._timed[stands_for] = name, t - 1
-            index = match["index"] or ""
             if index:
-                place = index_in_words_of(program, name, index[1:-1], match.start("index") + 2)
+                place = index_in_words_of(program, name, index[1:-1], match.end("name") + 2)
                 index = index if place is None else f"[{', '.join(map(str, place))}]"
             return f"{stands_for}{index}".ljust(len(match[0]))
 
-        typed = at_timestep.sub(replaced, source)
+        typed = _timed_name(spellings).sub(replaced, source)
         names = Spellings({**spellings, **{name: name for name in self._timed}})
         names.program, names.tokens = program, spellings.tokens
         self._compiled = compile_expression(typed, names)

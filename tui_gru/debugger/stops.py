@@ -431,12 +431,17 @@ class ResolvedStop:
 
     def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
         """Return True if it may be tested at one of the ticks after `after`, up to `upto`."""
+        following = self.next_tested(after, batch_ticks)
+        return following is not None and following <= upto
+
+    def next_tested(self, after: int, batch_ticks: int) -> int | None:
+        """Return the next tick after `after` at which it may be tested; None if it is tested nowhere."""
         places = self._places
-        if not places or upto - after >= batch_ticks:
-            return bool(places) and after < upto
+        if not places:
+            return None
         batch, k = divmod(after, batch_ticks)
         i = bisect_right(places, k)
-        return (batch * batch_ticks + places[i] if i < len(places) else (batch + 1) * batch_ticks + places[0]) <= upto
+        return batch * batch_ticks + places[i] if i < len(places) else (batch + 1) * batch_ticks + places[0]
 
     @cached_property
     def _places(self) -> list[int]:

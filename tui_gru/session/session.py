@@ -15,6 +15,7 @@ from tui_gru.debugger import drafts
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, as_index, plan
 from tui_gru.debugger.position import FAR, Level, Position, check_level, in_words, tick_of
+from tui_gru.debugger.possible import refuse_impossible
 from tui_gru.debugger.state import Mark, Marks, Notice, Outcome, State, joined_notices, newest_samples
 from tui_gru.debugger.stops import Breakpoint, S, Stops, Watch, changed, line_named
 from tui_gru.debugger.timeline import Branch, Branches
@@ -522,6 +523,8 @@ class Session(Queries):
         resolved = self._run.stops.resolved(stop)
         if check:
             resolved.check(self.program)
+            if isinstance(stop, Breakpoint) and stop.condition:
+                refuse_impossible(stop.condition, self.program, epochs=self.state.epochs)
         self._set_stops(self.stops.with_stop(stop))
         return stop
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tui_gru import arguments
 from tui_gru.debugger import state as by_branch
 from tui_gru.debugger.edits import JournalEntry, TrainingSettings
+from tui_gru.debugger.expressions import ConditionError
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import FAR, Position, StepMemory, position_of
 from tui_gru.debugger.program import Program, program_of
@@ -443,6 +444,7 @@ class Run:
 
         temporary = resolve(Breakpoint(0, condition=arguments.string("a condition", condition)), self.program)
         temporary.check(self.program)  # an invalid condition is not stored
+        self._refuse_impossible(temporary, forwards)
         timeline, hits = self.timeline, self.stops.hits.of(self.timeline, temporary.key)
         counter = HitCounter(temporary, timeline, hits, scalars_of(timeline), stops_runs=True)
         self.update(last_condition=condition)
@@ -459,6 +461,26 @@ class Run:
                     raise reached.error
                 self.stop(StopEvent(reached.tick, "condition"))
         return self.stopped_by is not None and self.stopped_by.cause == "condition"
+
+    def _refuse_impossible(self, resolved: ResolvedStop, forwards: bool) -> None:
+        """Raise `ConditionError` for a condition that holds nowhere on the way, whatever the numbers are."""
+        from tui_gru.debugger.possible import refuse_impossible
+
+        if resolved.condition is None:  # a constant
+            return
+        condition, position, program = resolved.condition.source, self.state.tick, self.program
+        tested, end = resolved.next_tested(position, program.ticks), self.end
+        if not forwards or tested is None:
+            refuse_impossible(condition, program)
+        else:
+            batch = (tested - 1) // program.ticks
+            begins = program.counter("epoch", batch), program.counter("step", batch)
+            refuse_impossible(condition, program, begins, None if end is None else self.state.epochs)
+            first = max(position - 1, 0) // program.ticks
+            learned = self.timeline.learned(first, max(first, self.timeline.computed))
+            if end is None and not (resolved.ticks[False] or self.settings.learning or learned.any()):
+                names = ", ".join(sorted(program.writer.name(name) for name in resolved.condition.names))
+                raise ConditionError(f"{names}: only batches that learn compute this, and learning is off; first: learning on", 1)
 
     def _go_to_stop(self, tick: int, progress: SearchProgress | None) -> SearchEnd | None:
         """Search for the first stop on the way to `tick`, and go there if there is one. None if there is no stop to test."""

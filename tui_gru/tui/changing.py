@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.expressions import compile_condition, compile_expression, in_screen_spelling
+from tui_gru.debugger.expressions import compile_expression, in_screen_spelling
 from tui_gru.debugger.position import (
     Reader,
     TypedError,
@@ -22,6 +22,7 @@ from tui_gru.debugger.position import (
     shortened_input,
     whole_number,
 )
+from tui_gru.debugger.possible import refuse_impossible
 from tui_gru.debugger.program import Program, in_line, spoken
 from tui_gru.debugger.state import Mark
 from tui_gru.debugger.stops import Breakpoint, HitCount, LogPoint, Watch, command_of, described, is_plain
@@ -856,7 +857,7 @@ def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) ->
     """Raise a `TypedError`, with the column in the typed text, if a field cannot be parsed."""
     names, shapes = session.program.spellings, session.program.shapes
     checks: dict[str, Callable[[str], object]] = {
-        "condition": lambda text: compile_condition(text, names).check(shapes),
+        "condition": lambda text: refuse_impossible(text, session.program, epochs=session.state.epochs),
         "hits": HitCount.parse,
         "log": lambda text: LogPoint.parse(text, names).check(shapes),
         "expression": lambda text: compile_expression(text, names).check(shapes),
