@@ -71,13 +71,51 @@ def _prediction(snapshot: Snapshot) -> str:
     return program.writer.name(program.loss_names.prediction) if program.target else panels.imported.title(snapshot)
 
 
+class ScreenSize(NamedTuple):
+    """The size of a screen: one of three classes by its columns, and whether it is tall for its class.
+
+    A wide screen that is too low for the listing beside all others is a normal one, so that the current line has all its width.
+    """
+
+    name: str  # small, normal or wide
+    tall: bool = False
+
+    @classmethod
+    def of(cls, size: Size) -> ScreenSize:
+        """Return the class of a size in cells."""
+        if size.width < _NORMAL:
+            return cls("small")
+        if size.width < _WIDE or size.height < _TALL["normal"]:
+            return cls("normal", size.height >= _TALL["normal"])
+        return cls("wide", size.height >= _TALL["wide"])
+
+    @property
+    def has_all(self) -> bool:
+        """True if all panels are on the screen at once."""
+        return self.name == "wide" and self.tall
+
+    @property
+    def classes(self) -> set[str]:
+        """The classes by which screen.tcss lays out a screen of this size."""
+        return {f"-{self.name}", *(["-tall"] if self.tall else [])}
+
+
+_NORMAL, _WIDE = 60, 160  # columns; a narrower screen is small, or a normal one
+_TALL = {"normal": 36, "wide": 50}  # rows
+#: All classes of sizes.
+SIZE_CLASSES = frozenset({"-small", "-normal", "-wide", "-tall"})
+
+
 class PanelSlot(NamedTuple):
     """Where a panel stands: in `frame`, after the panels of earlier rows.
 
-    `tiny`, `narrow`, `medium` and `middle` are the sizes of a screen that is too small for all panels, which a `wide` one has room
-    for. Each has the numbers of the pages that show the panel; or, for the first page only while the current line is about that,
-    v (values), p (the prediction) or w (the weights). Without a text for a size, the panel is on every page, with an empty one on
-    none. `name` is its word in the description of a page, or returns it. `has_content` returns True if the panel has something to
+    A wide and tall screen has all panels at once, the others show them on pages. `small`, `normal` and `wide` have the numbers of
+    the pages that show the panel; or, for the first page only while the current line is about that, v (values), p (the prediction)
+    or w (the weights). What stands behind a + is added on a tall screen. Without a text for a size, the panel is on every page,
+    with an empty one on none. `below` returns True if, on a screen with all panels, the panel stands below the listing: then, the
+    slot in the frame `program` has it, and otherwise the other one.
+
+    `name` is its word in the description of a page, or returns it. `has_content` returns True if the panel has something to
     show; without it, a panel always has. Otherwise, it is made when it is `expected`, or has content for the first time, on a
     screen that has a place for it. While it has nothing to show, others have its room: it comes with what the user asks for, as a
     sample or a watch, and a step moves nothing. With `live`, it is shown only while the screen follows a run (`View.live`), with
@@ -87,11 +125,10 @@ class PanelSlot(NamedTuple):
     panel: type[Shown]
     frame: str
     name: str | Callable[[Snapshot], str] = ""
-    tiny: str | None = None
-    narrow: str | None = None
-    medium: str | None = None
-    middle: str | None = None
+    small: str | None = None
+    normal: str | None = None
     wide: str | None = None
+    below: Callable[[Snapshot], bool] | None = None
     has_content: Callable[[Snapshot], bool] | None = None
     expected: Callable[[Snapshot], bool] | None = None
     live: bool | None = None
@@ -104,46 +141,64 @@ class PanelSlot(NamedTuple):
         """Return True if the panel has something to show."""
         return self.has_content is None or self.has_content(snapshot)
 
-    def is_made(self, snapshot: Snapshot, size: str) -> bool:
+    def is_made(self, snapshot: Snapshot, size: ScreenSize) -> bool:
         """Return True if there is a panel, which may have nothing to show yet, on a screen of a size."""
         if self.has_content is None:
-            return True
-        return self.on(size) != "" and (self.has_content(snapshot) or (self.expected is not None and self.expected(snapshot)))
+            return self.below is None or self.on(size, snapshot) != ""
+        is_expected = self.expected is not None and self.expected(snapshot)
+        return self.on(size, snapshot) != "" and (self.has_content(snapshot) or is_expected)
 
-    def is_shown(self, size: str, page: int, at: Following) -> bool:
+    def is_shown(self, snapshot: Snapshot, size: ScreenSize, page: int, at: Following) -> bool:
         """Return True if the panel is on a page, from 1, of a screen of a size."""
-        where = self.on(size)
+        where = self.on(size, snapshot)
         return where is None or str(page) in where or (page == 1 and _LETTERS[at] in where)
 
-    def on(self, size: str) -> str | None:
-        """Return the text for a size, None if the panel is on every page."""
-        text: str | None = getattr(self, size.removeprefix("-") or "wide")
-        return text
+    def on(self, size: ScreenSize, snapshot: Snapshot) -> str | None:
+        """Return the pages of a screen of a size that show the panel, None if all do."""
+        if size.has_all:
+            return None if self.below is None or self.below(snapshot) is (self.frame == "program") else ""
+        text: str | None = getattr(self, size.name)
+        usual, _, more = (text or "").partition("+")
+        return text and usual + (more if size.tall else "")
 
 
-_SAMPLES = partial(PanelSlot, Samples, has_content=lambda snapshot: bool(snapshot.state.samples), expected=_can(Ability.TEXT))
+def _has_room_below(snapshot: Snapshot) -> bool:
+    """Return True if the listing of a model that cannot be sampled leaves room for the prediction and the curve."""
+    fewest, _ = fewest_and_most(snapshot.program)
+    return not snapshot.config.source.can(Ability.TEXT) and fewest + 2 <= _COLUMN - _LEAST["middle"] - _LEAST_CURVE
+
+
+_SAMPLES = partial(
+    PanelSlot,
+    Samples,
+    below=_can(Ability.TEXT),
+    has_content=lambda snapshot: bool(snapshot.state.samples),
+    expected=_can(Ability.TEXT),
+)
+_PREDICTION = partial(PanelSlot, Softmax, below=_has_room_below, has_content=_has_prediction)
+_CURVE = partial(PanelSlot, LossCurve, below=_has_room_below, has_content=_can(Ability.LOSS))
 _HAS_TERMS = _can(Ability.LOSS, Ability.BACKWARD)  # the gradient of a loss may be elsewhere
 _LETTERS = {Following.VALUES: "v", Following.PREDICTION: "p", Following.WEIGHTS: "w"}
 
 #: The panels, in the order in which they stand in their frames. The frames `head` and `foot` are the screen itself.
 PLACES = (
     PanelSlot(Header, "head"),
-    PanelSlot(Listing, "program", tiny="1 2 3 4", live=False),
-    PanelSlot(RunSummary, "program", "the run", tiny="", narrow="2 3", medium="2 3", live=True),
-    PanelSlot(Watches, "program", "watches", tiny="5", narrow="4", medium="4", has_content=_watches),
-    PanelSlot(Log, "program", "log", tiny="5", narrow="4", medium="4", has_content=_logs),
-    _SAMPLES("program", tiny="", narrow="", medium="", middle=""),  # where there is room below the listing
-    PanelSlot(Sequence, "top", "sequence", tiny="2", narrow="1 3", medium="1 2 3", middle="1 2"),
-    PanelSlot(LossTerms, "top", _loss, tiny="2", narrow="2", medium="1 2 3", middle="1 2", has_content=_HAS_TERMS),
-    PanelSlot(CurrentLine, "blackboard", "the current line", tiny="1", narrow="1", medium="1", middle="1", live=False),
-    PanelSlot(Output, "blackboard", "what it writes", tiny="1", narrow="1", medium="1", middle="1", live=True),
-    PanelSlot(Gates, "blackboard", "gates", tiny="", narrow="v 2", medium="v 2", middle="1"),
-    PanelSlot(Softmax, "middle", _prediction, tiny="3", narrow="p 2", medium="p 2", middle="v p 2", has_content=_has_prediction),
-    PanelSlot(
-        LossCurve, "middle", "loss curve", tiny="3", narrow="2", medium="p 2", middle="v p 2", has_content=_can(Ability.LOSS)
-    ),
-    PanelSlot(WeightsPanel, "bottom", "weights", tiny="w 4", narrow="w 3", medium="w 3", middle="w 2"),
-    _SAMPLES("bottom", "samples", tiny="w 4", narrow="3", medium="3", middle="w 2", wide=""),
+    PanelSlot(Listing, "program", small="1 2 3 4", live=False),
+    PanelSlot(RunSummary, "program", "the run", small="", normal="2 3", live=True),
+    PanelSlot(Watches, "program", "watches", small="5", normal="4", has_content=_watches),
+    PanelSlot(Log, "program", "log", small="5", normal="4", has_content=_logs),
+    _SAMPLES("program", small="", normal="", wide=""),
+    _PREDICTION("program", small="", normal="", wide=""),
+    _CURVE("program", small="", normal="", wide=""),
+    PanelSlot(Sequence, "top", "sequence", small="2", normal="1 3 +2", wide="1 2"),
+    PanelSlot(LossTerms, "top", _loss, small="2", normal="2 +1 3", wide="1 2", has_content=_HAS_TERMS),
+    PanelSlot(CurrentLine, "blackboard", "the current line", small="1", normal="1", wide="1", live=False),
+    PanelSlot(Output, "blackboard", "what it writes", small="1", normal="1", wide="1", live=True),
+    PanelSlot(Gates, "blackboard", "gates", small="", normal="v 2", wide="1"),
+    _PREDICTION("middle", _prediction, small="3", normal="p 2", wide="v p 2"),
+    _CURVE("middle", "loss curve", small="3", normal="2 +p", wide="v p 2"),
+    PanelSlot(WeightsPanel, "bottom", "weights", small="w 4", normal="w 3", wide="w 2"),
+    _SAMPLES("bottom", "samples", small="w 4", normal="3", wide="w 2"),
     PanelSlot(TimeLine, "foot"),
 )
 #: The panels that need only the results of a batch.
@@ -152,23 +207,22 @@ ALL_RESULTS = Header, LossCurve, TimeLine, Output, RunSummary
 FRAMES: Mapping[str, tuple[str, ...]] = {"body": ("program", "top", "blackboard"), "blackboard": ("middle", "bottom")}
 
 
-def size_class(classes: Iterable[str]) -> str:
-    """Return the size that decides about the pages of a screen with these classes; empty if it shows all panels.
-
-    A wide screen that is too low for the listing beside all others is laid out as a narrow one, so that the current line has all
-    its width.
-    """
-    names = set(classes)
-    if "-tiny" in names:
-        return "-tiny"
-    if "-narrow" in names or {"-wide", "-short"} <= names:
-        return "-narrow" if "-short" in names else "-medium"
-    return "-middle" if "-middle" in names else ""
+def _has_terms(snapshot: Snapshot) -> bool:
+    """Return True if the loss is a table of terms, and not words."""
+    names = snapshot.program.loss_names
+    return bool(names.entry and names.row and names.timestep)
 
 
-#: The rows of the batch above the blackboard at each size, as in screen.tcss, and the width of the listing beside it.
-_FLAT = "-narrow", "-medium"  # the sizes whose blackboard is below the listing and the batch
-_TOP, _LISTING = {"-narrow": 6, "-medium": 14, "-middle": 8, "": 8}, 48
+def _top(size: ScreenSize, snapshot: Snapshot) -> int:
+    """Return the rows of the batch above the blackboard, as in screen.tcss."""
+    if size.name == "normal":
+        return 14 if size.tall else 6
+    return 8 if _has_terms(snapshot) else 7
+
+
+_LISTING = 48  # the width of the listing beside the blackboard, as in screen.tcss
+_COLUMN = 46  # the rows of the listing on the lowest screen with all panels
+_LEAST_CURVE = 7  # of the curve below the listing
 _WEIGHTS = 80  # the width of the weights beside the samples
 #: The rows of the blackboard: the current line, the gates, the prediction with the curve, and the weights with the samples. What
 #: each needs before another gets what it wants, and what it must have: with fewer rows it would be a border around nothing.
@@ -226,7 +280,9 @@ def following(snapshot: Snapshot) -> Following:
     return Following.VALUES
 
 
-def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES, *, live: bool = False) -> tuple[tuple[str, ...], ...]:
+def pages_of(
+    size: ScreenSize, snapshot: Snapshot, at: Following = Following.VALUES, *, live: bool = False
+) -> tuple[tuple[str, ...], ...]:
     """Return the names of the panels on each page of a screen of this size, which follows a run if `live` is True.
 
     `at` is what the current line is about, which decides about the first page.
@@ -235,20 +291,19 @@ def pages_of(size: str, snapshot: Snapshot, at: Following = Following.VALUES, *,
     if not places:
         return (("all panels",),)
     numbers = range(1, count_of_pages(size, snapshot, live=live) + 1)
-    return tuple(tuple(place.named(snapshot) for place in places if place.is_shown(size, page, at)) for page in numbers)
+    return tuple(tuple(place.named(snapshot) for place in places if place.is_shown(snapshot, size, page, at)) for page in numbers)
 
 
-def count_of_pages(size: str, snapshot: Snapshot, *, live: bool = False) -> int:
+def count_of_pages(size: ScreenSize, snapshot: Snapshot, *, live: bool = False) -> int:
     """Return the number of pages of a screen of this size."""
-    return max(
-        (int(page) for place in _on_pages(size, snapshot, live=live) for page in place.on(size) or "" if page.isdigit()), default=1
-    )
+    texts = [place.on(size, snapshot) or "" for place in _on_pages(size, snapshot, live=live)]
+    return max((int(page) for text in texts for page in text if page.isdigit()), default=1)
 
 
-def _on_pages(size: str, snapshot: Snapshot, *, live: bool) -> list[PanelSlot]:
+def _on_pages(size: ScreenSize, snapshot: Snapshot, *, live: bool) -> list[PanelSlot]:
     """Return the panels that are only on some pages of a screen of this size."""
-    places = [place for place in PLACES if size and place.name and place.live in (None, live)]
-    return [place for place in places if place.on(size) is not None and place.is_needed(snapshot)]
+    places = [place for place in PLACES if not size.has_all and place.name and place.live in (None, live)]
+    return [place for place in places if place.on(size, snapshot) is not None and place.is_needed(snapshot)]
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
@@ -268,9 +323,8 @@ def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
 
 #: The classes of the screen by which screen.tcss lays out its pages, and frames without some of their panels.
 LAID_OUT_BY = frozenset(
-    {*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following), "-no-curve", "-no-samples", "-live"}
+    {*(f"-page-{page}" for page in range(1, 10)), *(at.value for at in Following), "-no-samples", "-no-terms", "-live"}
 )
-_LACKS = {LossCurve: "-no-curve", Samples: "-no-samples"}
 
 
 class PanelContainer(Container):
@@ -393,8 +447,11 @@ class PanelHost:
         live = screen.view.live
         at = following(snapshot) if self.page == 1 and self.pages > 1 and not live else Following.VALUES
         with_content = tuple(place.is_needed(snapshot) and self._has_turn(place) for place in self._panels)
-        in_blackboard = [place for place in PLACES if place.frame in FRAMES["blackboard"] and place.panel in _LACKS]
-        lacks = [_LACKS[place.panel] for place in in_blackboard if place.on(size) == "" or not place.is_needed(snapshot)]
+        has_samples = any(
+            place.panel is Samples and place.frame == "bottom" and place.on(size, snapshot) != "" and place.is_needed(snapshot)
+            for place in PLACES
+        )
+        lacks = [*([] if has_samples else ["-no-samples"]), *([] if _has_terms(snapshot) else ["-no-terms"])]
         more = self._more(size, at, self.page)
         heights = self._shares(size, at, more)
         if heights != self._heights:
@@ -420,9 +477,9 @@ class PanelHost:
     def _is_on(self, place: PanelSlot, page: int, at: Following) -> bool:
         """Return True if a panel is on a page. The first of a small screen that follows a run is for what the model writes, and the
         curve."""
-        if self._screen.view.live and page == 1 and self._size in _FLAT and place.name:
+        if self._screen.view.live and page == 1 and self._size.name == "normal" and place.name:
             return place.panel in (Output, LossCurve)
-        return place.is_shown(self._size, page, at)
+        return place.is_shown(self._screen.snapshot, self._size, page, at)
 
     def _joins(self, place: PanelSlot, page: int, more: frozenset[str]) -> bool:
         """Return True if a panel is in one of the rows for which a page has room besides its own."""
@@ -431,24 +488,24 @@ class PanelHost:
 
     def _gives_way(self, place: PanelSlot) -> bool:
         """Return True for the prediction on the first page of a small screen that follows a run, where the curve has the width."""
-        return place.panel is Softmax and self._screen.view.live and self._size in _FLAT
+        return place.panel is Softmax and self._screen.view.live and self._size.name == "normal"
 
-    def _room(self, size: str) -> Size:
+    def _room(self, size: ScreenSize) -> Size:
         """Return the size of the blackboard."""
         width, height = self._screen.app.size
-        flat = size in _FLAT
-        top = 0 if flat and self._screen.view.live and self.page == 1 else _TOP[size]
+        flat = size.name == "normal"  # the blackboard is below the listing and the batch
+        top = 0 if flat and self._screen.view.live and self.page == 1 else _top(size, self._screen.snapshot)
         rows = height - 1 - self._screen.card_rows - top - (1 if height < LOW else 2) - (1 if flat else 2)
         return Size(width if flat else width - _LISTING, rows)
 
-    def _rows_of_page(self, size: str, at: Following, page: int) -> set[str]:
+    def _rows_of_page(self, size: ScreenSize, at: Following, page: int) -> set[str]:
         """Return the rows of the blackboard that a page is there for."""
         return {_row_of(place) for place in self._panels if place.name and self._has_turn(place) and self._is_on(place, page, at)}
 
-    def _more(self, size: str, at: Following, page: int) -> frozenset[str]:
+    def _more(self, size: ScreenSize, at: Following, page: int) -> frozenset[str]:
         """Return the rows of the blackboard for which a page has room besides its own: those that fit as they want to, then the
         prediction and the weights, which are of use with fewer rows. The line and the samples are only where they belong."""
-        if size in ("", "-tiny"):
+        if size.has_all or size.name == "small":
             return frozenset()
         room, page_rows, more = self._room(size), self._rows_of_page(size, at, page), set[str]()
         if page_rows.isdisjoint(_LEAST):  # the page of watches
@@ -466,19 +523,17 @@ class PanelHost:
                 used += height
         return frozenset(more)
 
-    def _shares(self, size: str, at: Following, more: frozenset[str]) -> dict[str, int]:
-        """Return the heights of the rows of the blackboard on this page, and of the samples below the listing; empty on a tiny
+    def _shares(self, size: ScreenSize, at: Following, more: frozenset[str]) -> dict[str, int]:
+        """Return the heights of the rows of the blackboard on this page, and of the panels below the listing; empty on a small
         screen, which shows one at a time."""
-        if size == "-tiny":
+        if size.name == "small":
             return {}
         room, shown = self._room(size), self._rows_of_page(size, at, self.page) | more
         rows = [name for name in _LEAST if name in shown and self._in_row(name)]
         desired = {name: self._height_of(name, room.width, size, at, self.page) for name in rows}
         for gates in self._in_row("gates") if "gates" in desired else ():
             digits = "line" not in desired  # a page without the line shows the digits of the gates
-            if isinstance(gates, Gates) and not self._in_row(
-                "middle"
-            ):  # a model without losses gives their room to gates and weights
+            if isinstance(gates, Gates) and "middle" not in shown:  # their room is for gates and weights
                 others = sum(_LEAST[name] if name == "bottom" else rows for name, rows in desired.items() if name != "gates")
                 left = room.height - others
                 desired["gates"] = gates.wanted_height(self._screen.snapshot, room.width, digits=digits, height=left)
@@ -491,14 +546,29 @@ class PanelHost:
         if self.page > 1 and "bottom" in more:  # which has what the others leave
             first = ("gates", "middle")
         heights = shared(room.height, desired, first, highlighted)
-        for below in self._in_row("samples"):
-            if not size and isinstance(below, Samples):
-                fewest, most = (room.height + _TOP[size] - 2 - rows for rows in fewest_and_most(self._screen.snapshot.program))
+        return heights | (self._below_listing(room.height + _top(size, self._screen.snapshot) - 2) if size.has_all else {})
+
+    def _below_listing(self, room: int) -> dict[str, int]:
+        """Return the heights of the panels below the listing, of `room` rows for its lines and for them.
+
+        The samples get what they need, the prediction as well, as far as it leaves enough for the curve, which takes the rest.
+        """
+        snapshot, heights = self._screen.snapshot, dict[str, int]()
+        fewest, most = (room - rows for rows in fewest_and_most(snapshot.program))
+        for place, panel in self._panels.items():
+            if place.frame != "program" or place.below is None or not place.below(snapshot) or not isinstance(panel, SnapshotPanel):
+                continue
+            if isinstance(panel, Samples):
                 spare = max(most if most >= _LEAST_SAMPLES else fewest, _LEAST_SAMPLES)
-                heights["samples"] = below.within(self._screen.snapshot, _LISTING, spare)
+                heights["samples"] = panel.within(snapshot, _LISTING, spare)
+            elif isinstance(panel, Softmax):
+                rows = panel.content(snapshot, _LISTING - panel.gutter.width, 100).height + panel.gutter.height
+                heights["prediction"] = max(min(rows, fewest - _LEAST_CURVE), _SHORTEST["middle"])
+            elif place.is_needed(snapshot):
+                heights["curve"] = max(fewest - heights.get("prediction", 0), _LEAST_CURVE)
         return heights
 
-    def _height_of(self, name: str, width: int, size: str, at: Following, page: int, *, in_full: bool = False) -> int:
+    def _height_of(self, name: str, width: int, size: ScreenSize, at: Following, page: int, *, in_full: bool = False) -> int:
         """Return the rows that a row of panels wants at this width: those that are on a page, or all if none is.
 
         A large matrix wants few rows, `in_full` one for each of its own.
@@ -507,20 +577,20 @@ class PanelHost:
         places = [place for place in self._panels if _row_of(place) == name and place.is_needed(snapshot) and self._has_turn(place)]
         on_page = [place for place in places if self._is_on(place, page, at)] or places
         alone = name in ("line", "gates") or (name == "bottom" and len(on_page) == 1)
-        across = width if alone else _WEIGHTS if name == "bottom" and size in ("", "-middle") else width // 2
+        across = width if alone else _WEIGHTS if name == "bottom" and size.name == "wide" else width // 2
         weights = [panel for place in on_page if isinstance(panel := self._panels[place], WeightsPanel)] if in_full else []
         heights = [self._panels[place].wanted_height(snapshot, across) for place in on_page]
         return max([*heights, *(panel.height_in_full(snapshot, across) for panel in weights)], default=0)
 
     def _set_heights(self, *, update: bool) -> None:
         """Give the rows of the blackboard their heights. That of a panel that can be zoomed is `auto`, which the zoom replaces."""
-        for name in (*_LEAST, "samples"):
+        for name in (*_LEAST, *_BELOW.values()):
             rows, first = self._heights.get(name), next(iter(self._in_row(name)), None)
             if first is None:
                 continue
             widget: Widget = self._frames.get(name, first)
             widget.set_class(rows == 0, "-none", update=update)
-            if isinstance(first, CurrentLine | Output) or (name == "samples" and isinstance(first, Samples)):
+            if isinstance(first, SnapshotPanel) and name not in self._frames:
                 first.allotted = rows or 0
                 if update:
                     first.refresh(layout=True)
@@ -554,12 +624,11 @@ class PanelHost:
     # Sizes and pages
 
     def size_up(self) -> None:
-        """Set the size classes that Textual sets after a resize, such that rows are shared, and panels styled, only once."""
+        """Set the classes of the size of the screen, such that rows are shared, and panels styled, only once."""
         screen = self._screen
-        sides = screen.HORIZONTAL_BREAKPOINTS or (), screen.VERTICAL_BREAKPOINTS or ()
-        chosen = {max(limit for limit in side if limit[0] <= cells)[1] for side, cells in zip(sides, screen.app.size, strict=True)}
-        screen.remove_class(*({name for side in sides for _, name in side} - chosen), update=False)
-        screen.add_class(*chosen)
+        classes = ScreenSize.of(screen.app.size).classes
+        screen.remove_class(*(SIZE_CLASSES - classes), update=False)
+        screen.add_class(*classes)
         self.resized()
 
     def resized(self) -> None:
@@ -572,17 +641,19 @@ class PanelHost:
     def is_elsewhere(self, panel: type[object]) -> bool:
         """Return True if a panel of this class is on another page."""
         snapshot, at = self._screen.snapshot, following(self._screen.snapshot)
-        slots = [slot for slot in PLACES if slot.panel is panel and slot.is_needed(snapshot) and slot.on(self._size) != ""]
-        return self.pages > 1 and bool(slots) and not any(slot.is_shown(self._size, self.page, at) for slot in slots)
+        slots = [
+            slot for slot in PLACES if slot.panel is panel and slot.is_needed(snapshot) and slot.on(self._size, snapshot) != ""
+        ]
+        return self.pages > 1 and bool(slots) and not any(slot.is_shown(snapshot, self._size, self.page, at) for slot in slots)
 
     @property
-    def _size(self) -> str:
-        return size_class(self._screen.classes)
+    def _size(self) -> ScreenSize:
+        return ScreenSize.of(self._screen.app.size)
 
     @property
     def small(self) -> bool:
         """True if watches and log have a page of their own."""
-        return any(place.panel is Watches and place.on(self._size) is not None for place in PLACES)
+        return self._size.name != "wide"
 
     @property
     def pages(self) -> int:
@@ -609,7 +680,7 @@ class PanelHost:
     def show_page_of(self, panel: type[object]) -> bool:
         """Turn to the first page with a panel, if this page does not show it. Return True if the page was turned."""
         at, size = following(self._screen.snapshot), self._size
-        slots = [place for place in PLACES if place.panel is panel and place.on(size) != ""]
+        slots = [place for place in PLACES if place.panel is panel and place.on(size, self._screen.snapshot) != ""]
         pages = range(1, self.pages + 1) if slots else ()
         more = self._more(size, at, 1)  # other pages may show it with fewer rows than its own
         shown = [page for page in pages if self._is_on(slots[0], page, at) or (page == 1 and self._joins(slots[0], page, more))]
@@ -643,11 +714,15 @@ class PanelHost:
 
 
 def _row_of(place: PanelSlot) -> str:
-    """Return the row of the blackboard in which a panel stands, or `samples` below the listing; empty for other panels."""
-    if place.panel is Samples and place.frame == "program":
-        return "samples"
+    """Return the row of the blackboard in which a panel stands, or its own name below the listing; empty for other panels."""
+    if place.frame == "program" and place.below is not None:
+        return _BELOW[place.panel]
     rows = {CurrentLine: "line", Output: "line", Gates: "gates"}
     return rows.get(place.panel, place.frame if place.frame in _LEAST else "")
+
+
+#: The panels that stand below the listing if it leaves room for them.
+_BELOW: Mapping[type[Shown], str] = {Samples: "samples", Softmax: "prediction", LossCurve: "curve"}
 
 
 def _compared(panel: object) -> Compared:

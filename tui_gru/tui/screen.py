@@ -455,8 +455,6 @@ class MainScreen(SessionScreen):
 
     AUTO_FOCUS = ""
     BLANK = True  # Textual's name: it draws nothing itself
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (160, "-wide")]  # noqa: RUF012 - as Textual has it
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-middle"), (50, "-tall")]  # noqa: RUF012
     ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList, Card"
 
     #: The verbs that the footer offers; None for all. A page of moments has only a few.

@@ -33,7 +33,7 @@ class Ticks(SnapshotPanel):
 
 @pytest.fixture
 def with_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = (*pages.PLACES, pages.PanelSlot(Ticks, "bottom", "ticks", tiny="4", narrow="p 3", medium="3", middle="2"))
+    places = (*pages.PLACES, pages.PanelSlot(Ticks, "bottom", "ticks", small="4", normal="p 3", wide="2"))
     for module in (pages, panel_host):
         monkeypatch.setattr(module, "PLACES", places)
 
