@@ -81,6 +81,10 @@ async def test_a_trial_that_is_opened_is_a_branch_to_compare_with_the_run():
         assert session.branches[-1] == "skip-12"
         assert session.config.source.places[5] == "step 12, left out of the trial"
         assert not [finding for finding in session.findings() if finding.name == "loss-not-finite"]
+        session.edit("Uz", (0, 0), 1.0)
+        with pytest.raises(TuiGruError, match="is a trial, and the script stands after its own steps"):
+            add_edited_weights(session, {}, step=14, loop=run)
+        session.undo()
         session.delete_branch("lr=0.1")
         with pytest.raises(TuiGruError, match="main is the run of the script"):
             session.delete_branch("main")
@@ -141,6 +145,32 @@ async def test_an_edited_weight_is_tried_in_the_loop():
     assert (trial.since, trial.words) == (11, "Uz, bz edited")
     assert trial.losses == direct.losses != trial.own
     assert all(torch.equal(a, b) for a, b in zip(weights, model.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("is_part", [True, False])
+def test_an_edited_weight_of_the_head_is_tried_in_the_loop(is_part):
+    torch.manual_seed(0)
+    gru, head = torch.nn.GRU(3, 4), torch.nn.Linear(4, 2)
+    model = torch.nn.ModuleDict({"gru": gru, "out": head}) if is_part else gru
+    optimizer = torch.optim.SGD([*gru.parameters(), *head.parameters()], 0.1)
+    run = tui_gru.steps([torch.randn(5, 2, 3) for _ in range(5)], model, optimizer, head=head, screen=False)
+    for x in run:
+        optimizer.zero_grad()
+        head(gru(x)[0]).pow(2).mean().backward()
+        optimizer.step()
+    session, change = run.session(), {}
+    session.seek("b3 t1")
+    session.edit("Wy", (2, 1), 1.5)
+    session.edit("by", (0,), -0.5)
+    session.edit("Uz", (0, 1), 0.25)
+    add_edited_weights(session, change, step=3, loop=run)
+
+    def edit(names):
+        names["head"].weight.data[1, 2] = 1.5
+        names["head"].bias.data[0] = -0.5
+        names["gru"].weight_hh_l0.data[5, 0] = 0.25
+
+    assert run.again(**change).losses == run.again(since=3, edit=edit).losses
 
 
 def test_an_edited_bias_that_is_a_sum_changes_the_first_of_both():

@@ -626,7 +626,7 @@ class Capture:
         _check_head(head)
         self._optimizers = optimizers_in(optimizer)
         self._head, self._on_step, self._take = head, on_step, take
-        self._head_name = next((name for name, part in module.named_modules() if part is head), "head") or "head"
+        self._head_name = name_of_head(module, head)
         self._without_gradient, self._until_trained = without_gradient, until_trained
         self._parameters = Parameters(module, self._parts)
         self.rank, self.ranks = _ranks(rank)
@@ -1374,6 +1374,11 @@ def optimizers_in(source: Optimizers) -> list[Optimizer]:
             kind = printable(type(entry).__name__, 60)
             raise CaptureError(f"optimizer must be a torch.optim.Optimizer, or a list of them, not {kind}", option="optimizer")
     return optimizers
+
+
+def name_of_head(module: Module, head: Module | None) -> str:
+    """Return the name of a head in a module; `head` if it is none of its parts."""
+    return next((name for name, part in module.named_modules() if part is head), "head") or "head"
 
 
 def _check_head(head: object) -> None:

@@ -222,14 +222,18 @@ def changed_parameters(batch: CapturedBatch, weights: Mapping[str, AnyArray]) ->
             values[name][differs] += (array - was[name]).reshape(differs.shape)[differs]
         else:
             values[name][differs] = array.reshape(differs.shape)[differs]
-    head = call.head
-    if np.array_equal(model_weights(replace(call, weights=replace(used, values=values)), model).flat, after.flat, equal_nan=True):
+    head, of_head = call.head, dict[str, AnyArray]()
+    if head is not None and changed & {"Wy", "by"}:
+        if head.bias is None and "by" in changed:
+            raise CaptureError("by: the head of the script has no bias, so that there is nothing to change; use edit=")
+        of_head = {f"{head.name}.{part}": after[name].T for part, name in (("weight", "Wy"), ("bias", "by")) if name in changed}
+        head = replace(head, weight=after["Wy"].T, bias=None if head.bias is None else after["by"])
+    edited_call = replace(call, weights=replace(used, values=values), head=head)
+    if np.array_equal(model_weights(edited_call, model).flat, after.flat, equal_nan=True):
         altered = {name: value for name, value in values.items() if not np.array_equal(value, used.values[name], equal_nan=True)}
         if altered.keys() <= used.parameters.keys():
-            return {used.parameters[name]: value for name, value in altered.items()}
+            return {used.parameters[name]: value for name, value in altered.items()} | of_head
     words = ", ".join(sorted(changed))
-    if head is not None and changed & {"Wy", "by"}:
-        raise CaptureError(f"{words}: of the weights of the head, none can be changed in the script from here; use edit=")
     raise CaptureError(f"{words}: no single parameter of the script has these numbers; change them with edit=")
 
 

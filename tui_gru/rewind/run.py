@@ -17,6 +17,7 @@ import torch
 
 from tui_gru import analysis, errors
 from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption, loss_after
+from tui_gru.capture.hooks import name_of_head
 from tui_gru.capture.record import NAMES, Recorder, Trigger
 from tui_gru.capture.trial import in_trial
 from tui_gru.errors import TuiGruError
@@ -213,6 +214,8 @@ class ScriptRun:
             raise RewindError("no step is kept yet; let the loop run for a step")
         model = self._model if self._model is not None else recording.recurrent_module(next(reversed(states.values())))
         parameters = dict(model.named_parameters(remove_duplicate=False))
+        if (head := self._head) is not None:
+            parameters |= {f"{name_of_head(model, head)}.{name}": parameter for name, parameter in head.named_parameters()}
         if absent := sorted(values.keys() - parameters.keys()):
             raise RewindError(f"the module has no parameter {absent[0]} now, so it cannot be changed")
         return ParameterEdit({name: (parameters[name], values[name]) for name in values}, words)

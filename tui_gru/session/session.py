@@ -48,8 +48,9 @@ RECORDING_MEMORY = 64 * 2**20  # bytes; less than for other sessions, because an
 #: Public names that screens, pages and the files of sessions use, and nobody types.
 OF_SCREENS = {
     "add_notice", "add_trial", "anchor", "batch_check", "batches_to", "by_module", "carry_over", "checked", "counts_first",
-    "derive", "found", "gone", "held_out", "holds", "interrupts", "keep", "kept", "left_at", "memory_notice", "on", "outcome",
-    "passing", "prefetch", "recorder", "remarks", "silent", "snapshot", "state", "step_each", "tick_after", "tried_options",
+    "derive", "found", "gone", "held_out", "holds", "interrupts", "is_on_trial", "keep", "kept", "left_at", "memory_notice",
+    "on", "outcome", "passing", "prefetch", "recorder", "remarks", "silent", "snapshot", "state", "step_each", "tick_after",
+    "tried_options",
 }  # fmt: skip
 REOPENED, EARLIER = "reopened where it was left: ", "reopened at an earlier state: "
 
@@ -700,6 +701,11 @@ class Session(Queries):
             if all(map(self._run.is_trial, branches.names)):
                 raise TuiGruError(f"{name} is the run of the script, of which the others are trials; delete those")
             self._run.update(branches=branches, **by_branch.moved_branch(self.state, name, None))
+
+    @property
+    def is_on_trial(self) -> bool:
+        """True if the current branch is a trial in the loop of a script, or goes on from one."""
+        return self._run.is_trial(self.branch)
 
     def add_trial(self, trial: Session, since: int, name: str) -> bool:
         """Go to a trial in the loop of a script, which becomes a branch with this name beside the run of its last steps.

@@ -107,6 +107,10 @@ def add_edited_weights(session: Session, change: dict[str, Any], *, step: int | 
     values = changed_parameters(batch, weights)
     if not values:
         return
+    if session.is_on_trial:
+        raise TuiGruError(
+            f"{session.branch} is a trial, and the script stands after its own steps: edit the weight on {session.branches[0]}"
+        )
     if change.get("since", step) != step:
         raise TuiGruError(f"the edited weights are those of step {step}, where the trial then begins: type again step {step}")
     edited = [name for name in batch.weights.names if not np.array_equal(weights[name], batch.weights[name], equal_nan=True)]
