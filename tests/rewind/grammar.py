@@ -85,6 +85,8 @@ CARRIED = {
     "bound append": ("history = []; append = history.append", "append(i * 2)", "sum(history)"),
     "random": ("rng = random.Random(3)", "r = rng.random()", "r"),
     "numpy generator": ("gen = np.random.default_rng(2)", "g = gen.random()", "g"),
+    "numpy spawn": ("sp = np.random.default_rng(2)", "g2 = sp.spawn(1)[0].random()", "g2"),
+    "seed sequence": ("sq_ = np.random.SeedSequence(3)", "s2 = sq_.spawn(2)[1].generate_state(1)[0] % 97", "float(s2)"),
     "torch generator": ("tg = torch.Generator().manual_seed(4)", "v = torch.rand((), generator=tg).item()", "v"),
     "global random": ("", "z = random.random() + np.random.rand() + torch.rand(()).item()", "z"),
     "hook": (

@@ -10,7 +10,6 @@ import sys
 import weakref
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -106,12 +105,6 @@ def test_what_cannot_be_put_back_is_refused_by_its_name_before_anything_runs(tmp
         train(wrap, lambda i: env.update(b"x"))
 
     assert "a _hashlib.HASH, whose state cannot be kept" in refusal(with_hash)
-
-    def with_seeds(wrap):
-        seeds = np.random.SeedSequence(3)
-        train(wrap, lambda i: seeds.spawn(1))
-
-    assert "seeds, a numpy.random.bit_generator.SeedSequence, whose state cannot be kept" in refusal(with_seeds)
 
     def with_queue(wrap):
         waiting = queue.Queue()

@@ -768,6 +768,11 @@ def _put_position(cursor: Cursor, position: int, _: Any) -> None:
     cursor.position = position
 
 
+def _put_seed_sequence(seeds: Any, contents: Any, count: int) -> None:
+    if seeds.n_children_spawned != count:
+        seeds.__setstate__(contents)
+
+
 def _put_memory_file(file: Any, value: Any, position: int) -> None:
     file.seek(0)
     file.truncate()
@@ -819,6 +824,21 @@ def _array(state: ScriptState, numbers: Any, reach: Reach) -> Children:
 
 def _generator(state: ScriptState, generator: Any, reach: Reach) -> Children:
     state.generators.append(generator)
+    seeds = getattr(getattr(generator, "bit_generator", generator), "seed_seq", None)
+    return () if seeds is None else [(seeds, reach)]  # which counts the generators that were spawned
+
+
+def _seed_sequence(state: ScriptState, seeds: Any, reach: Reach) -> Children:
+    """Remember how often a sequence of seeds has spawned others, which it shows to pickle only."""
+    try:
+        _, arguments, *rest = seeds.__reduce__()
+        contents = rest[0] if rest else arguments[2]
+    except Exception:
+        contents = None
+    if not isinstance(contents, tuple) or seeds.n_children_spawned not in [x for x in contents if type(x) is int]:
+        state.refuse(seeds, reach)
+    else:
+        state.parts.append((_put_seed_sequence, seeds, contents, seeds.n_children_spawned))
     return ()
 
 
@@ -1068,7 +1088,7 @@ def _handler_of(kind: type, subject: Any) -> Callable[[ScriptState, Any, Reach],
         (weakref.ref, _weak_reference),
         ((weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet), _weak_container),
         ((type(csv.writer(io.StringIO())),), _csv_writer),
-        (np.random.SeedSequence, _refused),
+        (np.random.SeedSequence, _seed_sequence),
         (types.MappingProxyType, _mapping_proxy),
         (types.FunctionType, _function),
         (types.CellType, _cell),
