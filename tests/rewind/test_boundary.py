@@ -25,8 +25,8 @@ def test_nothing_of_other_parts_of_the_program_is_collected_in_a_trial(collects)
         optimizer.step()
 
     @contextmanager
-    def noting():
-        with closed_boundary() as attempts:
+    def noting(*arguments):
+        with closed_boundary(*arguments) as attempts:
             inside.append(gc.isenabled())
             yield attempts
 

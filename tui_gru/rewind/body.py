@@ -23,6 +23,10 @@ _REPORTS = {
     "add_text", "add_image", "add_figure", "log_metrics", "log_metric", "log_dict",
 }  # fmt: skip
 _REPORTERS = {"wandb", "mlflow", "neptune", "comet_ml", "clearml", "swanlab", "aim"}
+_CLOCKS = {
+    "time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "process_time_ns", "now",
+    "utcnow",
+}  # fmt: skip
 CUT_CALL, CUT_ALL = 1, 2  # what is left out of a statement: the call, with its arguments computed; all of it
 
 
@@ -66,6 +70,13 @@ class Body:
         self.unread = frozenset() if self.reads & _SEE_ALL else self._written_first()
         if self.reads & _SEE_ALL:
             self.reads = self.reads | set(frame.f_locals)
+
+    @property
+    def line_of_clock(self) -> int | None:
+        """The first line of the body that reads the clock."""
+        calls = (node for statement in self.node.body for node in ast.walk(statement) if isinstance(node, ast.Call))
+        names = ((node.lineno, getattr(node.func, "attr", getattr(node.func, "id", ""))) for node in calls)
+        return min((line for line, name in names if name in _CLOCKS), default=None)
 
     def _loop(self, tree: ast.Module, frame: types.FrameType) -> tuple[ast.For, dict[ast.AST, ast.AST]]:
         parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}

@@ -7,8 +7,11 @@ import functools
 import gc
 import io
 import logging
+import math
 import os
+import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,27 +34,55 @@ _EVENTS = {
 }  # fmt: skip
 _WITH_NAME = {"subprocess.Popen", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.system", "shutil.rmtree", "os.chdir",
               "shutil.move", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp", "os.putenv", "os.unsetenv"}  # fmt: skip
+_NO_FILES = ("/proc/", "/sys/", "/dev/")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+_WIDTH = 80  # characters of a path
+_TICK = 0.02  # seconds by which the time of a file can be behind the clock
+
+
 class Outside(BaseException):
-    """The body of a trial would change something that nothing can put back. No `except Exception` of the script catches it."""
+    """The body of a trial would change something that nothing can put back, or, if `is_read`, reads what was changed. No `except
+    Exception` of the script catches it."""
+
+    is_read = False
 
 
 class Attempts:
-    """What a trial would have changed outside, in words."""
+    """What a trial would have changed outside, in words. Files that were changed after the time `since`, in seconds of the clock,
+    are not those that the steps have read; `written` are the files that the trial would have written."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float = math.inf, written: set[str] | None = None) -> None:
         self.words: list[str] = []
+        self.since, self.written = since, set[str]() if written is None else written
+
+    def check_read(self, path: str) -> None:
+        """Stop where a file does not have what it had when the step ran, or would have in the trial."""
+        if path.startswith(_NO_FILES) or path.endswith(".py"):  # the source of a traceback
+            return
+        try:
+            now = os.stat(path)
+        except (OSError, ValueError):
+            return
+        if stat.S_ISREG(now.st_mode) and (now.st_mtime > self.since - _TICK or os.path.realpath(path) in self.written):
+            _stop(f"reads {_shown(path)}, which has other contents by now", is_read=True)
 
 
 _attempts: list[Attempts] = []
 
 
-def _stop(words: str) -> None:
+def _shown(path: str) -> str:
+    """Return the end of a path, which has the name of the file."""
+    return printable(path if len(path) <= _WIDTH else "…" + path[1 - _WIDTH :], _WIDTH)
+
+
+def _stop(words: str, *, is_read: bool = False) -> None:
     if _attempts:
         _attempts[-1].words.append(words)
-    raise Outside(words)
+    outside = Outside(words)
+    outside.is_read = is_read
+    raise outside
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -60,8 +91,12 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         path, mode, flags = arguments[:3]
         writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool((flags or 0) & _WRITES)
-        if writes and isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path) != os.devnull:
-            _stop(f"writes {printable(os.fsdecode(path), 80)}")
+        if not isinstance(path, (str, bytes, os.PathLike)) or (name := os.fsdecode(path)) == os.devnull:
+            return
+        if writes:
+            _attempts[-1].written.add(os.path.realpath(name))
+            _stop(f"writes {_shown(name)}")
+        _attempts[-1].check_read(name)
     elif (words := _EVENTS.get(event)) is not None:
         name = arguments[0] if arguments and event in _WITH_NAME else ""
         _stop(f"{words} {printable(os.fsdecode(name) if isinstance(name, bytes) else name, 80)}".strip())
@@ -106,6 +141,7 @@ def _writers() -> Iterator[tuple[Any, str, bool]]:
             if module is not None and callable(getattr(module, method, None)):
                 yield module, method, False
     yield logging.Logger, "callHandlers", False
+    yield threading.Thread, "start", True  # Python tells of a new thread from version 3.12 on only
     if (bars := sys.modules.get("tqdm.std")) is not None:
         yield bars.tqdm, "display", False
         yield bars.tqdm, "refresh", False
@@ -113,13 +149,14 @@ def _writers() -> Iterator[tuple[Any, str, bool]]:
 
 
 @contextlib.contextmanager
-def closed_boundary() -> Iterator[Attempts]:
-    """Within this context, what a trial in this thread would write, start or send raises `Outside`, and it prints nothing."""
+def closed_boundary(since: float = math.inf, written: set[str] | None = None) -> Iterator[Attempts]:
+    """Within this context, what a trial in this thread would write, start or send raises `Outside`, and it prints nothing; so does
+    what it reads of a file that was changed after `since`, or is one of those `written` in the trial."""
     global _audited
     if not _audited:
         sys.addaudithook(_audit)
         _audited = True
-    attempts = Attempts()
+    attempts = Attempts(since, written)
     with contextlib.ExitStack() as stack:
         if gc.isenabled():  # what is collected may be of any other part of the program, and delete its files
             gc.disable()
@@ -147,9 +184,13 @@ def _guarded(function: Callable[..., Any], name: str, is_refused: bool) -> Calla
         if not in_trial():
             return function(*arguments, **named)
         if is_refused:
+            if name == "start":
+                _stop("starts a thread")
             target = arguments[1] if len(arguments) > 1 else named.get("f", named.get("filename"))
             if isinstance(target, (io.BytesIO, io.StringIO)):
                 return function(*arguments, **named)
+            if isinstance(target, (str, os.PathLike)) and _attempts:
+                _attempts[-1].written.add(os.path.realpath(target))
             _stop(f"writes {printable(target if isinstance(target, (str, os.PathLike)) else name, 80)}")
         return None
 

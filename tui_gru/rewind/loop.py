@@ -111,6 +111,12 @@ class TrialOutcome:
     error: BaseException | None = None
     same_weights: bool = False
 
+    def losses_differ(self, steps: Iterable[LoopStep]) -> bool:
+        """Return True if the loss of a whole step is not that of the run."""
+        own = {step.number: step.losses for step in steps}
+        last = max(self.losses, default=-1)
+        return any(not losses.equals(own[number]) for number, losses in self.losses.items() if not self.why or number < last)
+
 
 class TrainingLoop:
     """The loop in the frame of a script. What is wrong with it is never raised while the script trains: `refused` says it."""
@@ -142,6 +148,8 @@ class TrainingLoop:
         self._copies_batches = False
         self._seconds = 0.0  # of a usual step
         self._began = 0.0
+        self._interrupts = _Interrupts()
+        self._written: set[str] = set()  # files that the trial would have written
 
     # While the script trains
 
@@ -400,6 +408,11 @@ class TrainingLoop:
                 f"the body writes into {name}, a {type_name(first.object)} that packs what is written, which cannot be taken back; "
                 "write into it after the loop"
             )
+        if isinstance(first.object, types.GeneratorType) and self.body is not None and "send" in self.body.attributes:
+            raise RewindError(
+                f"the body sends something to the generator {name}, whose state cannot be put back; write it as a class with "
+                "attributes"
+            )
         if hasattr(type(first.object), "__next__"):
             if name.isidentifier():
                 raise RewindError(
@@ -445,6 +458,22 @@ class TrainingLoop:
         if not self.steps or not self.states:
             raise RewindError("no step is kept yet; let the loop run for a step")
 
+    def check_change(self, change: Change) -> None:
+        """Raises `RewindError` if lines cannot be changed so."""
+        if self.body is not None and change.lines:
+            self.body.check_lines(change.lines)
+        elif change.lines:
+            raise RewindError("the body is a function that was given; change its lines there", option="lines")
+
+    def beginning_of(self, since: int | None) -> int:
+        """Return the step with which a trial begins, by default the first of the last `keep` ones."""
+        return max(self.steps[-1].number - self.keep + 1, self.first_kept) if since is None and self.steps else since or 0
+
+    def clock_read(self) -> str:
+        """Say where the body reads the clock; "" if it does not."""
+        line = None if self.body is None else self.body.line_of_clock
+        return "" if line is None else f"line {line} reads the clock, which has another time by now"
+
     @property
     def first_kept(self) -> int:
         """The number of the first step that can be computed again."""
@@ -475,8 +504,7 @@ class TrainingLoop:
                     "run for a few steps, and try again"
                 )
             self.check_can_try()
-            since = max(self.steps[-1].number - self.keep + 1, self.first_kept) if change.since is None else change.since
-            last = self.steps[-1].number
+            since, last = self.beginning_of(change.since), self.steps[-1].number
             if not self.first_kept <= since <= last:
                 raise RewindError(
                     f"step {since + 1} is not kept; the steps {self.first_kept + 1} to {last + 1} are", option="since"
@@ -489,10 +517,7 @@ class TrainingLoop:
                 raise RewindError(
                     f"the batch of step {changed + 1} was changed in place later on; give tui_gru.steps batches of their own"
                 )
-            if self.body is not None and change.lines:
-                self.body.check_lines(change.lines)
-            elif change.lines:
-                raise RewindError("the body is a function that was given; change its lines there", option="lines")
+            self.check_change(change)
             optimizers = [member for member in now.optimizers if not hasattr(member, "optimizer")]
             if not optimizers and (change.lr, change.rate, change.clip, change.weight_decay) != (None,) * 4:
                 raise RewindError(
@@ -503,23 +528,24 @@ class TrainingLoop:
             now.release()
             raise
         failures: list[str] = []
-        self._unchanged = {number: state.unchanged() for number, state in self.states.items()}
-        self._unchanged_batches = [[version_of(tensor) == version for tensor, version in step.versions] for step in self.steps]
-        put_back = not stays
-        try:
-            with _as_in_thread(self.thread_modes):
-                outcome = self._attempts(begin, since, change, now, optimizers, recorder, on_step)
-            put_back = not stays or bool(outcome.why)
-            outcome.same_weights = not any(isinstance(tensor, torch.nn.Parameter) for tensor in now.different())
-        except BaseException:
-            put_back = True
-            raise
-        finally:
-            if put_back:
-                with _uninterrupted():
+        put_back = True
+        with self._interrupts:
+            try:
+                self._unchanged = {number: state.unchanged() for number, state in self.states.items()}
+                self._unchanged_batches = [
+                    [version_of(tensor) == version for tensor, version in step.versions] for step in self.steps
+                ]
+                with _as_in_thread(self.thread_modes):
+                    outcome = self._attempts(begin, since, change, now, optimizers, recorder, on_step)
+                outcome.same_weights = not any(isinstance(tensor, torch.nn.Parameter) for tensor in now.different())
+                put_back = not stays or bool(outcome.why)
+            finally:
+                if put_back:
                     failures = now.put()
                     self._renew_versions(now.tensors.values())
-                    now.release()
+                else:
+                    self._adopt_names()
+                now.release()
         if failures:
             raise RewindError(
                 f"after the trial something could not be put back: {'; '.join(failures[:3])}; the script may differ from an "
@@ -572,6 +598,7 @@ class TrainingLoop:
     ) -> TrialOutcome:
         """Run the steps until no statement of the body is left that would change something outside."""
         left_out: dict[tuple[int, int], str] = {}
+        self._written = set()
         if self.body is not None:
             self.body.cuts = {}
         for _ in range(_MOST_ATTEMPTS):
@@ -580,9 +607,10 @@ class TrainingLoop:
                 break
             words = str(outside)
             statement = None if self.body is None else self.body.statement_of(outside)
-            if statement is None or self.body is None or not _is_call(statement):
+            if statement is None or self.body is None or not _is_call(statement) or outside.is_read:
                 where = "" if statement is None else f"line {statement.lineno} "
-                outcome.why = f"step {step + 1}: {where}{words}, which nothing could put back"
+                then = "; read it before the loop" if outside.is_read else ", which nothing could put back"
+                outcome.why = f"step {step + 1}: {where}{words}{then}"
                 break
             place = statement.lineno, statement.col_offset
             self.body.cuts[place] = CUT_ALL if self.body.cuts.get(place) else CUT_CALL
@@ -646,7 +674,7 @@ class TrainingLoop:
                 self.repeated = number
                 batch = copied_batch(step.batch, tensors=True)
                 try:
-                    with closed_boundary() as attempts, trial():
+                    with closed_boundary(state.time, self._written) as attempts, trial(), self._interrupts.allowed():
                         ended = True
                         if body is not None:
                             ended = body.run(names, epoch.cells, batch, step.index)
@@ -689,7 +717,7 @@ class TrainingLoop:
             self._last_names = names
         return outcome, None, number
 
-    def adopt_names(self) -> None:
+    def _adopt_names(self) -> None:
         """Let the frame of the script have the local names at the end of the trial that has just stayed."""
         body, frame = self.body, self.epoch.frame
         if body is not None and frame is not None and not body.is_module:
@@ -778,20 +806,44 @@ def _is_of_capture(hook: Any) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("tui_gru.capture")
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let ctrl+c wait until the end of this context."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
+class _Interrupts:
+    """Within this context, ctrl+c waits until its end, but for the times within `allowed`, which are those of the script's body."""
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._waits = True
+        self._waiting: list[tuple[int, Any]] = []
+
+    def __enter__(self) -> None:
+        before = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+        if callable(before):
+            self._before, self._waits, self._waiting = before, True, []
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        if self._waits:
+            self._waiting.append((number, frame))
+            return
+        self._waits = True  # before it raises, so that nothing can come between this and putting everything back
+        self._before(number, frame)
+        self._waits = False
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        if self._waiting:
+            self._before(*self._waiting.pop(0))
+        self._waits = False
+        try:
+            yield
+        finally:
+            self._waits = True
+
+    def __exit__(self, *error: Any) -> None:
+        if (before := self._before) is not None:
+            self._before = None
+            signal.signal(signal.SIGINT, before)
+            if self._waiting:
+                before(*self._waiting[0])
 
 
 def modes_of_thread() -> tuple[int, Any]:

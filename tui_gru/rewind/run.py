@@ -142,6 +142,7 @@ class ScriptRun:
         self._head, self._cell, self._screen = head, cell, screen
         self._loop: TrainingLoop | None = None
         self._trials: list[Trial] = []
+        self._repeated = -1, 0  # after which step the steps from which one on were computed again, and were the same
         self._interrupted = False  # ctrl+c was pressed once
         self._old_handler: Any = None
 
@@ -191,13 +192,21 @@ class ScriptRun:
         the body at the beginning of `since`, and may change what is in them. lines: other texts of lines of the body, by number.
         progress: called after each step with its number.
 
-        Raises `TuiGruError` before anything runs if the loop cannot be rewound, with the reason; an error of the body ends the
-        trial, whose `why` says it. Within a body that is being tried it does nothing.
+        Before the first change at a pause, the steps run as they were. Raises `TuiGruError` if these are not the steps of the run,
+        bit for bit, with the first one that differs; before anything runs if the loop cannot be rewound, with the reason. An error
+        of the body ends the trial, whose `why` says it. Within a body that is being tried it does nothing.
         """
         if in_trial():
             return Trial()
         change = _checked(since, lr, rate, clip, skip, seed, weight_decay, edit, lines)
-        trial = self._trial(change, self._standing().run_again(change, on_step=_numbers_from_one(progress)))
+        loop, on_step = self._standing(), _numbers_from_one(progress)
+        if change == Change(change.since):
+            trial = self._replayed(change.since, on_step, whole=False)
+        else:
+            loop.check_change(change)
+            if not self._repeats(change.since):
+                self._replayed(change.since, on_step, whole=False)
+            trial = self._trial(change, loop.run_again(change, on_step=on_step))
         self._trials = [*self.trials, trial]
         return trial
 
@@ -310,7 +319,6 @@ class ScriptRun:
         outcome = loop.run_again(trial._change, stays=True)
         if outcome.why:
             raise TuiGruError(f"this trial cannot be gone on with: {outcome.why}")
-        loop.adopt_names()
 
     def recorded(self, change: Change, *, words: str, error: BaseException | None = None) -> Session:
         """Return a session on the recording of a trial, or of the last steps as they were, which must be the same bit for bit."""
@@ -346,16 +354,24 @@ class ScriptRun:
             raise RewindError("the loop has not begun; iterate over it first")
         return self._loop
 
-    def _replayed(self, since: int | None) -> Trial:
-        """Return an unchanged trial. Raises `RewindError` if it is not the run, bit for bit."""
-        change = Change(since)
-        outcome = self._standing().run_again(change)
+    def _replayed(self, since: int | None, on_step: Callable[[int], object] | None = None, *, whole: bool = True) -> Trial:
+        """Return an unchanged trial. Raises `RewindError` if it is not the run bit for bit; with `whole`, also if it ends early."""
+        loop, change = self._standing(), Change(since)
+        outcome = loop.run_again(change, on_step=on_step)
         trial = self._trial(change, outcome)
-        self._check_equal(trial, outcome)
+        if whole or not trial.why or outcome.losses_differ(loop.steps):
+            self._check_equal(trial, outcome)
         return trial
+
+    def _repeats(self, since: int | None) -> bool:
+        """Return True if the steps from `since` on have been computed again at this pause, and were those of the run."""
+        count, first = self._repeated
+        return count == self.step and first <= self._standing().beginning_of(since)
 
     def _check_equal(self, trial: Trial, outcome: TrialOutcome) -> None:
         if trial.is_equal:
+            first = min(outcome.since, self._repeated[1]) if self._repeated[0] == self.step else outcome.since
+            self._repeated = self.step, first
             return
         why = trial.why
         if not why:
@@ -364,9 +380,12 @@ class ScriptRun:
             why = "the weights after them differ"
             if number is not None:
                 why = f"the loss of step {number + 1} is {outcome.losses[number].total:.6g} and was {own[number].total:.6g}"
+        elif not outcome.losses_differ(self._standing().steps):
+            raise RewindError(f"the last steps cannot be computed again: {why}")
+        reads = self._standing().clock_read()
         raise RewindError(
-            f"the last steps cannot be computed again: {why}; something that the body reads is not kept, so from here on the "
-            "script may differ from an untouched run"
+            f"the last steps cannot be computed again: {why}; {reads or 'something that the body reads is not kept'}, so from here "
+            "on the script may differ from an untouched run"
         )
 
     def _trial(self, change: Change, outcome: TrialOutcome) -> Trial:
@@ -577,7 +596,8 @@ def loop_at(
     frame: Any, stateful: Sequence[Any], *, keep: int, also: Sequence[Any], body: Callable[[Any], object] | None
 ) -> TrainingLoop:
     """Return the loop at a place of a script, as it was left by the epoch before; a new one for another model."""
-    place = (None, 0, body) if frame is None else (frame.f_code, frame.f_lasti, body)
+    # Codes of two files can be equal.
+    place = (None, 0, "", body) if frame is None else (frame.f_code, frame.f_lasti, frame.f_code.co_filename, body)
     key = (*place, keep, *map(id, stateful))
     for other, loop in last_loops:
         if other == key and not loop.watch.is_running:

@@ -23,6 +23,7 @@ import random
 import re
 import sys
 import sysconfig
+import time
 import types
 import uuid
 import weakref
@@ -318,7 +319,7 @@ class ScriptState:
         namespaces: Sequence[dict[str, Any]] = (),
         deep: Sequence[Any] = (),
     ) -> None:
-        self.memory, self.complete = memory, complete
+        self.memory, self.complete, self.time = memory, complete, time.time()
         self.loop_globals, self.unread = loop_globals, unread
         self.parts: list[tuple[Callable[..., None], Any, Any, Any]] = []
         self.objects: dict[int, Any] = {}
