@@ -32,6 +32,8 @@ def permitted(path: str | os.PathLike[str]) -> Path:
     """
     try:
         expanded = Path(os.path.expanduser(os.fsdecode(path)))
+        if "\0" in str(expanded):
+            raise ValueError
         if _folder is None:
             return expanded
         real = Path(os.path.realpath(_folder / expanded))

@@ -419,7 +419,8 @@ class CriterionFacts:
     there is none. `outside` is the share of targets that the output cannot reach. `constant` is the loss of the best constant
     prediction in nats or squares, None if it is not known. `sum_error` is how far the rows of the input are from adding up to 1,
     and `log_sum_error` how far their exponentials are. `follows` is the share of the targets that are the next input of the same
-    row, in the order that fits best; None where they are no tokens of one number.
+    row, in the order that fits best; None where they are no tokens of one number. `called` is the name of the criterion's function,
+    and `arguments` has those besides the input and the target that are not PyTorch's defaults, in words.
     """
 
     kind: str
@@ -447,6 +448,8 @@ class CriterionFacts:
     follows: float | None = None
     constant: float | None = None
     criteria: int = 1
+    called: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 _REACH = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Relu": (0.0, math.inf), "Softmax": (0.0, 1.0)}
@@ -504,7 +507,32 @@ def criterion_facts(tape: Tape) -> CriterionFacts | None:
             _following_share(tape, call),
             _of_constant(call),
             len(tape.criteria),
+            call.function.__name__,
+            _arguments(call),
         )
+
+
+_DEFAULTS = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0, "delta": 1.0, "beta": 1.0, "log_target": False}
+
+
+def _arguments(call: CriterionCall) -> dict[str, str]:
+    """Return the arguments of a criterion that are not PyTorch's defaults, in words."""
+    import inspect
+
+    try:
+        names = list(inspect.signature(call.function).parameters)
+    except (TypeError, ValueError):
+        names = []
+    values = dict(zip(names, call.args, strict=False)) | call.kwargs
+    words = dict[str, str]()
+    for name, value in values.items():
+        if name in ("input", "target") or value is None or (name in _DEFAULTS and value == _DEFAULTS[name]):
+            continue
+        is_tensor = hasattr(value, "numel")
+        few = is_tensor and value.numel() <= 8
+        numbers = [f"{x:.4g}" for x in value.detach().float().reshape(-1).tolist()] if few else []
+        words[name] = ", ".join(numbers) if few else f"shape {tuple(value.shape)}" if is_tensor else str(value)[:40]
+    return words
 
 
 def _factor(call: CriterionCall) -> tuple[float | None, float]:

@@ -33,6 +33,11 @@ MOST_COPIED = 2**26  # bytes of the parameters at the start, with which it is se
 MOST_FACTS, FIRST_FACTS = 18, 4  # watched steps that are remembered, and the first ones among them
 MOST_PASSED = 64  # calls of a module in one step of which it is seen whether the state is passed on
 MOST_TOKENS = 512  # different tokens of a step whose vectors are compared
+MOST_ROWS = 200  # parameters in the table of a step
+MOST_COUNTS = 8  # values of a target, or tokens of an input, that are counted
+MOST_SORTED = 2**18  # numbers of a tensor whose different values are counted
+MOST_TARGETS = 3  # of a step
+MOST_PATH = 12  # last calls by which a loss is computed
 MOST_STEPS_WITHOUT_UPDATE = 64  # that one watched window may last, as where gradients are accumulated
 _ONE_FACTOR = 1e-5  # relative rest up to which float32 numbers are multiples of others: some hundred roundings
 _HIDDEN_OPTIONS = ("params", "foreach", "capturable", "differentiable", "fused")
@@ -86,7 +91,8 @@ class OutsideFacts:
 @dataclass(frozen=True)
 class InputFacts:
     """An input of the model: token ids or numbers. `same` says that it is bit for bit that of the watched step before, and `share`
-    which part of its storage it is. `random`: it is drawn in the step itself."""
+    which part of its storage it is. `random`: it is drawn in the step itself. `slices` has, for each of the first two axes, how
+    many slices along it there are, and how many of them are different; `counts` the most frequent tokens."""
 
     tokens: bool
     shape: tuple[int, ...]
@@ -101,6 +107,53 @@ class InputFacts:
     same: bool
     share: float
     first: float = 0.0
+    dtype: str = ""
+    low: float = math.nan
+    high: float = math.nan
+    zeros: float = math.nan
+    slices: tuple[tuple[int, int], ...] = ()
+    counts: tuple[tuple[float, int], ...] = ()
+    distinct: int = 0
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """What a loss compares the output with: a tensor without a gradient that the function `read_by` of the loss reads. `counts` has
+    the most frequent values, each with how often it occurs, of `distinct` different ones (0: not counted); `ignored` counts the
+    entries that the criterion leaves out. `same`: it is bit for bit that of the watched step before."""
+
+    read_by: str
+    dtype: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    not_finite: int
+    zeros: float
+    distinct: int
+    counts: tuple[tuple[float, int], ...]
+    ignored: int
+    same: bool
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """One parameter in one step. `gradient` is the norm of p.grad that the optimizer has used, None without one; `optimizer` and
+    `group` count from 0, None if it is in no optimizer that ran; `size` is the norm of the parameter, `update` that of its change
+    by step() over it, and `moved` that of its change since the first step over its norm there. None: not measured."""
+
+    name: str
+    shape: tuple[int, ...]
+    trains: bool
+    gradient: float | None
+    optimizer: int | None
+    group: int | None
+    rate: float | None
+    decay: float | None
+    size: float | None
+    update: float | None
+    moved: float | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +162,7 @@ class StateFacts:
     `swapped`: with these in exchanged places. Each is None where it begins with none, or the step before was not watched. `passed`
     counts the calls that begin with the very states with which the call before them in the step has ended, and `passed_in_graph`
     those of them through which a gradient flows. `continued` is the share of rows whose first input is the last target of the same
-    row one step before, None if not known."""
+    row one step before, None if not known. `shape` is that of the first input, as the module reads it."""
 
     module: str
     calls: int
@@ -124,6 +177,8 @@ class StateFacts:
     read_size: float
     passed: int = 0
     passed_in_graph: int = 0
+    shape: tuple[int, ...] = ()
+    batch_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,8 +209,9 @@ class ParameterFacts:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """The facts of one watched step. `backward` says that a gradient arrived; `matches` has the share of token targets that are
-    equal to the input so many timesteps later, for the order of the targets in which the best of them is largest."""
+    """The facts of one watched step. `backward` says that a gradient arrived. `path` has the last calls of the script by which the
+    loss is computed, each with its name and the shapes that it reads and returns; `table` the parameters, of which `rows_left_out`
+    are left out; it is empty in some steps."""
 
     number: int
     loss: float | None
@@ -171,10 +227,15 @@ class StepFacts:
     viewed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     broadcast: tuple[tuple[int, ...], ...] | None = None
     taped: bool = False
+    targets: tuple[TargetFacts, ...] = ()
+    path: tuple[tuple[str, tuple[tuple[int, ...], ...], tuple[int, ...]], ...] = ()
+    table: tuple[ParameterRow, ...] = ()
+    rows_left_out: int = 0
 
     def encoded(self) -> dict[str, Any]:
         """Return it as a JSON object; numbers that are not finite become strings."""
         encoded: dict[str, Any] = _plain(asdict(self))
+        encoded["table"] = [list(row.values()) for row in encoded["table"]]  # of a long run, most of its lines
         return encoded
 
     @classmethod
@@ -197,14 +258,16 @@ def _plain(value: Any) -> Any:
 
 _INNER: Mapping[str, type] = {
     "updates": UpdateFacts, "outside": OutsideFacts, "criterion": CriterionFacts, "inputs": InputFacts, "states": StateFacts,
-    "parameters": ParameterFacts,
+    "parameters": ParameterFacts, "targets": TargetFacts, "table": ParameterRow,
 }  # fmt: skip
 _Record = TypeVar("_Record")
 
 
-def _record(kind: type[_Record], entry: Mapping[str, Any]) -> _Record:
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(entry, dict) or not entry.keys() <= names:
+def _record(kind: type[_Record], entry: Mapping[str, Any] | Sequence[Any]) -> _Record:
+    names = {item.name: None for item in fields(kind)}  # type: ignore[arg-type]
+    if isinstance(entry, list) and len(entry) == len(names):
+        entry = dict(zip(names, entry, strict=True))
+    if not isinstance(entry, dict) or not entry.keys() <= names.keys():
         raise ValueError("an unknown entry")
     values: dict[str, Any] = {}
     for name, value in entry.items():
@@ -285,6 +348,8 @@ class _OpenStep:
     number: int
     updates: list[UpdateFacts] = field(default_factory=list)
     outside: OutsideFacts | None = None
+    gradients: dict[Tensor, float] = field(default_factory=dict)  # the norms of p.grad before step()
+    changes: dict[Tensor, float] = field(default_factory=dict)  # by step(), over the norm of the parameter before
 
 
 class StepWatch:
@@ -337,7 +402,7 @@ class StepWatch:
         self._in_any: set[int] = set()  # ids of all parameters of the optimizers that step
         self._emptied = list[str]()
         self._ends: tuple[int, dict[Module, list[Tensor]], tuple[Tensor, Tensor] | None] = (-2, {}, None)
-        self._last_inputs = list["Tensor"]()
+        self._last_inputs, self._last_targets = list["Tensor"](), list["Tensor"]()
         self._cut: dict[str, bool] = {}
         self._called = set["Module"]()
         self._strange: tuple[tuple[int, ...], ...] = ()
@@ -534,6 +599,7 @@ class StepWatch:
             )
         )  # fmt: skip
         self._emptied += [self.parameters[p] for p in emptied]
+        self._open.gradients |= {p: _norm(p.grad) for p in ours if p.grad is not None}
         self._last_used = {p: v for p, v in self._last_used.items() if p not in set(ours)}
         if self._copies:
             self._last_used |= {p: p.grad.detach().clone() for p in ours if p.grad is not None and not p.grad.is_sparse}
@@ -583,6 +649,7 @@ class StepWatch:
             self._open.updates[-1] = replace(self._open.updates[-1], begins=False)
         if self._copies:
             self._left = (self._left or {}) | {p: p.detach().clone() for p in ours}
+            self._open.changes |= {p: _relative(p.detach(), self._before[p]) for p in ours if p in self._before}
         for parameter in ours:
             self._handed.pop(parameter, None)
 
@@ -663,6 +730,9 @@ class StepWatch:
                 tape.viewed,
                 tape.broadcast,
                 taped,
+                tuple(self._target_facts(tape, sources)),
+                tuple(_path(tape)),
+                *self._table(),
             )
         self._last_inputs = [source.detach().clone() for source in sources[:1]]
         ends = {call.module: call.ends for call in tape.recurrent}
@@ -708,7 +778,86 @@ class StepWatch:
             same,
             values.numel() / storage,
             float(numbers.reshape(-1)[0]) if numbers.numel() else 0.0,
+            _dtype(values),
+            *_range(numbers),
+            float((numbers == 0).float().mean()) if numbers.numel() else math.nan,
+            tuple(_slices(values, axis) for axis in range(min(2, values.dim()))) if values.numel() <= MOST_SORTED else (),
+            *(_counts(values) if tokens else ((), 0)),
         )
+
+    def _target_facts(self, tape: Tape, sources: Sequence[Tensor]) -> Iterator[TargetFacts]:
+        import torch
+
+        targets: list[tuple[str, Tensor, int | None]] = [
+            (call.function.__name__, call.target, call.kwargs.get("ignore_index", -100) if call.kind in ("ce", "nll") else None)
+            for call in tape.criteria
+            if call.gradient is not None
+        ]
+        read = [*sources, *(target for _, target, _ in targets)]
+        if not targets:  # a loss that the script writes itself
+            for call in tape.calls:
+                if hasattr(call.function, "parameters"):
+                    continue
+                for tensor in tensors_in((call.args, call.kwargs), whole_numbers=True):
+                    constant = not tensor.requires_grad and tensor.dtype != torch.bool and tensor.numel() > 1
+                    if constant and id(tensor) not in tape.random and not any(tensor is one for one in read):
+                        read.append(tensor)
+                        targets.append((_function_name(call.function), tensor, None))
+        targets = targets[-MOST_TARGETS:]
+        for i, (name, target, ignored) in enumerate(targets):
+            values, numbers = target.detach(), target.detach().float()
+            before = self._last_targets[i] if i < len(self._last_targets) else None
+            counts, distinct = _counts(values)
+            low, high = _range(numbers)
+            yield TargetFacts(
+                name,
+                _dtype(values),
+                tuple(values.shape),
+                low,
+                high,
+                float(numbers.mean()) if numbers.numel() else math.nan,
+                float(numbers.std(unbiased=False)) if numbers.numel() else math.nan,
+                int((~torch.isfinite(numbers)).sum()),
+                float((numbers == 0).float().mean()) if numbers.numel() else math.nan,
+                distinct,
+                counts,
+                int((values == ignored).sum()) if ignored is not None and not values.dtype.is_floating_point else 0,
+                before is not None and before.shape == values.shape and torch.equal(before, values),
+            )
+        self._last_targets = [target.detach().clone() for _, target, _ in targets]
+
+    def _table(self) -> tuple[tuple[ParameterRow, ...], int]:
+        """Return the table of parameters, and how many are left out of it; none in most steps of a long run."""
+        number = self._open.number
+        period = WATCHED_PERIOD if number < EARLY else LATE_PERIOD
+        if not (self._all or number < FIRST_WATCHED or number % period == 0):
+            return (), 0
+        groups = [
+            (i, k, group) for i, optimizer in enumerate(self._seen_optimizers.values())
+            for k, group in enumerate(optimizer.param_groups)
+        ]  # fmt: skip
+        place = {p: (i, k, group) for i, k, group in reversed(groups) for p in group["params"] if p in self.parameters}
+        rows = list[ParameterRow]()
+        for parameter, name in [*self.parameters.items()][:MOST_ROWS]:
+            optimizer, order, group = place.get(parameter, (None, None, dict[str, Any]()))
+            start = self.start.get(parameter)
+            decay = group.get("weight_decay")
+            rows.append(
+                ParameterRow(
+                    name,
+                    tuple(parameter.shape),
+                    parameter.requires_grad,
+                    _digits(self._open.gradients.get(parameter)),
+                    optimizer,
+                    order,
+                    float(group["lr"]) if "lr" in group else None,
+                    None if decay is None else float(decay),
+                    _digits(_norm(parameter)),
+                    _digits(self._open.changes.get(parameter)),
+                    None if start is None else _digits(_relative(parameter.detach(), start)),
+                )
+            )
+        return tuple(rows), len(self.parameters) - len(rows)
 
     def _state_facts(self, tape: Tape, sources: Sequence[Tensor]) -> Iterator[StateFacts]:
         import torch
@@ -740,6 +889,8 @@ class StepWatch:
                 continued,
                 float(first.input.float().pow(2).mean().sqrt()) if first.input.numel() else 0.0,
                 *_passed(calls),
+                tuple(first.input.shape),
+                bool(getattr(part, "batch_first", False)),
             )
 
     def _is_trained(self, parameter: Parameter) -> bool:
@@ -949,6 +1100,65 @@ def _in_backward() -> bool:
 
 def _number(tensor: Tensor) -> float:
     return float(tensor.detach().sum()) if tensor.numel() == 1 else math.nan
+
+
+def _norm(tensor: Tensor) -> float:
+    values = tensor.detach()
+    return float((values.to_dense() if values.is_sparse else values).double().norm())
+
+
+def _relative(now: Tensor, before: Tensor) -> float:
+    """Return the norm of the change of a tensor over its norm before; from 0, infinity."""
+    change, size = _norm(now - before), _norm(before)
+    return change / size if size else math.inf if change else 0.0
+
+
+def _digits(x: float | None) -> float | None:
+    """Return a number to five digits, which are short in a file."""
+    return None if x is None else float(f"{x:.4e}")
+
+
+def _dtype(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
+
+
+def _range(numbers: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest of the finite numbers."""
+    import torch
+
+    finite = numbers[torch.isfinite(numbers)]
+    return (float(finite.min()), float(finite.max())) if finite.numel() else (math.nan, math.nan)
+
+
+def _slices(values: Tensor, axis: int) -> tuple[int, int]:
+    """Return the number of slices along an axis, and that of different ones."""
+    import torch
+
+    return values.shape[axis], len(torch.unique(values.movedim(axis, 0).reshape(values.shape[axis], -1), dim=0))
+
+
+def _counts(values: Tensor) -> tuple[tuple[tuple[float, int], ...], int]:
+    """Return the most frequent values, each with how often it occurs, and the number of different ones; 0 if it is not counted."""
+    import torch
+
+    if not 0 < values.numel() <= MOST_SORTED:
+        return (), 0
+    different, counts = torch.unique(values.reshape(-1), return_counts=True)
+    order = torch.argsort(counts, descending=True, stable=True)[:MOST_COUNTS]
+    return tuple((float(different[i]), int(counts[i])) for i in order.tolist()), len(different)
+
+
+def _function_name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__)).strip("_")
+
+
+def _path(tape: Tape) -> Iterator[tuple[str, tuple[tuple[int, ...], ...], tuple[int, ...]]]:
+    """Yield the last calls by which the loss of a step is computed."""
+    for call in tape.calls[-MOST_PATH:]:
+        name = type(call.function).__name__ if hasattr(call.function, "parameters") else _function_name(call.function)
+        read = tuple(tuple(tensor.shape) for tensor in tensors_in((call.args, call.kwargs), whole_numbers=True))
+        returned = next(iter(tensors_in(call.output, whole_numbers=True)), None)
+        yield name, read[:4], () if returned is None else tuple(returned.shape)
 
 
 def _cosine(product: float, one: float, other: float) -> float:

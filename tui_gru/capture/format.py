@@ -512,7 +512,8 @@ def step_in(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any])
 class StepRecord:
     """A kept step. `why` is "every", "trigger", "before" a trigger or the end, or "end": the script stopped inside of it.
 
-    `losses` has the losses of all steps since the line before, up to this one; None for steps without a loss.
+    `losses` has the losses of all steps since the line before, up to this one; None for steps without a loss. `rates` has the
+    steps among them whose learning rate is not that of the step before, each with its rate.
     """
 
     step: int
@@ -520,10 +521,11 @@ class StepRecord:
     loss: float | None = None
     norm: float | None = None
     losses: tuple[float | None, ...] = ()
+    rates: tuple[tuple[int, float], ...] = ()
 
     def written(self) -> str:
         entry = {"step": self.step, "why": self.why, "loss": encoded_number(self.loss), "norm": encoded_number(self.norm)}
-        return _sealed({**entry, "losses": [encoded_number(loss) for loss in self.losses]})
+        return _sealed({**entry, **_encoded_course(self.losses, self.rates)})
 
 
 class EndKind(StrEnum):
@@ -564,7 +566,7 @@ class ScriptEnd:
 
 @dataclass(frozen=True)
 class RecordingProgress:
-    """The number of steps so far, with the losses since the line before.
+    """The number of steps so far, with the losses and rates since the line before.
 
     `closed` is True if the recording has ended; `end` says how the script did, None if it closed the recording as usual. `missed`
     is the number of steps so far that could not be written, `why_missed` the reason of the first.
@@ -572,16 +574,21 @@ class RecordingProgress:
 
     steps: int
     losses: tuple[float | None, ...] = ()
+    rates: tuple[tuple[int, float], ...] = ()
     closed: bool = False
     missed: int = 0
     why_missed: str = ""
     end: ScriptEnd | None = None
 
     def written(self) -> str:
-        losses = [encoded_number(loss) for loss in self.losses]
-        entry = {"steps": self.steps, "closed": self.closed, "losses": losses}
+        entry = {"steps": self.steps, "closed": self.closed, **_encoded_course(self.losses, self.rates)}
         entry |= {"missed": self.missed, "why_missed": self.why_missed} if self.missed else {}
         return _sealed(entry if self.end is None else {**entry, "end": asdict(self.end)})
+
+
+def _encoded_course(losses: Sequence[float | None], rates: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    course: dict[str, Any] = {"losses": [encoded_number(loss) for loss in losses]}
+    return course | ({"rates": [[step, encoded_number(rate)] for step, rate in rates]} if rates else {})
 
 
 def _sealed(entry: Mapping[str, Any]) -> str:
@@ -590,7 +597,21 @@ def _sealed(entry: Mapping[str, Any]) -> str:
     return f'{text}, "crc": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
-_ENTRIES = {"step", "why", "loss", "norm", "losses", "steps", "closed", "missed", "why_missed", "end", "facts", "crc"}  # of lines
+_ENTRIES = {
+    "step",
+    "why",
+    "loss",
+    "norm",
+    "losses",
+    "rates",
+    "steps",
+    "closed",
+    "missed",
+    "why_missed",
+    "end",
+    "facts",
+    "crc",
+}  # of lines
 
 
 def written_facts(facts: StepFacts) -> str:
@@ -599,7 +620,7 @@ def written_facts(facts: StepFacts) -> str:
 
 
 def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgress | StepFacts:
-    """Parse one line of steps.rankN.jsonl, with its `losses` only if they are asked for.
+    """Parse one line of steps.rankN.jsonl, with its `losses` and `rates` only if they are asked for.
 
     Raises `ModelFileError` for an invalid or incomplete line.
     """
@@ -613,12 +634,13 @@ def read_line(text: str, *, losses: bool = False) -> StepRecord | RecordingProgr
         if "facts" in entry:
             return StepFacts.decoded(entry["facts"])
         line = tuple(map(decoded_number, entry["losses"])) if losses else ()
+        rates = tuple((_count(step), decoded_number(rate) or 0.0) for step, rate in entry.get("rates", ())) if losses else ()
         if "step" not in entry:
             missed, why_missed = _count(entry.get("missed", 0)), printable(str(entry.get("why_missed", "")), 200)
             end = _end_of(entry.get("end"))
-            return RecordingProgress(_count(entry["steps"]), line, entry["closed"] is True, missed, why_missed, end)
+            return RecordingProgress(_count(entry["steps"]), line, rates, entry["closed"] is True, missed, why_missed, end)
         return StepRecord(
-            _count(entry["step"]), str(entry["why"]), decoded_number(entry["loss"]), decoded_number(entry["norm"]), line
+            _count(entry["step"]), str(entry["why"]), decoded_number(entry["loss"]), decoded_number(entry["norm"]), line, rates
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None

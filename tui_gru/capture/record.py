@@ -259,6 +259,8 @@ class Recorder:
         self._holds = bool(self._last or self._trigger.source.strip())  # True if every step must be captured
         self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
         self._losses: list[float | None] = []  # of the steps that are not written to a line yet
+        self._rates: list[tuple[int, float]] = []  # changes of the learning rate that are not written to a line yet
+        self._rate: float | None = None
         self._written_losses = 0  # the number of steps whose losses are written to lines
         self._flusher = Flusher()
         self._missed, self._why_missed = 0, ""  # the steps that could not be written, and the first reason
@@ -401,6 +403,10 @@ class Recorder:
             self._warn("fork", "this process is a copy (fork) of the one that records; its steps are not recorded")
             return
         self._losses.append(step.loss)
+        rate = step.settings.get("lr")
+        if rate is not None and rate != self._rate:
+            self._rates.append((step.number, rate))
+            self._rate = rate
         self._append_facts()
         norm = norm_of(step)
         values = {
@@ -444,7 +450,7 @@ class Recorder:
         """Write a step, first its file and then its line; if its file cannot be written, a line that says so."""
         if self._write(step, why, norm):
             self.kept.append(step.number)
-            self._append(StepRecord(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+            self._append(StepRecord(step.number, why, step.loss, norm, *self._course_up_to(step.number + 1)))
         else:
             self._missed += 1
             self._append_progress(step.number + 1)
@@ -483,12 +489,14 @@ class Recorder:
             self._warned.add(kind)
             warnings.warn(f"{printable(self.folder, 1000)}: {text}", stacklevel=3)
 
-    def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
-        """Return the losses of the first `steps` steps that are not written to a line yet."""
+    def _course_up_to(self, steps: int) -> tuple[tuple[float | None, ...], tuple[tuple[int, float], ...]]:
+        """Return the losses of the first `steps` steps, and the changes of their rate, that are not written to a line yet."""
         count = max(0, steps - self._written_losses)
         losses, self._losses = self._losses[:count], self._losses[count:]
         self._written_losses += len(losses)
-        return tuple(losses)
+        rates = tuple(change for change in self._rates if change[0] < steps)
+        self._rates = self._rates[len(rates) :]
+        return tuple(losses), rates
 
     # Files
 
@@ -582,7 +590,7 @@ class Recorder:
                 self._warn("disk", f"its list of steps cannot be written: {_reason(error)}; training continues")
 
     def _append_progress(self, steps: int, *, closed: bool = False, end: ScriptEnd | None = None) -> None:
-        self._append(RecordingProgress(steps, self._losses_up_to(steps), closed, self._missed, self._why_missed, end))
+        self._append(RecordingProgress(steps, *self._course_up_to(steps), closed, self._missed, self._why_missed, end))
 
     def _append(self, line: StepRecord | RecordingProgress) -> None:
         """Write a line. If that fails, its losses come with the next one, and the file of the step has the rest of it."""
@@ -590,7 +598,7 @@ class Recorder:
             self._lines.append(line.written().encode())
             self._flush_soon(self._lines.path)
         except OSError as error:  # also after the file was closed
-            self._losses = [*line.losses, *self._losses]
+            self._losses, self._rates = [*line.losses, *self._losses], [*line.rates, *self._rates]
             self._written_losses -= len(line.losses)
             self._warn("disk", f"its list of steps cannot be written: {_reason(error)}; training continues")
 

@@ -266,21 +266,34 @@ class Recording:
         losses: list[float | None] = [None] * self.total
         for step in self.steps:
             losses[step.number] = step.loss
+        for entry in self._lines:
+            end = entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1
+            line_losses = entry.losses[max(len(entry.losses) - end, 0) :]
+            if end <= self.total:
+                losses[end - len(line_losses) : end] = line_losses
+        return with_blanks(losses)
+
+    @property
+    def rates(self) -> tuple[tuple[int, float], ...]:
+        """The learning rate of the optimizer's first group: the first step that has it, and each at which it changes, with the
+        rate. Empty if the optimizer has none, or an earlier version has recorded it."""
+        return tuple(change for entry in self._lines for change in entry.rates)
+
+    @cached_property
+    def _lines(self) -> tuple[StepRecord | RecordingProgress, ...]:
+        """The lines of the lowest rank with the losses and rates of all steps; none if they cannot be read."""
         ranks = sorted(set(range(self.ranks)) - set(self.missing_ranks))
         try:
             text = file_text(self.folder / lines_name(ranks[0])) if ranks else ""
         except (ModelFileError, OSError):  # `damaged` says so
-            return with_blanks(losses)
+            return ()
+        lines = list[StepRecord | RecordingProgress]()
         for line in text.split("\n")[:-1]:
             with contextlib.suppress(ModelFileError):
                 entry = read_line(line, losses=True)
-                if isinstance(entry, StepFacts):
-                    continue
-                end = entry.steps if isinstance(entry, RecordingProgress) else entry.step + 1
-                line_losses = entry.losses[max(len(entry.losses) - end, 0) :]
-                if end <= self.total:
-                    losses[end - len(line_losses) : end] = line_losses
-        return with_blanks(losses)
+                if not isinstance(entry, StepFacts):
+                    lines.append(entry)
+        return tuple(lines)
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
         """Return a step with all of its arrays, of one rank, by default the lowest that recorded it. Raises `RecordingError`."""

@@ -196,6 +196,7 @@ class PlainResults:
             "LearningMap": self._learning,
             "Finding": self._finding,
             "Diagnosis": self._finding,
+            "FactTable": self._facts,
             "Activity": self._activity,
             "WhatIf": self._what_if,
             "TextLosses": self._losses,
@@ -267,6 +268,14 @@ class PlainResults:
             "evidence": self.plain(finding.evidence),
             **self._proof(finding),
         }
+
+    def _facts(self, table: Any) -> dict[str, Any]:
+        columns = {
+            name: [float(f"{cell:.6g}") if isinstance(cell, float) else cell for cell in column]
+            for name, column in table.columns.items()
+        }
+        plain = {"part": table.name, "sentences": list(table.sentences), "columns": columns}
+        return plain | ({"missing": table.missing} if table.missing else {})
 
     @staticmethod
     def _proof(finding: Finding) -> dict[str, Any]:

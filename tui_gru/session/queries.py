@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.learning import LearningMap
     from tui_gru.analysis.live import LiveLoop
     from tui_gru.analysis.losses import TextLosses as TextLosses
+    from tui_gru.analysis.measured import FactTable
     from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story as Story
     from tui_gru.analysis.summaries import Summary
@@ -470,6 +471,25 @@ class Queries:
         watched = replace(facts.watched, losses=tuple(map(float, np.ma.filled(facts.losses_of_script, np.nan))))
         causes = diagnosis.diagnose_script(script_watch(source), watched, check=check, progress=between)
         return diagnosis.with_findings(causes, findings)
+
+    def facts(self, part: str = "", *, progress: SearchProgress | None = None) -> tuple[FactTable, ...]:
+        """Return what was measured of the training, without a judgement: `rate`, `targets`, `inputs`, `criterion`, `parameters` and
+        `step`, or the one of these that `part` names. A `FactTable` has `name`, `sentences`, `columns` and `missing`.
+
+        Of a script these are the facts of its watched steps, and the rate of every step; of a run of this program they are those of
+        the position. Raises `TuiGruError` for another part.
+        """
+        from tui_gru.analysis import measured
+        from tui_gru.analysis.examined import RunFacts
+        from tui_gru.engine.source import Imported
+
+        run, source = self._run, self.config.source
+        parts = measured.chosen_part(arguments.string("part", part))
+        arguments.callback("progress", progress)
+        watched = RunFacts(run.timeline, run.moment.position).watched
+        if isinstance(source, Imported) and (watched.steps or source.steps):
+            return measured.facts_of_script(watched, source, parts)
+        return measured.facts_of_run(run.timeline, run.moment, parts)
 
     def gone(self, *, held_out: str = "", progress: SearchProgress | None = None) -> tuple[Finding, ...]:
         """Return the findings that the run has shown and does not show at the position, with `first_seen` and `last_seen`.

@@ -87,6 +87,12 @@ def diagnose(screen: MainScreen, rest: Arguments) -> None:
     screen.do(screen.session.diagnose, batches=None, then=show, opens=True)
 
 
+def facts(screen: MainScreen, rest: Arguments) -> None:
+    """Show what was measured of the training: all parts in short, or the one that is typed. Raises `TuiGruError` for another."""
+    tables = partial(screen.session.facts, str(rest))
+    screen.do(tables, batches=0, then=lambda parts: screen.overlays.cover(panels.lists.FactList(parts)), opens=True)
+
+
 def finding_chosen(screen: MainScreen, finding: Finding, evidence: Evidence | None) -> None:
     """Show where the number that is evidence comes from, otherwise go to the place in the run that shows the finding."""
     if evidence is not None and evidence.number is not None:

@@ -20,6 +20,7 @@ from textual.widgets import Input
 from textual.widgets.input import Selection
 
 from tui_gru import analysis
+from tui_gru.analysis.measured import PARTS
 from tui_gru.debugger.expressions import FUNCTIONS
 from tui_gru.debugger.program import ProgramName, ValueKind
 from tui_gru.debugger.stops import described
@@ -203,6 +204,7 @@ COMPLETIONS: Mapping[str, Callable[[SessionScreen], Iterator[Candidate]]] = {
     "copy": _words(("copy", "open a copy of it")),
     "entry": _named,
     "every": _words(("every", "every batch while training")),
+    "fact": _words(*((part, "what was measured of it") for part in PARTS)),
     "file": _words(),
     "lesson": _lessons,
     "level": _words(("line", ""), ("timestep", ""), ("phase", ""), ("batch", ""), ("epoch", "")),

@@ -15,6 +15,7 @@ from textual.binding import BindingType
 
 from tui_gru.analysis import tables
 from tui_gru.analysis.examined import Evidence, Finding, lettered
+from tui_gru.analysis.measured import FactTable, written_cell
 from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
 from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.trials import Cure, RateTrial, TriedOption, fastest_rate
@@ -53,12 +54,14 @@ from tui_gru.tui.panel import ListOverlay, ListRow, Titles, contents
 from tui_gru.tui.panels.listing import just_changed, sign_of, written_value
 from tui_gru.tui.plots import plot
 from tui_gru.tui.theme import Palette, fitting, folded, transliterate, truncated, visible_text
+from tui_gru.tui.written import shown_indices
 
 # ------------------------------------------------------------------------------
 # The list of branches as a tree: for each the place where it left its source, its newest place and its last loss.
 
 
 HINTS = ["enter goes there", "a compares", "r renames", "d deletes"]
+FACT_ROWS = 6  # of a table among all parts of the facts
 _FULL = 62  # cells; from this width, a place is shown with its phase
 _LEAST = 8  # cells of a name at least
 
@@ -284,6 +287,80 @@ class BranchesApart(ListOverlay):
 def _shown(text: Text) -> str:
     """Return a part of a sample as text; tokens that may be longer than a character are separated by blanks."""
     return "".join(in_line(token) + ("" if isinstance(text, str) else " ") for token in text)
+
+
+# ------------------------------------------------------------------------------
+# The facts of a training: what was measured, in sentences and tables.
+
+
+class FactList(ListOverlay):
+    """Parts of the facts. Enter on a part shows the whole of it, on a row of a step goes there."""
+
+    ABOUT = "What was measured in the training: learning rate, targets, inputs, criterion, parameters, and what step() did."
+    STAYS = True
+
+    def __init__(self, parts: Sequence[FactTable]) -> None:
+        super().__init__()
+        self._parts = tuple(parts)
+        self._commands: list[str] = []  # what enter types, by its entries
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        what = self._parts[0].name if len(self._parts) == 1 else "all parts in short"
+        enter = "enter goes to the step" if len(self._parts) == 1 else "enter shows all of a part"
+        return Titles(f"facts: {what}", [enter, with_keys(self, "<stop> closes")])
+
+    def columns(self) -> Columns | None:
+        return self._parts[0].columns if len(self._parts) == 1 else None
+
+    def choose(self) -> None:
+        if command := self._commands[self.cursor]:
+            self.request("run", command)
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        palette, listed = self.palette, list[ListRow]()
+        self._commands = []
+        is_short = len(self._parts) > 1
+        for part in self._parts:
+            if is_short:
+                listed += [ListRow(())] * bool(listed)
+                listed.append(ListRow(styled_row(palette, (part.name, palette.strong)), self._entry(f"facts {part.name}")))
+            for sentence in part.sentences:
+                rows = folded(sentence, max(width - 2, 1))
+                listed += (
+                    ListRow(styled_row(palette, ("  " if i else "· ", palette.dim), (words, palette.plain)))
+                    for i, words in enumerate(rows)
+                )
+            listed += self._table(part, width, FACT_ROWS if is_short else None)
+            listed += (ListRow(styled_row(palette, (words, palette.dim))) for words in folded(part.missing, width) if words)
+        return listed
+
+    def _table(self, part: FactTable, width: int, most: int | None) -> Iterator[ListRow]:
+        """Yield the first and the last rows of a table, of columns in which something is known."""
+        palette, columns = self.palette, {name: values for name, values in part.columns.items() if any(map(written_cell, values))}
+        rows = list(zip(*columns.values(), strict=True))
+        if not rows:
+            return
+        shown = [*range(len(rows))] if most is None else [i for i in shown_indices(len(rows), most) if i is not None]
+        is_number = [not any(isinstance(row[k], str) for row in rows) for k in range(len(columns))]
+        heads = [TableColumn(name, 2 if k else 0, right=is_number[k], need=None if k < 3 else -k) for k, name in enumerate(columns)]
+        drawn = table(
+            palette,
+            [[styled_row(palette, (written_cell(cell), palette.plain)) for cell in rows[i]] for i in shown],
+            heads,
+            width,
+        )
+        yield ListRow(drawn[0])
+        step = next(iter(columns))
+        for i, row in zip(shown, drawn[1:], strict=True):
+            goes = f"go step {rows[i][0]}" if step in ("step", "from step") and not most else ""
+            yield ListRow(row, self._entry(goes) if goes else None)
+        if len(shown) < len(rows):
+            more = f"{len(rows) - len(shown):,} rows more: facts {part.name}"
+            yield ListRow(styled_row(palette, (more, palette.dim)))
+
+    def _entry(self, command: str) -> int:
+        self._commands.append(command)
+        return len(self._commands) - 1
 
 
 # ------------------------------------------------------------------------------
