@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.edits import Index
-from tui_gru.debugger.program import Program, ValueKind
+from tui_gru.debugger.expressions import TimedExpression
+from tui_gru.debugger.moment import Moment, value_before
+from tui_gru.debugger.position import Reader, TypedError
+from tui_gru.debugger.program import Program, ValueKind, axis_index_in_words, spoken
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import counted, significant
 from tui_gru.engine.weights import Array
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
+from tui_gru.errors import TuiGruError
 
 # ------------------------------------------------------------------------------
 # Saturation: entries near a limit of the function that computed them.
@@ -241,3 +248,91 @@ def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:
 
 def _index(at: int, shape: Sequence[int]) -> Index:
     return tuple(map(int, np.unravel_index(at, shape)))
+
+
+# ------------------------------------------------------------------------------
+# The numbers of one array or expression, as they are typed.
+
+
+@dataclass(frozen=True)
+class PrintedNumbers:
+    """What a typed name or expression stands for at a moment: one number, or an array of at most two axes, with the names of its
+    rows and columns. `t` is the timestep from 0, None for what has none."""
+
+    expression: str
+    values: Array
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    t: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The expression with its timestep; of an array, with its shape, type, range and mean."""
+        place = "" if self.t is None else f" t {self.t + 1}"
+        if not self.values.ndim:
+            return f"{self.expression}{place} = {significant(float(self.values))}"
+        finite = self.values[np.isfinite(self.values)]
+        shape = f"({', '.join(map(str, self.values.shape))}{',' if self.values.ndim == 1 else ''})"
+        words = [f"{self.expression}{place}: {shape} {self.values.dtype}"]
+        if finite.size:
+            words.append(f"{significant(finite.min(), 4)} to {significant(finite.max(), 4)}")
+            words.append(f"mean {significant(finite.mean(dtype=np.float64), 4)}")
+        if zeros := int(np.count_nonzero(self.values == 0)):
+            words.append(f"{counted(zeros, 'zero')}")
+        if finite.size < self.values.size:
+            words.append(f"{self.values.size - finite.size:,} not finite")
+        return ", ".join(words)
+
+
+def printed(program: Program, typed: str, moment: Moment, previous: BatchRecord | None) -> PrintedNumbers:
+    """Return the numbers of a value `h`, of a part `W[row 1]`, `W[:, 2]`, each also `t 2`, or of an expression `max(abs(W))`.
+
+    Raises `TuiGruError` for what cannot be parsed or is not computed yet.
+    """
+    try:
+        reader = Reader(typed, "a name such as loss, or an expression such as max(abs(dUh))")
+        name, index = reader.entries(program)
+        t = reader.timestep(program.seq_length)
+    except TypedError:
+        name, index, t = "", (), None
+    code = program.code_name(name)
+    if code not in program.names:
+        return _of_expression(program, typed, moment, previous)
+    named = program.names[code]
+    if not named.timed and t is not None:
+        raise TuiGruError(f"{name} has no timesteps; leave out t {t + 1}")
+    value = moment.value(code, t)
+    if value is None:
+        raise TuiGruError(
+            moment.why_missing(code) or f"{name} is not computed yet; go {program.writer.name(code)} goes to its line"
+        )
+    values = np.asarray(value)
+    axes = [axis for axis in named.axes if axis != "T"][: values.ndim]
+    index = (*index, *(None,) * (len(axes) - len(index)))
+    if len(index) > len(axes):
+        raise TuiGruError(f"{name} takes at most {len(axes)} numbers in brackets, not {len(index)}: its shape is {values.shape}")
+    for i, size in zip(index, values.shape, strict=True):
+        if i is not None and not -size <= i < size:
+            raise TuiGruError(f"{name} has no entry {i}: its shape is {values.shape}")
+    part = values[tuple(slice(None) if i is None else i for i in index)]
+    names = [
+        tuple(axis_index_in_words(program, axis, i) for i in range(size))
+        for axis, size, at in zip(axes, values.shape, index, strict=True)
+        if at is None
+    ]
+    whole = all(i is None for i in index)
+    label = program.writer.name(code) if whole else spoken(program, code, index)
+    rows, columns = names if len(names) == 2 else ((), names[0]) if names else ((), ())
+    shown_t = (moment.position.t if t is None else t) if named.timed else None
+    return PrintedNumbers(label, part, rows, columns, shown_t)
+
+
+def _of_expression(program: Program, typed: str, moment: Moment, previous: BatchRecord | None) -> PrintedNumbers:
+    value = TimedExpression(typed, program.spellings).value(moment.in_conditions, partial(value_before, moment, previous))
+    if value is None:
+        raise TuiGruError(f"{typed} is not computed yet; step to the end of the batch, n")
+    values = np.asarray(value)
+    if values.dtype.kind not in "fiub":
+        raise TuiGruError(f"{typed} is {value!r}, and no number")
+    values = values.astype(np.float64) if values.dtype.kind != "f" else values
+    return PrintedNumbers(typed, values.reshape(-1, values.shape[-1]) if values.ndim > 2 else values)

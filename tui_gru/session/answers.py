@@ -197,6 +197,7 @@ class PlainResults:
             "Finding": self._finding,
             "Diagnosis": self._finding,
             "FactTable": self._facts,
+            "PrintedNumbers": self._printed,
             "Activity": self._activity,
             "WhatIf": self._what_if,
             "TextLosses": self._losses,
@@ -277,6 +278,17 @@ class PlainResults:
         plain = {"part": table.name, "sentences": list(table.sentences), "columns": columns}
         return plain | ({"missing": table.missing} if table.missing else {})
 
+    def _printed(self, shown: Any) -> dict[str, Any]:
+        """Return numbers whole, up to a budget; of more, the first rows."""
+        values, columns = shown.values, max(1, shown.values.shape[-1] if shown.values.ndim else 1)
+        rows = max(1, MOST_NUMBERS // columns)
+        left = max(0, len(values) - rows) if values.ndim == 2 else 0
+        plain = {"expression": shown.expression, "shape": list(values.shape), "t": None if shown.t is None else shown.t + 1}
+        finite = values[np.isfinite(values)]
+        if values.ndim and finite.size:
+            plain |= {"smallest": float(finite.min()), "largest": float(finite.max()), "mean": float(finite.mean())}
+        return {**plain, "values": values[:rows] if left else values, **({"rows_left_out": left} if left else {})}
+
     @staticmethod
     def _proof(finding: Finding) -> dict[str, Any]:
         """Return the proof of a finding of a diagnosis, whose cause is a text; nothing for others."""
@@ -352,6 +364,7 @@ class PlainResults:
         return {"letter": mark.letter, "branch": mark.branch, "place": place, "text": mark.text}
 
 
+MOST_NUMBERS = 4096  # of an array in an answer
 _OF_MOMENTS = ("norms", "max_weight", "step", "steps", "deltas", "reach", "sample")
 
 

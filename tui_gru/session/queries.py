@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tui_gru.analysis.measured import FactTable
     from tui_gru.analysis.report import RunComparison, RunReport
     from tui_gru.analysis.story import Story as Story
-    from tui_gru.analysis.summaries import Summary
+    from tui_gru.analysis.summaries import PrintedNumbers, Summary
     from tui_gru.analysis.tables import Columns
     from tui_gru.analysis.timesteps import TimestepPlace, Timesteps
     from tui_gru.analysis.trials import CureTrial, RateTrial, TriedOption
@@ -344,6 +344,17 @@ class Queries:
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             raise TuiGruError(f"{name} has no entries to summarise")
         return analysis.summaries.summary(value, analysis.summaries.limits_of(self.program, name))
+
+    def printed(self, expression: str) -> PrintedNumbers:
+        """Return the numbers of a value, a weight, a gradient, a row or unit of one, or an expression, as of the position: `W`,
+        `h`, `dh t 2`, `W[row 1]`, `max(abs(W))`. A `PrintedNumbers` has `values`, and the names of its `rows` and `columns`.
+
+        Raises `TuiGruError` for what cannot be parsed or is not computed yet.
+        """
+        run = self._run
+        number = self._moment.position.number
+        expression = arguments.string("an expression", expression)
+        return analysis.summaries.printed(self.program, expression, self._moment, run.timeline.before(number))
 
     @property
     def samples(self) -> tuple[Sample, ...]:

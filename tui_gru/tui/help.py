@@ -346,7 +346,7 @@ WORDS = {
     "training loop": "Listing", "program": "Listing", "the current line": "CurrentLine", "gates": "Gates", "values": "Gates",
     "ŷ": "Softmax", "loss": "LossTerms", "loss, term by term": "LossTerms", "weights": "Overview", "gradients": "Overview",
     "origin": "DerivationPanel", "derivation": "DerivationPanel", "stops": "StopsList", "marks": "StopsList",
-    "branches": "BranchList", "apart": "BranchesApart", "facts": "FactList",
+    "branches": "BranchList", "apart": "BranchesApart", "facts": "FactList", "numbers": "NumberList",
     "check": "CheckReport", "what if": "WhatIfPanel", "what-if": "WhatIfPanel",
     "findings": "FindingsList", "arrays": "ArrayList", "units": "UnitsMap", "influence": "InfluenceMap", "losses": "LossPlaces",
 }  # fmt: skip

@@ -271,6 +271,14 @@ def why(screen: MainScreen, rest: Arguments) -> None:
     screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick))
 
 
+def print_numbers(screen: MainScreen, rest: Arguments) -> None:
+    """Show the numbers of a value, of a row or a unit of it, or of an expression."""
+    read = partial(screen.session.printed, str(rest))
+    screen.do(
+        lambda progress: read(), batches=0, then=lambda shown: screen.overlays.cover(panels.lists.NumberList(shown)), opens=True
+    )
+
+
 def _not_computed(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> str:
     """Say of an entry that this batch has not computed yet which line will; empty for any other."""
     snapshot, program = screen.snapshot, screen.session.program

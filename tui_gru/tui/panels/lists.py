@@ -16,7 +16,7 @@ from textual.binding import BindingType
 from tui_gru.analysis import tables
 from tui_gru.analysis.examined import Evidence, Finding, lettered
 from tui_gru.analysis.measured import FactTable, written_cell
-from tui_gru.analysis.summaries import Summary, limits_of, next_saturated_unit, summary
+from tui_gru.analysis.summaries import PrintedNumbers, Summary, limits_of, next_saturated_unit, summary
 from tui_gru.analysis.tables import Columns
 from tui_gru.analysis.trials import Cure, RateTrial, TriedOption, fastest_rate
 from tui_gru.analysis.what_if import BranchComparison, DifferingEntry
@@ -61,6 +61,7 @@ from tui_gru.tui.written import shown_indices
 
 
 HINTS = ["enter goes there", "a compares", "r renames", "d deletes"]
+PRINTED_ROWS = 60  # of an array
 FACT_ROWS = 6  # of a table among all parts of the facts
 _FULL = 62  # cells; from this width, a place is shown with its phase
 _LEAST = 8  # cells of a name at least
@@ -361,6 +362,45 @@ class FactList(ListOverlay):
     def _entry(self, command: str) -> int:
         self._commands.append(command)
         return len(self._commands) - 1
+
+
+class NumberList(ListOverlay):
+    """The numbers of an array in rows, as many columns as there is room for; of a long one, the first and the last."""
+
+    ABOUT = "The numbers of a value, a weight or a gradient, with its shape, range and mean."
+    MARK = ""
+
+    def __init__(self, shown: PrintedNumbers) -> None:
+        super().__init__()
+        self._printed = shown
+
+    def titles(self, snapshot: Snapshot) -> Titles:
+        return Titles("numbers", [with_keys(self, "<stop> closes")])
+
+    def lines(self, width: int) -> Sequence[ListRow]:
+        palette, shown = self.palette, self._printed
+        listed = [ListRow(styled_row(palette, (words, palette.plain))) for words in folded(shown.sentence, width)]
+        if not shown.values.ndim:
+            return listed
+        values = np.atleast_2d(shown.values)
+        names = shown.rows or tuple(f"[{i}]" for i in range(len(values))) if shown.values.ndim == 2 else ("",)
+        heads = shown.columns or tuple(f"[{j}]" for j in range(values.shape[1]))
+        size = max(numbers.WIDE, max(map(cell_len, heads), default=0))
+        room = max((width - max(map(cell_len, names), default=0) - 1) // (size + 1) - 1, 1)
+        rows, columns = shown_indices(len(values), PRINTED_ROWS), shown_indices(values.shape[1], max(room, 3))
+        dots = palette.glyphs.ellipsis
+        drawn = [
+            [
+                styled_row(palette, (dots if i is None else names[i], palette.dim)),
+                *(
+                    styled_row(palette, (dots if i is None or j is None else numbers.wide(values[i, j]), palette.plain))
+                    for j in columns
+                ),
+            ]
+            for i in rows
+        ]
+        cells = (TableColumn(dots if j is None else heads[j], 1, right=True, size=0 if j is None else size) for j in columns)
+        return [*listed, *map(ListRow, table(palette, drawn, (TableColumn(gap=0), *cells), width))]
 
 
 # ------------------------------------------------------------------------------
