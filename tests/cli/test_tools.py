@@ -49,7 +49,7 @@ async def test_a_client_of_the_protocol_drives_the_debugger(tmp_path):
             (content,) = answer.content
             return bool(answer.is_error), content.text
 
-        assert (await call("open"))[1].startswith("before the first line\nfor epoch in 1, 2, …:\n")
+        assert (await call("open"))[1].startswith("before the first line\na run of this program: gru, 20 characters of text")
         failed, answer = await call("run", commands="l; 3n; findings")
         assert not failed
         assert "> 3n\nat the end of epoch 1" in answer

@@ -257,7 +257,7 @@ def test_a_line_is_explained_with_what_it_reads_and_gives() -> None:
         assert words.startswith("z = σ(x Wz + hₜ₋₁ Uz + bz) computes z, update gate: near 1 keeps the old state. It reads x, ")
         assert words.endswith("bz, bias of z. Its first number: z[row 1, unit 1] = 0.1790542")
         console.execute("n")
-        assert console.execute("help this line").text.endswith("in nats. It gives: loss = 1.2602230310440063")
+        assert console.execute("help this line").text.endswith("in nats. It gives: loss = 1.260223")
     finally:
         console.close()
 

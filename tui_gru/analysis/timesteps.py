@@ -137,22 +137,36 @@ class Timesteps:
         return Activity(name, self.values(name), "", own=(*self.features(), *features), words_at=self.words, moment_at=self.moment)
 
     def largest_gradients(self, count: int) -> list[tuple[TimestepPlace, float]]:
-        """Return the rows to whose output the head and the loss have given the largest gradients, the largest first: the norm over
-        the row, and the timestep with the largest part of it. Raises `TuiGruError` if there is no gradient."""
-        output = self.program.model.page.outputs[0] if self.program.model.page.outputs else self.program.main_state
-        name = with_word(f"d{output}", "given") if self.program.model.page.outputs else f"d{output}"
+        """Return the rows to whose output and last states the head and the loss have given the largest gradients, the largest
+        first: the norm over the row, and the timestep with the largest part of it. Raises `TuiGruError` if there is no gradient."""
+        outputs = self.program.model.page.outputs
+        names = [with_word(f"d{output}", "given") for output in outputs] or [f"d{self.program.main_state}"]
         norms: list[tuple[TimestepPlace, float]] = []
         for batch in self.batches:
             record = self.record(batch)
             if not record.learned:
                 continue
-            by_time = np.linalg.norm(record.array(name).astype(np.float64), axis=-1)  # (T, B)
+            squares = np.sum([np.square(record.array(name).astype(np.float64)).sum(axis=-1) for name in names], axis=0)  # (T, B)
+            if outputs:
+                _add_last_states(squares, record)
+            by_time = np.sqrt(squares)
             by_row: Float64Array = np.linalg.norm(by_time, axis=0)
             latest = by_time.argmax(axis=0)
             norms += [(TimestepPlace(batch, row, int(latest[row])), float(norm)) for row, norm in enumerate(by_row)]
         if not norms:
             raise TuiGruError("this run has no gradients, so no row stands out by its own")
         return sorted(norms, key=lambda pair: -np.nan_to_num(pair[1], nan=np.inf))[:count]
+
+
+def _add_last_states(squares: Float64Array, record: BatchRecord) -> None:
+    """Add the squares of the gradients of the last states to those of the timesteps (T, B) with which the states end."""
+    rows, states = np.arange(squares.shape[1]), record.compiled.model.page.states
+    lengths = np.full(len(rows), len(squares))
+    if record.compiled.model.structure.lengths:
+        lengths = record.array(LIVE).reshape(squares.shape).sum(axis=0).astype(int)
+    for state, flow in zip(record.compiled.states, record.flows_in, strict=True):
+        ends = 0 * lengths if states[state].backwards else np.maximum(lengths - 1, 0)
+        squares[ends, rows] += np.square(flow.astype(np.float64)).sum(axis=-1)
 
 
 def _numbers(column: Array) -> Callable[[object], Array]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Iterator
 from contextlib import closing
 from functools import wraps
 from importlib import resources
@@ -17,13 +18,17 @@ from threading import Event, Lock, Timer
 from typing import Any
 
 import click
+import numpy as np
 
 from tui_gru import __version__
 from tui_gru.cli.models import open_command, session_on_file
 from tui_gru.cli.options import line_of
 from tui_gru.cli.run import run_command, session_to_execute_on
 from tui_gru.cli.sessions import file_of_session
+from tui_gru.engine.numbers import counted, significant
+from tui_gru.engine.source import Imported
 from tui_gru.errors import TuiGruError, cut_long_words, safe_text
+from tui_gru.imported.captured import RecordedBatches
 from tui_gru.session.session import Session
 from tui_gru.storage.recorder import report_error
 from tui_gru.storage.trace import json_text
@@ -56,7 +61,8 @@ class Tools:
 
         "" is the built-in example. "--file poem.txt --cell lstm --seed 3" is a new run on a text. "train.gru" is a recording of a
         script, "walk.tui-gru" a saved session, "model.pt --input x.npy" a trained model; give files by their paths. "--help" lists
-        the options of a new run, "model.pt --help" those of a model file. Returns where it is, and its program, a line a row.
+        the options of a new run, "model.pt --help" those of a model file. Returns in about ten lines what was opened, where it is,
+        what is wrong first, and what to type next; `look` shows the program.
         """
         with self._lock:
             try:
@@ -65,8 +71,7 @@ class Tools:
                 return str(request)
             self._console.close()
             self._console = Console(session)
-            notice = session.outcome.notice
-            lines = [self._place(), "" if notice is None else notice.text, *session.program_text().splitlines()]
+            lines = [self._place(), *_summary(session)]
             return "\n".join(safe_text(line) for line in lines if line)
 
     def run(self, commands: str, data: bool = False, depth: int = 1, characters: int = CHARACTERS, seconds: float = SECONDS) -> str:
@@ -126,6 +131,41 @@ class Tools:
         from tui_gru.session.answers import place_in_words
 
         return place_in_words(self._console.snapshot)
+
+
+def _summary(session: Session) -> Iterator[str]:
+    """Yield what was opened, a line a thing: the model, the steps, the losses, what is wrong first, and what to type next."""
+    config, notice = session.config, session.outcome.notice
+    source = config.source
+    yield (
+        f"{source.title} · {', '.join(f'{name} {size:,}' for name, size in source.sizes.items())}"
+        if isinstance(source, Imported)
+        else f"a run of this program: {config.cell}, {counted(len(config.text), 'character')} of text"
+    )
+    if len(source.modules) > 1:
+        yield f"models: {', '.join(source.modules)}; module NAME shows another"
+    if notice is not None:
+        yield notice.text
+    if not isinstance(source, Imported):
+        yield "next: l (learning on), 100n (a hundred batches), findings, facts, look"
+        return
+    if isinstance(source.batches, RecordedBatches):
+        recording = source.batches.recording
+        losses = np.ma.compressed(recording.losses)
+        kept = ", ".join(map(str, source.steps[:12])) + (" …" if len(source.steps) > 12 else "")
+        yield f"{counted(recording.total, 'step')}, of which {len(source.steps):,} are recorded: {kept}"
+        if len(losses):
+            first, last, least = (significant(loss, 4) for loss in (losses[0], losses[-1], losses.min()))
+            yield f"loss {first} at first, {last} at last, {least} at least"
+    try:
+        findings = session.findings()
+    except TuiGruError as error:
+        yield f"findings: {error}"
+    else:
+        count = len([finding for finding in findings if not finding.is_observation])
+        first = f"; the first: {findings[0].title}" if findings else ", which is no proof that all is well"
+        yield f"findings: {count}{first}"
+    yield "next: findings, facts targets, facts parameters, facts step, n (to the end of a step), look"
 
 
 class OptionsAsked(Exception):  # noqa: N818 - not an error

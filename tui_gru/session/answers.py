@@ -176,6 +176,21 @@ def position_facts(position: Position) -> dict[str, Any]:
     return {**counts, **({} if step is None else {"step": step}), "phase": position.phase, "words": words}
 
 
+def computed_in_words(program: Program, root: Node) -> str:
+    """Return when the number of a derivation was computed: `epoch 1 · batch 2 · t 3 · backward`, without a timestep where it has
+    none. One that a script gave has the timestep that was asked for, and no phase."""
+    number, made = root.number, root.derivation
+    assert number is not None
+    is_received = made.kind == "given"
+    at = position_of(program, number.tick if made.tick is None or is_received else made.tick)
+    if at.tick == 0:
+        return "before the first line"
+    named = program.names.get(number.name)
+    t = at.t if number.t is None or not is_received else number.t
+    is_timed = named is None or named.timed
+    return in_words(at.epoch, at.batch, t if is_timed else None, "" if is_received else at.phase, step=at.step, between=" · ")
+
+
 class ToldStory(NamedTuple):
     """The story of a run, with the values of other expressions at its moments, each (n)."""
 

@@ -10,14 +10,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tui_gru import analysis
 from tui_gru.arguments import LARGEST
 from tui_gru.debugger.expressions import TimedExpression
 from tui_gru.debugger.position import Reader, in_words, position_of, shortened_input
 from tui_gru.engine.data import Corpus
-from tui_gru.engine.numbers import decimals, significant
-from tui_gru.engine.source import Ability, Imported
+from tui_gru.engine.numbers import counted, decimals, significant
+from tui_gru.engine.source import Ability, Imported, Source
 from tui_gru.errors import TuiGruError
+from tui_gru.imported.captured import RecordedBatches
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
 from tui_gru.torch_loading import is_installed, require_torch
@@ -441,11 +444,29 @@ _ROWS_LISTED = 3
 
 def _say_rows(screen: MainScreen, rows: Sequence[tuple[TimestepPlace, float]]) -> None:
     source = screen.snapshot.config.source
+    course = _course_of_losses(source)
+    if not rows[0][1]:
+        screen.say(f"{course}no loss reaches the output of any row: its gradient is exactly 0; facts criterion shows what it reads")
+        return
     named = (
         f"{source.step(at.batch) or f'batch {at.batch + 1:,}'} row {at.row + 1}: {significant(norm, 3)}, most at t {at.t + 1}"
         for at, norm in rows
     )
-    screen.say(f"the head and the loss give the largest gradients to {'; '.join(named)}")
+    screen.say(f"{course}the head and the loss give the largest gradients to {'; '.join(named)}")
+
+
+def _course_of_losses(source: Source) -> str:
+    """Return the first, the lowest and the last loss of the steps of a recording in words; empty for others."""
+    if not isinstance(source, Imported) or not isinstance(source.batches, RecordedBatches):
+        return ""
+    losses = source.batches.recording.losses
+    steps = np.flatnonzero(np.isfinite(np.ma.filled(losses, np.nan)))
+    if not len(steps):
+        return ""
+    lowest = steps[int(np.argmin(losses[steps]))]
+    places = (("first", steps[0]), ("lowest", lowest), ("last", steps[-1]))
+    words = ", ".join(f"{word} {significant(losses[step], 4)} in step {step:,}" for word, step in places)
+    return f"loss of {counted(len(steps), 'step')}: {words} · "
 
 
 # The story of the run

@@ -17,10 +17,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_gru.debugger.derivation import derivation_text, first_opened
-from tui_gru.debugger.position import position_of, shortened_input
+from tui_gru.debugger.position import shortened_input
 from tui_gru.engine.numbers import duration, plain
 from tui_gru.errors import TuiGruError, safe_text
-from tui_gru.session.answers import PlainResults, place_in_words, position_facts
+from tui_gru.session.answers import PlainResults, computed_in_words, place_in_words, position_facts
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot, View
 from tui_gru.tui.keys import (
@@ -317,9 +317,6 @@ class Console(Desk):
         renamed = replace(number, name=self.session.program.code_name(number.name))
 
         def write(root: Node) -> None:
-            assert root.number is not None
-            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
-            place = position_facts(position_of(self.session.program, tick))["words"]
-            self.panel = derivation_text(root, first_opened(root), place)
+            self.panel = derivation_text(root, first_opened(root), computed_in_words(self.session.program, root))
 
         self.do(partial(self.session.derive, renamed), then=write)

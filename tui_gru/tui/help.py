@@ -21,7 +21,7 @@ from textual.screen import ModalScreen
 import tui_gru.tui.panels as panels
 from tui_gru.debugger.program import Program, spoken
 from tui_gru.engine.config import token_word
-from tui_gru.engine.numbers import counted, exact, plain
+from tui_gru.engine.numbers import counted, exact, plain, significant
 from tui_gru.engine.source import Ability
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.syntax import Apply
@@ -446,7 +446,9 @@ def _number(snapshot: Snapshot, ref: Ref) -> str:
     if value is None:
         return named
     change = "the last change of " if ref.change else ""
-    return f"{change}{named} = {exact(np.asarray(value)[ref.index] if ref.index else value).removeprefix('+')}"
+    number = np.asarray(value)[ref.index] if ref.index else value
+    # A number without entries, such as the loss, is summed in float64, and its last digits say nothing.
+    return f"{change}{named} = {exact(number).removeprefix('+') if ref.index else significant(number, 7)}"
 
 
 def _sentence(words: str) -> str:

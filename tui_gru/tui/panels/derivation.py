@@ -15,10 +15,11 @@ from textual.binding import BindingType
 
 from tui_gru.analysis.what_if import LargestDifference, WhatIf
 from tui_gru.debugger.derivation import DerivationRow, Node, Path, ValueRef, as_latex, derivation_text, first_opened, laid_out
-from tui_gru.debugger.position import Position, in_words
+from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import spoken, spoken_index
 from tui_gru.debugger.timeline import Anchor
 from tui_gru.engine import numbers
+from tui_gru.session.answers import computed_in_words
 from tui_gru.session.snapshot import Snapshot
 from tui_gru.tui.draw import (
     Box,
@@ -184,7 +185,14 @@ class DerivationPanel(ListOverlay):
 
     def text(self, *, latex: bool = False) -> str:
         """The derivation as text, with the nodes that are open now."""
-        return (as_latex if latex else derivation_text)(self.leaf.root, self.leaf.opened, _place(self.leaf.place))
+        return (as_latex if latex else derivation_text)(self.leaf.root, self.leaf.opened, self._when)
+
+    def plain_text(self) -> str:
+        return self.text()
+
+    @property
+    def _when(self) -> str:
+        return computed_in_words(self.snapshot.program, self.leaf.root)
 
     def _lay_out(self) -> None:
         self.read_at = self.leaf.anchor
@@ -209,7 +217,7 @@ class DerivationPanel(ListOverlay):
         if self.head:
             value = f"= {self.rows[0].written.removeprefix('+')}"
             list_rows = [
-                ListRow(self._spread(root.label, value, _place(self.leaf.place), width)),
+                ListRow(self._spread(root.label, value, self._when, width)),
                 ListRow(styled_row(palette, (root.derivation.formula, palette.keyword))),
             ]
             list_rows += [ListRow(())] * (self.head - len(list_rows))
@@ -291,13 +299,6 @@ class DerivationPanel(ListOverlay):
 
     def action_copy(self, latex: bool) -> None:
         self.request("derivation.copy", self.text(latex=latex), "LaTeX" if latex else "text")
-
-
-def _place(position: Position) -> str:
-    """Return a place as `epoch 1 · batch 2 · t 3 · backward`."""
-    if position.tick == 0:
-        return "before the first line"
-    return in_words(position.epoch, position.batch, position.t, position.phase, step=position.step, between=" · ")
 
 
 # ------------------------------------------------------------------------------
