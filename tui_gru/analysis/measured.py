@@ -20,7 +20,6 @@ from tui_gru.engine.data import Corpus, SeriesCorpus
 from tui_gru.engine.numbers import counted, percent, significant
 from tui_gru.engine.source import Ability, Imported
 from tui_gru.errors import TuiGruError, printable
-from tui_gru.imported.captured import RecordedBatches
 
 if TYPE_CHECKING:
     from tui_gru.analysis.causes import WatchedSteps
@@ -87,6 +86,8 @@ def facts_of_script(watched: WatchedSteps, source: Imported, parts: Sequence[str
 
 
 def _rate(x: WatchedSteps, source: Imported) -> FactTable:
+    from tui_gru.imported.captured import RecordedBatches
+
     recording = source.batches.recording if isinstance(source.batches, RecordedBatches) else None
     every = recording is not None and bool(recording.rates)
     changes = list(recording.rates) if recording is not None else []

@@ -20,7 +20,6 @@ from tui_gru.engine.data import Corpus
 from tui_gru.engine.numbers import counted, decimals, significant
 from tui_gru.engine.source import Ability, Imported, Source
 from tui_gru.errors import TuiGruError
-from tui_gru.imported.captured import RecordedBatches
 from tui_gru.session import answers
 from tui_gru.session.answers import ToldStory
 from tui_gru.torch_loading import is_installed, require_torch
@@ -457,6 +456,8 @@ def _say_rows(screen: MainScreen, rows: Sequence[tuple[TimestepPlace, float]]) -
 
 def _course_of_losses(source: Source) -> str:
     """Return the first, the lowest and the last loss of the steps of a recording in words; empty for others."""
+    from tui_gru.imported.captured import RecordedBatches
+
     if not isinstance(source, Imported) or not isinstance(source.batches, RecordedBatches):
         return ""
     losses = source.batches.recording.losses
