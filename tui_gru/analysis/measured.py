@@ -36,7 +36,7 @@ DIGITS = 4
 OF_FILE = "a model file has no training; record one: rec = tui_gru.record('run.gru', model, optimizer)"
 NOT_WATCHED = "no step of this run was watched; record it again with this version: tui_gru.record('run.gru', model, optimizer)"
 
-Cell = str | int | float | bool | None
+FactCell = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class FactTable:
 
     name: str
     sentences: tuple[str, ...] = ()
-    columns: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[FactCell]] = field(default_factory=dict)
     missing: str = ""
 
     @property
-    def rows(self) -> tuple[tuple[Cell, ...], ...]:
+    def rows(self) -> tuple[tuple[FactCell, ...], ...]:
         return tuple(zip(*self.columns.values(), strict=True))
 
 
@@ -64,7 +64,7 @@ def chosen_part(typed: str) -> tuple[str, ...]:
     raise TuiGruError(f"facts are about {about}, not {printable(typed.strip(), 40)}; without a word, about all")
 
 
-def written_cell(cell: Cell) -> str:
+def written_cell(cell: FactCell) -> str:
     """Return a cell in words: blank if it is not known."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
@@ -112,7 +112,7 @@ def _rate(x: WatchedSteps, source: Imported) -> FactTable:
         sentences.append(f"rates of the groups in the last table: {named}")
     rows = _spread(steps)
     first = steps[0][1]
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "from step": [step for step, _ in rows],
         "rate": [rate for _, rate in rows],
         "of the first": [rate / first if first else None for _, rate in rows],
@@ -158,7 +158,7 @@ def _targets(x: WatchedSteps, source: Imported) -> FactTable:
         of_order = [(step, target) for step, i, target in steps if i == order]
         sentences += _of_target(of_order)
     rows = _spread(steps)
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "step": [step.number for step, _, _ in rows],
         "read by": [target.read_by for _, _, target in rows],
         "type": [target.dtype for _, _, target in rows],
@@ -222,7 +222,7 @@ def _inputs(x: WatchedSteps, source: Imported) -> FactTable:
             sentences.append(f"step {step.number:,} views {before} as {after}, which cuts the numbers anew and exchanges no axes")
             break
     rows = _spread(steps)
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "step": [step.number for step, _, _ in rows],
         "input": [i + 1 for _, i, _ in rows],
         "type": [read.dtype or None for _, _, read in rows],
@@ -240,7 +240,7 @@ def _inputs(x: WatchedSteps, source: Imported) -> FactTable:
     return FactTable("inputs", tuple(sentences), columns)
 
 
-def _slices(read: InputFacts, axis: int) -> Cell:
+def _slices(read: InputFacts, axis: int) -> FactCell:
     if axis >= len(read.slices):
         return None
     count, different = read.slices[axis]
@@ -320,7 +320,7 @@ def _criterion(x: WatchedSteps, source: Imported) -> FactTable:
         sentences.append(f"in evaluation mode: {', '.join(steps[-1].evaluating)}")
     rows = _spread(steps)
     known = [step.criterion for step in rows]
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "step": [step.number for step in rows],
         "loss": [step.loss for step in rows],
         "best constant guess": [None if c is None else c.constant for c in known],
@@ -394,7 +394,7 @@ def _parameters(x: WatchedSteps, source: Imported) -> FactTable:
             sentences.append(f"all units have the same weights: {', '.join(known.copies)}")
         if known.dropout and any(known.dropout.values()):
             sentences.append("dropout " + ", ".join(f"{name} {significant(p)}" for name, p in known.dropout.items() if p))
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "parameter": [row.name for row in table],
         "shape": [shape_in_words(row.shape) for row in table],
         "trains": [row.trains for row in table],
@@ -468,7 +468,7 @@ def _step(x: WatchedSteps, source: Imported) -> FactTable:
         often = _of_steps(len(changed), len(outside))
         sentences.append(f"weights were changed between step() and the next step: {often}, in step {step.number:,} {which}")
     rows = _spread(updates)
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "step": [step.number for step, _ in rows],
         "optimizer": [f"{update.optimizer + 1} {update.kind}" for _, update in rows],
         "rate": [update.settings.get("lr") for _, update in rows],
@@ -570,7 +570,10 @@ def _own_rate(timeline: Timeline, moment: Moment) -> FactTable:
     words = f"{update} with {', '.join(f'{name} {significant(value)}' for name, value in rule.items())}" if rule else f"{update}"
     if not changes:
         return FactTable("rate", (words,), missing="this update rule has no learning_rate")
-    columns: dict[str, Sequence[Cell]] = {"from batch": [batch + 1 for batch, _ in changes], "rate": [rate for _, rate in changes]}
+    columns: dict[str, Sequence[FactCell]] = {
+        "from batch": [batch + 1 for batch, _ in changes],
+        "rate": [rate for _, rate in changes],
+    }
     total = moment.position.number + 1
     if len(changes) == 1:
         course = f"the rate is {significant(changes[0][1])} in all of {counted(total, 'batch')}"
@@ -601,7 +604,7 @@ def _own_data(part: str, word: str) -> Callable[[Timeline, Moment], FactTable]:
             sentences.append(f"{different:,} of {counted(rows, 'row')} of this batch differ, of {each} each")
         if isinstance(corpus, Corpus) and part == "targets":
             sentences.append("each target is the next character of the text")
-        columns: dict[str, Sequence[Cell]] = {}
+        columns: dict[str, Sequence[FactCell]] = {}
         if values.dtype.kind != "f":
             different_ids, counts = np.unique(values, return_counts=True)
             here = dict(zip(*(array.tolist() for array in np.unique(of_batch, return_counts=True)), strict=True))
@@ -634,7 +637,7 @@ def _own_criterion(timeline: Timeline, moment: Moment) -> FactTable:
         return FactTable("criterion", missing=OF_FILE)
     lines = [line.text for block in program.blocks for line in block.lines if line.phase == "loss"]
     sentences = [f"{config.loss}: {'; '.join(lines)}"] if lines else [str(config.loss)]
-    columns: dict[str, Sequence[Cell]] = {}
+    columns: dict[str, Sequence[FactCell]] = {}
     corpus = None if isinstance(config.source, Imported) else timeline.segment_at(moment.position.tick).trainer.corpus
     if isinstance(corpus, Corpus) and config.loss == "cross-entropy":
         named = baselines(corpus.text, config.vocab_size).lines
@@ -652,14 +655,14 @@ def _own_parameters(timeline: Timeline, moment: Moment) -> FactTable:
     learned = last is not None and last.learned
     begun = timeline.record(0).before if trains else None
     rate = timeline.segment_at(moment.position.tick).settings.rule.get("learning_rate") if trains else None
-    columns: dict[str, list[Cell]] = {
+    columns: dict[str, list[FactCell]] = {
         name: [] for name in ("parameter", "shape", "‖gradient‖", "rate", "‖W‖", "‖ΔW‖/‖W‖", "since start")
     }
     for name in program.parameters:
         now = np.asarray(moment.value(name))
         gradient = last.gradients[name] if last is not None and learned and last.gradients is not None else None
         change = _change(last.after[name], last.before[name]) if last is not None and learned else None
-        row: tuple[Cell, ...] = (
+        row: tuple[FactCell, ...] = (
             name, shape_in_words(now.shape), None if gradient is None else _norm(gradient), rate, _norm(now), change,
             None if begun is None else _change(now, begun[name]),
         )  # fmt: skip
@@ -692,7 +695,7 @@ def _own_step(timeline: Timeline, moment: Moment) -> FactTable:
         "every update computes its gradient anew: nothing is accumulated",
         f"gradients are clipped to the norm {significant(limit)}" if limit else "gradients are not clipped",
     ]
-    columns: dict[str, Sequence[Cell]] = {
+    columns: dict[str, Sequence[FactCell]] = {
         "batch": [batch + 1 for batch in batches],
         "updated": [bool(learned[batch]) for batch in batches],
         "‖gradient‖": norms,
