@@ -290,7 +290,7 @@ def printed(program: Program, typed: str, moment: Moment, previous: BatchRecord 
     Raises `TuiGruError` for what cannot be parsed or is not computed yet.
     """
     try:
-        reader = Reader(typed, "a name such as loss, or an expression such as max(abs(dUh))")
+        reader = Reader(typed, "a name such as loss, or an expression such as abs(loss)")
         name, index = reader.entries(program)
         t = reader.timestep(program.seq_length)
     except TypedError:
