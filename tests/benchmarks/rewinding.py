@@ -1,7 +1,7 @@
 """What `tui_gru.steps` costs while a script trains: `python -m tests.benchmarks.rewinding [ROUNDS]`.
 
-CPU time of a step of three ways to write a loop, plainly and watched in turn; medians of the ratios. Then learning rates tried over
-the last steps, beside the time of these steps.
+The share of the steps of a large model. CPU time of a step of three ways to write a loop, plainly and watched in turn; medians of
+the ratios. Then learning rates tried over the last steps, beside the time of these steps.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import statistics
 import sys
 import time
+import unittest.mock as mock
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 import tui_gru
+from tui_gru.rewind.loop import TrainingLoop
 
 torch.set_num_threads(1)
 H, B, T, INPUTS = 64, 16, 20, 16
@@ -78,8 +80,44 @@ def rates(way: str) -> float:
     return statistics.median(ratios)
 
 
+LARGE_H, LARGE_STEPS = 2048, 40
+
+
+def share_of_a_large_model() -> tuple[float, float, int]:
+    """Train a model of 100 MB with Adam; return the CPU seconds of a step, the share of them in which steps are kept, and the
+    number of states."""
+    torch.manual_seed(0)
+    model = nn.GRU(LARGE_H, LARGE_H)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+    kept, states = [0.0], [0]
+
+    def timed(name: str) -> Any:
+        function = getattr(TrainingLoop, name)
+
+        def measured(*arguments: Any, **named: Any) -> Any:
+            begin = time.process_time()
+            states[0] += name == "_keep_state"
+            try:
+                return function(*arguments, **named)
+            finally:
+                kept[0] += (time.process_time() - begin) * (name != "_keep_state")  # which start_step calls
+
+        return mock.patch.object(TrainingLoop, name, measured)
+
+    with timed("start_step"), timed("end_step"), timed("_keep_state"):
+        begin = time.process_time()
+        for _ in tui_gru.steps(range(LARGE_STEPS), model, optimizer, screen=False):
+            optimizer.zero_grad()
+            model(torch.randn(8, 16, LARGE_H))[0].pow(2).mean().backward()
+            optimizer.step()
+        seconds = (time.process_time() - begin) / LARGE_STEPS
+    return seconds, kept[0] / LARGE_STEPS / seconds, states[0]
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    seconds, share, states = share_of_a_large_model()
+    print(f"a model of 100 MB with Adam: a step {seconds:.2f} s of CPU, of it {share:.1%} (wanted ≤ 3 %), {states} states")
     for way in ("nn.GRU", "one timestep", "nn.GRUCell"):
         pairs = []
         for _ in range(rounds):

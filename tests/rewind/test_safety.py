@@ -23,6 +23,7 @@ from tests.rewind.test_rewind import is_same, outcome
 from tui_gru.errors import TuiGruError
 from tui_gru.rewind import run as runs
 from tui_gru.rewind.losses import _watches
+from tui_gru.rewind.states import Generators
 
 
 def counted_calls(action):
@@ -388,6 +389,21 @@ def test_a_script_without_functions_goes_on_from_a_trial_as_if_it_had_been_writt
     )
     assert adopted[:2] == other[:2]
     assert all(torch.equal(a, b) for a, b in zip(adopted[2], other[2], strict=True))
+
+
+def test_a_number_that_waits_in_the_generator_of_numpy_is_kept():
+    np.random.seed(3)
+    states, before = [], None
+    for _ in range(5):
+        before = Generators.now((), before)
+        states.append(before)
+        np.random.randn()  # draws two at a time, and keeps the second one beside the memory of the generator
+    drawn = []
+    for state in states:
+        state.put()
+        drawn.append(np.random.randn())
+    np.random.seed(3)
+    assert drawn == [np.random.randn() for _ in range(5)]
 
 
 def test_no_trial_is_shown_where_the_steps_are_not_those_of_the_run():

@@ -49,7 +49,7 @@ from tui_gru.rewind.states import (
 
 SPACING = 8  # steps between two kept states, at least
 MOST_MEMORY = 512 << 20  # bytes of all kept states, unless two of them need more
-SHARE_OF_TIME = 0.04  # of a step that keeping states may take
+SHARE_OF_TIME = 0.03  # of a step that keeping states may take
 _MOST_ATTEMPTS = 50
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import collections
 import csv
+import ctypes
 import datetime
 import decimal
 import enum
@@ -124,6 +125,7 @@ class Generators(NamedTuple):
     numpy: Any
     devices: Any
     others: tuple[tuple[Any, Any], ...]
+    memory: bytes = b""  # of NumPy's generator; empty if it is not known
 
     @classmethod
     def now(cls, others: Iterable[Any] = (), before: Generators | None = None) -> Generators:
@@ -133,13 +135,14 @@ class Generators(NamedTuple):
             devices = torch.cuda.get_rng_state_all()
         states = tuple((member, _generator_state(member)) for member in others)
         of_torch, of_python = torch.get_rng_state(), random.getstate()
-        of_numpy: Any = np.random.get_state()
+        memory = _numpys_memory()
         if before is not None:
             of_torch = before.torch if torch.equal(of_torch, before.torch) else of_torch
             of_python = before.python if of_python == before.python else of_python
-            same = of_numpy[2:] == before.numpy[2:] and np.array_equal(of_numpy[1], before.numpy[1])
-            of_numpy = before.numpy if same else of_numpy
-        return cls(of_torch, of_python, of_numpy, devices, states)
+            # A second number of a pair of normal ones may wait, and be taken without a change in the memory of the generator.
+            if memory and memory == before.memory and not before.numpy[3]:
+                return cls(of_torch, of_python, before.numpy, devices, states, before.memory)
+        return cls(of_torch, of_python, np.random.get_state(), devices, states, memory)
 
     def put(self) -> None:
         torch.set_rng_state(self.torch)
@@ -151,6 +154,22 @@ class Generators(NamedTuple):
             _set_generator(generator, state)
 
 
+_WORDS = 624  # of a Mersenne Twister
+
+
+def _numpys_memory() -> bytes:
+    """Return the memory of NumPy's global generator, which is read in a tenth of the time of its state; empty if it is of another
+    kind."""
+    global _numpys_generator
+    generator = np.random.mtrand._rand._bit_generator
+    if type(generator) is not np.random.MT19937:
+        return b""
+    if _numpys_generator[0] is not generator:
+        _numpys_generator = generator, int(generator.ctypes.state_address)
+    return ctypes.string_at(_numpys_generator[1], 4 * _WORDS + 4)
+
+
+_numpys_generator: tuple[Any, int] = (None, 0)  # with the address of its memory
 _GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 
 
