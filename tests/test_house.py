@@ -17,8 +17,11 @@ import pytest
 import tui_gru
 from tests.capture.runs import trained
 from tests.ways import way_of
+from tui_gru import Session
 from tui_gru.engine import training
 from tui_gru.equations.page import KINDS, names_of, shipped
+from tui_gru.tui.panels import line
+from tui_gru.tui.theme import UNICODE
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))
@@ -165,6 +168,26 @@ async def test_few_functions_hand_a_step_on_until_it_is_computed(monkeypatch):
     await way_of("n", "n", "s")
     assert handed_on
     assert handed_on[-1] <= 12
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm", "hidden_size": 8}, {"hidden_size": 64}], ids=str)
+def test_the_current_line_is_drawn_in_few_ways(options):
+    """Those that `line_forms` yields, a waterfall, and a table of the largest entries."""
+    session = Session(**options)
+    session.learning = True
+    session.step("batch", 2)
+    code = ast.parse(inspect.getsource(line.instead_of_parts))
+    calls = {node.func.id for node in ast.walk(code) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    others = {name for name in calls if inspect.isfunction(getattr(line, name, None)) and name.startswith("_")}
+    counts = {}
+    for program_line in session.program.lines.values():
+        if program_line.formula is not None:
+            operands = line.Operands(session.snapshot(), program_line)
+            forms = list(line.line_forms(operands, None, UNICODE, 120))
+            counts[program_line.text] = len(forms) + len(others)
+            assert sum(len(form.limits) > 1 for form in forms) <= 1, program_line.text
+    assert len(counts) > 20
+    assert {text: count for text, count in counts.items() if count > 12} == {}
 
 
 def test_no_file_is_named_for_what_is_left_over():

@@ -710,6 +710,20 @@ async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> Non
         assert number.index == np.unravel_index(np.abs(weights).argmax(), weights.shape)
 
 
+async def test_a_page_of_a_list_is_what_is_in_view() -> None:
+    async with started(LARGE, "1n s", ":arrays", size=(80, 24)) as (app, pilot):
+        panel = app.screen.overlay
+        rows = {entry: y for y in range(panel.virtual_size.height) if (entry := panel.entry_at(y)) is not None}
+        height = panel.scrollable_content_region.height
+        assert len(rows) > height > 4
+        await press(pilot, "pagedown")
+        assert height - 4 <= rows[panel.cursor] - rows[0] < height  # a title and a blank may be between
+        await press(pilot, "end", "pageup")
+        assert height - 4 <= rows[panel.entries - 1] - rows[panel.cursor] < height
+        await press(pilot, "home")
+        assert panel.cursor == 0
+
+
 async def test_the_next_saturated_unit() -> None:
     app = opened(LARGE)
     async with headless(app, (160, 50)) as pilot:

@@ -915,14 +915,14 @@ class ListOverlay(SnapshotPanel):
 
     SHOWS_FOCUS = True
     ASKING = frozenset({"choose"})
-    MOVING = frozenset({"move"})
+    MOVING = frozenset({"move", "page", "edge"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "move(-1)"),
         ("down", "move(1)"),
-        ("pageup", "move(-10)"),
-        ("pagedown", "move(10)"),
-        ("home", "move(-9999)"),
-        ("end", "move(9999)"),
+        ("pageup", "page(-1)"),
+        ("pagedown", "page(1)"),
+        ("home", "edge(-1)"),
+        ("end", "edge(1)"),
         ("enter", "choose"),
     ]
 
@@ -972,6 +972,28 @@ class ListOverlay(SnapshotPanel):
             self.scroll_relative(y=by, animate=False)
             return
         self.move_to(min(max(self.cursor + by, 0), self.entries - 1))
+
+    def action_page(self, pages: int) -> None:
+        """Move so many times to the furthest entry that begins less than a screenful of rows from the one under the cursor."""
+        self._ensure_built()
+        direction, page = 1 if pages > 0 else -1, max(self.scrollable_content_region.height - 1, 1)
+        rows = {entry: y for y in reversed(range(self.virtual_size.height)) if (entry := self.entry_at(y)) is not None}
+        if not self.entries or self.cursor not in rows:
+            self.action_move(pages * page)
+            return
+        entry = self.cursor
+        for _ in range(abs(pages)):
+            ahead = [other for other in rows if (other - entry) * direction > 0]
+            if not ahead:
+                break
+            near = [other for other in ahead if (rows[other] - rows[entry]) * direction <= page]
+            entry = max(near, key=lambda other: other * direction) if near else min(ahead, key=lambda other: other * direction)
+        self.move_to(entry)
+
+    def action_edge(self, direction: int) -> None:
+        """Move to the first or the last entry; without entries to the first or the last row."""
+        self._ensure_built()
+        self.action_move(direction * max(self.entries, self.virtual_size.height))
 
     def action_choose(self) -> None:
         self._ensure_built()

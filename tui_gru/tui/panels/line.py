@@ -727,7 +727,7 @@ def drawn_line(
     entry, badge = operands.entry(view.row, pointed), _badge(palette, snapshot, line)
     fall = Waterfall(palette, entry)
     wide = not operands.result.is_number and operands.result.values.shape[1] * ENTRIES["unit", True].width > width
-    if wide and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
+    if wide and (instead := instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
         return instead  # before anything is drawn: not even the result would fit
 
     @cache
@@ -735,14 +735,14 @@ def drawn_line(
         worked = EMPTY if brief is None else entry.box(palette, width, brief=brief)
         return [box for box in (badge, worked) if box.height]
 
-    for drawing in _ways(operands, view.row, palette.glyphs, width):
+    for drawing in line_forms(operands, view.row, palette.glyphs, width):
         for brief in drawing.brief:
             beneath = below(brief)
             limits = drawing.fitted(width, height - sum(box.height for box in beneath))
             if limits is None:
                 continue
             cut = not (drawing.in_full or wide)
-            if cut and (instead := _instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
+            if cut and (instead := instead_of_parts(palette, fall, badge, view.row, width, height)) is not None:
                 return instead
             written = drawn_tokens(palette, drawing.tokens, limits, width, view.row)
             spaced = drawing.is_whole and written.height + sum(box.height + 1 for box in beneath) <= height
@@ -752,7 +752,7 @@ def drawn_line(
     return vstack(*below(False)), False, False
 
 
-def _instead_of_parts(
+def instead_of_parts(
     palette: Palette, fall: Waterfall, badge: Box, row: int | None, width: int, height: int
 ) -> tuple[Box, bool, bool] | None:
     """Draw a line of which only parts would fit in another way: an entry as a waterfall, or the largest entries. Return this as
@@ -889,9 +889,9 @@ def complete_line(
     return vstack(drawn_tokens(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
 
-class Way(NamedTuple):
-    """A way to draw a line, with the first of these limits with which it fits; without limits, as much of the matrices as fits, but
-    at least `fewest` rows.
+class LineForm(NamedTuple):
+    """A way to draw a line, with the first of these limits with which it fits, and with loose ones broken within terms only if it
+    does not fit otherwise; without limits, as much of the matrices as fits, but at least `fewest` rows.
 
     `brief` says which computations of one entry may stand below it, best first: in full, briefly, none. With `alone` it shows only
     one row of the batch.
@@ -917,10 +917,11 @@ class Way(NamedTuple):
         """Return the limits with which the line fits into the size, None if it does not."""
         if not self.limits:
             return elided(self.tokens, width, height, fewest=self.fewest)
-        return next(filter(None, (fitted(self.tokens, width, height, limits) for limits in self.limits)), None)
+        broken = (limits._replace(loose=loose) for limits in self.limits for loose in sorted({False, limits.loose}))
+        return next(filter(None, (fitted(self.tokens, width, height, limits) for limits in broken)), None)
 
 
-def _ways(operands: Operands, row: int | None, glyphs: Glyphs, width: int) -> Iterator[Way]:
+def line_forms(operands: Operands, row: int | None, glyphs: Glyphs, width: int) -> Iterator[LineForm]:
     """Yield the ways to draw a line, best first: from all its numbers in full and the example entry to the result alone.
 
     None shows less than a later one, so that more room never shows less: first the names of columns and what is in a part that
@@ -928,23 +929,23 @@ def _ways(operands: Operands, row: int | None, glyphs: Glyphs, width: int) -> It
     """
     *named, (folded_tokens, worded), (_, plain) = _in_full(operands, row, glyphs)
     for tokens, limits in named:
-        yield Way(tokens, [limits], [False])
-    plain_limits = plain, plain._replace(loose=True)
-    yield Way(folded_tokens, [worded, *plain_limits], [False, True])
+        yield LineForm(tokens, [limits], [False])
+    plain = plain._replace(loose=True)
+    yield LineForm(folded_tokens, [worded, plain], [False, True])
     by_row = operands.result.rows == "row"
     least = LineWriter(operands, row, glyphs, fold=True, alone=True).line() if by_row else folded_tokens
     if by_row:
-        yield Way(least, plain_limits, [False, True], alone=True)
-    compact = [limits._replace(compact=True) for limits in plain_limits]  # not all rows with fewer digits than one row has
-    if operands.heads(row) and _lines(least, compact[1]._replace(labels=False), width):
+        yield LineForm(least, [plain], [False, True], alone=True)
+    compact = plain._replace(compact=True)  # not all rows with fewer digits than one row has
+    if operands.heads(row) and _lines(least, compact._replace(labels=False), width):
         # each term as one matrix, before digits and the example entry are left out
         terms = LineWriter(operands, row, glyphs, terms=True, alone=by_row).line()
-        yield Way(terms, [worded, worded._replace(loose=True)], [False, True], alone=by_row)
-    yield Way(least, compact, [False, True], alone=by_row)
-    yield Way(least, plain_limits, [None], alone=by_row)
-    yield Way(folded_tokens, [], [False, True, None])
-    yield Way(least, [], [None], alone=by_row, fewest=1)
-    yield Way([OperatorToken("="), folded_tokens[-1]], [], [False, None], fewest=1)
+        yield LineForm(terms, [worded._replace(loose=True)], [False, True], alone=by_row)
+    yield LineForm(least, [compact], [False, True], alone=by_row)
+    yield LineForm(least, [plain], [None], alone=by_row)
+    yield LineForm(folded_tokens, [], [False, True, None])
+    yield LineForm(least, [], [None], alone=by_row, fewest=1)
+    yield LineForm([OperatorToken("="), folded_tokens[-1]], [], [False, None], fewest=1)
 
 
 def _in_full(operands: Operands, row: int | None, glyphs: Glyphs) -> Sequence[tuple[list[DrawnToken], DrawingLimits]]:
