@@ -904,7 +904,7 @@ class _TrialBatches(RecordedBatches):
         return batch
 
 
-def with_trial(run: Imported, trial: Imported, since: int, owner: object) -> tuple[Imported, int] | None:
+def join_trial(run: Imported, trial: Imported, since: int, owner: object) -> tuple[Imported, int] | None:
     """Return a run with the steps of a trial in the place of its own, from the step `since` on, and the batch where these begin.
 
     A step that the trial has left out stays as it was, without its loss; the last step is that of the trial. None if both are not

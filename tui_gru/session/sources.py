@@ -59,7 +59,7 @@ def with_trial(run: Imported, trial: Imported, since: int, owner: object) -> tup
     begin; None if both are not alike. `owner` lives as long as the batches."""
     from tui_gru.imported import captured
 
-    return captured.with_trial(run, trial, since, owner)
+    return captured.join_trial(run, trial, since, owner)
 
 
 def recording_of(identity: Mapping[str, Any], folder: Path) -> Imported:
