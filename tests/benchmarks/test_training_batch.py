@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tests.benchmarks.contenders import CONTENDERS, OF_CELL, SIZES
-from tests.benchmarks.ratios import HEADING, IN_FLOAT64, MEASURED, SIZES_IN_MANUAL, BatchTimes, section
+from tests.benchmarks.ratios import HEADING, IN_FLOAT64, MEASURED, SIZES_IN_MANUAL, BatchTimes, MeasuredRow, section
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
@@ -28,9 +28,10 @@ def test_they_train_the_same_model(sizes):
 
 def test_the_section_of_the_manual_has_what_was_measured():
     free, busy = BatchTimes(2.0, 3.0, 2.1, 5.25), BatchTimes(2.0, 1.0)
-    written = section([("gru", SIZES[0], "float32", free), ("lstm", SIZES[1], "float64", busy)])
-    assert "| GRU | H 2, B 2, T 3, V 4 | float32 | 2 ms | 1.50 | 2.50 |\n" in written
-    assert "| LSTM | H 64, B 16, T 32, V 64 | float64 | 2 ms | 0.50 | · |\n" in written
+    rows = [MeasuredRow("gru", SIZES[0], "float32", free, busy), MeasuredRow("lstm", SIZES[1], "float64", busy, free)]
+    written = section(rows, "a processor")
+    assert "| GRU | H 2, B 2, T 3, V 4 | float32 | 2 ms | 1.50 | 2.50 | 0.50 |\n" in written
+    assert "| LSTM | H 64, B 16, T 32, V 64 | float64 | 2 ms | 0.50 | · | 1.50 |\n" in written
     manual = MEASURED.read_text(encoding="utf-8").partition(HEADING)[2]
     for cell in ("GRU", "LSTM"):
         for sizes in SIZES_IN_MANUAL:
