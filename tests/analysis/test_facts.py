@@ -80,7 +80,7 @@ def test_targets_and_inputs_say_what_the_loss_and_the_model_read(recorded: Path)
     row = dict(zip(targets.columns, targets.rows[-1], strict=True))
     assert (row["type"], row["shape"], row["low"], row["high"], row["ignored"]) == ("int64", "(6,)", -100.0, 1.0, 1)
     assert row["as before"]
-    assert "classes in step 21: 3 different among 6 targets; 1: 4, -100: 1, 0: 1" in targets.sentences
+    assert "classes in step 28: 3 different among 6 targets; 1: 4, -100: 1, 0: 1" in targets.sentences
     inputs = facts(session, "inputs")
     row = dict(zip(inputs.columns, inputs.rows[-1], strict=True))
     assert (row["shape"], row["different along axis 0"], row["axis 1"]) == ("(5, 6, 3)", "1 of 5", "1 of 6")

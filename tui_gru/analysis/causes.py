@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from tui_gru.capture.criterion import REGRESSIONS, CriterionFacts
 from tui_gru.capture.facts import MOST_PASSED, ParameterFacts, StateFacts, StepFacts, UpdateFacts
+from tui_gru.capture.relations import FLAT_FROM, AxisFacts
 from tui_gru.engine.numbers import counted, rounded
 
 OBSERVED, TRIAL_ALONE, EXACT, PROVEN = 0, 1, 2, 3  # levels of proof: none; an experiment; an exact fact; a fact and an experiment
@@ -23,6 +25,12 @@ _MANY_ALIKE = 0.1  # of the tokens that are read
 _RESCALED = 1e-3  # from 1: far more than rounding
 _REPLACED = 0.5  # of the norm of the weights: a projection or an average moves them by less
 _ALL = 0.98  # of the targets are those of a rule
+_EQUAL = 1e-5  # of a norm: rounding of float32 sums
+_FALLEN = 1e-3  # of the first rate, or deviation
+_EARLY = 2 / 3  # of a run, in which a schedule has ended too early
+_SURE, _MORE = 10.0, 1.25  # times the deviation of chance; times what neighbours in time tell
+_FAR, _AS_LONG = 20.0, 10.0  # of what a fresh network gives; times the steps of the run
+_FEW_ROWS = 8
 _NOT_CONTINUED, _HARDLY_CONTINUED = 0.6, 0.4  # shares of rows that continue by chance, in one step and on average
 
 
@@ -179,6 +187,10 @@ def _of_optimizer(x: WatchedSteps) -> Iterator[ProvenCause]:
             "next one uses what the next backward() brings",
             "clip_grad_norm_ between loss.backward() and optimizer.step()",
         )
+    else:
+        yield from _of_clip_in_source(with_pass)
+    yield from _of_steps(with_pass)
+    yield from _of_course(x)
     last = updates[-1]
     has_memory = last.kind != "SGD" or last.settings.get("momentum", 0) > 0
     if len(updates) > _FEWEST and all(update.begins for update in updates) and has_memory and any(u.norm > 0 for u in updates):
@@ -213,6 +225,79 @@ def _of_optimizer(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"the gradient of {_named(emptied[-1].emptied, len(emptied[-1].emptied))} is taken away between backward() and step()",
             f"backward() brought one, and p.grad is None at {len(emptied)} of {counted(len(with_pass), 'watched update')}",
             "leave p.grad as backward() leaves it",
+        )
+
+
+def _of_clip_in_source(updates: Sequence[UpdateFacts]) -> Iterator[ProvenCause]:
+    """A clip that stands where no step() uses what it has done: what step() uses is what backward() has brought."""
+    finite = [u for u in updates if math.isfinite(u.norm) and math.isfinite(u.handed) and u.handed > 0]
+    same = [u for u in finite if u.clip and abs(u.norm - u.handed) <= _EQUAL * u.handed and u.cosine > 0.9999]
+    same = same or [u for u in updates if u.clip and not finite]
+    if not same or len(same) < len(finite):
+        return
+    seen = f"step() has used exactly what backward() has brought in {len(same)} of {counted(len(finite), 'watched update')}, with "
+    seen += f"a norm of up to {rounded(max(u.norm for u in same))}" if finite else ""
+    seen = seen if finite else f"by the order of the calls; the gradient is not finite any more in {counted(len(same), 'update')}"
+    where, line = same[-1].clip, same[-1].line
+    early = where.startswith("before")
+    yield ProvenCause(
+        "clipped-too-early" if early else "clipped-too-late",
+        EXACT,
+        f"the gradient is clipped {where}, in line {line}: {'there is none yet' if early else 'nothing uses it any more'}",
+        seen,
+        "clip_grad_norm_ between loss.backward() and optimizer.step()",
+    )
+
+
+def _of_course(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """A schedule that has all but ended in the first two thirds of the run."""
+    rates = [(step.number, update.settings.get("lr", math.nan)) for step in x.training for update in step.updates[-1:]]
+    largest = max((rate for _, rate in rates), default=0.0)
+    if len(rates) < 2 * _FEWEST or not largest > 0 or not all(math.isfinite(rate) for _, rate in rates):
+        return
+    late = next((i for i in range(len(rates)) if all(0 < rate < _FALLEN * largest for _, rate in rates[i:])), len(rates))
+    if 0 < late < len(rates) - _FEWEST and rates[late][0] < _EARLY * rates[-1][0]:
+        steps = len({rate for _, rate in rates})
+        yield ProvenCause(
+            "rate-decayed",
+            EXACT,
+            f"the schedule has taken the learning rate from {largest:g} to {rates[-1][1]:.2g}, less than a thousandth",
+            f"by step {rates[late][0]:,} of {rates[-1][0]:,}; {steps} different rates in {counted(len(rates), 'watched update')}",
+            "scheduler.step() once an epoch, not once a batch; mode='min' for a loss on a plateau; a least rate (min_lr)",
+        )
+
+
+def _of_steps(updates: Sequence[UpdateFacts]) -> Iterator[ProvenCause]:
+    """Steps that are smaller than the rounding of the weights."""
+    measured = [u for u in updates if u.still is not None and u.norm > 0]
+    if len(measured) < _FEWEST:
+        return
+    last = measured[-_FEWEST:]
+    rate = last[-1].settings.get("lr", math.nan)
+    largest = max(max(u.settings.get("lr", 0.0), u.settings.get("initial_lr", 0.0)) for u in measured)
+    unmoved = [u for u in measured if u.still is not None and u.still > _ALL]
+    if any(u not in unmoved for u in last) or rate == 0:
+        return
+    seen = (
+        f"step() has left {100 * min(u.still or 0 for u in unmoved):.4g} % of the weights with a gradient bit for bit as they were "
+        f"in {len(unmoved)} of {counted(len(measured), 'watched update')}"
+    )
+    if rate < _FALLEN * largest:
+        yield ProvenCause(
+            "rate-decayed",
+            EXACT,
+            f"the schedule has taken the learning rate from {largest:g} to {rate:.2g}: no step changes a weight any more",
+            seen,
+            "scheduler.step() once an epoch, not once a batch; a slower decay, or a least rate (eta_min, min_lr)",
+        )
+    elif len(unmoved) == len(measured):
+        yield ProvenCause(
+            "steps-are-lost",
+            EXACT,
+            "step() changes no weight: the steps are smaller than the rounding of the weights",
+            f"{seen}; the learning rate is {rate:g}, the norm of the gradient {rounded(last[-1].norm)}",
+            "a larger learning rate; look at what makes the gradient so small",
+            is_effect=True,
         )
 
 
@@ -470,6 +555,23 @@ def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"in {batches}, at each timestep of each row",
             "look at the vocabulary (unknown tokens), a cast, a slice",
         )
+    elif all(batch.rows_alike for batch in first) and x.criteria and all(c.target_high > c.target_low for c in x.criteria):
+        yield ProvenCause(
+            "rows-alike",
+            EXACT,
+            "all rows of a batch have the same inputs, and other targets",
+            f"bit for bit, in {batches} of shape {_shape(first[-1].shape)}",
+            "look at how the windows are cut, and at what a loop appends: an array that is written again must be copied",
+        )
+    elif not first[0].tokens and first[0].deviation > 0 and _shrinks([batch.deviation for batch in first]):
+        yield ProvenCause(
+            "inputs-shrink",
+            EXACT,
+            f"the inputs change from epoch to epoch: their deviation was {rounded(first[0].deviation)} at first and is "
+            f"{rounded(first[-1].deviation)} now",
+            f"in {batches}: the stored data are changed in place",
+            "x = (x - mean) / std in the place of x -= mean and x /= std; scale the data once, before the loop",
+        )
     elif len(first) > 4 and all(batch.same for batch in first[1:]) and first[-1].share < 0.3:
         yield ProvenCause(
             "same-batch",
@@ -482,6 +584,12 @@ def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
         )
 
 
+def _shrinks(deviations: Sequence[float]) -> bool:
+    """Return True if deviations become ever smaller, to less than a thousandth."""
+    later = deviations[len(deviations) // 2 :]
+    return len(later) > 2 and max(later) < _FALLEN * deviations[0] and all(a >= b for a, b in pairwise(later))
+
+
 # ------------------------------------------------------------------------------
 # The criterion.
 
@@ -492,6 +600,8 @@ _LOGITS = "give cross_entropy the logits"
 
 def _of_criterion(x: WatchedSteps) -> Iterator[ProvenCause]:
     yield from _of_shapes(x)
+    yield from _of_axes(x)
+    yield from _of_nan(x)
     linear = [step.linear for step in x.training if step.linear is not None]
     if not x.criteria:
         if len(linear) >= _FEWEST and len(linear) >= _MOSTLY * len(x.training) and len({kind for kind, _ in linear}) == 1:
@@ -551,6 +661,182 @@ def _of_criterion(x: WatchedSteps) -> Iterator[ProvenCause]:
             "look at a cast to int, and at which column the targets come from",
         )
     yield from _of_sign(x)
+    yield from _of_lost(x)
+    yield from _of_ctc(criteria)
+    yield from _of_copies(x)
+    yield from _of_text(x)
+    yield from _of_pace(x)
+
+
+def _of_axes(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """Functions that normalize along an axis of length 1, or along the rows of the batch."""
+    steps = [step for step in x.training if step.axes]
+    if len(steps) < _FEWEST or len(steps) < len([step for step in x.training if step.taped]):
+        return
+    ones = [axis for step in steps for axis in step.axes[:] if axis.shape[axis.axis] == 1 and axis.function != "normalize"]
+    if len(ones) >= len(steps) and all(any(a.shape[a.axis] == 1 for a in step.axes) for step in steps):
+        last = ones[-1]
+        result = "0" if last.function.startswith("log") else "1"
+        yield ProvenCause(
+            "softmax-over-one",
+            EXACT,
+            f"{last.function} runs over an axis of length 1: its result is always {result}, and no gradient passes it",
+            f"axis {last.axis} of {_shape(last.shape)}, in {len(steps)} of {counted(len(steps), 'watched step')}",
+            "the axis of the timesteps or classes as dim; sigmoid for a single output",
+        )
+    timesteps = {state.timesteps for step in steps for state in step.states}
+
+    def over_rows(step: StepFacts) -> Iterator[AxisFacts]:
+        predictions = 0 if step.criterion is None else step.criterion.predictions
+        for axis in step.axes:
+            is_theirs = axis.rows > 1 and axis.shape[axis.axis] == axis.rows and axis.shape.count(axis.rows) == 1
+            if is_theirs and axis.rows not in timesteps and predictions % axis.rows == 0:
+                yield axis
+
+    shown = [axis for step in steps for axis in islice(over_rows(step), 1)]
+    if len(shown) == len(steps):
+        last = shown[-1]
+        yield ProvenCause(
+            "over-rows",
+            EXACT,
+            f"{last.function} runs over the rows of the batch: each row depends on all others",
+            f"axis {last.axis} of {_shape(last.shape)} has the length of the batch, {last.rows}, in "
+            f"{counted(len(steps), 'watched step')}",
+            "dim=-1, or that of the timesteps or classes",
+        )
+
+
+def _of_nan(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """Constants of the loss with NaN, where the gradient becomes NaN."""
+    steps = [step for step in x.training if step.constant_nan is not None]
+    if not steps or steps[0].constant_nan is None:
+        return
+    if all(math.isfinite(update.handed) for update in x.own_updates) and all(
+        step.loss is None or math.isfinite(step.loss) for step in steps
+    ):
+        return
+    shape, count = steps[0].constant_nan
+    yield ProvenCause(
+        "nan-target",
+        EXACT,
+        "the targets contain NaN, and with them the gradient becomes NaN",
+        f"{count:,} of {math.prod(shape):,} numbers {_shape(shape)} that the loss reads, in {len(steps)} of "
+        f"{counted(len(x.training), 'watched step')}",
+        "choose the entries before the loss, output[valid] and target[valid]: a mask that multiplies by 0 or chooses after it "
+        "gives 0 times NaN in the backward pass; or replace them by nan_to_num",
+    )
+
+
+def _of_lost(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """Losses that are computed, and that no backward pass reaches."""
+    steps = [step for step in x.training if step.criterion is not None]
+    lost = [step for step in steps if step.lost[0] - step.lost[1] >= 2 and step.lost[1] == 1]
+    if len(lost) >= _FEWEST and len(lost) == len(steps):
+        count = lost[-1].lost[0]
+        yield ProvenCause(
+            "losses-lost",
+            EXACT,
+            f"of the {count} losses that a step computes, backward() reaches only one",
+            f"no gradient arrives at the predictions of {count - 1} of {count} calls of the criterion, in {len(lost)} of "
+            f"{counted(len(steps), 'watched step')}",
+            "loss = loss + criterion(…) in the loop, or the mean of a list of all; loss = criterion(…) keeps the last one only",
+        )
+
+
+def _of_ctc(criteria: Sequence[CriterionFacts]) -> Iterator[ProvenCause]:
+    last, steps = criteria[-1], counted(len(criteria), "watched step")
+    if last.kind != "ctc":
+        return
+    blank, long = (sum(values) / len(criteria) for values in ([c.blank_share for c in criteria], [c.too_long for c in criteria]))
+    if blank > 0:
+        yield ProvenCause(
+            "blank-in-targets",
+            EXACT,
+            "the targets of CTC contain the blank: that class cannot be recognised",
+            f"{100 * blank:.3g} % of the targets in {steps}",
+            "classes from 1 on, with 0 for the blank; or blank= another number, such as the last class",
+        )
+    if long > 0:
+        yield ProvenCause(
+            "ctc-too-short",
+            EXACT if long > _MOSTLY else OBSERVED,
+            "rows have fewer timesteps than targets: CTC has no path, and its loss is infinite",
+            f"{100 * long:.0f} % of the rows in {steps}",
+            "look at input_lengths and target_lengths, and at how far the timesteps are thinned out",
+        )
+
+
+def _of_copies(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """Targets that are the very inputs of the prediction."""
+    shares = [c.same for c in x.criteria]
+    states = [step.states for step in x.training if step.states]
+    # One pass over all timesteps reads the token of a prediction's own place: of two modules, the second may not.
+    is_plain = bool(states) and all(len(of) == 1 and of[0].calls == 1 and not of[0].bidirectional for of in states)
+    measured = [share for share in shares if share is not None]
+    if (
+        is_plain
+        and len(measured) == len(shares) >= _FEWEST
+        and min(measured) > _ALL
+        and all(c.kind in ("ce", "nll") for c in x.criteria)
+    ):
+        yield ProvenCause(
+            "target-is-input",
+            EXACT,
+            "the target of a timestep is its own input, which the prediction reads: there is nothing to predict",
+            f"{100 * min(measured):.0f} % of the targets or more in {counted(len(measured), 'watched step')}",
+            "shift the targets by one: text[:-1] and text[1:]",
+        )
+    places = {c.place for c in x.criteria}
+    if len(places) == 1 and len(x.criteria) >= _FEWEST and (place := places.pop()) is not None and place[0] == 0:
+        yield ProvenCause(
+            "target-in-input",
+            EXACT,
+            "the target stands in the input",
+            f"the last timestep, feature {place[1] + 1} is equal to it in all rows of {counted(len(x.criteria), 'watched step')}",
+            "shift the window by one",
+        )
+
+
+def _of_text(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """A text that was cut along the wrong axis: its neighbours lie along the rows of the batch, and go on at the next timestep."""
+    text = next((step.text for step in reversed(x.training) if step.text is not None), None)
+    if text is None:
+        return
+    more = text.across_rows - text.in_time
+    if more > _SURE * text.deviation and text.across_rows > _MORE * text.in_time and text.around > _SURE * text.deviation_around:
+        yield ProvenCause(
+            "text-across-rows",
+            EXACT,
+            "the text runs across the rows of the batch: consecutive timesteps of a row are not consecutive in it",
+            f"of {text.pairs:,} watched pairs, a token tells {max(0.0, text.in_time):.2f} nats about the next one in time and "
+            f"{text.across_rows:.2f} about that of the next row (above chance), and the last row's about the first row's at the "
+            f"next timestep {text.around:.2f}",
+            "data.view(batch_size, -1).t() in the place of view(-1, batch_size)",
+        )
+
+
+def _of_pace(x: WatchedSteps) -> Iterator[ProvenCause]:
+    """Targets so far from the predictions that these do not come near them."""
+    criteria = [(step.number, step.criterion) for step in x.training if step.criterion is not None]
+    if len(criteria) < 2 * _FEWEST or any(c.kind not in REGRESSIONS or c.criteria != 1 for _, c in criteria):
+        return
+    (first, start), (last, end) = criteria[0], criteria[-1]
+    mean = sum(c.target_mean for _, c in criteria) / len(criteria)
+    deviation = sum(c.target_deviation for _, c in criteria) / len(criteria)
+    way, left = abs(mean - start.output_mean), abs(mean - end.output_mean)
+    if not (math.isfinite(left) and last > first and max(abs(mean), deviation) > _FAR and left > deviation):
+        return
+    steps = left * (last - first) / (way - left) if way > left else math.inf
+    if steps > _AS_LONG * last:
+        pace = f"; at this pace they take {steps:,.3g} more steps" if math.isfinite(steps) else ""
+        yield ProvenCause(
+            "target-scale",
+            EXACT,
+            f"the targets are far from what the model can give: their mean is {mean:,.4g}, their deviation {deviation:,.3g}",
+            f"the mean prediction was {start.output_mean:.3g} in step {first:,} and is {end.output_mean:.3g} in step "
+            f"{last:,}{pace}",
+            "normalise the targets to mean 0 and deviation 1, and scale the predictions back",
+        )
 
 
 def _of_shapes(x: WatchedSteps) -> Iterator[ProvenCause]:
@@ -651,7 +937,7 @@ def _of_feed(last: CriterionFacts, steps: str) -> Iterator[ProvenCause]:
             by,
             "no tanh on the last layer",
         )
-    elif kind == "nll" and last.log_sum_error > _ROUNDING and "LogSoftmax" in feeds:
+    elif kind in ("nll", "ctc") and last.log_sum_error > _ROUNDING and "LogSoftmax" in feeds:
         yield ProvenCause(
             "softmax-over-other-axis",
             EXACT,
@@ -659,13 +945,13 @@ def _of_feed(last: CriterionFacts, steps: str) -> Iterator[ProvenCause]:
             f"{by}; the exponentials of a row of classes add up to 1 ± {last.log_sum_error:.2g}, not to 1",
             "log_softmax(dim=-1) for rows of classes, or cross_entropy of the logits",
         )
-    elif kind == "nll" and last.log_sum_error > _ROUNDING:
+    elif kind in ("nll", "ctc") and last.log_sum_error > _ROUNDING:
         yield ProvenCause(
             "nll-without-log",
             EXACT,
-            f"nll_loss takes log probabilities and gets {'probabilities' if 'Softmax' in feeds else 'something else'}",
+            f"{kind}_loss takes log probabilities and gets {'probabilities' if 'Softmax' in feeds else 'something else'}",
             f"{by}; the exponentials of a row add up to 1 ± {last.log_sum_error:.2g}",
-            "log_softmax before nll_loss, or cross_entropy of the logits",
+            f"log_softmax before {kind}_loss" + (", or cross_entropy of the logits" if kind == "nll" else ""),
         )
     elif kind == "bcel" and ("Sigmoid" in feeds or "Softmax" in feeds):
         yield ProvenCause(
@@ -707,7 +993,35 @@ def _of_states(x: WatchedSteps) -> Iterator[ProvenCause]:
     for module in modules:
         states = [state for step in x.training for state in step.states if state.module == module]
         if len(states) >= _FEWEST:
+            yield from _of_reading(module, states)
             yield from _of_module_states(module, states, x)
+
+
+def _of_reading(module: str, states: Sequence[StateFacts]) -> Iterator[ProvenCause]:
+    """What a recurrent module reads: numbers that are too large for it, or marks of missing values."""
+    steps = counted(len(states), "watched step")
+    missing = [state.missing for state in states if state.missing is not None]
+    if len(missing) == len(states) and len({number for number, _, _ in missing}) == 1:
+        number, share, largest = missing[-1]
+        yield ProvenCause(
+            "missing-as-number",
+            EXACT,
+            f"{number:g} stands for what is missing, and {module} reads it as a number",
+            f"it is {100 * share:.3g} % of what it reads in {steps}; all other numbers are within ±{rounded(largest)}",
+            "replace it by 0 or the mean of its feature, and add a feature that says where something is missing",
+        )
+        return
+    flat = [state for state in states if state.flat is not None]
+    if len(flat) >= 2 and all(state.flat is not None and state.flat > 0.5 for state in flat):
+        shares = [state.flat or 0 for state in flat]
+        yield ProvenCause(
+            "input-scale",
+            EXACT,
+            f"the inputs of {module} are so large that most of its gates and units stand still at their limits by them alone",
+            f"their root mean square is {rounded(flat[0].read_size)}; |W x + b| is above {FLAT_FROM:g}, where the slope is below "
+            f"1/2980, in {100 * min(shares):.0f} % or more of the sums of the first {counted(len(flat), 'watched step')}",
+            "normalise each feature to mean 0 and deviation 1",
+        )
 
 
 def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps) -> Iterator[ProvenCause]:
@@ -720,6 +1034,16 @@ def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps
             f"graph of it, in {counted(len(states), 'watched step')}",
             "detach the state between batches, not between timesteps",
         )
+    if all(state.repeated == min(state.calls, MOST_PASSED) - 1 >= _FEWEST for state in states):
+        yield ProvenCause(
+            "state-not-passed",
+            EXACT,
+            f"{module} begins each timestep with the same state: the one that it returns is not passed on",
+            f"{states[-1].calls} calls a step, each with the state of the first one bit for bit, in "
+            f"{counted(len(states), 'watched step')}",
+            "pass the state that a call returns to the next one",
+        )
+        return
     random = [state for state in states if state.random]
     reads_data = any(step.inputs and not (step.inputs[0].random or step.inputs[0].constant) for step in x.training)
     if len(random) >= _MOSTLY * len(states) and reads_data:
@@ -770,6 +1094,17 @@ def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps
             f"of the rows of {counted(len(shares), 'watched pair')} of steps; where a text goes on it is in 100 %",
             "rows that continue (no shuffle), or zeros as the state of each batch",
         )
+        return
+    following = next((state.following for state in reversed(carried) if state.following is not None), None)
+    if following is not None and following.again >= _FEW_ROWS and following.different > _MOSTLY * following.again:
+        yield ProvenCause(
+            "carried-over-shuffled",
+            EXACT,
+            "the state of one batch begins the next, but the rows do not continue",
+            f"{module} begins with its last state bit for bit in {counted(len(carried), 'watched step')}; of "
+            f"{following.again:,} rows that were watched again, {following.different:,} were followed by another row than before",
+            "zeros as the state of each batch (None), or rows that continue (shuffle=False)",
+        )
 
 
 # ------------------------------------------------------------------------------
@@ -784,6 +1119,11 @@ def causes_of(x: WatchedSteps) -> list[ProvenCause]:
     """Return the causes that the facts of watched steps show, without an experiment: proven ones first, effects of others last."""
     causes = [cause for rule in RULES for cause in rule(x)]
     names = {cause.name for cause in causes}
+    if "rate-decayed" in names:
+        first = next(cause for cause in causes if cause.name == "rate-decayed")
+        causes = [cause for cause in causes if cause.name != "rate-decayed" or cause is first]
+    if "softmax-over-other-axis" in names:  # which says the same of the loss
+        causes = [cause for cause in causes if cause.name != "over-rows"]
     if names & {"no-backward", "optimizer-of-other"}:
         causes = [cause for cause in causes if cause.name not in ("not-in-optimizer", "never-moves")]
     return by_proof(causes)

@@ -15,6 +15,7 @@ import numpy as np
 from tui_gru.analysis.causes import EXACT, OBSERVED, PROVEN, ProvenCause, WatchedSteps, by_proof, causes_of
 from tui_gru.analysis.examined import Evidence, Finding
 from tui_gru.analysis.experiments import Experiments, causes_by_experiment, with_trials
+from tui_gru.analysis.findings import TABLE
 from tui_gru.analysis.reads import causes_by_reading
 from tui_gru.analysis.trials import (
     LATER,
@@ -103,7 +104,15 @@ def diagnose_script(
     causes = causes_of(facts)
     if watch is not None and watch.tapes:
         causes = list(_with_experiments(causes, watch, facts, check, progress or (lambda words: None)))
-    return tuple(map(Diagnosis.of, by_proof(causes)))
+    return tuple(map(Diagnosis.of, causes_first(causes)))
+
+
+def causes_first(causes: Sequence[ProvenCause]) -> list[ProvenCause]:
+    """Return causes sorted by proof. What another one explains by the table of findings comes after it, whatever its proof."""
+    names = {cause.name for cause in causes if cause.proof >= EXACT}
+    explained = {name for row in TABLE if row.name in names for name in row.effects if name != row.name}
+    explained -= {row.name for row in TABLE if row.name in explained and explained.issuperset(names)}  # each the other
+    return by_proof([cause._replace(is_effect=cause.is_effect or cause.name in explained) for cause in causes])
 
 
 def _with_experiments(
@@ -141,7 +150,7 @@ def _with_experiments(
 def _of_not_finite(replay: Replay, facts: WatchedSteps, causes: Sequence[ProvenCause]) -> Iterator[ProvenCause]:
     """Name the function whose backward pass gives NaN first, where a gradient is NaN and no input is."""
     broken = [update for update in facts.own_updates if update.passes and not math.isfinite(update.handed)]
-    if not broken or any(cause.name == "nan-input" for cause in causes):
+    if not broken or any(cause.name in ("nan-input", "nan-target") for cause in causes):
         return
     try:
         first = replay.not_finite_function()
@@ -193,6 +202,8 @@ def _merged(causes: Sequence[ProvenCause]) -> list[ProvenCause]:
     for cause in causes:
         if cause.name not in best or cause.proof > best[cause.name].proof:
             best[cause.name] = cause
+    if "over-rows" in best:
+        best.pop("rows-mixed", None)
     if {"nan-input", "zero-input", "constant-input"} & best.keys():
         best.pop("input-not-read", None)
     if any(cause.proof == PROVEN for cause in best.values()):

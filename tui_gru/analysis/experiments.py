@@ -38,7 +38,9 @@ EXPLAINS = frozenset({
     "view-not-transpose", "under-no-grad", "detached", "all-gradients-0", "sigmoid-twice", "targets-in-other-order",
     "weights-are-rounded", "accumulation-lost", "equal-weights", "one-timestep", "gradient-not-cleared", "target-out-of-range",
     "optimizer-recreated", "input-not-read", "gradient-turned", "no-context", "tokens-alike", "softmax-over-other-axis",
-    "clipped-too-late", "gradient-not-finite", "rows-permuted",
+    "clipped-too-late", "gradient-not-finite", "rows-permuted", "clipped-too-early", "rate-decayed", "steps-are-lost", "rows-alike",
+    "inputs-shrink", "softmax-over-one", "over-rows", "nan-target", "losses-lost", "blank-in-targets", "ctc-too-short",
+    "target-is-input", "target-in-input", "text-across-rows", "missing-as-number", "state-not-passed", "carried-over-shuffled",
 })  # fmt: skip
 
 

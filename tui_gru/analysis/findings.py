@@ -101,7 +101,9 @@ _OF_HAND = frozenset(
 _AT_ONCE = frozenset({"rate-too-large", "rate-too-small", "learning-is-off", "loss-jumps"})
 
 #: What else a script shows that does not train its module as it means to.
-_OF_NO_LEARNING = ("zero-gradient", "vanishing-gradient", "rate-too-small", "dead-unit")
+_OF_NO_LEARNING = (
+    "zero-gradient", "vanishing-gradient", "rate-too-small", "dead-unit", "no-gradient", "all-gradients-0", "steps-are-lost",
+)  # fmt: skip
 
 _OF_TINY_STEPS = ("rate-too-small", "steps-are-tiny")
 
@@ -119,6 +121,8 @@ def _by_facts(name: str, *instead_of: str, effects: tuple[str, ...] = _OF_NO_LEA
     """Return the row of a cause that facts show: other rules for it are left out, where its facts are there."""
     return FindingRule(name, partial(_of_cause, name), harm, (name, *instead_of), effects)
 
+
+_OF_LARGE_INPUTS = (*_OF_LARGE_WEIGHTS, *_OF_NO_LEARNING, "one-timestep", "input-not-read", "end-not-read")
 
 #: Causes that facts of a script show, by themselves.
 _BY_FACTS = (
@@ -171,6 +175,24 @@ _BY_FACTS = (
     _by_facts("state-swapped"),
     _by_facts("one-timestep-chunks"),
     _by_facts("carried-over-shuffled", "rows-do-not-continue"),
+    _by_facts("clipped-too-early", effects=("rate-too-large", *_OF_LARGE_STEPS)),
+    _by_facts("rate-decayed"),
+    _by_facts("rows-alike"),
+    _by_facts("inputs-shrink"),
+    _by_facts("softmax-over-one"),
+    _by_facts("over-rows", "one-row-learns"),
+    _by_facts("nan-target", "loss-not-finite", effects=_OF_LARGE_STEPS, harm=Harm.NOT_FINITE),
+    _by_facts("losses-lost"),
+    _by_facts("blank-in-targets"),
+    _by_facts("ctc-too-short"),
+    _by_facts("target-is-input"),
+    _by_facts("target-in-input"),
+    _by_facts("text-across-rows"),
+    _by_facts("missing-as-number", "units-are-identical", effects=_OF_LARGE_INPUTS),
+    _by_facts("input-scale", "units-are-identical", effects=_OF_LARGE_INPUTS),
+    _by_facts("target-scale"),
+    _by_facts("state-not-passed"),
+    _by_facts("steps-are-lost"),
 )
 
 TABLE = (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_gru.capture.call_tensors import tensors_in
 from tui_gru.capture.pending import is_compiled
+from tui_gru.capture.relations import NORMALIZING, AxisFacts, normalized_axis, place_of_target, share_equal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CRITERIA = {
     "cross_entropy": "ce", "nll_loss": "nll", "mse_loss": "mse", "l1_loss": "l1", "huber_loss": "huber", "smooth_l1_loss": "smooth",
     "binary_cross_entropy": "bce", "binary_cross_entropy_with_logits": "bcel", "kl_div": "kl", "gaussian_nll_loss": "gnll",
+    "ctc_loss": "ctc",
 }  # fmt: skip
 REGRESSIONS = ("mse", "l1", "huber", "smooth")
 _DRAWS = ("randn", "rand", "randn_like", "rand_like", "normal", "normal_", "uniform_")
@@ -101,7 +103,8 @@ class LastLinear:
 class Tape:
     """What a script calls in one training step. `random` has the tensors drawn at random in it; `evaluating` the modules in
     evaluation mode; `viewed` the shapes before and after a view that exchanges two axes without moving numbers; `broadcast` the
-    shapes of a difference in which every row is compared with every other; `leaves` the leaves of the graph of the loss, and
+    shapes of a difference or product in which every row is combined with every other; `axes` the functions that normalize along an
+    axis; `leaves` the leaves of the graph of the loss, and
     `weights` leaves that the model uses within its forward pass without having them as parameters."""
 
     calls: list[TapeCall] = field(default_factory=list)
@@ -117,6 +120,7 @@ class Tape:
     weights: dict[int, Tensor] = field(default_factory=dict)
     viewed: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     broadcast: tuple[tuple[int, ...], ...] | None = None
+    axes: dict[AxisFacts, AxisFacts] = field(default_factory=dict)
     loss: float | None = None
     number: int = 0
     begun: list[tuple[Module, tuple[int, ...]]] = field(
@@ -146,6 +150,15 @@ class Tape:
     def criterion(self) -> CriterionCall | None:
         """The last criterion that got a gradient."""
         return next((call for call in reversed(self.criteria) if call.gradient is not None), None)
+
+    @property
+    def lost(self) -> tuple[int, int]:
+        """The calls of the last criterion that got a gradient on predictions of that shape, and how many of these got one."""
+        last = self.criterion
+        if last is None:
+            return 0, 0
+        alike = [call for call in self.criteria if call.function is last.function and call.input.shape == last.input.shape]
+        return len(alike), sum(call.gradient is not None for call in alike)
 
     def prune(self, parameters: Sequence[Tensor]) -> None:
         """Leave only the calls by which the loss depends on the model: all else, such as data drawn in the step, is constant."""
@@ -246,6 +259,7 @@ class TapeMode:
         self._criteria = {getattr(functional, name): kind for name, kind in CRITERIA.items()}
         self._views = {torch.Tensor.view, torch.Tensor.reshape, torch.reshape}
         self._differences = {torch.Tensor.sub, torch.Tensor.__sub__, torch.sub, torch.Tensor.__rsub__}
+        self._differences |= {torch.Tensor.mul, torch.Tensor.__mul__, torch.mul, torch.Tensor.__rmul__}
         self._backward = {torch.Tensor.backward, torch.autograd.backward}
 
         class Mode(TorchFunctionMode):
@@ -293,7 +307,8 @@ class TapeMode:
     def _note_criterion(self, function: Any, kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         logits: Any
         target: Any
-        logits, target = (args[i] if len(args) > i else kwargs.get(name) for i, name in enumerate(("input", "target")))
+        names = ("log_probs", "targets") if kind == "ctc" else ("input", "target")
+        logits, target = (args[i] if len(args) > i else kwargs.get(name) for i, name in enumerate(names))
         if getattr(logits, "requires_grad", False) and target is not None:
             call = CriterionCall(function, kind, logits, target, args, dict(kwargs), feeding_node(logits))
             self.tape.criteria.append(call)
@@ -323,6 +338,8 @@ class TapeMode:
             shapes = tuple(before.shape), tuple(after.shape)
             tape.viewed = shapes if _exchanges(*shapes) else tape.viewed
         name = getattr(function, "__name__", "")
+        if name in NORMALIZING and (normalized := normalized_axis(name, args, kwargs)) is not None and len(tape.axes) < MOST_BEGUN:
+            tape.axes[normalized] = normalized
         if name in _DRAWS:
             tape.random[id(after)] = after
         elif tape.random and not after.requires_grad:  # scaled or moved: as random as before
@@ -335,6 +352,7 @@ class TapeMode:
                 sizes = one.numel(), other.numel()
                 column, row = (one, other) if one.dim() == 2 else (other, one)
                 is_pair = column.dim() == 2 and row.dim() == 1 and tuple(column.shape) == (len(row), 1) and len(row) > 1
+                is_pair = is_pair and column.data_ptr() != row.data_ptr()  # each with each is meant, where both are the same
                 if is_pair and after.numel() >= 2 * max(sizes):
                     tape.broadcast = tuple(one.shape), tuple(other.shape), tuple(after.shape)
 
@@ -419,8 +437,11 @@ class CriterionFacts:
     there is none. `outside` is the share of targets that the output cannot reach. `constant` is the loss of the best constant
     prediction in nats or squares, None if it is not known. `sum_error` is how far the rows of the input are from adding up to 1,
     and `log_sum_error` how far their exponentials are. `follows` is the share of the targets that are the next input of the same
-    row, in the order that fits best; None where they are no tokens of one number. `called` is the name of the criterion's function,
-    and `arguments` has those besides the input and the target that are not PyTorch's defaults, in words.
+    row, in the order that fits best, and `same` that of those that are the input of their own place; None where they are no tokens
+    of one number. `place` is the timestep, counted from the last, and the feature of the input that are equal to the target of each
+    row. Of CTC, `blank_share` is the share of targets that are the blank, and `too_long` that of rows with fewer timesteps than
+    targets. `called` is the name of the criterion's function, and `arguments` has those besides the input and the target that are
+    not PyTorch's defaults, in words.
     """
 
     kind: str
@@ -450,6 +471,11 @@ class CriterionFacts:
     criteria: int = 1
     called: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
+    output_mean: float = 0.0
+    same: float | None = None
+    place: tuple[int, int] | None = None
+    blank_share: float = 0.0
+    too_long: float = 0.0
 
 
 _REACH = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0), "Relu": (0.0, math.inf), "Softmax": (0.0, 1.0)}
@@ -509,6 +535,10 @@ def criterion_facts(tape: Tape) -> CriterionFacts | None:
             len(tape.criteria),
             call.function.__name__,
             _arguments(call),
+            float(logits.float().mean()) if is_finite else math.nan,
+            _share_of_same(tape, target),
+            _place_of_target(tape, target),
+            *(_of_ctc(call) if call.kind == "ctc" else (0.0, 0.0)),
         )
 
 
@@ -575,15 +605,66 @@ def _of_constant(call: CriterionCall) -> float | None:
     return None
 
 
-def _following_share(tape: Tape, call: CriterionCall) -> float | None:
+def _following_shares(tape: Tape, call: CriterionCall) -> dict[int, float]:
+    """Return for each axis of the tokens the share of the targets that are the next token along it, in the order that fits best."""
     source = next(iter(tape.sources()), None)
     target = call.target
     if source is None or source.dtype.is_floating_point or target.dtype.is_floating_point or target.numel() != source.numel():
-        return None
+        return {}
     orders = target.reshape(source.shape), target.reshape(source.shape[::-1]).t()
-    shares = [(ordered[:, :-1] == source[:, 1:]).float().mean() for ordered in orders if source.shape[1] > 1]
-    shares += [(ordered[:-1] == source[1:]).float().mean() for ordered in orders if source.shape[0] > 1]
-    return max(map(float, shares), default=None)
+    shares = dict[int, float]()
+    if source.shape[1] > 1:
+        shares[1] = max(float((ordered[:, :-1] == source[:, 1:]).float().mean()) for ordered in orders)
+    if source.shape[0] > 1:
+        shares[0] = max(float((ordered[:-1] == source[1:]).float().mean()) for ordered in orders)
+    return shares
+
+
+def _following_share(tape: Tape, call: CriterionCall) -> float | None:
+    return max(_following_shares(tape, call).values(), default=None)
+
+
+def time_axis_of(tape: Tape, call: CriterionCall) -> int | None:
+    """Return the axis of the tokens along which all targets are the next ones; None if there is none."""
+    return next((axis for axis, share in _following_shares(tape, call).items() if share == 1), None)
+
+
+def _tokens_of(tape: Tape) -> Tensor | None:
+    """Return the tokens that the model reads: those it looks up, or those of one-hot rows; None if it reads others, or several."""
+    if len(tape.embedded) == 1:
+        return tape.embedded[0][1].detach()
+    sources = tape.sources()
+    if tape.embedded or len(sources) != 1 or not sources[0].dtype.is_floating_point:
+        return None
+    rows = sources[0].detach()
+    is_one_hot = rows.shape[-1] > 1 and bool(((rows == 0) | (rows == 1)).all()) and bool((rows.sum(-1) == 1).all())
+    return rows.argmax(-1) if is_one_hot else None
+
+
+def _share_of_same(tape: Tape, target: Tensor) -> float | None:
+    tokens = None if target.dtype.is_floating_point else _tokens_of(tape)
+    return None if tokens is None else share_equal(tokens, target)
+
+
+def _place_of_target(tape: Tape, target: Tensor) -> tuple[int, int] | None:
+    source = next(iter(tape.sources()), None)
+    return None if source is None else place_of_target(source, target)
+
+
+def _of_ctc(call: CriterionCall) -> tuple[float, float]:
+    """Return the share of targets that are the blank, and that of rows with fewer timesteps than targets."""
+    import torch
+
+    names = ("input", "target", "input_lengths", "target_lengths", "blank")
+    arguments = dict(zip(("log_probs", "targets", *names[2:]), call.args, strict=False)) | call.kwargs
+    blank = int(arguments.get("blank", 0))
+    lengths = [torch.as_tensor(arguments[name]).flatten().cpu() for name in ("input_lengths", "target_lengths")]
+    target, rows = call.target.detach(), call.target.dim() == 2
+    if rows:
+        inside = torch.arange(target.shape[1])[None] < lengths[1][:, None]
+        target = target[inside.to(target.device)]
+    share = float((target == blank).float().mean()) if target.numel() else 0.0
+    return share, float((lengths[0] < lengths[1]).float().mean())
 
 
 def _has_weight(call: CriterionCall) -> bool:

@@ -15,9 +15,30 @@ from functools import wraps
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from tui_gru.capture.call_tensors import is_scripted, tensors_in
-from tui_gru.capture.criterion import CriterionFacts, RecurrentCall, Tape, TapeMode, criterion_facts, linear_gradient_kind
+from tui_gru.capture.criterion import (
+    CriterionFacts,
+    RecurrentCall,
+    Tape,
+    TapeMode,
+    criterion_facts,
+    linear_gradient_kind,
+    time_axis_of,
+)
 from tui_gru.capture.pending import WeakHook, harmless, is_within_optimizer_hook, remove_from_optimizers, report_failure
+from tui_gru.capture.relations import (
+    AxisFacts,
+    RowMemory,
+    SuccessorFacts,
+    TextFacts,
+    TextMemory,
+    clip_in_source,
+    flat_share,
+    mark_of_missing,
+    script_frame,
+)
 from tui_gru.errors import ModelFileError, printable
 
 if TYPE_CHECKING:
@@ -27,6 +48,7 @@ if TYPE_CHECKING:
 
 FIRST_WATCHED = 4  # steps at the beginning
 WATCHED_OF, WATCHED_PERIOD = 2, 20  # steps that follow each other, of so many
+_STRIDE = 7  # by which the place of the watched steps in a period moves on
 EARLY, LATE_PERIOD = 400, 200  # steps after which fewer are watched, and of how many
 MOST_NAMES = 8  # of parameters in a fact
 MOST_COPIED = 2**26  # bytes of the parameters at the start, with which it is seen that one never moves
@@ -54,7 +76,9 @@ class UpdateFacts:
     less what was handed is bit for bit the p.grad that the step before has used. `emptied` has parameters whose gradient was
     taken away. `settings` are those of all groups with parameters of the model, of different ones the largest. `rescaled` is the
     factor of p.grad at the end of the step to what the optimizer has used, None if it is another, or not known. `training` says
-    whether the model was in training mode."""
+    whether the model was in training mode. `still` is the share of the entries with a gradient that step() has left bit for bit as
+    they were, None if that is not known. `clip` says where the script clips, if its order of calls leaves the clip without effect,
+    and `line` in which line."""
 
     optimizer: int
     kind: str
@@ -72,6 +96,9 @@ class UpdateFacts:
     emptied: tuple[str, ...] = ()
     rescaled: float | None = None
     training: bool = True
+    still: float | None = None
+    clip: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,7 +119,8 @@ class OutsideFacts:
 class InputFacts:
     """An input of the model: token ids or numbers. `same` says that it is bit for bit that of the watched step before, and `share`
     which part of its storage it is. `random`: it is drawn in the step itself. `slices` has, for each of the first two axes, how
-    many slices along it there are, and how many of them are different; `counts` the most frequent tokens."""
+    many slices along it there are, and how many of them are different; `counts` the most frequent tokens. `rows_alike`: all rows of
+    the batch are equal, and not all timesteps."""
 
     tokens: bool
     shape: tuple[int, ...]
@@ -114,6 +142,7 @@ class InputFacts:
     slices: tuple[tuple[int, int], ...] = ()
     counts: tuple[tuple[float, int], ...] = ()
     distinct: int = 0
+    rows_alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,7 +191,11 @@ class StateFacts:
     `swapped`: with these in exchanged places. Each is None where it begins with none, or the step before was not watched. `passed`
     counts the calls that begin with the very states with which the call before them in the step has ended, and `passed_in_graph`
     those of them through which a gradient flows. `continued` is the share of rows whose first input is the last target of the same
-    row one step before, None if not known. `shape` is that of the first input, as the module reads it."""
+    row one step before, None if not known. `repeated` counts the calls of one timestep that begin with the state of the call before
+    them, not with what that has returned. `flat` is the share of gates and states that the input alone brings into the flat part of
+    their functions, None if it is not known; `missing` a number far outside of all others that a feature has again and again, its
+    share, and the largest other one. `following` says how rows followed each other while the state was carried on. `shape`
+    is that of the first input, as the module reads it."""
 
     module: str
     calls: int
@@ -177,8 +210,13 @@ class StateFacts:
     read_size: float
     passed: int = 0
     passed_in_graph: int = 0
+    repeated: int = 0
     shape: tuple[int, ...] = ()
     batch_first: bool = False
+    flat: float | None = None
+    missing: tuple[float, float, float] | None = None
+    following: SuccessorFacts | None = None
+    bidirectional: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +249,9 @@ class ParameterFacts:
 class StepFacts:
     """The facts of one watched step. `backward` says that a gradient arrived. `path` has the last calls of the script by which the
     loss is computed, each with its name and the shapes that it reads and returns; `table` the parameters, of which `rows_left_out`
-    are left out; it is empty in some steps."""
+    are left out; it is empty in some steps. `lost` are the calls of the criterion on predictions of one shape, and how many of them
+    backward() has reached. `constant_nan` has the shape of a constant of the loss with NaN, and how many; `text` what neighbours in
+    the tokens of all steps tell about each other."""
 
     number: int
     loss: float | None
@@ -231,6 +271,10 @@ class StepFacts:
     path: tuple[tuple[str, tuple[tuple[int, ...], ...], tuple[int, ...]], ...] = ()
     table: tuple[ParameterRow, ...] = ()
     rows_left_out: int = 0
+    axes: tuple[AxisFacts, ...] = ()
+    lost: tuple[int, int] = (0, 0)
+    constant_nan: tuple[tuple[int, ...], int] | None = None
+    text: TextFacts | None = None
 
     def encoded(self) -> dict[str, Any]:
         """Return it as a JSON object; numbers that are not finite become strings."""
@@ -259,6 +303,7 @@ def _plain(value: Any) -> Any:
 _INNER: Mapping[str, type] = {
     "updates": UpdateFacts, "outside": OutsideFacts, "criterion": CriterionFacts, "inputs": InputFacts, "states": StateFacts,
     "parameters": ParameterFacts, "targets": TargetFacts, "table": ParameterRow,
+    "axes": AxisFacts, "text": TextFacts, "following": SuccessorFacts,
 }  # fmt: skip
 _Record = TypeVar("_Record")
 
@@ -407,6 +452,8 @@ class StepWatch:
         self._called = set["Module"]()
         self._strange: tuple[tuple[int, ...], ...] = ()
         self._open = _OpenStep(0)
+        self._rows, self._text = dict["Module", RowMemory](), TextMemory()
+        self._clips = dict[Any, tuple[str, int] | None]()
         self.closed = False
         self.begin()
 
@@ -435,8 +482,10 @@ class StepWatch:
         self._begin_tape()
 
     def _is_watched(self, number: int) -> bool:
+        """Return True for the first steps, and for some of each period, which begin at another place of it each time: else an epoch
+        that is as long would always be watched in the same batches."""
         period = WATCHED_PERIOD if number < EARLY else LATE_PERIOD
-        return self._all or number < FIRST_WATCHED or number % period < WATCHED_OF
+        return self._all or number < FIRST_WATCHED or 0 <= number % period - _begins(number, period) < WATCHED_OF
 
     def _watch_optimizers(self) -> None:
         """Register hooks on all optimizers, once the script has loaded them: to load them here would take a second."""
@@ -598,12 +647,23 @@ class StepWatch:
                 emptied=tuple(self.parameters[p] for p in emptied[:MOST_NAMES]), training=self.module.training,
             )
         )  # fmt: skip
+        self._note_clip()
         self._emptied += [self.parameters[p] for p in emptied]
         self._open.gradients |= {p: _norm(p.grad) for p in ours if p.grad is not None}
         self._last_used = {p: v for p, v in self._last_used.items() if p not in set(ours)}
         if self._copies:
             self._last_used |= {p: p.grad.detach().clone() for p in ours if p.grad is not None and not p.grad.is_sparse}
             self._before = {p: p.detach().clone() for p in ours}
+
+    def _note_clip(self) -> None:
+        """Note where the function that calls step() clips, if that has no effect there. It is looked up once for each place."""
+        if (caller := script_frame(sys._getframe())) is None:
+            return
+        key = caller.f_code, caller.f_lasti
+        if key not in self._clips:
+            self._clips[key] = clip_in_source(caller)
+        if (clip := self._clips[key]) is not None:
+            self._open.updates[-1] = replace(self._open.updates[-1], clip=clip[0], line=clip[1])
 
     def _compare_gradients(self, ours: Sequence[Tensor]) -> tuple[float, float, float, float, float, bool]:
         """Return the norms of p.grad, of what was handed, of the last pass; the cosines of p.grad with both; and whether p.grad
@@ -650,8 +710,21 @@ class StepWatch:
         if self._copies:
             self._left = (self._left or {}) | {p: p.detach().clone() for p in ours}
             self._open.changes |= {p: _relative(p.detach(), self._before[p]) for p in ours if p in self._before}
+            self._note_still(ours)
         for parameter in ours:
             self._handed.pop(parameter, None)
+
+    def _note_still(self, ours: Sequence[Tensor]) -> None:
+        """Note which share of the entries with a gradient step() has left as they were."""
+        still = total = 0
+        for parameter in ours:
+            used, before = self._last_used.get(parameter), self._before.get(parameter)
+            if used is not None and before is not None:
+                has_gradient = used != 0
+                total += int(has_gradient.sum())
+                still += int(((parameter.detach() == before) & has_gradient).sum())
+        if total and self._open.updates:
+            self._open.updates[-1] = replace(self._open.updates[-1], still=still / total)
 
     def _note_rescaled(self) -> None:
         """Note by which factor p.grad differs from what the last optimizer has used, where it is one factor for all."""
@@ -733,6 +806,10 @@ class StepWatch:
                 tuple(self._target_facts(tape, sources)),
                 tuple(_path(tape)),
                 *self._table(),
+                tuple(replace(axis, rows=_rows_of(tape)) for axis in tape.axes),
+                tape.lost,
+                _nan_constant(tape, sources),
+                self._text_facts(tape, sources),
             )
         self._last_inputs = [source.detach().clone() for source in sources[:1]]
         ends = {call.module: call.ends for call in tape.recurrent}
@@ -746,6 +823,16 @@ class StepWatch:
             if len(self.tapes) > self.MOST_TAPES:
                 del self.tapes[2]
         return facts
+
+    def _text_facts(self, tape: Tape, sources: Sequence[Tensor]) -> TextFacts | None:
+        """Return what neighbours tell about each other, of tokens whose targets are the next ones in time."""
+        call = tape.criterion
+        axis = None if call is None else time_axis_of(tape, call)
+        if axis is None or not sources:
+            return None
+        tokens = np.array(sources[0].detach().cpu().tolist(), np.int64)
+        self._text.add(tokens if axis == 0 else tokens.T)
+        return self._text.facts
 
     def _input_facts(self, order: int, source: Tensor, random: bool) -> InputFacts:
         import torch
@@ -783,6 +870,7 @@ class StepWatch:
             float((numbers == 0).float().mean()) if numbers.numel() else math.nan,
             tuple(_slices(values, axis) for axis in range(min(2, values.dim()))) if values.numel() <= MOST_SORTED else (),
             *(_counts(values) if tokens else ((), 0)),
+            not constant and self._rows_alike(numbers),
         )
 
     def _target_facts(self, tape: Tape, sources: Sequence[Tensor]) -> Iterator[TargetFacts]:
@@ -830,7 +918,7 @@ class StepWatch:
         """Return the table of parameters, and how many are left out of it; none in most steps of a long run."""
         number = self._open.number
         period = WATCHED_PERIOD if number < EARLY else LATE_PERIOD
-        if not (self._all or number < FIRST_WATCHED or number % period == 0):
+        if not (self._all or number < FIRST_WATCHED or number % period == _begins(number, period)):
             return (), 0
         groups = [
             (i, k, group) for i, optimizer in enumerate(self._seen_optimizers.values())
@@ -859,6 +947,19 @@ class StepWatch:
             )
         return tuple(rows), len(self.parameters) - len(rows)
 
+    def _rows_alike(self, numbers: Tensor) -> bool:
+        """Return True if all rows of a batch are equal, along the axis that the recurrent module takes for that of the rows."""
+        axis = self._row_axis
+        return axis is not None and numbers.shape[axis] > 1 and bool((numbers == numbers.narrow(axis, 0, 1)).all())
+
+    @property
+    def _row_axis(self) -> int | None:
+        """The axis of the rows of the batch, by the recurrent modules of the model; None if they do not agree."""
+        import torch
+
+        axes = {0 if part.batch_first else 1 for part in self.names if isinstance(part, torch.nn.RNNBase)}
+        return axes.pop() if len(axes) == 1 else None
+
     def _state_facts(self, tape: Tape, sources: Sequence[Tensor]) -> Iterator[StateFacts]:
         import torch
 
@@ -876,6 +977,9 @@ class StepWatch:
             is_cell = isinstance(part, torch.nn.RNNCellBase)
             timesteps = 1 if is_cell or first.packed or first.input.dim() < 3 else first.input.shape[time_axis]
             continued = _continued(before, sources) if carried and before is not None else None
+            following = None
+            if carried and before is not None and sources and (axis := self._row_axis) is not None:
+                following = self._rows.setdefault(part, RowMemory()).add(before[0], sources[0], axis)
             yield StateFacts(
                 self.names.get(part, type(part).__name__),
                 len(calls),
@@ -891,6 +995,10 @@ class StepWatch:
                 *_passed(calls),
                 tuple(first.input.shape),
                 bool(getattr(part, "batch_first", False)),
+                flat_share(part, first.input, self.start) if self._open.number < FIRST_WATCHED else None,
+                None if first.packed and not first.input.numel() else mark_of_missing(first.input),
+                following,
+                bool(getattr(part, "bidirectional", False)),
             )
 
     def _is_trained(self, parameter: Parameter) -> bool:
@@ -1013,14 +1121,48 @@ class _Arrival:
                 report_failure(error)
 
 
-def _passed(calls: Sequence[RecurrentCall]) -> tuple[int, int]:
-    """Return how many calls begin with the states of the call before them, and how many of these in the graph of it."""
-    passed = in_graph = 0
+def _passed(calls: Sequence[RecurrentCall]) -> tuple[int, int, int]:
+    """Return how many calls begin with the states of the call before them, how many of these in the graph of it; and how many calls
+    of one timestep begin with the state with which the call before them has begun."""
+    import torch
+
+    passed = in_graph = repeated = 0
     for before, call in pairwise(calls[:MOST_PASSED]):
         if before.in_graph and call.begins and _are_equal(call.begins, before.ends):
             passed += 1
             in_graph += any(call.begins_in_graph)
-    return passed, in_graph
+            continue
+        part = call.module
+        axis = 1 if getattr(part, "batch_first", False) else 0
+        is_one = isinstance(part, torch.nn.RNNCellBase) or (call.input.dim() == 3 and call.input.shape[axis] == 1)
+        alike = _are_equal(call.begins, before.begins) if call.begins else not before.begins
+        repeated += is_one and not call.packed and alike and call.input.shape == before.input.shape
+    return passed, in_graph, repeated
+
+
+def _rows_of(tape: Tape) -> int:
+    """Return how many rows the batch has that the recurrent modules read; 0 if they do not agree."""
+    rows = {
+        call.input.shape[0 if call.input.dim() == 2 or getattr(call.module, "batch_first", False) else 1]
+        for call in tape.recurrent
+        if not call.packed
+    }
+    return rows.pop() if len(rows) == 1 else 0
+
+
+def _nan_constant(tape: Tape, sources: Sequence[Tensor]) -> tuple[tuple[int, ...], int] | None:
+    """Return the shape of a constant with NaN that the loss is computed from behind the model, and how many it has."""
+    inputs = {id(source) for source in sources}
+    made = {id(tensor) for call in tape.calls for tensor in tensors_in(call.output)}
+    for call in tape.calls:
+        if hasattr(call.function, "parameters") and not hasattr(call.function, "reduction"):
+            continue
+        for tensor in tensors_in((call.args, call.kwargs)):
+            if tensor.requires_grad or id(tensor) in inputs or id(tensor) in made or not tensor.dtype.is_floating_point:
+                continue
+            if count := int((tensor != tensor).sum()):
+                return tuple(tensor.shape), count
+    return None
 
 
 def _has_one_unit(part: Module) -> bool:
@@ -1086,6 +1228,11 @@ def _settings_of(groups: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     names = dict.fromkeys(name for group in numbers for name in group)
     values = {name: [group[name] for group in numbers if name in group] for name in names}
     return {name: float((min if isinstance(of[0], bool) else max)(of)) for name, of in values.items()}
+
+
+def _begins(number: int, period: int) -> int:
+    """Return at which place of its period the watched steps begin."""
+    return number // period * _STRIDE % (period - WATCHED_OF + 1)
 
 
 def _is_compiled(part: Module) -> bool:

@@ -293,7 +293,8 @@ class Replay:
         with self._alone():
             one, again, other_row = row(source), row(source), row(changed)
         noise = float((one - again).abs().max())
-        return float((one - other_row).abs().max()) > max(1e-6, 10 * noise)
+        difference = float((one - other_row).abs().max())
+        return not math.isfinite(difference) or difference > max(1e-6, 10 * noise)  # of what is not finite, nothing is known
 
     def predictions_of_rows(self, tape: Tape, source: Tensor, axis: int, rows: Sequence[int]) -> list[set[int]]:
         """Return for some rows of an input, along an axis of it, which predictions change when the row alone does."""
@@ -467,7 +468,8 @@ def _reached(value: Tensor, leaf: Tensor | None, leaves: Sequence[tuple[Tensor, 
         (gradient,) = torch.autograd.grad(value, [leaf], retain_graph=True, allow_unused=True)
         if gradient is None:
             return torch.zeros(leaf.shape[:2], dtype=torch.bool)
-        return gradient.abs().flatten(2).sum(-1) > 0
+        _check_finite(gradient)
+        return (gradient != 0).flatten(2).any(-1)
     gradients = torch.autograd.grad(value, [output for _, output in leaves], retain_graph=True, allow_unused=True)
     # A lookup of a single timestep has a part of the source's storage: the place of each entry in it is known by its strides.
     storage = torch.zeros(source.untyped_storage().nbytes() // source.element_size(), dtype=torch.bool)
@@ -475,13 +477,21 @@ def _reached(value: Tensor, leaf: Tensor | None, leaves: Sequence[tuple[Tensor, 
     for (ids, _), gradient in zip(leaves, gradients, strict=True):
         if gradient is None:
             continue
-        reached = (gradient.abs().sum(-1) > 0).cpu()
+        _check_finite(gradient)
+        reached = (gradient != 0).any(-1).cpu()
         if ids.shape == source.shape:
             cells |= reached
         else:
             places = torch.arange(len(storage)).as_strided(ids.size(), ids.stride(), ids.storage_offset())
             storage[places[reached]] = True
     return cells | storage.as_strided(source.size(), source.stride(), source.storage_offset())
+
+
+def _check_finite(gradient: Tensor) -> None:
+    import torch
+
+    if not bool(torch.isfinite(gradient).all()):
+        raise CaptureError("the gradient of a prediction is not finite, so it does not show what is read")
 
 
 def _mixes(tensor: Tensor, leaf: Tensor) -> bool:
