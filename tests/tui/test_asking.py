@@ -159,6 +159,17 @@ def test_a_file_of_questions_is_read_in_groups() -> None:
         ("why did W_z change", "why Wz[“h”, unit 1]"),
         ("what does h_{t-1} mean", "help hₜ₋₁"),
         ("what is W_hh", "help Uz"),
+        ("stop when the loss is below 0.3", "break if loss < 0.3"),
+        ("break when loss > 1.5 * previous loss", "break if loss > 1.5 * prev(loss)"),
+        ("break when the norm of Wz is larger than 5", "break if norm(Wz) > 5"),
+        ("how often was the norm over 5", "plot grad_norm > 5"),
+        ("when did it learn that t comes after a", 'go first char[0] == "a" and y_hat[row 1, “t”] > 0.5'),
+        ("why did the loss go up at step 5", "go e2 b2 loss; why loss"),
+        ("when was the loss lowest", "go lowest loss"),
+        ("what is sofmax", "help softmax"),
+        ("what is the learning rate", "why learning_rate"),
+        ("sample at temperature 0.8", "sample Ma 10 0.8"),
+        ("what would the loss be if I zero the recurrent weights", "what-if Uz 0"),
     ],
 )
 def test_numbers_names_and_texts_fill_the_command(typed: str, command: str) -> None:
@@ -282,6 +293,34 @@ def test_a_line_is_a_place_and_so_is_the_first_moment_of_a_condition() -> None:
     assert console.session.newest.epoch == 899
     with pytest.raises(TuiGruError, match="column 10: unknown name lss"):
         console.execute("go first lss < 1")
+
+
+def test_the_extremes_of_what_was_run_are_places() -> None:
+    session = Session()
+    session.learning = True
+    session.step("epoch", 3)
+    console = Console(session)
+    try:
+        losses = [session.state.timeline.column("loss", batch, batch)[0] for batch in range(9)]
+        answer = console.execute("go lowest loss").text
+        assert session.position.number == int(np.argmin(losses))
+        assert f"{min(losses):.4f}, of 9 batches" in answer
+        console.execute("newest")
+        console.execute("go highest loss")
+        assert session.position.number == int(np.argmax(losses))
+        with pytest.raises(TuiGruError, match="go lowest loss"):
+            console.execute("go lowest z")
+    finally:
+        console.close()
+
+
+def test_a_number_on_the_screen_is_an_entry() -> None:
+    session = Session()
+    session.step("op", 3)
+    value = session.value("z")
+    index = (1, 0)
+    words = TypedWords(session.snapshot(), f"where does this {value[index]:.4f} come from")
+    assert words.entry == "z[row 2, unit 1]"
 
 
 def test_an_entry_alone_explains_itself_and_says_what_will_compute_it() -> None:

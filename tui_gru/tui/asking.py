@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
+import numpy as np
+
 from tui_gru import analysis
+from tui_gru.debugger.expressions import compile_condition
 from tui_gru.debugger.position import typed_entry
 from tui_gru.debugger.program import Program, ValueKind, flow_names, in_line
 from tui_gru.engine.numbers import plain
 from tui_gru.engine.sampling import refused
 from tui_gru.engine.source import Ability
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.errors import TuiGruError
 from tui_gru.session.snapshot import Snapshot
+from tui_gru.tui.about import TERMS, term
 from tui_gru.tui.keys import example
-from tui_gru.tui.questions import COMMON, SYNONYMS, ListedQuestion, questions, ranking, words_of
+from tui_gru.tui.questions import ASKING, COMMON, SYNONYMS, ListedQuestion, questions, ranking, words_of
 
 MOST = 40  # questions that are listed
 _SLOT = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
@@ -38,6 +45,13 @@ def matching(snapshot: Snapshot, typed: str) -> list[Matched]:
     fits = ranking().rank(words.typed)
     listed = ((fit.place, questions()[fit.place]) for fit in fits)
     matched = [with_slots_filled(question, place, words) for place, question in listed if can_be_asked(snapshot, question)]
+    fills = (i for i, match in enumerate(matched[:3]) if match.filled and _FILLED_WELL.search(questions()[match.place].commands))
+    filled = next(fills, 0)
+    if filled and matched[0].command.partition(" ")[0] in ("help", "go", "why") and not matched[0].filled:
+        matched.insert(0, matched.pop(filled))
+    if words.term is not None and words.is_about_a_word:
+        asked_for = Matched(f"What is {words.term}?", f"help {words.term}", -1, True)
+        matched = [asked_for, *(match for match in matched if match.command != asked_for.command)]
     if words.entry is not None and not words.words_besides:
         first = [f"Where does {words.entry} come from?"]
         matched = [
@@ -91,6 +105,8 @@ def can_be_asked(snapshot: Snapshot, question: ListedQuestion) -> bool:
         "layers": lambda: len(program.layers) > 1,
         "carry": lambda: _carry(snapshot) is not None,
         "clipping": lambda: snapshot.config.clip > 0,
+        "gradients": lambda: snapshot.program.goes_back,
+        "rate": lambda: source.can(Ability.TRAIN) and "learning_rate" in snapshot.program.names,
     }
     return all(has[need]() for need in question.needs.split())
 
@@ -133,11 +149,23 @@ class TypedWords:
         match name:
             case "loss":
                 return "what it is"
+            case "sampling":
+                return f"{self.text or self.standard('text', '')} 10 0.5"
+            case "follows":
+                return self._first_pair
             case "text":
                 text = self.snapshot.corpus.text if self.snapshot.config.source.can(Ability.TEXT) else ""
                 words = "" if isinstance(text, tuple) else re.split(r"(?<=\S)\s", text.lstrip(), maxsplit=1)[0]
                 return words[:2] if len(words) > 12 or len(words) < 2 else words
         return written
+
+    @property
+    def _first_pair(self) -> str:
+        """The condition that the second letter of the text is expected after the first."""
+        program, text = self.snapshot.program, self.snapshot.corpus.text
+        first, second = text[0], text[1]
+        entry = typed_entry(program, program.loss_names.prediction, (0, program.indices[second]))
+        return f'char[0] == "{first}" and {entry} > 0.5'
 
     # Slots
 
@@ -160,6 +188,78 @@ class TypedWords:
         counted = self._counted("unit|neuron|cell")
         most = self.snapshot.program.shapes[self.snapshot.program.main_state][-1]
         return counted if counted is not None and 1 <= int(counted) <= most else None
+
+    @property
+    def place(self) -> str | None:
+        """A batch: of the whole run, of an epoch, or the first one of an epoch: step 40, epoch 3 batch 2, epoch 3."""
+        step, epoch = self._counted("step|iteration|update|batch"), self.epoch
+        if self.snapshot.config.source.steps:  # with numbers of their own
+            return None
+        if epoch is not None:
+            return f"e{epoch} b{max(int(self._counted('batch') or 1), 1)}"
+        if step is None or not int(step):
+            return None
+        epochs, batch = divmod(int(step) - 1, self.snapshot.program.num_batches)
+        return f"e{epochs + 1} b{batch + 1}"
+
+    @property
+    def rate(self) -> str | None:
+        """The number that is typed, unless another setting is named with it."""
+        other = re.search(r"(?i)\b(?:momentum|clip\w*|decay|dropout|seed|size|units?|layers?)\b", self._typed)
+        return None if other is not None else self.number
+
+    @property
+    def stopping(self) -> str | None:
+        """The condition of a breakpoint, with the line where it is tested."""
+        if self._condition_typed is not None or self._amount is not None:
+            return None if self.condition is None else f"if {self.condition}"
+        name, condition = self.name, self.condition
+        return None if name is None else f"{name} if {condition or f'any({name} > 0.9)'}"
+
+    @property
+    def sampling(self) -> str | None:
+        """The arguments of a sample: the text to begin with, the length, the temperature."""
+        temperature = re.search(rf"(?i)temp(?:erature|eratur|\.)?\s*(?:of|=|:)?\s*({_NUMBER})", self._typed)
+        length = re.search(r"(?i)\b(\d{1,4})\s*(?:characters|letters|chars|symbols)", self._typed)
+        if temperature is None and length is None:
+            return None
+        primer = self.text or self.standard("text", "")
+        return f"{primer} {length[1] if length else 10} {temperature[1] if temperature else 0.5}"
+
+    @property
+    def follows(self) -> str | None:
+        """The condition that one letter is expected after another: t comes after a."""
+        program, letters = self.snapshot.program, self.snapshot.program.indices
+        pair = re.search(r"(\S)[\"”']?\s+(?:comes|follows|is|goes|stands)?\s*after\s+(?:an?\s+)?[\"“']?(\S)(?!\w)", self._typed)
+        if pair is None or pair[1] not in letters or pair[2] not in letters or not program.loss_names.prediction:
+            return None
+        entry = typed_entry(program, program.loss_names.prediction, (0, letters[pair[1]]))
+        return f'char[0] == "{pair[2]}" and {entry} > 0.5'
+
+    @property
+    def is_about_a_word(self) -> bool:
+        """True if what is typed asks for the meaning of a word, or is nothing but a word."""
+        if re.search(r"\d", self._typed) or (self.term in _WITH_VALUES and re.search(r"(?i)\bthe\b", self._typed)):
+            return False
+        asks = re.search(r"(?i)^\W*(?:\w{2,3}t'?s?|explain|define|meaning)\b|\bmean\w*\W*$|^\W*what does .* do\W*$", self._typed)
+        besides = {*COMMON, *ASKING, "explain", "define", "meaning"}
+        words = [word for word in words_of(self._typed) if word not in besides]
+        return len(words) <= len((self.term or "").split()) and (asks is not None or len(words_of(self._typed)) == len(words))
+
+    @property
+    def term(self) -> str | None:
+        """The longest word of the field that is typed, or misspelled."""
+        typed = words_of(self._typed)
+        for size in (4, 3, 2, 1):
+            for i in range(len(typed) - size + 1):
+                words = " ".join(typed[i : i + size])
+                if words not in COMMON and words not in ASKING and (words in FUNCTIONS or term(words)):
+                    return words
+        known = [word for word in (*TERMS, *FUNCTIONS) if len(word) > 4]
+        for word in typed:
+            if len(word) > 4 and word not in COMMON and (near := get_close_matches(word, known, n=1, cutoff=0.85)):
+                return near[0]
+        return None
 
     @property
     def epoch(self) -> str | None:
@@ -187,11 +287,27 @@ class TypedWords:
             return match[0]
         name = self._name_typed()
         if name is None:
-            return None
+            return self._entry_shown
         program = self.snapshot.program
         counted = program.names[name].counted
         index = [self._index(axis.strip(), size) for axis, size in zip(counted, program.shapes[name], strict=False)]
         return typed_entry(program, name, index) if len(index) == len(program.shapes[name]) else None
+
+    @property
+    def _entry_shown(self) -> str | None:
+        """The first entry of this timestep that is shown as the number that is typed: where does this 0.37 come from."""
+        match = re.search(r"(?i)\b(?:this|the|that|why|number|value)\s+([-−]?\d*\.(\d{2,}))(?!\w)", self._typed)
+        if match is None or "loss" in words_of(self._typed):
+            return None
+        number, half, program = float(match[1].replace("−", "-")), 0.5 * 10.0 ** -len(match[2]), self.snapshot.program
+        for name, named in program.names.items():
+            value = self.snapshot.value(name) if named.timed and named.kind is not ValueKind.CHARACTER else None
+            if value is None or not getattr(value, "ndim", 0) or not np.issubdtype(value.dtype, np.number):
+                continue
+            places = np.argwhere(np.abs(value - number) <= half * (1 + 1e-6))
+            if len(places):
+                return typed_entry(program, name, tuple(map(int, places[0])))
+        return None
 
     def _index(self, axis: str, size: int) -> int:
         words = {"unit": "unit|neuron|cell", "row": "row"}.get(axis)
@@ -244,6 +360,12 @@ class TypedWords:
     @property
     def condition(self) -> str | None:
         """What a run is to stop at: a value, or any entry of one, beyond the number that is typed."""
+        if (typed := self._condition_typed) is not None:
+            return typed
+        letters, prediction = self.snapshot.program.indices, self.snapshot.program.loss_names.prediction
+        predicted = re.search(r"(\S)[\"”']?\s+(?:is|was|gets)\s+(?:predicted|likely|the likeliest|said)", self._typed)
+        if predicted is not None and predicted[1] in letters and prediction:
+            return f"{typed_entry(self.snapshot.program, prediction, (0, letters[predicted[1]]))} > 0.5"
         number, amount = self.number, self._entry_alone or self._amount
         if number is None:
             return None
@@ -251,6 +373,19 @@ class TypedWords:
         if amount is None and (name := self.name) is not None:
             return f"any({name} {sign} {number})"
         return None if amount is None else f"{amount} {sign} {number}"
+
+    @property
+    def _condition_typed(self) -> str | None:
+        """A condition that is typed as one, with the previous loss for prev(loss): loss > 1.5 * previous loss."""
+        typed = re.sub(r"(?i)\b(?:the )?(?:previous|last|prev)\s+(\w+)(?!\()", r"prev(\1)", self._typed)
+        match = re.search(r"(?i)\b(?:when|if|until|till|once|where|while)\s+(?:the )?(.*[<>=].*?)[?.!]*$", typed)
+        if match is None:
+            return None
+        try:
+            compile_condition(match[1], self._names).check(self.snapshot.program.shapes)
+        except TuiGruError:
+            return None
+        return match[1]
 
     @property
     def watched(self) -> str | None:
@@ -270,9 +405,11 @@ class TypedWords:
     def _amount(self) -> str | None:
         """A number of a whole batch that is named in words: the norm of the gradient, the loss."""
         if self._name_typed() is None and re.search(
-            r"(?i)gradients?['s]*\s+norm|norm\s+of\s+(?:the\s+|all\s+)?gradients?", self._typed
+            r"(?i)gradients?['s]*\s+norm|norm\s+of\s+(?:the\s+|all\s+)?gradients?|^\D*\bnorm\b", self._typed
         ):
             return "grad_norm" if "grad_norm" in self.snapshot.program.names else None
+        if (name := self._name_typed()) is not None and re.search(r"(?i)\bnorm\b", self._typed):
+            return f"norm({self.snapshot.program.writer.name(name)})"
         return "loss" if re.search(r"(?i)\bloss\b", self._typed) and self._name_typed() is None else None
 
     @property
@@ -311,8 +448,10 @@ class TypedWords:
 
     @property
     def weight(self) -> str | None:
-        name = self._name_typed()
-        return name if name is not None and self.snapshot.program.names[name].kind is ValueKind.PARAMETER else None
+        program, name = self.snapshot.program, self._name_typed()
+        if name is None and re.search(r"(?i)\brecurrent (?:weight|connection|matri)|\brecurrence\b", self._typed):
+            return next((group[1] for group in program.matrices_by_gate if len(group) > 1), None)
+        return name if name is not None and program.names[name].kind is ValueKind.PARAMETER else None
 
     def _name_typed(self) -> str | None:
         """Return the code name of the first name of the program that is typed; words of English are none."""
@@ -431,6 +570,10 @@ def in_names(typed: str, program: Program) -> str:
     return re.sub(r"(?<![\w])([^\W\d_]+)_(?:\{([^{}]*)\}|([^\W\d_]+))(?!\w)", known, typed)
 
 
+#: Words whose value is asked for with “the”: what is the learning rate.
+_WITH_VALUES = frozenset({"learning rate", "loss", "epoch", "batch", "step", "timestep", "vocabulary", "optimizer"})
+#: Slots that are filled by more than a number, so that a question with one of them fits well.
+_FILLED_WELL = re.compile(r"\{(?:sampling|condition|place|epochs|follows|stopping)\b")
 #: Names of the program that are words of English more often, or have no entries.
 _NOT_NAMES = frozenset({"a", "t", "I", "i", "s", "loss"})
 #: TypedWords after “after”, “of” and the like that are about texts and are none.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tui_gru.debugger.expressions import in_screen_spelling
+from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.position import Level, Reader, TypedError, shortened_input, tick_of
 from tui_gru.debugger.program import in_line
 from tui_gru.engine.source import Ability
@@ -95,9 +96,12 @@ def go_to(screen: MainScreen, place: str | int, continues: bool = False) -> None
 
 def go(screen: MainScreen, rest: Arguments) -> None:
     """Go to a place: `e3 b2 t1`, `50%`, `+100`, `-2e`, a tick, the letter of a mark, `'`, `newest` or `nan`; `e3 b2 t1 h̃`, just
-    after a line; or `first CONDITION`."""
+    after a line; `first CONDITION`; or `lowest loss`, `highest grad_norm`, of all batches that have been run."""
     if rest.startswith("first "):
         _go_to_first(screen, Arguments.of(rest.removeprefix("first"), rest))
+        return
+    if rest.startswith(("lowest", "highest")):
+        _go_to_extreme(screen, rest)
         return
     reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
     if rest == "newest":
@@ -161,6 +165,29 @@ def _go_to_first(screen: MainScreen, condition: Arguments) -> None:
             screen.answer(f"{shown} did not hold anywhere in what has been run; until {condition} runs on to where it does")
 
     screen.do(run, batches=None, then=say)
+
+
+def _go_to_extreme(screen: MainScreen, rest: Arguments) -> None:
+    """Go to the end of the batch with the lowest or highest loss, norm of the gradient or weight of what has been run."""
+    which, _, name = rest.partition(" ")
+    timeline, newest = screen.session.state.timeline, screen.snapshot.newest
+    if which not in ("lowest", "highest") or name not in COLUMNS:
+        raise TuiGruError(f"go lowest and go highest take {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}, as in go lowest loss")
+    whole = newest.number if newest.tick >= timeline.end_of(newest.number) else newest.number - 1
+    values = np.asarray(timeline.column(name, 0, whole), float) if whole >= 0 else np.empty(0)
+    if name == "grad_norm":
+        values = np.where(timeline.learned(0, whole), values, np.nan)
+    if not np.isfinite(values).any():
+        raise TuiGruError(f"no batch that has been run has a number for {name}")
+    batch = int(np.nanargmin(values) if which == "lowest" else np.nanargmax(values))
+
+    def say() -> None:
+        first = " first" if np.count_nonzero(values == values[batch]) > 1 else ""
+        of = f"of {len(values):,} batch{'es' if len(values) > 1 else ''}"
+        screen.answer(f"{name} is {which}{first} {place_in_words(screen.snapshot)}: {values[batch]:.4f}, {of}")
+
+    tick = timeline.end_of(batch)
+    screen.do(partial(screen.session.seek, tick), batches=screen.session.batches_to(tick), then=lambda _: say())
 
 
 def go_to_newest(screen: MainScreen, rest: Arguments) -> None:
