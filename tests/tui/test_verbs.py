@@ -28,7 +28,7 @@ def test_every_id_key_and_name_is_there_once() -> None:
 
 
 def test_verbs_that_left_the_list_can_still_be_typed_and_are_listed_nowhere() -> None:
-    names = "repeat faster slower where newest not-finite delete d enable disable marks next-mark previous-mark previous-row"
+    names = "repeat faster slower print where newest not-finite delete d enable disable marks next-mark previous-mark previous-row"
     names += (
         " reading branch rename delete-branch apart theme class feature learned plot arrays largest largest-gradient largest-change"
     )
