@@ -309,8 +309,8 @@ class TrainingLoop:
 
     def _choose_spacing(self, state: ScriptState, seconds: float) -> None:
         """Choose how far apart states are, from their memory, and from the time that one takes beside that of a step."""
-        most = min(MOST_MEMORY, free_memory() // 8) if state.bytes > 1 << 20 else MOST_MEMORY
-        if state.bytes > 1 << 28 and 2 * state.bytes > (free := free_memory()):
+        most = min(MOST_MEMORY, free_memory(state.devices) // 8) if state.bytes > 1 << 20 else MOST_MEMORY
+        if state.bytes > 1 << 28 and 2 * state.bytes > (free := free_memory(state.devices)):
             raise RewindError(
                 f"two states of this loop need {2 * state.bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; use tui_gru.record"
             )
@@ -469,10 +469,14 @@ class TrainingLoop:
         """Return the step with which a trial begins, by default the first of the last `keep` ones."""
         return max(self.steps[-1].number - self.keep + 1, self.first_kept) if since is None and self.steps else since or 0
 
-    def clock_read(self) -> str:
-        """Say where the body reads the clock; "" if it does not."""
+    def reason_to_differ(self) -> str:
+        """Say what the body reads or computes that can be otherwise each time; "" if that is not known."""
         line = None if self.body is None else self.body.line_of_clock
-        return "" if line is None else f"line {line} reads the clock, which has another time by now"
+        if line is not None:
+            return f"line {line} reads the clock, which has another time by now"
+        if any(device.type != "cpu" for state in self.states.values() for device in state.devices):
+            return "a GPU adds in another order each time, unless torch.use_deterministic_algorithms(True) forbids it"
+        return ""
 
     @property
     def first_kept(self) -> int:

@@ -382,7 +382,7 @@ class ScriptRun:
                 why = f"the loss of step {number + 1} is {outcome.losses[number].total:.6g} and was {own[number].total:.6g}"
         elif not outcome.losses_differ(self._standing().steps):
             raise RewindError(f"the last steps cannot be computed again: {why}")
-        reads = self._standing().clock_read()
+        reads = self._standing().reason_to_differ()
         raise RewindError(
             f"the last steps cannot be computed again: {why}; {reads or 'something that the body reads is not kept'}, so from here "
             "on the script may differ from an untouched run"

@@ -195,8 +195,10 @@ def _set_generator(generator: Any, state: Any) -> None:
         generator.state = state
 
 
-def free_memory() -> int:
-    """Return the free memory of this machine in bytes, as far as it says so."""
+def free_memory(devices: Iterable[torch.device] = ()) -> int:
+    """Return the free memory in bytes, as far as it is known: of this machine, or of the GPU among some devices that has least."""
+    if of_devices := [int(torch.cuda.mem_get_info(device)[0]) for device in devices if device.type == "cuda"]:
+        return min(of_devices)
     with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             if line.startswith("MemAvailable"):
@@ -508,6 +510,7 @@ class ScriptState:
     def _copy_tensors(self, earlier: Mapping[int, TensorCopy]) -> None:
         self.tensors: dict[int, TensorCopy] = {}
         self.bytes = 0
+        self.devices = set[torch.device]()  # on which copies are: those of their tensors
         groups: dict[Any, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         buffers, changing = self.memory.buffers, self.memory.changing
         for tensor, copied in self._tensors:
@@ -530,6 +533,7 @@ class ScriptState:
                 copies.append(copy)
                 sources.append(alias)
             self.bytes += size
+            self.devices.add(tensor.device)
             self.tensors[key] = TensorCopy(tensor, alias, copy, version)
         with torch.no_grad():
             for copies, sources in groups.values():
