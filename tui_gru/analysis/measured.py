@@ -89,15 +89,15 @@ def _rate(x: WatchedSteps, source: Imported) -> FactTable:
     from tui_gru.imported.captured import RecordedBatches
 
     recording = source.batches.recording if isinstance(source.batches, RecordedBatches) else None
-    every = recording is not None and bool(recording.rates)
+    is_complete = recording is not None and bool(recording.rates)
     changes = list(recording.rates) if recording is not None else []
     steps = changes or [
         (step.number, update.settings["lr"]) for step in x.training for update in step.updates[:1] if "lr" in update.settings
     ]
     if not steps:
         return FactTable("rate", missing=NOT_WATCHED if not x.training else "the optimizer of this run has no learning rate")
-    total = recording.total if recording is not None and every else steps[-1][0] + 1
-    sentences = [_course_of_rate(steps, total, every=every)]
+    total = recording.total if recording is not None and is_complete else steps[-1][0] + 1
+    sentences = [_course_of_rate(steps, total, is_complete=is_complete)]
     for update in _optimizers(x):
         settings = _settings(update)
         sentences.append(f"optimizer {update.optimizer + 1}: {update.kind}{f' with {settings}' if settings else ''}")
@@ -117,14 +117,14 @@ def _rate(x: WatchedSteps, source: Imported) -> FactTable:
         "rate": [rate for _, rate in rows],
         "of the first": [rate / first if first else None for _, rate in rows],
     }
-    missing = "" if every else "only the watched steps are known; a recording has the rate of every step"
+    missing = "" if is_complete else "only the watched steps are known; a recording has the rate of every step"
     return FactTable("rate", tuple(sentences), columns, missing)
 
 
-def _course_of_rate(steps: Sequence[tuple[int, float]], total: int, *, every: bool) -> str:
+def _course_of_rate(steps: Sequence[tuple[int, float]], total: int, *, is_complete: bool) -> str:
     changes = [(number, rate) for (_, before), (number, rate) in pairwise(steps) if rate != before]
     first, last = steps[0][1], steps[-1][1]
-    where = counted(total, "step") if every else counted(len(steps), "watched step")
+    where = counted(total, "step") if is_complete else counted(len(steps), "watched step")
     if not changes:
         return f"the rate is {significant(first)} in all of {where}"
     largest = max(steps, key=lambda step: step[1])
@@ -285,9 +285,9 @@ def _of_calls(calls: Sequence[StateFacts]) -> Iterator[str]:
     yield f"{last.module} begins with a state that the script gives: {_of_steps(begins, n)}" + (
         f", of size {significant(last.size, 3)}" if last.begins else ""
     )
-    known = [call.carried for call in calls if call.carried is not None]
-    if known:
-        yield f"that state is the last one of the step before, bit for bit: {_of_steps(sum(known), len(known))}"
+    carried = [call.carried for call in calls if call.carried is not None]
+    if carried:
+        yield f"that state is the last one of the step before, bit for bit: {_of_steps(sum(carried), len(carried))}"
     continued = [call.continued for call in calls if call.continued is not None]
     if continued:
         yield f"rows whose text goes on where that of the step before ended: {percent(min(continued))} to {percent(max(continued))}"
@@ -319,15 +319,15 @@ def _criterion(x: WatchedSteps, source: Imported) -> FactTable:
     if steps[-1].evaluating:
         sentences.append(f"in evaluation mode: {', '.join(steps[-1].evaluating)}")
     rows = _spread(steps)
-    known = [step.criterion for step in rows]
+    listed = [step.criterion for step in rows]
     columns: dict[str, Sequence[FactCell]] = {
         "step": [step.number for step in rows],
         "loss": [step.loss for step in rows],
-        "best constant guess": [None if c is None else c.constant for c in known],
-        "× its mean": [None if c is None else c.factor for c in known],
-        "largest |input|": [None if c is None else c.largest for c in known],
-        "deviation of input": [None if c is None else c.deviation for c in known],
-        "zeros of input": [None if c is None else c.zeros for c in known],
+        "best constant guess": [None if c is None else c.constant for c in listed],
+        "× its mean": [None if c is None else c.factor for c in listed],
+        "largest |input|": [None if c is None else c.largest for c in listed],
+        "deviation of input": [None if c is None else c.deviation for c in listed],
+        "zeros of input": [None if c is None else c.zeros for c in listed],
     }
     missing = "" if criteria else "none of PyTorch's criteria gets a gradient here: what is known of the loss is its path"
     return FactTable("criterion", tuple(sentences), columns, missing)
@@ -375,25 +375,25 @@ def _parameters(x: WatchedSteps, source: Imported) -> FactTable:
     step = next((step for step in reversed(x.training) if step.table), None)
     if step is None:
         return FactTable("parameters", missing=NOT_WATCHED)
-    table, known = step.table, x.parameters
+    table, parameters = step.table, x.parameters
     total = len(table) + step.rows_left_out
     sentences = [f"{counted(total, 'parameter')} in step {step.number:,}, the last one with a table"]
     sentences += _exceptions(table, step)
-    if known is not None:
-        if known.cut:
+    if parameters is not None:
+        if parameters.cut:
             sentences += [
                 f"{module} gets no gradient: its output {'has a graph that the loss does not reach' if graph else 'has no graph'}"
-                for module, graph in known.cut.items()
+                for module, graph in parameters.cut.items()
             ]
-        if known.strange:
-            shapes = ", ".join(map(shape_in_words, known.strange))
+        if parameters.strange:
+            shapes = ", ".join(map(shape_in_words, parameters.strange))
             sentences.append(f"weights in use that are no parameters of the model and in no optimizer: {shapes}")
-        if known.equal:
-            sentences.append(f"at the start, all entries are {significant(known.equal_value)}: {', '.join(known.equal)}")
-        if known.copies:
-            sentences.append(f"all units have the same weights: {', '.join(known.copies)}")
-        if known.dropout and any(known.dropout.values()):
-            sentences.append("dropout " + ", ".join(f"{name} {significant(p)}" for name, p in known.dropout.items() if p))
+        if parameters.equal:
+            sentences.append(f"at the start, all entries are {significant(parameters.equal_value)}: {', '.join(parameters.equal)}")
+        if parameters.copies:
+            sentences.append(f"all units have the same weights: {', '.join(parameters.copies)}")
+        if parameters.dropout and any(parameters.dropout.values()):
+            sentences.append("dropout " + ", ".join(f"{name} {significant(p)}" for name, p in parameters.dropout.items() if p))
     columns: dict[str, Sequence[FactCell]] = {
         "parameter": [row.name for row in table],
         "shape": [shape_in_words(row.shape) for row in table],
@@ -600,19 +600,19 @@ def _own_data(part: str, word: str) -> Callable[[Timeline, Moment], FactTable]:
         if part == "inputs":
             rows, timesteps = of_batch.shape[1], of_batch.shape[0]
             different = len(np.unique(np.moveaxis(of_batch, 1, 0).reshape(rows, -1), axis=0))
-            each = counted(timesteps, "timestep")
-            sentences.append(f"{different:,} of {counted(rows, 'row')} of this batch differ, of {each} each")
+            length = counted(timesteps, "timestep")
+            sentences.append(f"{different:,} of {counted(rows, 'row')} of this batch differ, of {length} each")
         if isinstance(corpus, Corpus) and part == "targets":
             sentences.append("each target is the next character of the text")
         columns: dict[str, Sequence[FactCell]] = {}
         if values.dtype.kind != "f":
             different_ids, counts = np.unique(values, return_counts=True)
-            here = dict(zip(*(array.tolist() for array in np.unique(of_batch, return_counts=True)), strict=True))
+            in_batch = dict(zip(*(array.tolist() for array in np.unique(of_batch, return_counts=True)), strict=True))
             order = np.argsort(-counts, kind="stable")[: 2 * MOST_STEPS].tolist()
             ids = [int(different_ids[i]) for i in order]
             columns = {
                 "class": [token_word(config.vocabulary[i]) for i in ids],
-                "in this batch": [here.get(i, 0) for i in ids],
+                "in this batch": [in_batch.get(i, 0) for i in ids],
                 "in an epoch": [int(counts[i]) for i in order],
             }
         return FactTable(part, tuple(sentences), columns)

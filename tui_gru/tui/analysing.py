@@ -460,13 +460,13 @@ def _course_of_losses(source: Source) -> str:
 
     if not isinstance(source, Imported) or not isinstance(source.batches, RecordedBatches):
         return ""
-    losses = source.batches.recording.losses
-    steps = np.flatnonzero(np.isfinite(np.ma.filled(losses, np.nan)))
+    course = source.batches.recording.losses
+    steps = np.flatnonzero(np.isfinite(np.ma.filled(course, np.nan)))
     if not len(steps):
         return ""
-    lowest = steps[int(np.argmin(losses[steps]))]
+    lowest = steps[int(np.argmin(course[steps]))]
     places = (("first", steps[0]), ("lowest", lowest), ("last", steps[-1]))
-    words = ", ".join(f"{word} {significant(losses[step], 4)} in step {step:,}" for word, step in places)
+    words = ", ".join(f"{word} {significant(course[step], 4)} in step {step:,}" for word, step in places)
     return f"loss of {counted(len(steps), 'step')}: {words} · "
 
 
