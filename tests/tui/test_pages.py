@@ -19,8 +19,8 @@ from tui_gru.tui.panel import Panel, SnapshotPanel
 from tui_gru.tui.panels.line import CurrentLine
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Samples
-from tui_gru.tui.panels.time import TimeLine
-from tui_gru.tui.panels.values import Gates
+from tui_gru.tui.panels.time import LossCurve, TimeLine
+from tui_gru.tui.panels.values import Gates, Softmax
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, WeightsPanel
 from tui_gru.tui.screen import MainScreen
 from tui_gru.tui.session_screen import BottomLine
@@ -219,6 +219,27 @@ def rooms_of(screen: MainScreen, page: int) -> dict[tuple[int, Panel], tuple[int
         is_cut = panel.max_scroll_y > 0 and not (isinstance(panel, Listing) and screen.has_class("-normal"))
         rooms[page, panel] = len(inside) - used, is_cut
     return rooms
+
+
+async def test_the_prediction_and_the_curve_of_a_recording_stand_below_its_listing_where_all_panels_are_shown() -> None:
+    app = make_app(recorded())
+    async with headless(app, (160, 50)) as pilot:
+        assert isinstance(app.screen, MainScreen)
+        for size, frame in (((160, 50), "program"), ((120, 36), "middle"), ((200, 60), "program"), ((80, 24), "middle")):
+            await pilot.resize_terminal(*size)
+            await type_keys(pilot, ["s"])
+            for kind in (Softmax, LossCurve):
+                app.screen.panels.show_page_of(kind)
+                await pilot.pause()
+                (shown,) = (panel for panel in app.screen.query(kind) if panel.region)
+                assert shown.parent.id == frame, size
+            app.screen.set_focus(shown)
+            await type_keys(pilot, ["z"])
+            assert app.screen.maximized is shown
+            assert shown.region.width == size[0]
+            await type_keys(pilot, ["z"])
+            assert shown.region.width < size[0]
+            app.screen.panels.turn_to(1)
 
 
 async def test_what_is_on_the_first_page_does_not_depend_on_the_page_that_is_shown() -> None:
