@@ -14,6 +14,8 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.errors import TuiGruError
 from tui_gru.tui.headless import until_checked, until_idle
 from tui_gru.tui.keys import Verb, example, execute
+from tui_gru.tui.layout import PLACES
+from tui_gru.tui.panels.weights import WeightsPanel
 from tui_gru.tui.terminal import drawn_later, drawn_lines
 from tui_gru.tui.verbs import VERBS
 
@@ -78,3 +80,35 @@ async def test_every_verb_is_seen_to_have_done_something(
                 if not await carried_out(d, verb, typed=typed):
                     silent.append(verb.id)
     assert silent == []
+
+
+def contents(d: Driver) -> dict[type, object]:
+    """What each panel that is not always there has to show, by its class; and the weights."""
+    snapshot = d.screen.snapshot
+    made: dict[type, object] = {place.panel: place.has_content(snapshot) for place in PLACES if place.has_content is not None}
+    made[WeightsPanel] = [d.session.parameter(name).tolist() for name in d.session.parameter_names]
+    return made | {place.panel: snapshot.state.samples for place in PLACES if place.panel.__name__ == "Samples"}
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 4])
+async def test_every_verb_turns_to_the_page_of_what_it_made(page: int, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that stays at its place in time, and gives a panel something to show, shows this panel."""
+    monkeypatch.chdir(str(tmp_path))
+    elsewhere, made = [], set()
+    verbs = [verb for verb in VERBS if verb.id not in ENDING and verb.names]
+    async with driving((80, 24)) as d:
+        d.session.epochs = 4
+        await d.type("l", "2n", "s", "o")
+        for verb in verbs:
+            await plain(d)
+            d.screen.panels.turn_to(min(page, d.screen.panels.pages))
+            before, at, session = contents(d), d.session.position, d.screen.session
+            await carried_out(d, verb, typed=True)
+            moved = d.screen.session is not session or d.session.position != at  # to another session, or in time
+            if moved or d.pilot.app.screen is not d.screen or d.screen.overlay is not None:
+                continue
+            changed = [panel for panel, content in contents(d).items() if content and content != before.get(panel)]
+            made.update(panel.__name__ for panel in changed)
+            elsewhere += [(verb.id, panel.__name__) for panel in changed if d.screen.panels.is_elsewhere(panel)]
+    assert elsewhere == []
+    assert {"Samples", "Watches", "WeightsPanel"} <= made
