@@ -399,12 +399,12 @@ def _parameters(x: WatchedSteps, source: Imported) -> FactTable:
         "shape": [shape_in_words(row.shape) for row in table],
         "trains": [row.trains for row in table],
         "‖gradient‖": [row.gradient for row in table],
+        "‖ΔW‖/‖W‖": [row.update for row in table],
         "optimizer": [None if row.optimizer is None else row.optimizer + 1 for row in table],
         "group": [None if row.group is None else row.group + 1 for row in table],
         "rate": [row.rate for row in table],
         "decay": [row.decay for row in table],
         "‖W‖": [row.size for row in table],
-        "‖ΔW‖/‖W‖": [row.update for row in table],
         "since start": [row.moved for row in table],
     }
     missing = f"{step.rows_left_out:,} more parameters are left out" if step.rows_left_out else ""

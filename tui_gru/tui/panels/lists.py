@@ -307,8 +307,12 @@ class FactList(ListOverlay):
 
     def titles(self, snapshot: Snapshot) -> Titles:
         what = self._parts[0].name if len(self._parts) == 1 else "all parts in short"
-        enter = "enter goes to the step" if len(self._parts) == 1 else "enter shows all of a part"
-        return Titles(f"facts: {what}", [enter, with_keys(self, "<stop> closes")])
+        hints = [with_keys(self, "<stop> closes")]
+        if len(self._parts) > 1:
+            hints.insert(0, "enter shows all of a part")
+        elif any(_is_of_steps(part) for part in self._parts):
+            hints.insert(0, "enter goes to the step")
+        return Titles(f"facts: {what}", hints)
 
     def columns(self) -> Columns | None:
         return self._parts[0].columns if len(self._parts) == 1 else None
@@ -343,7 +347,10 @@ class FactList(ListOverlay):
             return
         shown = [*range(len(rows))] if most is None else [i for i in shown_indices(len(rows), most) if i is not None]
         is_number = [not any(isinstance(row[k], str) for row in rows) for k in range(len(columns))]
-        heads = [TableColumn(name, 2 if k else 0, right=is_number[k], need=None if k < 3 else -k) for k, name in enumerate(columns)]
+        heads = [
+            TableColumn(name, 2 if k else 0, right=is_number[k], need=None if k < 2 else -k, least=None if k else 12)
+            for k, name in enumerate(columns)
+        ]
         drawn = table(
             palette,
             [[styled_row(palette, (written_cell(cell), palette.plain)) for cell in rows[i]] for i in shown],
@@ -351,9 +358,8 @@ class FactList(ListOverlay):
             width,
         )
         yield ListRow(drawn[0])
-        step = next(iter(columns))
         for i, row in zip(shown, drawn[1:], strict=True):
-            goes = f"go step {rows[i][0]}" if step in ("step", "from step") and not most else ""
+            goes = f"go step {rows[i][0]}" if _is_of_steps(part) and not most else ""
             yield ListRow(row, self._entry(goes) if goes else None)
         if len(shown) < len(rows):
             more = f"{len(rows) - len(shown):,} rows more: facts {part.name}"
@@ -362,6 +368,11 @@ class FactList(ListOverlay):
     def _entry(self, command: str) -> int:
         self._commands.append(command)
         return len(self._commands) - 1
+
+
+def _is_of_steps(part: FactTable) -> bool:
+    """Return True if the rows of a part are steps of a recording, to which one can go."""
+    return next(iter(part.columns), "") in ("step", "from step")
 
 
 class NumberList(ListOverlay):
