@@ -11,7 +11,7 @@ from textual.css import stylesheet
 
 from tests.extent import examples
 
-pytest_plugins = ["tests.real_models", "tests.bad_days"]  # fixtures that several folders share
+pytest_plugins = ["tests.real_models", "tests.bad_days", "tests.device"]  # fixtures that several folders share
 
 # Compiled modules are kept, as usual, even where the environment says otherwise: each worker would rewrite the assertions of all
 # tests, and each program that a test starts would compile all of tui_gru.

@@ -2,7 +2,8 @@
 
 A row is a module in a training loop, followed in one way: `debug` after each step, a recording of all steps, and the same under
 autocast, with TF32, in a CUDA graph. Everything runs on the device; the states that are shown are compared with a copy of the
-module in float64 on the CPU. Ends with 1 if a row is wrong.
+module in float64 on the CPU. Further rows count what makes Python wait for the device within a step: nothing may but what does
+without the program. Ends with 1 if a row is wrong.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import tui_gru
+from tests.device import let_copies_be_late, reads_in
 from tui_gru import Session
+from tui_gru.capture.facts import FIRST_WATCHED
 
 T, B, IN, H = 6, 3, 4, 5
 STEPS = 3
@@ -211,6 +215,35 @@ def by_steps(name: str, device: str, numbers: str, context: Callable[[], Any]) -
     )
 
 
+def by_counting(name: str, device: str) -> Row:
+    """Record a module, and count the reads of a step that would make Python wait for the device."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        if device == "cpu":  # whose numbers are there at once
+            let_copies_be_late(patch)
+        models, x = [made(name, device) for _ in range(2)], inputs()[0].to(device)
+
+        def step(model: nn.Module) -> torch.Tensor:
+            model.optimizer.zero_grad()
+            loss = model(x).pow(2).mean()
+            loss.backward()
+            model.optimizer.step()
+            return loss.detach()
+
+        seconds = 0.0
+        with tui_gru.record(Path(folder) / "run.gru", models[0], models[0].optimizer, every=1) as recorder:
+            for _ in range(FIRST_WATCHED + 1):  # the first steps are looked at for facts about the script
+                begun = time.perf_counter()
+                recorder.step(step(models[0]))
+                seconds = time.perf_counter() - begun
+                step(models[1])
+            loss, reads = reads_in(partial(step, models[0]))
+            recorder.step(loss)
+        alone = reads_in(partial(step, models[1]))[1]
+    words = f"a step waits {len(reads)} times, without the program {len(alone)} times"
+    outcome = f"right: {words}" if sorted(reads) == sorted(alone) else f"WRONG: {words}: {', '.join(reads)}"
+    return Row(name, "record, waiting", outcome, seconds)
+
+
 def in_a_graph(device: str) -> Row:
     """Call the module inside of a CUDA graph, whose calls cannot be followed: it must be said, and nothing may break."""
     name = "nn.GRU"
@@ -257,6 +290,11 @@ def rows(device: str) -> Iterator[Row]:
                         yield follow(name, device, numbers, context)
                 except Exception as error:  # a row that fails does not hide the others
                     yield Row(name, f"{follow.__name__}, {numbers}", f"WRONG: {type(error).__name__}: {error}", 0.0)
+    for name in MODULES:
+        try:
+            yield by_counting(name, device)
+        except Exception as error:
+            yield Row(name, "record, waiting", f"WRONG: {type(error).__name__}: {error}", 0.0)
     if device == "cuda":
         yield in_a_graph(device)
 

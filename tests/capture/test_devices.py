@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,9 @@ import tui_gru
 from tests.capture.handwritten import IN, H
 from tests.capture.scripts import Model
 from tests.capture.test_borders import capture, forward, sgd
-from tui_gru.capture import hooks, pending
+from tests.device import let_copies_be_late, reads_in
+from tests.gpu import InLoop, Whole
+from tui_gru.capture import pending
 from tui_gru.capture.calls import Note, in_float64
 from tui_gru.capture.facts import FIRST_WATCHED
 from tui_gru.capture.hooks import Capture
@@ -44,45 +47,163 @@ def test_nothing_is_copied_while_a_cuda_graph_is_captured(monkeypatch):
     assert step.updated
 
 
-@pytest.mark.parametrize("records", [True, False], ids=["record", "debug"])
-def test_the_hooks_of_a_loop_read_no_number_in_each_timestep(records, monkeypatch, tmp_path):
-    """To read one, Python would wait for the device."""
-    reads = []
+class InSequences(nn.Module):
+    """A module that reads sequences of several lengths."""
 
-    def step(timesteps):
-        optimizer.zero_grad()
-        h, outputs = torch.zeros(B, H), []
-        for x in torch.randn(timesteps, B, IN):
-            h = model["cell"](x, h)
-            outputs.append(h)
-        loss = torch.stack(outputs).square().mean()
-        loss.backward()
-        optimizer.step()
-        return loss
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
 
-    def counted(name):
-        original = getattr(torch.Tensor, name)
-        return lambda tensor, *args: (reads.append(name), original(tensor, *args))[1]
+    def forward(self, x):
+        lengths = torch.arange(len(x), len(x) - x.shape[1], -1).flip(0)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+        return self.rnn(packed)[0].data
 
-    torch.manual_seed(3)
-    model = nn.ModuleDict({"cell": nn.GRUCell(IN, H)})
-    optimizer = sgd(model)
-    follower = tui_gru.record(tmp_path / "run.gru", model, optimizer, every=1) if records else Capture(model, optimizer)
-    monkeypatch.setattr(hooks, "reading_waits", lambda tensor: True)
+
+READERS = {
+    "GRU": lambda: Whole(nn.GRU(IN, H)),
+    "LSTM of two layers": lambda: Whole(nn.LSTM(IN, H, 2)),
+    "GRU of packed rows": lambda: InSequences(nn.GRU(IN, H, bidirectional=True)),
+    "GRUCell in a loop": lambda: InLoop(nn.GRUCell(IN, H)),
+    "LSTMCell in a loop": lambda: InLoop(nn.LSTMCell(IN, H)),
+}
+
+
+class Training:
+    """A module that is trained. `reads` has what made Python wait in a step: the names of the methods of tensors."""
+
+    def __init__(self, reader, *, accumulates=False):
+        torch.manual_seed(3)
+        self.model = READERS[reader]()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), 0.01)
+        self.accumulates = accumulates
+        self.inputs = torch.Generator(torch.get_default_device()).manual_seed(4)
+
+    def step(self):
+        """Train one step, and return its loss."""
+        self.optimizer.zero_grad()
+        for _ in range(1 + self.accumulates):
+            loss = self.model(torch.randn(T, B, IN, generator=self.inputs)).square().mean()
+            loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+@pytest.mark.parametrize("accumulates", [False, True], ids=["one pass", "two passes"])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("way", ["record", "debug"])
+def test_a_step_reads_no_number_of_a_device(way, reader, accumulates, monkeypatch, tmp_path):
+    """To read one, Python would wait for the device. All that is copied has arrived when the step ends."""
+    let_copies_be_late(monkeypatch)
+    training, alone = Training(reader, accumulates=accumulates), Training(reader, accumulates=accumulates)
+    follower = (
+        tui_gru.record(tmp_path / "run.gru", training.model, training.optimizer, every=1)
+        if way == "record"
+        else Capture(training.model, training.optimizer, may_repeat=True)
+    )
     for _ in range(FIRST_WATCHED + 1):
-        follower.step(step(8))
-    counts = []
-    for timesteps in (8, 40):
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-                patch.setattr(torch.Tensor, name, counted(name))
-            loss = step(timesteps)
-        follower.step(loss)
-        counts.append(sorted(reads))
-        reads.clear()
+        follower.step(training.step())
+        alone.step()
+    loss, reads = reads_in(training.step)
+    follower.step(loss)
     follower.close()
-    assert counts[0] == counts[1]
-    assert counts[0].count("__float__") == records  # once a backward pass, since the script can stop in it
+    of_sizes = ["numpy"] * (1 + accumulates) * ("packed" in reader)  # which PyTorch keeps on the CPU
+    assert sorted(reads) == sorted([*reads_in(alone.step)[1], *of_sizes])  # what PyTorch and the script read themselves
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_steps_reads_no_number_of_a_device(reader, monkeypatch):
+    let_copies_be_late(monkeypatch)
+    training, alone = Training(reader), Training(reader)
+    run = iter(tui_gru.steps(range(FIRST_WATCHED + 3), training.model, training.optimizer, screen=False))
+
+    def step_of_loop():
+        training.step()
+        next(run)
+
+    next(run)
+    for _ in range(FIRST_WATCHED + 1):
+        step_of_loop()
+        alone.step()
+    assert reads_in(step_of_loop)[1] == reads_in(alone.step)[1]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_recording_whose_copies_arrive_late_has_the_same_numbers(reader, tmp_path):
+    """Each array of it is read only when it is complete."""
+    steps = []
+    for folder in ("at once", "late"):
+        captured, training = [], Training(reader, accumulates=True)
+        with pytest.MonkeyPatch.context() as patch:
+            if folder == "late":
+                let_copies_be_late(patch)
+            with Capture(training.model, training.optimizer, on_step=captured.append) as follower:
+                for _ in range(2):
+                    follower.step(training.step())
+        steps.append(captured)
+    for at_once, late in zip(*steps, strict=True):
+        for one, other in zip(at_once.calls, late.calls, strict=True):
+            for name in ("x", "h0", "out", "hn", "dout", "dhn"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+            assert one.notes == other.notes
+            for name, weight in one.weights.values.items():
+                np.testing.assert_array_equal(weight, other.weights.values[name], name)
+        assert at_once.gradients.keys() == late.gradients.keys()
+        for name, gradient in at_once.gradients.items():
+            np.testing.assert_array_equal(gradient, late.gradients[name], name)
+        assert at_once.notes == late.notes
+
+
+def test_numbers_that_are_not_finite_are_told_of_once_they_arrive(monkeypatch):
+    """Also if the script stops inside of the step."""
+    let_copies_be_late(monkeypatch)
+    training, reports = Training("GRU"), []
+    follower = Capture(training.model, training.optimizer, on_not_finite=reports.append)
+    follower.step(training.step())
+    x = torch.randn(T, B, IN)
+    x[2] = torch.nan
+    training.model(x).mean().backward()
+    assert not reports
+    follower.close(stopped=True)
+    (report,) = reports
+    assert np.isnan(report.calls[0].out[2:]).all()
+    assert np.isfinite(report.calls[0].out[:2]).all()
+
+
+def test_weights_that_change_on_a_device_between_two_calls_are_noted(monkeypatch):
+    let_copies_be_late(monkeypatch)
+    model, steps = nn.GRU(IN, H), []
+    follower = Capture(model, sgd(model), on_step=steps.append)
+    loss = model(torch.randn(T, B, IN))[0].mean()
+    model.weight_hh_l0.data.mul_(2)
+    (loss + model(torch.randn(T, B, IN))[0].mean()).backward()
+    follower.step()
+    follower.close()
+    assert [Note.CHANGED_WEIGHTS in call.notes for call in steps[0].calls] == [True, True]
+
+
+class Fused(torch.optim.SGD):
+    """An optimizer that gets a scale from a GradScaler, as those do that PyTorch calls fused."""
+
+    grad_scale = None
+
+    def step(self, closure=None):
+        """Leave the weights as they are."""
+
+
+def test_p_grad_is_divided_by_the_scale_of_the_moment_of_the_update(monkeypatch):
+    let_copies_be_late(monkeypatch)
+    model, steps = nn.GRU(IN, H), []
+    optimizer = Fused(model.parameters(), 0.1)
+    optimizer.grad_scale = torch.tensor(8.0)
+    follower = Capture(model, optimizer, on_step=steps.append)
+    (8 * model(torch.randn(T, B, IN))[0].mean()).backward()
+    gradient = model.bias_hh_l0.grad.clone()
+    optimizer.step()
+    optimizer.grad_scale.mul_(2)
+    follower.step()
+    follower.close()
+    np.testing.assert_allclose(steps[0].gradients["bias_hh_l0"], gradient.numpy() / 8)
 
 
 class WithoutFloat64(torch.Tensor):

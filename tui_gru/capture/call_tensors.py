@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.capture.calls import GivenCell, GRUModule, Looped, OneTimestep, Seen, Take, fresh, to_array
+from tui_gru.capture.calls import COPIES, GivenCell, GRUModule, Looped, OneTimestep, Seen, Take, fresh, to_array
 from tui_gru.errors import CaptureError, printable, shown
 from tui_gru.files.arrays import AnyArray
 from tui_gru.files.kinds import KINDS, Blocks, Cell, canonical, cell_step
@@ -578,8 +578,10 @@ class HandwrittenCell:
         )
         with_memory, begin = list[Seen](), first.c0
         for call in calls:
-            _, c = cell_step(to_array(call.x, fresh).astype(np.float64), (h, c), cell, convention)
-            h = to_array(call.out, fresh)
+            x, next_h = to_array(call.x, fresh), to_array(call.out, fresh)
+            COPIES.wait()
+            _, c = cell_step(x.astype(np.float64), (h, c), cell, convention)
+            h = next_h
             end = call.out.detach().new_tensor(c) if call.cn is None else call.cn
             with_memory.append(replace(call, c0=begin, cn=end))
             begin = end
@@ -588,6 +590,7 @@ class HandwrittenCell:
     def formula_weights(self, part: Module) -> Cell:
         """Return its weights in float64 for `files.kinds.step`."""
         values, H, G = self.weights(self.tensors(part), fresh), self.module.hidden_size, len(self.module.gates)
+        COPIES.wait()
         W, U = (values[f"weight_{side}"].reshape(G, H, -1).transpose(0, 2, 1).astype(np.float64) for side in ("ih", "hh"))
         b, b_h = (np.asarray(values.get(f"bias_{side}", np.zeros(G * H)), np.float64).reshape(G, H) for side in ("ih", "hh"))
         assert self.module.convention is not None

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 from os import PathLike
+from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -46,6 +47,7 @@ class Note(StrEnum):
     RECOMPUTED = "recomputed"
     CHANGED_IN_PLACE = "changed in place"
     CHANGED_LATER = "changed later"
+    CHANGED_WEIGHTS = "changed weights"
     NO_MASKS = "no masks"
     HEAD_APART = "head apart"
     NOT_UPDATED = "not updated"
@@ -79,6 +81,10 @@ _SENTENCES = {
     Note.CHANGED_LATER: (
         "the script changed x or the output in place after the call, unlike in the steps before: shown are the changed numbers; "
         "from the next step on they are copied before"
+    ),
+    Note.CHANGED_WEIGHTS: (
+        "the script changed weights through .data between two calls of a step; on a GPU that is seen at the end of the step only, "
+        "and the weights shown are those of the first of the calls"
     ),
     Note.NO_MASKS: "dropout between layers was drawn on a GPU and cannot be repeated; use the CPU, or dropout 0, to see inside",
     Note.HEAD_APART: "the head read neither the whole output of a GRU nor its last timestep, so its logits are not shown",
@@ -744,14 +750,88 @@ def _joined_head(run: Sequence[GRUCall]) -> HeadCall | None:
 
 
 SMALL = 1 << 14  # entries; memory for larger arrays is worth reusing
+MOST_UNDERWAY = 1 << 28  # bytes of pinned memory; then a copy waits for those before it
+
+
+def reading_waits(tensor: Tensor) -> bool:
+    """Return True if Python waits for a device to finish when it reads a number of a tensor."""
+    return not tensor.is_cpu
+
+
+def begin_copy(tensor: Tensor, dtype: Any) -> tuple[AnyArray, Any] | None:
+    """Let a device begin to copy a tensor, converted to a type. Return the array, and the event after which the numbers are in it;
+    None for a device that is not known to do this.
+
+    The copy comes in turn with what the script computes on the same stream, so nothing can change the tensor before.
+    """
+    import torch
+
+    if tensor.device.type != "cuda":
+        return None
+    if torch.cuda.is_current_stream_capturing():  # the graph would have the copy, and nothing would come
+        raise RuntimeError("a CUDA graph is captured")
+    array = torch.empty(tensor.shape, dtype=dtype, pin_memory=True)
+    array.copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(tensor.device))
+    return array.numpy(), event
+
+
+class Copies:
+    """The copies that devices are making while the script goes on. Whatever reads their numbers waits for them first, or is done
+    by `then`."""
+
+    def __init__(self) -> None:
+        self._events = list[Any]()
+        self._actions = list[Callable[[], object]]()
+        self._bytes = 0
+        self._lock = RLock()  # the backward pass has threads of its own
+
+    def begin(self, tensor: Tensor, dtype: Any) -> AnyArray | None:
+        """Begin to copy a tensor of a device; return its array, or None if it must be copied at once."""
+        with self._lock:
+            if self._bytes > MOST_UNDERWAY or (self._actions and all(event.query() for event in self._events)):
+                self.wait()
+            if (begun := begin_copy(tensor, dtype)) is None:
+                return None
+            array, event = begun
+            self._events.append(event)
+            self._bytes += array.nbytes
+            return array
+
+    def then(self, action: Callable[[], object]) -> None:
+        """Call `action` as soon as all copies that have begun are complete: now, or when somebody waits."""
+        with self._lock:
+            if self._events:
+                self._actions.append(action)
+            else:
+                action()
+
+    def wait(self) -> None:
+        """Wait until all copies are complete, those too that begin while their numbers are looked at."""
+        with self._lock:
+            while self._events or self._actions:
+                events, self._events, self._bytes = self._events, [], 0
+                actions, self._actions = self._actions, []
+                for event in events:
+                    event.synchronize()
+                for action in actions:
+                    action()
+
+
+COPIES = Copies()
 
 
 def to_array(tensor: Tensor, take: Take) -> AnyArray:
     """Return a copy of the numbers. Float64 is unchanged; everything else becomes float32, which represents half precision
-    exactly."""
+    exactly. Those of a device are in it after `COPIES.wait()`."""
     import torch
 
     tensor = tensor.detach()
+    if reading_waits(tensor):
+        begun = COPIES.begin(tensor, torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+        if begun is not None:
+            return begun
     if tensor.is_cpu and tensor.dtype in (torch.float32, torch.float64) and tensor.numel() < SMALL:
         # A copy by torch takes half the time of one into an array. The tensor itself must not become an array: FSDP frees weights
         # by resizing their memory, which torch refuses once NumPy has it.
@@ -834,7 +914,11 @@ class Packed:
         data = to_array(tensor, take)
         array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
         array[...] = 0
-        array[self._places] = data
+
+        def put() -> None:
+            array[self._places] = data
+
+        COPIES.then(put)
         return array
 
     def state(self, tensor: Tensor, take: Take) -> AnyArray:
@@ -846,7 +930,10 @@ def packed_layout(sequence: PackedSequence) -> Packed:
     """Return the layout of a PackedSequence."""
     sizes = sequence.batch_sizes.numpy().astype(np.int64)
     order = sequence.sorted_indices
-    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))
+    if order is None:
+        return Packed(sizes, np.arange(int(sizes[0])))
+    begun = COPIES.begin(order, order.dtype) if reading_waits(order) else None
+    return Packed(sizes, order.cpu().numpy().astype(np.int64) if begun is None else begun)
 
 
 @dataclass(frozen=True, eq=False)

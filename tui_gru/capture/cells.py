@@ -40,7 +40,7 @@ from tui_gru.capture.call_tensors import (
     tensors_in,
     torch_weights,
 )
-from tui_gru.capture.calls import CellEquations, GRUModule, WrittenCell, fresh, in_float64
+from tui_gru.capture.calls import COPIES, CellEquations, GRUModule, WrittenCell, fresh, in_float64
 from tui_gru.capture.operations import (
     LoopInside,
     LoopReader,
@@ -388,6 +388,7 @@ def _check_equations(cell: HandwrittenCell, first_call: ModuleCall) -> None:
     begins = [zero if state is None else state for state in (call.h0, call.c0)][: module.states]
     ends = [end for end in (call.out, call.cn) if end is not None]
     weights = {name: torch.from_numpy(value) for name, value in cell.weights(cell.tensors(first_call.part), fresh).items()}
+    COPIES.wait()
     error = error_of(module.equations, weights, [call.x, *begins], ends)
     if error > HALF_TOLERANCE:  # a layer norm can amplify rounding
         raise NoCellError(
@@ -405,10 +406,9 @@ def _check(cell: HandwrittenCell, first_call: ModuleCall) -> None:
     assert calls
     assert module.convention is not None
     first, last = calls[0], calls[-1]
-    xs, outs = (
-        np.concatenate([call.layout.array(tensor, fresh) for call, tensor in pairs]).astype(np.float64)
-        for pairs in ([(call, call.x) for call in calls], [(call, call.out) for call in calls])
-    )
+    inputs, outputs = [call.layout.array(call.x, fresh) for call in calls], [call.layout.array(call.out, fresh) for call in calls]
+    COPIES.wait()
+    xs, outs = (np.concatenate(arrays).astype(np.float64) for arrays in (inputs, outputs))
     begins = [np.zeros_like(outs[0]) if begin is None else _rows(begin) for begin in (first.h0, first.c0)][: module.states]
     ends: list[tuple[AnyArray, ...]] = [(out,) for out in outs]
     if last.cn is not None:

@@ -28,6 +28,7 @@ class HandedGradients:
         self.with_graph = False  # True once a pass has a graph of its own (create_graph), as for a penalty on a gradient
         self._passes: dict[int, set[int]] = {}
         self._arriving: dict[int, Tensor] = {}
+        self._accumulated: dict[int, tuple[int, int]] = {}  # the memory and the version of p.grad after the last pass
         self._tensors: dict[int, weakref.ref[Tensor]] = {}
         self._handles: list[Any] = []
 
@@ -58,6 +59,8 @@ class HandedGradients:
     def _accumulate(self, key: int, tensor: Tensor) -> None:
         import torch
 
+        if tensor.grad is not None and not tensor.grad.is_sparse:
+            self._accumulated[key] = tensor.grad.data_ptr(), tensor.grad._version
         if (more := self._arriving.pop(key, None)) is not None:
             self.sums[key] = self.sums[key] + more if key in self.sums else more
             self._passes.setdefault(key, set()).add(torch._C._current_graph_task_id())
@@ -73,6 +76,11 @@ class HandedGradients:
 
     def watches(self, tensor: Tensor) -> bool:
         return id(tensor) in self._tensors
+
+    def is_as_accumulated(self, tensor: Tensor) -> bool:
+        """Return True if a p.grad is what a backward pass has left there."""
+        gradient = tensor.grad
+        return gradient is not None and (gradient.data_ptr(), gradient._version) == self._accumulated.get(id(tensor))
 
     def has_others(self, tensor: Tensor) -> bool:
         """Return True if a parameter has other hooks on its gradient than those of this program."""

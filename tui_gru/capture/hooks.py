@@ -33,6 +33,7 @@ from tui_gru.capture.call_tensors import (
 )
 from tui_gru.capture.calls import (
     CALL_IT,
+    COPIES,
     NO_STATES,
     CapturedStep,
     GivenCell,
@@ -68,7 +69,6 @@ from tui_gru.capture.pending import (
     is_sharded,
     is_within_optimizer_hook,
     pending_call,
-    reading_waits,
     remove_from_optimizers,
     report_failure,
     tensors_used,
@@ -500,6 +500,12 @@ class OpenStep:
         frozen = _linked(calls, [call.frozen(i, counting[call.part], take) for i, call in enumerate(calls)])
         return self._frozen(frozen, take, rank, ranks)
 
+    def share_arrays(self) -> None:
+        """Let what autograd has handed to a parameter be the array of p.grad, if it is the same."""
+        for name, value in (self.handed or {}).items():
+            if name in self.gradients and np.array_equal(self.gradients[name], value, equal_nan=True):
+                self.handed[name] = self.gradients[name]  # type: ignore[index]
+
     @property
     def calls(self) -> list[PendingCall]:
         """The calls that are still there."""
@@ -529,7 +535,8 @@ class OpenStep:
         weights = {id(call.weights): call.weights.so_far() for call in calls}
         so_far = _linked(calls, [call.so_far(i, weights[id(call.weights)], None, take) for i, call in enumerate(calls)])
         step = self._frozen(so_far, take, rank, ranks)
-        return replace(step, before=dict(self.before), notes=(*self.notes, Note.CUT), not_kept=0)
+        before = {name: value for name, value in self.before.items() if value.any()}
+        return replace(step, before=before, notes=(*self.notes, Note.CUT), not_kept=0)
 
     def _calls(self, stored: AbstractSet[int]) -> list[PendingCall]:
         return [call for entry in self.entries if (call := entry.call) is not None and id(call) in stored]
@@ -675,6 +682,7 @@ class Capture:
         if self.closed:
             return None
         value = math.nan if loss is None else _number(loss)
+        COPIES.wait()
         if self._updating is not None and is_within_optimizer_hook():
             self._after_update(self._updating, (), {})
         self._explicit = True
@@ -701,6 +709,7 @@ class Capture:
         if self.closed:
             return
         try:
+            COPIES.wait()
             self._emit_waiting()
             self.watch.end_step(None)
             self._cut_off(stopped)
@@ -735,7 +744,9 @@ class Capture:
             calls += [(call, passes) for call in (*reversed(others), source)]  # in the order in which autograd adds
         if (values := summed(calls, exact=exact)) is None:
             return None
-        return {name: to_array(value, fresh) for name, value in self._parameters.named_values(values).items()}
+        arrays = {name: to_array(value, fresh) for name, value in self._parameters.named_values(values).items()}
+        COPIES.wait()
+        return arrays
 
     def __enter__(self) -> Capture:
         return self
@@ -761,22 +772,25 @@ class Capture:
             step.notes[Note.CUT] = None
 
     def _look(self, numbers: AnyArray) -> None:
-        """Tell the listener if numbers are not finite: at once, since the script can stop before the step ends."""
-        step = self._open
-        if self._on_not_finite is not None and not step.reported and not all_entries_finite(numbers):
-            step.reported = True
+        """Tell the listener if numbers are not finite, as soon as they are known: the script can stop before the step ends."""
+        if self._on_not_finite is not None and not self._open.reported:
+            COPIES.then(partial(self._report_if_not_finite, self._open, numbers))
+
+    def _report_if_not_finite(self, step: OpenStep, numbers: AnyArray) -> None:
+        if self._on_not_finite is None or step is not self._open or step.reported or all_entries_finite(numbers):
+            return
+        step.reported = True
+        try:
             self._emit_waiting()
             self._on_not_finite(step.so_far(self._take, self.rank, self.ranks))
-
-    def _look_at_some(self, tensor: Tensor) -> None:
-        """Look at a tensor of a loop, unless that would wait for a device each time."""
-        if not reading_waits(tensor):
-            self._look_at(tensor)
+        except Exception as error:  # as in a hook that is `harmless`
+            report_failure(error)
 
     def _look_at(self, tensor: Tensor) -> None:
         """Look at a tensor, of which nothing is copied if its sum is finite."""
-        if self._on_not_finite is not None and not self._open.reported and not math.isfinite(float(tensor.detach().sum())):
-            self._look(to_array(tensor, fresh))
+        if self._on_not_finite is not None and not self._open.reported:
+            total = to_array(tensor.detach().sum(), fresh)
+            COPIES.then(lambda: None if np.isfinite(total) else self._look(to_array(tensor, fresh)))
 
     def _new_step(self) -> OpenStep:
         number = self._begun
@@ -813,13 +827,14 @@ class Capture:
     def _see_gradients(self, ended: OpenStep) -> None:
         if not ended.updated and (ended.learned or Note.CUT not in ended.notes):  # else p.grad is still that of the step before
             ended.gradients = self._parameters.all_gradients(self._take)
-            ended.handed = self._handed(ended, ended.gradients)
+            ended.handed = self._handed(ended)
             if self._optimizers and ended.learned:
                 ended.notes[Note.NOT_UPDATED] = None
         elif self._parameters.scaled(ended.gradients):
             ended.notes[Note.SCALED_AFTER] = None
+        COPIES.wait()
         # Where no pass has added to p.grad, the script has stored it.
-        ended.before = {name: value for name, value in ended.before.items() if self._was_added_to(ended, name)}
+        ended.before = {name: value for name, value in ended.before.items() if value.any() and self._was_added_to(ended, name)}
         if ended.before:
             ended.notes[Note.NOT_CLEARED] = None
         self._parameters.forget_given()
@@ -843,6 +858,8 @@ class Capture:
 
     def _emit(self, ended: OpenStep) -> CapturedStep:
         try:
+            COPIES.wait()
+            ended.share_arrays()
             self._note_writes(ended)
             if self._until_trained and (ended.learned or self._trained):
                 ended.latest.clear()
@@ -859,15 +876,9 @@ class Capture:
         self._on_step(step)
         return step
 
-    def _handed(self, step: OpenStep, gradients: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-        """Return what autograd has handed to the parameters in a step, by name; the array of p.grad itself if it is the same."""
-        gradients_handed = {
-            name: to_array(value, self._take) for name, value in self._parameters.named_values(step.sums.sums).items()
-        }
-        for name, value in gradients_handed.items():
-            if name in gradients and np.array_equal(gradients[name], value, equal_nan=True):
-                gradients_handed[name] = gradients[name]
-        return gradients_handed
+    def _handed(self, step: OpenStep) -> dict[str, AnyArray]:
+        """Return what autograd has handed to the parameters in a step, by name."""
+        return {name: to_array(value, self._take) for name, value in self._parameters.named_values(step.sums.sums).items()}
 
     def _wait(self, ended: OpenStep) -> None:
         """Hold back a step that ended implicitly, because the script can still report its loss."""
@@ -976,7 +987,7 @@ class Capture:
         if cn is not None:
             handles.append(cn.register_hook(partial(WeakHook(self._gradient_later), loop, timestep, "dcn")))  # type: ignore[no-untyped-call]
         if not len(loop.later) % LOOKED:
-            self._look_at_some(timestep.out)
+            self._look_at(timestep.out)
         return True
 
     def _gradient_later(self, call: PendingCall, timestep: Timestep, name: str, gradient: Tensor | None) -> None:
@@ -990,7 +1001,7 @@ class Capture:
             timestep.add(name, this_pass, gradient.detach())
             call.gradients_of_later += 1
             if not call.gradients_of_later % LOOKED:
-                self._look_at_some(gradient)
+                self._look_at(gradient)
         except Exception as error:  # as in a hook that is `harmless`
             report_failure(error)
 
@@ -1224,11 +1235,11 @@ class Capture:
             follows = not (
                 again or self._updating is not None or call.by_pass
             )  # not a second pass through one graph, as of a gradient's norm
-            if parts and follows and not self._open.updated and self._parameters.cleared(parts):
+            if parts and follows and not self._open.updated and self._parameters.cleared(parts, self._open.sums.is_as_accumulated):
                 self._end_cleared()
             elif follows:
                 for part in parts:
-                    if self._parameters.cleared([part]):
+                    if self._parameters.cleared([part], self._open.sums.is_as_accumulated):
                         self._open.discard(part, self._parameters.of([part]))
             for part in self._open.parts_learned:
                 if not self._open.sums.passes(part.parameters()):  # nothing was added yet, as by torch.autograd.grad
@@ -1301,10 +1312,13 @@ class Capture:
             names = self._parameters.held_by(optimizer.param_groups)
             new = self._parameters.all_gradients(self._take)
             if step.handed is not None:
-                handed = self._handed(step, new)
+                handed = self._handed(step)
                 step.handed |= {name: value for name, value in handed.items() if name in names or name not in step.handed}
-            for name in names & new.keys() if (scale := _scale_of(optimizer)) != 1 else ():
-                new[name] = new[name] / scale
+            if (
+                scale := getattr(optimizer, "grad_scale", None)
+            ) is not None:  # a GradScaler leaves it to the update to divide by it
+                factor = to_array(scale, fresh) if hasattr(scale, "detach") else float(scale)
+                COPIES.then(partial(_divide, [new[name] for name in names & new.keys()], factor))
             step.gradients = earlier | {name: value for name, value in new.items() if name in names or name not in earlier}
 
     @harmless
@@ -1324,7 +1338,7 @@ class Capture:
             if not optimized.issuperset(self._parameters.named(ended.gradients)):
                 ended.notes[Note.NOT_IN_OPTIMIZER] = None
             unseen = [part for part in self._parts if part not in self._called]
-            if unseen and not self._parameters.cleared(unseen):
+            if unseen and not self._parameters.cleared(unseen, ended.sums.is_as_accumulated):
                 ended.notes[Note.UNSEEN] = None
                 unseen_names = ", ".join(printable(self._parts[part].name, 60) for part in unseen[:4])
                 for part in unseen:
@@ -1409,11 +1423,9 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
     return settings
 
 
-def _scale_of(optimizer: Optimizer) -> float:
-    """Return the scale of the gradients that a fused optimizer gets in this step: a GradScaler leaves it to the update to divide
-    p.grad by it."""
-    scale = getattr(optimizer, "grad_scale", None)
-    return 1.0 if scale is None else float(scale)
+def _divide(arrays: Iterable[AnyArray], factor: AnyArray | float) -> None:
+    for array in arrays:
+        array /= factor
 
 
 MOST_RANKS = 10**6  # as many as the names of the files have digits for

@@ -17,7 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_gru.capture.call_tensors import HandwrittenCell, TogetherParameter
-from tui_gru.capture.calls import GRUCall, GRUModule, HeadCall, Note, Packed, Padded, Seen, States, Take, WeightSet, fresh, to_array
+from tui_gru.capture.calls import (
+    COPIES,
+    GRUCall,
+    GRUModule,
+    HeadCall,
+    Note,
+    Packed,
+    Padded,
+    Seen,
+    States,
+    Take,
+    WeightSet,
+    fresh,
+    reading_waits,
+    to_array,
+)
 from tui_gru.errors import printable
 from tui_gru.files.arrays import AnyArray
 
@@ -100,11 +115,6 @@ def _is_graph_captured() -> bool:
     import torch
 
     return bool(torch.cuda.is_initialized()) and torch.cuda.is_current_stream_capturing()  # type: ignore[no-untyped-call]
-
-
-def reading_waits(tensor: Tensor) -> bool:
-    """Return True if Python waits for a device to finish when it reads a number of a tensor."""
-    return not tensor.is_cpu
 
 
 def report_failure(error: Exception) -> None:
@@ -222,6 +232,7 @@ class UsedWeights:
         self._parameters: dict[str, str] = {}
         self._gradients: dict[int, dict[str, AnyArray]] = {}  # by backward pass
         self._handles = []
+        self._differences = list[AnyArray]()  # whether numbers that were compared on a device differ
         self.frozen: WeightSet | None = None
         if cell is not None:
             self._values = cell.weights(tensors, take)
@@ -243,15 +254,24 @@ class UsedWeights:
         return all(reference() is tensor and version == tensor._version for (reference, version, _), tensor in pairs)
 
     def are(self, tensors: Sequence[Tensor]) -> bool:
-        """Return True if these are the same tensors with the same numbers."""
+        """Return True if these are the same tensors with the same numbers. The numbers of a device are compared there, and
+        `have_changed` knows the result."""
+        return self.are_still(tensors) and all(map(self._has_numbers_of, range(len(tensors)), tensors))
+
+    def _has_numbers_of(self, i: int, tensor: Tensor) -> bool:
         import torch
 
-        return all(
-            reference() is tensor
-            and version == tensor._version
-            and torch.equal(view[1] if view is not None and view[0] == tensor.data_ptr() else _sample(tensor), sample)
-            for (reference, version, sample), view, tensor in zip(self._seen, self._views, tensors, strict=True)
-        )
+        (*_, sample), view = self._seen[i], self._views[i]
+        now = view[1] if view is not None and view[0] == tensor.data_ptr() else _sample(tensor)
+        if not reading_waits(tensor):
+            return torch.equal(now, sample)
+        self._differences.append(to_array((now != sample).any(), fresh))
+        return True
+
+    @property
+    def have_changed(self) -> bool:
+        """True if the numbers of a device have changed between two calls, which nothing but a change through p.data does."""
+        return any(map(bool, self._differences))
 
     def _adder(self, name: str) -> Callable[[Tensor], None]:
         import torch
@@ -259,8 +279,7 @@ class UsedWeights:
         def add(gradient: Tensor) -> None:
             if self.frozen is None:
                 gradients = self._gradients.setdefault(torch._C._current_graph_task_id(), {})
-                more = to_array(gradient, self._take)
-                gradients[name] = gradients[name] + more if name in gradients else more
+                gradients[name] = _plus(gradients.get(name), to_array(gradient, self._take))
 
         return add
 
@@ -319,11 +338,11 @@ class Parameters:
         self._given = {}
 
     def gradients(self, names: Sequence[str], take: Take) -> dict[str, AnyArray]:
-        """Return copies of every p.grad that exists and is not 0, by name."""
+        """Return copies of every p.grad that exists and is not 0, by name; those of a device can be 0."""
         copies = {}
         for name in names:
             gradient = self._gradient(name)
-            if gradient is not None and bool(gradient.any()):
+            if gradient is not None and (reading_waits(gradient) or bool(gradient.any())):
                 copies[name] = to_array(gradient, take)
         return copies
 
@@ -370,22 +389,26 @@ class Parameters:
         """Return the names of the parameters, or of the weights with a parameter, for which something holds."""
         return tuple(name for name in self._named if any(map(holds, self.tensors([name]))))
 
-    def cleared(self, parts: Sequence[Module]) -> bool:
-        """Return True if the p.grad of all parameters of these modules is None or 0."""
+    def cleared(self, parts: Sequence[Module], is_as_accumulated: Callable[[Tensor], bool]) -> bool:
+        """Return True if the p.grad of all parameters of these modules is None or 0. That of a device is read only if something
+        has changed it since a backward pass left it."""
         names = self.of(parts)
         if any(_is_share(self._named[name]) for name in names if name in self._named):
+            return False
+        if any(reading_waits(tensor) and is_as_accumulated(tensor) for tensor in self.tensors(names)):
             return False
         return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
 
     def scaled(self, gradients: Mapping[str, AnyArray]) -> bool:
         """Return True if p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
+        pairs = list[tuple[AnyArray, AnyArray]]()
         for name, before in gradients.items():
             gradient = self._gradient(name)
-            if gradient is None or not before.size:
-                continue
-            step = max(1, before.size // _SAMPLED)
-            now = to_array(gradient.detach().reshape(-1)[::step], np.empty)
-            then = before.reshape(-1)[::step]
+            if gradient is not None and before.size:
+                step = max(1, before.size // _SAMPLED)
+                pairs.append((to_array(gradient.detach().reshape(-1)[::step], np.empty), before.reshape(-1)[::step]))
+        COPIES.wait()
+        for now, then in pairs:
             at = int(np.abs(then).argmax())
             if not np.isfinite(then).all() or not then[at] or not now[at] or np.array_equal(now, then):
                 continue
@@ -568,7 +591,7 @@ class PendingCall:
         """Store a gradient, `dout`, `dhn` or `dcn`, of a backward pass, and return it as an array."""
         more = self.layout.array(gradient, take) if name == "dout" else self.layout.state(gradient, take)
         of_pass = self.by_pass.setdefault(this_pass, {})
-        of_pass[name] = of_pass[name] + more if name in of_pass else more
+        of_pass[name] = _plus(of_pass.get(name), more)
         if self.source is not None:
             self.source.add(self.place, name, gradient, this_pass)
         return more
@@ -587,7 +610,7 @@ class PendingCall:
             for i, name in inputs:
                 if (gradient := gradients[i]) is not None:
                     share = (call.layout.array if name == "dout" else call.layout.state)(gradient, np.empty)
-                    of_pass[name] = of_pass[name] + share if name in of_pass else share
+                    of_pass[name] = _plus(of_pass.get(name), share)
 
         return harmless(add)
 
@@ -633,7 +656,9 @@ class PendingCall:
 
         begins = [state for state in (h0, c0) if state is not None]
         return len(begins) == len(self.last) and all(
-            last.numel() == state.numel() and version == last._version and torch.equal(last.reshape(-1), state.detach().reshape(-1))
+            last.numel() == state.numel()
+            and version == last._version
+            and (_is_view_of(state, last) or torch.equal(last.reshape(-1), state.detach().reshape(-1)))
             for (last, version), state in zip(self.last, begins, strict=True)
         )
 
@@ -834,15 +859,26 @@ class PendingCall:
         """Return True if a tensor, such as the head's input, is the complete output in any shape."""
         if tensor.numel() != math.prod(self.shape) or tensor.shape[-1] != self.shape[-1]:
             return False
-        return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
+        if self._is_output_still(tensor):
+            return True
+        numbers = self.layout.array(tensor.reshape(self.shape), np.empty)
+        COPIES.wait()
+        return np.array_equal(numbers, self.out, equal_nan=True)
 
     def is_read_at_its_end_by(self, tensor: Tensor) -> bool:
         """Return True if a tensor, such as the head's input, is the output of the last timestep, in any shape."""
         if type(self.layout) is Packed or len(self.out) < 2 or tensor.numel() != self.out[-1].size:
             return False
-        return tensor.shape[-1] == self.shape[-1] and np.array_equal(
-            to_array(tensor.reshape(self.out[-1].shape), np.empty), self.out[-1], equal_nan=True
-        )
+        if tensor.shape[-1] != self.shape[-1]:
+            return False
+        last = to_array(tensor.reshape(self.out[-1].shape), np.empty)
+        COPIES.wait()
+        return np.array_equal(last, self.out[-1], equal_nan=True)
+
+    def _is_output_still(self, tensor: Tensor) -> bool:
+        """Return True if a tensor is the output, in any shape, and nothing has changed it since the call."""
+        output, version = self.outputs[-1] if self.outputs else (None, 0)
+        return output is not None and output._version == version and _is_view_of(tensor, output)
 
     def take_head(self, name: str, part: Linear, logits: Tensor, take: Take, *, at_end: bool = False) -> None:
         """Store the call of the head on the output; with `at_end`, on that of the last timestep. The logits of the others, which
@@ -853,12 +889,11 @@ class PendingCall:
                 return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
             last = to_array(tensor.reshape(*self.out[-1].shape[:-1], -1), np.empty)
             logits_in_time = np.zeros((len(self.out), *last.shape), last.dtype)
-            logits_in_time[-1] = last
+            COPIES.then(lambda: np.copyto(logits_in_time[-1], last))
             return logits_in_time
 
         def add_gradient(gradient: Tensor) -> None:
-            more = array(gradient)
-            head.dlogits = more if head.dlogits is None else head.dlogits + more
+            head.dlogits = _plus(head.dlogits, array(gradient))
 
         bias = part.bias
         head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
@@ -876,6 +911,8 @@ class PendingCall:
         self.check_in_place()
         if self.by_pass and not self.facts["training"] and self.module.dropout:  # otherwise the mode changes nothing in it
             self.notes[Note.EVALUATING] = None
+        if self.weights.have_changed:
+            self.notes[Note.CHANGED_WEIGHTS] = None
         return self.so_far(number, self.weights.freeze(passes), passes, take)
 
     def so_far(self, number: int, weights: WeightSet, passes: AbstractSet[int] | None = None, take: Take = fresh) -> GRUCall:
@@ -927,7 +964,23 @@ def _of_all_layers(states: tuple[int, ...], h0: AnyArray, module: GRUModule) -> 
 
 def _in_turn(h: AnyArray, c: AnyArray) -> AnyArray:
     """Return (2 · layers · directions, B, H): h and c of each layer and direction."""
-    return np.stack([h, c], axis=1).reshape(-1, *h.shape[1:])
+    pairs = np.empty((len(h), 2, *h.shape[1:]), h.dtype)
+    COPIES.then(lambda: np.stack([h, c], axis=1, out=pairs))
+    return pairs.reshape(-1, *h.shape[1:])
+
+
+def _plus(array: AnyArray | None, more: AnyArray) -> AnyArray:
+    """Return the sum of two arrays; the second if there is no first."""
+    if array is None:
+        return more
+    COPIES.wait()
+    return array + more
+
+
+def _is_view_of(tensor: Tensor, other: Tensor) -> bool:
+    """Return True if a tensor has the memory of another in the same order, so that nothing needs to be compared."""
+    same = tensor.data_ptr() == other.data_ptr() and tensor.dtype == other.dtype and tensor.numel() == other.numel()
+    return same and tensor.is_contiguous() and other.is_contiguous()
 
 
 def _weights_in(part: Any, *, is_cell: bool) -> Iterable[Any]:
