@@ -293,3 +293,22 @@ def test_what_another_cause_explains_comes_after_it_whatever_its_proof():
     early = ProvenCause("input-scale", EXACT, "large inputs", "", "")
     assert [cause.name for cause in causes_first([late, early])] == ["input-scale", "one-timestep"]
     assert [cause.name for cause in causes_first([late])] == ["one-timestep"]
+
+
+def test_units_that_rest_are_an_observation_in_the_recording_of_a_script(tmp_path):
+    model = nn.Sequential(nn.RNN(3, H, nonlinearity="relu", batch_first=True))
+    head = nn.Linear(H, 1)
+    with torch.no_grad():
+        model[0].bias_ih_l0[: H // 2] = -100.0
+    own = torch.optim.SGD([*model.parameters(), *head.parameters()], 1e-3)
+    recorder = tui_gru.record(tmp_path / "relu.gru", nn.ModuleList([model, head]), own)
+    for x, y in numbers():
+        own.zero_grad()
+        loss = f.mse_loss(head(model(x)[0][:, -1]), y)
+        loss.backward()
+        own.step()
+        recorder.step(loss)
+    recorder.close()
+    rest = [finding for finding in tui_gru.Session.open(tmp_path / "relu.gru").findings() if finding.name == "dead-unit"]
+    assert rest
+    assert all(finding.is_observation for finding in rest)

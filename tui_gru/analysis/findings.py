@@ -122,6 +122,9 @@ def _by_facts(name: str, *instead_of: str, effects: tuple[str, ...] = _OF_NO_LEA
     return FindingRule(name, partial(_of_cause, name), harm, (name, *instead_of), effects)
 
 
+#: What units do, which no experiment connects to the loss of a script.
+_OF_UNITS = ("dead-unit", "saturated-gate", "gate-never-opens")
+
 _OF_LARGE_INPUTS = (*_OF_LARGE_WEIGHTS, *_OF_NO_LEARNING, "one-timestep", "input-not-read", "end-not-read")
 
 #: Causes that facts of a script show, by themselves.
@@ -417,7 +420,9 @@ def _all(examined: RunFacts, progress: Callable[[str], object] | None = None) ->
         if progress is not None:
             progress(f"looking for {row.name}")
         if of_rule := list(row.find(examined)):
-            findings[row] = of_rule
+            # In a script, units that rest are no mistake by themselves: many healthy models have some, above all with ReLU.
+            of_script = row.name in _OF_UNITS and not examined.config.source.can(Ability.TRAIN)
+            findings[row] = [replace(finding, is_observation=True) for finding in of_rule] if of_script else of_rule
             left_out.update(row.instead_of)
     return findings
 
