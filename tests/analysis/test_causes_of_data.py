@@ -31,6 +31,7 @@ from tests.analysis.test_causes import (
 from tui_gru.analysis.causes import WatchedSteps, causes_of
 from tui_gru.analysis.diagnosis import causes_first
 from tui_gru.capture.facts import StepFacts, StepWatch
+from tui_gru.capture.hooks import hook_calls, unhook
 from tui_gru.capture.relations import TextMemory
 
 STORED = list(rows(2, size=2 * B))
@@ -270,8 +271,6 @@ def test_the_watched_steps_do_not_fall_on_the_same_batches_of_each_epoch():
 def test_facts_of_the_data_come_back_from_their_line_as_they_were():
     model = CarryingRows()
     own = torch.optim.Adam(model.parameters(), 1e-2)
-    from tui_gru.capture.hooks import hook_calls, unhook
-
     watch = StepWatch(model, [own], hook_calls, unhook, all_steps=True)
     for x, y in _shuffled():
         own.zero_grad()
@@ -312,3 +311,21 @@ def test_units_that_rest_are_an_observation_in_the_recording_of_a_script(tmp_pat
     rest = [finding for finding in tui_gru.Session.open(tmp_path / "relu.gru").findings() if finding.name == "dead-unit"]
     assert rest
     assert all(finding.is_observation for finding in rest)
+
+
+def test_a_step_that_holds_training_and_validation_shows_that_both_learn():
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    watch = StepWatch(model, [own], hook_calls, unhook, all_steps=True)
+    watch.implicit = False
+    for _ in range(4):
+        for training in (True, False):
+            model.train(training)
+            for x, y in texts(2):
+                own.zero_grad()
+                of_tokens(model(x), y).backward()
+                own.step()
+        watch.end_step(None)
+    watch.close()
+    causes = causes_of(WatchedSteps(watch.memory.steps))
+    assert causes[0].name == "learns-in-evaluation"

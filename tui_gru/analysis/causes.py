@@ -477,7 +477,7 @@ def _of_modes(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"{counted(sum(step.number >= first.number for step in taped), 'watched step')}",
             "model.train() after each validation",
         )
-    modes = [step.updates[-1].training for step in x.training if step.updates and step.updates[-1].parameters]
+    modes = [update.training for step in x.training for update in step.updates if update.parameters]
     returns = [i for i in range(1, len(modes)) if modes[i] and not modes[i - 1]]
     if returns and not all(modes[: returns[0]]) and modes.count(False) >= _FEWEST <= modes.count(True):
         yield ProvenCause(
