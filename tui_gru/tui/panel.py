@@ -215,6 +215,8 @@ class Panel(ScrollView, can_focus=True):
         glyphs = self.palette.glyphs
         texts = (Content(transliterate(text, glyphs)) if isinstance(text, str) else text for text in self._titles)
         title, subtitle, place, keys = texts
+        if self.is_attached and getattr(self.screen, "only_verbs", None) is not None:  # in a page, these keys do nothing
+            keys = None
         if self._remark and title is not None:
             title = Content.assemble(title, transliterate(f" · {self._remark}", glyphs))
         title = self._across(title, None if place is None else place.stylize("not bold $foreground-muted"))
