@@ -820,7 +820,7 @@ class _Compiler:
     def _refuse_index_of_number(self, node: ast.Subscript) -> None:
         program = self._names_of_program
         name = self._spellings.get(node.value.id) if isinstance(node.value, ast.Name) else None
-        if program is None or name is None or program.shapes[name]:
+        if program is None or name is None or program.shapes.get(name, (1,)):  # a value at another timestep is not among them
             return
         term = program.loss_names.timestep if name == "loss" else name if program.names[name].timed else ""
         hint = f"; that of a timestep is {program.writer.name(term)} t 1" if term else ""
