@@ -355,7 +355,7 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
         await d.type("g", "0", "enter", "c")
         assert "cannot be evaluated" in d.says
         assert bottom.warning
-        await command(d, "back t == 8")
+        await command(d, "back loss > 99")
         assert "did not hold" in d.says
         assert not bottom.warning
 
