@@ -1281,6 +1281,8 @@ def _slices(values: Tensor, axis: int) -> tuple[int, int]:
     """Return the number of slices along an axis, and that of different ones."""
     import torch
 
+    if not values.numel():  # slices without numbers are alike
+        return values.shape[axis], min(values.shape[axis], 1)
     return values.shape[axis], len(torch.unique(values.movedim(axis, 0).reshape(values.shape[axis], -1), dim=0))
 
 
