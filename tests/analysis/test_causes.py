@@ -462,7 +462,6 @@ SCRIPTS = {
         2,
         lambda: diagnosis(Carrying(nn.LSTM, lambda state: state[::-1]), data=passages),
     ),
-    "one timestep in each step": ("one-timestep-chunks", 2, lambda: diagnosis(Carrying(), data=lambda: passages(1))),
     "a state carried to rows of other texts": ("carried-over-shuffled", 2, lambda: diagnosis(Carrying())),
 }  # fmt: skip
 
@@ -519,6 +518,18 @@ def _adversaries():
     return tui_gru.diagnose(model, optimizers, run)
 
 
+def _epochs():
+    """A loop over epochs, whose steps begin with the same rows."""
+    model, (inputs, targets) = Reader(), map(torch.cat, zip(*texts(4), strict=True))
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in (loop := tui_gru.steps(range(9), model, own, screen=False)):
+        for x, y in zip(inputs.split(B), targets.split(B), strict=True):
+            own.zero_grad()
+            of_tokens(model(x), y).backward()
+            own.step()
+    return tui_gru.diagnose(model, own, loop)
+
+
 def _time_first(model):
     model.rnn.batch_first = False
     return model
@@ -545,6 +556,11 @@ HEALTHY = {
     "rows that are told from each other": lambda: diagnosis(Pairs(), lambda loss, y: loss, data=rows),
     "a network that another one follows": lambda: _followed(WithTarget()),
     "two adversaries": _adversaries,
+    "an update after each sample of a stream": lambda: diagnosis(Carrying(), data=lambda: passages(1)),
+    "a state of zeros, of as many numbers as the drawn inputs": lambda: diagnosis(
+        Reading(lambda m, x: m.head(m.rnn(m.embed(x), torch.randn(1, len(x), H).new_zeros(1, len(x), H))[0]))
+    ),
+    "an epoch in each step of the loop": _epochs,
 }
 
 

@@ -572,7 +572,12 @@ def _of_inputs(x: WatchedSteps) -> Iterator[ProvenCause]:
             f"in {batches}: the stored data are changed in place",
             "x = (x - mean) / std in the place of x -= mean and x /= std; scale the data once, before the loop",
         )
-    elif len(first) > 4 and all(batch.same for batch in first[1:]) and first[-1].share < 0.3:
+    elif (
+        len(first) > 4
+        and all(batch.same for batch in first[1:])
+        and first[-1].share < 0.3
+        and all(len(step.updates) == 1 for step in x.training)  # an epoch as a step begins with the same rows each time
+    ):
         yield ProvenCause(
             "same-batch",
             EXACT,
@@ -1044,7 +1049,7 @@ def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps
             "pass the state that a call returns to the next one",
         )
         return
-    random = [state for state in states if state.random]
+    random = [state for state in states if state.random and state.size]  # a function that draws other numbers may give zeros
     reads_data = any(step.inputs and not (step.inputs[0].random or step.inputs[0].constant) for step in x.training)
     if len(random) >= _MOSTLY * len(states) and reads_data:
         yield ProvenCause(
@@ -1074,7 +1079,7 @@ def _of_module_states(module: str, states: Sequence[StateFacts], x: WatchedSteps
     if all(state.calls == 1 and state.timesteps == 1 for state in states) and not any(state.in_graph for state in states):
         yield ProvenCause(
             "one-timestep-chunks",
-            EXACT,
+            OBSERVED,  # a model may learn from every sample of a stream on purpose
             "every backward pass sees one timestep: no gradient flows through time",
             f"{module} gets 1 timestep a step, and its state comes without a graph, in {counted(len(states), 'watched step')}",
             "chunks of several timesteps a step",
