@@ -157,6 +157,15 @@ def sgd(model, rate, **options):
     return torch.optim.SGD(model.parameters(), rate, **options)
 
 
+def _replaced():
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    model.rnn = nn.GRU(H, H, batch_first=True)
+    nn.init.orthogonal_(model.rnn.weight_hh_l0)  # no longer as PyTorch draws it
+    nn.init.orthogonal_(model.rnn.weight_ih_l0)
+    return diagnosis(model, optimizer=own)
+
+
 def _stepped_first(model):
     def step(own, x, y):
         own.zero_grad()
@@ -296,6 +305,7 @@ SCRIPTS = {
         2,
         lambda: diagnosis(m := Reader(), optimizer=torch.optim.Adam(m.head.parameters(), 1e-2)),
     ),
+    "a part that was replaced after the optimizer was made": ("not-in-optimizer", 2, _replaced),
     "a rate of 0": ("rate-is-0", 2, lambda: diagnosis(m := Reader(), optimizer=sgd(m, 0.0))),
     "targets in another order": ("targets-in-other-order", 2, lambda: diagnosis(Reader(), lambda z, y: of_tokens(z, y.t()))),
     "the target is the input": ("target-is-input", 2, lambda: diagnosis(Reader(), data=lambda: ((x, x) for x, _ in texts()))),
@@ -518,6 +528,25 @@ def _adversaries():
     return tui_gru.diagnose(model, optimizers, run)
 
 
+def _beside_another():
+    """A part that is trained already, and is trained no further; the optimizer trains another one of its shapes."""
+    model, other = Reader(), nn.GRU(H, H, batch_first=True)
+    nn.init.orthogonal_(model.rnn.weight_hh_l0)
+    nn.init.orthogonal_(model.rnn.weight_ih_l0)
+    own = torch.optim.Adam([*model.embed.parameters(), *model.head.parameters(), *other.parameters()], 1e-2)
+
+    def step(own, x, y):
+        own.zero_grad()
+        (of_tokens(model(x), y) + other(torch.ones(1, T, H))[0].square().mean()).backward()
+        own.step()
+
+    def run():
+        for x, y in texts():
+            step(own, x, y)
+
+    return tui_gru.diagnose(model, own, run)
+
+
 def _epochs():
     """A loop over epochs, whose steps begin with the same rows."""
     model, (inputs, targets) = Reader(), map(torch.cat, zip(*texts(4), strict=True))
@@ -561,6 +590,7 @@ HEALTHY = {
         Reading(lambda m, x: m.head(m.rnn(m.embed(x), torch.randn(1, len(x), H).new_zeros(1, len(x), H))[0]))
     ),
     "an epoch in each step of the loop": _epochs,
+    "a trained part that another optimizer's tensors resemble": _beside_another,
 }
 
 

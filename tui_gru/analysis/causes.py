@@ -312,11 +312,15 @@ def _of_parameters(x: WatchedSteps) -> Iterator[ProvenCause]:
     steps = counted(len(x.training), "watched step")
     if x.own_updates and table.in_no_optimizer_count:
         count = table.in_no_optimizer_count
+        others = (
+            f"; it has {counted(count, 'tensor')} of these shapes that the model does not have, as where a part was replaced later"
+        )
         yield ProvenCause(
             "not-in-optimizer",
             EXACT,
             f"{count} of {counted(table.total, 'parameter')} belong to no optimizer that steps: they never change",
-            f"{_named(table.in_no_optimizer, count)}: in no group of an optimizer that ran in {steps}",
+            f"{_named(table.in_no_optimizer, count)}: in no group of an optimizer that ran in {steps}"
+            f"{others if table.replaced else ''}",
             "pass all of model.parameters() to the optimizer, after the whole model is made; call step() of every optimizer",
         )
     if table.unmoved_count and table.unmoved_count < table.total and not _says(x, "cleared-before-step"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
@@ -223,7 +224,9 @@ class StateFacts:
 class ParameterFacts:
     """The parameters of the model over all watched steps up to one. The names are the first few; `cut` has recurrent modules
     none of whose parameters got a gradient, with False if their output had no graph. `copies` are those all of whose units have
-    the same weights. `alike_tokens`: how many of the different tokens that are read in the step have one and the same vector."""
+    the same weights. `alike_tokens`: how many of the different tokens that are read in the step have one and the same vector.
+    `replaced`: the parameters in no optimizer are as many, and of the same shapes, as this number of tensors of the optimizers that
+    the model does not have and that never had a gradient; otherwise 0."""
 
     total: int
     reached: int
@@ -243,6 +246,7 @@ class ParameterFacts:
     embedded_count: int
     copies: tuple[str, ...] = ()
     alike_tokens: tuple[int, int] = (0, 0)
+    replaced: int = 0
 
 
 @dataclass(frozen=True)
@@ -445,6 +449,8 @@ class StepWatch:
         self._above_rounding = set["Tensor"]()
         self._seen_optimizers: dict[int, Optimizer] = {}
         self._in_any: set[int] = set()  # ids of all parameters of the optimizers that step
+        self._not_of_model: dict[int, tuple[int, ...]] = {}  # shapes of those without a gradient that the model does not have
+        self._trained_elsewhere: set[int] = set()
         self._emptied = list[str]()
         self._ends: tuple[int, dict[Module, list[Tensor]], tuple[Tensor, Tensor] | None] = (-2, {}, None)
         self._last_inputs, self._last_targets = list["Tensor"](), list["Tensor"]()
@@ -629,6 +635,9 @@ class StepWatch:
         leaves = set() if self._mode is None else {id(leaf) for leaf in self._mode.tape.leaves}
         if not ours and any(id(p) in leaves for group in optimizer.param_groups for p in group["params"]):
             return  # the script computes the model with other weights, as by functional_call, and trains these
+        others = [p for group in optimizer.param_groups for p in group["params"] if p not in self.parameters]
+        self._trained_elsewhere |= {id(p) for p in others if p.grad is not None}
+        self._not_of_model |= {id(p): tuple(p.shape) for p in others if ours}
         key = id(optimizer)
         begins = not optimizer.state
         new = key not in self._seen_optimizers
@@ -1048,7 +1057,9 @@ class StepWatch:
         # One that gets no gradient either can be that of a copy of a network, as a target; one that is trained, of a fine-tuning.
         drawn = {p for part in self.names if _is_as_drawn(part) for p in part.parameters()}
         missing = [p for p in trainable if p not in self._in_optimizer and p in self._nonzero] if self._seen_optimizers else []
-        missing = missing if drawn.intersection(missing) else []
+        left = Counter(shape for key, shape in self._not_of_model.items() if key not in self._trained_elsewhere)
+        replaced = len(missing) if missing and not Counter(tuple(p.shape) for p in missing) - left else 0
+        missing = missing if replaced or drawn.intersection(missing) else []
         still = [
             p for p in trainable
             if p in self._in_optimizer and p in self._above_rounding and p in self.start and torch.equal(p.detach(), self.start[p])
@@ -1101,6 +1112,7 @@ class StepWatch:
             sum(p in embeddings for p in zero),
             tuple(self.names[part] for part in recurrent if _has_one_unit(part))[:MOST_NAMES],
             _alike_tokens(tape),
+            replaced,
         )
 
 
