@@ -286,6 +286,26 @@ def test_a_subclass_is_torchs_if_its_forward_computes_what_torchs_does(tmp_path)
     assert s.expected.agrees
 
 
+class WithoutMemory(nn.LSTM):
+    """Returns h alone of its last states."""
+
+    def forward(self, x, hx=None):
+        out, (h, _) = super().forward(x, hx)
+        return out, h
+
+
+def test_an_lstm_that_returns_h_alone_is_captured_with_its_memory(tmp_path):
+    model = nn.ModuleDict({"rnn": WithoutMemory(IN, H, 2)})
+    with tui_gru.record(tmp_path / "run.gru", model) as recorder:
+        out, h = model["rnn"](torch.randn(T, B, IN))
+        (out.sum() + h.square().sum()).backward()
+        recorder.step(1.0)
+    s = tui_gru.Session.open(tmp_path / "run.gru")
+    s.seek(s.end)
+    assert s.expected.agrees
+    assert s.check().agrees
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_nothing_compiled_by_torchscript_is_tried():
     """A call of a copy would count as one of the script's, after which TorchScript computes in another way."""

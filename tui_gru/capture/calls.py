@@ -999,6 +999,8 @@ def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
     else:
         return None
     hn, cn = last if module.states == 2 and type(last) is tuple and len(last) == 2 else (last, None)
+    if module.states == 2 and cn is None and not module.is_cell:
+        return None
     if isinstance(x, PackedSequence) and isinstance(out, PackedSequence):
         return Seen(x.data, h0, out.data, hn, packed_layout(x), c0, cn)
     if not (isinstance(x, torch.Tensor) and isinstance(out, torch.Tensor) and isinstance(hn, torch.Tensor)):

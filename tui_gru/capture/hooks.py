@@ -195,6 +195,18 @@ def _computes_as_torchs(part: Module, module: GRUModule, args: tuple[Any, ...], 
     return all(tensor.shape == other.shape and torch.allclose(tensor, other, rtol=1e-2, atol=1e-3) for tensor, other in pairs)
 
 
+def _with_last_c(part: Module, module: GRUModule, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
+    """Return the output of an LSTM with its last c, computed here where a subclass returns h alone: no gradient arrives at it."""
+    import torch
+
+    if module.is_cell or module.states < 2 or (part.training and module.dropout):
+        return output
+    if type(output) is tuple and len(output) == 2 and isinstance(output[1], torch.Tensor):
+        with torch.no_grad():
+            return output[0], (output[1], getattr(torch.nn, module.kind).forward(part, *args, **kwargs)[1][1])
+    return output
+
+
 def _is_recurrent(part: Module) -> bool:
     """Return True if a user could expect the module to be captured, such as a scripted or quantised GRU."""
     name = getattr(part, "original_name", type(part).__name__)  # the original name of a scripted module
@@ -952,7 +964,10 @@ class Capture:
                 self._on_cell()
             if part in self._candidates or part in self._cells:
                 self._after_cell(part, args, kwargs, output)
-            elif module is not None and (call := seen(module, args, kwargs, output)) is not None:
+            elif (
+                module is not None
+                and (call := seen(module, args, kwargs, _with_last_c(part, module, args, kwargs, output))) is not None
+            ):
                 source = self._source(part, args, kwargs, partial(_seen_in, module), generator=generator)
                 self._take_call(part, module, call, generator, gathered, source)
         finally:
