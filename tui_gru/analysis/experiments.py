@@ -545,8 +545,7 @@ def _of_axes(x: Experiments) -> Iterator[ProvenCause]:
         source = sources[id(tape)]
         return {} if source is None else {id(source): source.transpose(0, 1)}
 
-    trial = x.trial(inputs=exchanged)
-    if x.is_better(trial, x.unchanged) and trial.loss < _CLEARLY * min(x.unchanged.loss, x.first):
+    if (trial := _if_clearly_better(x, exchanged)) is not None:
         yield ProvenCause(
             "axes-swapped",
             TRIAL_ALONE,
@@ -555,6 +554,12 @@ def _of_axes(x: Experiments) -> Iterator[ProvenCause]:
             "batch_first=True, or a transpose of the input",
             x.numbers(x.unchanged, trial, "with both axes exchanged"),
         )
+
+
+def _if_clearly_better(x: Experiments, exchanged: Callable[[Tape], dict[int, Tensor]]) -> TrialOfSteps | None:
+    """Return the trial with the inputs that `exchanged` gives for each tape, if it clearly lowers the loss."""
+    trial = x.trial(inputs=exchanged)
+    return trial if x.is_better(trial, x.unchanged) and trial.loss < _CLEARLY * min(x.unchanged.loss, x.first) else None
 
 
 def _of_view(x: Experiments, sources: Mapping[int, Tensor | None], first: Tensor) -> Iterator[ProvenCause]:
@@ -569,8 +574,7 @@ def _of_view(x: Experiments, sources: Mapping[int, Tensor | None], first: Tensor
             return {}
         return {id(source): source.reshape(len(source), channels, T).transpose(1, 2).contiguous()}
 
-    trial = x.trial(inputs=exchanged)
-    if x.is_better(trial, x.unchanged) and trial.loss < _CLEARLY * min(x.unchanged.loss, x.first):
+    if (trial := _if_clearly_better(x, exchanged)) is not None:
         yield ProvenCause(
             "view-not-transpose",
             TRIAL_ALONE,
