@@ -688,6 +688,22 @@ def test_a_recording_has_the_facts_of_its_steps(tmp_path):
     assert (first.name, first.proof, first.tried) == ("softmax-twice", 2, "")
 
 
+def test_a_session_in_a_script_is_diagnosed_and_the_script_stays_as_it_was():
+    model = Reader()
+    own = torch.optim.Adam(model.parameters(), 1e-2)
+    tui_gru.debug(model, own, screen=False)
+    for x, y in texts(24):
+        own.zero_grad()
+        (-of_tokens(model(x), y)).backward()
+        own.step()
+    session = tui_gru.debug(model, own, screen=False)
+    weights, state = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    first, *_ = session.diagnose()
+    assert (first.name, first.proof) == ("negated", 2)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_facts_come_back_from_their_line_as_they_were():
     model = Reader()
     watch = StepWatch(model, [], hook_calls, unhook)
