@@ -204,6 +204,7 @@ async def test_what_cannot_be_exported_says_why() -> None:
             ("export nowhere/a.txt", "cannot be written"),
             ("export a.tex", "no formula"),
             ("export ~a\0b", "not a valid file name"),
+            ("export ~a\ud800b", "not a valid file name"),
         ):
             with pytest.raises(TuiGruError, match=word):
                 execute(d.screen, typed)
