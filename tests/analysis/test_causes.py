@@ -620,6 +620,11 @@ def test_missing_values_that_the_model_replaces_are_an_observation():
     assert "so the model replaces them" in next(cause.seen for cause in causes if cause.name == "nan-input")
 
 
+def test_a_model_that_learns_from_each_sample_of_a_stream_is_observed():
+    causes = diagnosis(Carrying(), data=lambda: passages(1))
+    assert (causes[0].name, causes[0].proof, causes[0].cause) == ("one-timestep-chunks", 0, "")
+
+
 def test_a_class_weight_of_0_is_an_observation_for_it_may_be_that_of_the_padding():
     weight = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
     (only,) = diagnosis(Reader(), lambda z, y: of_tokens(z, y, weight=weight))

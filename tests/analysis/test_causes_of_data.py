@@ -127,6 +127,11 @@ def _ctc(logits, y):
     return f.ctc_loss(logits.transpose(0, 1).log_softmax(-1), y[:, :2], *lengths, blank=1)
 
 
+def _ctc_of_few_timesteps(logits, y):
+    lengths = torch.full((B,), T - 3), torch.full((B,), T)
+    return f.ctc_loss(logits[:, : T - 3].transpose(0, 1).log_softmax(-1), y.clamp(1), *lengths, zero_infinity=True)
+
+
 def _scaled_in_place():
     x, y = next(rows(1))
     for _ in range(STEPS):
@@ -176,6 +181,10 @@ SCRIPTS = {
         lambda: diagnosis(Reader(classes=1), f.mse_loss, data=changed(rows, lambda x, y: (x, x[:, -1, 1:2].clone()))),
     ),
     "targets with the blank": ("blank-in-targets", lambda: diagnosis(Reader(), _ctc)),
+    "fewer timesteps than targets": ("ctc-too-short", lambda: diagnosis(Reader(), _ctc_of_few_timesteps)),
+    "steps below the rounding of the weights": (
+        "steps-are-lost", lambda: diagnosis(m := Reader(), optimizer=torch.optim.SGD(m.parameters(), 1e-9))
+    ),
     "marks of missing values": (
         "missing-as-number", lambda: diagnosis(Reader(classes=2), f.cross_entropy, data=changed(rows, _marked))
     ),

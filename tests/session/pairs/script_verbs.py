@@ -25,14 +25,14 @@ CHECKS: dict[Check, tuple[str, ...]] = {}  # with the names of a session that ea
 
 #: What asks nothing of where the batches of a run come from: stops, branches, marks, messages, files. verbs.py examines it.
 ELSEWHERE = {
-    "add_notice", "adopt", "anchor", "apart", "batches_to", "branch", "branches", "break_at", "calculate", "carry_over",
-    "change_stop", "check_every_batch", "checked", "compare", "continue_", "counts_first", "delete_branch", "delete_mark",
-    "delete_stop", "edit", "held_out", "holds", "interrupt", "interrupts", "keep", "keep_draft", "kept", "largest_gradients",
-    "learned", "machine_difference", "marks", "memory_notice", "newest", "next_mark", "next_match", "notice", "outcome",
-    "passing", "prefetch", "program_text", "recorder", "recording", "redo", "rename_branch", "reverse_continue",
-    "run_back_until", "run_to", "run_to_first", "run_to_not_finite", "run_until", "samples", "silent", "state", "stop_on_nan",
-    "stops", "switch", "tick_after", "to_frame", "trace", "tried_options", "tried_rates", "try_cures", "undo",
-    "watch",
+    "add_notice", "add_trial", "adopt", "anchor", "apart", "batches_to", "branch", "branches", "break_at", "calculate",
+    "carry_over", "change_stop", "check_every_batch", "checked", "compare", "continue_", "counts_first", "delete_branch",
+    "delete_mark", "delete_stop", "edit", "held_out", "holds", "interrupt", "interrupts", "is_on_trial", "keep", "keep_draft",
+    "kept", "largest_gradients", "learned", "machine_difference", "marks", "memory_notice", "newest", "next_mark", "next_match",
+    "notice", "outcome", "passing", "prefetch", "program_text", "recorder", "recording", "redo", "rename_branch",
+    "reverse_continue", "run_back_until", "run_to", "run_to_first", "run_to_not_finite", "run_until", "samples", "silent",
+    "state", "stop_on_nan", "stops", "switch", "tick_after", "to_frame", "trace", "tried_options", "tried_rates", "try_cures",
+    "undo", "watch",
 }  # fmt: skip
 
 
@@ -103,6 +103,16 @@ def values(s: ScriptSweep) -> None:
         return
     assert "p.grad is the derived gradient, neither clipped nor scaled" in session.remarks, f"{session.remarks}\n{s.text}"
     assert session.snapshot().gradient(session.parameter_names[0]) is not None
+
+
+@about("printed", "facts")
+def printed_numbers(s: ScriptSweep) -> None:
+    """What is printed of the output is what the module gave, and the table of parameters has those of the module."""
+    session = at_end(s.session)
+    output = output_of(s, session)
+    assert np.array_equal(session.printed(f"{output} t 1").values, session.value(output, t=0))
+    (table,) = session.facts("parameters")
+    assert table.missing or len(table.columns["parameter"]) > 0
 
 
 @about("explain", "derive")

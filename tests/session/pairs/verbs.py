@@ -588,6 +588,24 @@ def checked(s: Sweep) -> None:
     assert not session.outcome.notice or not session.outcome.notice.warning
 
 
+@about("printed", "facts", "is_on_trial", "add_trial")
+def printed_numbers(s: Sweep) -> None:
+    """What is printed of a weight is that of the loop, and the facts have the rate of the loop and its weights' norms."""
+    session = s.fork()
+    last = len(s.loops[0].batches) - 1
+    for name in s.first:
+        printed = session.printed(name).values
+        assert np.array_equal(printed, session.parameter(name))
+        s.same(f"{name}, printed", printed, lambda loop: loop.batches[last].after[name])
+    (rates,) = session.facts("rate")
+    (table,) = session.facts("parameters")
+    assert f"{session.learning_rate:g}" in " ".join(rates.sentences)
+    assert set(table.columns["parameter"]) == {session.program.writer.name(name) for name in session.parameter_names}
+    assert not session.is_on_trial
+    assert not session.add_trial(s.fork(), 0, "no trial of a script")
+    assert not session.is_on_trial
+
+
 @about(
     "findings", "found", "gone", "hold_out", "held_out", "try_cures", "tried_options", "rates", "tried_rates", "diagnose", "learned"
 )
