@@ -253,6 +253,7 @@ def test_a_model_that_copies_the_seventh_character_before_remembers_seven():
         (7, 5, [2.0, 2.0, 1.5, 0.5, 0.5, 0.5], (8, True, "gradient", True)),
         (22, 3, [2.0, 2.0, 1.5, 1.0, 0.9, 0.8], (32, False, "gradient", False)),
         (3, 3, [0.5, 0.5, 0.5, 0.5, 0.5, 0.5], (1, True, "occlusion", True)),
+        (3, 3, [0.505, 0.55, 0.501, 0.5, 0.5, 0.5], (4, True, "occlusion", True)),
     ],
 )
 def test_the_measure_that_agrees_with_the_loss_is_believed(gradient, occlusion, losses, expected):

@@ -647,7 +647,9 @@ async def test_how_far_back_the_model_remembers() -> None:
             assert re.search(rf"^ *{context} characters? +{loss:.4f} ", text, re.MULTILINE)
         assert re.search(rf"all before +{memory.whole:.4f} ", text)
         assert re.search(rf"bigram +{memory.bigram:.4f} ", text)
-        assert f"remembers {memory.characters} characters: with these alone the loss is that with all before" in text
+        alone = memory.losses[memory.contexts.index(memory.characters)]
+        words = f"the loss is {alone:.4f}, with all {memory.whole:.4f}"
+        assert f"remembers {memory.characters} characters: with these alone {words}" in text
         assert f"up to {memory.reach('gradient').steps} back by gradient" in text
         assert "believe" not in text
         far = np.where(np.arange(len(memory.gradient)) <= 40, 1.0, 0.0)

@@ -24,6 +24,7 @@ from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Text, picked
 from tui_gru.engine.data import weights_for
 from tui_gru.engine.model import model_of
+from tui_gru.engine.numbers import counted
 from tui_gru.engine.training import compute
 from tui_gru.engine.weights import NUMPY_SETTINGS, Array, Float64Array, Weights, norms_over_time
 from tui_gru.equations.backward import mixed
@@ -311,13 +312,14 @@ class ContextMemory:
     occlusion: Float64Array
 
     def __repr__(self) -> str:
-        return f"<memory of {self.characters if self.ends else f'more than {self.contexts[-1]}'} characters>"
+        return f"<memory of {'' if self.ends else 'more than '}{counted(self.characters, 'character')}>"
 
     @property
     def characters(self) -> int:
-        """The fewest characters after which the loss is that after all; the most that were tried if there are none."""
+        """The fewest characters from which on the loss is that after all; the most that were tried if there are none."""
         enough = self.losses - self.whole <= np.maximum(LITTLE, 2 * self.errors)
-        return next((context for context, done in zip(self.contexts, enough, strict=True) if done), self.contexts[-1])
+        more = np.flatnonzero(~enough[:-1])  # a model that is not used to begin in the middle can do worse with two than with one
+        return self.contexts[int(more[-1]) + 1 if len(more) else 0]
 
     @property
     def ends(self) -> bool:
@@ -454,8 +456,8 @@ class Jacobian:
         if largest == 0:
             return "nothing of the state before is left after a timestep"
         if np.isfinite(lasts[0]):
-            counted = "one timestep" if after == 1 else f"{after:,} timesteps"
-            words = f"the slowest direction keeps {100 * largest**after:.2g} % after {counted}"
+            later = "one timestep" if after == 1 else f"{after:,} timesteps"
+            words = f"the slowest direction keeps {100 * largest**after:.2g} % after {later}"
         elif largest > 1 + ROUNDED:
             words = f"the slowest direction does not fade: it grows to {100 * largest:.4g} % in a timestep"
         else:

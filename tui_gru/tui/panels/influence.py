@@ -111,7 +111,8 @@ class InfluenceMap(SnapshotPanel):
         above = [decimals(loss - memory.whole, 3) for loss in memory.losses[: i + 1]]
         less = f"; with {memory.contexts[i - 1]} it is {above[i - 1]} higher" if i else ""
         if memory.ends:
-            words = f"remembers {many}: with these alone the loss is that with all before, {decimals(memory.whole, 4)}{less}"
+            loss, whole = decimals(memory.losses[i], 4), decimals(memory.whole, 4)
+            words = f"remembers {many}: with these alone the loss is {loss}, with all {whole}{less}"
         else:
             words = f"remembers more than {many}: with these alone the loss is {above[i]} higher"
         yield from self._words(palette, words, width)
