@@ -32,12 +32,10 @@ def permitted(path: str | os.PathLike[str]) -> Path:
     """
     try:
         expanded = Path(os.path.expanduser(os.fsdecode(path)))
-        if b"\0" in os.fsencode(expanded):
-            raise ValueError
         if _folder is None:
             return expanded
         real = Path(os.path.realpath(_folder / expanded))
-    except ValueError:  # a zero byte, or half a surrogate pair
+    except ValueError:  # a zero byte
         raise TuiGruError(f"{shown(str(path))} is not a valid file name; type, for example, here.txt") from None
     if not real.is_relative_to(_folder):
         raise TuiGruError(f"{shown(str(path))} is outside of {_folder}, the only folder that a page may use; name a file in it")

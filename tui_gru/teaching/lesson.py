@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from tui_gru.errors import TuiGruError, safe_text
+from tui_gru.errors import TuiGruError, safe_text, shown
 from tui_gru.paths import permitted
 
 # ------------------------------------------------------------------------------
@@ -175,6 +175,8 @@ def read_lesson(typed: str | Path) -> Lesson:
         near = get_close_matches(str(typed), shipped_lessons(), 1)
         cure = f"did you mean {near[0]}?" if near else f"the lessons are {', '.join(shipped_lessons())}, or name a .md file"
         raise TuiGruError(f"there is no lesson and no file {typed}; {cure}") from None
+    except ValueError:  # a zero byte, or half a surrogate pair
+        raise TuiGruError(f"{shown(str(typed))} is not a file name; name a lesson, or the .md file of one") from None
     except OSError as error:
         raise TuiGruError(f"cannot read {path}: {error.strerror}; name a lesson, or the .md file of one") from None
     if len(data) > LONGEST:
