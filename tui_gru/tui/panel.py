@@ -528,7 +528,7 @@ class Panel(ScrollView, can_focus=True):
         """Return the content for this inner size, or an error message if building fails, so that other panels are still drawn."""
         width, height = max(width, 0), max(height, 0)
         try:
-            content = self.build(width, height) if width else EMPTY
+            content = self.build(width, height)
             self.failed = False
             return content
         except Exception as error:

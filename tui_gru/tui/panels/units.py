@@ -244,7 +244,7 @@ class UnitsMap(SnapshotPanel):
     def content(self, snapshot: Snapshot, width: int, height: int) -> Box:
         palette, wide = self.palette, width >= _WIDE and bool(self.notes)
         if self.in_plane:
-            return clip(palette, from_rows(self._plane(palette, width, height)), width, height)
+            return clip(palette, from_rows(self._plane(palette, max(width, 1), height)), width, height)
         label = self._label + (self._beside_names if wide else 0)
         columns = [*(_COLUMNS if wide else _FEW_COLUMNS if self.notes and width >= _NARROW else ())]
         if self._added is None:
