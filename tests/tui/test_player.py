@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import errno
+import gc
 import gzip
 import html
 import json
@@ -27,7 +28,7 @@ from tui_gru.tui import player as module
 from tui_gru.tui.app import make_app
 from tui_gru.tui.headless import headless, is_keys
 from tui_gru.tui.keys import commands_of
-from tui_gru.tui.player import PAGE, Player, Walk, as_of
+from tui_gru.tui.player import COLLECT_OLDER, PAGE, DrawnMoments, Player, Walk, as_of
 from tui_gru.tui.terminal import drawn_lines
 from tui_gru.tui.theme import UNICODE
 
@@ -197,6 +198,27 @@ def test_most_moments_are_drawn_in_one_theme_only():
     Player(tutorial(100), by="line", on_telephones=False).draw(drawn=lambda done, total: drawn.append((done, total)))
     assert drawn[-1] == (202, 202)
     assert len(drawn) < 160
+
+
+def test_the_drawn_moments_are_not_searched_for_cycles():
+    before, oldest = gc.get_threshold(), []
+    Player(tutorial(2), by="line").draw(drawn=lambda *_: oldest.append(gc.get_threshold()[2]))
+    assert set(oldest) == {COLLECT_OLDER[1]}
+    assert gc.get_threshold() == before
+
+
+def test_equal_rows_of_two_moments_are_stored_once():
+    kept = []
+
+    async def draw(drawing, *arguments):
+        await drawn(drawing, *arguments)
+        kept.extend(row for frame in drawing.frames[0] for row in frame)
+
+    drawn = DrawnMoments.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DrawnMoments, "draw", draw)
+        Player(tutorial(4), by="line", on_telephones=False).draw()
+    assert len({id(row) for row in kept}) == len(set(kept)) < len(kept)
 
 
 def test_one_theme_can_be_chosen():

@@ -43,7 +43,7 @@ from tui_gru.errors import TuiGruError, safe_text, shown
 from tui_gru.paths import FilePath
 from tui_gru.session.session import Session
 from tui_gru.session.snapshot import Snapshot
-from tui_gru.tui.app import TuiGruApp, make_app
+from tui_gru.tui.app import COLLECT_EVERY, TuiGruApp, make_app
 from tui_gru.tui.derivations import MOST_RECORDED, DerivedNumbers, ExplainedNumbers
 from tui_gru.tui.headless import PromptPilot, headless, type_commands, until_checked, until_idle
 from tui_gru.tui.panel import CellPanel, Spot
@@ -59,6 +59,9 @@ LEAST_SIZE = (20, 6)  # a smaller screen shows no number
 MOST_MOMENTS = 2_000
 MOST_CELLS = MOST_MOMENTS * 160 * 50  # of all moments
 FEW = 8  # moments in a notebook
+#: When older objects are searched for reference cycles. Those of the drawn moments all stay, so the oldest are seldom searched,
+#: which would take a fifth of the time.
+COLLECT_OLDER = (20, 10_000)
 #: The verbs that the page has.
 VERBS_OF_PAGE = frozenset({"step.line", "step.timestep", "step.batch", "step.epoch", "play", "explain"})
 
@@ -270,7 +273,7 @@ class DrawnMoments:
         self, walk: Walk, size: tuple[int, int], themes: Sequence[str], derivations: DerivedNumbers | ExplainedNumbers
     ) -> None:
         self.walk, self.size, self.themes, self.derivations = walk, size, themes, derivations
-        self._frames: list[list[list[Parts]]] = [[] for _ in themes]  # by theme and moment: the rows
+        self.frames: list[list[list[Parts]]] = [[] for _ in themes]  # by theme and moment: the rows
         self._grounds: list[tuple[str, str]] = []  # by theme: the colours of the screen
         self._spots: list[list[tuple[tuple[int, int, int], ...]]] = []  # by moment and row: column, width and derivation
         self._words: list[tuple[Any, ...]] = []
@@ -285,6 +288,7 @@ class DrawnMoments:
         total = len(self.walk.ticks)
         usual: ScreenLayout | None = None  # the layout, while that of a mark is shown
         marked = {moment for moment, _, _ in self.walk.chapters}
+        shared: dict[Parts, Parts] = {}  # most rows are those of the moment before
 
         async def rows_at(moment: int) -> list[Parts]:
             """Show a moment, and return the rows of the screen."""
@@ -308,7 +312,7 @@ class DrawnMoments:
             if not at_rest(app):  # a panel has set the texts of its border as it was drawn
                 await pilot.pause()
                 strips = drawn_lines(screen)
-            return [parts_of(strip) for strip in strips]
+            return [shared.setdefault(parts, parts) for parts in map(parts_of, strips)]
 
         try:
             for theme in self.themes:
@@ -316,14 +320,14 @@ class DrawnMoments:
                 colours = app.get_css_variables()
                 ink, ground = (CssColor.parse(colours[name]).hex6 for name in ("foreground", "background"))
                 self._grounds.append((ink, ground))
-                first = self._frames[0]
+                first = self.frames[0]
                 if theme == self.themes[0]:
                     for moment in range(total):
                         first.append(await rows_at(moment))
                         self._look(screen)
                         drawn(moment + 1, total * len(self.themes))
                 else:
-                    self._frames[-1] = await in_other_theme(first, rows_at, lambda done: drawn(total + done, 2 * total))
+                    self.frames[-1] = await in_other_theme(first, rows_at, lambda done: drawn(total + done, 2 * total))
         finally:
             screen.session, app.theme = session, own_theme
 
@@ -349,12 +353,12 @@ class DrawnMoments:
         """
         styles, rows, spot_rows = RowStyles(self._grounds), Numbering[tuple[Any, ...]](), Numbering[tuple[Any, ...]]()
         row_numbers: dict[tuple[Parts, Parts], int] = {}
-        for pair in chain.from_iterable(map(zip, self._frames[0], self._frames[-1])):
+        for pair in chain.from_iterable(map(zip, self.frames[0], self.frames[-1])):
             if pair not in row_numbers:
                 row_numbers[pair] = rows[styles.row(*pair)]
         spots = [[spot_rows[row] for row in moment] for moment in self._spots]
         frames = [
-            [row_numbers[pair] for pair in zip(*both, strict=True)] for both in zip(self._frames[0], self._frames[-1], strict=True)
+            [row_numbers[pair] for pair in zip(*both, strict=True)] for both in zip(self.frames[0], self.frames[-1], strict=True)
         ]
         return {
             "size": self.size,
@@ -560,8 +564,9 @@ class Player:
                 begun.cancel()
                 ended.set()
 
-        collects, thread = gc.isenabled(), threading.Thread(target=work, name="player")
+        collects, thresholds, thread = gc.isenabled(), gc.get_threshold(), threading.Thread(target=work, name="player")
         try:
+            gc.set_threshold(COLLECT_EVERY, *COLLECT_OLDER)
             thread.start()
             ended.wait()  # a join that ctrl+c interrupts takes the thread for ended, up to Python 3.12
         except BaseException:
@@ -571,6 +576,7 @@ class Player:
                 ended.wait()
             raise
         finally:
+            gc.set_threshold(*thresholds)
             gc.unfreeze()  # the app freezes what exists when it opens, which stays in a terminal but not in a script
             if not collects:
                 gc.disable()
