@@ -739,7 +739,7 @@ def test_nothing_has_gone_from_a_healthy_run_and_what_is_there_has_not_gone():
 
 def test_a_rate_that_harms_only_what_was_learned_before_is_tried_from_its_change_on():
     """From the first batch on, the rate of 0.3 learns the text as well as a smaller one."""
-    options = {"hidden_size": 32, "cell": "lstm", "batch_size": 8, "seq_length": 16, "seed": 2, "dtype": "float64"}
+    options = {"hidden_size": 32, "cell": "lstm", "batch_size": 8, "seq_length": 16, "seed": 5, "dtype": "float64"}
     session = run(300, text=random_text(random.Random(2), 4000), **options)
     session.learning_rate = 0.3
     session.step("batch", 100)

@@ -109,7 +109,7 @@ def stops_of(name):
     breakpoints = st.builds(
         Asked,
         line=st.sampled_from(("", "", *lines_of(config))),
-        condition=st.sampled_from(("", "", "1 < 2", "1 > 2", *conditions_for(config))),
+        condition=st.sampled_from(("", "", "1 < 2", "loss > 1e9", *conditions_for(config))),
         hits=st.sampled_from(HITS),
     ).filter(lambda asked: asked.line or asked.condition)
     return st.one_of(breakpoints, breakpoints, st.builds(Asked, watch=st.sampled_from(expressions_of(config))))
