@@ -351,6 +351,13 @@ def test_the_plane_is_that_of_numpys_svd(activity, error):
         assert plane.shares[axis] == pytest.approx(sizes[axis] ** 2 / (sizes**2).sum(), abs=error)
 
 
+def test_the_plane_of_states_whose_squares_overflow_is_that_of_smaller_ones():
+    values = np.random.default_rng(1).normal(size=(20, 3))
+    plane, larger = (Activity("h", values * scale, "a" * 20).plane for scale in (1, 1e200))
+    assert larger.directions == pytest.approx(plane.directions)
+    assert larger.shares == pytest.approx(plane.shares)
+
+
 def test_the_plane_of_one_unit_or_of_one_that_never_varies_has_no_second_direction():
     plane = Activity("h", np.array([[1.0], [3.0], [np.nan]]), "abc").plane
     assert plane.directions.tolist() == [[1.0], [0.0]]

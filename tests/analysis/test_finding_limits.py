@@ -167,7 +167,9 @@ def test_a_rate_with_which_the_last_loss_is_not_finite_is_too_large():
     """The logit of a grows beyond the largest float64; a tenth of the rate would have kept it below."""
     session = still("a" * 25, 24, {"by": first_bias(0.5, 8)}, vocabulary=LETTERS[:8], seq_length=1, learning_rate=1e14)
     assert not math.isfinite(session.loss)
-    assert "with --learning-rate 1e+13 the first 24 batches end at 0, not inf" in words(session, "rate-too-large")
+    assert "with --learning-rate 1e+13 the first 24 batches end at 0, without it, the loss is not finite" in words(
+        session, "rate-too-large"
+    )
 
 
 @pytest.mark.parametrize(

@@ -435,6 +435,18 @@ def test_weights_that_are_not_finite_leave_the_rest():
         assert "remember" not in write(session.report())
 
 
+@pytest.mark.parametrize("extreme", [np.nan, np.inf, -np.inf])
+def test_states_that_are_not_finite_have_no_blocks(session, extreme):
+    report = session.report()
+    values = report.values.copy()
+    values[0, :2], values[1] = (extreme, 1), extreme
+    lines = as_markdown(replace(report, values=values)).splitlines()
+    names = [f"    unit {note.unit + 1} " for note in report.units[:2]]
+    first, second = (next(line.removeprefix(name) for line in lines if line.startswith(name)) for name in names)
+    assert first[:2] == " █"
+    assert not second.strip()
+
+
 def test_one_character_that_predictions_need_is_one(session):
     memory = ContextMemory((1, 2), np.ones(2), np.zeros(2), 1.0, 1.0, np.ones(2), np.ones(2))
     assert "Its predictions need 1 character. " in report_html(replace(session.report(), memory=memory))

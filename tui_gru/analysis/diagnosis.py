@@ -23,6 +23,7 @@ from tui_gru.analysis.trials import (
     UNDO,
     Cure,
     can_have,
+    final_loss,
     is_lower,
     loss_after,
     losses_with,
@@ -261,12 +262,12 @@ def _of_finding(timeline: Timeline, moment: Moment, finding: Finding, check: Cal
     helping = [trial for trial in trials if trial[2] < trial[1]]
     if helping:
         cure, without, loss, where = min(helping, key=lambda trial: trial[2] - trial[1])
-        tried = f"{where} end at {rounded(loss)} with {cure.typed}, and at {rounded(without)} without it"
+        tried = f"{where} end at {rounded(loss)} with {cure.typed}, and at {final_loss(without)} without it"
         others = tuple(trial[0] for trial in helping if trial[0] != cure)
         words = cure.typed if not cure.words or finding.is_tried else finding.cure
         return _diagnosis(finding, words, (cure, *others), seen, tried, PROVEN)
     if trials:
-        lines = [f"{where} end at {rounded(without)}, not lower with {cure.typed}" for cure, without, _, where in trials]
+        lines = [f"{where} end at {final_loss(without)}, not lower with {cure.typed}" for cure, without, _, where in trials]
         words, offered = (finding.cure, cures) if finding.name in _CHEATS else ("", ())
         return _diagnosis(finding, words, offered, seen, "; ".join(lines), EXACT if finding.name in _OF_STRUCTURE else OBSERVED)
     if finding.is_tried:  # by the finding itself, whose evidence says how

@@ -243,8 +243,8 @@ class _Saving(NamedTuple):
         """Return the trial in words."""
         batches = counted(self.batches, "batch")
         batches = f"{batches} from {x.at(self.since)} on" if self.since else f"the first {batches}"
-        losses = f"end at {rounded(self.loss)}, not {'inf' if math.isinf(self.without) else rounded(self.without)}"
-        return Evidence(f"tried on a copy: with {self.cure.typed} {batches} {losses}")
+        without = "without it, the loss is not finite" if math.isinf(self.without) else f"not {rounded(self.without)}"
+        return Evidence(f"tried on a copy: with {self.cure.typed} {batches} end at {rounded(self.loss)}, {without}")
 
 
 def _savings(x: RunFacts, cures: Iterable[Cure], since: int, count: int) -> Iterator[_Saving]:

@@ -63,7 +63,8 @@ def standstill(states: Iterable[Array], text: Text) -> Standstill | None:
     moves = np.zeros(max(len(text) - 1, 0))
     for state in states:
         if len(state) > 1:
-            moves = np.maximum(moves, np.abs(np.diff(state.reshape(len(state), -1), axis=0)).max(axis=1))
+            with NUMPY_SETTINGS:  # infinite states have no move
+                moves = np.maximum(moves, np.abs(np.diff(state.reshape(len(state), -1), axis=0)).max(axis=1))
     if not len(moves) or not np.isfinite(moves).all() or not moves.max() > 0:
         return None
     at = int(np.flatnonzero(moves > _NO_MOVE * moves.max())[-1]) + 2  # the first token after that which still moves it

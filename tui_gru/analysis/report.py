@@ -918,7 +918,7 @@ def _blocks_markdown(named: Sequence[tuple[str, RunReport]]) -> Iterator[str]:
     curves = [(name, report, [loss for _, loss in report.curve if math.isfinite(loss)]) for name, report in named]
     all_losses = [loss for _, _, losses in curves for loss in losses]
     for name, report, losses in curves:
-        drawn = _blocks(losses[:: max(1, len(losses) // 80)], min(all_losses), max(all_losses)) if losses else ""
+        drawn = _blocks(losses[:: max(1, len(losses) // 80)], all_losses)
         first, last = (report.curve[i][0] for i in (0, -1)) if report.curve else (0, 0)
         yield f"    {drawn}  {f'{name}: ' if name else ''}{report.of} {first:,} to {last:,}"
     if all_losses:
@@ -934,15 +934,19 @@ def _units_markdown(report: RunReport) -> list[str]:
     width = max(len(name) for name, *_ in rows)
     text_line = f"    {'':{width}} {''.join(printable_text(char[:1]) for char in report.text)}"
     drawn = [
-        f"    {name:>{width}} {_blocks(values.tolist(), values.min(), values.max())}"
+        f"    {name:>{width}} {_blocks(values.tolist(), values.tolist())}"
         for (name, *_), values in zip(rows, report.values, strict=True)
     ]
     return [*_rows(_OF_UNITS, rows), "", text_line, *drawn]
 
 
-def _blocks(values: Sequence[float], low: float, high: float) -> str:
-    span = (high - low) or 1.0
-    return "".join(_BLOCKS[min(int((value - low) / span * len(_BLOCKS)), len(_BLOCKS) - 1)] for value in values)
+def _blocks(values: Sequence[float], scale: Sequence[float]) -> str:
+    """Draw values between the least and the largest finite number of a scale; what is not finite has no block."""
+    finite = [value for value in scale if math.isfinite(value)]
+    low = min(finite, default=0.0)
+    span = max(finite, default=0.0) - low
+    shares = [(value - low) / (span or 1.0) for value in values]
+    return "".join(_BLOCKS[min(int(share * len(_BLOCKS)), len(_BLOCKS) - 1)] if math.isfinite(share) else " " for share in shares)
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

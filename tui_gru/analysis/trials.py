@@ -21,7 +21,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import FROM_FILE, LEARNS, TUTORIAL_TEXT, Config, defaults_for_text, text_of_tokens
 from tui_gru.engine.model import page_of
-from tui_gru.engine.numbers import significant
+from tui_gru.engine.numbers import rounded, significant
 from tui_gru.engine.sampling import Sample, sample_text
 from tui_gru.engine.source import Ability
 from tui_gru.engine.training import RuleSettings, Trainer, corpus_of, initial_weights
@@ -115,6 +115,11 @@ def loss_after(losses: Sequence[float] | ScalarRows) -> float:
     """Return the mean of `last_losses`, in nats; infinite if one is not finite."""
     last = last_losses(losses)
     return float(last.mean()) if len(last) and np.isfinite(last).all() else math.inf
+
+
+def final_loss(loss: float) -> str:
+    """Return the loss at the end of a trial, of `loss_after`, in words."""
+    return rounded(loss) if math.isfinite(loss) else "a loss that is not finite"
 
 
 def is_lower(losses: Sequence[float], losses_as_run: Sequence[float], by: float) -> bool:

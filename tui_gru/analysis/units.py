@@ -390,8 +390,9 @@ class Activity:
     def deviations(self) -> Float64Array:
         """The standard deviation of each unit, (units)."""
         squares = np.zeros(self.units)
-        for i in range(0, len(self._computed_steps), _ROWS):
-            squares += np.square(self._computed_steps[i : i + _ROWS] - self.means).sum(axis=0)
+        with NUMPY_SETTINGS:
+            for i in range(0, len(self._computed_steps), _ROWS):
+                squares += np.square(self._computed_steps[i : i + _ROWS] - self.means).sum(axis=0)
         return np.sqrt(squares / max(len(self._computed_steps), 1))
 
     # Correlations
@@ -509,23 +510,23 @@ class Activity:
         """
         if not len(others):
             return np.zeros((others.shape[1], self.units))
-        mean = _means(others)
-        sums, squares = np.zeros((2, others.shape[1]))
-        products = np.zeros((others.shape[1], self.units))
-        for i in range(0, len(others), _ROWS):
-            centred = others[i : i + _ROWS] - mean
-            narrow = centred.astype(self.values.dtype)  # a product in float32 takes a fifth of the time
-            sums += narrow.sum(axis=0, dtype=np.float64)
-            squares += np.square(centred).sum(axis=0)
-            with NUMPY_SETTINGS:
+        with NUMPY_SETTINGS:  # states of a run that explodes overflow here
+            mean = _means(others)
+            sums, squares = np.zeros((2, others.shape[1]))
+            products = np.zeros((others.shape[1], self.units))
+            for i in range(0, len(others), _ROWS):
+                centred = others[i : i + _ROWS] - mean
+                narrow = centred.astype(self.values.dtype)  # a product in float32 takes a fifth of the time
+                sums += narrow.sum(axis=0, dtype=np.float64)
+                squares += np.square(centred).sum(axis=0)
                 products += narrow.T @ self._computed_steps[i : i + _ROWS]
-        products -= np.outer(sums, self.means)
-        deviations = np.sqrt(squares / len(others))
-        varies = self._vary(deviations, mean)[:, None] & self._vary(self.deviations, self.means)
-        scales = deviations[:, None] * self.deviations * len(others)
-        correlations: Float64Array = np.clip(
-            np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1
-        )
+            products -= np.outer(sums, self.means)
+            deviations = np.sqrt(squares / len(others))
+            varies = self._vary(deviations, mean)[:, None] & self._vary(self.deviations, self.means)
+            scales = deviations[:, None] * self.deviations * len(others)
+            correlations: Float64Array = np.clip(
+                np.divide(products, scales, out=np.zeros_like(products), where=varies & (scales > 0)), -1, 1
+            )
         return correlations
 
     def _vary(self, deviations: Float64Array, means: Float64Array) -> NDArray[np.bool_]:
@@ -568,7 +569,11 @@ class Activity:
         """The two directions along which the units vary most, and the states along them. Fewer units than two give zeros."""
         centred = self._computed_steps.astype(np.float64) - self.means
         with NUMPY_SETTINGS:
-            variances, directions = np.linalg.eigh(centred.T @ centred)
+            products = centred.T @ centred
+            if not np.isfinite(products).all():  # the squares overflow; the directions do not depend on the scale
+                centred /= np.abs(centred).max()
+                products = centred.T @ centred
+        variances, directions = np.linalg.eigh(products)
         chosen = directions[:, ::-1][:, :2].T
         chosen = chosen * np.sign(chosen[np.arange(len(chosen)), np.abs(chosen).argmax(axis=1)])[:, None]
         axes, shares = np.zeros((2, self.units)), np.zeros(2)

@@ -257,7 +257,7 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
         ours = Cell.of(numbers.wide(value[row, unit]).rjust(_NUMBER), palette.plain, Ref(output, (row, unit), t))
         others = (
             numbers.wide(expected[t, row, unit]).rjust(_NUMBER),
-            f"{value[row, unit] - expected[t, row, unit]:+.1e}".rjust(_NUMBER),
+            f"{off[row, unit]:+.1e}".rjust(_NUMBER),
         )
         rows.append((Segment(name.ljust(_NAME), palette.dim), ours, *(Segment(words, palette.second) for words in others)))
     return from_rows(rows)
