@@ -20,7 +20,7 @@ from tui_gru.debugger.expressions import compile_condition
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.search import TOGETHER
 from tui_gru.errors import TuiGruError
-from tui_gru.session.session import Session
+from tui_gru.session.session import ALIASES, Session
 
 BATCHES = 12  # the number of batches that the model follows
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")
@@ -229,7 +229,8 @@ class SessionMachine(RuleBasedStateMachine):
     def edit(self, data, value):
         names = self.run.names
         kinds = {
-            "lines": sorted({line[1] for line in self.run.lines} & names.all), "states": tuple(names.before.values()),
+            "lines": sorted(({line[1] for line in self.run.lines} & names.all) - ALIASES.keys()),  # these change a setting
+            "states": tuple(names.before.values()),
             "before": tuple(names.before), "ahead": tuple(names.ahead), "parameters": names.parameters, "kept": names.kept,
         }  # fmt: skip
         kind = data.draw(st.sampled_from([kind for kind, each in kinds.items() if each]))
@@ -282,7 +283,8 @@ class SessionMachine(RuleBasedStateMachine):
         there = [here.name, *(name for name in names.ahead if self.run.written(name, here.t) == offset)]
         if offset == self.run.complete:
             there = names.gradients
-        name = data.draw(st.sampled_from([name for name in there if name in names.all]) if set(there) & names.all else st.none())
+        there = [name for name in there if name in names.all and name not in ALIASES]
+        name = data.draw(st.sampled_from(there) if there else st.none())
         if name is not None:
             self._edit(name, abs(value) if name == "y_hat" else value, data)
 
